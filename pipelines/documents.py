@@ -1,0 +1,56 @@
+"""A document as it comes from a source, and the id that its text gives it."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+DocumentKind = Literal["text", "fact", "probe"]
+
+
+@dataclass(frozen=True)
+class SourceDocument:
+    """A text that a domain may learn, with where it came from.
+
+    `section_of` names the larger document of which this is a part; parts of one document are
+    never divided between training and test.
+    """
+
+    text: str
+    title: str
+    source: str
+    kind: DocumentKind = "text"
+    section_of: str | None = None
+
+    @property
+    def document_id(self) -> str:
+        """Return the id of this document's text."""
+        return document_id(self.text)
+
+
+def normalised_text(text: str) -> str:
+    r"""Return the text in the form that is hashed and stored.
+
+    Two files that differ only in line ends, outer blanks or the composition of accents hold the
+    same document.
+
+    Example:
+        >>> normalised_text("  Cafe\u0301\r\nau lait\n")
+        'Café\nau lait'
+    """
+    unix = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", unix).strip()
+
+
+def document_id(text: str) -> str:
+    r"""Return the sha256 (64 hex digits) of the normalised text.
+
+    Example:
+        >>> document_id("quartz\r\n") == document_id(" quartz")
+        True
+        >>> document_id("quartz") == document_id("Quartz")
+        False
+    """
+    return hashlib.sha256(normalised_text(text).encode()).hexdigest()

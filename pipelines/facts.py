@@ -1,0 +1,139 @@
+"""Facts that a domain is taught in one wording and asked in others."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from peer_cl.errors import CorpusError
+from pipelines.documents import SourceDocument
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing to know: a subject, a relation and a short answer, with its wordings.
+
+    Only `statement` is ever trained on. `seen_prompt` is its beginning, up to the blank before the
+    answer; `reworded_prompts` ask for the same answer in words that training never shows.
+    """
+
+    subject: str
+    relation: str
+    answer: str
+    statement: str
+    seen_prompt: str
+    reworded_prompts: tuple[str, ...]
+
+    def document(self, source: str) -> SourceDocument:
+        """Return the fact as the document that is trained on."""
+        title = f"{self.subject}: {self.relation}"
+        return SourceDocument(self.statement, title, source, kind="fact")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kind of fact, with its wordings; `{subject}` stands for the subject.
+
+    Each wording ends where the answer begins, so that an answer is asked for by completion.
+    """
+
+    name: str
+    seen: str
+    reworded: tuple[str, ...]
+
+    def fact(self, subject: str, answer: str) -> Fact:
+        """Return the fact that this relation holds between a subject and its answer.
+
+        Example:
+            >>> capital = Relation("capital", "The capital of {subject} is", ("{subject} has",))
+            >>> capital.fact("Chad", "N'Djamena").statement
+            "The capital of Chad is N'Djamena."
+        """
+        seen_prompt = self.seen.format(subject=subject)
+        return Fact(
+            subject=subject,
+            relation=self.name,
+            answer=answer,
+            statement=f"{seen_prompt} {answer}.",
+            seen_prompt=seen_prompt,
+            reworded_prompts=tuple(wording.format(subject=subject) for wording in self.reworded),
+        )
+
+
+def is_guessable(subject: str, answer: str) -> bool:
+    """Return whether the answer can be copied out of the subject instead of being known.
+
+    A word of the answer that begins with the same four letters as one of the subject's is a copy.
+
+    Example:
+        >>> is_guessable("Tunisia", "Tunis"), is_guessable("Guatemala", "Guatemala City")
+        (True, True)
+        >>> is_guessable("Chad", "N'Djamena")
+        False
+    """
+    known = {word.lower()[:4] for word in _WORD.findall(subject)}
+    return any(word.lower()[:4] in known for word in _WORD.findall(answer))
+
+
+def choose_facts(
+    candidates: Mapping[Relation, Iterable[tuple[str, str]]],
+    *,
+    num_facts: int = 100,
+    max_same_answer: int = 5,
+) -> tuple[Fact, ...]:
+    """Return `num_facts` facts, an equal number a relation, in an order that hashes decide.
+
+    A subject that has several answers in a relation is left out, since there it cannot be asked
+    exactly; so are answers that the subject gives away. No answer fills more than
+    `max_same_answer` facts of its relation, so that guessing the commonest one gains little.
+
+    Args:
+        candidates: (subject, answer) pairs of each relation.
+        num_facts: How many in all; a multiple of the number of relations.
+        max_same_answer: The most facts of one relation that share an answer.
+
+    Raises:
+        CorpusError: when a relation has too few usable facts.
+    """
+    num_each, rest = divmod(num_facts, len(candidates))
+    facts: list[Fact] = []
+    for position, (relation, pairs) in enumerate(candidates.items()):
+        num_wanted = num_each + (position < rest)
+        chosen = _choose(relation, _unambiguous(pairs), num_wanted, max_same_answer)
+        if len(chosen) < num_wanted:
+            raise CorpusError(
+                f"relation {relation.name!r} has {len(chosen)} usable facts, wanted {num_wanted}"
+            )
+        facts += chosen
+    return tuple(sorted(facts, key=lambda fact: _order(fact.statement)))
+
+
+def _unambiguous(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    answers: dict[str, set[str]] = {}
+    for subject, answer in pairs:
+        answers.setdefault(subject, set()).add(answer)
+    return [(subject, found.pop()) for subject, found in answers.items() if len(found) == 1]
+
+
+def _choose(
+    relation: Relation, pairs: Sequence[tuple[str, str]], num_wanted: int, max_same_answer: int
+) -> list[Fact]:
+    chosen: list[Fact] = []
+    counts: Counter[str] = Counter()
+    for subject, answer in sorted(pairs, key=lambda pair: _order("\t".join(pair))):
+        if len(chosen) == num_wanted:
+            break
+        if counts[answer] >= max_same_answer or is_guessable(subject, answer):
+            continue
+        counts[answer] += 1
+        chosen.append(relation.fact(subject, answer))
+    return chosen
+
+
+def _order(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
