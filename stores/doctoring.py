@@ -1,0 +1,158 @@
+"""What a check of the store finds, and what it may repair: only leftovers and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import DamageError
+from stores.config import StoreConfig
+from stores.database import Database
+from stores.durable import empty_folder
+from stores.index_files import SIGNATURES, index_state, remove_index
+from stores.layout import StoreLayout
+from stores.leases import read_holder
+from stores.objects import ObjectStore
+from stores.queries import Finding
+from stores.references import needed_objects
+from stores.schema import SegmentRow, SnapshotDomainRow
+from stores.snapshots import live_id, live_snapshot
+
+
+def check_lease(database: Database) -> tuple[Finding, ...]:
+    """Return what is to be said about the lease, if anything."""
+    with database.reading() as session:
+        holder = read_holder(session)
+    if holder is None:
+        return ()
+    if holder.is_alive:
+        what = f"the store is being written by {holder}"
+        return (Finding("lease", "note", what, "leftovers are not looked for meanwhile"),)
+    what = f"the writer {holder} ended without giving its lease back"
+    return (Finding("lease", "warning", what, "the next writer takes it over"),)
+
+
+def examine(
+    database: Database,
+    objects: ObjectStore,
+    layout: StoreLayout,
+    config: StoreConfig,
+    *,
+    is_quiet: bool,
+    repair: bool,
+) -> tuple[Finding, ...]:
+    """Check the registry, objects, index and leftovers.
+
+    Args:
+        database: The registry.
+        objects: The object store.
+        layout: Where things lie.
+        config: What was fixed at `init`.
+        is_quiet: Nobody else writes: what nothing names is a leftover.
+        repair: Remove leftovers and unusable index files; the lease must be held.
+    """
+    found = list(_check_database(database))
+    with database.reading() as session:
+        found += _check_live(session)
+        needed = needed_objects(session, config)
+        live = live_snapshot(session)
+    found += _check_objects(objects, needed)
+    found += _check_index(layout, live.index_tag, bool(live.domains), repair=repair)
+    if is_quiet:
+        found += _check_staging(layout, repair=repair)
+        found += _check_unreferenced(objects, set(needed), repair=repair)
+    if repair:
+        database.compact()
+    return tuple(found)
+
+
+def _check_database(database: Database) -> Iterator[Finding]:
+    """SQLite's own checks; a server checks itself."""
+    if not database.is_sqlite:
+        return
+    with database.engine.connect() as connection:
+        verdicts = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    for verdict in verdicts:
+        if verdict != "ok":
+            what = f"the registry is damaged: {verdict}"
+            yield Finding("database", "error", what, "restore it from a copy")
+    if broken:
+        what = f"{len(broken)} rows refer to nothing, the first in {broken[0][0]}"
+        yield Finding("database", "error", what, "restore the registry from a copy")
+
+
+def _check_live(session: Session) -> Iterator[Finding]:
+    """The live snapshot must not hold tombstones."""
+    query = (
+        select(SegmentRow)
+        .join(SnapshotDomainRow, SnapshotDomainRow.segment_id == SegmentRow.id)
+        .where(SnapshotDomainRow.snapshot_id == live_id(session))
+    )
+    for row in session.scalars(query):
+        if row.purged_at is not None:
+            what = f"the live snapshot holds the purged segment {row.id}"
+            yield Finding("snapshot", "error", what, "roll its domain back")
+
+
+def _check_objects(objects: ObjectStore, needed: dict[str, str]) -> Iterator[Finding]:
+    """Every object that a row names must be there with the right bytes."""
+    missing = objects.missing(needed)
+    for object_id, user in sorted(needed.items()):
+        if object_id in missing:
+            what = f"object {object_id} ({user}) is missing"
+            yield Finding("object missing", "error", what, "restore it from a copy")
+            continue
+        try:
+            objects.verify(object_id)
+        except DamageError:
+            what = f"object {object_id} ({user}) is damaged: its bytes have another hash"
+            yield Finding("object damaged", "error", what, "restore it from a copy")
+
+
+def _check_unreferenced(
+    objects: ObjectStore, needed: set[str], *, repair: bool
+) -> Iterator[Finding]:
+    """Objects that no row names: an ingest died between writing and committing them."""
+    extra = sorted(set(objects.ids()) - needed)
+    if not extra:
+        return
+    size_bytes = sum(objects.size(object_id) for object_id in extra)
+    if repair:
+        for object_id in extra:
+            objects.delete(object_id)
+    what = f"{len(extra)} objects ({size_bytes:,} bytes) are named by nothing"
+    yield Finding("object unreferenced", "note", what, _done(repair))
+
+
+def _check_staging(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+    """Files in the making, of a writer that is no more."""
+    count = len(list(layout.staging.iterdir())) if layout.staging.is_dir() else 0
+    if not count:
+        return
+    if repair:
+        empty_folder(layout.staging)
+    yield Finding("staging", "note", f"{count} leftovers in {layout.staging}", _done(repair))
+
+
+def _check_index(
+    layout: StoreLayout, tag: str, has_domains: bool, *, repair: bool
+) -> Iterator[Finding]:
+    """The index is a cache: whatever is wrong with it, it is rebuilt when needed next."""
+    state = index_state(layout.index, SIGNATURES, tag)
+    if state == "fresh" or (state == "missing" and not has_domains):
+        return
+    if repair:
+        remove_index(layout.index, SIGNATURES)
+    severity = "warning" if state == "damaged" else "note"
+    yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
+
+
+_REBUILT = "it is rebuilt when it is needed next"
+
+
+def _done(repair: bool) -> str:
+    """Return what is said about leftovers."""
+    return "removed" if repair else "run `peer-cl doctor --repair` to remove them"

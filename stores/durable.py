@@ -1,0 +1,82 @@
+"""Writing files that survive a crash: temporary file, fsync, rename, fsync of the folder.
+
+Neither safetensors, torch.save nor FAISS calls fsync, and a writer that opens the final name first
+destroys the good file when the disk is full. Everything that the store writes goes through here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes, one MiB at a time."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    for chunk in read_chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: without it a rename may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_temporary(chunks: Iterable[bytes], folder: Path) -> tuple[Path, str]:
+    """Write chunks into a new file of `folder`, fsync it, and return its path and sha256.
+
+    On any error (a full disk) the file is removed again and nothing else was touched.
+    """
+    path = folder / f"{uuid.uuid4().hex}.part"
+    digest = hashlib.sha256()
+    try:
+        with path.open("xb") as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path, digest.hexdigest()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader sees the old bytes or the new ones, never a part."""
+    temporary, _ = write_temporary([data], path.parent)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def empty_folder(folder: Path) -> int:
+    """Remove everything inside a folder and return how many entries there were."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    return len(entries)

@@ -1,0 +1,149 @@
+"""Adding a segment: the commit point of an ingest."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import FrozenError, StateError
+from stores.clock import utc_now
+from stores.queries import DomainState, Snapshot
+from stores.records import NewSegment
+from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
+from stores.snapshots import commit_snapshot, live_snapshot
+
+_BATCH = 500  # SQLite takes at most 32,766 variables a statement
+
+
+def add_segment(
+    session: Session, segment: NewSegment, *, capacity: int, who: str, why: str
+) -> Snapshot:
+    """Write all rows of a segment and the snapshot in which it is live.
+
+    Raises:
+        FrozenError: when the domain is frozen.
+        StateError: when the domain has moved since the run began, or the store is full.
+    """
+    live = live_snapshot(session)
+    state = live.state(segment.domain)
+    check_growth(live, segment.domain, segment.parent, capacity)
+    domain = _domain_row(session, segment.domain)
+    ordinal = 1 + (
+        session.scalar(
+            select(func.max(SegmentRow.ordinal)).where(SegmentRow.domain_id == domain.id)
+        )
+        or 0
+    )
+    row = _add_rows(session, segment, domain, ordinal)
+    _add_documents(session, segment)
+    grown = DomainState(
+        domain=segment.domain,
+        version=row.id,
+        label=row.label,
+        is_frozen=False,
+        is_enabled=state.is_enabled if state else True,
+    )
+    others = [other for other in live.domains if other.domain != segment.domain]
+    return commit_snapshot(
+        session, [*others, grown], action="ingest", who=who, why=why, domain=segment.domain
+    )
+
+
+def check_growth(live: Snapshot, domain: str, parent: str | None, capacity: int) -> None:
+    """Raise unless the domain may grow a segment on `parent` in this snapshot."""
+    state = live.state(domain)
+    if state is not None and state.is_frozen:
+        raise FrozenError(
+            f"domain {domain!r} is frozen and learns nothing; `peer-cl unfreeze {domain}` first"
+        )
+    version = None if state is None else state.version
+    if version != parent:
+        raise StateError(
+            f"domain {domain!r} changed meanwhile: its version is {version or 'none'}, the run "
+            f"began from {parent or 'none'}; ingest again"
+        )
+    if state is None and len(live.domains) >= capacity:
+        num_disabled = sum(not other.is_enabled for other in live.domains)
+        raise StateError(
+            f"the store is full: {len(live.domains)} domains are live ({num_disabled} of them "
+            f"disabled) and its capacity is {capacity}; roll one back, or make a store with a "
+            "larger capacity"
+        )
+
+
+def _domain_row(session: Session, name: str) -> DomainRow:
+    """Return the domain's row, new or known."""
+    row = session.scalar(select(DomainRow).where(DomainRow.name == name))
+    if row is None:
+        row = DomainRow(name=name, created_at=utc_now())
+        session.add(row)
+        session.flush()
+    return row
+
+
+def _add_rows(session: Session, segment: NewSegment, domain: DomainRow, ordinal: int) -> SegmentRow:
+    """Add the rows of the run and of the segment."""
+    run = segment.run
+    session.add(
+        RunRow(
+            id=run.run_id,
+            config=run.config,
+            losses=[list(point) for point in run.losses],
+            started_at=run.started_at,
+            seconds=run.seconds,
+        )
+    )
+    session.flush()
+    row = SegmentRow(
+        id=segment.segment_id,
+        domain_id=domain.id,
+        parent_id=segment.parent,
+        ordinal=ordinal,
+        label=f"v{ordinal}",
+        run_id=run.run_id,
+        pool_object=segment.pool_object,
+        signature_object=segment.signature_object,
+        host_layers=list(segment.host_layers),
+        num_experts=segment.num_experts,
+        size_bytes=segment.size_bytes,
+        num_tokens=segment.num_tokens,
+        created_at=utc_now(),
+        purged_at=None,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _add_documents(session: Session, segment: NewSegment) -> None:
+    """Add the documents that are new to the store, and all links."""
+    ids = [document.document_id for document in segment.documents]
+    known: set[str] = set()
+    for start in range(0, len(ids), _BATCH):
+        some = ids[start : start + _BATCH]
+        known |= set(session.scalars(select(DocumentRow.id).where(DocumentRow.id.in_(some))))
+    now = utc_now()
+    fresh = [
+        {"id": document.document_id, "num_tokens": document.num_tokens, "created_at": now}
+        for document in segment.documents
+        if document.document_id not in known
+    ]
+    if fresh:
+        session.execute(insert(DocumentRow), fresh)
+    session.execute(
+        insert(SegmentDocumentRow),
+        [
+            {
+                "segment_id": segment.segment_id,
+                "document_id": document.document_id,
+                "position": position,
+                "title": document.title,
+                "source": document.source,
+                "split": document.split,
+                "kind": document.kind,
+                "near_group": document.near_group,
+                "text_object": document.text_object,
+            }
+            for position, document in enumerate(segment.documents)
+        ],
+    )

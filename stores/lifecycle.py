@@ -1,0 +1,103 @@
+"""Freeze, disable and roll back: each is a new snapshot and a moved pointer; no bytes move."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import StateError
+from stores.chains import read_chain, resolve_version
+from stores.queries import DomainState, Segment, Snapshot
+from stores.snapshots import commit_snapshot, live_snapshot, live_state, read_snapshot
+
+_SWITCHES = {
+    "freeze": ("is_frozen", True, "already frozen"),
+    "unfreeze": ("is_frozen", False, "not frozen"),
+    "disable": ("is_enabled", False, "already disabled"),
+    "enable": ("is_enabled", True, "already enabled"),
+}
+
+
+def switch(session: Session, action: str, domain: str, *, who: str, why: str) -> Snapshot:
+    """Freeze, unfreeze, disable or enable a live domain.
+
+    Raises: StateError: when it is so already, or not live.
+    """
+    field, value, already = _SWITCHES[action]
+    state = live_state(session, domain)
+    if getattr(state, field) is value:
+        raise StateError(f"{domain} is {already}")
+    changes: dict[str, Any] = {field: value}
+    changed = dataclasses.replace(state, **changes)
+    return _commit_changed(session, changed, action=action, who=who, why=why)
+
+
+def roll_back_domain(
+    session: Session, domain: str, to_version: str | None, *, who: str, why: str
+) -> Snapshot:
+    """Take a domain back to an earlier segment of its chain, or (None) out of the snapshot.
+
+    Raises: StateError: when the version is not an earlier one of the live chain.
+    """
+    state = live_state(session, domain)
+    if to_version is None:
+        others = [other for other in live_snapshot(session).domains if other.domain != domain]
+        return commit_snapshot(session, others, action="rollback", who=who, why=why, domain=domain)
+    target = _earlier_segment(session, state, to_version)
+    changed = dataclasses.replace(state, version=target.id, label=target.label)
+    return _commit_changed(session, changed, action="rollback", who=who, why=why)
+
+
+def roll_back(
+    session: Session, snapshot_id: int, *, without_purged: bool, who: str, why: str
+) -> Snapshot:
+    """Make a new snapshot with the content of an old one.
+
+    Raises: StateError: when it holds purged domains (and those are not to be left out), or
+        nothing would change.
+    """
+    live, old = live_snapshot(session), read_snapshot(session, snapshot_id)
+    purged = {
+        state.domain
+        for state in old.domains
+        if any(segment.is_purged for segment in read_chain(session, state.version))
+    }
+    if purged and not without_purged:
+        raise StateError(
+            f"snapshot {snapshot_id} holds purged domains ({', '.join(sorted(purged))}), whose "
+            "bytes are gone; it can be restored without them only"
+        )
+    states = tuple(state for state in old.domains if state.domain not in purged)
+    if states == live.domains:
+        raise StateError(f"snapshot {snapshot_id} has the same content as the live one ({live.id})")
+    return commit_snapshot(session, states, action="rollback", who=who, why=why)
+
+
+def _commit_changed(
+    session: Session, changed: DomainState, *, action: str, who: str, why: str
+) -> Snapshot:
+    """Commit the live snapshot with one domain's state changed."""
+    states = [
+        changed if state.domain == changed.domain else state
+        for state in live_snapshot(session).domains
+    ]
+    return commit_snapshot(session, states, action=action, who=who, why=why, domain=changed.domain)
+
+
+def _earlier_segment(session: Session, state: DomainState, version: str) -> Segment:
+    """Return the segment to go back to."""
+    wanted = resolve_version(session, state.domain, version)
+    if wanted == state.version:
+        raise StateError(f"{state.domain} is at {state.label} already")
+    chain = read_chain(session, state.version)
+    for segment in chain:
+        if segment.id == wanted:
+            return segment
+    labels = ", ".join(segment.label for segment in chain[:-1]) or "none"
+    raise StateError(
+        f"{state.domain} is at {state.label} and {version!r} is no earlier part of it "
+        f"(earlier ones: {labels}); restore a snapshot that had it with "
+        "`peer-cl rollback --to SNAPSHOT`"
+    )

@@ -1,0 +1,213 @@
+"""Immutable objects, named by the sha256 of their bytes and verified at every read.
+
+Local objects lie at objects/ab/abcd...; other places are reached by fsspec URL. An object that a
+committed row names was durable before that row was: put returns only then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from peer_cl.errors import DamageError, InputError, UnsupportedError
+from stores.durable import file_sha256, read_chunks, sync_folder, write_temporary
+
+_OBJECT_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def check_object_id(object_id: str) -> str:
+    """Return the id when it is a sha256 in hex, the only thing that may name a file.
+
+    Raises: InputError: for everything else ("../../etc/passwd").
+    """
+    if not isinstance(object_id, str) or not _OBJECT_ID.fullmatch(object_id):
+        raise InputError(f"not an object's id (64 hex digits): {str(object_id)[:80]!r}")
+    return object_id
+
+
+class ObjectStore:
+    """Objects in a local folder, or at an fsspec URL.
+
+    Args:
+        place: A folder, or a URL such as "s3://bucket/knowledge".
+        staging: A local folder for files in the making; on the same disk as a local `place`.
+    """
+
+    def __init__(self, place: str | Path, staging: Path) -> None:
+        self.place = str(place)
+        self._staging = Path(staging)
+        scheme = urlsplit(self.place).scheme
+        self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
+        self._files: Any = None
+        if scheme == "file":
+            self._folder = Path(urlsplit(self.place).path)
+        elif self._folder is None:
+            self._files, self._root = _open_remote(self.place)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the objects are files of this machine."""
+        return self._folder is not None
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store bytes durably and return their id; what is there already is left alone."""
+        return self._put([data], sync=True)
+
+    def put_file(self, path: Path) -> str:
+        """Store a copy of a file durably and return its id."""
+        return self._put(read_chunks(Path(path)), sync=True)
+
+    def put_many(self, blobs: Iterable[bytes]) -> list[str]:
+        """Store many objects and return their ids; each folder is synced once, at the end."""
+        ids = [self._put([data], sync=False) for data in blobs]
+        if self._folder is not None:
+            for prefix in sorted({object_id[:2] for object_id in ids}):
+                sync_folder(self._folder / prefix)
+        return ids
+
+    def read(self, object_id: str) -> bytes:
+        """Return an object's bytes, verified.
+
+        Raises: DamageError: when it is missing or its bytes have another hash (both are named).
+        """
+        check_object_id(object_id)
+        try:
+            if self._folder is not None:
+                data = self._local(object_id).read_bytes()
+            else:
+                data = bytes(self._files.cat_file(self._remote(object_id)))
+        except FileNotFoundError:
+            raise _missing(object_id, self.place) from None
+        _check_hash(object_id, hashlib.sha256(data).hexdigest(), self.place)
+        return data
+
+    def path(self, object_id: str) -> Path | None:
+        """Return the file of a local object after verifying it, or None when it is elsewhere."""
+        check_object_id(object_id)
+        if self._folder is None:
+            return None
+        path = self._local(object_id)
+        if not path.is_file():
+            raise _missing(object_id, self.place)
+        _check_hash(object_id, file_sha256(path), self.place)
+        return path
+
+    def verify(self, object_id: str) -> None:
+        """Raise DamageError unless the object is there with the right bytes."""
+        if self.path(object_id) is None:
+            self.read(object_id)
+
+    def exists(self, object_id: str) -> bool:
+        """Return whether the object is there (its bytes are not read)."""
+        check_object_id(object_id)
+        if self._folder is not None:
+            return self._local(object_id).is_file()
+        return bool(self._files.exists(self._remote(object_id)))
+
+    def missing(self, object_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that are not there."""
+        wanted = {check_object_id(object_id) for object_id in object_ids}
+        if self._folder is None and len(wanted) > 8:
+            return wanted - set(self.ids())  # one listing beats thousands of requests
+        return {object_id for object_id in wanted if not self.exists(object_id)}
+
+    def size(self, object_id: str) -> int:
+        """Return an object's size in bytes."""
+        check_object_id(object_id)
+        if self._folder is not None:
+            return self._local(object_id).stat().st_size
+        return int(self._files.size(self._remote(object_id)))
+
+    def delete(self, object_id: str) -> bool:
+        """Delete an object durably; return whether it was there."""
+        if not self.exists(object_id):
+            return False
+        if self._folder is None:
+            self._files.rm_file(self._remote(object_id))
+            return True
+        path = self._local(object_id)
+        path.unlink()
+        sync_folder(path.parent)
+        return True
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all objects, sorted."""
+        if self._folder is not None:
+            names = [path.name for path in self._folder.glob("??/*")]
+        else:
+            names = [str(name).rsplit("/", 1)[-1] for name in self._files.find(self._root)]
+        yield from sorted(name for name in names if _OBJECT_ID.fullmatch(name))
+
+    def _put(self, chunks: Iterable[bytes], *, sync: bool) -> str:
+        """Stage the bytes, then move them to the name that their hash gives."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        staged, object_id = write_temporary(chunks, self._staging)
+        try:
+            if not self._holds_good(object_id):
+                self._publish(staged, object_id, sync=sync)
+        finally:
+            staged.unlink(missing_ok=True)
+        return object_id
+
+    def _holds_good(self, object_id: str) -> bool:
+        """Return whether the right bytes are there already; damaged ones are to be replaced."""
+        try:
+            self.verify(object_id)
+        except DamageError:
+            return False
+        return True
+
+    def _publish(self, staged: Path, object_id: str, *, sync: bool) -> None:
+        """Move a staged file to its final name."""
+        if self._folder is None:
+            # A half-uploaded object is not named by any row, and the next put replaces it.
+            self._files.makedirs(f"{self._root}/{object_id[:2]}", exist_ok=True)
+            self._files.put_file(str(staged), self._remote(object_id))
+            return
+        target = self._local(object_id)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(self._folder)
+        staged.chmod(0o444)
+        staged.replace(target)
+        if sync:
+            sync_folder(target.parent)
+
+    def _local(self, object_id: str) -> Path:
+        """Return where a local object lies."""
+        return Path(self.place if self._folder is None else self._folder, object_id[:2], object_id)
+
+    def _remote(self, object_id: str) -> str:
+        """Return where an object lies in the fsspec file system."""
+        return f"{self._root}/{object_id[:2]}/{object_id}"
+
+
+def _open_remote(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it."""
+    import fsspec.core  # only stores outside the folder pay for it
+
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UnsupportedError(f"cannot reach objects at {url}: {error}") from None
+    return files, str(root).rstrip("/")
+
+
+def _missing(object_id: str, place: str) -> DamageError:
+    return DamageError(
+        f"object {object_id} is missing from {place}; restore it from a copy, or see "
+        "`peer-cl doctor`"
+    )
+
+
+def _check_hash(object_id: str, found: str, place: str) -> None:
+    """Raise DamageError naming both hashes when they differ."""
+    if found != object_id:
+        raise DamageError(
+            f"object {object_id} in {place} is damaged: its bytes have sha256 {found}; restore it "
+            "from a copy, or see `peer-cl doctor`"
+        )

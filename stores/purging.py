@@ -1,0 +1,239 @@
+"""Purge: a domain's bytes are deleted, and looked for afterwards.
+
+First one transaction turns the segments into tombstones; from then on nothing names the bytes, and
+whatever a crash leaves of them is unreferenced, which `doctor` removes. Then the files go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Result, delete, select, update
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import DamageError, StateError
+from stores.clock import utc_now
+from stores.config import StoreConfig
+from stores.database import Database
+from stores.durable import empty_folder, read_chunks
+from stores.layout import StoreLayout
+from stores.objects import ObjectStore
+from stores.queries import PurgeResult
+from stores.references import needed_objects
+from stores.schema import (
+    DocumentRow,
+    EvaluationRow,
+    EventRow,
+    RunRow,
+    ScoreRow,
+    SegmentDocumentRow,
+    SegmentRow,
+    SnapshotDomainRow,
+)
+from stores.snapshots import find_domain, live_id, live_snapshot
+
+_BATCH = 500
+_HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Grave:
+    """What a committed purge has taken out of the registry, and is now to be erased."""
+
+    domain: str
+    segment_ids: tuple[str, ...]
+    document_ids: tuple[str, ...]
+    object_ids: frozenset[str]
+    num_scores: int
+    num_evaluations: int
+    snapshots: tuple[int, ...]
+
+
+def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
+    """Turn a domain's segments into tombstones within the session's transaction.
+
+    Raises: StateError: when the domain is live, or purged already.
+    """
+    row = find_domain(session, domain)
+    if live_snapshot(session).state(domain) is not None:
+        raise StateError(
+            f"domain {domain!r} is live; roll it back first with `peer-cl rollback {domain}`"
+        )
+    segments = session.scalars(
+        select(SegmentRow).where(SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None))
+    ).all()
+    if not segments:
+        raise StateError(f"domain {domain!r} is purged already; nothing of it is left to delete")
+    ids = [segment.id for segment in segments]
+    objects = {segment.pool_object for segment in segments}
+    objects |= {segment.signature_object for segment in segments}
+    objects |= set(_text_objects(session, ids))
+    removed = _remove_documents(session, ids)
+    snapshots = _snapshots_with(session, ids)
+    grave = Grave(
+        domain=domain,
+        segment_ids=tuple(ids),
+        document_ids=tuple(removed),
+        object_ids=frozenset(objects),
+        num_scores=_remove_scores(session, ids, removed),
+        num_evaluations=_remove_evaluations(session, snapshots),
+        snapshots=snapshots,
+    )
+    session.execute(
+        update(RunRow)
+        .where(RunRow.id.in_([segment.run_id for segment in segments]))
+        .values(config={}, losses=[])
+    )
+    now = utc_now()
+    for segment in segments:
+        segment.purged_at = now
+    session.add(
+        EventRow(
+            at=now,
+            who=who,
+            action="purge",
+            domain_id=row.id,
+            segment_id=None,
+            snapshot_id=live_id(session),
+            why=why,
+        )
+    )
+    return grave
+
+
+def erase(
+    grave: Grave,
+    database: Database,
+    objects: ObjectStore,
+    layout: StoreLayout,
+    config: StoreConfig,
+) -> PurgeResult:
+    """Delete the bytes that no row needs any more, and prove that they are gone.
+
+    Raises:
+        StateError: when a reader keeps the registry's old pages alive.
+        DamageError: when something is left; the message says what.
+    """
+    with database.reading() as session:
+        needed = needed_objects(session, config)
+    doomed = sorted(set(objects.ids()) - set(needed))
+    sizes = [objects.size(object_id) for object_id in doomed]
+    for object_id in doomed:
+        objects.delete(object_id)
+    empty_folder(layout.index)
+    empty_folder(layout.staging)
+    for copy in layout.old_copies():
+        copy.unlink()
+    database.compact()
+    _prove(grave, database, objects, layout, set(needed))
+    return PurgeResult(
+        domain=grave.domain,
+        num_segments=len(grave.segment_ids),
+        num_documents=len(grave.document_ids),
+        num_scores=grave.num_scores,
+        num_evaluations=grave.num_evaluations,
+        num_objects=len(doomed),
+        num_shared_objects=len(grave.object_ids & set(needed)),
+        size_bytes=sum(sizes),
+        snapshots=grave.snapshots,
+    )
+
+
+def _prove(
+    grave: Grave,
+    database: Database,
+    objects: ObjectStore,
+    layout: StoreLayout,
+    needed: set[str],
+) -> None:
+    """Look for what was to be deleted: among the objects, the rows, and in the raw file."""
+    left = [found for found in grave.object_ids - needed if objects.exists(found)]
+    with database.reading() as session:
+        links = select(SegmentDocumentRow.document_id)
+        for batch in _batches(grave.segment_ids):
+            found = session.scalars(links.where(SegmentDocumentRow.segment_id.in_(batch)))
+            left.extend(found)
+        groups = set(session.scalars(select(SegmentDocumentRow.near_group)))
+    if database.is_sqlite:
+        wanted = {found.encode() for found in set(grave.document_ids) - groups}
+        for path in sorted(layout.folder.glob(f"{layout.database.name}*")):
+            left.extend(f"{found} in {path.name}" for found in find_traces(path, wanted))
+    if left:
+        raise DamageError(
+            f"the purge of {grave.domain} left {len(left)} traces ({left[0]}, ...); close all "
+            "readers and run `peer-cl doctor --repair`"
+        )
+
+
+def find_traces(path: Path, wanted: set[bytes]) -> list[str]:
+    """Return which of some ids (64 hex digits each) stand anywhere in a file's raw bytes."""
+    found: set[bytes] = set()
+    tail = b""
+    for chunk in read_chunks(path):
+        for run in _HEX_RUN.findall(tail + chunk):
+            starts = range(len(run) - 63)
+            found |= {run[at : at + 64] for at in starts} & wanted
+        tail = chunk[-63:]
+    return sorted(item.decode() for item in found)
+
+
+def _text_objects(session: Session, segment_ids: list[str]) -> Iterator[str]:
+    """Yield the objects with the texts of the segments' documents."""
+    query = select(SegmentDocumentRow.text_object)
+    for object_id in session.scalars(query.where(SegmentDocumentRow.segment_id.in_(segment_ids))):
+        if object_id is not None:
+            yield object_id
+
+
+def _remove_documents(session: Session, segment_ids: list[str]) -> list[str]:
+    """Remove the links of the segments and the documents that nothing else links."""
+    mine = SegmentDocumentRow.segment_id.in_(segment_ids)
+    linked = set(session.scalars(select(SegmentDocumentRow.document_id).where(mine)))
+    session.execute(delete(SegmentDocumentRow).where(mine))
+    kept: set[str] = set()
+    for batch in _batches(linked):
+        others = select(SegmentDocumentRow.document_id)
+        kept |= set(session.scalars(others.where(SegmentDocumentRow.document_id.in_(batch))))
+    removed = sorted(linked - kept)
+    for batch in _batches(removed):
+        session.execute(delete(DocumentRow).where(DocumentRow.id.in_(batch)))
+    return removed
+
+
+def _remove_scores(session: Session, segment_ids: list[str], document_ids: list[str]) -> int:
+    """Remove the scores of the segments and those keyed by the removed documents' ids."""
+    conditions = [ScoreRow.subject.in_(batch) for batch in _batches(segment_ids)]
+    conditions += [ScoreRow.document_key.in_(batch) for batch in _batches(document_ids)]
+    return sum(_count(session.execute(delete(ScoreRow).where(where))) for where in conditions)
+
+
+def _remove_evaluations(session: Session, snapshots: tuple[int, ...]) -> int:
+    """Remove the reports of snapshots that held the domain: they may quote its texts."""
+    return sum(
+        _count(session.execute(delete(EvaluationRow).where(EvaluationRow.snapshot_id.in_(batch))))
+        for batch in _batches(snapshots)
+    )
+
+
+def _snapshots_with(session: Session, segment_ids: list[str]) -> tuple[int, ...]:
+    """Return the snapshots that hold one of the segments as a version."""
+    query = select(SnapshotDomainRow.snapshot_id).distinct()
+    query = query.where(SnapshotDomainRow.segment_id.in_(segment_ids))
+    return tuple(session.scalars(query.order_by(SnapshotDomainRow.snapshot_id)))
+
+
+def _count(result: Result[Any]) -> int:
+    """Return how many rows a statement touched."""
+    return int(getattr(result, "rowcount", 0))
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield the items in lists that fit one statement."""
+    listed = list(items)
+    for start in range(0, len(listed), _BATCH):
+        yield listed[start : start + _BATCH]

@@ -1,0 +1,169 @@
+"""What readers get: frozen dataclasses, one for each question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """A domain within a snapshot."""
+
+    domain: str
+    version: str
+    label: str
+    is_frozen: bool
+    is_enabled: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable state of the whole store; domains are sorted by name."""
+
+    id: int
+    parent_id: int | None
+    created_at: str
+    action: str
+    domains: tuple[DomainState, ...]
+
+    def state(self, domain: str) -> DomainState | None:
+        """Return the domain's state, or None when it is not in this snapshot."""
+        return next((state for state in self.domains if state.domain == domain), None)
+
+    @property
+    def index_tag(self) -> str:
+        """What an index over this snapshot's signatures is tagged with.
+
+        It depends on versions and switches alone, so freezing does not make an index stale and
+        rolling back finds the old one right again.
+        """
+        content = [(state.domain, state.version, state.is_enabled) for state in self.domains]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one ingest grew."""
+
+    id: str
+    domain: str
+    label: str
+    ordinal: int
+    parent_id: str | None
+    run_id: str
+    pool_object: str
+    signature_object: str
+    host_layers: tuple[int, ...]
+    num_experts: int
+    size_bytes: int
+    num_tokens: int
+    created_at: str
+    is_purged: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document within a segment."""
+
+    document_id: str
+    segment_id: str
+    domain: str
+    title: str
+    source: str
+    split: str
+    kind: str
+    num_tokens: int
+    near_group: str
+    text_object: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that ended well."""
+
+    run_id: str
+    segment_id: str
+    config: dict[str, Any]
+    losses: tuple[tuple[int, float, float | None], ...]
+    started_at: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DomainSummary:
+    """One line about a domain; the counts are those of its live chain."""
+
+    domain: str
+    version: str | None
+    label: str | None
+    is_live: bool
+    is_frozen: bool
+    is_enabled: bool
+    is_purged: bool
+    num_segments: int
+    num_documents: int
+    num_tokens: int
+    num_experts: int
+    size_bytes: int
+    created_at: str
+    changed_at: str
+
+
+@dataclass(frozen=True)
+class DomainDetail:
+    """Everything about a domain but its documents."""
+
+    summary: DomainSummary
+    chain: tuple[Segment, ...]
+    versions: tuple[Segment, ...]
+    runs: tuple[Run, ...]
+    documents_by_split: dict[str, int]
+    documents_by_kind: dict[str, int]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What was done, by whom, when and why."""
+
+    id: int
+    at: str
+    who: str
+    action: str
+    domain: str | None
+    version: str | None
+    label: str | None
+    snapshot_id: int
+    why: str
+
+
+@dataclass(frozen=True)
+class PurgeResult:
+    """What a purge deleted; it was looked for again afterwards and not found."""
+
+    domain: str
+    num_segments: int
+    num_documents: int
+    num_scores: int
+    num_evaluations: int
+    num_objects: int
+    num_shared_objects: int
+    size_bytes: int
+    snapshots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check of the store found.
+
+    severity: "note" (harmless), "warning" (work was lost or is to be redone) or "error" (data of
+    the live or an older snapshot is missing or damaged). action: what was done, or is to be done.
+    """
+
+    kind: str
+    severity: str
+    what: str
+    action: str

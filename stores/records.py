@@ -1,0 +1,170 @@
+"""What a caller hands to the registry to be written, checked at construction."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from peer_cl.errors import DomainNameError, InputError
+from stores.objects import check_object_id
+
+SPLITS = ("train", "validation", "test")
+KINDS = ("text", "fact", "probe")
+BASE_SUBJECT = "base"
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_UUID = re.compile(r"[0-9a-f]{32}")
+
+
+def check_domain(name: str) -> str:
+    """Return the name when a domain may have it.
+
+    Example:
+        >>> check_domain("medicine")
+        'medicine'
+    """
+    if not isinstance(name, str) or not _DOMAIN.fullmatch(name) or ".." in name:
+        raise DomainNameError(
+            f"no domain can be called {str(name)[:80]!r}: 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+    return name
+
+
+def check_uuid(kind: str, value: str) -> str:
+    """Return the value when it is a uuid in hex."""
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise InputError(f"a {kind}'s id is a uuid4 in hex (32 digits), not {str(value)[:80]!r}")
+    return value
+
+
+def check_json(what: str, value: Any) -> None:
+    """Refuse what JSON cannot hold, NaN and infinities too: no other reader could parse them."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} cannot be written as JSON: {error}") from None
+
+
+def _check_positive(what: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{what} must be at least {least}, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A training run that ended well."""
+
+    run_id: str
+    """A uuid4 in hex."""
+    config: dict[str, Any]
+    """Everything needed to repeat the run; JSON."""
+    losses: list[tuple[int, float, float | None]]
+    """Step, training nats a token, validation nats a token where measured."""
+    started_at: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """How long it took."""
+
+    def __post_init__(self) -> None:
+        check_uuid("run", self.run_id)
+        check_json("the run's config", self.config)
+        check_json("the run's losses", self.losses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDocument:
+    """A document of a new segment."""
+
+    document_id: str
+    """sha256 of the normalised text."""
+    title: str
+    """Shown to people."""
+    source: str
+    """Where it came from."""
+    split: str
+    """train, validation or test."""
+    num_tokens: int
+    """Tokens, special ones not counted."""
+    near_group: str
+    """Near-duplicates and sections of one document share it."""
+    kind: str = "text"
+    """text, fact or probe."""
+    text_object: str | None = None
+    """Object with the text; None where texts are not kept."""
+
+    def __post_init__(self) -> None:
+        check_object_id(self.document_id)
+        if self.text_object is not None:
+            check_object_id(self.text_object)
+        if self.split not in SPLITS:
+            raise InputError(f"a document's split is one of {SPLITS}, not {self.split!r}")
+        if self.kind not in KINDS:
+            raise InputError(f"a document's kind is one of {KINDS}, not {self.kind!r}")
+        _check_positive("a document's tokens", self.num_tokens, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSegment:
+    """What an ingest grew, ready to be committed: its objects are in the object store already."""
+
+    domain: str
+    """The domain it belongs to, new or known."""
+    parent: str | None
+    """The domain's live version when the run began; None when it was not live."""
+    run: NewRun
+    """The run that trained it."""
+    pool_object: str
+    """Object with the tensors."""
+    signature_object: str
+    """Object with the domain's signature at this version."""
+    host_layers: tuple[int, ...]
+    """Layers beside which it stands."""
+    num_experts: int
+    """Expert rows over all host layers."""
+    size_bytes: int
+    """Bytes of the pool's object."""
+    num_tokens: int
+    """Training tokens, one pass."""
+    documents: list[NewDocument]
+    """All documents, held-out ones too."""
+    segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """A uuid4 in hex."""
+
+    def __post_init__(self) -> None:
+        check_domain(self.domain)
+        check_uuid("segment", self.segment_id)
+        check_object_id(self.pool_object)
+        check_object_id(self.signature_object)
+        _check_positive("a segment's experts", self.num_experts, 1)
+        _check_positive("a segment's documents", len(self.documents), 1)
+        ids = [document.document_id for document in self.documents]
+        if len(set(ids)) < len(ids):
+            twice = next(found for found in ids if ids.count(found) > 1)
+            raise InputError(f"document {twice} is listed twice in the segment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewScore:
+    """Per-token log-probabilities of one document under one subject."""
+
+    subject: str
+    """A segment's id (the domain at that version), or "base"."""
+    document_key: str
+    """64 hex digits that name the text and how it was scored."""
+    values: bytes
+    """float64, little-endian, one a scored token."""
+    num_tokens: int
+    """Scored tokens."""
+
+    def __post_init__(self) -> None:
+        if self.subject != BASE_SUBJECT:
+            check_uuid("segment", self.subject)
+        check_object_id(self.document_key)
+        if len(self.values) != 8 * self.num_tokens:
+            raise InputError(
+                f"scores of {self.num_tokens} tokens take {8 * self.num_tokens} bytes, "
+                f"not {len(self.values)}"
+            )

@@ -1,0 +1,318 @@
+"""The registry: a store's life, one method an act or a question.
+
+Acts need the lease (`with registry.writing("ann")`), run in one transaction each and leave a new
+snapshot and an event; questions see one state of the store.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import DamageError, StateError, UnsupportedError
+from stores import (
+    chains,
+    doctoring,
+    documents,
+    growth,
+    lifecycle,
+    purging,
+    readers,
+    scores,
+    snapshots,
+)
+from stores.config import StoreConfig
+from stores.database import Database
+from stores.layout import StoreLayout, connect, prepare
+from stores.leases import Lease
+from stores.objects import ObjectStore
+from stores.queries import (
+    Document,
+    DomainDetail,
+    DomainSummary,
+    Event,
+    Finding,
+    PurgeResult,
+    Segment,
+    Snapshot,
+)
+from stores.records import NewScore, NewSegment
+from stores.texts import decompress_text
+
+
+class Registry:
+    """An open store. Made by `Registry.create` or `Registry.open`, closed by `close` or `with`."""
+
+    def __init__(self, layout: StoreLayout, config: StoreConfig, database: Database) -> None:
+        self.layout = layout
+        self.config = config
+        self.objects = ObjectStore(config.objects_url or layout.objects, layout.staging)
+        self._database = database
+        self._lease: Lease | None = None
+        self._depth = 0
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder."""
+        return self.layout.folder
+
+    @classmethod
+    def create(cls, folder: str | Path, config: StoreConfig, *, who: str = "") -> Registry:
+        """Make a store and open it. store.toml is written last: before it there is no store.
+
+        Raises: StateError: when there is a store in the folder already.
+        """
+        layout = StoreLayout(Path(folder))
+        database = prepare(layout, config, who or getpass.getuser())
+        try:
+            config.write(layout.config)
+        except BaseException:
+            database.close()
+            raise
+        return cls(layout, config, database)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Registry:
+        """Open a store; an older registry is copied and brought to the newest schema first.
+
+        Raises:
+            StoreFormatError: when there is no store, or one of a newer format.
+            DamageError: when store.toml and registry do not belong together, or are damaged.
+        """
+        layout = StoreLayout(Path(folder))
+        config = StoreConfig.read(layout.config)
+        return cls(layout, config, connect(layout, config))
+
+    def close(self) -> None:
+        """Give the lease back, if held, and close all connections."""
+        if self._lease is not None:
+            lease, self._lease, self._depth = self._lease, None, 0
+            lease.release()
+        self._database.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self, who: str = "") -> Iterator[Registry]:
+        """Hold the lease of the store's one writer; may be nested.
+
+        Raises: StoreLockedError: when another writer holds it; the message names it.
+        """
+        if self._lease is None:
+            lease = Lease(self._database, who or getpass.getuser())
+            lease.acquire()
+            self._lease = lease
+        self._depth += 1
+        try:
+            yield self
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and self._lease is not None:
+                lease, self._lease = self._lease, None
+                lease.release()
+
+    @contextmanager
+    def _acting(self) -> Iterator[Session]:
+        """Yield a writing session after making sure that the lease is ours."""
+        if self._lease is None:
+            raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
+        with self._database.writing() as session:
+            self._lease.check(session)
+            yield session
+
+    # Acts
+
+    def check_growth(self, domain: str, parent: str | None) -> None:
+        """Raise what `add_segment` would raise, before hours of training are spent."""
+        with self._database.reading() as session:
+            live = snapshots.live_snapshot(session)
+        growth.check_growth(live, domain, parent, self.config.capacity)
+
+    def add_segment(self, segment: NewSegment, who: str, why: str = "") -> Snapshot:
+        """Commit what an ingest grew: one transaction, after which it is live.
+
+        Raises:
+            FrozenError: when the domain is frozen.
+            StateError: when the domain has moved since the run began, or the store is full.
+            DamageError: when an object that it names is not in the object store.
+        """
+        wanted = {segment.pool_object, segment.signature_object}
+        wanted |= {item.text_object for item in segment.documents if item.text_object}
+        missing = self.objects.missing(wanted)
+        if missing:
+            raise DamageError(
+                f"{len(missing)} of the segment's objects are not stored ({min(missing)}, ...); "
+                "put them before the segment"
+            )
+        with self._acting() as session:
+            return growth.add_segment(
+                session, segment, capacity=self.config.capacity, who=who, why=why
+            )
+
+    def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Make a domain refuse new segments."""
+        return self._switch("freeze", domain, who, why)
+
+    def unfreeze(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Let a domain learn again."""
+        return self._switch("unfreeze", domain, who, why)
+
+    def disable(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Keep a domain from being asked."""
+        return self._switch("disable", domain, who, why)
+
+    def enable(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Let a domain be asked again."""
+        return self._switch("enable", domain, who, why)
+
+    def _switch(self, action: str, domain: str, who: str, why: str) -> Snapshot:
+        with self._acting() as session:
+            return lifecycle.switch(session, action, domain, who=who, why=why)
+
+    def roll_back_domain(
+        self, domain: str, to_version: str | None, who: str, why: str = ""
+    ) -> Snapshot:
+        """Take a domain back to an earlier version, or (None) to before it came."""
+        with self._acting() as session:
+            return lifecycle.roll_back_domain(session, domain, to_version, who=who, why=why)
+
+    def roll_back(
+        self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False
+    ) -> Snapshot:
+        """Make a new snapshot with the content of an old one, and make it live."""
+        with self._acting() as session:
+            return lifecycle.roll_back(
+                session, snapshot_id, without_purged=without_purged, who=who, why=why
+            )
+
+    def purge(self, domain: str, who: str, why: str = "") -> PurgeResult:
+        """Delete the bytes of a domain that is not live, and prove it."""
+        with self._acting() as session:
+            grave = purging.bury(session, domain, who=who, why=why)
+        return purging.erase(grave, self._database, self.objects, self.layout, self.config)
+
+    def put_scores(self, new_scores: Sequence[NewScore]) -> None:
+        """Store scores for ever; those that are there already stay. Needs no lease."""
+        with self._database.writing() as session:
+            scores.put_scores(session, new_scores)
+
+    def put_evaluation(self, snapshot_id: int, report: dict[str, Any]) -> None:
+        """Store the report of a snapshot's evaluation. Needs no lease."""
+        with self._database.writing() as session:
+            scores.put_evaluation(session, snapshot_id, report)
+
+    def doctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
+        """Check everything; with `repair`, remove what a crash left behind.
+
+        Raises: StoreLockedError: when it is to repair while another writer is alive.
+        """
+        parts = (self._database, self.objects, self.layout, self.config)
+        found = () if self._lease is not None else doctoring.check_lease(self._database)
+        if not repair:
+            return found + doctoring.examine(*parts, is_quiet=not found, repair=False)
+        with self.writing("doctor"):
+            return found + doctoring.examine(*parts, is_quiet=True, repair=True)
+
+    # Questions
+
+    def live(self) -> Snapshot:
+        """Return the live snapshot."""
+        with self._database.reading() as session:
+            return snapshots.live_snapshot(session)
+
+    def snapshot(self, snapshot_id: int) -> Snapshot:
+        """Return a snapshot by its id."""
+        with self._database.reading() as session:
+            return snapshots.read_snapshot(session, snapshot_id)
+
+    def ancestry(self, snapshot_id: int) -> tuple[Snapshot, ...]:
+        """Return a snapshot and all that were live before it, oldest first."""
+        with self._database.reading() as session:
+            return snapshots.read_ancestry(session, snapshot_id)
+
+    def history(self, limit: int | None = None, *, domain: str | None = None) -> tuple[Event, ...]:
+        """Return events, the newest first."""
+        with self._database.reading() as session:
+            return readers.read_events(session, domain=domain, limit=limit)
+
+    def domains(self) -> tuple[DomainSummary, ...]:
+        """Return one line for every domain that ever was."""
+        with self._database.reading() as session:
+            return readers.read_summaries(session)
+
+    def domain(self, name: str) -> DomainDetail:
+        """Return everything about a domain but its documents."""
+        with self._database.reading() as session:
+            return readers.read_domain(session, name)
+
+    def chain(self, version: str) -> tuple[Segment, ...]:
+        """Return the segments of a version (a full id), oldest first."""
+        with self._database.reading() as session:
+            return chains.read_chain(session, version)
+
+    def resolve_version(self, domain: str, text: str) -> str:
+        """Return the full id of the version that a label, an id or a unique prefix means."""
+        with self._database.reading() as session:
+            return chains.resolve_version(session, domain, text)
+
+    def documents(
+        self,
+        domain: str,
+        version: str | None = None,
+        split: str | None = None,
+        kind: str | None = None,
+    ) -> tuple[Document, ...]:
+        """Return the documents of a domain at a version (default: the live one)."""
+        with self._database.reading() as session:
+            if version is None:
+                version = snapshots.live_state(session, domain).version
+            else:
+                version = chains.resolve_version(session, domain, version)
+            segment_ids = [segment.id for segment in chains.read_chain(session, version)]
+            return documents.read_documents(session, segment_ids, split=split, kind=kind)
+
+    def document_text(self, document: Document) -> str:
+        """Return a document's text, verified.
+
+        Raises: UnsupportedError: when this store keeps no texts.
+        """
+        if document.text_object is None:
+            raise UnsupportedError(
+                f"the text of document {document.document_id} was not kept (keep_text)"
+            )
+        return decompress_text(self.objects.read(document.text_object))
+
+    def known_documents(self, domain: str) -> set[str]:
+        """Return the ids of the documents in a domain's live chain."""
+        with self._database.reading() as session:
+            return documents.known_documents(session, domain)
+
+    def elsewhere(self, document_ids: Iterable[str], domain: str) -> dict[str, tuple[str, ...]]:
+        """Return where else documents are known: other live domains, or "rolled back"."""
+        with self._database.reading() as session:
+            return documents.known_elsewhere(session, document_ids, domain)
+
+    def scores(self, subject: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the scores that are known of a subject, by document key."""
+        with self._database.reading() as session:
+            return scores.read_scores(session, subject, keys)
+
+    def evaluation(self, snapshot_id: int) -> dict[str, Any] | None:
+        """Return the last report of a snapshot's evaluation, or None."""
+        with self._database.reading() as session:
+            return scores.read_evaluation(session, snapshot_id)

@@ -1,0 +1,170 @@
+"""Snapshots and the live pointer: reading them, and making the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import DamageError, StateError, UnknownError, unknown_name
+from stores.clock import utc_now
+from stores.queries import DomainState, Snapshot
+from stores.schema import (
+    DomainRow,
+    EventRow,
+    LiveRow,
+    SegmentRow,
+    SnapshotDomainRow,
+    SnapshotRow,
+)
+
+
+def live_id(session: Session) -> int:
+    """Return the id of the live snapshot."""
+    found: int | None = session.scalar(select(LiveRow.snapshot_id))
+    if found is None:
+        raise DamageError("the registry has no live snapshot; restore it from a copy")
+    return found
+
+
+def live_snapshot(session: Session) -> Snapshot:
+    """Return the live snapshot."""
+    return read_snapshot(session, live_id(session))
+
+
+def read_snapshot(session: Session, snapshot_id: int) -> Snapshot:
+    """Return a snapshot.
+
+    Raises: UnknownError: when there is none with this id; the ids that exist are named.
+    """
+    return read_snapshots(session, [snapshot_id])[0]
+
+
+def read_snapshots(session: Session, ids: list[int]) -> tuple[Snapshot, ...]:
+    """Return snapshots in the order of their ids as given, in two queries."""
+    rows = {
+        row.id: row
+        for row in session.scalars(select(SnapshotRow).where(SnapshotRow.id.in_(set(ids))))
+    }
+    for snapshot_id in ids:
+        if snapshot_id not in rows:
+            last = session.scalar(select(SnapshotRow.id).order_by(SnapshotRow.id.desc()).limit(1))
+            raise UnknownError(
+                f"no snapshot {snapshot_id}; there are 1 to {last}: see `peer-cl history`"
+            )
+    states: dict[int, list[DomainState]] = {snapshot_id: [] for snapshot_id in ids}
+    entries = session.execute(
+        select(SnapshotDomainRow, DomainRow.name, SegmentRow.label)
+        .join(DomainRow, DomainRow.id == SnapshotDomainRow.domain_id)
+        .join(SegmentRow, SegmentRow.id == SnapshotDomainRow.segment_id)
+        .where(SnapshotDomainRow.snapshot_id.in_(set(ids)))
+    )
+    for entry, name, label in entries:
+        states[entry.snapshot_id].append(
+            DomainState(name, entry.segment_id, label, entry.is_frozen, entry.is_enabled)
+        )
+    return tuple(
+        Snapshot(
+            id=row.id,
+            parent_id=row.parent_id,
+            created_at=row.created_at,
+            action=row.action,
+            domains=tuple(sorted(states[row.id], key=lambda state: state.domain)),
+        )
+        for row in (rows[snapshot_id] for snapshot_id in ids)
+    )
+
+
+def read_ancestry(session: Session, snapshot_id: int) -> tuple[Snapshot, ...]:
+    """Return the snapshot and all before it along its parents, oldest first."""
+    read_snapshot(session, snapshot_id)
+    line = select(SnapshotRow.id, SnapshotRow.parent_id).where(SnapshotRow.id == snapshot_id)
+    tree = line.cte("line", recursive=True)
+    parents = select(SnapshotRow.id, SnapshotRow.parent_id)
+    tree = tree.union_all(parents.join(tree, SnapshotRow.id == tree.c.parent_id))
+    return read_snapshots(session, sorted(session.scalars(select(tree.c.id))))
+
+
+def live_state(session: Session, domain: str) -> DomainState:
+    """Return the live state of a domain.
+
+    Raises:
+        UnknownError: when there never was such a domain.
+        StateError: when it is not in the live snapshot.
+    """
+    state = live_snapshot(session).state(domain)
+    if state is None:
+        find_domain(session, domain)
+        raise StateError(
+            f"domain {domain!r} is not in the live snapshot: it was rolled back; "
+            "see `peer-cl history`"
+        )
+    return state
+
+
+def find_domain(session: Session, domain: str) -> DomainRow:
+    """Return the row of a domain.
+
+    Raises: UnknownError: when there is none; the nearest name is suggested.
+    """
+    row = session.scalar(select(DomainRow).where(DomainRow.name == domain))
+    if row is None:
+        raise unknown_name("domain", domain, session.scalars(select(DomainRow.name)))
+    return row
+
+
+def commit_snapshot(
+    session: Session,
+    states: Iterable[DomainState],
+    *,
+    action: str,
+    who: str,
+    why: str,
+    domain: str | None = None,
+) -> Snapshot:
+    """Write a new snapshot, move the live pointer to it and add the event.
+
+    Args:
+        session: A writing session; nothing is visible to others before it commits.
+        states: All domains of the new snapshot.
+        action: The act, one word.
+        who: Who did it.
+        why: Why, in the person's words.
+        domain: The domain that the act was about, if it was about one.
+    """
+    now = utc_now()
+    live = session.get(LiveRow, 1, with_for_update=True)
+    snapshot = SnapshotRow(
+        parent_id=None if live is None else live.snapshot_id, action=action, created_at=now
+    )
+    session.add(snapshot)
+    session.flush()
+    ids = dict(session.execute(select(DomainRow.name, DomainRow.id)).tuples().all())
+    states = list(states)
+    session.add_all(
+        SnapshotDomainRow(
+            snapshot_id=snapshot.id,
+            domain_id=ids[state.domain],
+            segment_id=state.version,
+            is_frozen=state.is_frozen,
+            is_enabled=state.is_enabled,
+        )
+        for state in states
+    )
+    if live is not None:
+        live.snapshot_id = snapshot.id
+    version = next((state.version for state in states if state.domain == domain), None)
+    session.add(
+        EventRow(
+            at=now,
+            who=who,
+            action=action,
+            domain_id=None if domain is None else ids[domain],
+            segment_id=version,
+            snapshot_id=snapshot.id,
+            why=why,
+        )
+    )
+    session.flush()
+    return read_snapshot(session, snapshot.id)

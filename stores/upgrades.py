@@ -1,0 +1,127 @@
+"""Bringing a registry to the newest schema by the numbered migrations.
+
+A SQLite registry is copied first. The migration itself is one transaction with foreign keys off
+(SQLite alters a table by remaking it, which would cascade), checked before it commits.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from peer_cl.errors import DamageError, StoreFormatError
+from stores.database import Database, translated_errors
+from stores.durable import sync_folder
+
+HEAD = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+COPY_MARK = ".before-"
+
+
+def revision(database: Database) -> str | None:
+    """Return the revision of a registry, or None when it has no tables yet."""
+    with translated_errors(database.name), database.engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def upgrade(
+    database: Database, path: Path | None, *, head: str = HEAD, migrations: Path = MIGRATIONS
+) -> bool:
+    """Bring a registry to `head` and return whether there was anything to do.
+
+    Args:
+        database: The registry.
+        path: Its SQLite file, copied before an old registry is changed; None for a server.
+        head: The newest revision.
+        migrations: The folder of the migrations.
+
+    Raises: StoreFormatError: when the registry is of a newer revision; both are named.
+    """
+    found = revision(database)
+    if found == head:
+        return False
+    if found is not None and found not in _known_revisions(migrations):
+        raise StoreFormatError(
+            f"the registry {database.name} has revision {found}; this version knows up to {head}: "
+            "install a newer peer-cl"
+        )
+    if found is not None and path is not None:
+        copy_sqlite(path, path.with_name(f"{path.name}{COPY_MARK}{head}"))
+    with translated_errors(database.name):
+        _run(database, migrations)
+    return True
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a SQLite database, WAL included, by SQLite's own backup, durably.
+
+    Raises: DamageError: when the copy does not pass SQLite's check.
+    """
+    temporary = target.with_name(target.name + ".part")
+    temporary.unlink(missing_ok=True)
+    reader, writer = sqlite3.connect(source), sqlite3.connect(temporary)
+    try:
+        reader.backup(writer)
+        verdict = writer.execute("PRAGMA integrity_check").fetchone()[0]
+    finally:
+        reader.close()
+        writer.close()
+    if verdict != "ok":
+        raise DamageError(f"the copy of {source} is damaged ({verdict}); nothing was changed")
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def _known_revisions(migrations: Path) -> set[str]:
+    """Return the revisions that the folder of migrations holds."""
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(str(migrations)).walk_revisions()}
+
+
+def _run(database: Database, migrations: Path) -> None:
+    """Run all missing migrations in one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    with database.engine.connect() as connection:
+        if database.is_sqlite:
+            _set_foreign_keys(connection, is_on=False)
+        writer = connection.execution_options(begins_immediate=True)
+        try:
+            with writer.begin():
+                config.attributes["connection"] = writer
+                command.upgrade(config, "head")
+                _check_foreign_keys(database, writer)
+        finally:
+            if database.is_sqlite:
+                _set_foreign_keys(connection, is_on=True)
+
+
+def _set_foreign_keys(connection: Connection, *, is_on: bool) -> None:
+    """Switch SQLite's foreign keys; it ignores the pragma inside a transaction."""
+    raw = connection.connection.cursor()
+    raw.execute(f"PRAGMA foreign_keys = {'ON' if is_on else 'OFF'}")
+    raw.close()
+
+
+def _check_foreign_keys(database: Database, connection: Connection) -> None:
+    """Undo the migration (by raising) when it left rows that refer to nothing."""
+    if not database.is_sqlite:
+        return
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise DamageError(
+            f"migrating {database.name} would leave {len(broken)} rows that refer to nothing "
+            f"(the first in {broken[0][0]}); nothing was changed"
+        )
