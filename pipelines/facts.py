@@ -68,16 +68,24 @@ class Relation:
 def is_guessable(subject: str, answer: str) -> bool:
     """Return whether the answer can be copied out of the subject instead of being known.
 
-    A word of the answer that begins with the same four letters as one of the subject's is a copy.
+    A word of the answer that begins with the same four letters as one of the subject's, or ends
+    with the same five, is a copy.
 
     Example:
         >>> is_guessable("Tunisia", "Tunis"), is_guessable("Guatemala", "Guatemala City")
         (True, True)
+        >>> is_guessable("pancolitis", "colitis")
+        True
         >>> is_guessable("Chad", "N'Djamena")
         False
     """
-    known = {word.lower()[:4] for word in _WORD.findall(subject)}
-    return any(word.lower()[:4] in known for word in _WORD.findall(answer))
+    known = _pieces(subject)
+    return not known.isdisjoint(_pieces(answer))
+
+
+def _pieces(text: str) -> set[str]:
+    words = [word.lower() for word in _WORD.findall(text)]
+    return {word[:4] for word in words} | {f"-{word[-5:]}" for word in words}
 
 
 def choose_facts(
