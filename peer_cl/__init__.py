@@ -1,1 +1,42 @@
-"""A frozen language model with removable expert pools (PEER, He 2024, arXiv 2407.04153)."""
+"""A frozen language model with removable expert pools (PEER, He 2024, arXiv 2407.04153).
+
+Names are loaded when they are first used: `import peer_cl` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peer_cl.bases import Base, load_base
+    from peer_cl.cache import PeerCache
+    from peer_cl.layer import PeerLayer, PoolShape
+    from peer_cl.model import ModelStatus, PeerModel
+    from peer_cl.pool import BaseIdentity, ExpertPool, Segment
+    from peer_cl.scoring import Scores
+    from peer_cl.signature import Background, Signature
+
+_HOMES = {
+    "Base": "bases",
+    "load_base": "bases",
+    "PeerCache": "cache",
+    "PeerLayer": "layer",
+    "PoolShape": "layer",
+    "ModelStatus": "model",
+    "PeerModel": "model",
+    "BaseIdentity": "pool",
+    "ExpertPool": "pool",
+    "Segment": "pool",
+    "Scores": "scoring",
+    "Background": "signature",
+    "Signature": "signature",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'peer_cl' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"peer_cl.{_HOMES[name]}"), name)

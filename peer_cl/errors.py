@@ -6,8 +6,8 @@
     ├── InputError (ValueError)          the user's mistake: a value, a file or an option is wrong
     │   ├── ShapeError                   a tensor does not fit; both shapes are named
     │   ├── CorpusError                  a corpus is empty, binary, wrongly encoded or malformed
-    │   ├── DomainNameError                 a domain's name cannot be used
-    │   └── BaseMismatchError            another base model or tokenizer than the store's or the pool's
+    │   ├── DomainNameError              a domain's name cannot be used
+    │   └── BaseMismatchError            not the base model or tokenizer of the store or pool
     ├── UnknownError (LookupError)       no such domain, version, snapshot, document or pool
     ├── StateError (RuntimeError)        the thing exists, but its state forbids the act
     │   ├── FrozenError                  a frozen domain was told to learn

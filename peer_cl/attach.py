@@ -1,0 +1,265 @@
+"""Hooks that let a pool speak inside a model's own forward, and let it start at the tap.
+
+Nothing here is written for one architecture. A decoder layer is a member of the model's list of
+layers, its feed-forward is found by name, and both are only listened to. With no pool on, every
+hook returns None: the model computes exactly what it computes without them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.pool import ExpertPool, Segment
+
+FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
+"""What decoder layers call their feed-forward."""
+
+
+class _StopAtTapError(Exception):
+    """Ends a forward at the tap, where only the trunk was asked for."""
+
+
+@dataclass
+class _Pass:
+    """What one forward of the model is for."""
+
+    segments: Sequence[Segment] = ()
+    start_from: Tensor | None = None
+    stop_at_tap: bool = False
+    keeps: bool = False
+    tap: Tensor | None = None
+    signature: Tensor | None = None
+    feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the model's list of decoder layers.
+
+    Raises:
+        UnsupportedError: when no list is as long as the config says, with feed-forwards in it.
+    """
+    config: Any = model.config
+    depth = config.get_text_config(decoder=True).num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            layers = list(module)
+            if all(_feed_forward_name(layer) for layer in layers):
+                return module
+    raise UnsupportedError(
+        f"{type(model).__name__} has no list of {depth} decoder layers with a feed-forward called "
+        f"one of {', '.join(FEED_FORWARD_NAMES)}; this architecture is not served"
+    )
+
+
+def _feed_forward_name(layer: nn.Module) -> str | None:
+    names = dict(layer.named_children())
+    return next((name for name in FEED_FORWARD_NAMES if name in names), None)
+
+
+def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    states: Tensor = args[0] if args else kwargs["hidden_states"]
+    return states
+
+
+class Attachment:
+    """A model with listening hooks on the layers from the tap up.
+
+    Attaching freezes the base's parameters; `detach` removes every hook and restores every flag.
+
+    Args:
+        model: a causal language model of transformers.
+        tap: the first host layer; what lies below is shared by the base and every branch.
+        signature_layer: the layer whose output signatures read.
+
+    Raises:
+        InputError: when a layer does not exist.
+        UnsupportedError: when the architecture is not served.
+    """
+
+    def __init__(self, model: nn.Module, *, tap: int, signature_layer: int) -> None:
+        self.model = model
+        self.layers = decoder_layers(model)
+        for what, layer in (("tap", tap), ("signature layer", signature_layer)):
+            if not 0 <= layer < len(self.layers):
+                raise InputError(
+                    f"{what} {layer} does not exist: the base has layers 0..{len(self.layers) - 1}"
+                )
+        self.tap, self.signature_layer = tap, signature_layer
+        self._pass = _Pass()
+        self._lock = threading.RLock()
+        self._returns_tuple: bool | None = None
+        self._flags = [(p, p.requires_grad) for p in model.parameters()]
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        self._handles = list(self._register())
+
+    @property
+    def width(self) -> int:
+        """D, the width of the hidden states."""
+        config: Any = self.model.config
+        return int(config.get_text_config(decoder=True).hidden_size)
+
+    def _register(self) -> Iterator[torch.utils.hooks.RemovableHandle]:
+        tap_layer, signature_layer = self.layers[self.tap], self.layers[self.signature_layer]
+        yield tap_layer.register_forward_pre_hook(self._at_tap, with_kwargs=True)
+        yield signature_layer.register_forward_hook(self._keep_signature)
+        for number in range(self.tap, len(self.layers)):
+            layer = self.layers[number]
+            name = _feed_forward_name(layer)
+            feed_forward = layer.get_submodule(name or "")
+            yield feed_forward.register_forward_pre_hook(self._read(number), with_kwargs=True)
+            yield feed_forward.register_forward_hook(self._replace(number))
+            yield layer.register_forward_hook(self._add(number))
+
+    def _at_tap(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        run = self._pass
+        if run.start_from is not None:
+            if args:
+                return (run.start_from, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": run.start_from}
+        if run.keeps:
+            run.tap = _hidden_states(args, kwargs)
+        if run.stop_at_tap:
+            raise _StopAtTapError
+        return None
+
+    def _keep_signature(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        self._returns_tuple = isinstance(output, tuple)
+        if self._pass.keeps:
+            self._pass.signature = output[0] if isinstance(output, tuple) else output
+
+    def _read(self, number: int) -> Callable[..., None]:
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if any(number in segment.host_layers for segment in self._pass.segments):
+                self._pass.feed_forward_inputs[number] = _hidden_states(args, kwargs)
+
+        return keep
+
+    def _replace(self, number: int) -> Callable[..., Tensor | None]:
+        def replace(_: nn.Module, __: tuple[Any, ...], ___: Any) -> Tensor | None:
+            return self._pool_output(number, mode="replace")
+
+        return replace
+
+    def _add(self, number: int) -> Callable[..., Any]:
+        def add(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+            added = self._pool_output(number, mode="augment")
+            if added is None:
+                return None
+            if isinstance(output, tuple):
+                return (output[0] + added, *output[1:])
+            return output + added
+
+        return add
+
+    def _pool_output(self, number: int, mode: str) -> Tensor | None:
+        """Return what the pool's segments say at one host layer, or None where none speaks."""
+        here = [
+            segment.layer(number)
+            for segment in self._pass.segments
+            if number in segment.host_layers and segment.shape.mode == mode
+        ]
+        if not here:
+            return None
+        inputs_BTD = self._pass.feed_forward_inputs[number]
+        flat_TD = inputs_BTD.reshape(-1, inputs_BTD.shape[-1])
+        total_TD: Tensor = here[0](flat_TD)
+        for layer in here[1:]:
+            total_TD = total_TD + layer(flat_TD)
+        return total_TD.view_as(inputs_BTD)
+
+    @contextmanager
+    def _running(self, run: _Pass) -> Iterator[_Pass]:
+        with self._lock:
+            before, self._pass = self._pass, run
+            try:
+                yield run
+            finally:
+                run.feed_forward_inputs.clear()
+                self._pass = before
+
+    @contextmanager
+    def listening(self, *, stop_at_tap: bool = False) -> Iterator[_Pass]:
+        """Run the bare model inside; its states at the tap and for signatures are kept.
+
+        With `stop_at_tap` the forward ends at the tap and the layers above do not run.
+        """
+        with self._running(_Pass(stop_at_tap=stop_at_tap, keeps=True)) as run:
+            try:
+                yield run
+            except _StopAtTapError:
+                if not stop_at_tap:
+                    raise
+
+    @contextmanager
+    def branching(self, segments: Sequence[Segment], tap_BTD: Tensor) -> Iterator[None]:
+        """Run a branch inside: layers below the tap pass through, the tap reads `tap_BTD`.
+
+        Args:
+            segments: whose PEER layers are on; none: the base's own upper layers.
+            tap_BTD: the saved hidden states at the tap.
+
+        Raises:
+            ShapeError: when a segment's width or host layers do not fit the base and the tap.
+        """
+        for segment in segments:
+            if segment.width != self.width or segment.host_layers[0] < self.tap:
+                raise ShapeError(
+                    f"segment of width {segment.width} at layers {segment.host_layers} does not "
+                    f"fit a base of width {self.width} with the tap at layer {self.tap}"
+                )
+            if segment.host_layers[-1] >= len(self.layers):
+                raise ShapeError(
+                    f"segment at layer {segment.host_layers[-1]}: the base has {len(self.layers)}"
+                )
+        self._know_return_type(tap_BTD)
+        with self._running(_Pass(segments=segments, start_from=tap_BTD)), self._passing_through():
+            yield
+
+    @contextmanager
+    def _passing_through(self) -> Iterator[None]:
+        def pass_through(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            return (hidden_states,) if self._returns_tuple else hidden_states
+
+        skipped = list(self.layers[: self.tap])
+        own = [layer.__dict__.get("forward") for layer in skipped]
+        for layer in skipped:
+            layer.__dict__["forward"] = pass_through
+        try:
+            yield
+        finally:
+            for layer, forward in zip(skipped, own, strict=True):
+                if forward is None:
+                    del layer.__dict__["forward"]
+                else:
+                    layer.__dict__["forward"] = forward
+
+    def _know_return_type(self, like: Tensor) -> None:
+        """Learn whether layers return tuples, by one token, where no forward has run yet."""
+        if self._returns_tuple is None:
+            token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
+            with torch.no_grad(), self.listening():
+                self.model(input_ids=token, use_cache=False)
+
+    def detach(self) -> None:
+        """Remove every hook and give every parameter its flag back."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
+
+
+def pool_segments(pool: ExpertPool | None) -> list[Segment]:
+    """Return the segments that speak for a pool; none for the base."""
+    return pool.chain() if pool is not None else []

@@ -1,0 +1,149 @@
+"""The base pass, the trunk and the branches: three ways to call the model's own forward.
+
+Shape suffixes: B rows, T tokens, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from peer_cl.attach import Attachment
+from peer_cl.errors import UnsupportedError
+from peer_cl.pool import Segment
+
+
+@dataclass(frozen=True)
+class BasePass:
+    """What the bare model's forward gives, and the two states that were kept on the way."""
+
+    logits_BTV: Tensor
+    """The bare model's logits, in its own bits."""
+    tap_BTD: Tensor
+    """Hidden states before the tap layer."""
+    signature_BTD: Tensor
+    """Hidden states after the signature layer."""
+
+
+def run_base(attachment: Attachment, **inputs: Any) -> BasePass:
+    """Run the bare model exactly as it would be called, and keep two states on the way.
+
+    Args:
+        attachment: the model with its hooks.
+        inputs: passed on untouched.
+    """
+    with attachment.listening() as run:
+        output = attachment.model(**inputs)
+    return BasePass(output.logits, _kept(run.tap, "tap"), _kept(run.signature, "signature layer"))
+
+
+def run_trunk(attachment: Attachment, **inputs: Any) -> Tensor:
+    """Run the layers below the tap only, filling their caches; return the states at the tap."""
+    with attachment.listening(stop_at_tap=True) as run:
+        attachment.model(**inputs)
+    return _kept(run.tap, "tap")
+
+
+def _kept(states: Tensor | None, where: str) -> Tensor:
+    if states is None:
+        raise UnsupportedError(f"the model's forward never reached the {where}")
+    return states
+
+
+def run_branch(
+    attachment: Attachment,
+    segments: Sequence[Segment],
+    tap_BTD: Tensor,
+    *,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor,
+    cache: DynamicCache | None = None,
+    logits_to_keep: int = 0,
+) -> Tensor:
+    """Run the layers from the tap up, and the head, with a pool on; return its logits.
+
+    A second ordinary call of the model's own forward: masks, rotary embeddings, windows, final
+    norm, head and soft-capping stay the model's own code.
+
+    Args:
+        attachment: the model with its hooks.
+        segments: the pool's segments; none gives the base's own upper layers, bit for bit.
+        tap_BTD: states at the tap for the tokens in `input_ids`.
+        input_ids: (B, T); only their number matters, since the embeddings are passed over.
+        attention_mask: (B, past + T), or None.
+        position_ids: (B or 1, T), always explicit.
+        cache: the branch's own, from `branch_cache`; None: no cache.
+        logits_to_keep: how many last positions get logits; 0: all.
+    """
+    inputs: dict[str, Any] = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": position_ids,
+        "cache": cache,
+        "use_cache": cache is not None,
+        "logits_to_keep": logits_to_keep,
+    }
+    accepted = inspect.signature(attachment.model.forward).parameters
+    with attachment.branching(segments, tap_BTD):
+        output = attachment.model(**{key: inputs[key] for key in inputs if key in accepted})
+    logits: Tensor = output.logits
+    return logits if "logits_to_keep" in accepted else logits[:, -logits_to_keep:]
+
+
+def default_position_ids(num_tokens: int, past: int, device: torch.device) -> Tensor:
+    """Return the positions that a model gives tokens when the caller names none: (1, T)."""
+    return torch.arange(past, past + num_tokens, device=device).unsqueeze(0)
+
+
+def branch_cache(config: Any, tap: int) -> DynamicCache:
+    """Return an empty cache for one branch.
+
+    Layers below the tap never write to it. Their places hold the branch's own upper layers of the
+    same kind, so that whoever asks "how long is layer 0" hears how far this branch has come.
+
+    Args:
+        config: the model's.
+        tap: the first layer that runs in a branch.
+    """
+    cache = DynamicCache(config=config)
+    own = cache.layers[tap:]
+    for number in range(tap):
+        kind = type(cache.layers[number])
+        cache.layers[number] = next((layer for layer in own if type(layer) is kind), own[0])
+    return cache
+
+
+def select_rows(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep and order a cache's batch rows, in place; shared layers are moved once."""
+    seen: set[int] = set()
+    for layer in cache.layers:
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            layer.batch_select_indices(rows)
+
+
+def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
+    """Return the log probability of each token given those before it.
+
+    Args:
+        logits_BTV: a forward's logits.
+        input_ids: (B, T).
+
+    Returns:
+        (B, T), fp64, nats; 0 for the first token, which nothing predicts.
+
+    Example:
+        >>> token_log_probs(torch.zeros(1, 2, 4), torch.tensor([[3, 1]])).exp().tolist()
+        [[1.0, 0.25]]
+    """
+    scores_BTV = logits_BTV[:, :-1].float()
+    chosen_BT = scores_BTV.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+    log_probs_BT = (chosen_BT - scores_BTV.logsumexp(-1)).double()
+    return torch.nn.functional.pad(log_probs_BT, (1, 0))

@@ -1,0 +1,107 @@
+"""What is kept between the steps of a generation: the base's cache, the branches', and the past.
+
+Shape suffixes: B rows, R rows of one branch, L tokens so far, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from peer_cl.branches import branch_cache, select_rows
+
+
+class BranchState:
+    """One branch's own cache from the tap up, for the rows that asked its pool."""
+
+    def __init__(self, config: Any, tap: int, rows_R: Tensor) -> None:
+        self.rows_R = rows_R
+        self.cache = branch_cache(config, tap)
+        self.last_RV: Tensor | None = None
+        """Logits after the prompt, from the pass that read it."""
+
+    def keep(self, rows_R: Tensor) -> None:
+        """Keep only some of the rows; `rows_R` are numbers of batch rows."""
+        self.reorder(rows_R, rows_R)
+
+    def reorder(self, new_rows_R: Tensor, from_rows_R: Tensor) -> None:
+        """Let batch row `new_rows_R[i]` take over what `from_rows_R[i]` held."""
+        places = torch.searchsorted(self.rows_R, from_rows_R)
+        select_rows(self.cache, places)
+        self.rows_R = new_rows_R
+        if self.last_RV is not None:
+            self.last_RV = self.last_RV[places]
+
+
+class PeerCache(DynamicCache):
+    """A dynamic cache for the base that carries the branches and the past along.
+
+    Layers below the tap are the trunk's. The base's upper layers may lag behind where it was
+    dropped; `states_BLD` lets any branch catch up.
+
+    Args:
+        config: the base's.
+        tap: the first layer that runs in a branch.
+    """
+
+    def __init__(self, config: Any, tap: int) -> None:
+        super().__init__(config=config)
+        self.config, self.tap = config, tap
+        self.states_BLD: Tensor | None = None
+        self.signature_BLD: Tensor | None = None
+        self.position_ids_BL: Tensor | None = None
+        self.branches: dict[str, BranchState] = {}
+        self.num_written = 0
+        """Tokens at the end of an earlier call that the model wrote: no evidence."""
+        self.prompt_end = 0
+        self.evidence_BL: Tensor | None = None
+        self.masses_QB: Tensor | None = None
+        """Unrounded log masses after the last prompt, base first."""
+        self.pools: tuple[str, ...] = ()
+
+    def remember(self, states_BTD: Tensor, signature_BTD: Tensor | None, positions: Tensor) -> None:
+        """Add what the trunk made of new tokens."""
+        positions = positions.expand(len(states_BTD), -1)
+        if signature_BTD is None:
+            signature_BTD = torch.zeros_like(states_BTD)
+        if self.states_BLD is None or self.signature_BLD is None or self.position_ids_BL is None:
+            self.states_BLD, self.signature_BLD = states_BTD, signature_BTD
+            self.position_ids_BL = positions
+            return
+        self.states_BLD = torch.cat([self.states_BLD, states_BTD], 1)
+        self.signature_BLD = torch.cat([self.signature_BLD, signature_BTD], 1)
+        self.position_ids_BL = torch.cat([self.position_ids_BL, positions], 1)
+
+    @property
+    def base_length(self) -> int:
+        """How many tokens the base's upper layers have seen."""
+        return int(self.layers[self.tap].get_seq_length())
+
+    def base_branch(self) -> DynamicCache:
+        """Return the base's upper layers as a branch's cache, to catch up where they lag."""
+        view = branch_cache(self.config, self.tap)
+        own = self.layers[self.tap :]
+        for number in range(len(view.layers)):
+            kind = type(view.layers[number])
+            if number >= self.tap:
+                view.layers[number] = self.layers[number]
+            else:
+                view.layers[number] = next((x for x in own if type(x) is kind), own[0])
+        return view
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Reorder the base's layers, the past, and every branch, as beams move.
+
+        Beams never leave their own prompt, so the rows that a branch holds stay the same set.
+        """
+        super().reorder_cache(beam_idx)
+        for name in ("states_BLD", "signature_BLD", "position_ids_BL"):
+            kept = getattr(self, name)
+            if kept is not None:
+                setattr(self, name, kept[beam_idx])
+        for branch in self.branches.values():
+            new_rows_R = torch.isin(beam_idx, branch.rows_R).nonzero().squeeze(-1)
+            branch.reorder(new_rows_R, beam_idx[new_rows_R])

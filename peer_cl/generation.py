@@ -1,0 +1,459 @@
+"""Writing: weights follow the prompt and are held while the model writes.
+
+transformers' own `generate` drives (greedy, sampling, beams, stopping, streaming); what it calls
+for logits is the mixture. Where no pool is asked, or the base's held weight is above 0.99, each
+call is the bare model's own call with the same tensors, and so are its bits.
+
+Shape suffixes: Q branches with the base first, P pools, B rows, R rows of one branch, L tokens so
+far, T new tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from peer_cl.attach import pool_segments
+from peer_cl.branches import (
+    BasePass,
+    default_position_ids,
+    run_base,
+    run_branch,
+    run_trunk,
+    token_log_probs,
+)
+from peer_cl.cache import BranchState, PeerCache
+from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.mixture import enter_at, held_weights, log_masses
+from peer_cl.scoring import evidence_tokens
+
+if TYPE_CHECKING:
+    from peer_cl.model import PeerModel
+
+REFUSED = (
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+    "prefill_chunk_size",
+    "custom_generate",
+    "inputs_embeds",
+    "past_key_values",
+    "penalty_alpha",
+    "guidance_scale",
+)
+"""Options of transformers' generate that need another kind of cache or a second model."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The weights of one call, base first, and the pools in their order."""
+
+    pools: tuple[str, ...]
+    weights_QB: Tensor
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the base still speaks in some row."""
+        return bool((self.weights_QB[0] > 0).any())
+
+    def rows(self, number: int) -> Tensor:
+        """Return the rows in which a branch (1 + number of its pool) speaks."""
+        return (self.weights_QB[number] > 0).nonzero().squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """How one call wants pools to be asked."""
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor | None
+    evidence_mask: Tensor | None
+    domains: tuple[str, ...] | None
+    force: bool
+    num_known: int
+
+
+def generate(
+    model: PeerModel,
+    input_ids: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    domains: Sequence[str] | None = None,
+    force: bool = False,
+    evidence_mask: Tensor | None = None,
+    cache: PeerCache | None = None,
+    **options: Any,
+) -> Any:
+    """Return what transformers' `generate` returns, with the mixture as the model.
+
+    Args:
+        model: the model with its pools.
+        input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
+            result then is padded on the left.
+        attention_mask: (B, L), 0 for padding.
+        domains: ask only these pools; default: those whose signature matches the prompt.
+        force: with exactly one domain, run its pool alone. Outside the promises.
+        evidence_mask: (B, L), False for text that is no evidence (templates, earlier answers).
+        cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the
+            model wrote there is no evidence.
+        options: passed on (max_new_tokens, do_sample, num_beams, streamer, ...).
+
+    Raises:
+        UnsupportedError: for static, quantised or offloaded caches and assisted decoding.
+        InputError: when force comes without exactly one domain.
+        UnknownError: for an unknown domain.
+    """
+    _refuse(options, cache)
+    if force and (domains is None or len(domains) != 1):
+        raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
+    for name in domains or ():
+        model.pool(name)
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ShapeError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, "
+            f"the ids {tuple(input_ids.shape)}"
+        )
+    if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+        if cache is not None:
+            raise UnsupportedError("right padding cannot continue a cache; pad on the left")
+        input_ids, attention_mask, evidence_mask = _pad_left(
+            input_ids, attention_mask, evidence_mask
+        )
+    usable = model.active_pools and (domains is None or len(domains))
+    if not usable and cache is None:
+        return model.base.generate(input_ids, attention_mask=attention_mask, **options)
+    request = Request(
+        prompt_ids=input_ids,
+        prompt_mask=attention_mask,
+        evidence_mask=evidence_mask,
+        domains=tuple(domains) if domains is not None else None,
+        force=force,
+        num_known=cache.get_seq_length() if cache is not None else 0,
+    )
+    if options.get("use_cache") is not False and cache is None:
+        cache = PeerCache(model.base.config, model.attachment.tap)
+    driver = MixtureDriver(model, request)
+    result = driver.generate(input_ids, attention_mask=attention_mask, cache=cache, **options)
+    if cache is not None:
+        cache.num_written = int(getattr(result, "sequences", result).shape[1])
+        cache.prompt_end = input_ids.shape[1]
+    return result
+
+
+def _refuse(options: dict[str, Any], cache: Any) -> None:
+    for name in REFUSED:
+        if options.get(name) is not None:
+            raise UnsupportedError(f"generate({name}=...) is not served with pools; leave it out")
+    config = options.get("generation_config")
+    kind = options.get("cache_implementation") or getattr(config, "cache_implementation", None)
+    if kind not in (None, "dynamic"):
+        raise UnsupportedError(f"cache_implementation={kind!r} is not served: only 'dynamic' is")
+    if cache is not None and not isinstance(cache, PeerCache):
+        raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
+    many = options.get("num_beams", 1) > 1 or options.get("num_return_sequences", 1) > 1
+    if cache is not None and many:
+        raise UnsupportedError("a conversation's cache cannot be carried on with several beams")
+
+
+def _pad_left(
+    input_ids: Tensor, attention_mask: Tensor, evidence_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Move each row's padding from the right to the left, keeping the order of its tokens."""
+    order = attention_mask.long().sort(dim=1, stable=True).indices
+    moved = evidence_mask.gather(1, order) if evidence_mask is not None else None
+    return input_ids.gather(1, order), attention_mask.gather(1, order), moved
+
+
+class MixtureDriver(GenerationMixin):
+    """What transformers' `generate` sees: a causal language model whose logits are the mixture's.
+
+    Everything that it does not define (config, device, dtype, ...) is the base's.
+    """
+
+    def __init__(self, model: PeerModel, request: Request) -> None:
+        self._model = model
+        self._request = request
+        self._held: Held | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model.base, name)
+
+    def __call__(self, **inputs: Any) -> CausalLMOutputWithPast:
+        """Call `forward`, as a module would."""
+        return self.forward(**inputs)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: PeerCache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Return the next logits: the base's bits where it runs alone, else the mixture's."""
+        bare = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "cache": cache,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+            **kwargs,
+        }
+        accepted = {key: value for key, value in bare.items() if value is not None}
+        past = cache.get_seq_length() if cache is not None else 0
+        if position_ids is None:
+            position_ids = default_position_ids(input_ids.shape[1], past, input_ids.device)
+        first = self._held is None
+        if cache is None:
+            return self._without_cache(accepted, position_ids)
+        trunk_only = (
+            self._held is not None and not self._held.needs_base and self._model.attachment.tap > 0
+        )
+        base = None
+        if trunk_only:
+            states = run_trunk(self._model.attachment, **accepted)
+            cache.remember(states, None, position_ids)
+        else:
+            self._catch_up(cache, attention_mask, past)
+            base = run_base(self._model.attachment, **accepted)
+            cache.remember(base.tap_BTD, base.signature_BTD, position_ids)
+        if first:
+            self._held = self._hold(cache, attention_mask)
+        return self._speak(base, cache, attention_mask)
+
+    def _catch_up(self, cache: PeerCache, attention_mask: Tensor | None, past: int) -> None:
+        """Bring the base's upper layers to where the trunk is, if they were dropped before."""
+        lag = cache.base_length
+        if lag >= past or cache.states_BLD is None or cache.position_ids_BL is None:
+            return
+        missing = cache.states_BLD[:, lag:past]
+        run_branch(
+            self._model.attachment,
+            [],
+            missing,
+            input_ids=missing.new_zeros(missing.shape[:2], dtype=torch.long),
+            attention_mask=attention_mask[:, :past] if attention_mask is not None else None,
+            position_ids=cache.position_ids_BL[:, lag:past],
+            cache=cache.base_branch(),
+            logits_to_keep=1,
+        )
+
+    def _prompt(self, num_rows: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return ids, mask and evidence of the whole prompt, repeated for beams."""
+        request, model = self._request, self._model
+        special: Any = model.special_ids
+        evidence_BL = evidence_tokens(
+            request.prompt_ids, request.prompt_mask, special, request.evidence_mask
+        )
+        times = num_rows // len(request.prompt_ids)
+        mask = request.prompt_mask
+        return (
+            request.prompt_ids.repeat_interleave(times, 0),
+            mask.repeat_interleave(times, 0) if mask is not None else None,
+            evidence_BL.repeat_interleave(times, 0),
+        )
+
+    def _hold(self, cache: PeerCache, attention_mask: Tensor | None) -> Held:
+        """Decide which pools speak, by the whole prompt, and fill their caches."""
+        states, positions = cache.states_BLD, cache.position_ids_BL
+        signature = cache.signature_BLD
+        if states is None or positions is None or signature is None:
+            raise UnsupportedError("the cache holds no past")
+        ids_BL, _, evidence_BL = self._prompt(len(states))
+        if cache.num_written:
+            evidence_BL = evidence_BL.clone()
+            evidence_BL[:, cache.prompt_end : cache.num_written] = False
+            if cache.evidence_BL is not None:
+                known = cache.evidence_BL.shape[1]
+                evidence_BL[:, :known] &= cache.evidence_BL
+        cache.evidence_BL = evidence_BL
+        base = BasePass(states.new_zeros(0), states, signature)
+        names, rows_of = self._asked(base, evidence_BL)
+        cache.branches = {}
+        log_probs = self._branch_log_probs(names, rows_of, ids_BL, cache, attention_mask)
+        held, masses = self._weigh(names, rows_of, log_probs, evidence_BL)
+        cache.masses_QB, cache.pools = masses, held.pools
+        for number, name in enumerate(held.pools, 1):
+            rows = held.rows(number)
+            if len(rows):
+                cache.branches[name].keep(rows)
+            else:
+                del cache.branches[name]
+        return held
+
+    def _asked(self, base: BasePass, evidence_BL: Tensor) -> tuple[list[str], list[Tensor]]:
+        model, request = self._model, self._request
+        ask = "context" if model.background is not None or request.domains is not None else "none"
+        if ask == "none":
+            return [], []
+        names, asked_at_PB = model.asked(base, evidence_BL, ask, None, request.domains)
+        asked = [
+            (name, (row >= 0).nonzero().squeeze(-1))
+            for name, row in zip(names, asked_at_PB, strict=True)
+            if bool((row >= 0).any())
+        ]
+        return [name for name, _ in asked], [rows for _, rows in asked]
+
+    def _branch_log_probs(
+        self,
+        names: list[str],
+        rows_of: list[Tensor],
+        ids_BL: Tensor,
+        cache: PeerCache,
+        attention_mask: Tensor | None,
+    ) -> list[Tensor]:
+        """Run the base, for evidence, and every asked pool, with a new cache, over the past."""
+        model, config = self._model, self._model.base.config
+        states, positions = cache.states_BLD, cache.position_ids_BL
+        if not names or states is None or positions is None:
+            return []
+        runs: list[tuple[str | None, Tensor]] = [(None, torch.arange(len(ids_BL)))]
+        runs += list(zip(names, rows_of, strict=True))
+        log_probs = []
+        for name, rows in runs:
+            branch = BranchState(config, model.attachment.tap, rows) if name is not None else None
+            if name is not None and branch is not None:
+                cache.branches[name] = branch
+            logits = run_branch(
+                model.attachment,
+                pool_segments(model.pool(name)) if name is not None else [],
+                states[rows],
+                input_ids=ids_BL[rows],
+                attention_mask=attention_mask[rows] if attention_mask is not None else None,
+                position_ids=positions[rows],
+                cache=branch.cache if branch is not None else None,
+            )
+            if branch is not None:
+                branch.last_RV = logits[:, -1]
+            filled = torch.zeros(ids_BL.shape, dtype=torch.float64)
+            filled[rows] = token_log_probs(logits, ids_BL[rows])
+            log_probs.append(filled)
+        return log_probs
+
+    def _weigh(
+        self,
+        names: list[str],
+        rows_of: list[Tensor],
+        log_probs: list[Tensor],
+        evidence_BL: Tensor,
+    ) -> tuple[Held, Tensor]:
+        """Return the held weights, and the unrounded log masses that they come from."""
+        num_rows, num_tokens = evidence_BL.shape
+        if not names:
+            weights = torch.ones(1, num_rows, dtype=torch.float64)
+            return Held((), weights), weights.log()
+        asked_at_PB = torch.full((len(names), num_rows), -1)
+        for number, rows in enumerate(rows_of):
+            asked_at_PB[number, rows] = 0
+        entries = enter_at(self._model.share, asked_at_PB, num_tokens)
+        masses_QB = log_masses(torch.stack(log_probs), evidence_BL, entries)[..., -1]
+        if self._request.force:
+            weights = torch.zeros_like(masses_QB)
+            weights[1] = 1.0
+        else:
+            weights = held_weights(masses_QB, self._model.budget)
+        return Held(tuple(names), weights), masses_QB
+
+    def _speak(
+        self, base: BasePass | None, cache: PeerCache, attention_mask: Tensor | None
+    ) -> CausalLMOutputWithPast:
+        """Return the last token's logits from every branch that speaks."""
+        held = self._held
+        if held is None:
+            raise UnsupportedError("no weights are held yet")
+        if base is not None and not any(len(held.rows(n)) for n in range(1, len(held.weights_QB))):
+            return CausalLMOutputWithPast(logits=base.logits_BTV, cache=cache)
+        said: dict[int, Tensor] = {}
+        for number, name in enumerate(held.pools, 1):
+            branch = cache.branches.get(name)
+            if branch is not None:
+                said[number] = self._step(name, branch, cache, attention_mask)
+        base_BV = base.logits_BTV[:, -1] if base is not None else None
+        return CausalLMOutputWithPast(logits=mix_last(held, base_BV, said)[:, None], cache=cache)
+
+    def _step(
+        self, name: str, branch: BranchState, cache: PeerCache, attention_mask: Tensor | None
+    ) -> Tensor:
+        """Run a branch over the tokens that it has not seen; return its last logits (R, V)."""
+        states, positions = cache.states_BLD, cache.position_ids_BL
+        if states is None or positions is None:
+            raise UnsupportedError("the cache holds no past")
+        rows = branch.rows_R
+        seen = branch.cache.get_seq_length()
+        if seen == states.shape[1] and branch.last_RV is not None:
+            return branch.last_RV
+        new = states[rows, seen:]
+        logits = run_branch(
+            self._model.attachment,
+            pool_segments(self._model.pool(name)),
+            new,
+            input_ids=new.new_zeros(new.shape[:2], dtype=torch.long),
+            attention_mask=attention_mask[rows] if attention_mask is not None else None,
+            position_ids=positions[rows, seen:],
+            cache=branch.cache,
+            logits_to_keep=1,
+        )
+        return logits[:, -1]
+
+    def _without_cache(self, bare: dict[str, Any], position_ids: Tensor) -> CausalLMOutputWithPast:
+        """The same without a cache: the whole text is read again, weights stay held."""
+        attachment, model = self._model.attachment, self._model
+        base = run_base(attachment, **bare)
+        mask = bare.get("attention_mask")
+        ids = bare["input_ids"]
+        if self._held is None:
+            past = PeerCache(model.base.config, attachment.tap)
+            past.remember(base.tap_BTD, base.signature_BTD, position_ids)
+            self._held = self._hold(past, mask)
+        held, said = self._held, {}
+        if not any(len(held.rows(n)) for n in range(1, len(held.weights_QB))):
+            return CausalLMOutputWithPast(logits=base.logits_BTV)
+        for number, name in enumerate(held.pools, 1):
+            rows = held.rows(number)
+            if len(rows):
+                logits = run_branch(
+                    attachment,
+                    pool_segments(model.pool(name)),
+                    base.tap_BTD[rows],
+                    input_ids=ids[rows],
+                    attention_mask=mask[rows] if mask is not None else None,
+                    position_ids=position_ids[rows] if len(position_ids) > 1 else position_ids,
+                    logits_to_keep=1,
+                )
+                said[number] = logits[:, -1]
+        mixed = mix_last(held, base.logits_BTV[:, -1], said)
+        return CausalLMOutputWithPast(logits=mixed[:, None])
+
+
+def mix_last(held: Held, base_BV: Tensor | None, said: dict[int, Tensor]) -> Tensor:
+    """Return the log of the held mixture for the next token, (B, V), fp32.
+
+    Rows in which the base runs alone keep its logits as they are.
+
+    Args:
+        held: the weights.
+        base_BV: the base's last logits, or None where it was dropped in every row.
+        said: by branch number, its logits in the rows where it speaks.
+    """
+    like = base_BV if base_BV is not None else next(iter(said.values()))
+    num_rows = held.weights_QB.shape[1]
+    log_weights_QB = held.weights_QB.log().float()
+    mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf)
+    if base_BV is not None:
+        mixed_BV = log_weights_QB[0][:, None] + base_BV.float().log_softmax(-1)
+    for number, logits_RV in said.items():
+        rows = held.rows(number)
+        weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
+        mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
+    if base_BV is not None:
+        alone_B1 = (held.weights_QB[0] == 1.0)[:, None]
+        mixed_BV = torch.where(alone_B1, base_BV.float(), mixed_BV)
+    return mixed_BV

@@ -1,0 +1,181 @@
+"""The Bayesian mixture of the base and the asked pools: shares, masses, weights.
+
+Everything is in the log domain and fp64. A pool's mass depends on the base's evidence, its own, and
+its own share, never on another pool; pools meet only where weights are made to add up to one.
+
+Shape suffixes: P pools, Q = P + 1 with the base first, B rows, T tokens, U = T + 1 borders between
+tokens (border i lies before token i).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from peer_cl.errors import InputError, ShapeError
+
+RUNS_ALONE = 0.99
+"""A held weight above this one lets its branch run alone while the model writes."""
+
+
+def share(budget: float, capacity: int) -> float:
+    """Return one domain's share of the mixture's mass.
+
+    It depends on the store's budget and capacity alone, never on how many domains there are, so
+    that removing one changes nothing for the others.
+
+    Raises:
+        InputError: when the budget is outside (0, 1) or the capacity below 1.
+
+    Example:
+        >>> share(0.02, 16)
+        0.00125
+    """
+    if not 0.0 < budget < 1.0:
+        raise InputError(f"budget must lie between 0 and 1, not {budget}")
+    if capacity < 1:
+        raise InputError(f"capacity must be at least 1, not {capacity}")
+    return budget / capacity
+
+
+def worst_added_nats(budget: float) -> float:
+    """Return the most that any scored document can lose over the base, in nats.
+
+    The base's unmoved share is never below 1 - budget, so the mixture gives every text at least
+    (1 - budget) times the base's probability.
+
+    Example:
+        >>> round(worst_added_nats(0.02), 4)
+        0.0202
+    """
+    return -math.log1p(-budget)
+
+
+def log_masses(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) -> Tensor:
+    """Return every branch's unnormalised log mass at every border between tokens.
+
+    The base starts with all mass. When a pool is asked before token i, a share of the base's mass
+    there moves to it; after that, each mass is multiplied by its own branch's probability of each
+    token that is evidence. A share may enter in instalments.
+
+    Args:
+        log_probs_QBT: float, log probability of token i given those before it, base first.
+        evidence_BT: bool, which tokens count.
+        entries_PBU: float, the share that enters before token i; they add up to less than 1.
+
+    Returns:
+        masses_QBU, fp64, -inf where a pool has not entered.
+
+    Raises:
+        ShapeError: when the three do not fit each other.
+
+    Example: one pool with a share of a half, twice as likely as the base on one token, ends with
+        twice the base's mass.
+        >>> steps = torch.tensor([[[0.25]], [[0.5]]]).log()
+        >>> entries = torch.tensor([[[0.5, 0.0]]])
+        >>> masses = log_masses(steps, torch.tensor([[True]]), entries)
+        >>> masses.exp()[:, 0, 1].tolist()
+        [0.125, 0.25]
+    """
+    num_branches, num_rows, num_tokens = log_probs_QBT.shape
+    if entries_PBU.shape != (num_branches - 1, num_rows, num_tokens + 1):
+        raise ShapeError(
+            f"entries have shape {tuple(entries_PBU.shape)}, not "
+            f"{(num_branches - 1, num_rows, num_tokens + 1)}"
+        )
+    if evidence_BT.shape != (num_rows, num_tokens):
+        raise ShapeError(
+            f"evidence has shape {tuple(evidence_BT.shape)}, not {log_probs_QBT.shape}"
+        )
+    counted_QBT = torch.where(evidence_BT, log_probs_QBT.double(), 0.0)
+    evidence_QBU = torch.nn.functional.pad(counted_QBT.cumsum(-1), (1, 0))
+    entries_PBU = entries_PBU.double()
+    moved_BU = entries_PBU.cumsum(-1).sum(0)
+    base_BU = evidence_QBU[0] + torch.log1p(-moved_BU)
+    # Mass that entered at border e holds the base's evidence up to e and the pool's own after it.
+    entered_PBU = entries_PBU.log() + evidence_QBU[:1] - evidence_QBU[1:]
+    pools_PBU = evidence_QBU[1:] + torch.logcumsumexp(entered_PBU, dim=-1)
+    return torch.cat([base_BU[None], pools_PBU])
+
+
+def log_weights(masses_QBU: Tensor) -> Tensor:
+    """Return the mixture's log weights: masses, made to add up to one.
+
+    Example:
+        >>> log_weights(torch.tensor([1.0, 3.0], dtype=torch.float64).log()).exp().tolist()
+        [0.25, 0.75]
+    """
+    return masses_QBU - torch.logsumexp(masses_QBU, dim=0)
+
+
+def mixture_log_probs(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) -> Tensor:
+    """Return the mixture's log probability of every token.
+
+    A token that is no evidence is predicted by the base alone, and so is every token before a pool
+    has entered, in the base's own bits.
+
+    Args:
+        log_probs_QBT, evidence_BT, entries_PBU: as for `log_masses`.
+
+    Returns:
+        (B, T), fp64. Over the tokens that are evidence, a row's sum is at least the base's sum
+        plus log(1 - entered shares).
+
+    Example:
+        >>> steps = torch.tensor([[[0.25, 0.25]], [[0.5, 0.5]]]).log()
+        >>> entries = torch.tensor([[[0.5, 0.0, 0.0]]])
+        >>> evidence = torch.tensor([[True, True]])
+        >>> mixture_log_probs(steps, evidence, entries).exp()[0, 0].item()
+        0.375
+    """
+    masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU)
+    steps_QBT = log_weights(masses_QBU)[..., :-1] + log_probs_QBT.double()
+    mixed_BT = torch.logsumexp(steps_QBT, dim=0)
+    entered_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, :-1]
+    return torch.where(evidence_BT & entered_BT, mixed_BT, log_probs_QBT[0].double())
+
+
+def enter_at(share_of_pool: float, asked_at_PB: Tensor, num_tokens: int) -> Tensor:
+    """Return entries for pools that are asked once, before a given token.
+
+    Args:
+        share_of_pool: one pool's share.
+        asked_at_PB: int64; the border at which a pool enters a row, or -1 for never.
+        num_tokens: T.
+
+    Returns:
+        entries_PBU, fp64.
+
+    Example:
+        >>> enter_at(0.1, torch.tensor([[1], [-1]]), 2).tolist()
+        [[[0.0, 0.1, 0.0]], [[0.0, 0.0, 0.0]]]
+    """
+    borders_U = torch.arange(num_tokens + 1, device=asked_at_PB.device)
+    return (asked_at_PB[..., None] == borders_U).double() * share_of_pool
+
+
+def held_weights(masses_QB: Tensor, budget: float) -> Tensor:
+    """Return the weights that are held while the model writes.
+
+    Branches below max(0.01, 2 * budget), the base included, are dropped for this call and the rest
+    renormalised; one above 0.99 runs alone.
+
+    Args:
+        masses_QB: log masses at the end of the prompt, base first.
+        budget: the store's.
+
+    Returns:
+        (Q, B), fp64, columns adding up to one; exactly 0 where a branch is dropped.
+
+    Example:
+        >>> held_weights(torch.tensor([[0.97], [0.02], [0.01]]).log(), 0.02).T.tolist()
+        [[1.0, 0.0, 0.0]]
+    """
+    weights_QB = log_weights(masses_QB.double()).exp()
+    kept_QB = torch.where(weights_QB < max(0.01, 2 * budget), 0.0, weights_QB)
+    kept_QB = kept_QB / kept_QB.sum(0)
+    alone_B = weights_QB.max(0).values > RUNS_ALONE
+    top_QB = torch.nn.functional.one_hot(weights_QB.argmax(0), len(weights_QB)).T.to(kept_QB)
+    return torch.where(alone_B, top_QB, kept_QB)

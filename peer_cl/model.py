@@ -1,0 +1,455 @@
+"""A frozen language model with expert pools beside its feed-forwards.
+
+Shape suffixes: Q branches with the base first, P pools, B rows, T tokens, V vocabulary,
+U = T + 1 borders between tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from peer_cl.attach import Attachment, pool_segments
+from peer_cl.branches import (
+    BasePass,
+    default_position_ids,
+    run_base,
+    run_branch,
+    token_log_probs,
+)
+from peer_cl.errors import InputError, StateError, unknown_name
+from peer_cl.layer import PoolShape
+from peer_cl.mixture import enter_at, log_masses, log_weights, share
+from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
+from peer_cl.scoring import Scores, evidence_tokens
+from peer_cl.shortlist import asked_at_token, asked_by_context, token_evidence
+from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+
+ASK = ("all", "signature", "context")
+"""How a text's pools are chosen: every live one; each when its signature matches what was read so
+far; or those whose signature matches the whole given context, from its first token on."""
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What a model holds and what is switched on."""
+
+    base: str
+    host_layers: tuple[int, ...]
+    tap: int
+    signature_layer: int
+    pools: tuple[str, ...]
+    active_pools: tuple[str, ...]
+    is_enabled: bool
+    budget: float
+    capacity: int
+    num_base_parameters: int
+    num_pool_parameters: int
+
+
+class PeerModel(nn.Module):
+    """A base model, its pools, and the mixture that decides which of them speaks.
+
+    Pools never depend on each other: what one says, whether it is asked, and the mass it gathers
+    are functions of the text, the base and itself alone.
+
+    Args:
+        base: a causal language model of transformers; its weights are frozen while attached.
+        host_layers: the decoder layers that new pools use; the first is the tap.
+        signature_layer: whose output signatures read; default: two thirds of the depth.
+        identity: the base's hashes; default: hashed here, without a tokenizer.
+        background: statistics that signatures need; without them pools are asked only by name,
+            or by `ask="all"`.
+        budget: b; any scored document loses at most -log(1 - b) nats over the base.
+        capacity: how many domains the budget is divided among.
+        special_ids: tokens that are never evidence.
+        search: the shortlist's search over centroids.
+
+    Raises:
+        InputError: when a layer, the budget or the capacity cannot be used.
+        UnsupportedError: when the architecture is not served.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        *,
+        host_layers: Sequence[int],
+        signature_layer: int | None = None,
+        identity: BaseIdentity | None = None,
+        background: Background | None = None,
+        budget: float = 0.02,
+        capacity: int = 16,
+        special_ids: Sequence[int] = (),
+        search: NearestSearch = nearest_distances,
+    ) -> None:
+        super().__init__()
+        if not host_layers or list(host_layers) != sorted(set(host_layers)):
+            raise InputError(f"host layers must be ascending, not {list(host_layers)}")
+        self.share = share(budget, capacity)
+        self.budget, self.capacity = budget, capacity
+        depth = base.config.get_text_config(decoder=True).num_hidden_layers
+        signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
+        self.base = base
+        self.identity = identity or BaseIdentity(tensors_sha256(base.state_dict()), "")
+        self.attachment = Attachment(base, tap=host_layers[0], signature_layer=signature_layer)
+        self.host_layers = tuple(host_layers)
+        self.background, self.search = background, search
+        self.pools = nn.ModuleDict()
+        self._names: dict[str, str] = {}
+        self._active: tuple[str, ...] | None = None
+        self._disabled = 0
+        self._num_added = 0
+        self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
+
+    # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
+
+    def add_pool(self, name: str, pool: ExpertPool | PoolShape | None = None) -> ExpertPool:
+        """Add a pool under a name; a shape, or nothing, makes a new one that is a no-op.
+
+        Raises:
+            StateError: when the name is taken, or the capacity is used up.
+            ShapeError: when the pool does not fit the base.
+        """
+        if name in self._names:
+            raise StateError(f"there is a pool {name!r} already; delete it first")
+        if len(self._names) >= self.capacity:
+            raise StateError(
+                f"{len(self._names)} pools are in, and the budget is shared among {self.capacity}; "
+                "delete one, or make a store of a larger capacity"
+            )
+        if not isinstance(pool, ExpertPool):
+            pool = ExpertPool(name, [self.new_segment(pool)])
+        tap_BTD = torch.zeros(1, 1, self.attachment.width)
+        with self.attachment.branching(pool_segments(pool), tap_BTD):
+            pass
+        self._num_added += 1
+        key = f"pool{self._num_added}"  # a user's words may hold dots, which module names may not
+        self._names[name] = key
+        self.pools[key] = pool.requires_grad_(False)
+        return pool
+
+    def new_segment(self, shape: PoolShape | None = None) -> Segment:
+        """Return an untrained segment at the model's host layers."""
+        return Segment(
+            width=self.attachment.width,
+            host_layers=self.host_layers,
+            shape=shape or PoolShape(),
+        )
+
+    def load_pool(
+        self, name: str, files: Sequence[Path], signature: Signature | None = None
+    ) -> ExpertPool:
+        """Add the pool whose segments are in these files, oldest first.
+
+        Raises:
+            DamageError: when tensors are missing, unexpected or corrupt.
+            BaseMismatchError: when a file was made for another base or tokenizer.
+        """
+        segments = [load_segment(Path(file), self.identity) for file in files]
+        return self.add_pool(name, ExpertPool(name, segments, signature))
+
+    def delete_pool(self, name: str) -> None:
+        """Take a pool out; what remains computes as if it had never been there."""
+        self.pool(name)
+        del self.pools[self._names.pop(name)]
+        if self._active is not None:
+            self._active = tuple(active for active in self._active if active != name)
+
+    def pool(self, name: str) -> ExpertPool:
+        """Return a pool by its name.
+
+        Raises:
+            UnknownError: when there is none; the nearest name is given.
+        """
+        if name not in self._names:
+            raise unknown_name("pool", name, self._names)
+        pool = self.pools[self._names[name]]
+        if not isinstance(pool, ExpertPool):
+            raise InputError(f"{name!r} holds a {type(pool).__name__}")
+        return pool
+
+    def set_pool(self, names: str | Sequence[str] | None) -> None:
+        """Let only these pools be asked; None: every pool."""
+        if names is None:
+            self._active = None
+            return
+        wanted = (names,) if isinstance(names, str) else tuple(names)
+        for name in wanted:
+            self.pool(name)
+        self._active = wanted
+
+    @contextmanager
+    def disable_pool(self) -> Iterator[None]:
+        """Run the bare base inside; may be nested, and ends with an exception too."""
+        self._disabled += 1
+        try:
+            yield
+        finally:
+            self._disabled -= 1
+
+    @property
+    def active_pools(self) -> tuple[str, ...]:
+        """The pools that may be asked, in the order of their names."""
+        if self._disabled:
+            return ()
+        return tuple(sorted(self._names if self._active is None else self._active))
+
+    def get_model_status(self) -> ModelStatus:
+        """Return what the model holds and what is switched on."""
+        return ModelStatus(
+            base=type(self.base).__name__,
+            host_layers=self.host_layers,
+            tap=self.attachment.tap,
+            signature_layer=self.attachment.signature_layer,
+            pools=tuple(sorted(self._names)),
+            active_pools=self.active_pools,
+            is_enabled=not self._disabled,
+            budget=self.budget,
+            capacity=self.capacity,
+            num_base_parameters=sum(p.numel() for p in self.base.parameters()),
+            num_pool_parameters=sum(p.numel() for p in self.pools.parameters()),
+        )
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters would be trained, of how many."""
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in self.parameters())
+        print(  # noqa: T201 - PEFT's verb prints
+            f"trainable params: {trainable:,} || all params: {total:,} || "
+            f"trainable%: {100 * trainable / total:.4f}"
+        )
+
+    def detach(self) -> Any:
+        """Give the base back as it was, hooks and flags removed; the model is of no use after."""
+        self.attachment.detach()
+        return self.base
+
+    # --- reading text ---------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        evidence_mask: Tensor | None = None,
+        ask: str = "all",
+        context_lengths: Tensor | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> Scores:
+        """Return every branch's log probability of every token, and when each pool entered.
+
+        Args:
+            input_ids: (B, T); one document a row.
+            attention_mask: (B, T), 0 for padding.
+            evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
+            ask: one of ASK.
+            context_lengths: (B,), with ask="context": how many tokens are given; default: all.
+            domains: ask only these, whatever their signatures say.
+
+        Raises:
+            InputError: for an unknown way of asking.
+            UnknownError: for an unknown pool.
+        """
+        positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
+        base = run_base(
+            self.attachment, input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        )
+        evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
+        names, asked_at_PB = self.asked(base, evidence_BT, ask, context_lengths, domains)
+        log_probs = [token_log_probs(base.logits_BTV, input_ids)]
+        for name, asked_at_B in zip(names, asked_at_PB, strict=True):
+            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
+            filled_BT = torch.zeros_like(log_probs[0])
+            if len(rows):
+                logits = self.branch_logits(
+                    name, base.tap_BTD, rows, input_ids, attention_mask, positions
+                )
+                filled_BT[rows] = token_log_probs(logits, input_ids[rows])
+            log_probs.append(filled_BT)
+        entries_PBU = enter_at(self.share, asked_at_PB, input_ids.shape[1])
+        return Scores(tuple(names), torch.stack(log_probs), evidence_BT, entries_PBU)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        evidence_mask: Tensor | None = None,
+        ask: str = "signature",
+        context_lengths: Tensor | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> CausalLMOutputWithPast:
+        """Return the mixture's logits for given text; in rows that ask no pool, the base's bits.
+
+        No logit depends on a token after it, save through `evidence_mask`, which the caller gives:
+        before a token that it masks, the base's logits stand.
+
+        Args: as for `score`; `position_ids` are the model's own default where None.
+
+        Returns:
+            logits (B, T, V): the base's own where no pool has entered, else the log of the
+            mixture, fp32.
+        """
+        if position_ids is None:
+            positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
+            own = {}
+        else:
+            positions, own = position_ids, {"position_ids": position_ids}
+        base = run_base(
+            self.attachment,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            use_cache=False,
+            **own,
+        )
+        evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
+        names, asked_at_PB = self.asked(base, evidence_BT, ask, context_lengths, domains)
+        if not bool((asked_at_PB >= 0).any()):
+            return CausalLMOutputWithPast(logits=base.logits_BTV)
+        branches: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, asked_at_B in zip(names, asked_at_PB, strict=True):
+            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
+            if len(rows):
+                branches[name] = (
+                    rows,
+                    self.branch_logits(
+                        name, base.tap_BTD, rows, input_ids, attention_mask, positions
+                    ),
+                )
+        asked = [names.index(name) for name in branches]
+        entries_PBU = enter_at(self.share, asked_at_PB[asked], input_ids.shape[1])
+        speaks_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
+        if evidence_mask is not None:
+            next_BT = torch.nn.functional.pad(evidence_mask[:, 1:].bool(), (0, 1), value=True)
+            speaks_BT = speaks_BT & next_BT
+        logits = mix_logits(base.logits_BTV, branches, input_ids, evidence_BT, entries_PBU)
+        mixed_BTV = torch.where(speaks_BT[..., None], logits, base.logits_BTV.float())
+        return CausalLMOutputWithPast(logits=mixed_BTV)
+
+    def asked(
+        self,
+        base: BasePass,
+        evidence_BT: Tensor,
+        ask: str,
+        context_lengths: Tensor | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> tuple[list[str], Tensor]:
+        """Return the pools that may be asked and before which token each enters each row.
+
+        Returns:
+            names, and (P, B) int64: the border at which a pool enters, -1 for never.
+        """
+        if ask not in ASK:
+            raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
+        num_rows, num_tokens = evidence_BT.shape
+        names = list(self.active_pools)
+        if domains is not None:
+            for name in domains:
+                self.pool(name)
+            names = [name for name in names if name in domains]
+        elif ask != "all":
+            names = [name for name in names if self.pool(name).signature is not None]
+        if not names or domains is not None or ask == "all":
+            return names, torch.zeros(len(names), num_rows, dtype=torch.long)
+        if self.background is None:
+            raise StateError(
+                "no background statistics: pools can be asked by name or by ask='all' only"
+            )
+        signatures = [s for name in names if (s := self.pool(name).signature) is not None]
+        evidence = token_evidence(
+            base.signature_BTD,
+            evidence_BT,
+            background=self.background,
+            signatures=signatures,
+            search=self.search,
+        )
+        if ask == "signature":
+            return names, asked_at_token(evidence, signatures)
+        if context_lengths is None:
+            context_lengths = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
+        return names, asked_by_context(evidence, signatures, context_lengths).long() - 1
+
+    def branch_logits(
+        self,
+        name: str,
+        tap_BTD: Tensor,
+        rows: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor,
+    ) -> Tensor:
+        """Return one pool's logits for some rows of a batch."""
+        everyone = len(rows) == len(input_ids)
+        return run_branch(
+            self.attachment,
+            pool_segments(self.pool(name)),
+            tap_BTD if everyone else tap_BTD[rows],
+            input_ids=input_ids[rows],
+            attention_mask=attention_mask[rows] if attention_mask is not None else None,
+            position_ids=position_ids[rows] if len(position_ids) > 1 else position_ids,
+        )
+
+    def _evidence(
+        self, input_ids: Tensor, attention_mask: Tensor | None, evidence_mask: Tensor | None
+    ) -> Tensor:
+        special: Any = self.special_ids
+        return evidence_tokens(input_ids, attention_mask, special, evidence_mask)
+
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, **options: Any) -> Any:
+        """Write on from a prompt; see `peer_cl.generation.generate` for the options."""
+        from peer_cl.generation import generate  # generation needs the model's class
+
+        return generate(self, input_ids, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write pools and settings into a folder; see `peer_cl.saving.save_model`."""
+        from peer_cl.saving import save_model  # saving needs the model's class
+
+        save_model(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, base: Any, tokenizer: Any = None) -> PeerModel:
+        """Return the model in a folder on its base; see `peer_cl.saving.load_model`."""
+        from peer_cl.saving import load_model  # saving needs the model's class
+
+        return load_model(Path(folder), base, tokenizer)
+
+
+def mix_logits(
+    base_BTV: Tensor,
+    branches: dict[str, tuple[Tensor, Tensor]],
+    input_ids: Tensor,
+    evidence_BT: Tensor,
+    entries_PBU: Tensor,
+) -> Tensor:
+    """Return the log of the mixture's next-token probabilities, fp32.
+
+    Args:
+        base_BTV: the base's logits.
+        branches: by pool, the rows that asked it and its logits there.
+        input_ids, evidence_BT: what was read, and which of it counts.
+        entries_PBU: shares, one row a pool of `branches`.
+    """
+    log_probs = [token_log_probs(base_BTV, input_ids)]
+    for rows, logits in branches.values():
+        filled_BT = torch.zeros_like(log_probs[0])
+        filled_BT[rows] = token_log_probs(logits, input_ids[rows])
+        log_probs.append(filled_BT)
+    weights_QBU = log_weights(log_masses(torch.stack(log_probs), evidence_BT, entries_PBU))
+    weights_QBT1 = weights_QBU[..., 1:, None].float()
+    mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
+    for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):
+        said = weights_BT1[rows] + logits.float().log_softmax(-1)
+        mixed_BTV[rows] = torch.logaddexp(mixed_BTV[rows], said)
+    return mixed_BTV

@@ -1,0 +1,214 @@
+"""A domain's pool: a chain of segments, each with its own keys and rows in every host layer.
+
+A segment's file is safetensors: tensors named `layers.<host layer>.<parameter>`, and a JSON header
+with the pool's shape, its host layers and the base's hashes. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from peer_cl.errors import BaseMismatchError, DamageError, InputError
+from peer_cl.layer import PeerLayer, PoolShape
+from peer_cl.signature import Signature
+
+FORMAT = "peer-cl-segment-1"
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """Which base model a pool was trained for."""
+
+    weights_sha256: str
+    """Hash over every tensor of the base, by name."""
+    tokenizer_sha256: str
+    """Hash over the tokenizer, as it is serialised."""
+
+    def check(self, other: BaseIdentity, what: str) -> None:
+        """Refuse another base or tokenizer.
+
+        Args:
+            other: the identity that `what` was made for.
+            what: what is being loaded, for the message.
+
+        Raises:
+            BaseMismatchError: naming both hashes.
+        """
+        for kind in ("weights", "tokenizer"):
+            ours, theirs = getattr(self, f"{kind}_sha256"), getattr(other, f"{kind}_sha256")
+            if ours != theirs:
+                raise BaseMismatchError(
+                    f"{what} was made for a base whose {kind} hash to {theirs[:16]}..., this one's "
+                    f"hash to {ours[:16]}...; load the base that it was trained on"
+                )
+
+
+class Segment(nn.Module):
+    """The PEER layers of one ingest, one a host layer. Frozen once it is trained.
+
+    Args:
+        width: D of the base.
+        host_layers: which decoder layers carry it, ascending.
+        shape: the layers' shape.
+
+    Raises:
+        InputError: when the host layers are empty, repeated or not ascending.
+    """
+
+    def __init__(self, *, width: int, host_layers: Sequence[int], shape: PoolShape) -> None:
+        super().__init__()
+        if not host_layers or list(host_layers) != sorted(set(host_layers)):
+            raise InputError(
+                f"host layers must be ascending and without repeats, not {list(host_layers)}"
+            )
+        self.width, self.host_layers, self.shape = width, tuple(host_layers), shape
+        self.layers = nn.ModuleDict(
+            {str(layer): PeerLayer(width=width, shape=shape) for layer in host_layers}
+        )
+
+    def layer(self, host_layer: int) -> PeerLayer:
+        """Return the PEER layer that sits at a host layer."""
+        layer = self.layers[str(host_layer)]
+        if not isinstance(layer, PeerLayer):
+            raise InputError(f"host layer {host_layer} holds a {type(layer).__name__}")
+        return layer
+
+    def peer_layers(self) -> Iterator[PeerLayer]:
+        """Yield the PEER layers, from the lowest host layer up."""
+        for host_layer in self.host_layers:
+            yield self.layer(host_layer)
+
+    def to_bytes(self, base: BaseIdentity) -> bytes:
+        """Return the segment as safetensors bytes; equal segments give equal bytes."""
+        header = {
+            "format": FORMAT,
+            "segment": json.dumps(
+                {
+                    "width": self.width,
+                    "host_layers": list(self.host_layers),
+                    "shape": self.shape.to_dict(),
+                    "base_weights_sha256": base.weights_sha256,
+                    "base_tokenizer_sha256": base.tokenizer_sha256,
+                },
+                sort_keys=True,
+            ),
+        }
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in sorted(self.state_dict().items())
+        }
+        return save(tensors, metadata=header)
+
+    def sha256(self) -> str:
+        """Return a hash over every tensor, by name: equal exactly when the weights are."""
+        return tensors_sha256(self.state_dict())
+
+
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    """Return one hash over named tensors: names, types, shapes and bytes.
+
+    Example:
+        >>> one = tensors_sha256({"a": torch.zeros(2), "b": torch.ones(1)})
+        >>> one == tensors_sha256({"b": torch.ones(1), "a": torch.zeros(2)})
+        True
+        >>> one == tensors_sha256({"a": torch.zeros(1), "b": torch.ones(1)})
+        False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu").contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_segment(path: Path, base: BaseIdentity) -> Segment:
+    """Return the segment in a file, checked tensor by tensor.
+
+    Args:
+        path: a safetensors file that `Segment.to_bytes` wrote.
+        base: the base that it is to be used with.
+
+    Raises:
+        DamageError: when the file is no segment, or tensors are missing, unexpected, of another
+            shape or not finite.
+        BaseMismatchError: when it was trained for another base or tokenizer; both hashes shown.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DamageError(f"{path.name} cannot be read as safetensors: {error}") from error
+    if header.get("format") != FORMAT:
+        raise DamageError(f"{path.name} has format {header.get('format')!r}, not {FORMAT!r}")
+    about = json.loads(header["segment"])
+    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
+    base.check(made_for, path.name)
+    segment = Segment(
+        width=about["width"], host_layers=about["host_layers"], shape=PoolShape(**about["shape"])
+    )
+    _check_tensors(path.name, segment.state_dict(), tensors)
+    segment.load_state_dict(tensors, strict=True, assign=True)
+    return segment.requires_grad_(False)
+
+
+def _check_tensors(name: str, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or extra:
+        raise DamageError(f"{name}: missing tensors {missing[:4]}, unexpected {extra[:4]}")
+    for key, tensor in found.items():
+        if tensor.shape != expected[key].shape:
+            raise DamageError(
+                f"{name}: {key} has shape {tuple(tensor.shape)}, not {tuple(expected[key].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise DamageError(f"{name}: {key} holds values that are not finite")
+
+
+class ExpertPool(nn.Module):
+    """One domain's knowledge: its segments, oldest first, and the signature that asks for it.
+
+    Args:
+        name: the pool's name, shown to people; it never names a file.
+        segments: at least one; all on the same base.
+        signature: what the shortlist compares a text with; None: asked only by name or by `all`.
+
+    Raises:
+        InputError: when there is no segment, or their widths differ.
+    """
+
+    def __init__(
+        self, name: str, segments: Sequence[Segment], signature: Signature | None = None
+    ) -> None:
+        super().__init__()
+        if not segments:
+            raise InputError(f"pool {name!r} has no segment")
+        widths = {segment.width for segment in segments}
+        if len(widths) > 1:
+            raise InputError(f"pool {name!r} has segments of widths {sorted(widths)}")
+        self.name = name
+        self.segments = nn.ModuleList(segments)
+        self.signature = signature
+
+    @property
+    def host_layers(self) -> tuple[int, ...]:
+        """Every host layer that one of the segments uses, ascending."""
+        return tuple(sorted({layer for s in self.chain() for layer in s.host_layers}))
+
+    def chain(self) -> list[Segment]:
+        """Return the segments, oldest first."""
+        return [segment for segment in self.segments if isinstance(segment, Segment)]
+
+    def num_parameters(self) -> int:
+        """Return how many numbers the pool holds."""
+        return sum(parameter.numel() for parameter in self.parameters())

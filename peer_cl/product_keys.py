@@ -1,0 +1,102 @@
+"""Exact top-k retrieval among S*S experts by two sets of S sub-keys.
+
+Shape suffixes: T tokens, H heads, Q key width, S sub-keys a half, K chosen.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from peer_cl.errors import ShapeError
+
+
+def top_k_lowest_index(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest scores of the last dimension; equal scores go to the lowest index.
+
+    `torch.topk` leaves the order of equal scores open. Ties are common in low precision, and
+    whoever breaks them otherwise gets results that depend on the machine.
+
+    Args:
+        scores: float, (..., S).
+        k: how many, 1 <= k <= S.
+
+    Returns:
+        values (..., k), descending, and ids (..., k), int64.
+
+    Example:
+        >>> values, ids = top_k_lowest_index(torch.tensor([1.0, 3.0, 3.0, 2.0]), 2)
+        >>> values.tolist(), ids.tolist()
+        ([3.0, 3.0], [1, 2])
+    """
+    values, ids = torch.sort(scores, dim=-1, descending=True, stable=True)
+    return values[..., :k], ids[..., :k]
+
+
+class ProductKeys(nn.Module):
+    """Two sets of sub-keys a head; key (i, j) is their concatenation and expert i * S + j.
+
+    Source: product-key memory (Lample et al. 2019) as PEER uses it (He 2024, arXiv 2407.04153,
+    Alg. 1). Differs in scoring in fp32 and breaking ties by the lowest index.
+
+    Args:
+        num_experts: N, a square.
+        num_heads: H. Each head has its own sub-keys.
+        key_width: Q, even; each half of a query meets one set of sub-keys.
+
+    Raises:
+        ShapeError: when N is no square or Q is odd.
+    """
+
+    def __init__(self, *, num_experts: int, num_heads: int, key_width: int) -> None:
+        super().__init__()
+        num_sub_keys = math.isqrt(num_experts)
+        if num_experts < 1 or num_sub_keys**2 != num_experts:
+            raise ShapeError(
+                f"num_experts must be a square, not {num_experts}; "
+                f"nearest: {num_sub_keys**2} or {(num_sub_keys + 1) ** 2}"
+            )
+        if key_width % 2 or key_width < 2:
+            raise ShapeError(f"key_width must be even and positive, not {key_width}")
+        self.num_sub_keys = num_sub_keys
+        self.key_width = key_width
+        self.sub_keys_H2SQ = nn.Parameter(
+            torch.randn(num_heads, 2, num_sub_keys, key_width // 2) / math.sqrt(key_width / 2)
+        )
+
+    def forward(self, queries_THQ: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k best experts of each token and head, exactly.
+
+        The best k of all S*S sums lie among the best k of each half, so K*K sums are enough.
+
+        Args:
+            queries_THQ: float, (T, H, Q).
+            k: K, at most S.
+
+        Returns:
+            scores_THK, fp32, descending; ids_THK, int64, in [0, N). Ties go to the lowest id.
+
+        Raises:
+            ShapeError: when the query's width differs from Q, or K is above S.
+        Cost: O(H * (S*Q + S log S + K*K log K)) a token.
+        """
+        if queries_THQ.shape[-1] != self.key_width:
+            raise ShapeError(
+                f"queries have width {queries_THQ.shape[-1]}, the sub-keys {self.key_width}"
+            )
+        if not 1 <= k <= self.num_sub_keys:
+            raise ShapeError(f"top_k must lie in 1..{self.num_sub_keys} (sub-keys), not {k}")
+        num_tokens, num_heads, _ = queries_THQ.shape
+        halves_TH2Q = queries_THQ.float().unflatten(-1, (2, self.key_width // 2))
+        scores_TH2S = torch.einsum("thpq,hpsq->thps", halves_TH2Q, self.sub_keys_H2SQ.float())
+        best_TH2K, rows_TH2K = top_k_lowest_index(scores_TH2S, k)
+        sums_THKK = best_TH2K[:, :, 0, :, None] + best_TH2K[:, :, 1, None, :]
+        ids_THKK = rows_TH2K[:, :, 0, :, None] * self.num_sub_keys + rows_TH2K[:, :, 1, None, :]
+        # Candidates are put in the order of their ids first: the stable sort that follows then
+        # gives equal sums to the lowest id, not to the first half's better rank.
+        ids_THC, order_THC = ids_THKK.reshape(num_tokens, num_heads, k * k).sort(dim=-1)
+        sums_THC = sums_THKK.reshape(num_tokens, num_heads, k * k).gather(-1, order_THC)
+        scores_THK, chosen_THK = top_k_lowest_index(sums_THC, k)
+        return scores_THK, ids_THC.gather(-1, chosen_THK)

@@ -1,0 +1,119 @@
+"""Saving a model's pools into a folder, and loading them again on the same base.
+
+peer_config.json     settings, base hashes, and each pool's files by their sha256
+background.safetensors
+pools/<sha256>.safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from peer_cl.bases import identify
+from peer_cl.errors import DamageError, StoreFormatError
+from peer_cl.model import PeerModel
+from peer_cl.pool import BaseIdentity
+from peer_cl.signature import Background, Signature
+
+FORMAT = 1
+
+
+def save_model(model: PeerModel, folder: Path) -> None:
+    """Write every pool and setting; the base itself is not copied.
+
+    Args:
+        model: the model.
+        folder: made where it is missing.
+    """
+    files = folder / "pools"
+    files.mkdir(parents=True, exist_ok=True)
+    pools: dict[str, Any] = {}
+    for name in model.get_model_status().pools:
+        pool = model.pool(name)
+        segments = [_write(files, s.to_bytes(model.identity)) for s in pool.chain()]
+        signature = _write(files, pool.signature.to_bytes()) if pool.signature else None
+        pools[name] = {"segments": segments, "signature": signature}
+    background = _write(files, model.background.to_bytes()) if model.background else None
+    special: Any = model.special_ids
+    config = {
+        "format": FORMAT,
+        "base_weights_sha256": model.identity.weights_sha256,
+        "base_tokenizer_sha256": model.identity.tokenizer_sha256,
+        "host_layers": list(model.host_layers),
+        "signature_layer": model.attachment.signature_layer,
+        "budget": model.budget,
+        "capacity": model.capacity,
+        "special_ids": special.tolist(),
+        "background": background,
+        "pools": pools,
+    }
+    (folder / "peer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _write(folder: Path, data: bytes) -> str:
+    name = hashlib.sha256(data).hexdigest()
+    (folder / f"{name}.safetensors").write_bytes(data)
+    return name
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise DamageError(f"{path.name} is missing from {folder}; save the model again")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != name:
+        raise DamageError(f"{path.name} hashes to {found[:16]}..., not to its name")
+    return data
+
+
+def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
+    """Return the model that `save_model` wrote, on its base.
+
+    Args:
+        folder: where it was saved.
+        base: the loaded base model.
+        tokenizer: its tokenizer; None only where it was saved without one.
+
+    Raises:
+        StoreFormatError: when the folder holds no saved model.
+        BaseMismatchError: for another base or tokenizer; both hashes are shown.
+        DamageError: when a file is missing or its bytes changed.
+    """
+    path = folder / "peer_config.json"
+    if not path.is_file():
+        raise StoreFormatError(f"{folder} holds no peer_config.json: no model was saved there")
+    config = json.loads(path.read_text())
+    if config.get("format") != FORMAT:
+        raise StoreFormatError(
+            f"{path} has format {config.get('format')}, this version reads {FORMAT}"
+        )
+    made_for = BaseIdentity(config["base_weights_sha256"], config["base_tokenizer_sha256"])
+    found = identify(base, tokenizer)
+    if not made_for.tokenizer_sha256:
+        found = BaseIdentity(found.weights_sha256, "")
+    found.check(made_for, f"the model in {folder}")
+    files, background = folder / "pools", config["background"]
+    model = PeerModel(
+        base,
+        host_layers=config["host_layers"],
+        signature_layer=config["signature_layer"],
+        identity=found,
+        background=Background.from_bytes(_read(files, background)) if background else None,
+        budget=config["budget"],
+        capacity=config["capacity"],
+        special_ids=config["special_ids"],
+    )
+    for name, about in config["pools"].items():
+        signature = about["signature"]
+        for segment in about["segments"]:
+            _read(files, segment)
+        model.load_pool(
+            name,
+            [files / f"{segment}.safetensors" for segment in about["segments"]],
+            Signature.from_bytes(_read(files, signature)) if signature else None,
+        )
+    return model

@@ -1,0 +1,132 @@
+"""Which pools a text asks: each pool's own decision, by its signature alone.
+
+A decision is a threshold, never a top-n, so no pool's presence changes another's. Search over
+centroids is passed in, so that an index may serve it.
+
+Shape suffixes: B rows, T tokens, D width, P pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+
+LEAK = 0.95
+"""Weight that a token's evidence keeps from one token to the next: about 20 tokens of memory."""
+MIN_TOKENS = 2
+"""A text shorter than this asks no pool by signature."""
+
+
+@dataclass(frozen=True)
+class TokenEvidence:
+    """What each token says about each pool, before any averaging."""
+
+    log_odds_BTP: Tensor
+    """Half the difference of squared distances to background and pool; above 0 for the pool."""
+    distance_BTP: Tensor
+    """Squared distance to the pool's nearest centroid, divided by the width."""
+    counted_BT: Tensor
+    """Which tokens count: neither padding, special nor masked."""
+
+
+def token_evidence(
+    states_BTD: Tensor,
+    counted_BT: Tensor,
+    *,
+    background: Background,
+    signatures: Sequence[Signature],
+    search: NearestSearch = nearest_distances,
+) -> TokenEvidence:
+    """Return the evidence of every token for every pool.
+
+    Args:
+        states_BTD: the base's hidden states at the signature layer.
+        counted_BT: bool.
+        background: the store's background statistics.
+        signatures: one a pool.
+        search: distances to the nearest centroid of each set.
+    Cost: O(C*D) a token, C centroids in all.
+    """
+    shape, width = states_BTD.shape[:2], states_BTD.shape[-1]
+    white_XD = background.whiten(states_BTD.flatten(0, 1))
+    sets = [signature.centroids_CD for signature in signatures]
+    pools_XP = search(white_XD, sets)
+    base_X1 = nearest_distances(white_XD, [background.centroids_CD])
+    log_odds_XP = 0.5 * (base_X1 - pools_XP)
+    return TokenEvidence(
+        log_odds_XP.unflatten(0, shape), (pools_XP / width).unflatten(0, shape), counted_BT
+    )
+
+
+def leaky_mean(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Tensor:
+    """Return, at each token, the mean of what was counted so far, older tokens weighing less.
+
+    Args:
+        values_BTP: float.
+        counted_BT: bool; other tokens neither add nor make older ones fade.
+        leak: 1 is the plain running mean.
+
+    Example:
+        >>> values = torch.tensor([[[1.0], [9.0], [4.0]]])
+        >>> leaky_mean(values, torch.tensor([[True, False, True]]), 0.5)[0, :, 0].tolist()
+        [1.0, 1.0, 3.0]
+    """
+    total_BP = torch.zeros_like(values_BTP[:, 0])
+    weight_B1 = torch.zeros_like(values_BTP[:, 0, :1])
+    means = []
+    for token in range(values_BTP.shape[1]):
+        counts_B1 = counted_BT[:, token, None]
+        total_BP = torch.where(counts_B1, leak * total_BP + values_BTP[:, token], total_BP)
+        weight_B1 = torch.where(counts_B1, leak * weight_B1 + 1, weight_B1)
+        means.append(total_BP / weight_B1.clamp_min(1e-9))
+    return torch.stack(means, 1)
+
+
+def asked_by_context(
+    evidence: TokenEvidence, signatures: Sequence[Signature], lengths_B: Tensor
+) -> Tensor:
+    """Return which pools a given context asks, judged by all of it: bool (P, B).
+
+    Args:
+        evidence: of every token.
+        signatures: one a pool.
+        lengths_B: how many tokens of each row are context.
+    """
+    num_tokens = evidence.counted_BT.shape[1]
+    inside_BT = torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
+    counted_BT1 = (evidence.counted_BT & inside_BT)[..., None]
+    count_B1 = counted_BT1.sum(1)
+    log_odds_BP = torch.where(counted_BT1, evidence.log_odds_BTP, 0.0).sum(1) / count_B1.clamp_min(
+        1
+    )
+    distance_BP = torch.where(counted_BT1, evidence.distance_BTP, 0.0).sum(1) / count_B1.clamp_min(
+        1
+    )
+    thresholds_P, distances_P = _limits(signatures, log_odds_BP)
+    asked_BP = (log_odds_BP >= thresholds_P) & (distance_BP <= distances_P)
+    return (asked_BP & (count_B1 >= MIN_TOKENS)).T
+
+
+def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:
+    """Return before which token each pool enters a text that has no context: int64 (P, B).
+
+    The decision after token i uses tokens 0..i alone; -1 where a pool never enters.
+    """
+    log_odds_BTP = leaky_mean(evidence.log_odds_BTP, evidence.counted_BT)
+    distance_BTP = leaky_mean(evidence.distance_BTP, evidence.counted_BT)
+    thresholds_P, distances_P = _limits(signatures, log_odds_BTP)
+    enough_BT1 = (evidence.counted_BT.cumsum(1) >= MIN_TOKENS)[..., None]
+    asked_BTP = (log_odds_BTP >= thresholds_P) & (distance_BTP <= distances_P) & enough_BT1
+    first_BP = asked_BTP.int().argmax(1)
+    return torch.where(asked_BTP.any(1), first_BP + 1, -1).T
+
+
+def _limits(signatures: Sequence[Signature], like: Tensor) -> tuple[Tensor, Tensor]:
+    thresholds = [signature.threshold for signature in signatures]
+    distances = [signature.max_distance for signature in signatures]
+    return like.new_tensor(thresholds), like.new_tensor(distances)

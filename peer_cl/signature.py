@@ -1,0 +1,131 @@
+"""Signatures: cheap evidence, from the base's own pass, that a text is a domain's.
+
+A state is whitened with statistics of background text that are fixed once for a store. A domain's
+signature is a set of centroids of its own whitened states. A token speaks for the domain by half
+the difference of its squared distances to the nearest background centroid and to the nearest
+centroid of the domain: the log odds of two equal mixtures of unit Gaussians, up to their densities.
+
+Shape suffixes: B rows, T tokens, D width, C centroids, P pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from peer_cl.errors import DamageError, InputError
+
+SHRINKAGE = 0.05
+"""How far the background's covariance is pulled towards a multiple of the identity."""
+
+NearestSearch = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""Squared distances (T, P) of vectors (T, D) to the nearest row of each of P centroid sets."""
+
+
+def nearest_distances(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
+    """Return squared distances to the nearest centroid of each set, by plain torch.
+
+    Example:
+        >>> nearest_distances(torch.tensor([[0.0, 3.0]]), [torch.tensor([[0.0, 1.0]])]).tolist()
+        [[4.0]]
+    """
+    columns = [
+        torch.cdist(vectors_TD[None], set_CD[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
+        .square()
+        .amin(-1)
+        for set_CD in centroid_sets
+    ]
+    return torch.stack(columns, -1) if columns else vectors_TD.new_zeros(len(vectors_TD), 0)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What ordinary text looks like at the signature layer; fixed when a store is made."""
+
+    mean_D: Tensor
+    whitening_DD: Tensor
+    centroids_CD: Tensor
+
+    def whiten(self, states_TD: Tensor) -> Tensor:
+        """Return states with the background's mean removed and its covariance made round, fp32."""
+        return (states_TD.float() - self.mean_D) @ self.whitening_DD
+
+    def to_bytes(self) -> bytes:
+        """Return the statistics as safetensors bytes."""
+        return save(
+            {
+                "mean": self.mean_D.contiguous(),
+                "whitening": self.whitening_DD.contiguous(),
+                "centroids": self.centroids_CD.contiguous(),
+            }
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Background:
+        """Return the statistics that `to_bytes` wrote.
+
+        Raises:
+            DamageError: when tensors are missing.
+        """
+        tensors = load(data)
+        if set(tensors) != {"mean", "whitening", "centroids"}:
+            raise DamageError(f"background statistics hold tensors {sorted(tensors)}")
+        return Background(tensors["mean"], tensors["whitening"], tensors["centroids"])
+
+
+def whitening(states_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (D,) and the symmetric whitening matrix (D, D) of background states.
+
+    Args:
+        states_TD: float; more tokens than D give a useful covariance, fewer are still safe since
+            it is shrunk towards a multiple of the identity.
+
+    Raises:
+        InputError: for fewer than two tokens.
+    """
+    if len(states_TD) < 2:
+        raise InputError(f"background statistics need at least 2 tokens, not {len(states_TD)}")
+    states_TD = states_TD.double()
+    mean_D = states_TD.mean(0)
+    covariance_DD = torch.cov((states_TD - mean_D).T)
+    scale = covariance_DD.diagonal().mean()
+    eye_DD = torch.eye(len(mean_D), dtype=torch.float64)
+    shrunk_DD = (1 - SHRINKAGE) * covariance_DD + SHRINKAGE * scale * eye_DD
+    values_D, vectors_DD = torch.linalg.eigh(shrunk_DD)
+    whitening_DD = vectors_DD @ torch.diag(values_D.rsqrt()) @ vectors_DD.T
+    return mean_D.float(), whitening_DD.float()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a domain's own text looks like, and from which score on its pool is asked."""
+
+    centroids_CD: Tensor
+    """Centroids of the domain's whitened states."""
+    threshold: float
+    """The pool is asked where the mean log odds a token reach this."""
+    max_distance: float
+    """and the mean squared distance to its centroids stays below this."""
+
+    def to_bytes(self) -> bytes:
+        """Return the signature as safetensors bytes."""
+        limits = torch.tensor([self.threshold, self.max_distance], dtype=torch.float64)
+        return save({"centroids": self.centroids_CD.contiguous(), "limits": limits})
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Signature:
+        """Return the signature that `to_bytes` wrote.
+
+        Raises:
+            DamageError: when tensors are missing.
+        """
+        tensors: dict[str, Any] = load(data)
+        if set(tensors) != {"centroids", "limits"}:
+            raise DamageError(f"a signature holds tensors {sorted(tensors)}")
+        threshold, max_distance = tensors["limits"].tolist()
+        return Signature(tensors["centroids"], threshold, max_distance)
