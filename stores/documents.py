@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from stores.batches import batches
 from stores.chains import read_chain, read_chains
 from stores.queries import Document
 from stores.schema import DocumentRow, DomainRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import live_snapshot
 
 ROLLED_BACK = "rolled back"
-_BATCH = 500
 
 
 def read_documents(
@@ -78,7 +78,7 @@ def known_elsewhere(
     chains = read_chains(session, [state.version for state in live.domains])
     owner = {segment.id: segment.domain for chain in chains.values() for segment in chain}
     places: dict[str, set[str]] = {}
-    for batch in _batches(document_ids):
+    for batch in batches(dict.fromkeys(document_ids)):
         links = select(SegmentDocumentRow.document_id, SegmentDocumentRow.segment_id)
         links = links.where(SegmentDocumentRow.document_id.in_(batch))
         for document_id, segment_id in session.execute(links):
@@ -89,10 +89,3 @@ def known_elsewhere(
         document_id: tuple(sorted(names - {ROLLED_BACK})) or (ROLLED_BACK,)
         for document_id, names in places.items()
     }
-
-
-def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the distinct ids in lists that fit one statement."""
-    distinct = list(dict.fromkeys(ids))
-    for start in range(0, len(distinct), _BATCH):
-        yield distinct[start : start + _BATCH]

@@ -6,13 +6,12 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import FrozenError, StateError
+from stores.batches import batches
 from stores.clock import utc_now
 from stores.queries import DomainState, Snapshot
 from stores.records import NewSegment
 from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import commit_snapshot, live_snapshot
-
-_BATCH = 500  # SQLite takes at most 32,766 variables a statement
 
 
 def add_segment(
@@ -22,7 +21,8 @@ def add_segment(
 
     Raises:
         FrozenError: when the domain is frozen.
-        StateError: when the domain has moved since the run began, or the store is full.
+        StateError: when the domain has moved since the run began, the store is full, or the run
+            was committed already.
     """
     live = live_snapshot(session)
     state = live.state(segment.domain)
@@ -84,6 +84,10 @@ def _domain_row(session: Session, name: str) -> DomainRow:
 def _add_rows(session: Session, segment: NewSegment, domain: DomainRow, ordinal: int) -> SegmentRow:
     """Add the rows of the run and of the segment."""
     run = segment.run
+    if session.get(RunRow, run.run_id) or session.get(SegmentRow, segment.segment_id):
+        raise StateError(
+            f"run {run.run_id} or segment {segment.segment_id} is in the registry already"
+        )
     session.add(
         RunRow(
             id=run.run_id,
@@ -119,8 +123,7 @@ def _add_documents(session: Session, segment: NewSegment) -> None:
     """Add the documents that are new to the store, and all links."""
     ids = [document.document_id for document in segment.documents]
     known: set[str] = set()
-    for start in range(0, len(ids), _BATCH):
-        some = ids[start : start + _BATCH]
+    for some in batches(ids):
         known |= set(session.scalars(select(DocumentRow.id).where(DocumentRow.id.in_(some))))
     now = utc_now()
     fresh = [

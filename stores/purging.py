@@ -7,15 +7,16 @@ whatever a crash leaves of them is unreferenced, which `doctor` removes. Then th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Result, delete, select, update
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError
+from stores.batches import batches
 from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
@@ -36,9 +37,7 @@ from stores.schema import (
 )
 from stores.snapshots import find_domain, live_id, live_snapshot
 
-_BATCH = 500
 _HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _prove(
     left = [found for found in grave.object_ids - needed if objects.exists(found)]
     with database.reading() as session:
         links = select(SegmentDocumentRow.document_id)
-        for batch in _batches(grave.segment_ids):
+        for batch in batches(grave.segment_ids):
             found = session.scalars(links.where(SegmentDocumentRow.segment_id.in_(batch)))
             left.extend(found)
         groups = set(session.scalars(select(SegmentDocumentRow.near_group)))
@@ -196,19 +195,19 @@ def _remove_documents(session: Session, segment_ids: list[str]) -> list[str]:
     linked = set(session.scalars(select(SegmentDocumentRow.document_id).where(mine)))
     session.execute(delete(SegmentDocumentRow).where(mine))
     kept: set[str] = set()
-    for batch in _batches(linked):
+    for batch in batches(linked):
         others = select(SegmentDocumentRow.document_id)
         kept |= set(session.scalars(others.where(SegmentDocumentRow.document_id.in_(batch))))
     removed = sorted(linked - kept)
-    for batch in _batches(removed):
+    for batch in batches(removed):
         session.execute(delete(DocumentRow).where(DocumentRow.id.in_(batch)))
     return removed
 
 
 def _remove_scores(session: Session, segment_ids: list[str], document_ids: list[str]) -> int:
     """Remove the scores of the segments and those keyed by the removed documents' ids."""
-    conditions = [ScoreRow.subject.in_(batch) for batch in _batches(segment_ids)]
-    conditions += [ScoreRow.document_key.in_(batch) for batch in _batches(document_ids)]
+    conditions = [ScoreRow.subject.in_(batch) for batch in batches(segment_ids)]
+    conditions += [ScoreRow.document_key.in_(batch) for batch in batches(document_ids)]
     return sum(_count(session.execute(delete(ScoreRow).where(where))) for where in conditions)
 
 
@@ -216,7 +215,7 @@ def _remove_evaluations(session: Session, snapshots: tuple[int, ...]) -> int:
     """Remove the reports of snapshots that held the domain: they may quote its texts."""
     return sum(
         _count(session.execute(delete(EvaluationRow).where(EvaluationRow.snapshot_id.in_(batch))))
-        for batch in _batches(snapshots)
+        for batch in batches(snapshots)
     )
 
 
@@ -230,10 +229,3 @@ def _snapshots_with(session: Session, segment_ids: list[str]) -> tuple[int, ...]
 def _count(result: Result[Any]) -> int:
     """Return how many rows a statement touched."""
     return int(getattr(result, "rowcount", 0))
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    """Yield the items in lists that fit one statement."""
-    listed = list(items)
-    for start in range(0, len(listed), _BATCH):
-        yield listed[start : start + _BATCH]

@@ -129,21 +129,16 @@ def _summarise(
 
 def _count_documents(session: Session, segment_ids: list[str]) -> dict[str, int]:
     """Return how many documents each segment links."""
-    return dict(
-        session.execute(
-            select(SegmentDocumentRow.segment_id, func.count())
-            .where(SegmentDocumentRow.segment_id.in_(segment_ids))
-            .group_by(SegmentDocumentRow.segment_id)
-        )
-        .tuples()
-        .all()
-    )
+    query = select(SegmentDocumentRow.segment_id, func.count())
+    query = query.where(SegmentDocumentRow.segment_id.in_(segment_ids))
+    rows = session.execute(query.group_by(SegmentDocumentRow.segment_id))
+    return {row[0]: row[1] for row in rows}
 
 
 def _changed_at(session: Session) -> dict[int | None, str]:
     """Return the time of the last event about each domain."""
     query = select(EventRow.domain_id, func.max(EventRow.at)).group_by(EventRow.domain_id)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _to_run(row: RunRow, segment_id: str) -> Run:

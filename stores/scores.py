@@ -14,12 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError
+from stores.batches import batches
 from stores.clock import utc_now
 from stores.records import NewScore, check_json
 from stores.schema import EvaluationRow, ScoreRow, SegmentRow
 from stores.snapshots import read_snapshot
-
-_BATCH = 500
 
 
 def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
@@ -53,12 +52,12 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
 def read_scores(session: Session, subject: str, keys: Sequence[str]) -> dict[str, bytes]:
     """Return the scores that are known, by document key."""
     found: dict[str, bytes] = {}
-    for start in range(0, len(keys), _BATCH):
+    for some in batches(keys):
         query = select(ScoreRow.document_key, ScoreRow.values).where(
             ScoreRow.subject == subject,
-            ScoreRow.document_key.in_(keys[start : start + _BATCH]),
+            ScoreRow.document_key.in_(some),
         )
-        found.update(session.execute(query).tuples().all())
+        found |= {row[0]: row[1] for row in session.execute(query)}
     return found
 
 

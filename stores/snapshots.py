@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError, UnknownError, unknown_name
+from stores.batches import batches
 from stores.clock import utc_now
 from stores.queries import DomainState, Snapshot
 from stores.schema import (
@@ -83,7 +84,8 @@ def read_ancestry(session: Session, snapshot_id: int) -> tuple[Snapshot, ...]:
     tree = line.cte("line", recursive=True)
     parents = select(SnapshotRow.id, SnapshotRow.parent_id)
     tree = tree.union_all(parents.join(tree, SnapshotRow.id == tree.c.parent_id))
-    return read_snapshots(session, sorted(session.scalars(select(tree.c.id))))
+    ids = sorted(session.scalars(select(tree.c.id)))
+    return tuple(found for some in batches(ids) for found in read_snapshots(session, some))
 
 
 def live_state(session: Session, domain: str) -> DomainState:
@@ -140,7 +142,7 @@ def commit_snapshot(
     )
     session.add(snapshot)
     session.flush()
-    ids = dict(session.execute(select(DomainRow.name, DomainRow.id)).tuples().all())
+    ids = {row.name: row.id for row in session.scalars(select(DomainRow))}
     states = list(states)
     session.add_all(
         SnapshotDomainRow(

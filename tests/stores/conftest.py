@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,14 @@ def grow(registry, domain, **changes):
     segment = new_segment(registry, domain, state.version if state else None, **changes)
     with registry.writing("ann"):
         return registry.add_segment(segment, "ann", "a test")
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The functions above, for tests that need more than one store."""
+    return SimpleNamespace(
+        sha=sha, config=new_config, store=new_store, segment=new_segment, grow=grow
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,165 @@
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from peer_cl.errors import StateError, StoreLockedError
+from stores import Registry, leases
+from stores.database import sqlite_database
+from stores.schema import LeaseRow
+
+HOLD = """
+import sys
+from stores import Registry
+registry = Registry.open(sys.argv[1])
+lease = registry.writing("the other one")
+lease.__enter__()
+print("held", flush=True)
+sys.stdin.readline()
+lease.__exit__(None, None, None)
+"""
+
+
+@pytest.fixture
+def holder(registry):
+    """Another process that holds the lease."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(registry.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "held\n"
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def lease_row(registry, **changes):
+    """Return the lease's row, after changing it behind everybody's back."""
+    database = sqlite_database(registry.layout.database)
+    with database.writing() as session:
+        row = session.get(LeaseRow, 1)
+        for name, value in changes.items():
+            setattr(row, name, value)
+        found = {name: getattr(row, name) for name in ("token", "who", "pid", "heartbeat")}
+    database.close()
+    return found
+
+
+def test_a_live_writer_is_named_and_readers_read_on(registry, holder, make):
+    words = f"is being written by the other one .process {holder.pid} on "
+    with pytest.raises(StoreLockedError, match=words), registry.writing("ann"):
+        pass
+    with pytest.raises(StoreLockedError, match="the other one"):
+        registry.doctor(repair=True)
+    assert registry.live().id == 1
+    (finding,) = registry.doctor()
+    assert (finding.kind, finding.severity) == ("lease", "note")
+    holder.communicate("\n")
+    make.grow(registry, "law")
+
+
+def test_a_dead_writer_loses_the_lease_at_once(registry, holder, make):
+    holder.kill()
+    holder.wait()
+    (finding,) = registry.doctor()
+    assert (finding.kind, finding.severity) == ("lease", "warning")
+    make.grow(registry, "law")
+    assert [found.kind for found in registry.doctor()] == ["index missing"]
+
+
+def test_a_silent_writer_elsewhere_loses_it_when_its_heartbeat_is_old(registry, make):
+    now = time.time()
+    lease_row(registry, token="f" * 32, who="far", host="elsewhere", pid=1, heartbeat=now - 5)
+    with pytest.raises(StoreLockedError, match=r"far .process 1 on elsewhere"):
+        make.grow(registry, "law")
+    lease_row(registry, heartbeat=now - leases.TTL_SECONDS - 1)
+    make.grow(registry, "law")
+
+
+def test_who_lost_the_lease_writes_nothing_and_does_not_take_it_from_the_next(registry, make):
+    segment = make.segment(registry, "law")
+    with registry.writing("ann"):
+        lease_row(registry, token="e" * 32, who="bob")
+        with pytest.raises(StoreLockedError, match="lease of ann ran out and is now held by bob"):
+            registry.add_segment(segment, "ann")
+    assert lease_row(registry)["token"] == "e" * 32
+    assert registry.live().id == 1
+
+
+def test_the_heartbeat_is_renewed_and_the_lease_given_back(registry):
+    database = sqlite_database(registry.layout.database)
+    lease = leases.Lease(database, "ann", interval=0.01)
+    lease.acquire()
+    lease_row(registry, heartbeat=0.0)
+    waited = threading.Event()
+    for _ in range(500):
+        if lease_row(registry)["heartbeat"] > 0:
+            break
+        waited.wait(0.01)
+    assert lease_row(registry)["heartbeat"] > 0
+    lease.release()
+    assert lease_row(registry)["token"] is None
+    database.close()
+
+
+def test_writing_nests_and_ends_with_the_outermost(registry, make):
+    with registry.writing("ann"), registry.writing("ann"):
+        pass
+    assert lease_row(registry)["token"] is None
+    with suppress(ZeroDivisionError), registry.writing("ann"):
+        make.grow(registry, "law")
+        assert lease_row(registry)["who"] == "ann"
+        1 / 0  # noqa: B018
+    assert lease_row(registry)["token"] is None
+    with pytest.raises(StateError, match="needs its lease"):
+        registry.freeze("law", "ann")
+
+
+def test_closing_gives_the_lease_back(registry):
+    other = Registry.open(registry.folder)
+    lease = other.writing("bob")
+    lease.__enter__()
+    with pytest.raises(StoreLockedError, match="bob"), registry.writing("ann"):
+        pass
+    other.close()
+    with registry.writing("ann"):
+        pass
+
+
+def test_of_many_writers_at_once_one_wins_each_time(registry, make):
+    outcomes = []
+
+    def compete(number):
+        with Registry.open(registry.folder) as mine:
+            try:
+                with mine.writing(f"writer {number}"):
+                    make.grow(mine, f"domain-{number}")
+                    outcomes.append("won")
+            except StoreLockedError:
+                outcomes.append("locked")
+
+    threads = [threading.Thread(target=compete, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 4
+    assert outcomes.count("won") == len(registry.live().domains) >= 1
+
+
+def test_a_reader_sees_one_state_while_a_writer_commits(registry, make):
+    make.grow(registry, "law")
+    database = sqlite_database(registry.layout.database)
+    with database.reading() as session:
+        from stores.snapshots import live_snapshot
+
+        before = live_snapshot(session)
+        make.grow(registry, "medicine")
+        assert live_snapshot(session) == before
+    database.close()
+    assert len(registry.live().domains) == 2

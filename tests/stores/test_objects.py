@@ -1,0 +1,138 @@
+import hashlib
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peer_cl.errors import DamageError, InputError, UnsupportedError
+from stores import ObjectStore, compress_text, decompress_text, put_texts
+
+
+@pytest.fixture(params=["folder", "file-url", "memory"])
+def objects(request, tmp_path):
+    places = {
+        "folder": tmp_path / "objects",
+        "file-url": f"file://{tmp_path}/objects",
+        "memory": f"memory://{tmp_path.name}/objects",
+    }
+    return ObjectStore(places[request.param], tmp_path / "staging")
+
+
+def test_an_object_is_named_by_its_hash_and_read_back(objects, tmp_path):
+    for data in (b"", b"x", bytes(range(256)) * 9000):
+        object_id = objects.put_bytes(data)
+        assert object_id == hashlib.sha256(data).hexdigest()
+        assert objects.read(object_id) == data
+        assert objects.size(object_id) == len(data)
+        (tmp_path / "file").write_bytes(data)
+        assert objects.put_file(tmp_path / "file") == object_id
+        path = objects.path(object_id)
+        assert (path is not None) == objects.is_local
+        assert path is None or path.read_bytes() == data
+    assert len(list(objects.ids())) == 3
+    assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_put_many_equals_putting_one_by_one(objects):
+    blobs = [b"a", b"b", b"a", b"c"]
+    ids = objects.put_many(blobs)
+    assert ids == [objects.put_bytes(blob) for blob in blobs]
+    assert sorted(set(ids)) == list(objects.ids())
+    unknown = "0" * 64
+    assert objects.missing([*ids, unknown]) == {unknown}
+    many = [f"{number:064x}" for number in range(20)]
+    assert objects.missing([*ids, *many]) == set(many)
+
+
+def test_delete_says_whether_it_was_there(objects):
+    object_id = objects.put_bytes(b"gone")
+    assert objects.delete(object_id) is True
+    assert objects.delete(object_id) is False
+    assert not objects.exists(object_id)
+    with pytest.raises(DamageError, match=f"{object_id} is missing"):
+        objects.read(object_id)
+
+
+@settings(max_examples=25, deadline=None)
+@given(position=st.integers(0, 999), mask=st.integers(1, 255))
+def test_any_flipped_byte_is_seen_and_healed_by_the_next_put(tmp_path_factory, position, mask):
+    folder = tmp_path_factory.mktemp("objects")
+    objects = ObjectStore(folder / "objects", folder / "staging")
+    data = bytes(range(250)) * 4
+    object_id = objects.put_bytes(data)
+    path = objects.path(object_id)
+    spoiled = bytearray(data)
+    spoiled[position] ^= mask
+    path.chmod(0o644)
+    path.write_bytes(spoiled)
+    found = hashlib.sha256(spoiled).hexdigest()
+    for act in (objects.read, objects.path, objects.verify):
+        with pytest.raises(DamageError, match=f"{object_id}.*{found}"):
+            act(object_id)
+    assert objects.put_bytes(data) == object_id
+    assert objects.read(object_id) == data
+
+
+def test_a_truncated_remote_object_is_seen(tmp_path):
+    import fsspec
+
+    objects = ObjectStore(f"memory://{tmp_path.name}/t", tmp_path / "staging")
+    object_id = objects.put_bytes(b"whole")
+    files = fsspec.filesystem("memory")
+    (name,) = files.find(f"/{tmp_path.name}/t")
+    files.pipe_file(name, b"who")
+    with pytest.raises(DamageError, match="is damaged"):
+        objects.read(object_id)
+    objects.put_bytes(b"whole")
+    assert objects.read(object_id) == b"whole"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", "a/" * 32, None, 7]
+)
+def test_only_a_hash_may_name_an_object(objects, name):
+    for act in (objects.read, objects.path, objects.exists, objects.delete, objects.size):
+        with pytest.raises(InputError, match="not an object's id"):
+            act(name)
+
+
+def test_an_unknown_protocol_is_one_line(tmp_path):
+    with pytest.raises(UnsupportedError, match="cannot reach objects at nowhere://x"):
+        ObjectStore("nowhere://x", tmp_path)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from stores import ObjectStore
+folder = Path(sys.argv[1])
+objects = ObjectStore(folder / "objects", folder / "staging")
+small = objects.put_bytes(b"small")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    objects.put_bytes(b"x" * 100_000)
+except OSError:
+    kept = objects.read(small) == b"small" and list(objects.ids()) == [small]
+    sys.exit(0 if kept and not list((folder / "staging").iterdir()) else 3)
+sys.exit(4)
+"""
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=False)
+    assert done.returncode == 0
+
+
+@given(st.text())
+def test_texts_survive_compression(text):
+    assert decompress_text(compress_text(text)) == text
+
+
+def test_a_text_object_that_is_none_is_named(objects):
+    with pytest.raises(DamageError, match="no document's text"):
+        decompress_text(b"not zstandard")
+    ids = put_texts(objects, ["one", "two", "one"])
+    assert ids[0] == ids[2] != ids[1]
+    assert decompress_text(objects.read(ids[1])) == "two"

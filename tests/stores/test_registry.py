@@ -1,0 +1,337 @@
+import dataclasses
+import struct
+
+import pytest
+
+from peer_cl.errors import (
+    DamageError,
+    DomainNameError,
+    FrozenError,
+    InputError,
+    StateError,
+    StoreFormatError,
+    UnknownError,
+    UnsupportedError,
+)
+from stores import NewScore, Registry
+
+
+def contents(registry):
+    """Everything that a refused act must leave as it was."""
+    return registry.live(), registry.history(), registry.domains()
+
+
+def test_a_new_store_is_empty_and_is_one_event_old(registry):
+    assert registry.live().domains == ()
+    assert registry.live().parent_id is None
+    assert [event.action for event in registry.history()] == ["create"]
+    assert registry.domains() == ()
+    assert registry.doctor() == ()
+
+
+def test_a_store_is_not_made_twice(registry, make):
+    with pytest.raises(StateError, match=r"there is a store at .* already"):
+        make.store(registry.folder)
+
+
+def test_what_a_crashed_create_left_is_used_again(make, tmp_path):
+    make.store(tmp_path / "k").close()
+    (tmp_path / "k" / "store.toml").unlink()
+    with make.store(tmp_path / "k") as registry:
+        make.grow(registry, "law")
+    (tmp_path / "k" / "store.toml").unlink()
+    with pytest.raises(StateError, match=r"holds the registry of store .* with 1 segments"):
+        make.store(tmp_path / "k")
+
+
+def test_open_refuses_what_is_no_store(make, tmp_path):
+    with pytest.raises(StoreFormatError, match="no store at"):
+        Registry.open(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    make.store(tmp_path / "a").close()
+    make.store(tmp_path / "b").close()
+    (tmp_path / "a" / "store.toml").replace(tmp_path / "b" / "store.toml")
+    with pytest.raises(DamageError, match="restore both from one copy"):
+        Registry.open(tmp_path / "b")
+    (tmp_path / "b" / "registry.sqlite").write_bytes(b"no database at all" * 999)
+    with pytest.raises(DamageError, match="is damaged"):
+        Registry.open(tmp_path / "b")
+    (tmp_path / "b" / "registry.sqlite").unlink()
+    with pytest.raises(DamageError, match=r"registry\.sqlite is missing"):
+        Registry.open(tmp_path / "b")
+    assert not (tmp_path / "b" / "registry.sqlite").exists()
+
+
+def test_what_was_added_is_read_back_after_reopening(registry, make):
+    texts = ["one", "naïve two", "three"]
+    segment = make.segment(registry, "medicine", texts=texts)
+    with registry.writing("ann"):
+        snapshot = registry.add_segment(segment, "ann", "first notes")
+    registry.close()
+    with Registry.open(registry.folder) as again:
+        assert again.live() == snapshot
+        state = snapshot.state("medicine")
+        assert (state.version, state.label) == (segment.segment_id, "v1")
+        (found,) = again.chain(state.version)
+        for field in ("pool_object", "signature_object", "host_layers", "num_experts"):
+            assert getattr(found, field) == getattr(segment, field)
+        documents = again.documents("medicine")
+        assert [again.document_text(document) for document in documents] == texts
+        for document, given in zip(documents, segment.documents, strict=True):
+            for field in dataclasses.fields(given):
+                assert getattr(document, field.name) == getattr(given, field.name)
+        detail = again.domain("medicine")
+        assert detail.documents_by_split == {"train": 2, "test": 1}
+        assert detail.documents_by_kind == {"text": 2, "fact": 1}
+        (run,) = detail.runs
+        assert run.losses == ((1, 3.5, None), (2, 3.25, 3.0))
+        assert run.config == {"seed": 1}
+        event = again.history(1)[0]
+        assert (event.who, event.why, event.action) == ("ann", "first notes", "ingest")
+        assert (event.domain, event.snapshot_id) == ("medicine", snapshot.id)
+
+
+def test_documents_can_be_asked_for_by_split_kind_and_version(registry, make):
+    make.grow(registry, "law")
+    make.grow(registry, "law", salt="more")
+    assert len(registry.documents("law")) == 6
+    assert len(registry.documents("law", "v1")) == 3
+    assert {found.split for found in registry.documents("law", split="test")} == {"test"}
+    assert len(registry.documents("law", kind="fact")) == 2
+    assert registry.documents("law", split="test", kind="fact") == ()
+    assert len(registry.known_documents("law")) == 6
+    assert registry.known_documents("medicine") == set()
+
+
+def test_acts_need_the_lease(registry, make):
+    segment = make.segment(registry, "law")
+    for act in (
+        lambda: registry.add_segment(segment, "ann"),
+        lambda: registry.freeze("law", "ann"),
+        lambda: registry.roll_back_domain("law", None, "ann"),
+        lambda: registry.roll_back(1, "ann"),
+        lambda: registry.purge("law", "ann"),
+    ):
+        with pytest.raises(StateError, match="needs its lease"):
+            act()
+
+
+def test_a_domain_that_moved_meanwhile_is_not_grown(registry, make):
+    late = make.segment(registry, "law")
+    make.grow(registry, "law")
+    before = contents(registry)
+    with registry.writing("ann"):
+        with pytest.raises(StateError, match="changed meanwhile"):
+            registry.add_segment(late, "ann")
+        with pytest.raises(StateError, match="changed meanwhile"):
+            registry.add_segment(dataclasses.replace(late, domain="new", parent="0" * 32), "ann")
+    assert contents(registry) == before
+
+
+def test_a_frozen_domain_learns_nothing(registry, make):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        registry.freeze("law", "ann")
+        before = contents(registry)
+        version = registry.live().state("law").version
+        with pytest.raises(FrozenError, match="`peer-cl unfreeze law` first"):
+            registry.check_growth("law", version)
+        with pytest.raises(FrozenError):
+            registry.add_segment(make.segment(registry, "law", version), "ann")
+        assert contents(registry) == before
+        registry.unfreeze("law", "ann")
+        registry.check_growth("law", version)
+    make.grow(registry, "law", salt="2")
+
+
+def test_a_full_store_takes_no_new_domain_but_more_segments(registry, make):
+    for name in "abcd":
+        make.grow(registry, name)
+    with registry.writing("ann"):
+        registry.disable("b", "ann")
+    before = contents(registry)
+    with pytest.raises(StateError, match=r"4 domains are live \(1 of them disabled\).* is 4"):
+        make.grow(registry, "e")
+    assert contents(registry) == before
+    make.grow(registry, "a", salt="2")
+    with registry.writing("ann"):
+        registry.roll_back_domain("d", None, "ann")
+    assert [state.domain for state in make.grow(registry, "e").domains] == ["a", "b", "c", "e"]
+
+
+def test_a_disabled_domain_stays_disabled_when_it_grows(registry, make):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        registry.disable("law", "ann")
+    assert not make.grow(registry, "law", salt="2").state("law").is_enabled
+
+
+def test_a_segment_whose_objects_are_not_stored_is_refused(registry, make):
+    segment = make.segment(registry, "law")
+    registry.objects.delete(segment.pool_object)
+    with registry.writing("ann"), pytest.raises(DamageError, match=segment.pool_object):
+        registry.add_segment(segment, "ann")
+    assert registry.domains() == ()
+
+
+def test_a_run_is_committed_once(registry, make):
+    segment = make.segment(registry, "law")
+    again = dataclasses.replace(make.segment(registry, "medicine"), run=segment.run)
+    with registry.writing("ann"):
+        registry.add_segment(segment, "ann")
+        before = contents(registry)
+        with pytest.raises(StateError, match="is in the registry already"):
+            registry.add_segment(again, "ann")
+    assert contents(registry) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a" * 65, "x" * 10_000, "../etc", "a/b", "a\\b", "A", ".hidden", "a b", "a..b", "a\n"],
+)
+def test_bad_names_are_refused(registry, make, name):
+    with pytest.raises(DomainNameError, match="no domain can be called"):
+        make.segment(registry, name)
+
+
+def test_bad_values_are_refused_at_construction(registry, make):
+    segment = make.segment(registry, "law")
+    document = segment.documents[0]
+    for changes in (
+        {"split": "dev"},
+        {"kind": "poem"},
+        {"document_id": "x"},
+        {"num_tokens": -1},
+        {"text_object": "../x"},
+    ):
+        with pytest.raises(InputError):
+            dataclasses.replace(document, **changes)
+    for changes in (
+        {"documents": []},
+        {"documents": [document, document]},
+        {"pool_object": "x"},
+        {"segment_id": "v1"},
+        {"num_experts": 0},
+    ):
+        with pytest.raises(InputError):
+            dataclasses.replace(segment, **changes)
+    with pytest.raises(InputError, match="cannot be written as JSON"):
+        dataclasses.replace(segment.run, losses=[(1, float("nan"), None)])
+
+
+def test_an_unknown_domain_is_answered_with_the_nearest(registry, make):
+    make.grow(registry, "law")
+    make.grow(registry, "medicine")
+    for act in (registry.domain, registry.documents, lambda name: registry.history(domain=name)):
+        with pytest.raises(UnknownError, match="Did you mean 'medicine'"):
+            act("medcine")
+    with pytest.raises(UnknownError, match="no snapshot 99; there are 1 to 3"):
+        registry.snapshot(99)
+    with pytest.raises(UnknownError, match="no version"):
+        registry.chain("0" * 32)
+
+
+def test_versions_are_found_by_label_id_and_prefix(registry, make):
+    first = make.grow(registry, "law").state("law").version
+    second = make.grow(registry, "law", salt="2").state("law").version
+    for text in ("v1", first, first[:6], first[:31]):
+        assert registry.resolve_version("law", text) == first
+    assert registry.resolve_version("law", "v2") == second
+    for text in ("v3", first[:5], "", "v"):
+        with pytest.raises(UnknownError, match=r"no version of law .*known: v1, v2"):
+            registry.resolve_version("law", text)
+
+
+def test_an_ambiguous_prefix_is_refused(registry, make):
+    for number in (1, 2):
+        make.grow(registry, "law", salt=str(number), segment_id="abcdef" + f"{number:026x}")
+    with pytest.raises(UnknownError, match="2 versions of law begin with 'abcdef'"):
+        registry.resolve_version("law", "abcdef")
+
+
+def test_documents_known_elsewhere_are_named(registry, make):
+    shared, own = "shared text", "own text"
+    make.grow(registry, "law", texts=[shared])
+    make.grow(registry, "medicine", texts=[shared, own])
+    ids = [make.sha(shared), make.sha(own), make.sha("new")]
+    assert registry.elsewhere(ids, "geology") == {
+        ids[0]: ("law", "medicine"),
+        ids[1]: ("medicine",),
+    }
+    assert registry.elsewhere(ids, "medicine") == {ids[0]: ("law",)}
+    with registry.writing("ann"):
+        registry.roll_back_domain("medicine", None, "ann")
+    assert registry.elsewhere(ids, "medicine") == {ids[0]: ("law",), ids[1]: ("rolled back",)}
+    assert registry.known_documents("medicine") == set()
+
+
+def test_thousands_of_documents_are_no_problem(registry, make):
+    documents = [
+        dataclasses.replace(
+            make.segment(registry, "x", texts=["t"]).documents[0], document_id=f"{number:064x}"
+        )
+        for number in range(3)
+    ]
+    many = [
+        dataclasses.replace(documents[number % 3], document_id=f"{number:064x}")
+        for number in range(2500)
+    ]
+    segment = make.segment(registry, "law", documents=many)
+    with registry.writing("ann"):
+        registry.add_segment(segment, "ann")
+    assert len(registry.known_documents("law")) == 2500
+    assert len(registry.elsewhere([item.document_id for item in many], "other")) == 2500
+    (summary,) = registry.domains()
+    assert summary.num_documents == 2500
+
+
+def test_texts_that_were_not_kept_are_asked_for_in_vain(registry, make):
+    document = dataclasses.replace(
+        make.segment(registry, "law", texts=["t"]).documents[0], text_object=None
+    )
+    make.grow(registry, "law", documents=[document])
+    with pytest.raises(UnsupportedError, match="was not kept"):
+        registry.document_text(registry.documents("law")[0])
+
+
+def test_scores_never_change(registry, make):
+    def score(subject, key, *values):
+        return NewScore(
+            subject=subject,
+            document_key=make.sha(key),
+            values=struct.pack(f"<{len(values)}d", *values),
+            num_tokens=len(values),
+        )
+
+    version = make.grow(registry, "law").state("law").version
+    first = [score("base", "a", -1.5, -2.0), score(version, "a", -0.5), score("base", "empty")]
+    registry.put_scores(first)
+    registry.put_scores([score("base", "a", -9.0), score("base", "b", -3.0)])
+    keys = [make.sha(key) for key in ("a", "b", "c", "empty")]
+    assert registry.scores("base", keys) == {
+        keys[0]: first[0].values,
+        keys[1]: struct.pack("<d", -3.0),
+        keys[3]: b"",
+    }
+    assert registry.scores(version, keys) == {keys[0]: first[1].values}
+    registry.put_scores([score(version, f"many {number}", -1.0) for number in range(2000)])
+    many = [make.sha(f"many {number}") for number in range(2000)]
+    assert len(registry.scores(version, many)) == 2000
+    registry.put_scores([])
+    with pytest.raises(InputError, match="take 16 bytes, not 8"):
+        dataclasses.replace(first[0], values=b"x" * 8)
+    with pytest.raises(InputError, match="a segment's id"):
+        dataclasses.replace(first[0], subject="law")
+
+
+def test_the_last_evaluation_of_a_snapshot_is_kept(registry):
+    assert registry.evaluation(1) is None
+    registry.put_evaluation(1, {"matrix": [[1.25]], "name": "é"})
+    registry.put_evaluation(1, {"matrix": [[1.5, None]]})
+    assert registry.evaluation(1) == {"matrix": [[1.5, None]]}
+    with pytest.raises(InputError, match="JSON"):
+        registry.put_evaluation(1, {"loss": float("inf")})
+    with pytest.raises(UnknownError, match="no snapshot 9"):
+        registry.put_evaluation(9, {})
+    with pytest.raises(UnknownError, match="no snapshot 9"):
+        registry.evaluation(9)
