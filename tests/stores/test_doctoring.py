@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from peer_cl.errors import DamageError, StateError
+from stores.vector_index import SignatureIndex
+
+
+def spoil(registry, object_id):
+    path = registry.objects.path(object_id)
+    path.chmod(0o644)
+    path.write_bytes(b"spoiled")
+
+
+def kinds(findings):
+    return sorted(found.kind for found in findings if found.kind != "index missing")
+
+
+def test_a_sound_store_has_nothing_to_say(registry, make):
+    snapshot = make.grow(registry, "law")
+    index = SignatureIndex.build({"law": np.ones((2, 3), dtype=np.float32)})
+    index.save(registry.layout.index, snapshot.index_tag)
+    assert registry.doctor() == ()
+    assert registry.doctor(repair=True) == ()
+    assert SignatureIndex.load(registry.layout.index, snapshot.index_tag) is not None
+
+
+def test_leftovers_are_told_and_with_repair_removed(registry, make):
+    make.grow(registry, "law")
+    extra = registry.objects.put_bytes(b"of an ingest that died")
+    (registry.layout.staging / "half.part").write_bytes(b"half")
+    (registry.layout.staging / "run").mkdir()
+    (registry.layout.staging / "run" / "checkpoint").write_bytes(b"x")
+    found = registry.doctor()
+    assert kinds(found) == ["object unreferenced", "staging"]
+    assert all("doctor --repair" in item.action for item in found if item.kind != "index missing")
+    assert registry.objects.exists(extra)
+    assert kinds(registry.doctor(repair=True)) == ["object unreferenced", "staging"]
+    assert not registry.objects.exists(extra)
+    assert list(registry.layout.staging.iterdir()) == []
+    assert kinds(registry.doctor()) == []
+
+
+def test_missing_and_damaged_objects_are_named_with_what_they_are(registry, make):
+    version = make.grow(registry, "law").state("law").version
+    (segment,) = registry.chain(version)
+    document = registry.documents("law")[0]
+    spoil(registry, segment.pool_object)
+    spoil(registry, document.text_object)
+    registry.objects.delete(segment.signature_object)
+    registry.objects.delete(registry.config.background_object)
+    for repair in (False, True):
+        found = registry.doctor(repair=repair)
+        assert kinds(found) == ["object damaged"] * 2 + ["object missing"] * 2
+        words = " ".join(item.what for item in found)
+        for expected in (
+            f"{segment.pool_object} (the pool of law v1) is damaged",
+            f"{segment.signature_object} (the signature of law v1) is missing",
+            f"{document.text_object} (a document of law) is damaged",
+            f"{registry.config.background_object} (the background statistics) is missing",
+        ):
+            assert expected in words
+        assert {item.severity for item in found if item.kind.startswith("object")} == {"error"}
+    with pytest.raises(DamageError):
+        registry.document_text(document)
+
+
+@pytest.mark.parametrize("fault", ["stale", "damaged"])
+def test_a_useless_index_is_told_and_removed(registry, make, fault):
+    snapshot = make.grow(registry, "law")
+    index = SignatureIndex.build({"law": np.ones((2, 3), dtype=np.float32)})
+    index.save(registry.layout.index, snapshot.index_tag if fault == "damaged" else "old")
+    if fault == "damaged":
+        (registry.layout.index / "signatures.faiss").write_bytes(b"")
+    assert [found.kind for found in registry.doctor(repair=True)] == [f"index {fault}"]
+    assert list(registry.layout.index.iterdir()) == []
+    assert [found.kind for found in registry.doctor()] == ["index missing"]
+
+
+def test_a_live_domain_is_not_purged(registry, make):
+    make.grow(registry, "law")
+    with registry.writing("ann"), pytest.raises(StateError, match="roll it back first"):
+        registry.purge("law", "ann")
+    assert len(registry.documents("law")) == 3
+    assert kinds(registry.doctor()) == []
+
+
+def test_a_purge_deletes_its_own_bytes_and_nothing_that_others_need(registry, make):
+    shared, secret = "a text in both domains", "a secret of medicine alone"
+    make.grow(registry, "law", texts=[shared])
+    make.grow(registry, "medicine", texts=[shared, secret])
+    old = make.grow(registry, "medicine", texts=["a second " + secret])
+    leftover = registry.objects.put_bytes(b"an ingest of medicine that died")
+    registry.put_evaluation(old.id, {"completion": secret})
+    law = registry.documents("law")
+    doomed = [item for item in registry.documents("medicine") if secret in item.title]
+    segments = registry.chain(old.state("medicine").version)
+    with registry.writing("ann"):
+        registry.roll_back_domain("medicine", None, "ann")
+        result = registry.purge("medicine", "ann", "asked to forget")
+    assert (result.num_segments, result.num_documents) == (2, 2)
+    assert (result.num_shared_objects, result.num_evaluations) == (1, 1)
+    assert result.num_objects == 2 + 4 + 1
+    for object_id in (
+        *(item.text_object for item in doomed),
+        *(segment.pool_object for segment in segments),
+        *(segment.signature_object for segment in segments),
+        leftover,
+    ):
+        assert not registry.objects.exists(object_id)
+    assert registry.documents("law") == law
+    assert registry.document_text(law[0]) == shared
+    assert kinds(registry.doctor()) == []
+    assert registry.evaluation(old.id) is None
+    for path in registry.folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert secret.encode() not in data, path
+            assert not any(item.document_id.encode() in data for item in doomed), path
+
+
+def test_a_purged_domain_stays_a_tombstone(registry, make):
+    old = make.grow(registry, "medicine")
+    make.grow(registry, "law")
+    both = registry.live()
+    with registry.writing("ann"):
+        registry.roll_back_domain("medicine", None, "ann")
+        registry.purge("medicine", "ann")
+        with pytest.raises(StateError, match="is purged already"):
+            registry.purge("medicine", "ann")
+        with pytest.raises(StateError, match=r"holds purged domains .medicine."):
+            registry.roll_back(both.id, "ann")
+        registry.roll_back_domain("law", None, "ann")
+        back = registry.roll_back(both.id, "ann", without_purged=True)
+    assert [state.domain for state in back.domains] == ["law"]
+    assert registry.snapshot(old.id) == old
+    (segment,) = registry.chain(old.state("medicine").version)
+    assert segment.is_purged
+    assert registry.documents("medicine", "v1") == ()
+    detail = registry.domain("medicine")
+    assert detail.summary.is_purged
+    assert [(run.config, run.losses) for run in detail.runs] == [({}, ())]
+    assert "purge" in [event.action for event in registry.history(domain="medicine")]
+    again = make.grow(registry, "medicine")
+    assert again.state("medicine").label == "v2"
+    assert not registry.domain("medicine").summary.is_purged
+
+
+def test_a_purge_takes_index_staging_and_old_copies_along(registry, make):
+    make.grow(registry, "law")
+    layout = registry.layout
+    (layout.staging / "features").write_bytes(b"x")
+    (layout.index / "signatures.faiss").write_bytes(b"x")
+    copy = layout.folder / "registry.sqlite.before-0002"
+    copy.write_bytes(layout.database.read_bytes())
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    assert not copy.exists()
+    assert list(layout.staging.iterdir()) == list(layout.index.iterdir()) == []

@@ -1,0 +1,129 @@
+import shutil
+import sqlite3
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from peer_cl.errors import DamageError, StoreFormatError
+from stores import Registry, upgrades
+from stores.database import sqlite_database
+from stores.schema import Base
+
+ADDS_A_COLUMN = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0002", "0001"
+
+def upgrade():
+    with op.batch_alter_table("domains") as table:
+        table.add_column(sa.Column("colour", sa.String(9), server_default="blue"))
+        table.alter_column("name", type_=sa.String(80))
+"""
+
+BREAKS_KEYS = ADDS_A_COLUMN + '    op.execute("DELETE FROM domains")\n'
+FAILS_HALF_WAY = ADDS_A_COLUMN + '    op.execute("SELECT nothing FROM nowhere")\n'
+
+
+@pytest.fixture
+def newer(tmp_path):
+    """Return a function that makes the migrations of a future version."""
+
+    def write(source):
+        folder = tmp_path / "future"
+        shutil.copytree(upgrades.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "versions" / "0002_future.py").write_text(source)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def store(make, tmp_path):
+    """The folder of a store with one domain, closed."""
+    with make.store(tmp_path / "k") as registry:
+        make.grow(registry, "law")
+    return registry.layout
+
+
+def rows(path):
+    connection = sqlite3.connect(path)
+    try:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+        return {
+            name: connection.execute(f'SELECT * FROM "{name}"').fetchall()
+            for (name,) in tables
+            if not name.startswith("sqlite_")
+        }
+    finally:
+        connection.close()
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(store):
+    database = sqlite_database(store.database)
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    database.close()
+    assert ScriptDirectory(str(upgrades.MIGRATIONS)).get_heads() == [upgrades.HEAD]
+
+
+def test_the_pragmas_hold_in_every_connection(store):
+    database = sqlite_database(store.database)
+    for _ in range(2):
+        with database.engine.connect() as connection:
+            found = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+            }
+        assert found == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "foreign_keys": 1,
+            "secure_delete": 1,
+        }
+        database.engine.dispose()
+
+
+def test_an_older_registry_is_copied_and_brought_forward(store, newer):
+    before = rows(store.database)
+    database = sqlite_database(store.database)
+    options = {"head": "0002", "migrations": newer(ADDS_A_COLUMN)}
+    assert upgrades.upgrade(database, store.database, **options) is True
+    assert upgrades.revision(database) == "0002"
+    assert upgrades.upgrade(database, store.database, **options) is False
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    database.close()
+    after = rows(store.database)
+    assert [(*row, "blue") for row in before["domains"]] == after["domains"]
+    for name in set(before) - {"domains", "alembic_version"}:
+        assert before[name] == after[name], name
+    (copy,) = store.old_copies()
+    assert copy.name == "registry.sqlite.before-0002"
+    assert rows(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [(BREAKS_KEYS, DamageError), (FAILS_HALF_WAY, Exception)]
+)
+def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
+    before = rows(store.database)
+    database = sqlite_database(store.database)
+    with pytest.raises(error):
+        upgrades.upgrade(database, store.database, head="0002", migrations=newer(source))
+    database.close()
+    assert rows(store.database) == before
+    Registry.open(store.folder).close()
+
+
+def test_a_newer_registry_is_refused_and_left_alone(store, newer):
+    database = sqlite_database(store.database)
+    upgrades.upgrade(database, None, head="0002", migrations=newer(ADDS_A_COLUMN))
+    database.close()
+    before = rows(store.database)
+    with pytest.raises(StoreFormatError, match="has revision 0002; this version knows up to 0001"):
+        Registry.open(store.folder)
+    assert rows(store.database) == before
+    assert store.old_copies() == []
