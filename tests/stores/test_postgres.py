@@ -1,0 +1,120 @@
+"""The same registry in PostgreSQL, by URL. Runs where PEER_CL_TEST_POSTGRES names a server."""
+
+import os
+import struct
+import threading
+import uuid
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, make_url, text
+
+from peer_cl.errors import InputError, StateError, StoreLockedError, UnknownError
+from stores import NewScore, Registry
+from stores.database import url_database
+from stores.schema import Base
+
+SERVER = os.environ.get("PEER_CL_TEST_POSTGRES")
+needs_server = pytest.mark.skipif(
+    not SERVER, reason="PEER_CL_TEST_POSTGRES (the URL of a PostgreSQL server) is not set"
+)
+
+
+@pytest.fixture
+def url():
+    """A new, empty database, dropped afterwards."""
+    server = make_url(SERVER).set(drivername="postgresql+psycopg")
+    name = f"peer_cl_{uuid.uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "sqlite:///x", "not a url", ""])
+def test_other_databases_are_refused(url):
+    with pytest.raises(InputError):
+        url_database(url)
+
+
+@needs_server
+def test_the_migrations_make_the_schema(url):
+    database = url_database(url)
+    from stores.upgrades import upgrade
+
+    assert upgrade(database, None) is True
+    assert upgrade(database, None) is False
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    database.close()
+
+
+@needs_server
+def test_a_domains_whole_life(url, make, tmp_path):
+    with make.store(tmp_path / "k", database_url=url) as registry:
+        assert not registry.layout.database.exists()
+        first = make.grow(registry, "law")
+        make.grow(registry, "law", salt="2")
+        make.grow(registry, "medicine")
+    with Registry.open(tmp_path / "k") as registry, registry.writing("ann"):
+        assert len(registry.known_documents("law")) == 6
+        registry.freeze("law", "ann")
+        assert registry.roll_back_domain("law", "v1", "ann").state("law").label == "v1"
+        registry.roll_back_domain("medicine", None, "ann")
+        assert registry.purge("medicine", "ann").num_documents == 3
+        assert registry.roll_back(first.id, "ann").domains == first.domains
+        with pytest.raises(UnknownError, match="Did you mean 'medicine'"):
+            registry.domain("medcine")
+        assert [event.action for event in registry.history()][-1] == "create"
+        assert {found.kind for found in registry.doctor()} <= {
+            "index missing",
+            "object unreferenced",
+        }
+        score = NewScore(
+            subject="base",
+            document_key="0" * 64,
+            values=struct.pack("<d", -1.0),
+            num_tokens=1,
+        )
+        registry.put_scores([score])
+        registry.put_scores([score])
+        assert registry.scores("base", ["0" * 64]) == {"0" * 64: score.values}
+        registry.put_evaluation(1, {"loss": [1.5]})
+        assert registry.evaluation(1) == {"loss": [1.5]}
+
+
+@needs_server
+def test_one_database_holds_one_store(url, make, tmp_path):
+    make.store(tmp_path / "a", database_url=url).close()
+    with pytest.raises(StateError, match="holds the registry of store"):
+        make.store(tmp_path / "b", database_url=url)
+    assert not (tmp_path / "b" / "store.toml").exists()
+
+
+@needs_server
+def test_one_writer_at_a_time(url, make, tmp_path):
+    make.store(tmp_path / "k", database_url=url).close()
+    outcomes = []
+
+    def compete(number):
+        with Registry.open(tmp_path / "k") as mine:
+            try:
+                with mine.writing(f"writer {number}"):
+                    make.grow(mine, f"domain-{number}")
+                    outcomes.append("won")
+            except StoreLockedError:
+                outcomes.append("locked")
+
+    threads = [threading.Thread(target=compete, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Registry.open(tmp_path / "k") as registry:
+        assert outcomes.count("won") == len(registry.live().domains) >= 1
+    assert len(outcomes) == 4
