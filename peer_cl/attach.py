@@ -72,7 +72,8 @@ def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 class Attachment:
     """A model with listening hooks on the layers from the tap up.
 
-    Attaching freezes the base's parameters; `detach` removes every hook and restores every flag.
+    The base's `requires_grad` flags are left alone: torch's matmul looks at them, even under
+    `no_grad`, when it chooses a kernel, so touching them moves bits. `frozen` sets them to train.
 
     Args:
         model: a causal language model of transformers.
@@ -96,9 +97,6 @@ class Attachment:
         self._pass = _Pass()
         self._lock = threading.RLock()
         self._returns_tuple: bool | None = None
-        self._flags = [(p, p.requires_grad) for p in model.parameters()]
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
         self._handles = list(self._register())
 
     @property
@@ -251,13 +249,23 @@ class Attachment:
             with torch.no_grad(), self.listening():
                 self.model(input_ids=token, use_cache=False)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Ask for no gradient of the base inside, so that training a pool computes none."""
+        flags = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+
     def detach(self) -> None:
-        """Remove every hook and give every parameter its flag back."""
+        """Remove every hook."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for parameter, flag in self._flags:
-            parameter.requires_grad_(flag)
 
 
 def pool_segments(pool: ExpertPool | None) -> list[Segment]:

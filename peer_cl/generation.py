@@ -137,8 +137,10 @@ def generate(
     )
     if options.get("use_cache") is not False and cache is None:
         cache = PeerCache(model.base.config, model.attachment.tap)
+    if cache is not None:
+        options["cache"] = cache
     driver = MixtureDriver(model, request)
-    result = driver.generate(input_ids, attention_mask=attention_mask, cache=cache, **options)
+    result = driver.generate(input_ids, attention_mask=attention_mask, **options)
     if cache is not None:
         cache.num_written = int(getattr(result, "sequences", result).shape[1])
         cache.prompt_end = input_ids.shape[1]

@@ -160,7 +160,7 @@ def held_weights(masses_QB: Tensor, budget: float) -> Tensor:
     """Return the weights that are held while the model writes.
 
     Branches below max(0.01, 2 * budget), the base included, are dropped for this call and the rest
-    renormalised; one above 0.99 runs alone.
+    renormalised; one above 0.99 runs alone. The heaviest branch always stays.
 
     Args:
         masses_QB: log masses at the end of the prompt, base first.
@@ -174,8 +174,9 @@ def held_weights(masses_QB: Tensor, budget: float) -> Tensor:
         [[1.0, 0.0, 0.0]]
     """
     weights_QB = log_weights(masses_QB.double()).exp()
-    kept_QB = torch.where(weights_QB < max(0.01, 2 * budget), 0.0, weights_QB)
+    top_QB = torch.nn.functional.one_hot(weights_QB.argmax(0), len(weights_QB)).T.to(weights_QB)
+    dropped_QB = (weights_QB < max(0.01, 2 * budget)) & (top_QB == 0)
+    kept_QB = torch.where(dropped_QB, 0.0, weights_QB)
     kept_QB = kept_QB / kept_QB.sum(0)
     alone_B = weights_QB.max(0).values > RUNS_ALONE
-    top_QB = torch.nn.functional.one_hot(weights_QB.argmax(0), len(weights_QB)).T.to(kept_QB)
     return torch.where(alone_B, top_QB, kept_QB)

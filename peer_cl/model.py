@@ -61,7 +61,7 @@ class PeerModel(nn.Module):
     are functions of the text, the base and itself alone.
 
     Args:
-        base: a causal language model of transformers; its weights are frozen while attached.
+        base: a causal language model of transformers; its weights are never changed.
         host_layers: the decoder layers that new pools use; the first is the tap.
         signature_layer: whose output signatures read; default: two thirds of the depth.
         identity: the base's hashes; default: hashed here, without a tokenizer.
@@ -219,8 +219,8 @@ class PeerModel(nn.Module):
         )
 
     def print_trainable_parameters(self) -> None:
-        """Print how many parameters would be trained, of how many."""
-        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        """Print how many pool parameters would be trained, of all; the base's never are."""
+        trainable = sum(p.numel() for p in self.pools.parameters() if p.requires_grad)
         total = sum(p.numel() for p in self.parameters())
         print(  # noqa: T201 - PEFT's verb prints
             f"trainable params: {trainable:,} || all params: {total:,} || "
@@ -228,7 +228,7 @@ class PeerModel(nn.Module):
         )
 
     def detach(self) -> Any:
-        """Give the base back as it was, hooks and flags removed; the model is of no use after."""
+        """Give the base back as it was, hooks removed; the model is of no use after."""
         self.attachment.detach()
         return self.base
 

@@ -1,0 +1,170 @@
+import pytest
+import torch
+from tiny import make_base, teach
+
+from peer_cl import PeerCache
+from peer_cl.errors import InputError, UnknownError, UnsupportedError
+
+GREEDY = {"max_new_tokens": 12, "do_sample": False}
+
+
+def test_no_pool_asked_gives_the_bare_models_tokens_and_logits(architecture, ids, make_model):
+    base = make_base(architecture)
+    options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
+    expected = base.generate(ids, **options)
+    model = make_model(architecture)
+    found = model.generate(ids, domains=[], **options)
+    assert torch.equal(found.sequences, expected.sequences)
+    for ours, theirs in zip(found.logits, expected.logits, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_held_base_weight_above_099_gives_the_bases_bits(architecture, ids, make_model):
+    base = make_base(architecture)
+    options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
+    expected = base.generate(ids, **options)
+    # A share of 0.0025 for pools that fit the text no better than the base: it stays above 0.99.
+    model = make_model(architecture, budget=0.02)
+    for name in ("a", "b"):
+        teach(model, name, seed=3, scale=0.01)
+    found = model.generate(ids, domains=["a", "b"], **options)
+    assert torch.equal(found.sequences, expected.sequences)
+    for ours, theirs in zip(found.logits, expected.logits, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"domains": ["a", "b"]},
+        {"domains": ["b"], "force": True},
+        {"domains": ["a", "b"], "num_beams": 3},
+        {"domains": ["a"], "force": True, "num_beams": 2, "num_return_sequences": 2},
+    ],
+    ids=["mixture", "forced", "beams", "forced beams"],
+)
+@pytest.mark.parametrize("padding", ["none", "left", "right"])
+def test_cached_and_uncached_choose_the_same_tokens(
+    architecture, host_layers, ids, make_model, monkeypatch, options, padding
+):
+    # Every branch keeps its weight, so that what is compared is a true mixture.
+    monkeypatch.setattr(
+        "peer_cl.generation.held_weights", lambda masses, _: (0.1 * masses).softmax(0)
+    )
+    model = make_model(architecture, host_layers=host_layers)
+    mask = torch.ones_like(ids)
+    if padding == "left":
+        mask[0, :5] = mask[1, :9] = 0
+    elif padding == "right":
+        mask[0, 15:] = mask[1, 11:] = 0
+    cached = model.generate(ids, attention_mask=mask, **GREEDY, **options)
+    uncached = model.generate(ids, attention_mask=mask, use_cache=False, **GREEDY, **options)
+    assert torch.equal(cached, uncached)
+
+
+def test_a_forced_pool_changes_what_is_written(architecture, ids, make_model):
+    model = make_model(architecture)
+    forced = model.generate(ids, domains=["a"], force=True, **GREEDY)
+    bare = model.generate(ids, domains=[], **GREEDY)
+    assert not torch.equal(forced, bare)
+
+
+def test_rows_of_one_batch_go_to_different_pools(ids, make_model, monkeypatch):
+    """Each row is written as it is when it is alone with its pool."""
+    model = make_model("llama", budget=0.99, capacity=2)
+    alone = {
+        name: model.generate(
+            ids, domains=[name], **GREEDY, output_logits=True, return_dict_in_generate=True
+        )
+        for name in ("a", "b")
+    }
+
+    def ask(base, evidence, how, lengths=None, domains=None):
+        return ["a", "b"], torch.tensor([[0, -1, -1], [-1, 0, -1]])
+
+    monkeypatch.setattr(model, "asked", ask)
+    mixed = model.generate(
+        ids, domains=["a", "b"], **GREEDY, output_logits=True, return_dict_in_generate=True
+    )
+    bare = make_base("llama").generate(
+        ids, **GREEDY, output_logits=True, return_dict_in_generate=True
+    )
+    assert torch.equal(mixed.sequences[0], alone["a"].sequences[0])
+    assert torch.equal(mixed.sequences[1], alone["b"].sequences[1])
+    assert torch.equal(mixed.sequences[2], bare.sequences[2])
+    for ours, theirs in zip(mixed.logits, bare.logits, strict=True):
+        assert torch.equal(ours[2], theirs[2])
+
+
+def test_a_conversation_carries_its_cache(architecture, host_layers, ids, make_model):
+    """A turn that drops the base, then one that asks no pool: the base catches up."""
+    model = make_model(architecture, host_layers=host_layers)
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    first = model.generate(ids, cache=cache, domains=["a"], force=True, **GREEDY)
+    longer = torch.cat([first, ids[:, :5]], 1)
+    second = model.generate(longer, cache=cache, domains=[], **GREEDY)
+    assert torch.equal(second, make_base(architecture).generate(longer, **GREEDY))
+
+
+def test_what_the_model_wrote_is_no_evidence_in_the_next_turn(ids, make_model):
+    model = make_model("llama", budget=0.9, capacity=2)
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    first = model.generate(ids, cache=cache, domains=["a"], **GREEDY)
+    longer = torch.cat([first, ids[:, :5]], 1)
+    model.generate(longer, cache=cache, domains=["a"], **GREEDY)
+    masked = torch.ones_like(longer)
+    masked[:, ids.shape[1] : first.shape[1]] = 0
+    fresh = PeerCache(model.base.config, model.attachment.tap)
+    model.generate(longer, cache=fresh, domains=["a"], evidence_mask=masked, **GREEDY)
+    torch.testing.assert_close(cache.masses_QB, fresh.masses_QB, atol=1e-4, rtol=0)
+
+
+def test_sampling_is_repeatable(ids, make_model):
+    model = make_model("llama", budget=0.9)
+    options = {"domains": ["a", "b"], "do_sample": True, "max_new_tokens": 8, "top_k": 0}
+    torch.manual_seed(5)
+    one = model.generate(ids, **options)
+    torch.manual_seed(5)
+    assert torch.equal(one, model.generate(ids, **options))
+
+
+def test_a_streamer_hears_every_token(ids, make_model):
+    class Ear:
+        heard: list[int]
+
+        def __init__(self):
+            self.heard = []
+
+        def put(self, value):
+            self.heard += value.flatten().tolist()
+
+        def end(self):
+            self.heard.append(-1)
+
+    ear = Ear()
+    model = make_model("llama")
+    found = model.generate(ids[:1], domains=["a"], force=True, streamer=ear, **GREEDY)
+    assert ear.heard == [*found[0].tolist(), -1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_implementation": "static"}, "'static' is not served"),
+        ({"cache_implementation": "quantized"}, "'quantized' is not served"),
+        ({"assistant_model": object()}, "assistant_model"),
+        ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens"),
+        ({"cache": object()}, "pass a PeerCache"),
+    ],
+)
+def test_caches_that_are_not_served_are_refused_clearly(ids, make_model, options, message):
+    with pytest.raises(UnsupportedError, match=message):
+        make_model().generate(ids, domains=["a"], **options)
+
+
+def test_force_needs_one_domain_and_domains_must_exist(ids, make_model):
+    model = make_model()
+    with pytest.raises(InputError, match="name one domain"):
+        model.generate(ids, force=True)
+    with pytest.raises(UnknownError, match="known: a, b"):
+        model.generate(ids, domains=["c"])
