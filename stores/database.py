@@ -22,6 +22,7 @@ BUSY_SECONDS = 20
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
+    "fullfsync = ON",  # macOS only
     "foreign_keys = ON",
     "secure_delete = ON",  # purged titles must not linger in free pages
 )

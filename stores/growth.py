@@ -34,7 +34,8 @@ def add_segment(
         )
         or 0
     )
-    row = _add_rows(session, segment, domain, ordinal)
+    _add_run(session, segment)
+    row = _add_segment_row(session, segment, domain, ordinal)
     _add_documents(session, segment)
     grown = DomainState(
         domain=segment.domain,
@@ -81,8 +82,8 @@ def _domain_row(session: Session, name: str) -> DomainRow:
     return row
 
 
-def _add_rows(session: Session, segment: NewSegment, domain: DomainRow, ordinal: int) -> SegmentRow:
-    """Add the rows of the run and of the segment."""
+def _add_run(session: Session, segment: NewSegment) -> None:
+    """Add the row of the run."""
     run = segment.run
     if session.get(RunRow, run.run_id) or session.get(SegmentRow, segment.segment_id):
         raise StateError(
@@ -98,13 +99,19 @@ def _add_rows(session: Session, segment: NewSegment, domain: DomainRow, ordinal:
         )
     )
     session.flush()
+
+
+def _add_segment_row(
+    session: Session, segment: NewSegment, domain: DomainRow, ordinal: int
+) -> SegmentRow:
+    """Add the row of the segment."""
     row = SegmentRow(
         id=segment.segment_id,
         domain_id=domain.id,
         parent_id=segment.parent,
         ordinal=ordinal,
         label=f"v{ordinal}",
-        run_id=run.run_id,
+        run_id=segment.run.run_id,
         pool_object=segment.pool_object,
         signature_object=segment.signature_object,
         host_layers=list(segment.host_layers),

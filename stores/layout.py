@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, StateError
 from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, sqlite_database, url_database
-from stores.durable import sync_folder
+from stores.durable import empty_folder, sync_folder
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
 from stores.upgrades import COPY_MARK, upgrade
@@ -51,6 +51,14 @@ class StoreLayout:
     def old_copies(self) -> list[Path]:
         """Copies of the registry made before migrations."""
         return sorted(self.folder.glob(f"{self.database.name}{COPY_MARK}*"))
+
+    def forget(self) -> None:
+        """Remove all that may hold a purged domain's traces: index, staging and old copies."""
+        empty_folder(self.index)
+        empty_folder(self.staging)
+        for copy in self.old_copies():
+            copy.unlink()
+        sync_folder(self.folder)
 
     def make_folders(self) -> None:
         """Make what is missing, durably."""

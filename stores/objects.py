@@ -179,7 +179,7 @@ class ObjectStore:
 
     def _local(self, object_id: str) -> Path:
         """Return where a local object lies."""
-        return Path(self.place if self._folder is None else self._folder, object_id[:2], object_id)
+        return Path(self._folder or self.place, object_id[:2], object_id)
 
     def _remote(self, object_id: str) -> str:
         """Return where an object lies in the fsspec file system."""

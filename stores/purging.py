@@ -7,7 +7,7 @@ whatever a crash leaves of them is unreferenced, which `doctor` removes. Then th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from stores.batches import batches
 from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
-from stores.durable import empty_folder, read_chunks
+from stores.durable import read_chunks
 from stores.layout import StoreLayout
 from stores.objects import ObjectStore
 from stores.queries import PurgeResult
@@ -28,14 +28,13 @@ from stores.references import needed_objects
 from stores.schema import (
     DocumentRow,
     EvaluationRow,
-    EventRow,
     RunRow,
     ScoreRow,
     SegmentDocumentRow,
     SegmentRow,
     SnapshotDomainRow,
 )
-from stores.snapshots import find_domain, live_id, live_snapshot
+from stores.snapshots import add_event, find_domain, live_id, live_snapshot
 
 _HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
 
@@ -74,7 +73,9 @@ def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
     objects |= set(_text_objects(session, ids))
     removed = _remove_documents(session, ids)
     snapshots = _snapshots_with(session, ids)
-    grave = Grave(
+    _mark(session, segments)
+    add_event(session, live_id(session), row.id, None, action="purge", who=who, why=why)
+    return Grave(
         domain=domain,
         segment_ids=tuple(ids),
         document_ids=tuple(removed),
@@ -83,26 +84,14 @@ def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
         num_evaluations=_remove_evaluations(session, snapshots),
         snapshots=snapshots,
     )
-    session.execute(
-        update(RunRow)
-        .where(RunRow.id.in_([segment.run_id for segment in segments]))
-        .values(config={}, losses=[])
-    )
-    now = utc_now()
+
+
+def _mark(session: Session, segments: Sequence[SegmentRow]) -> None:
+    """Turn segments into tombstones, and empty what their runs say of the corpus."""
+    runs = [segment.run_id for segment in segments]
+    session.execute(update(RunRow).where(RunRow.id.in_(runs)).values(config={}, losses=[]))
     for segment in segments:
-        segment.purged_at = now
-    session.add(
-        EventRow(
-            at=now,
-            who=who,
-            action="purge",
-            domain_id=row.id,
-            segment_id=None,
-            snapshot_id=live_id(session),
-            why=why,
-        )
-    )
-    return grave
+        segment.purged_at = utc_now()
 
 
 def erase(
@@ -121,13 +110,10 @@ def erase(
     with database.reading() as session:
         needed = needed_objects(session, config)
     doomed = sorted(set(objects.ids()) - set(needed))
-    sizes = [objects.size(object_id) for object_id in doomed]
+    size_bytes = sum(objects.size(object_id) for object_id in doomed)
     for object_id in doomed:
         objects.delete(object_id)
-    empty_folder(layout.index)
-    empty_folder(layout.staging)
-    for copy in layout.old_copies():
-        copy.unlink()
+    layout.forget()
     database.compact()
     _prove(grave, database, objects, layout, set(needed))
     return PurgeResult(
@@ -138,7 +124,7 @@ def erase(
         num_evaluations=grave.num_evaluations,
         num_objects=len(doomed),
         num_shared_objects=len(grave.object_ids & set(needed)),
-        size_bytes=sum(sizes),
+        size_bytes=size_bytes,
         snapshots=grave.snapshots,
     )
 

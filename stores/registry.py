@@ -121,7 +121,7 @@ class Registry:
         try:
             yield self
         finally:
-            self._depth -= 1
+            self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
             if self._depth == 0 and self._lease is not None:
                 lease, self._lease = self._lease, None
                 lease.release()
@@ -224,7 +224,8 @@ class Registry:
         parts = (self._database, self.objects, self.layout, self.config)
         found = () if self._lease is not None else doctoring.check_lease(self._database)
         if not repair:
-            return found + doctoring.examine(*parts, is_quiet=not found, repair=False)
+            is_quiet = all(item.severity != "note" for item in found)
+            return found + doctoring.examine(*parts, is_quiet=is_quiet, repair=False)
         with self.writing("doctor"):
             return found + doctoring.examine(*parts, is_quiet=True, repair=True)
 

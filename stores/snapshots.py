@@ -135,18 +135,17 @@ def commit_snapshot(
         why: Why, in the person's words.
         domain: The domain that the act was about, if it was about one.
     """
-    now = utc_now()
-    live = session.get(LiveRow, 1, with_for_update=True)
-    snapshot = SnapshotRow(
-        parent_id=None if live is None else live.snapshot_id, action=action, created_at=now
-    )
-    session.add(snapshot)
-    session.flush()
-    ids = {row.name: row.id for row in session.scalars(select(DomainRow))}
     states = list(states)
+    live = session.get(LiveRow, 1, with_for_update=True)
+    row = SnapshotRow(
+        parent_id=None if live is None else live.snapshot_id, action=action, created_at=utc_now()
+    )
+    session.add(row)
+    session.flush()
+    ids = {found.name: found.id for found in session.scalars(select(DomainRow))}
     session.add_all(
         SnapshotDomainRow(
-            snapshot_id=snapshot.id,
+            snapshot_id=row.id,
             domain_id=ids[state.domain],
             segment_id=state.version,
             is_frozen=state.is_frozen,
@@ -155,18 +154,33 @@ def commit_snapshot(
         for state in states
     )
     if live is not None:
-        live.snapshot_id = snapshot.id
+        live.snapshot_id = row.id
     version = next((state.version for state in states if state.domain == domain), None)
+    domain_id = None if domain is None else ids[domain]
+    add_event(session, row.id, domain_id, version, action=action, who=who, why=why)
+    return read_snapshot(session, row.id)
+
+
+def add_event(
+    session: Session,
+    snapshot_id: int,
+    domain_id: int | None,
+    version: str | None,
+    *,
+    action: str,
+    who: str,
+    why: str,
+) -> None:
+    """Write down what was done."""
     session.add(
         EventRow(
-            at=now,
+            at=utc_now(),
             who=who,
             action=action,
-            domain_id=None if domain is None else ids[domain],
+            domain_id=domain_id,
             segment_id=version,
-            snapshot_id=snapshot.id,
+            snapshot_id=snapshot_id,
             why=why,
         )
     )
     session.flush()
-    return read_snapshot(session, snapshot.id)

@@ -6,7 +6,6 @@ A SQLite registry is copied first. The migration itself is one transaction with 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from sqlalchemy import Connection, inspect, text
 
 from peer_cl.errors import DamageError, StoreFormatError
 from stores.database import Database, translated_errors
-from stores.durable import sync_folder
+from stores.durable import sync_descriptor, sync_folder
 
 HEAD = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
 COPY_MARK = ".before-"
+_UPGRADE_LOCK = 20240704153
 
 
 def revision(database: Database) -> str | None:
@@ -75,7 +75,7 @@ def copy_sqlite(source: Path, target: Path) -> None:
     if verdict != "ok":
         raise DamageError(f"the copy of {source} is damaged ({verdict}); nothing was changed")
     with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+        sync_descriptor(file.fileno())
     temporary.replace(target)
     sync_folder(target.parent)
 
@@ -100,6 +100,8 @@ def _run(database: Database, migrations: Path) -> None:
         writer = connection.execution_options(begins_immediate=True)
         try:
             with writer.begin():
+                if not database.is_sqlite:  # two that open at once: the second finds it done
+                    writer.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
                 config.attributes["connection"] = writer
                 command.upgrade(config, "head")
                 _check_foreign_keys(database, writer)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import conftest
 
-from stores import Registry, growth, lifecycle, objects, purging
+from stores import Registry, durable, growth, lifecycle, objects, purging
 
 
 def die(*_args, **_kwargs):
@@ -46,7 +46,7 @@ def after(module, name):
 def arm(point):
     """Set the trap. All but `after commit` must leave the old snapshot."""
     if point == "file written, not synced":
-        before(os, "fsync", nth=3)
+        before(durable, "sync_descriptor", nth=3)
     elif point == "staged, not published":
         before(objects.ObjectStore, "_publish", nth=2)
     elif point == "published, folder not synced":
