@@ -102,7 +102,7 @@ def choose_facts(
 
     Args:
         candidates: (subject, answer) pairs of each relation.
-        num_facts: How many in all; a multiple of the number of relations.
+        num_facts: How many in all; the first relations have one more where they do not share out.
         max_same_answer: The most facts of one relation that share an answer.
 
     Raises:

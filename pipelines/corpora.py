@@ -1,0 +1,219 @@
+"""Corpora on disk: txt, md and jsonl files, and folders of them, as documents."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from peer_cl.errors import CorpusError
+from pipelines.documents import SourceDocument, normalised_text
+from pipelines.domain_names import check_domain_name
+
+__all__ = ["Corpus", "check_domain_name", "read_corpus"]
+
+BadRowPolicy = Literal["stop", "skip"]
+_HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")
+_FENCE = re.compile(r"\s*(```|~~~)")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Row = dict[str, str | None]
+"""text, title, source and section_of of a document; or a `problem` in place of one."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The documents of a corpus, and how many malformed rows were left out."""
+
+    documents: tuple[SourceDocument, ...]
+    num_skipped: int
+
+
+def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
+    """Return the documents of a file, or of all files in a folder and its folders.
+
+    A .txt file is one document; a .md file one a section (its sections stay together when documents
+    are divided into training and test); a .jsonl file one a line, an object with "text" and
+    maybe "title", "source" and "id". Hidden files and other kinds of files in a folder are left
+    out. The order is the sorted order of paths, so it is the same on every machine.
+
+    Args:
+        path: The file or folder.
+        on_bad_row: What a malformed line of a .jsonl file does: stop with an error, or be counted.
+
+    Raises:
+        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
+    """
+    # datasets takes seconds to import, which commands that only check a name should not pay.
+    from datasets import IterableDataset
+
+    root = Path(path)
+    files = _files(root)
+    rows = IterableDataset.from_generator(_rows, gen_kwargs={"root": str(root), "files": files})
+    documents: list[SourceDocument] = []
+    num_skipped = 0
+    for row in rows:
+        if row["problem"] is None:
+            documents.append(_document(row))
+        elif on_bad_row == "stop":
+            raise CorpusError(f"{row['problem']}; mend the line, or pass --on-bad-row skip")
+        else:
+            num_skipped += 1
+    if not documents:
+        skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
+        raise CorpusError(f"corpus {root} has no text{skipped}; give a file or folder with text")
+    return Corpus(tuple(documents), num_skipped)
+
+
+def _files(root: Path) -> list[str]:
+    known = ", ".join(sorted(_READERS))
+    if not root.exists():
+        raise CorpusError(f"no corpus at {root}; give a {known} file or a folder of them")
+    if root.is_file():
+        if root.suffix.lower() not in _READERS:
+            raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
+        return [str(root)]
+    found = sorted(file for file in root.rglob("*") if _is_readable(file, root))
+    if not found:
+        raise CorpusError(f"no {known} file in folder {root}; give a folder that has some")
+    return [str(file) for file in found]
+
+
+def _is_readable(file: Path, root: Path) -> bool:
+    parts = file.relative_to(root).parts
+    is_hidden = any(part.startswith(".") for part in parts)
+    return not is_hidden and file.suffix.lower() in _READERS and file.is_file()
+
+
+def _document(row: Row) -> SourceDocument:
+    return SourceDocument(
+        text=row["text"] or "",
+        title=row["title"] or "",
+        source=row["source"] or "",
+        section_of=row["section_of"],
+    )
+
+
+def _rows(root: str, files: list[str]) -> Iterator[Row]:
+    """Yield the rows of files one after the other; module-level, as datasets may pickle it."""
+    for name in files:
+        file = Path(name)
+        source = file.name if file == Path(root) else file.relative_to(root).as_posix()
+        yield from _READERS[file.suffix.lower()](file, source)
+
+
+def _read_text(file: Path, source: str) -> Iterator[Row]:
+    text = normalised_text(_decoded(_content(file), file))
+    if text:
+        yield _row(text, file.stem, source)
+
+
+def _read_markdown(file: Path, source: str) -> Iterator[Row]:
+    for heading, section in _sections(normalised_text(_decoded(_content(file), file))):
+        title = f"{file.stem}: {heading}" if heading else file.stem
+        yield _row(section, title, source, section_of=source)
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (heading, section with its heading line); headings without text of their own go on."""
+    heading, lines, is_code, has_body = "", list[str](), False, False
+    for line in text.split("\n"):
+        is_code ^= bool(_FENCE.match(line))
+        match = None if is_code else _HEADING.match(line)
+        if match and has_body:
+            yield heading, "\n".join(lines).strip()
+            lines, has_body = [], False
+        if match:
+            heading = match.group(1)
+        has_body |= not match and bool(line.strip())
+        lines.append(line)
+    if has_body:
+        yield heading, "\n".join(lines).strip()
+
+
+def _read_json_lines(file: Path, source: str) -> Iterator[Row]:
+    offset = 0
+    for number, line in enumerate(_content(file).split(b"\n"), start=1):
+        text = _decoded(line, file, offset)
+        offset += len(line) + 1
+        if text.strip():
+            yield _json_row(text, file, source, number)
+
+
+def _json_row(line: str, file: Path, source: str, number: int) -> Row:
+    place = f"{file}:{number}"
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return _problem(f"{place} is no JSON ({getattr(error, 'msg', 'nested too deeply')})")
+    if not isinstance(value, dict):
+        return _problem(f"{place} is no JSON object")
+    text = value.get("text")
+    if not isinstance(text, str) or not normalised_text(text):
+        return _problem(f'{place} has no "text" with something in it')
+    for key in ("title", "source", "id"):
+        if not isinstance(value.get(key), str | int | None):
+            return _problem(f'{place} has a "{key}" that is neither text nor a number')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _problem(f'{place} has half a character (a lone surrogate) in "text"')
+    return _json_document(value, normalised_text(text), source, number)
+
+
+def _json_document(value: dict[str, Any], text: str, source: str, number: int) -> Row:
+    identity = value.get("id")
+    title = value.get("title", identity)
+    return _row(
+        text,
+        str(title) if title not in (None, "") else f"{Path(source).stem}, line {number}",
+        str(value.get("source") or f"{source}:{number}"),
+        # Rows that share an id are parts of one document.
+        section_of=None if identity is None else f"{source}#{identity}",
+    )
+
+
+def _row(text: str, title: str, source: str, section_of: str | None = None) -> Row:
+    return {
+        "text": text,
+        "title": title,
+        "source": source,
+        "section_of": section_of,
+        "problem": None,
+    }
+
+
+def _problem(message: str) -> Row:
+    return {"text": None, "title": None, "source": None, "section_of": None, "problem": message}
+
+
+def _content(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"cannot read {file}: {error.strerror}") from None
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise CorpusError(f"{file} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
+    # Overwritten by blanks rather than cut off, so that reported byte offsets stay true.
+    return content.replace(_BYTE_ORDER_MARK, b"   ", 1) if _has_mark(content) else content
+
+
+def _has_mark(content: bytes) -> bool:
+    return content.startswith(_BYTE_ORDER_MARK)
+
+
+def _decoded(content: bytes, file: Path, offset: int = 0) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{file} is not UTF-8: byte {offset + error.start} is "
+            f"0x{content[error.start]:02x}; convert it, e.g. with iconv -t utf-8"
+        ) from None
+
+
+_READERS = {".txt": _read_text, ".md": _read_markdown, ".jsonl": _read_json_lines}

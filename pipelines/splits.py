@@ -1,0 +1,135 @@
+"""Which documents are trained on, and which are held out for validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from peer_cl.errors import InputError
+from pipelines.documents import SourceDocument
+
+Split = Literal["train", "validation", "test"]
+
+_WORD = re.compile(r"\w+")
+_SHINGLE_WORDS = 5
+_NEAR_JACCARD = 0.8
+_NUM_PERMUTATIONS = 128
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The division of documents; both dicts are keyed by document id.
+
+    `near_group` names, for each document, the group of near-duplicates and sections that it
+    belongs to: the smallest document id of the group.
+    """
+
+    split: dict[str, Split]
+    near_group: dict[str, str]
+
+
+def split_documents(
+    documents: Sequence[SourceDocument],
+    *,
+    test_percent: float = 18.0,
+    validation_percent: float = 5.0,
+) -> Splits:
+    """Return the split of every document, decided by hashes alone.
+
+    No seed and no order is involved: a document keeps its side when others come or go, unless it
+    turns out to be a near-duplicate of one of them. Near-duplicates (Jaccard of word 5-shingles at
+    least 0.8) and sections of one document are kept on one side, since a held-out copy of a
+    trained text measures memory, not knowledge. Facts are always trained on, probes never, and a
+    text that is near to a fact goes with it.
+
+    Args:
+        documents: The documents; copies of one text count once.
+        test_percent: About how many of a hundred groups are test.
+        validation_percent: About how many of a hundred groups are validation.
+
+    Raises:
+        InputError: when the percentages leave nothing to train on.
+    """
+    if min(test_percent, validation_percent) < 0 or test_percent + validation_percent >= 100:
+        raise InputError(
+            f"test {test_percent} % and validation {validation_percent} % must be at least 0 "
+            "and together below 100"
+        )
+    near_group = _groups(documents)
+    fact_groups = {near_group[d.document_id] for d in documents if d.kind == "fact"}
+    split: dict[str, Split] = {}
+    for document in documents:
+        group = near_group[document.document_id]
+        if document.kind == "probe":
+            split[document.document_id] = "test"
+        elif group in fact_groups:
+            split[document.document_id] = "train"
+        else:
+            split[document.document_id] = _side(group, test_percent, validation_percent)
+    return Splits(split, near_group)
+
+
+def _side(group: str, test_percent: float, validation_percent: float) -> Split:
+    digest = hashlib.sha256(group.encode()).digest()
+    percent = int.from_bytes(digest[:8], "big") / 2**64 * 100
+    if percent < test_percent:
+        return "test"
+    return "validation" if percent < test_percent + validation_percent else "train"
+
+
+def _groups(documents: Sequence[SourceDocument]) -> dict[str, str]:
+    """Return each document's group: linked directly or through others, named by the smallest id."""
+    parent = {document.document_id: document.document_id for document in documents}
+
+    def root(node: str) -> str:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for first, second in [*_section_links(documents), *_near_links(documents)]:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return {node: root(node) for node in parent}
+
+
+def _section_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]:
+    first_of: dict[str, str] = {}
+    return [
+        (first_of.setdefault(document.section_of, document.document_id), document.document_id)
+        for document in documents
+        if document.section_of is not None
+    ]
+
+
+def _near_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]:
+    # datasketch brings scipy along, which commands that only read a store should not pay for.
+    from datasketch import MinHash, MinHashLSH
+
+    shingles = {document.document_id: _shingles(document.text) for document in documents}
+    # The index misses pairs near its threshold: it looks lower, and the true Jaccard decides.
+    index = MinHashLSH(threshold=_NEAR_JACCARD - 0.2, num_perm=_NUM_PERMUTATIONS)
+    links: list[tuple[str, str]] = []
+    for document_id, pieces in shingles.items():
+        sketch = MinHash(num_perm=_NUM_PERMUTATIONS)
+        sketch.update_batch([piece.encode() for piece in sorted(pieces)])
+        links += [
+            (other, document_id)
+            for other in index.query(sketch)
+            if _jaccard(shingles[other], pieces) >= _NEAR_JACCARD
+        ]
+        index.insert(document_id, sketch)
+    return links
+
+
+def _shingles(text: str) -> set[str]:
+    words = _WORD.findall(text.lower()) or [text.strip()]
+    num = max(1, len(words) - _SHINGLE_WORDS + 1)
+    return {" ".join(words[start : start + _SHINGLE_WORDS]) for start in range(num)}
+
+
+def _jaccard(first: set[str], second: set[str]) -> float:
+    return len(first & second) / len(first | second)

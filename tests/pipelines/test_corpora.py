@@ -1,0 +1,129 @@
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from peer_cl.errors import CorpusError
+from pipelines.corpora import read_corpus
+from pipelines.documents import normalised_text
+
+
+def write(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.text().filter(lambda text: normalised_text(text)), min_size=1, max_size=5))
+def test_any_text_comes_back_from_json_lines(tmp_path, texts):
+    lines = [json.dumps({"text": text}) for text in texts]
+    write(tmp_path, {"corpus.jsonl": "\n".join(lines)})
+    read = read_corpus(tmp_path / "corpus.jsonl")
+    assert [document.text for document in read.documents] == [normalised_text(t) for t in texts]
+    assert read.num_skipped == 0
+
+
+def test_a_folder_is_read_in_sorted_order_without_hidden_and_other_files(tmp_path):
+    write(
+        tmp_path,
+        {
+            "b.txt": "second",
+            "a/deep.txt": "first",
+            ".hidden.txt": "no",
+            ".git/c.txt": "no",
+            "picture.png": b"\0\1",
+            "blank.txt": " \n",
+            "c.jsonl": '{"text": "third", "title": "T", "source": "S"}\n\n{"text": "fourth"}\n',
+        },
+    )
+    documents = read_corpus(tmp_path).documents
+    assert [document.text for document in documents] == ["first", "second", "third", "fourth"]
+    assert [document.source for document in documents] == ["a/deep.txt", "b.txt", "S", "c.jsonl:3"]
+    assert [document.title for document in documents] == ["deep", "b", "T", "c, line 3"]
+    assert all(document.section_of is None for document in documents)
+
+
+def test_sections_of_a_markdown_file_belong_together(tmp_path):
+    text = "intro\n\n# One\n## Two ##\nbody\n```\n# no heading\n```\n# Three\n\nmore\n# Empty\n"
+    write(tmp_path, {"notes.md": text})
+    documents = read_corpus(tmp_path).documents
+    assert [document.title for document in documents] == ["notes", "notes: Two", "notes: Three"]
+    assert documents[1].text == "# One\n## Two ##\nbody\n```\n# no heading\n```"
+    assert {document.section_of for document in documents} == {"notes.md"}
+
+
+def test_rows_of_one_id_belong_together(tmp_path):
+    rows = [{"text": "a", "id": 7}, {"text": "b", "id": 7}, {"text": "c", "id": "x"}]
+    write(tmp_path, {"c.jsonl": "\n".join(map(json.dumps, rows))})
+    documents = read_corpus(tmp_path / "c.jsonl").documents
+    assert [document.section_of for document in documents] == [
+        "c.jsonl#7",
+        "c.jsonl#7",
+        "c.jsonl#x",
+    ]
+    assert [document.title for document in documents] == ["7", "7", "x"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", r"c\.jsonl:2 is no JSON"),
+        ("[" * 100_000, r"c\.jsonl:2 is no JSON"),
+        ("[1]", r"c\.jsonl:2 is no JSON object"),
+        ('{"title": "x"}', r'c\.jsonl:2 has no "text"'),
+        ('{"text": "  "}', r'c\.jsonl:2 has no "text"'),
+        ('{"text": 3}', r'c\.jsonl:2 has no "text"'),
+        ('{"text": "x", "title": []}', r'c\.jsonl:2 has a "title" that is neither'),
+        ('{"text": "\\ud800"}', r"c\.jsonl:2 has half a character"),
+    ],
+)
+def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, message):
+    write(tmp_path, {"c.jsonl": f'{{"text": "good"}}\n{row}\n{{"text": "too"}}\n'})
+    with pytest.raises(CorpusError, match=message) as got:
+        read_corpus(tmp_path)
+    assert "\n" not in str(got.value)
+    assert "--on-bad-row skip" in str(got.value)
+    read = read_corpus(tmp_path, on_bad_row="skip")
+    assert ([document.text for document in read.documents], read.num_skipped) == (
+        ["good", "too"],
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.txt": "", "b.md": "# only\n## headings\n"}, "has no text; give"),
+        ({"a.jsonl": "{\n{\n"}, r"has no text \(2 malformed rows were skipped\)"),
+        ({"a.csv": "x"}, r"no \.jsonl, \.md, \.txt file in folder"),
+        ({}, r"no \.jsonl, \.md, \.txt file in folder"),
+        ({"a.txt": b"ab\0c"}, r"a\.txt is binary \(NUL at byte 2\)"),
+        ({"a.txt": "caf\xe9".encode("latin-1")}, r"a\.txt is not UTF-8: byte 3 is 0xe9"),
+        ({"a.txt": b"\xef\xbb\xbfab\xff"}, r"a\.txt is not UTF-8: byte 5 is 0xff"),
+        ({"a.jsonl": b'{"text": "x"}\n\xe9'}, r"a\.jsonl is not UTF-8: byte 14 is 0xe9"),
+    ],
+)
+def test_what_cannot_be_a_corpus_is_refused_in_one_line(tmp_path, files, message):
+    write(tmp_path, files)
+    with pytest.raises(CorpusError, match=message) as got:
+        read_corpus(tmp_path, on_bad_row="skip")
+    assert "\n" not in str(got.value)
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match="no corpus at"):
+        read_corpus(tmp_path / "nowhere")
+    write(tmp_path, {"a.pdf": "x"})
+    with pytest.raises(CorpusError, match="cannot read"):
+        read_corpus(tmp_path / "a.pdf")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text(tmp_path):
+    write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\r\n"})
+    assert [document.text for document in read_corpus(tmp_path).documents] == ["one\ntwo"]

@@ -1,0 +1,100 @@
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peer_cl.errors import InputError
+from pipelines.documents import SourceDocument
+from pipelines.splits import split_documents
+
+WORDS = [f"word{number}" for number in range(400)]
+
+
+def a_text(seed, num_words=40):
+    return " ".join(random.Random(seed).choices(WORDS, k=num_words))
+
+
+def documents(num, **fields):
+    return [SourceDocument(a_text(seed), f"t{seed}", "s", **fields) for seed in range(num)]
+
+
+def test_the_shares_come_near_to_the_percentages():
+    splits = split_documents(documents(1500), test_percent=20, validation_percent=10)
+    sides = list(splits.split.values())
+    assert sides.count("test") == pytest.approx(300, abs=60)
+    assert sides.count("validation") == pytest.approx(150, abs=45)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(), st.integers(1, 40))
+def test_a_document_keeps_its_side_whatever_comes_with_it_and_in_whatever_order(rng, num):
+    everything = documents(40)
+    whole = split_documents(everything)
+    some = split_documents(rng.sample(everything, num))
+    assert some.split.items() <= whole.split.items()
+    assert some.near_group.items() <= whole.near_group.items()
+
+
+def test_near_duplicates_are_on_one_side_and_merely_related_texts_are_not():
+    originals = documents(60)
+    # One word of forty changed: 5 of 36 shingles differ, a Jaccard of 0.76 to 0.87 by place.
+    nearly = [SourceDocument(d.text + " end", "n", "s") for d in originals]
+    related = [
+        SourceDocument(f"{d.text[: len(d.text) // 2]} {a_text(1000 + i)}", "r", "s")
+        for i, d in enumerate(originals)
+    ]
+    splits = split_documents([*originals, *nearly, *related], test_percent=40)
+    for original, near, other in zip(originals, nearly, related, strict=True):
+        assert splits.split[original.document_id] == splits.split[near.document_id]
+        assert splits.near_group[original.document_id] == splits.near_group[near.document_id]
+        assert splits.near_group[original.document_id] != splits.near_group[other.document_id]
+
+
+def test_sections_of_one_document_are_on_one_side():
+    parts = [
+        SourceDocument(a_text(seed), "t", "s", section_of=f"book {seed % 20}")
+        for seed in range(100)
+    ]
+    splits = split_documents(parts, test_percent=40)
+    for book in range(20):
+        assert len({splits.split[part.document_id] for part in parts[book::20]}) == 1
+    assert len(set(splits.split.values())) > 1
+
+
+def test_links_carry_over_and_the_group_is_named_by_its_smallest_id():
+    first, second, third = documents(3)
+    first = SourceDocument(first.text, "t", "s", section_of="a")
+    copy = SourceDocument(f"{first.text} end", "t", "s", section_of="b")
+    third = SourceDocument(third.text, "t", "s", section_of="b")
+    group = split_documents([first, second, copy, third]).near_group
+    linked = [first.document_id, copy.document_id, third.document_id]
+    assert {group[document_id] for document_id in linked} == {min(linked)}
+    assert group[second.document_id] == second.document_id
+
+
+def test_facts_are_trained_on_and_a_text_near_to_one_goes_with_it():
+    facts = documents(50, kind="fact")
+    texts = [SourceDocument(f"{fact.text} end", "t", "s") for fact in facts]
+    splits = split_documents([*facts, *texts], test_percent=90)
+    assert set(splits.split.values()) == {"train"}
+
+
+def test_probes_are_never_trained_on():
+    splits = split_documents(documents(50, kind="probe"))
+    assert set(splits.split.values()) == {"test"}
+
+
+@pytest.mark.parametrize("text", ["", " ", "one", "!?"])
+def test_tiny_texts_have_a_side_too(text):
+    assert len(split_documents([SourceDocument(text, "t", "s")]).split) == 1
+
+
+def test_no_documents_are_no_error():
+    assert split_documents([]).split == {}
+
+
+@pytest.mark.parametrize(("test", "validation"), [(100, 0), (60, 40), (-1, 5), (5, -1)])
+def test_percentages_that_leave_nothing_are_refused(test, validation):
+    with pytest.raises(InputError, match="together below 100"):
+        split_documents([], test_percent=test, validation_percent=validation)
