@@ -21,6 +21,7 @@ _WIKI_INNERMOST = re.compile(r"\{\{[^{}]*\}\}|\{\|[^{}]*?\|\}", re.DOTALL)
 _WIKI_NOTE = re.compile(r"<!--.*?-->|<ref[^>]*/>|<ref.*?</ref>|<[^>]+>", re.DOTALL)
 _WIKI_FILE = re.compile(r"\[\[(?:File|Image|Category):(?:[^\[\]]|\[\[[^\]]*\]\])*\]\]")
 _WIKI_LINK = re.compile(r"\[\[(?:[^\]|]*\|)?([^\]|]*)\]\]")
+_WIKI_BRACKET_START = re.compile(r"\([\s,;]+(?=\S)")
 _WIKI_EMPTY_BRACKETS = re.compile(r" ?\([\s,;]*\)")
 
 
@@ -82,7 +83,8 @@ def plain_wiki(text: str) -> str:
         bare = without
     bare = _WIKI_LINK.sub(r"\1", _WIKI_FILE.sub("", bare))
     plain = bare.replace("'''", "").replace("''", "")
-    return _WIKI_EMPTY_BRACKETS.sub("", plain).replace(" ,", ",").strip()
+    plain = _WIKI_BRACKET_START.sub("(", _WIKI_EMPTY_BRACKETS.sub("", plain))
+    return plain.replace(" ,", ",").strip()
 
 
 def films(content: bytes) -> Iterator[str]:

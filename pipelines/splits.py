@@ -53,11 +53,7 @@ def split_documents(
     Raises:
         InputError: when the percentages leave nothing to train on.
     """
-    if min(test_percent, validation_percent) < 0 or test_percent + validation_percent >= 100:
-        raise InputError(
-            f"test {test_percent} % and validation {validation_percent} % must be at least 0 "
-            "and together below 100"
-        )
+    _check_percentages(test_percent, validation_percent)
     near_group = _groups(documents)
     fact_groups = {near_group[d.document_id] for d in documents if d.kind == "fact"}
     split: dict[str, Split] = {}
@@ -70,6 +66,14 @@ def split_documents(
         else:
             split[document.document_id] = _side(group, test_percent, validation_percent)
     return Splits(split, near_group)
+
+
+def _check_percentages(test_percent: float, validation_percent: float) -> None:
+    if min(test_percent, validation_percent) < 0 or test_percent + validation_percent >= 100:
+        raise InputError(
+            f"test {test_percent} % and validation {validation_percent} % must be at least 0 "
+            "and together below 100"
+        )
 
 
 def _side(group: str, test_percent: float, validation_percent: float) -> Split:

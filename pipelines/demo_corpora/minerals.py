@@ -69,7 +69,9 @@ def load(num_tokens: int) -> DemoCorpus:
 
 def _document(row: sqlite3.Row) -> SourceDocument:
     species, habit = row["species"], row["habit"]
-    name = species if not habit or habit == species else f"{species} ({habit})"
+    name = f"{species} ({habit})" if habit else species
+    if habit and species in habit:
+        name = habit
     looks = [
         f"{title} {row[title].lower()}"
         for title in ("lustre", "cleavage", "fracture")

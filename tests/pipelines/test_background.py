@@ -86,6 +86,9 @@ def test_readers_of_entries_join_a_name_and_what_is_said_of_it():
 def test_nested_wiki_markup_is_taken_away():
     text = "{{a|{{b}}}}[[File:x.png|thumb|a [[cat]]]]A '''cat''' , [[Cat|cats]]<ref>n</ref>."
     assert background_readers.plain_wiki(text) == "A cat, cats."
+    assert (
+        background_readers.plain_wiki("Huxley ({{IPA|x}}; 1894) wrote.") == "Huxley (1894) wrote."
+    )
 
 
 def test_a_text_without_sentences_is_cut_at_a_word():
