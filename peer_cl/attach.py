@@ -23,8 +23,8 @@ FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
 
 
-class _StopAtTapError(Exception):
-    """Ends a forward at the tap, where only the trunk was asked for."""
+class _StopError(Exception):
+    """Ends a forward where all that was asked for is known."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Pass:
 
     segments: Sequence[Segment] = ()
     start_from: Tensor | None = None
-    stop_at_tap: bool = False
+    stop_at: str | None = None
     keeps: bool = False
     tap: Tensor | None = None
     signature: Tensor | None = None
@@ -127,14 +127,16 @@ class Attachment:
             return args, {**kwargs, "hidden_states": run.start_from}
         if run.keeps:
             run.tap = _hidden_states(args, kwargs)
-        if run.stop_at_tap:
-            raise _StopAtTapError
+        if run.stop_at == "tap":
+            raise _StopError
         return None
 
     def _keep_signature(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         self._returns_tuple = isinstance(output, tuple)
         if self._pass.keeps:
             self._pass.signature = output[0] if isinstance(output, tuple) else output
+        if self._pass.stop_at == "signature":
+            raise _StopError
 
     def _read(self, number: int) -> Callable[..., None]:
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -187,16 +189,17 @@ class Attachment:
                 self._pass = before
 
     @contextmanager
-    def listening(self, *, stop_at_tap: bool = False) -> Iterator[_Pass]:
+    def listening(self, *, stop_at: str | None = None) -> Iterator[_Pass]:
         """Run the bare model inside; its states at the tap and for signatures are kept.
 
-        With `stop_at_tap` the forward ends at the tap and the layers above do not run.
+        Args:
+            stop_at: "tap" or "signature": end the forward there; what lies above does not run.
         """
-        with self._running(_Pass(stop_at_tap=stop_at_tap, keeps=True)) as run:
+        with self._running(_Pass(stop_at=stop_at, keeps=True)) as run:
             try:
                 yield run
-            except _StopAtTapError:
-                if not stop_at_tap:
+            except _StopError:
+                if stop_at is None:
                     raise
 
     @contextmanager

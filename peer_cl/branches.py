@@ -45,9 +45,26 @@ def run_base(attachment: Attachment, **inputs: Any) -> BasePass:
 
 def run_trunk(attachment: Attachment, **inputs: Any) -> Tensor:
     """Run the layers below the tap only, filling their caches; return the states at the tap."""
-    with attachment.listening(stop_at_tap=True) as run:
+    with attachment.listening(stop_at="tap") as run:
         attachment.model(**inputs)
     return _kept(run.tap, "tap")
+
+
+@torch.no_grad()
+def read_states(
+    attachment: Attachment, input_ids: Tensor, attention_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return states at the tap and at the signature layer, running no layer above the higher one.
+
+    Args:
+        attachment: the model with its hooks.
+        input_ids: (B, T).
+        attention_mask: (B, T), 0 for padding.
+    """
+    last = "signature" if attachment.signature_layer >= attachment.tap else "tap"
+    with attachment.listening(stop_at=last) as run:
+        attachment.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    return _kept(run.tap, "tap"), _kept(run.signature, "signature layer")
 
 
 def _kept(states: Tensor | None, where: str) -> Tensor:

@@ -66,15 +66,15 @@ class ExpertRows(nn.Module):
         return self._gathered(inputs_TD, ids_THK.flatten(1), weights_THK.flatten(1))
 
     def _dense(self, inputs_TD: Tensor, ids_TC: Tensor, weights_TC: Tensor) -> Tensor:
-        hidden_TN = inputs_TD @ self.down_ND.to(inputs_TD.dtype).T
-        active_TC = self.activation(hidden_TN.gather(1, ids_TC)) * weights_TC.to(inputs_TD.dtype)
+        hidden_TN = inputs_TD @ self.down_ND.T
+        active_TC = self.activation(hidden_TN.gather(1, ids_TC)) * weights_TC
         mixed_TN = torch.zeros_like(hidden_TN).scatter_add(1, ids_TC, active_TC)
-        return mixed_TN @ self.up_ND.to(inputs_TD.dtype)
+        return mixed_TN @ self.up_ND
 
     def _gathered(self, inputs_TD: Tensor, ids_TC: Tensor, weights_TC: Tensor) -> Tensor:
-        down_TCD = functional.embedding(ids_TC, self.down_ND.to(inputs_TD.dtype))
+        down_TCD = functional.embedding(ids_TC, self.down_ND)
         hidden_TC = torch.bmm(down_TCD, inputs_TD.unsqueeze(-1)).squeeze(-1)
-        active_TC = self.activation(hidden_TC) * weights_TC.to(inputs_TD.dtype)
+        active_TC = self.activation(hidden_TC) * weights_TC
         return functional.embedding_bag(
-            ids_TC, self.up_ND.to(inputs_TD.dtype), per_sample_weights=active_TC, mode="sum"
+            ids_TC, self.up_ND, per_sample_weights=active_TC, mode="sum"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from peer_cl.errors import InputError
@@ -91,7 +92,7 @@ class PeerLayer(nn.Module):
         Returns:
             weights_THK, fp32, adding up to 1 over K; ids_THK, int64.
         """
-        queries_TX = self.query(inputs_TD.to(self.query.weight.dtype))
+        queries_TX = self.query(inputs_TD)
         queries_THQ = self.query_norm(
             queries_TX.unflatten(-1, (self.shape.num_heads, self.shape.key_width))
         )
@@ -107,9 +108,13 @@ class PeerLayer(nn.Module):
         Returns:
             (T, D), dtype of the inputs.
         """
-        weights_THK, ids_THK = self.retrieve(inputs_TD)
-        output_TD: Tensor = self.experts(inputs_TD, ids_THK, weights_THK)
-        return output_TD * self.shape.output_scale
+        # Routing in low precision chooses other experts: a pool computes in its rows' own type,
+        # whatever the base around it runs in.
+        with torch.autocast(inputs_TD.device.type, enabled=False):
+            own_TD = inputs_TD.to(self.query.weight.dtype)
+            weights_THK, ids_THK = self.retrieve(own_TD)
+            output_TD: Tensor = self.experts(own_TD, ids_THK, weights_THK)
+            return (output_TD * self.shape.output_scale).to(inputs_TD.dtype)
 
     def row_parameters(self) -> list[nn.Parameter]:
         """Return the experts' rows; they learn faster than the rest."""

@@ -87,6 +87,10 @@ class Segment(nn.Module):
         for host_layer in self.host_layers:
             yield self.layer(host_layer)
 
+    def on_gpu(self) -> bool:
+        """Return whether the weights lie on a CUDA device."""
+        return next(self.parameters()).is_cuda
+
     def to_bytes(self, base: BaseIdentity) -> bytes:
         """Return the segment as safetensors bytes; equal segments give equal bytes."""
         header = {

@@ -1,1 +1,29 @@
-"""pipelines"""
+"""The verbs: what happens to a store from a raw corpus to a model that knows it, and back.
+
+Names are loaded when they are first used, so that reading verbs import no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.init import init_store
+    from pipelines.settings import TrainingSettings
+    from pipelines.store import Store, open_store
+
+_HOMES = {
+    "Store": "store",
+    "TrainingSettings": "settings",
+    "init_store": "init",
+    "open_store": "store",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pipelines.{_HOMES[name]}"), name)

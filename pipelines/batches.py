@@ -1,0 +1,141 @@
+"""Documents as rows of tokens, and the steps of a training run.
+
+A row is one document (or a piece of a long one) with a start token before it, so documents never
+attend to each other and need no separators. Rows of similar length share a step.
+
+Shape suffixes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from peer_cl.bases import start_token_id
+from peer_cl.errors import CorpusError
+
+WINDOW_STEPS = 8
+"""Rows are sorted by length within this many steps: little padding, yet a mixed order."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One document, or a piece of one, as token ids with the start token first."""
+
+    document_id: str
+    kind: str
+    ids: tuple[int, ...]
+
+
+class Batch(NamedTuple):
+    """Rows of one step, padded on the right. A tuple, since Lightning moves no frozen dataclass."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    rows: tuple[int, ...]
+    """Numbers of the rows in the run's list."""
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return each text's token ids, the start token first and no end token.
+
+    Raises:
+        CorpusError: when a text has no token at all.
+    """
+    start = start_token_id(tokenizer)
+    encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+    for text, ids in zip(texts, encoded, strict=True):
+        if not ids:
+            raise CorpusError(f"a document has no token: {text[:60]!r}")
+    return [[start, *ids] for ids in encoded]
+
+
+def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
+    """Return a document's rows: pieces of at most `max_tokens`, each with the start token.
+
+    Example:
+        >>> pieces([0, 1, 2, 3, 4, 5], 3)
+        [(0, 1, 2), (0, 3, 4), (0, 5)]
+    """
+    start, tokens = ids[0], ids[1:]
+    width = max_tokens - 1
+    return [(start, *tokens[i : i + width]) for i in range(0, len(tokens), width)]
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Return rows as one tensor, padded on the right, and the mask of what is no padding.
+
+    Example:
+        >>> pad([[5, 6], [7]], 0)[0].tolist()
+        [[5, 6], [7, 0]]
+    """
+    length = max(len(row) for row in rows)
+    ids_BT = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros_like(ids_BT)
+    for number, row in enumerate(rows):
+        ids_BT[number, : len(row)] = torch.tensor(row)
+        mask_BT[number, : len(row)] = 1
+    return ids_BT, mask_BT
+
+
+def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[int]]:
+    """Return groups of row numbers, similar in length, each of at most so many padded tokens.
+
+    Example:
+        >>> group_by_length([4, 1, 4, 1], 8)
+        [[1, 3], [0, 2]]
+    """
+    groups: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda n: (lengths[n], n)):
+        longest = lengths[number]
+        if groups and (len(groups[-1]) + 1) * longest <= tokens_per_step:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def plan_steps(
+    rows: Sequence[Row], passes: dict[str, float], tokens_per_step: int, seed: int
+) -> list[list[int]]:
+    """Return which rows each training step reads.
+
+    A kind's passes are spread evenly over the run: a fact read ten times comes back about every
+    tenth of it. The plan depends on the rows and the seed alone, so a killed run goes on exactly.
+
+    Args:
+        rows: what is trained on.
+        passes: how often rows of each kind are read.
+        tokens_per_step: padded tokens a step.
+        seed: of the order.
+    """
+    draw = random.Random(seed)
+    places: list[tuple[float, int]] = []
+    for number, row in enumerate(rows):
+        times = passes[row.kind]
+        for repeat in range(int(times) + (draw.random() < times % 1)):
+            places.append(((repeat + draw.random()) / times, number))
+    order = [number for _, number in sorted(places)]
+    steps: list[list[int]] = []
+    window: list[int] = []
+    num_tokens = 0
+    for number in order:
+        window.append(number)
+        num_tokens += len(rows[number].ids)
+        if num_tokens >= WINDOW_STEPS * tokens_per_step:
+            steps += _window(window, rows, tokens_per_step, draw)
+            window, num_tokens = [], 0
+    return steps + _window(window, rows, tokens_per_step, draw)
+
+
+def _window(
+    window: Sequence[int], rows: Sequence[Row], tokens_per_step: int, draw: random.Random
+) -> list[list[int]]:
+    groups = group_by_length([len(rows[number].ids) for number in window], tokens_per_step)
+    draw.shuffle(groups)
+    return [[window[place] for place in group] for group in groups]

@@ -1,0 +1,182 @@
+"""What watches a training run: frozen bytes, finite numbers, early stopping, progress, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from peer_cl.errors import DamageError
+from peer_cl.pool import Segment, tensors_sha256
+
+CHECKPOINT_EVERY = 20
+"""Steps between two checkpoints of a run."""
+
+Loss = tuple[int, float, float | None]
+
+
+class FrozenCheck(lightning.Callback):
+    """Refuses a run that changed the base or an older segment: hashes before and after."""
+
+    def __init__(self, base: nn.Module, older: Sequence[Segment]) -> None:
+        self._watched: dict[str, nn.Module] = {"the base": base}
+        self._watched |= {f"older segment {number}": s for number, s in enumerate(older, 1)}
+        self._before: dict[str, str] = {}
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Hash what must not change."""
+        self._before = {n: tensors_sha256(m.state_dict()) for n, m in self._watched.items()}
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Hash it again.
+
+        Raises:
+            DamageError: naming what changed.
+        """
+        for name, module in self._watched.items():
+            after = tensors_sha256(module.state_dict())
+            if after != self._before[name]:
+                raise DamageError(
+                    f"training changed {name}: {self._before[name][:16]}... became "
+                    f"{after[:16]}...; nothing was registered"
+                )
+
+
+class FiniteCheck(lightning.Callback):
+    """Stops a run whose loss or weights are not finite; Lightning itself would run on."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+
+    def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: Any) -> None:
+        """Look at the loss of the step.
+
+        Raises:
+            DamageError: naming the step.
+        """
+        loss = outputs["loss"]
+        if not torch.isfinite(loss):
+            raise DamageError(
+                f"the loss became {loss.item()} at step {trainer.global_step}; nothing was "
+                "registered. Lower the learning rates"
+            )
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Look at the weights.
+
+        Raises:
+            DamageError: naming the tensor.
+        """
+        for name, tensor in self._segment.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise DamageError(
+                    f"{name} holds values that are not finite; nothing was registered"
+                )
+
+
+class LossRecord(lightning.Callback):
+    """Keeps the run's losses: (step, training, validation or None), nats a token."""
+
+    def __init__(self, past: Sequence[Loss], start: int) -> None:
+        self._losses: dict[int, tuple[float, float | None]] = {
+            step: (train, validation) for step, train, validation in past
+        }
+        self._start = start
+
+    def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: Any) -> None:
+        """Note the loss of the step."""
+        self._losses[self._start + trainer.global_step] = (float(outputs["loss"]), None)
+
+    def on_validation_end(self, trainer: Any, _: Any) -> None:
+        """Note the validation loss beside the last step's."""
+        step = self._start + trainer.global_step
+        value = trainer.callback_metrics.get("validation_nats")
+        if value is not None and step in self._losses:
+            self._losses[step] = (self._losses[step][0], float(value))
+
+    def losses(self) -> tuple[Loss, ...]:
+        """Return all losses so far, by step."""
+        return tuple((step, *self._losses[step]) for step in sorted(self._losses))
+
+
+class ProgressReport(lightning.Callback):
+    """Tells a function how far the run is."""
+
+    def __init__(self, report: Callable[[int, int, float], None], start: int, total: int) -> None:
+        self._report, self._start, self._total = report, start, total
+
+    def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: Any) -> None:
+        """Report the step, the number of steps and the loss."""
+        self._report(self._start + trainer.global_step, self._total, float(outputs["loss"]))
+
+
+class ValidationStop(EarlyStopping):
+    """Stops a run when so many validations in a row are worse than the best one."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("validation_nats", patience=patience, mode="min", check_finite=True)
+
+
+class StepCheckpoint(lightning.Callback):
+    """Writes weights, optimiser state and losses as one safetensors file, now and then.
+
+    Not Lightning's checkpoint: that one is a pickle, is not fsynced, and cannot go on exactly in
+    the middle of an epoch.
+    """
+
+    def __init__(self, path: Path, record: LossRecord, start: int) -> None:
+        self._path, self._record, self._start = path, record, start
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        """Write the file after every so many steps; the old one stays until the new is whole."""
+        step = self._start + trainer.global_step
+        if step % CHECKPOINT_EVERY:
+            return
+        tensors = {f"segment.{k}": v for k, v in module.segment.state_dict().items()}
+        for number, state in trainer.optimizers[0].state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
+        about = {"step": step, "losses": self._record.losses()}
+        data = save(
+            {key: value.contiguous() for key, value in tensors.items()},
+            metadata={"run": json.dumps(about)},
+        )
+        temporary = self._path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+
+
+def resume_step(
+    path: Path | None, segment: Segment
+) -> tuple[int, dict[Any, Any] | None, tuple[Loss, ...]]:
+    """Load a killed run's checkpoint into the segment, if there is one.
+
+    Returns:
+        the step to go on from (0: from the start), the optimiser's state, the losses so far.
+    """
+    if path is None or not path.is_file():
+        return 0, None, ()
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["run"])
+        for key in file.keys():  # noqa: SIM118
+            if key.startswith("segment."):
+                weights[key.removeprefix("segment.")] = file.get_tensor(key)
+            else:
+                _, number, name = key.split(".", 2)
+                state.setdefault(int(number), {})[name] = file.get_tensor(key)
+    segment.load_state_dict(weights, strict=True)
+    losses = tuple((int(s), float(t), v) for s, t, v in about["losses"])
+    return int(about["step"]), state, losses

@@ -1,0 +1,57 @@
+"""What a training run may be told; each field's sentence becomes its help text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from peer_cl.errors import InputError
+from peer_cl.layer import PoolShape
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a segment is trained. The defaults come from docs/LOG.md."""
+
+    shape: PoolShape = field(default_factory=PoolShape)
+    """The pool's shape in each host layer."""
+    text_passes: float = 2.0
+    """How often each document is read."""
+    fact_passes: float = 10.0
+    """How often each fact is read."""
+    tokens_per_step: int = 1024
+    """Padded tokens an optimiser step."""
+    max_tokens: int = 512
+    """Longest row; longer documents are trained on in pieces."""
+    row_learning_rate: float = 6e-3
+    """Learning rate of the experts' rows."""
+    key_learning_rate: float = 1e-3
+    """Learning rate of the query networks and sub-keys."""
+    warmup_steps: int = 10
+    """Steps of linear warm-up; after them the rate falls linearly to zero."""
+    validations: int = 3
+    """How often the validation documents are scored during the run."""
+    patience: int = 2
+    """Stop when so many validations in a row are worse than the best one."""
+    precision: str = "auto"
+    """Of the base's products in training: fp32, bf16, or auto: bf16 where the processor has it."""
+    seed: int = 0
+    """Of the initialisation and the order."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be trained with.
+
+        Raises:
+            InputError: naming the field and the value.
+        """
+        for name in ("text_passes", "fact_passes", "tokens_per_step", "max_tokens"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if self.max_tokens < 2:
+            raise InputError(f"max_tokens must be at least 2, not {self.max_tokens}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for the run's record."""
+        return asdict(self)

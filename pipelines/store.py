@@ -1,0 +1,142 @@
+"""A store, as Python users meet it: ingest, load, evaluate, and a domain's life.
+
+from pipelines import open_store
+store = open_store("knowledge")
+store.ingest("medicine", "notes/")
+model, tokenizer = store.load()
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stores import Registry, Snapshot
+
+if TYPE_CHECKING:
+    from peer_cl import PeerModel
+    from pipelines.documents import SourceDocument
+    from pipelines.facts import Fact
+    from pipelines.ingest import IngestReport
+    from pipelines.settings import TrainingSettings
+
+Progress = Callable[[str, int, int, str], None]
+"""Told (what runs, done, in all, a note such as the loss)."""
+
+
+def no_progress(what: str, done: int, total: int, note: str) -> None:
+    """Tell nobody."""
+
+
+def open_store(folder: str | Path = "knowledge", *, who: str | None = None) -> Store:
+    """Return the store in a folder.
+
+    Args:
+        folder: where `init_store` made it.
+        who: written beside every act; default: the user's name.
+
+    Raises:
+        StoreFormatError: when there is none, or it is of a newer format.
+    """
+    return Store(Registry.open(Path(folder)), who=who)
+
+
+class Store:
+    """An open store. Use as a context manager, or `close` it.
+
+    Reading goes through `registry`; heavy imports happen in the verbs that need them.
+    """
+
+    def __init__(self, registry: Registry, *, who: str | None = None) -> None:
+        self.registry = registry
+        self.who = who or getpass.getuser()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.registry.close()
+
+    # --- learning and reading -------------------------------------------------------------------
+
+    def ingest(
+        self,
+        domain: str,
+        corpus: str | Path | Sequence[SourceDocument],
+        *,
+        facts: Sequence[Fact] = (),
+        settings: TrainingSettings | None = None,
+        why: str = "",
+        on_bad_row: str = "stop",
+        progress: Progress = no_progress,
+    ) -> IngestReport:
+        """Learn a corpus as a new segment of a domain; see `pipelines.ingest.ingest`."""
+        from pipelines.ingest import ingest
+
+        return ingest(
+            self,
+            domain,
+            corpus,
+            facts=facts,
+            settings=settings,
+            why=why,
+            on_bad_row=on_bad_row,
+            progress=progress,
+        )
+
+    def load(
+        self, snapshot_id: int | None = None, *, with_disabled: bool = False
+    ) -> tuple[PeerModel, Any]:
+        """Return the model of a snapshot (default: the live one) and the base's tokenizer.
+
+        Args:
+            snapshot_id: which snapshot.
+            with_disabled: load disabled domains too.
+        """
+        from pipelines.loading import load
+
+        return load(self.registry, snapshot_id, with_disabled=with_disabled)
+
+    def evaluate(self, progress: Progress = no_progress, **options: Any) -> dict[str, Any]:
+        """Score what is missing and return the report; see `pipelines.evaluate.evaluate`."""
+        from pipelines.evaluate import evaluate
+
+        return evaluate(self, progress=progress, **options)
+
+    # --- a domain's life ------------------------------------------------------------------------
+
+    def freeze(self, domain: str, why: str = "") -> Snapshot:
+        """Refuse further segments of a domain."""
+        with self.registry.writing(self.who):
+            return self.registry.freeze(domain, self.who, why)
+
+    def unfreeze(self, domain: str, why: str = "") -> Snapshot:
+        """Let a frozen domain learn again."""
+        with self.registry.writing(self.who):
+            return self.registry.unfreeze(domain, self.who, why)
+
+    def disable(self, domain: str, why: str = "") -> Snapshot:
+        """Never ask a domain's pool until it is enabled again."""
+        with self.registry.writing(self.who):
+            return self.registry.disable(domain, self.who, why)
+
+    def enable(self, domain: str, why: str = "") -> Snapshot:
+        """Let a disabled domain be asked again."""
+        with self.registry.writing(self.who):
+            return self.registry.enable(domain, self.who, why)
+
+    def roll_back(self, domain: str, to_version: str | None, why: str = "") -> Snapshot:
+        """Take a domain back to an earlier version; None: to before it came."""
+        with self.registry.writing(self.who):
+            return self.registry.roll_back_domain(domain, to_version, self.who, why)
+
+    def restore(self, snapshot_id: int, why: str = "") -> Snapshot:
+        """Make the store as it was at a snapshot, as a new snapshot."""
+        with self.registry.writing(self.who):
+            return self.registry.roll_back(snapshot_id, self.who, why)
