@@ -1,0 +1,54 @@
+"""Signatures and background statistics for tiny models, built from their own states."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from tiny import VOCABULARY
+from torch import Tensor
+
+from peer_cl import Background, PeerModel, Signature
+from peer_cl.branches import read_states
+from peer_cl.shortlist import token_evidence
+from peer_cl.signature import whitening
+
+DOMAIN_TOKENS = {"a": (2, 10), "b": (40, 48), "c": (80, 88)}
+"""A domain's text, here, is text of eight tokens of its own."""
+
+
+def text_of(domain: str | None, num_rows: int, num_tokens: int, seed: int) -> Tensor:
+    """Return random text of a domain; None: of everything."""
+    low, high = DOMAIN_TOKENS[domain] if domain else (2, VOCABULARY)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(low, high, (num_rows, num_tokens), generator=generator)
+
+
+def states_of(model: PeerModel, ids: Tensor) -> Tensor:
+    """Return the states that signatures read, (B, T, D)."""
+    return read_states(model.attachment, ids, torch.ones_like(ids))[1]
+
+
+def sign(model: PeerModel) -> None:
+    """Give a model background statistics, and each of its pools a signature that separates.
+
+    A pool's threshold lies in the middle between what its own text and any text show, so that a
+    text whose subject changes asks it some tokens later.
+    """
+    states = states_of(model, text_of(None, 24, 40, seed=1)).flatten(0, 1)
+    mean, matrix = whitening(states)
+    model.background = Background(mean, matrix, ((states - mean) @ matrix)[::7])
+    for name in model.get_model_status().pools:
+        own = model.background.whiten(states_of(model, text_of(name, 8, 40, seed=2)).flatten(0, 1))
+        trial = Signature(own[::3].clone(), 0.0, math.inf)
+        low, high = (
+            token_evidence(
+                states_of(model, text_of(domain, 8, 40, seed=3)),
+                torch.ones(8, 40, dtype=torch.bool),
+                background=model.background,
+                signatures=[trial],
+            ).log_odds_BTP.mean()
+            for domain in (None, name)
+        )
+        threshold = float(low + high) / 2
+        model.pool(name).signature = Signature(trial.centroids_CD, threshold, math.inf)
