@@ -96,6 +96,11 @@ class PeerModel(nn.Module):
         self.share = share(budget, capacity)
         self.budget, self.capacity = budget, capacity
         depth = base.config.get_text_config(decoder=True).num_hidden_layers
+        for layer in host_layers:
+            if not 0 <= layer < depth:
+                raise InputError(
+                    f"host layer {layer} does not exist: the base has layers 0..{depth - 1}"
+                )
         signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
         self.base = base
         self.identity = identity or BaseIdentity(tensors_sha256(base.state_dict()), "")
@@ -184,7 +189,7 @@ class PeerModel(nn.Module):
         wanted = (names,) if isinstance(names, str) else tuple(names)
         for name in wanted:
             self.pool(name)
-        self._active = wanted
+        self._active = tuple(dict.fromkeys(wanted))  # one named twice must not enter twice
 
     @contextmanager
     def disable_pool(self) -> Iterator[None]:
