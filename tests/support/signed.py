@@ -32,12 +32,13 @@ def states_of(model: PeerModel, ids: Tensor) -> Tensor:
 def sign(model: PeerModel) -> None:
     """Give a model background statistics, and each of its pools a signature that separates.
 
-    A pool's threshold lies in the middle between what its own text and any text show, so that a
-    text whose subject changes asks it some tokens later.
+    A pool's threshold lies between what any text and its own text show, nearer to its own, so that
+    a text whose subject changes asks it some tokens later.
     """
     states = states_of(model, text_of(None, 24, 40, seed=1)).flatten(0, 1)
     mean, matrix = whitening(states)
-    model.background = Background(mean, matrix, ((states - mean) @ matrix)[::7])
+    white = (states - mean) @ matrix
+    model.background = Background(mean, matrix, white[::7], white[1:81], torch.tensor([40, 40]))
     for name in model.get_model_status().pools:
         own = model.background.whiten(states_of(model, text_of(name, 8, 40, seed=2)).flatten(0, 1))
         trial = Signature(own[::3].clone(), 0.0, math.inf)
@@ -50,5 +51,5 @@ def sign(model: PeerModel) -> None:
             ).log_odds_BTP.mean()
             for domain in (None, name)
         )
-        threshold = float(low + high) / 2
+        threshold = float(low + 0.6 * (high - low))
         model.pool(name).signature = Signature(trial.centroids_CD, threshold, math.inf)
