@@ -101,15 +101,21 @@ def asked_by_context(
     inside_BT = torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
     counted_BT1 = (evidence.counted_BT & inside_BT)[..., None]
     count_B1 = counted_BT1.sum(1)
-    log_odds_BP = torch.where(counted_BT1, evidence.log_odds_BTP, 0.0).sum(1) / count_B1.clamp_min(
-        1
-    )
-    distance_BP = torch.where(counted_BT1, evidence.distance_BTP, 0.0).sum(1) / count_B1.clamp_min(
-        1
-    )
+    log_odds_BP = _mean(evidence.log_odds_BTP, counted_BT1)
+    distance_BP = _mean(evidence.distance_BTP, counted_BT1)
     thresholds_P, distances_P = _limits(signatures, log_odds_BP)
     asked_BP = (log_odds_BP >= thresholds_P) & (distance_BP <= distances_P)
     return (asked_BP & (count_B1 >= MIN_TOKENS)).T
+
+
+def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
+    """Return the mean of what counts, fp64.
+
+    A running sum has one order whatever the number of pools; `sum` chooses one by the layout, and
+    a decision at the very threshold would depend on which other pools there are.
+    """
+    totals_BTP = torch.where(counted_BT1, values_BTP.double(), 0.0).cumsum(1)
+    return totals_BTP[:, -1] / counted_BT1.sum(1).clamp_min(1)
 
 
 def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:
