@@ -1,0 +1,234 @@
+"""Which pools a text asks: causal, and each pool's own decision."""
+
+import math
+
+import pytest
+import torch
+from bits import same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peer_cl import Background, Signature
+from peer_cl.shortlist import (
+    LEAK,
+    MIN_TOKENS,
+    TokenEvidence,
+    asked_at_token,
+    asked_by_context,
+    leaky_mean,
+    token_evidence,
+)
+
+CENTROIDS = torch.zeros(1, 1)
+
+
+def random_evidence(seed, num_rows=4, num_tokens=30, num_pools=3):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_rows, num_tokens, num_pools)
+    return TokenEvidence(
+        torch.randn(shape, generator=generator),
+        torch.rand(shape, generator=generator),
+        torch.rand(shape[:2], generator=generator) < 0.7,
+    )
+
+
+def random_signatures(seed, num_pools=3):
+    generator = torch.Generator().manual_seed(seed)
+    limits = torch.rand(num_pools, 2, generator=generator, dtype=torch.float64).tolist()
+    return [Signature(CENTROIDS, 0.6 * low, 0.3 + high / 2) for low, high in limits]
+
+
+def only(evidence, pools):
+    """The same texts in a store that holds only some of the pools."""
+    return TokenEvidence(
+        evidence.log_odds_BTP[..., pools].clone(),
+        evidence.distance_BTP[..., pools].clone(),
+        evidence.counted_BT,
+    )
+
+
+def by_hand(values, counted, leak):
+    """One text and one pool: weights are powers of the leak in the number of counted tokens."""
+    means = []
+    for end in range(1, len(values) + 1):
+        seen = [v for v, counts in zip(values[:end], counted[:end], strict=True) if counts]
+        weights = [leak**age for age in range(len(seen) - 1, -1, -1)]
+        total = sum(w * v for w, v in zip(weights, seen, strict=True))
+        means.append(total / sum(weights) if seen else 0.0)
+    return means
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 9999), leak=st.sampled_from([0.3, LEAK, 1.0]))
+def test_the_leaky_mean_equals_its_definition(seed, leak):
+    evidence = random_evidence(seed, num_rows=2, num_tokens=15, num_pools=2)
+    found = leaky_mean(evidence.log_odds_BTP, evidence.counted_BT, leak)
+    for row in range(2):
+        for pool in range(2):
+            values = evidence.log_odds_BTP[row, :, pool].tolist()
+            expected = by_hand(values, evidence.counted_BT[row].tolist(), leak)
+            assert found[row, :, pool].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_tokens_that_do_not_count_change_nothing_whatever_they_hold():
+    evidence = random_evidence(1)
+    values = evidence.log_odds_BTP.clone()
+    values[~evidence.counted_BT] = math.nan
+    one = leaky_mean(values, evidence.counted_BT)
+    assert same_bits(one, leaky_mean(evidence.log_odds_BTP, evidence.counted_BT))
+    hollow = TokenEvidence(values, values, evidence.counted_BT)
+    full = TokenEvidence(evidence.log_odds_BTP, evidence.log_odds_BTP, evidence.counted_BT)
+    signatures, lengths = random_signatures(1), torch.tensor([30, 20, 10, 5])
+    assert torch.equal(asked_at_token(hollow, signatures), asked_at_token(full, signatures))
+    assert torch.equal(
+        asked_by_context(hollow, signatures, lengths), asked_by_context(full, signatures, lengths)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9999), token=st.integers(0, 29))
+def test_a_decision_after_a_token_knows_nothing_of_the_next(seed, token):
+    evidence, signatures = random_evidence(seed), random_signatures(seed)
+    other, known = random_evidence(seed + 1), torch.arange(30)[None, :, None] <= token
+    changed = TokenEvidence(
+        torch.where(known, evidence.log_odds_BTP, other.log_odds_BTP),
+        torch.where(known, evidence.distance_BTP, other.distance_BTP),
+        torch.where(known[..., 0], evidence.counted_BT, other.counted_BT),
+    )
+    before, after = asked_at_token(evidence, signatures), asked_at_token(changed, signatures)
+    decided = (before >= 0) & (before <= token + 1)
+    assert torch.equal(decided, (after >= 0) & (after <= token + 1))
+    assert torch.equal(before[decided], after[decided])
+    lengths = torch.full((4,), token + 1)
+    assert torch.equal(
+        asked_by_context(evidence, signatures, lengths),
+        asked_by_context(changed, signatures, lengths),
+    )
+
+
+def test_a_pool_enters_before_the_token_after_the_first_that_decides():
+    """And not before two tokens were counted."""
+    evidence = TokenEvidence(
+        torch.tensor([[[9.0], [9.0], [9.0], [9.0]]]),
+        torch.zeros(1, 4, 1),
+        torch.tensor([[False, True, True, True]]),
+    )
+    signature = Signature(CENTROIDS, 1.0, 1.0)
+    assert MIN_TOKENS == 2
+    assert asked_at_token(evidence, [signature]).tolist() == [[3]]
+    for lengths, asked in [([1], False), ([2], False), ([3], True), ([4], True)]:
+        found = asked_by_context(evidence, [signature], torch.tensor(lengths))
+        assert found.tolist() == [[asked]]
+
+
+def test_both_limits_must_hold():
+    evidence = random_evidence(5)
+    loose = Signature(CENTROIDS, -math.inf, math.inf)
+    assert asked_at_token(evidence, [loose] * 3).ge(0).all()
+    for closed in (Signature(CENTROIDS, math.inf, math.inf), Signature(CENTROIDS, -math.inf, -1)):
+        found = asked_at_token(evidence, [loose, closed, loose])
+        assert found[1].eq(-1).all()
+        assert found[[0, 2]].ge(0).all()
+        asked = asked_by_context(evidence, [loose, closed, loose], torch.full((4,), 30))
+        assert asked.any(1).tolist() == [True, False, True]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 9999),
+    num_pools=st.integers(2, 9),
+    pools=st.sets(st.integers(0, 8), min_size=1),
+)
+def test_a_pools_decisions_are_the_same_with_and_without_others(seed, num_pools, pools):
+    evidence = random_evidence(seed, num_pools=num_pools)
+    signatures = random_signatures(seed, num_pools)
+    lengths = torch.tensor([30, 17, 9, 2])
+    kept = sorted({pool % num_pools for pool in pools})
+    fewer, fewer_signatures = only(evidence, kept), [signatures[pool] for pool in kept]
+    assert torch.equal(
+        asked_at_token(fewer, fewer_signatures), asked_at_token(evidence, signatures)[kept]
+    )
+    assert torch.equal(
+        asked_by_context(fewer, fewer_signatures, lengths),
+        asked_by_context(evidence, signatures, lengths)[kept],
+    )
+
+
+@pytest.mark.parametrize("num_tokens", [5, 33, 300])
+def test_a_decision_at_the_very_threshold_does_not_depend_on_other_pools(num_tokens):
+    """Sums of floats depend on their order, and the order on a tensor's layout."""
+    for seed in range(10):
+        evidence = random_evidence(seed, num_rows=1, num_tokens=num_tokens, num_pools=8)
+        lengths = torch.tensor([num_tokens])
+        for pool in range(3):
+            alone = only(evidence, [pool])
+            mean = highest_threshold(alone, lengths)
+            for others in ([], [7], [3, 4, 5], [3, 4, 5, 6, 7]):
+                there = only(evidence, [pool, *others])
+                for step, asked in [(0, True), (1, False)]:
+                    threshold = float(torch.tensor(mean).nextafter(torch.tensor(math.inf)))
+                    signature = Signature(CENTROIDS, threshold if step else mean, math.inf)
+                    signatures = [signature, *random_signatures(1, len(others))]
+                    assert asked_by_context(there, signatures, lengths)[0].item() is asked
+
+
+def highest_threshold(evidence, lengths):
+    """Return the highest fp32 threshold at which a lone pool is still asked."""
+    low, high = -10.0, 10.0
+    while True:
+        middle = float(torch.tensor((low + high) / 2))
+        if middle in (low, high):
+            return low
+        asked = asked_by_context(evidence, [Signature(CENTROIDS, middle, math.inf)], lengths)
+        low, high = (middle, high) if asked.item() else (low, middle)
+
+
+def test_evidence_is_half_the_difference_of_squared_distances():
+    generator = torch.Generator().manual_seed(2)
+    states, mean = torch.randn(3, 7, 4, generator=generator), torch.randn(4, generator=generator)
+    matrix = torch.diag(torch.tensor([1.0, 2.0, 0.5, 1.0]))
+    ordinary = torch.randn(6, 4, generator=generator)
+    background = Background(mean, matrix, ordinary, ordinary[:2], torch.tensor([2]))
+    pools = [Signature(torch.randn(n, 4, generator=generator), 0.0, 1.0) for n in (1, 5)]
+    counted = torch.rand(3, 7, generator=generator) < 0.5
+    found = token_evidence(states, counted, background=background, signatures=pools)
+    assert found.counted_BT is counted
+    for row in range(3):
+        for token in range(7):
+            white = (states[row, token] - mean) @ matrix
+            far = (ordinary - white).square().sum(1).min()
+            for number, pool in enumerate(pools):
+                near = (pool.centroids_CD - white).square().sum(1).min()
+                odds = found.log_odds_BTP[row, token, number].item()
+                assert odds == pytest.approx((far - near).item() / 2, abs=1e-4)
+                distance = found.distance_BTP[row, token, number].item()
+                assert distance == pytest.approx(near.item() / 4, abs=1e-4)
+
+
+def test_evidence_of_a_pool_is_bit_equal_with_and_without_others():
+    generator = torch.Generator().manual_seed(3)
+    states = torch.randn(2, 20, 32, generator=generator)
+    statistics = Background(
+        torch.zeros(32), torch.eye(32), states[0], states[1], torch.tensor([20])
+    )
+    pools = [Signature(torch.randn(n, 32, generator=generator), 0.0, 1.0) for n in (3, 64, 17)]
+    counted = torch.ones(2, 20, dtype=torch.bool)
+    together = token_evidence(states, counted, background=statistics, signatures=pools)
+    for number, pool in enumerate(pools):
+        alone = token_evidence(states, counted, background=statistics, signatures=[pool])
+        for name in ("log_odds_BTP", "distance_BTP"):
+            assert same_bits(getattr(alone, name)[..., 0], getattr(together, name)[..., number])
+
+
+def test_the_search_that_was_passed_in_is_the_one_that_is_used(make_model):
+    from signed import sign, text_of
+
+    def nothing_is_near(vectors, sets):
+        return torch.full((len(vectors), len(sets)), 1e9)
+
+    model = make_model("llama", pools=("a",))
+    sign(model)
+    text = text_of("a", 2, 30, seed=4)
+    assert model.score(text, ask="signature").entries_PBU.any()
+    model.search = nothing_is_near
+    assert not model.score(text, ask="signature").entries_PBU.any()
