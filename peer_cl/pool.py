@@ -1,7 +1,8 @@
 """A domain's pool: a chain of segments, each with its own keys and rows in every host layer.
 
 A segment's file is safetensors: tensors named `layers.<host layer>.<parameter>`, and a JSON header
-with the pool's shape, its host layers and the base's hashes. Nothing is ever unpickled.
+with the pool's shape, its host layers, the base's hashes and a hash over all of it. Nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -93,24 +95,21 @@ class Segment(nn.Module):
 
     def to_bytes(self, base: BaseIdentity) -> bytes:
         """Return the segment as safetensors bytes; equal segments give equal bytes."""
-        header = {
-            "format": FORMAT,
-            "segment": json.dumps(
-                {
-                    "width": self.width,
-                    "host_layers": list(self.host_layers),
-                    "shape": self.shape.to_dict(),
-                    "base_weights_sha256": base.weights_sha256,
-                    "base_tokenizer_sha256": base.tokenizer_sha256,
-                },
-                sort_keys=True,
-            ),
-        }
         tensors = {
             name: tensor.detach().to("cpu", copy=True).contiguous()
             for name, tensor in sorted(self.state_dict().items())
         }
-        return save(tensors, metadata=header)
+        about = {
+            "format": FORMAT,
+            "width": self.width,
+            "host_layers": list(self.host_layers),
+            "shape": self.shape.to_dict(),
+            "base_weights_sha256": base.weights_sha256,
+            "base_tokenizer_sha256": base.tokenizer_sha256,
+        }
+        about["sha256"] = _checksum(about, tensors)
+        # One entry only: safetensors writes several in any order, and equal segments would differ.
+        return save(tensors, metadata={"segment": json.dumps(about, sort_keys=True)})
 
     def sha256(self) -> str:
         """Return a hash over every tensor, by name: equal exactly when the weights are."""
@@ -143,27 +142,57 @@ def load_segment(path: Path, base: BaseIdentity) -> Segment:
         base: the base that it is to be used with.
 
     Raises:
-        DamageError: when the file is no segment, or tensors are missing, unexpected, of another
-            shape or not finite.
+        DamageError: when the file is no segment, tensors are missing, unexpected, of another shape
+            or not finite, or any byte changed since it was written.
         BaseMismatchError: when it was trained for another base or tokenizer; both hashes shown.
     """
+    about, tensors = _read_segment(path)
+    if about.get("format") != FORMAT:
+        raise DamageError(f"{path.name} has format {about.get('format')!r}, not {FORMAT!r}")
+    try:
+        made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
+        base.check(made_for, path.name)
+        segment = Segment(
+            width=about["width"],
+            host_layers=about["host_layers"],
+            shape=PoolShape(**about["shape"]),
+        )
+    except BaseMismatchError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamageError(f"{path.name} has a damaged header: {error!r}") from error
+    _check_tensors(path.name, segment.state_dict(), tensors)
+    found = _checksum(about, tensors)
+    if found != about.get("sha256"):
+        raise DamageError(
+            f"{path.name} was written with hash {str(about.get('sha256'))[:16]}..., and now "
+            f"hashes to {found[:16]}...: its bytes changed; fetch it again"
+        )
+    segment.load_state_dict(tensors, strict=True, assign=True)
+    return segment.requires_grad_(False)
+
+
+def _read_segment(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DamageError(f"{path.name} cannot be read as safetensors: {error}") from error
-    if header.get("format") != FORMAT:
-        raise DamageError(f"{path.name} has format {header.get('format')!r}, not {FORMAT!r}")
-    about = json.loads(header["segment"])
-    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
-    base.check(made_for, path.name)
-    segment = Segment(
-        width=about["width"], host_layers=about["host_layers"], shape=PoolShape(**about["shape"])
-    )
-    _check_tensors(path.name, segment.state_dict(), tensors)
-    segment.load_state_dict(tensors, strict=True, assign=True)
-    return segment.requires_grad_(False)
+    try:
+        about = json.loads(header.get("segment", ""))
+    except ValueError as error:
+        raise DamageError(f"{path.name} has no header of a segment: {error}") from error
+    if not isinstance(about, dict):
+        raise DamageError(f"{path.name} has no header of a segment: it holds {about!r:.40}")
+    return about, tensors
+
+
+def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return a hash over tensors and header: safetensors itself loads a flipped byte silently."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True) + tensors_sha256(tensors)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_tensors(name: str, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
@@ -175,6 +204,8 @@ def _check_tensors(name: str, expected: dict[str, Tensor], found: dict[str, Tens
             raise DamageError(
                 f"{name}: {key} has shape {tuple(tensor.shape)}, not {tuple(expected[key].shape)}"
             )
+        if not tensor.is_floating_point():
+            raise DamageError(f"{name}: {key} has type {tensor.dtype}, which no weight has")
         if not torch.isfinite(tensor).all():
             raise DamageError(f"{name}: {key} holds values that are not finite")
 

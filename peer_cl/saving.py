@@ -50,6 +50,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "background": background,
         "pools": pools,
     }
+    config["sha256"] = _checksum(config)
     (folder / "peer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -86,11 +87,7 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
     path = folder / "peer_config.json"
     if not path.is_file():
         raise StoreFormatError(f"{folder} holds no peer_config.json: no model was saved there")
-    config = json.loads(path.read_text())
-    if config.get("format") != FORMAT:
-        raise StoreFormatError(
-            f"{path} has format {config.get('format')}, this version reads {FORMAT}"
-        )
+    config = _read_config(path)
     made_for = BaseIdentity(config["base_weights_sha256"], config["base_tokenizer_sha256"])
     found = identify(base, tokenizer)
     if not made_for.tokenizer_sha256:
@@ -107,13 +104,42 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
         capacity=config["capacity"],
         special_ids=config["special_ids"],
     )
-    for name, about in config["pools"].items():
-        signature = about["signature"]
-        for segment in about["segments"]:
-            _read(files, segment)
-        model.load_pool(
-            name,
-            [files / f"{segment}.safetensors" for segment in about["segments"]],
-            Signature.from_bytes(_read(files, signature)) if signature else None,
-        )
+    try:
+        for name, about in config["pools"].items():
+            _load_pool(model, files, name, about)
+    except Exception:
+        model.detach()  # a refused model leaves no hooks on the base
+        raise
     return model
+
+
+def _load_pool(model: PeerModel, files: Path, name: str, about: dict[str, Any]) -> None:
+    signature = about["signature"]
+    for segment in about["segments"]:
+        _read(files, segment)
+    model.load_pool(
+        name,
+        [files / f"{segment}.safetensors" for segment in about["segments"]],
+        Signature.from_bytes(_read(files, signature)) if signature else None,
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise DamageError(
+            f"{path} cannot be read as JSON: {error}; save the model again"
+        ) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise StoreFormatError(f"{path} has format {found}, this version reads {FORMAT}")
+    if config.get("sha256") != _checksum(config):
+        raise DamageError(f"{path} was changed since it was saved; save the model again")
+    return config
+
+
+def _checksum(config: dict[str, Any]) -> str:
+    """Return a hash over the settings: budget and special tokens carry the promises."""
+    rest = {key: value for key, value in config.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
