@@ -46,7 +46,7 @@ import sys, urllib.request
 urllib.request.urlopen(sys.argv[1], timeout=5)' "$1/torch/" 2>/dev/null
 }
 index=
-size="0.5 GB"
+size="0.4 GB"
 case ${TORCH_INDEX-auto} in
 auto)
     if [ "$(uname -s)" = Linux ]; then
@@ -55,13 +55,13 @@ auto)
         elif reachable $cpu_index; then
             index=$cpu_index
         else
-            size="0.5 GB; 3 GB where pip finds only torch's CUDA build (TORCH_INDEX= names another index)"
+            size="0.4 GB (3 GB where pip finds torch's CUDA build only: set TORCH_INDEX then)"
         fi
     fi
     ;;
 *) index=$TORCH_INDEX ;;
 esac
 
-echo "installing peer-cl [$hardware,$EXTRAS] into .venv; to download at most: about $size"
+echo "installing peer-cl [$hardware,$EXTRAS] into .venv; about $size to download, 2 GB on disk"
 .venv/bin/python -m pip install --disable-pip-version-check --no-input \
     ${index:+--extra-index-url "$index"} --editable ".[$hardware,$EXTRAS]"

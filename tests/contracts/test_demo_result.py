@@ -1,0 +1,76 @@
+"""What the store that a demo left must hold. .ci/run runs a demo and then this."""
+
+import math
+import os
+
+import pytest
+
+from stores import Registry
+
+pytestmark = pytest.mark.demo
+
+NUM_DOMAINS = 2
+"""A shortened demo learns at least this many."""
+
+
+@pytest.fixture(scope="module")
+def registry():
+    folder = os.environ.get("PEER_CL_DEMO_STORE")
+    if not folder:
+        pytest.skip("PEER_CL_DEMO_STORE (the store that a demo left) is not set")
+    with Registry.open(folder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(registry):
+    """The evaluation of the newest snapshot that has one."""
+    past = registry.ancestry(registry.live().id)
+    reports = [registry.evaluation(snapshot.id) for snapshot in past]
+    return [found for found in reports if found is not None][-1]
+
+
+def test_all_domains_are_live_again(registry, report):
+    live = {state.domain for state in registry.live().domains}
+    assert live == set(report["domains"])
+    assert len(live) >= NUM_DOMAINS
+
+
+def test_a_domain_was_frozen_and_one_rolled_back(registry):
+    acts = [event.action for event in registry.history(1000)]
+    assert acts.count("ingest") >= NUM_DOMAINS
+    assert "freeze" in acts
+    assert "rollback" in acts
+
+
+def test_the_store_is_sound(registry):
+    assert [found for found in registry.doctor() if found.severity == "error"] == []
+
+
+def test_each_domain_was_learned(report):
+    """The matrix holds a row for the base and one after each domain."""
+    losses = report["matrix"]["loss_nats"]
+    assert len(losses) == len(report["domains"]) + 1
+    assert all(len(row) == len(report["domains"]) for row in losses)
+    for domain in report["mixture"]:
+        assert domain["documents"] > 0
+        assert domain["forced_loss_nats"] < domain["base_loss_nats"]
+        assert domain["loss_nats"] < domain["base_loss_nats"]
+
+
+def test_no_text_was_hurt(report):
+    bound = -math.log1p(-report["budget"])
+    worst = [entry["max_added_nats"] for entry in report["mixture"] + report["background"]]
+    assert len(worst) > len(report["mixture"])
+    assert max(worst) <= bound + 1e-9
+
+
+def test_nothing_was_forgotten(report):
+    assert report["metrics"]["bwt"] >= -0.001
+    assert all(math.isfinite(value) for value in report["metrics"].values())
+
+
+def test_facts_in_seen_wording_are_recalled_by_the_pool(report):
+    seen = [entry for entry in report["recall"] if entry["wording"] == "seen"]
+    assert {entry["domain"] for entry in seen} == set(report["domains"])
+    assert all(entry["forced"] >= entry["base"] for entry in seen)

@@ -1,0 +1,42 @@
+"""The names that users may rely on: a new one is a line here, one less is a breaking change."""
+
+import importlib
+
+import pytest
+
+SURFACE = {
+    "peer_cl": """
+        Background Base BaseIdentity ExpertPool ModelStatus PeerCache PeerLayer PeerModel PoolShape
+        Scores Segment Signature load_base
+    """,
+    "stores": """
+        Document DomainDetail DomainState DomainSummary Event Finding NewDocument NewRun NewScore
+        NewSegment ObjectStore PurgeResult Registry Run Segment Snapshot StoreConfig StoreLayout
+        compress_text decompress_text put_texts
+    """,
+    "pipelines": "Store TrainingSettings init_store open_store",
+}
+
+VERBS = {
+    "peer_cl.PeerModel": """
+        active_pools add_pool asked branch_logits delete_pool detach disable_pool forward
+        from_pretrained generate get_model_status load_pool new_segment pool
+        print_trainable_parameters save_pretrained score set_pool
+    """,
+    "pipelines.Store": """
+        close disable enable evaluate freeze ingest load restore roll_back unfreeze
+    """,
+}
+
+
+@pytest.mark.parametrize("package", SURFACE)
+def test_the_public_names_are_pinned(package):
+    assert sorted(importlib.import_module(package).__all__) == sorted(SURFACE[package].split())
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_verbs_are_pinned(name):
+    package, _, kind = name.partition(".")
+    public = vars(getattr(importlib.import_module(package), kind))
+    verbs = [verb for verb in public if not verb.startswith("_")]
+    assert sorted(verbs) == sorted(VERBS[name].split())

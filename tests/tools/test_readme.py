@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+from tools import readme
+
+
+def test_the_tree_has_a_folder_before_its_files_and_files_before_folders():
+    paths = [
+        "stores/upgrades.py",
+        "stores/migrations/__init__.py",
+        "stores/migrations/env.py",
+        "stores/__init__.py",
+        "peer_cl/__init__.py",
+    ]
+    lines = readme.tree(paths).splitlines()
+    names = [line.split()[0] for line in lines[: len(paths)]]
+    assert names == ["peer_cl/", "stores/", "upgrades.py", "migrations/", "env.py"]
+    assert lines[3].startswith("  migrations/ ")
+    assert lines[4].startswith("    env.py ")
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_only_marked_parts_are_replaced():
+    text = "before\n<!-- tree -->\nold\n<!-- /tree -->\nafter\n"
+    filled = readme.fill(text)
+    assert filled.startswith("before\n<!-- tree -->\n```text\npeer_cl/")
+    assert filled.endswith("```\n<!-- /tree -->\nafter\n")
+    assert readme.fill(filled) == filled
+
+
+def test_a_result_that_is_not_there_keeps_its_place():
+    text = "<!-- results:nothing -->\nnot measured yet\n<!-- /results:nothing -->\n"
+    assert readme.fill(text) == text
+
+
+def test_modules_are_listed_without_tests():
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.readme", "--help"],
+        cwd=readme.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--check" in done.stdout
+    assert "tools/readme.py" in readme.modules()
+    assert not any(path.startswith("tests/") for path in readme.modules())
