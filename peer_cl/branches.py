@@ -157,7 +157,8 @@ def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
         (B, T), fp64, nats; 0 for the first token, which nothing predicts.
 
     Example:
-        >>> token_log_probs(torch.zeros(1, 2, 4), torch.tensor([[3, 1]])).exp().tolist()
+        >>> log_probs = token_log_probs(torch.zeros(1, 2, 4), torch.tensor([[3, 1]]))
+        >>> log_probs.exp().round(decimals=6).tolist()
         [[1.0, 0.25]]
     """
     scores_BTV = logits_BTV[:, :-1].float()

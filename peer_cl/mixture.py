@@ -76,7 +76,7 @@ def log_masses(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) 
         >>> steps = torch.tensor([[[0.25]], [[0.5]]]).log()
         >>> entries = torch.tensor([[[0.5, 0.0]]])
         >>> masses = log_masses(steps, torch.tensor([[True]]), entries)
-        >>> masses.exp()[:, 0, 1].tolist()
+        >>> masses.exp()[:, 0, 1].round(decimals=6).tolist()
         [0.125, 0.25]
     """
     num_branches, num_rows, num_tokens = log_probs_QBT.shape
@@ -104,7 +104,8 @@ def log_weights(masses_QBU: Tensor) -> Tensor:
     """Return the mixture's log weights: masses, made to add up to one.
 
     Example:
-        >>> log_weights(torch.tensor([1.0, 3.0], dtype=torch.float64).log()).exp().tolist()
+        >>> masses = torch.tensor([1.0, 3.0], dtype=torch.float64).log()
+        >>> log_weights(masses).exp().round(decimals=6).tolist()
         [0.25, 0.75]
     """
     return masses_QBU - torch.logsumexp(masses_QBU, dim=0)
@@ -127,7 +128,7 @@ def mixture_log_probs(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: T
         >>> steps = torch.tensor([[[0.25, 0.25]], [[0.5, 0.5]]]).log()
         >>> entries = torch.tensor([[[0.5, 0.0, 0.0]]])
         >>> evidence = torch.tensor([[True, True]])
-        >>> mixture_log_probs(steps, evidence, entries).exp()[0, 0].item()
+        >>> round(mixture_log_probs(steps, evidence, entries).exp()[0, 0].item(), 6)
         0.375
     """
     masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU)
