@@ -1,0 +1,129 @@
+"""The verbs of a domain's life: freeze, unfreeze, disable, enable, rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.output import say
+from app.reading import DomainArgument
+from app.request import Request, verb
+from peer_cl.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+    from stores import Snapshot
+
+
+@verb("who", "why")
+def freeze(request: Request, domain: DomainArgument) -> None:
+    """Let a domain learn nothing more."""
+    with request.store() as store:
+        snapshot = store.freeze(domain, request.why)
+    say(f"{domain} is frozen; snapshot {snapshot.id}")
+
+
+@verb("who", "why")
+def unfreeze(request: Request, domain: DomainArgument) -> None:
+    """Let a frozen domain learn again."""
+    with request.store() as store:
+        snapshot = store.unfreeze(domain, request.why)
+    say(f"{domain} is no longer frozen; snapshot {snapshot.id}")
+
+
+@verb("who", "why")
+def disable(request: Request, domain: DomainArgument) -> None:
+    """Never ask a domain until it is enabled again."""
+    with request.store() as store:
+        snapshot = store.disable(domain, request.why)
+    say(f"{domain} is disabled; snapshot {snapshot.id}")
+
+
+@verb("who", "why")
+def enable(request: Request, domain: DomainArgument) -> None:
+    """Let a disabled domain be asked again."""
+    with request.store() as store:
+        snapshot = store.enable(domain, request.why)
+    say(f"{domain} is enabled; snapshot {snapshot.id}")
+
+
+@verb("who", "why")
+def rollback(
+    request: Request,
+    domain: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DOMAIN",
+            help="The domain to take back; without it, the whole store.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="With DOMAIN: an earlier version (v1, or its id), by default the one before; "
+            "without: a snapshot's number.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        bool, typer.Option("--out", help="With DOMAIN: to before it came, out of the store.")
+    ] = False,
+) -> None:
+    """Take a domain back to an earlier version, or the store to an earlier snapshot.
+
+    Nothing is deleted: every rollback is a new snapshot, and can be taken back itself.
+    """
+    if out and (domain is None or to is not None):
+        raise InputError("--out takes one domain out: `peer-cl rollback DOMAIN --out`")
+    with request.store() as store:
+        before = store.registry.live()
+        if domain is not None:
+            target = None if out else to or _version_before(store, domain)
+            after = store.roll_back(domain, target, request.why)
+        else:
+            after = store.restore(_snapshot_number(to), request.why)
+    for change in changes(before, after):
+        say(change)
+    say(f"snapshot {after.id}; undo with `peer-cl rollback --to {before.id}`")
+
+
+def _version_before(store: Store, domain: str) -> str | None:
+    """Return the version before the live one, or None where there is only one."""
+    chain = store.registry.domain(domain).chain
+    return chain[-2].id if len(chain) > 1 else None
+
+
+def _snapshot_number(text: str | None) -> int:
+    if text is None:
+        raise InputError(
+            "say what to take back: `peer-cl rollback DOMAIN [--to VERSION]`, or "
+            "`peer-cl rollback --to SNAPSHOT` (numbers are in `peer-cl history`)"
+        )
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise InputError(
+            f"a snapshot is a number (see `peer-cl history`), not {text[:40]!r}; to take one "
+            "domain back, name it: `peer-cl rollback DOMAIN --to VERSION`"
+        )
+    return int(text)
+
+
+def changes(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    """Yield what differs between two snapshots, one line a domain."""
+    names = {state.domain for state in (*before.domains, *after.domains)}
+    for name in sorted(names):
+        old, new = before.state(name), after.state(name)
+        if old is None and new is not None:
+            yield f"{name}: back at {new.label}"
+        elif new is None and old is not None:
+            yield f"{name}: out (it was at {old.label})"
+        elif old is not None and new is not None and old != new:
+            if old.version != new.version:
+                yield f"{name}: from {old.label} to {new.label}"
+            if old.is_frozen != new.is_frozen:
+                yield f"{name}: {'frozen' if new.is_frozen else 'no longer frozen'}"
+            if old.is_enabled != new.is_enabled:
+                yield f"{name}: {'enabled' if new.is_enabled else 'disabled'}"

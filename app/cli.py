@@ -1,0 +1,90 @@
+"""`peer-cl`: every verb of the project on the command line.
+
+Reading verbs and a domain's life load no torch; verbs that need the model import it when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from app import acting, learning, reading, using
+from app.request import Before, StoreOption
+
+app = typer.Typer(
+    name="peer-cl",
+    help="Give a frozen language model new knowledge as removable expert pools.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"peer-cl {version('peer-cl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_the_verb(
+    ctx: typer.Context,
+    store: StoreOption = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    ctx.obj = Before(store, debug)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+VERBS = (
+    ("Learn", (learning.init, learning.ingest, learning.evaluate)),
+    ("Use", (using.generate, using.verify, using.demo)),
+    ("Read", (reading.domains, reading.show, reading.history, reading.doctor)),
+    (
+        "A domain's life",
+        (acting.freeze, acting.unfreeze, acting.disable, acting.enable, acting.rollback),
+    ),
+)
+"""Every verb, under the heading that the help shows it with."""
+
+for _heading, _functions in VERBS:
+    for _function in _functions:
+        app.command(rich_help_panel=_heading)(_function)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: the words after `peer-cl`; default: those of the process.
+    """
+    command: Any = get_command(app)
+    words = list(arguments) if arguments is not None else None
+    try:
+        code = command.main(args=words, prog_name="peer-cl", standalone_mode=False)
+    except typer.Abort:
+        typer.echo("error: aborted", err=True)
+        return 1
+    except Exception as error:
+        # What typer itself raises for words that it cannot read; the verbs' errors end as codes.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        where = getattr(getattr(error, "ctx", None), "command_path", "peer-cl")
+        told = " ".join(str(message()).split()).rstrip(".")
+        typer.echo(f"error: {told}; see `{where} --help`", err=True)
+        return 2
+    return code if isinstance(code, int) else 0

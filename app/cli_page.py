@@ -1,0 +1,101 @@
+"""docs/cli.md, written from the command line itself, so that it cannot go stale.
+
+Run `python -m app.cli_page docs/cli.md` after a change of a verb or of an option.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from app.cli import VERBS, app
+
+SHARED = ("store", "debug", "as_json", "who", "why", "help")
+"""Options that verbs share; described once, under the common ones."""
+
+
+def render() -> str:
+    """Return the page: one section a verb, one line an argument or option."""
+    root: Any = get_command(app)
+    lines = [
+        "# The command line",
+        "",
+        "Generated from `app/cli.py` by `python -m app.cli_page docs/cli.md`; do not edit.",
+        "",
+        f"{app.info.help} Errors are one line on stderr; the exit code is 2 for what the user can "
+        "mend and 1 for everything else.",
+        "",
+        "## Options of all verbs",
+        "",
+        "`--store` and `--debug` may stand before or after the verb; `--json` belongs to verbs "
+        "that read, `--who` and `--why` to those that act.",
+        "",
+    ]
+    lines += _table(_shared_parameters(root))
+    for heading, functions in VERBS:
+        lines += ["", f"## {heading}"]
+        for function in functions:
+            lines += _section(function.__name__, root.commands[function.__name__])
+    return "\n".join(lines) + "\n"
+
+
+def _shared_parameters(root: Any) -> list[Any]:
+    """Return every shared option once."""
+    found = {
+        parameter.name: parameter
+        for command in root.commands.values()
+        for parameter in command.params
+        if parameter.name in SHARED
+    }
+    return [found[name] for name in SHARED if name in found]
+
+
+def _section(name: str, command: Any) -> Iterator[str]:
+    """Yield a verb's section."""
+    own = [parameter for parameter in command.params if parameter.name not in SHARED]
+    arguments = [
+        _name(item) if item.required else f"[{_name(item)}]" for item in own if _is_argument(item)
+    ]
+    shared = {
+        option
+        for item in command.params
+        if item.name in SHARED and item.name in ("as_json", "who", "why")
+        for option in item.opts
+    }
+    usage = " ".join(["peer-cl", name, *arguments, "[OPTIONS]"])
+    yield from ("", f"### {name}", "", f"    {usage}", "", inspect.cleandoc(command.help or ""))
+    if shared:
+        yield from ("", f"Takes {', '.join(f'`{option}`' for option in sorted(shared))} too.")
+    if own:
+        yield ""
+        yield from _table(own)
+
+
+def _table(parameters: list[Any]) -> Iterator[str]:
+    """Yield a table of arguments and options."""
+    yield "| | meaning |"
+    yield "|---|---|"
+    for parameter in parameters:
+        default = parameter.default
+        shown = "" if default in (None, False, "", ()) or callable(default) else f" ({default})"
+        yield f"| `{_name(parameter)}` | {parameter.help or ''}{shown} |"
+
+
+def _is_argument(parameter: Any) -> bool:
+    return not any(option.startswith("-") for option in parameter.opts)
+
+
+def _name(parameter: Any) -> str:
+    """Return how a parameter is written."""
+    if _is_argument(parameter):
+        return str(parameter.metavar or parameter.name.upper())
+    return ", ".join([*parameter.opts, *parameter.secondary_opts])
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(render(), encoding="utf-8")

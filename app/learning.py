@@ -1,0 +1,222 @@
+"""The verbs that make a store, feed it and measure it: init, ingest, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.heavy import get_ready
+from app.output import print_json, say, size
+from app.progress import show_progress
+from app.reading import DomainArgument
+from app.report import print_report
+from app.request import Request, verb
+from app.settings_options import takes_settings, training_settings
+from peer_cl.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.ingest import IngestReport
+
+
+class BadRow(StrEnum):
+    """What a malformed line of a jsonl file does."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+@verb("json", "who")
+def init(
+    request: Request,
+    base: Annotated[
+        str, typer.Option("--base", help="smollm2 (embedded), a folder, or a Hugging Face id.")
+    ] = "smollm2",
+    host_layers: Annotated[
+        str | None,
+        typer.Option(
+            "--host-layers",
+            metavar="N,N,...",
+            help="Decoder layers that pools use, ascending; default: five, spread over the depth.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            "--budget", help="b: no scored document loses more than -log(1 - b) nats over the base."
+        ),
+    ] = 0.02,
+    capacity: Annotated[
+        int, typer.Option("--capacity", help="Among how many domains the budget is divided.")
+    ] = 16,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text/--no-keep-text", help="Keep the documents' texts.")
+    ] = True,
+    background: Annotated[
+        Path | None,
+        typer.Option(
+            "--background",
+            metavar="PATH",
+            help="Ordinary text (a txt, md or jsonl file, or a folder) that signatures are held "
+            "against; default: pinned public sources.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a store."""
+    layers = None if host_layers is None else parse_layers(host_layers)
+    get_ready()
+    from pipelines.corpora import read_corpus
+    from pipelines.init import init_store
+
+    texts = None
+    if background is not None:
+        texts = [document.text for document in read_corpus(background).documents]
+    with (
+        show_progress() as progress,
+        init_store(
+            request.folder,
+            base=base,
+            host_layers=layers,
+            budget=budget,
+            capacity=capacity,
+            keep_text=keep_text,
+            background=texts,
+            who=request.who,
+            progress=progress,
+        ) as store,
+    ):
+        config = store.registry.config
+    if request.as_json:
+        print_json(dataclasses.asdict(config))
+        return
+    say(f"made a store in {request.folder}")
+    say(f"base {config.base_id} ({config.architecture}, {config.num_layers} layers)")
+    say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
+    say(f"budget {config.budget}: at most {-math.log1p(-config.budget):.4f} nats a document")
+    say("next: `peer-cl ingest DOMAIN PATH`")
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Return layer numbers separated by commas.
+
+    Example:
+        >>> parse_layers("3,9, 15")
+        (3, 9, 15)
+    """
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"host layers are numbers with commas, e.g. 3,9,15, not {text!r}"
+        ) from None
+
+
+@verb("json", "who", "why")
+@takes_settings
+def ingest(
+    request: Request,
+    domain: DomainArgument,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder of them."),
+    ],
+    facts: Annotated[
+        Path | None,
+        typer.Option(
+            "--facts",
+            metavar="FILE",
+            help="Facts to learn besides: jsonl lines with subject, relation, answer, statement, "
+            "and maybe seen_prompt and reworded_prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    on_bad_row: Annotated[
+        BadRow, typer.Option("--on-bad-row", help="At a malformed jsonl line: stop, or skip it.")
+    ] = BadRow.stop,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Learn a corpus as a new part of a domain.
+
+    A domain that is there already grows; documents that it knows are left out.
+    """
+    from pipelines.domain_names import check_domain_name
+
+    check_domain_name(domain)
+    with request.store() as store:
+        get_ready()
+        from pipelines.fact_files import read_facts
+
+        known, num_bad = read_facts(facts, on_bad_row.value) if facts is not None else ((), 0)
+        with show_progress() as progress:
+            report = store.ingest(
+                domain,
+                path,
+                facts=known,
+                settings=training_settings(settings),
+                why=request.why,
+                on_bad_row=on_bad_row.value,
+                progress=progress,
+            )
+    if request.as_json:
+        print_json({**dataclasses.asdict(report), "num_bad_facts": num_bad})
+    else:
+        _print_ingest(report, num_bad)
+
+
+def _print_ingest(report: IngestReport, num_bad_facts: int) -> None:
+    counts = ", ".join(f"{count:,} {split}" for split, count in report.num_documents.items())
+    say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
+    say(f"{counts} documents; {report.num_tokens:,} tokens; {size(report.size_bytes)}")
+    say(
+        f"loss {report.first_loss_nats:.3f} to {report.last_loss_nats:.3f} nats a token in "
+        f"{report.num_steps:,} steps, {report.seconds:.0f} s"
+    )
+    for number, what in (
+        (report.num_duplicates, "documents left out: the domain knows them"),
+        (report.num_elsewhere, "documents are in another domain too, and were learned"),
+        (report.num_skipped + num_bad_facts, "malformed rows skipped"),
+    ):
+        if number:
+            say(f"{number:,} {what}")
+
+
+@verb("json")
+def evaluate(
+    request: Request,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background/--no-background", help="Score the background sources for tests too."
+        ),
+    ] = True,
+    recall: Annotated[
+        bool, typer.Option("--recall/--no-recall", help="Ask the trained facts too.")
+    ] = True,
+    max_documents: Annotated[
+        int | None,
+        typer.Option(
+            "--max-documents",
+            min=1,
+            help="At most so many documents of each domain and source; default: all.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Score held-out documents and tell what was learned, kept and lost."""
+    with request.store() as store:
+        get_ready()
+        with show_progress() as progress:
+            report = store.evaluate(
+                progress, background=background, recall=recall, max_documents=max_documents
+            )
+    if request.as_json:
+        print_json(report)
+    else:
+        print_report(report)

@@ -1,0 +1,109 @@
+"""How far a long verb is: bars with the remaining time, or plain lines where there is no terminal.
+
+Both go to stderr, so that stdout holds nothing but the verb's answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bars,
+)
+
+from app.output import make_console
+
+if TYPE_CHECKING:
+    from pipelines.progress import Progress
+
+PLAIN_STEPS = 5
+"""Plain lines for one piece of work, its end included."""
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Yield what a verb is to tell its progress to."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+        yield PlainProgress(lambda line: typer.echo(line, err=True))
+        return
+    bars = Bars(
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bars:
+        yield bar_progress(bars)
+
+
+def bar_progress(bars: Bars) -> Progress:
+    """Return a progress that draws one bar for each piece of work."""
+    tasks: dict[str, tuple[TaskID, int]] = {}
+
+    def tell(what: str, done: int, total: int, note: str) -> None:
+        task, before = tasks.get(what, (None, 0))
+        if task is None or done < before:  # the same work begins again: a bar of its own
+            task = bars.add_task(what, total=total or None, note=note)
+        tasks[what] = (task, done)
+        bars.update(task, completed=done, total=total or None, note=note)
+
+    return tell
+
+
+class PlainProgress:
+    """Writes a few lines for each piece of work.
+
+    Args:
+        write: gets each line.
+        clock: seconds; for tests.
+
+    Example:
+        >>> tell = PlainProgress(print, clock=iter([0.0, 10.0]).__next__)
+        >>> tell("training", 0, 4, "")
+        training
+        >>> tell("training", 2, 4, "loss 3.1")
+        training: 2 of 4, loss 3.1, about 10 s left
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._clock = write, clock
+        self._what, self._step, self._start, self._done = "", 0, 0.0, 0
+
+    def __call__(self, what: str, done: int, total: int, note: str) -> None:
+        """Tell how far a piece of work is; see `pipelines.progress.Progress`."""
+        now = self._clock()
+        if what != self._what or done < self._done:
+            self._what, self._step, self._start = what, 0, now
+            if not done or not total:
+                self._write(_listed(what, [note]))
+        self._done = done
+        step = done * PLAIN_STEPS // total if total else 0
+        if step > self._step:
+            self._step = step
+            seconds = (now - self._start) / done * (total - done)
+            left = f"about {seconds:.0f} s left" if done < total else ""
+            self._write(_listed(f"{what}: {done} of {total}", [note, left]))
+
+
+def _listed(first: str, others: list[str]) -> str:
+    return ", ".join([first, *(other for other in others if other)])

@@ -1,0 +1,206 @@
+"""The verbs that read: domains, show, history, doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.output import moment, print_json, print_table, say, size
+from app.request import Request, verb
+
+if TYPE_CHECKING:
+    from stores import DomainDetail, DomainSummary
+
+DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
+
+
+@verb("json")
+def domains(request: Request) -> None:
+    """List the domains, live or not."""
+    with request.store() as store:
+        live, config = store.registry.live(), store.registry.config
+        found = store.registry.domains()
+    if request.as_json:
+        print_json(
+            {
+                "snapshot": live.id,
+                "base": config.base_id,
+                "budget": config.budget,
+                "capacity": config.capacity,
+                "domains": [dataclasses.asdict(item) for item in found],
+            }
+        )
+        return
+    print_table(
+        f"{len(live.domains)} of {config.capacity} domains live in snapshot {live.id}",
+        ("domain", "version", "state", "segments", "documents", "tokens", "size", "changed"),
+        (
+            (
+                item.domain,
+                item.label,
+                state_in_words(item),
+                item.num_segments,
+                item.num_documents,
+                item.num_tokens,
+                size(item.size_bytes),
+                moment(item.changed_at),
+            )
+            for item in found
+        ),
+        empty="no domain yet; add one with `peer-cl ingest DOMAIN PATH`",
+    )
+
+
+def state_in_words(item: DomainSummary) -> str:
+    """Return what a domain's state is, in a word or two."""
+    if item.is_purged:
+        return "purged"
+    if not item.is_live:
+        return "rolled back"
+    words = ["frozen"] * item.is_frozen + ["disabled"] * (not item.is_enabled)
+    return ", ".join(words) or "live"
+
+
+@verb("json")
+def show(
+    request: Request,
+    domain: DomainArgument,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="List the documents of the live version too.")
+    ] = False,
+) -> None:
+    """Show a domain: its versions, runs, documents and history."""
+    with request.store() as store:
+        detail = store.registry.domain(domain)
+        is_listed = documents and detail.summary.is_live
+        listed = store.registry.documents(domain) if is_listed else ()
+    if request.as_json:
+        told = dataclasses.asdict(detail)
+        if documents:
+            told["documents"] = [dataclasses.asdict(item) for item in listed]
+        print_json(told)
+        return
+    _show_summary(detail)
+    _show_versions(detail)
+    _show_events(detail)
+    if documents:
+        print_table(
+            "documents",
+            ("document", "split", "kind", "tokens", "title"),
+            (
+                (item.document_id[:12], item.split, item.kind, item.num_tokens, item.title)
+                for item in listed
+            ),
+        )
+
+
+def _show_summary(detail: DomainDetail) -> None:
+    item = detail.summary
+    say(f"{item.domain}: {state_in_words(item)}, version {item.label or '-'} ({item.version})")
+    splits = ", ".join(f"{count} {name}" for name, count in detail.documents_by_split.items())
+    kinds = ", ".join(f"{count} {name}" for name, count in detail.documents_by_kind.items())
+    say(f"{item.num_documents:,} documents ({splits or 'none'}; {kinds or 'none'})")
+    say(f"{item.num_tokens:,} tokens, {item.num_experts:,} experts, {size(item.size_bytes)}")
+
+
+def _show_versions(detail: DomainDetail) -> None:
+    runs = {run.segment_id: run for run in detail.runs}
+    live = {segment.id for segment in detail.chain}
+    rows = []
+    for segment in detail.versions:
+        run = runs.get(segment.id)
+        losses = run.losses if run else ()
+        rows.append(
+            (
+                segment.label,
+                segment.id[:12],
+                "purged" if segment.is_purged else "live" if segment.id in live else "rolled back",
+                segment.num_tokens,
+                size(segment.size_bytes),
+                losses[0][1] if losses else None,
+                losses[-1][1] if losses else None,
+                run.seconds if run else None,
+                moment(segment.created_at),
+            )
+        )
+    columns = [
+        "version",
+        "id",
+        "state",
+        "tokens",
+        "size",
+        "first-loss",
+        "last-loss",
+        "seconds",
+        "made",
+    ]
+    print_table("versions", columns, rows)
+
+
+def _show_events(detail: DomainDetail) -> None:
+    print_table(
+        "history",
+        ("at", "who", "action", "version", "snapshot", "why"),
+        (
+            (moment(item.at), item.who, item.action, item.label, item.snapshot_id, item.why)
+            for item in detail.events
+        ),
+    )
+
+
+@verb("json")
+def history(
+    request: Request,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many events.")] = 30,
+    domain: Annotated[
+        str | None, typer.Option("--domain", help="Only this domain's.", show_default=False)
+    ] = None,
+) -> None:
+    """List what was done to the store, the newest first."""
+    with request.store() as store:
+        events = store.registry.history(limit, domain=domain)
+    if request.as_json:
+        print_json([dataclasses.asdict(item) for item in events])
+        return
+    print_table(
+        "history",
+        ("snapshot", "at", "who", "action", "domain", "version", "why"),
+        (
+            (
+                item.snapshot_id,
+                moment(item.at),
+                item.who,
+                item.action,
+                item.domain,
+                item.label,
+                item.why,
+            )
+            for item in events
+        ),
+    )
+
+
+@verb("json")
+def doctor(
+    request: Request,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what a crash left behind.")
+    ] = False,
+) -> None:
+    """Check the store: registry, objects' hashes, index and leftovers.
+
+    Exits with 1 when data of the live or an older snapshot is missing or damaged.
+    """
+    with request.store() as store:
+        findings = store.registry.doctor(repair=repair)
+    is_hurt = any(item.severity == "error" for item in findings)
+    if request.as_json:
+        print_json([dataclasses.asdict(item) for item in findings])
+    elif not findings:
+        say("all is well")
+    for item in () if request.as_json else findings:
+        say(f"{item.severity}: {item.what}; {item.action}")
+    if is_hurt:
+        raise typer.Exit(1)

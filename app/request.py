@@ -1,0 +1,177 @@
+"""The frame of every verb: the options that all share, one store, one line for each error."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import traceback
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from peer_cl.errors import InputError, PeerError, StateError, UnknownError
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+
+Shared = Literal["json", "who", "why"]
+STORE_VARIABLE = "PEER_CL_STORE"
+DEFAULT_STORE = "knowledge"
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help=f"Folder of the store; default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
+        show_default=False,
+    ),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WhoOption = Annotated[
+    str | None,
+    typer.Option(
+        "--who", help="Written beside the act; default: your user name.", show_default=False
+    ),
+]
+WhyOption = Annotated[
+    str, typer.Option("--why", help="The reason, written beside the act.", show_default=False)
+]
+
+
+_SHARED: dict[str, tuple[str, Any, Any]] = {
+    "json": ("as_json", JsonOption, False),
+    "who": ("who", WhoOption, None),
+    "why": ("why", WhyOption, ""),
+}
+"""By option: the parameter, its annotation and its default."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the options that verbs share said."""
+
+    folder: Path
+    """The store's folder."""
+    as_json: bool = False
+    """Whether JSON is wanted instead of a table."""
+    who: str | None = None
+    """Who acts; None: the user's name."""
+    why: str = ""
+    """The reason of an act."""
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Open the store for the time of a `with` block."""
+        from pipelines.store import open_store  # help and bad options do not pay for SQLAlchemy
+
+        with open_store(self.folder, who=self.who) as store:
+            yield store
+
+
+@dataclass(frozen=True)
+class Before:
+    """What options before the verb said."""
+
+    store: Path | None
+    debug: bool
+
+
+def verb(*shared_options: Shared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that makes a verb of a function whose first parameter is a Request.
+
+    Every verb takes --store and --debug. Errors become one line on stderr and an exit code.
+
+    Args:
+        shared_options: which other shared options it takes: json where it reads, who and why
+            where it acts.
+    """
+    shared: dict[str, tuple[Any, Any]] = {
+        "store": (StoreOption, None),
+        "debug": (DebugOption, False),
+        **{_SHARED[name][0]: _SHARED[name][1:] for name in shared_options},
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(function, include_extras=True)
+        own = list(inspect.signature(function).parameters.values())[1:]
+        parameters = [
+            *(parameter.replace(annotation=hints[parameter.name]) for parameter in own),
+            *(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+                )
+                for name, (annotation, default) in shared.items()
+            ),
+        ]
+
+        @functools.wraps(function)
+        def run(ctx: typer.Context, **values: Any) -> None:
+            before = ctx.obj if isinstance(ctx.obj, Before) else Before(None, False)
+            debug = values.pop("debug") or before.debug
+            folder = store_folder(values.pop("store"), before.store)
+            said = {name: values.pop(name) for name in shared if name in values}
+            with one_line_errors(debug=debug):
+                function(Request(folder, **said), **values)
+
+        context = inspect.Parameter(
+            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        _set_parameters(run, [context, *parameters])
+        return run
+
+    return decorate
+
+
+def _set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Let typer see these parameters."""
+    keyword_only = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters
+    ]
+    signature = inspect.Signature(keyword_only, return_annotation=None)
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__annotations__ = {item.name: item.annotation for item in keyword_only}
+
+
+def store_folder(after_verb: Path | None, before_verb: Path | None) -> Path:
+    """Return the store's folder: said after the verb, before it, by the environment, or default."""
+    said = after_verb or before_verb or os.environ.get(STORE_VARIABLE)
+    return Path(said or DEFAULT_STORE)
+
+
+@contextmanager
+def one_line_errors(*, debug: bool) -> Iterator[None]:
+    """Turn exceptions into one line on stderr and an exit code.
+
+    2 for what the user can mend (InputError, UnknownError, StateError), 1 for everything else.
+
+    Args:
+        debug: show the traceback too.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt:
+        fail("interrupted; what was not registered yet is left out", 130)
+    except (InputError, UnknownError, StateError) as error:
+        fail(str(error), 2, debug=debug)
+    except (PeerError, OSError) as error:
+        fail(str(error), 1, debug=debug)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)"
+        fail(told, 1, debug=debug)
+
+
+def fail(message: str, code: int, *, debug: bool = False) -> typing.NoReturn:
+    """Say what went wrong in one line on stderr, and leave with an exit code."""
+    if debug:
+        typer.echo(traceback.format_exc(), err=True)
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,117 @@
+"""The verbs that run what was learned: generate, verify, demo."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.heavy import get_ready
+from app.output import print_json, print_table, say
+from app.progress import show_progress
+from app.request import Request, verb
+
+if TYPE_CHECKING:
+    from pipelines.writing import Writing
+
+
+@verb("json")
+def generate(
+    request: Request,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The beginning of a text.")],
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--domain",
+            help="Ask this domain only; may be repeated. Default: those whose signature matches.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With one --domain: let its pool speak alone.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="At most so many tokens.")
+    ] = 60,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the draw.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show what the base alone writes, too.")
+    ] = False,
+) -> None:
+    """Write on from a prompt, and tell which domains spoke."""
+    with request.store() as store:
+        get_ready()
+        from pipelines.writing import write
+
+        model, tokenizer = store.load()
+        writing = write(
+            model,
+            tokenizer,
+            prompt,
+            domains=domain or None,
+            force=force,
+            max_new_tokens=max_new_tokens,
+            sample=sample,
+            seed=seed,
+            compare=compare,
+        )
+    if request.as_json:
+        print_json(dataclasses.asdict(writing))
+    else:
+        _print_writing(writing)
+
+
+def _print_writing(writing: Writing) -> None:
+    if writing.base_text is not None:
+        print_table(
+            writing.prompt,
+            ("base alone", "with pools"),
+            [(writing.base_text.strip(), writing.text.strip())],
+        )
+    else:
+        say(writing.prompt + writing.text)
+    asked = ", ".join(f"{name} {weight:.3f}" for name, weight in writing.weights.items())
+    say("")
+    say(f"asked: {asked or 'no pool'}; base {writing.base_weight:.3f} (held weights)")
+
+
+@verb("json")
+def verify(request: Request) -> None:
+    """Prove that the store is whole and that the model is the bare one where no pool is asked.
+
+    Runs the bare model in a fresh process, without this project's code, and compares bits. Exits
+    with 1 when a check fails.
+    """
+    with request.store() as store:
+        get_ready()
+        from pipelines.verify import verify as verify_store
+
+        with show_progress() as progress:
+            report = verify_store(store, progress=progress)
+    if request.as_json:
+        print_json({**dataclasses.asdict(report), "is_good": report.is_good})
+    else:
+        for check in report.checks:
+            say(f"{check.verdict}: {check.what}" + (f" ({check.note})" if check.note else ""))
+    if not report.is_good:
+        raise typer.Exit(1)
+
+
+@verb()
+def demo(
+    request: Request,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less of everything: to see that it works.")
+    ] = False,
+) -> None:
+    """Show everything on four real corpora: ingest, evaluate, freeze, roll back, restore."""
+    get_ready()
+    from pipelines.demo import run_demo
+
+    run_demo(request.folder, report=say, quick=quick)

@@ -1,0 +1,85 @@
+"""Facts of a user's own, read from a jsonl file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from peer_cl.errors import CorpusError
+from pipelines.facts import Fact
+
+_NEEDED = ("subject", "relation", "answer", "statement")
+
+
+def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, ...], int]:
+    """Return the facts in a jsonl file, one a line, and how many malformed lines were left out.
+
+    Each line is an object with "subject", "relation", "answer" and "statement" (the sentence that
+    is trained on); "seen_prompt" is the statement up to the answer where it is not given, and
+    "reworded_prompts" a list of other wordings, never trained on, that are asked in evaluation.
+
+    Args:
+        path: the file.
+        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
+
+    Raises:
+        CorpusError: when the file is missing, not UTF-8, has no fact, or a malformed line.
+    """
+    file = Path(path)
+    facts, num_skipped = [], 0
+    for number, line in _lines(file):
+        try:
+            facts.append(_fact(line))
+        except CorpusError as problem:
+            if on_bad_row == "stop":
+                raise CorpusError(
+                    f"{file}:{number} {problem}; mend the line, or pass --on-bad-row skip"
+                ) from None
+            num_skipped += 1
+    if not facts:
+        raise CorpusError(f"{file} has no fact; give a jsonl file with {', '.join(_NEEDED)}")
+    return tuple(facts), num_skipped
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"cannot read facts from {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{file} is not UTF-8 (byte {error.start}); convert it") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _fact(line: str) -> Fact:
+    """Return the fact of a line; a problem is a CorpusError that does not name the place yet."""
+    try:
+        row: Any = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        raise CorpusError("is no JSON") from None
+    if not isinstance(row, dict):
+        raise CorpusError("is no JSON object")
+    for key in _NEEDED:
+        if not isinstance(row.get(key), str) or not row[key].strip():
+            raise CorpusError(f'has no "{key}" with something in it')
+    answer, statement = row["answer"].strip(), row["statement"].strip()
+    seen = row.get("seen_prompt", statement[: max(statement.rfind(answer), 0)])
+    reworded = row.get("reworded_prompts", [])
+    if not isinstance(seen, str) or not seen.strip() or not statement.startswith(seen.strip()):
+        raise CorpusError("has a statement that does not begin with a prompt before the answer")
+    if not statement[len(seen.strip()) :].lstrip().startswith(answer):
+        raise CorpusError("has a statement in which the answer does not follow the prompt")
+    if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
+        raise CorpusError('has "reworded_prompts" that are no list of texts')
+    return Fact(
+        subject=row["subject"].strip(),
+        relation=row["relation"].strip(),
+        answer=answer,
+        statement=statement,
+        seen_prompt=seen.strip(),
+        reworded_prompts=tuple(item.rstrip() for item in reworded),
+    )

@@ -1,0 +1,103 @@
+"""Writing on from a prompt, with an account of who spoke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from peer_cl import PeerCache, PeerModel
+from peer_cl.errors import InputError
+from peer_cl.mixture import held_weights
+from pipelines.batches import tokenise
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A continuation, and the weights that were held while it was written."""
+
+    prompt: str
+    text: str
+    """What was written on."""
+    base_weight: float
+    """The base's held weight."""
+    weights: dict[str, float]
+    """The held weight of every pool that was asked; 0 where it was dropped."""
+    base_text: str | None
+    """What the base alone writes, where that was wanted."""
+
+
+def write(
+    model: PeerModel,
+    tokenizer: Any,
+    prompt: str,
+    *,
+    domains: Sequence[str] | None = None,
+    force: bool = False,
+    max_new_tokens: int = 60,
+    sample: bool = False,
+    seed: int | None = None,
+    compare: bool = False,
+) -> Writing:
+    """Return how the model goes on from a prompt.
+
+    Args:
+        model: the model with its pools.
+        tokenizer: the base's.
+        prompt: read as the beginning of a document.
+        domains: ask only these; default: those whose signature matches the prompt.
+        force: with exactly one domain, its pool alone.
+        max_new_tokens: at most so many.
+        sample: draw tokens instead of taking the likeliest.
+        seed: of the draw; None: another one each time.
+        compare: write with the base alone too.
+
+    Raises:
+        InputError: for an empty prompt, or force without exactly one domain.
+        UnknownError: for an unknown domain.
+    """
+    if not prompt.strip():
+        raise InputError("the prompt is empty; give the beginning of a text")
+    ids = torch.tensor(tokenise(tokenizer, [prompt]))
+    options: dict[str, Any] = {
+        "attention_mask": torch.ones_like(ids),
+        "max_new_tokens": max_new_tokens,
+        "do_sample": sample,
+        "pad_token_id": tokenizer.eos_token_id,
+    }
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    text = _text(
+        tokenizer,
+        ids,
+        seed,
+        lambda: model.generate(ids, domains=domains, force=force, cache=cache, **options),
+    )
+    base_text = None
+    if compare:
+        with model.disable_pool():
+            base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
+    base_weight, weights = _weights(model, cache, forced=domains if force else None)
+    return Writing(prompt, text, base_weight, weights, base_text)
+
+
+def _text(tokenizer: Any, ids: torch.Tensor, seed: int | None, generate: Any) -> str:
+    """Return what a call of `generate` wrote after the prompt."""
+    if seed is not None:
+        torch.manual_seed(seed)
+    written = generate()[0, ids.shape[1] :]
+    return str(tokenizer.decode(written, skip_special_tokens=True))
+
+
+def _weights(
+    model: PeerModel, cache: PeerCache, forced: Sequence[str] | None
+) -> tuple[float, dict[str, float]]:
+    """Return the weights that a generation held: the base's, and each asked pool's."""
+    if forced is not None:
+        return 0.0, dict.fromkeys(forced, 1.0)
+    if not cache.pools or cache.masses_QB is None:
+        return 1.0, {}
+    held_QB = held_weights(cache.masses_QB, model.budget)
+    base_weight, *others = held_QB[:, 0].tolist()
+    return base_weight, dict(zip(cache.pools, others, strict=True))

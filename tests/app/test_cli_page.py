@@ -1,0 +1,25 @@
+from pathlib import Path
+
+from typer.main import get_command
+
+from app.cli import VERBS, app
+from app.cli_page import render
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+def test_the_page_is_what_the_command_line_says():
+    assert PAGE.read_text(encoding="utf-8") == render(), (
+        "stale: run `python -m app.cli_page docs/cli.md`"
+    )
+
+
+def test_every_verb_and_option_is_on_the_page():
+    page = render()
+    commands = get_command(app).commands
+    assert set(commands) == {function.__name__ for _, verbs in VERBS for function in verbs}
+    for name, command in commands.items():
+        assert f"\n### {name}\n" in page
+        for parameter in command.params:
+            assert parameter.help, f"{name} {parameter.name} has no help text"
+            assert all(option in page for option in parameter.opts if option.startswith("--"))

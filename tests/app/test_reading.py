@@ -1,0 +1,118 @@
+import sqlite3
+
+import pytest
+from filled_store import grow, new_store
+
+
+def test_domains_tells_every_domain_and_its_state(peer_cl, folder):
+    peer_cl("freeze", "law", folder=folder)
+    peer_cl("disable", "law", folder=folder)
+    peer_cl("rollback", "medicine", folder=folder)
+    told = {
+        item["domain"]: item for item in peer_cl("domains", "--json", folder=folder).json["domains"]
+    }
+    assert told["law"]["label"] == "v2"
+    assert told["law"]["is_frozen"]
+    assert not told["law"]["is_enabled"]
+    assert not told["medicine"]["is_live"]
+    shown = peer_cl("domains", folder=folder).out
+    assert "frozen, disabled" in shown
+    assert "rolled back" in shown
+    assert "1 of 4 domains live in snapshot 7" in shown
+
+
+def test_an_empty_store_says_what_to_do(peer_cl, tmp_path):
+    result = peer_cl("domains", folder=new_store(tmp_path / "empty"))
+    assert result.code == 0
+    assert "no domain yet" in result.out
+
+
+def test_show_gives_versions_documents_and_events(peer_cl, folder):
+    detail = peer_cl("show", "law", "--json", "--documents", folder=folder).json
+    assert [version["label"] for version in detail["versions"]] == ["v1", "v2"]
+    assert len(detail["documents"]) == detail["summary"]["num_documents"] == 6
+    assert detail["documents_by_split"] == {"train": 4, "test": 2}
+    shown = peer_cl("show", "law", "--documents", folder=folder).out
+    assert "[About] law 0" in shown, "a title is printed as it is, not read as markup"
+    assert "v2" in shown
+
+
+def test_show_of_a_domain_that_was_rolled_back(peer_cl, folder):
+    peer_cl("rollback", "medicine", folder=folder)
+    result = peer_cl("show", "medicine", "--documents", folder=folder)
+    assert result.code == 0
+    assert "rolled back" in result.out
+
+
+def test_history_is_newest_first_and_can_be_narrowed(peer_cl, folder):
+    peer_cl("freeze", "law", "--who", "bob", "--why", "it is done", folder=folder)
+    events = peer_cl("history", "--json", folder=folder).json
+    assert (events[0]["action"], events[0]["who"], events[0]["why"]) == (
+        "freeze",
+        "bob",
+        "it is done",
+    )
+    assert [event["id"] for event in events] == sorted((e["id"] for e in events), reverse=True)
+    assert len(peer_cl("history", "--limit", "2", "--json", folder=folder).json) == 2
+    only = peer_cl("history", "--domain", "medicine", "--json", folder=folder).json
+    assert {event["domain"] for event in only} == {"medicine"}
+
+
+def test_doctor_is_content_with_a_good_store(peer_cl, folder):
+    result = peer_cl("doctor", folder=folder)
+    assert result.code == 0
+    assert "error" not in result.out
+
+
+@pytest.mark.parametrize("what", ["flipped", "missing"])
+def test_doctor_names_a_damaged_object(peer_cl, folder, what):
+    pool = peer_cl("show", "medicine", "--json", folder=folder).json["chain"][0]["pool_object"]
+    path = folder / "objects" / pool[:2] / pool
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if what == "flipped":
+        data[0] ^= 1
+        path.write_bytes(data)
+    result = peer_cl("doctor", folder=folder)
+    assert result.code == 1
+    assert "the pool of medicine v1" in result.out
+    found = peer_cl("doctor", "--json", folder=folder)
+    assert found.code == 1
+    assert [item["severity"] for item in found.json if pool in item["what"]] == ["error"]
+
+
+def test_doctor_removes_leftovers_when_told(peer_cl, folder):
+    (folder / "staging" / "half").write_bytes(b"written")
+    told = peer_cl("doctor", folder=folder)
+    assert told.code == 0
+    assert "leftovers" in told.out
+    assert peer_cl("doctor", "--repair", folder=folder).code == 0
+    assert not list((folder / "staging").iterdir())
+
+
+def test_the_store_is_found_before_and_after_the_verb_and_in_the_environment(
+    peer_cl, folder, tmp_path, monkeypatch
+):
+    other = new_store(tmp_path / "other")
+    grow(other, "botany")
+    assert "law" in peer_cl("--store", folder, "domains").out
+    assert "law" in peer_cl("domains", "--store", folder).out
+    assert "botany" in peer_cl("--store", folder, "domains", "--store", other).out, "the later wins"
+    monkeypatch.setenv("PEER_CL_STORE", str(other))
+    assert "botany" in peer_cl("domains").out
+    assert "law" in peer_cl("domains", "--store", folder).out
+    monkeypatch.delenv("PEER_CL_STORE")
+    monkeypatch.chdir(tmp_path)
+    assert "law" in peer_cl("domains").out, "./knowledge is the default"
+
+
+def test_a_damaged_registry_is_one_line(peer_cl, folder):
+    (folder / "registry.sqlite").write_bytes(b"no database" * 1000)
+    for name in ("registry.sqlite-wal", "registry.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(folder / "registry.sqlite").execute("PRAGMA user_version").fetchall()
+    result = peer_cl("domains", folder=folder)
+    assert result.code == 1
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
