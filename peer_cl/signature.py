@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -50,6 +50,10 @@ class Background:
     mean_D: Tensor
     whitening_DD: Tensor
     centroids_CD: Tensor
+    held_XD: Tensor
+    """Whitened states of texts that gave no statistics, one after the other, for thresholds."""
+    held_lengths: Tensor
+    """How many of them each text has."""
 
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
@@ -57,25 +61,35 @@ class Background:
 
     def to_bytes(self) -> bytes:
         """Return the statistics as safetensors bytes."""
-        return save(
-            {
-                "mean": self.mean_D.contiguous(),
-                "whitening": self.whitening_DD.contiguous(),
-                "centroids": self.centroids_CD.contiguous(),
-            }
-        )
+        return save({name: getattr(self, field).contiguous() for name, field in _FIELDS.items()})
 
     @staticmethod
     def from_bytes(data: bytes) -> Background:
         """Return the statistics that `to_bytes` wrote.
 
         Raises:
-            DamageError: when tensors are missing.
+            DamageError: when the bytes cannot be read, or tensors are missing or unexpected.
         """
-        tensors = load(data)
-        if set(tensors) != {"mean", "whitening", "centroids"}:
+        tensors = _load(data, "background statistics")
+        if set(tensors) != set(_FIELDS):
             raise DamageError(f"background statistics hold tensors {sorted(tensors)}")
-        return Background(tensors["mean"], tensors["whitening"], tensors["centroids"])
+        return Background(**{field: tensors[name] for name, field in _FIELDS.items()})
+
+
+_FIELDS = {
+    "mean": "mean_D",
+    "whitening": "whitening_DD",
+    "centroids": "centroids_CD",
+    "held": "held_XD",
+    "held_lengths": "held_lengths",
+}
+
+
+def _load(data: bytes, what: str) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise DamageError(f"{what} cannot be read as safetensors: {error}") from error
 
 
 def whitening(states_TD: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +100,7 @@ def whitening(states_TD: Tensor) -> tuple[Tensor, Tensor]:
             it is shrunk towards a multiple of the identity.
 
     Raises:
-        InputError: for fewer than two tokens.
+        InputError: for fewer than two tokens, or states that are all equal or not finite.
     """
     if len(states_TD) < 2:
         raise InputError(f"background statistics need at least 2 tokens, not {len(states_TD)}")
@@ -94,6 +108,8 @@ def whitening(states_TD: Tensor) -> tuple[Tensor, Tensor]:
     mean_D = states_TD.mean(0)
     covariance_DD = torch.cov((states_TD - mean_D).T)
     scale = covariance_DD.diagonal().mean()
+    if not (torch.isfinite(covariance_DD).all() and scale > 0):
+        raise InputError("background statistics need finite states that differ from each other")
     eye_DD = torch.eye(len(mean_D), dtype=torch.float64)
     shrunk_DD = (1 - SHRINKAGE) * covariance_DD + SHRINKAGE * scale * eye_DD
     values_D, vectors_DD = torch.linalg.eigh(shrunk_DD)
@@ -122,9 +138,9 @@ class Signature:
         """Return the signature that `to_bytes` wrote.
 
         Raises:
-            DamageError: when tensors are missing.
+            DamageError: when the bytes cannot be read, or tensors are missing or unexpected.
         """
-        tensors: dict[str, Any] = load(data)
+        tensors = _load(data, "a signature")
         if set(tensors) != {"centroids", "limits"}:
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
         threshold, max_distance = tensors["limits"].tolist()

@@ -9,25 +9,20 @@ model, tokenizer = store.load()
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.progress import Progress, no_progress
 from stores import Registry, Snapshot
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
+    from pipelines.corpora import BadRowPolicy
     from pipelines.documents import SourceDocument
     from pipelines.facts import Fact
     from pipelines.ingest import IngestReport
     from pipelines.settings import TrainingSettings
-
-Progress = Callable[[str, int, int, str], None]
-"""Told (what runs, done, in all, a note such as the loss)."""
-
-
-def no_progress(what: str, done: int, total: int, note: str) -> None:
-    """Tell nobody."""
 
 
 def open_store(folder: str | Path = "knowledge", *, who: str | None = None) -> Store:
@@ -73,7 +68,7 @@ class Store:
         facts: Sequence[Fact] = (),
         settings: TrainingSettings | None = None,
         why: str = "",
-        on_bad_row: str = "stop",
+        on_bad_row: BadRowPolicy = "stop",
         progress: Progress = no_progress,
     ) -> IngestReport:
         """Learn a corpus as a new segment of a domain; see `pipelines.ingest.ingest`."""

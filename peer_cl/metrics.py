@@ -1,0 +1,118 @@
+"""Continual learning's figures, each defined once, with its sign.
+
+R[i][j] is the score on domain j after learning domain i, higher is better; row 0 is the base, so R
+has T + 1 rows and T columns. For a loss, pass its negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peer_cl.errors import ShapeError
+
+Matrix = Sequence[Sequence[float]]
+
+
+def _size(matrix: Matrix) -> int:
+    num_domains = len(matrix[0]) if matrix else 0
+    if num_domains == 0 or len(matrix) != num_domains + 1:
+        raise ShapeError(
+            f"R has {len(matrix)} rows for {num_domains} domains; it needs one more row than "
+            "domains, the base's first"
+        )
+    return num_domains
+
+
+def average_score(matrix: Matrix) -> float:
+    """Return ACC, the mean score on all domains at the end.
+
+    Example:
+        >>> average_score([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]])
+        0.75
+    """
+    num_domains = _size(matrix)
+    return sum(matrix[-1]) / num_domains
+
+
+def learning_accuracy(matrix: Matrix) -> float:
+    """Return the mean score on each domain right after it was learned.
+
+    Example:
+        >>> round(learning_accuracy([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
+        0.85
+    """
+    num_domains = _size(matrix)
+    return sum(matrix[j + 1][j] for j in range(num_domains)) / num_domains
+
+
+def backward_transfer(matrix: Matrix) -> float:
+    """Return BWT: how earlier domains changed until the end; negative = forgot.
+
+    Source: Lopez-Paz & Ranzato 2017, over T - 1 domains as in their text (their code divides by T).
+    0 for a single domain.
+
+    Example: the first domain fell from 0.9 to 0.7.
+        >>> round(backward_transfer([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
+        -0.2
+    """
+    num_domains = _size(matrix)
+    changes = [matrix[-1][j] - matrix[j + 1][j] for j in range(num_domains - 1)]
+    return sum(changes) / len(changes) if changes else 0.0
+
+
+def forward_transfer(matrix: Matrix) -> float:
+    """Return FWT: what earlier domains did for a later one not yet learned; positive = helped.
+
+    Source: Lopez-Paz & Ranzato 2017. 0 for a single domain.
+
+    Example: learning the first domain raised the second from 0.1 to 0.2.
+        >>> forward_transfer([[0.0, 0.1], [0.9, 0.2], [0.7, 0.8]])
+        0.1
+    """
+    num_domains = _size(matrix)
+    gains = [matrix[j][j] - matrix[0][j] for j in range(1, num_domains)]
+    return sum(gains) / len(gains) if gains else 0.0
+
+
+def forgetting(matrix: Matrix) -> float:
+    """Return how far earlier domains fell from their best; positive = forgot.
+
+    Source: Chaudhry et al. 2018. The opposite sign of BWT, and never negative where the best was
+    right after learning. 0 for a single domain.
+
+    Example:
+        >>> round(forgetting([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
+        0.2
+    """
+    num_domains = _size(matrix)
+    falls = [
+        max(matrix[i][j] for i in range(j + 1, num_domains)) - matrix[-1][j]
+        for j in range(num_domains - 1)
+    ]
+    return sum(falls) / len(falls) if falls else 0.0
+
+
+def retention(matrix: Matrix) -> float:
+    """Return the share of what was gained right after learning that is left at the end; 1 = all.
+
+    Gains are over the base, added over all domains. 1 where nothing was gained.
+
+    Example: of gains 0.9 and 0.8, 0.7 and 0.8 are left.
+        >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
+        0.882
+    """
+    num_domains = _size(matrix)
+    learned = sum(matrix[j + 1][j] - matrix[0][j] for j in range(num_domains))
+    left = sum(matrix[-1][j] - matrix[0][j] for j in range(num_domains))
+    return left / learned if learned else 1.0
+
+
+def kept(base: float, forced: float, mixture: float) -> float:
+    """Return the share of the forced pool's gain that the mixture keeps; losses in, 1 = all of it.
+
+    Example:
+        >>> kept(base=4.0, forced=3.0, mixture=3.25)
+        0.75
+    """
+    gain = base - forced
+    return (base - mixture) / gain if gain else 1.0

@@ -1,0 +1,308 @@
+"""Evaluation: what each snapshot knows, what was forgotten, and what foreign text loses.
+
+Everything is derived from log probabilities a token that are stored once. Documents are scored
+alone, from their first token, with every live pool asked; second halves with the shortlist on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from peer_cl import metrics
+from peer_cl.errors import StateError
+from peer_cl.mixture import share, worst_added_nats
+from peer_cl.model import PeerModel
+from peer_cl.signature import Signature
+from pipelines.background import BackgroundSource, load_background
+from pipelines.batches import tokenise
+from pipelines.loading import empty_model, load_chain, load_store_base
+from pipelines.mixture_scores import continuation_sums, mixture_loss
+from pipelines.progress import Progress, no_progress
+from pipelines.recall import WORDINGS, questions, read_fact, recall
+from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
+from stores import Registry, Snapshot
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+
+COMMON_SHARE = 0.2
+"""A token that stands in more than this share of a domain's documents is one of its stock words."""
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """A live domain and the snapshot in which its live version came."""
+
+    domain: str
+    version: str
+    snapshot: Snapshot
+
+
+def learned_order(registry: Registry) -> list[_Learned]:
+    """Return the live domains in the order in which their live versions were learned.
+
+    Along the live snapshot's ancestry; a domain that was rolled back or grew again is counted where
+    its live version came.
+    """
+    live = registry.live()
+    order: dict[str, _Learned] = {}
+    for snapshot in registry.ancestry(live.id):
+        for state in snapshot.domains:
+            now = live.state(state.domain)
+            if now is not None and now.version == state.version:
+                order.setdefault(state.domain, _Learned(state.domain, state.version, snapshot))
+    return list(order.values())
+
+
+def evaluate(
+    store: Store,
+    *,
+    progress: Progress = no_progress,
+    background: bool | Sequence[BackgroundSource] = True,
+    with_recall: bool = True,
+    max_documents: int | None = None,
+) -> dict[str, Any]:
+    """Score what is missing, and return and store the report on the live snapshot.
+
+    Args:
+        store: an open store.
+        progress: told how far it is.
+        background: the pinned test sources, other ones, or none.
+        with_recall: ask the facts too.
+        max_documents: at most so many documents of each background source.
+
+    Raises:
+        StateError: when no domain is live.
+        CorpusError: when background sources are neither cached nor to be had.
+    """
+    registry = store.registry
+    order = learned_order(registry)
+    if not order:
+        raise StateError("no domain is live: ingest one first")
+    base = load_store_base(registry)
+    model = empty_model(registry, base)
+    branches = {one.domain: _branch(registry, model, one) for one in order}
+    book = ScoreBook(registry, model, list(_all_branches(registry, model, order, branches)))
+    documents = {one.domain: _test_items(registry, base.tokenizer, one.domain) for one in order}
+    sources = _sources(background)
+    foreign = {s.name: _items(base.tokenizer, s.documents[:max_documents]) for s in sources}
+    book.fill(
+        [item for items in [*documents.values(), *foreign.values()] for item in items],
+        "scoring documents",
+        progress,
+    )
+    losses = _matrix(book, registry, order, documents)
+    scores = [[-loss for loss in row] for row in losses]
+    common = {one.domain: _stock_tokens(registry, base.tokenizer, one.domain) for one in order}
+    report: dict[str, Any] = {
+        "snapshot": registry.live().id,
+        "domains": [one.domain for one in order],
+        "matrix": {"loss_nats": losses},
+        "metrics": _metrics(scores),
+        "budget": registry.config.budget,
+        "bound_nats": worst_added_nats(registry.config.budget),
+        "background": [
+            _background_row(book, registry, order, source, foreign[source.name])
+            for source in sources
+        ],
+        "mixture": [
+            _mixture_row(book, registry, order, one, documents[one.domain], common[one.domain])
+            for one in order
+        ],
+        "recall": _recall_rows(registry, model, base.tokenizer, branches, progress)
+        if with_recall
+        else [],
+    }
+    model.detach()
+    registry.put_evaluation(registry.live().id, report)
+    return report
+
+
+def _branch(registry: Registry, model: PeerModel, one: _Learned) -> VersionBranch:
+    return version_branch(registry, model, one.domain, one.version)
+
+
+def version_branch(
+    registry: Registry, model: PeerModel, domain: str, version: str
+) -> VersionBranch:
+    """Return a version of a domain, loaded and verified."""
+    chain = registry.chain(version)
+    segments = load_chain(registry, domain, chain, model.identity)
+    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
+    return VersionBranch(version, segments, signature)
+
+
+def _all_branches(
+    registry: Registry,
+    model: PeerModel,
+    order: Sequence[_Learned],
+    live: dict[str, VersionBranch],
+) -> Sequence[VersionBranch]:
+    """Return every version that stands in a row of the matrix, live ones loaded already."""
+    found = {branch.version: branch for branch in live.values()}
+    for one in order:
+        for state in one.snapshot.domains:
+            if state.is_enabled and state.version not in found and state.domain in live:
+                found[state.version] = version_branch(registry, model, state.domain, state.version)
+    return list(found.values())
+
+
+def _sources(background: bool | Sequence[BackgroundSource]) -> list[BackgroundSource]:
+    if isinstance(background, bool):
+        return load_background("test") if background else []
+    return list(background)
+
+
+def _items(tokenizer: Any, texts: Sequence[str]) -> list[Item]:
+    return [Item(tuple(ids[:MAX_TOKENS])) for ids in tokenise(tokenizer, texts)]
+
+
+def _test_items(registry: Registry, tokenizer: Any, domain: str) -> list[Item]:
+    documents = registry.documents(domain, split="test", kind="text")
+    kept = [document for document in documents if document.text_object is not None]
+    return _items(tokenizer, [registry.document_text(document) for document in kept])
+
+
+def _row_versions(order: Sequence[_Learned], snapshot: Snapshot) -> list[str]:
+    """Return the versions of still live domains that were on in a snapshot."""
+    live = {one.domain for one in order}
+    return [s.version for s in snapshot.domains if s.is_enabled and s.domain in live]
+
+
+def _matrix(
+    book: ScoreBook,
+    registry: Registry,
+    order: Sequence[_Learned],
+    documents: dict[str, list[Item]],
+) -> list[list[float]]:
+    """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
+
+    The last row is the live snapshot, so that a disabled domain shows.
+    """
+    one_share = share(registry.config.budget, registry.config.capacity)
+    snapshots = [one.snapshot for one in order]
+    snapshots[-1] = registry.live()
+    rows = [[sums(book, BASE, documents[one.domain]) for one in order]]
+    for snapshot in snapshots:
+        versions = _row_versions(order, snapshot)
+        rows.append(
+            [mixture_loss(book, versions, documents[o.domain], one_share).mixture for o in order]
+        )
+    return rows
+
+
+def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    return {
+        "acc": metrics.average_score(scores),
+        "learning_accuracy": metrics.learning_accuracy(scores),
+        "bwt": metrics.backward_transfer(scores),
+        "fwt": metrics.forward_transfer(scores),
+        "forgetting": metrics.forgetting(scores),
+        "retention": metrics.retention(scores),
+    }
+
+
+def _background_row(
+    book: ScoreBook,
+    registry: Registry,
+    order: Sequence[_Learned],
+    source: BackgroundSource,
+    items: Sequence[Item],
+) -> dict[str, Any]:
+    one_share = share(registry.config.budget, registry.config.capacity)
+    versions = _row_versions(order, registry.live())
+    loss = mixture_loss(book, versions, items, one_share)
+    alone = [not any(book.asked(version, item).whole for version in versions) for item in items]
+    return {
+        "source": source.name,
+        "kind": source.kind,
+        "documents": len(items),
+        "identical": sum(alone) / max(1, len(alone)),
+        "max_added_nats": loss.max_added_nats,
+        "base_loss_nats": loss.base,
+        "loss_nats": loss.mixture,
+    }
+
+
+def _mixture_row(
+    book: ScoreBook,
+    registry: Registry,
+    order: Sequence[_Learned],
+    own: _Learned,
+    items: Sequence[Item],
+    stock: set[int],
+) -> dict[str, Any]:
+    one_share = share(registry.config.budget, registry.config.capacity)
+    versions = _row_versions(order, registry.live())
+    loss = mixture_loss(book, versions, items, one_share)
+    forced = sums(book, own.version, items)
+    second = continuation_sums(book, versions, own.version, items, one_share)
+    asked = [book.asked(own.version, item).whole for item in items]
+    others = [one for one in order if one.domain != own.domain]
+    controls = {one.domain: sums(book, one.version, items) for one in others}
+    rare_base, rare_forced = _rare_losses(book, own.version, items, stock)
+    return {
+        "domain": own.domain,
+        "documents": len(items),
+        "base_loss_nats": loss.base,
+        "forced_loss_nats": forced,
+        "loss_nats": loss.mixture,
+        "kept": metrics.kept(loss.base, forced, loss.mixture),
+        "kept_continuation": metrics.kept(*second),
+        "asked": sum(asked) / max(1, len(asked)),
+        "max_added_nats": loss.max_added_nats,
+        "reduction": 1 - forced / loss.base if loss.base else 0.0,
+        "reduction_without_stock_words": 1 - rare_forced / rare_base if rare_base else 0.0,
+        "reduction_by_other_pools": {
+            name: 1 - value / loss.base if loss.base else 0.0 for name, value in controls.items()
+        },
+    }
+
+
+def _stock_tokens(registry: Registry, tokenizer: Any, domain: str) -> set[int]:
+    """Return tokens that stand in more than a fifth of the domain's training documents."""
+    documents = registry.documents(domain, split="train", kind="text")
+    texts = [registry.document_text(d) for d in documents if d.text_object is not None]
+    counts = Counter(token for ids in tokenise(tokenizer, texts) for token in set(ids))
+    return {token for token, num in counts.items() if num > COMMON_SHARE * len(texts)}
+
+
+def _rare_losses(
+    book: ScoreBook, version: str, items: Sequence[Item], stock: set[int]
+) -> tuple[float, float]:
+    """Return summed losses on tokens that are no stock words: the base's and the pool's."""
+    base = forced = 0.0
+    for item in items:
+        rare = torch.tensor([token not in stock for token in item.ids[1:]]).numpy()
+        base -= float(book.log_probs(BASE, item)[rare].sum())
+        forced -= float(book.log_probs(version, item)[rare].sum())
+    return base, forced
+
+
+def _recall_rows(
+    registry: Registry,
+    model: PeerModel,
+    tokenizer: Any,
+    branches: dict[str, VersionBranch],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    enabled = {state.domain for state in registry.live().domains if state.is_enabled}
+    asked = []
+    for domain in branches:
+        probes = registry.documents(domain, kind="probe")
+        facts = [read_fact(registry.document_text(p)) for p in probes if p.text_object is not None]
+        if domain in enabled:
+            asked += questions(tokenizer, domain, facts)
+    live = {domain: branch for domain, branch in branches.items() if domain in enabled}
+    tallies = recall(model, live, asked, progress)
+    return [
+        {"domain": domain, "wording": wording, **tallies[domain, wording].shares()}
+        for domain in branches
+        for wording in WORDINGS
+        if (domain, wording) in tallies
+    ]

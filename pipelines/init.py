@@ -1,0 +1,116 @@
+"""Making a store: its base, its budget, and what ordinary text looks like to that base."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from peer_cl.attach import Attachment
+from peer_cl.bases import load_base
+from peer_cl.errors import InputError, StoreFormatError
+from peer_cl.mixture import share
+from pipelines.base_models import SMOLLM2, resolve_base
+from pipelines.batches import tokenise
+from pipelines.progress import Progress, no_progress
+from pipelines.signatures import make_background
+from pipelines.states import signature_states
+from pipelines.store import Store
+from stores import ObjectStore, Registry, StoreConfig
+
+MAX_BACKGROUND_TOKENS = 160
+"""How much of each calibration text is read."""
+
+
+def spread_layers(depth: int, num_layers: int = 5) -> tuple[int, ...]:
+    """Return host layers spread evenly over a model's depth: where pools learn most.
+
+    Example:
+        >>> spread_layers(30)
+        (3, 9, 15, 21, 27)
+        >>> spread_layers(4)
+        (0, 1, 2, 3)
+    """
+    num_layers = min(num_layers, depth)
+    return tuple(int((2 * n + 1) * depth / (2 * num_layers)) for n in range(num_layers))
+
+
+def init_store(
+    folder: str | Path,
+    *,
+    base: str = SMOLLM2,
+    host_layers: Sequence[int] | None = None,
+    budget: float = 0.02,
+    capacity: int = 16,
+    keep_text: bool = True,
+    background: Sequence[str] | None = None,
+    who: str | None = None,
+    progress: Progress = no_progress,
+) -> Store:
+    """Make a store in an empty or new folder and return it, open.
+
+    Args:
+        folder: where.
+        base: "smollm2" for the embedded model, a folder, or a hub id.
+        host_layers: decoder layers that pools use; default: five, spread over the depth.
+        budget: b; no scored document loses more than -log(1 - b) nats over the base.
+        capacity: how many domains the budget is divided among; fixed from now on.
+        keep_text: keep the documents' texts; without them a document cannot be evaluated again or
+            erased exactly.
+        background: texts that show the base ordinary language; default: pinned public sources.
+        who: written beside the act.
+        progress: told how far it is.
+
+    Raises:
+        StoreFormatError: when there is a store already.
+        InputError: when a layer, the budget or the capacity cannot be used.
+    """
+    folder = Path(folder)
+    if (folder / "store.toml").exists():
+        raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
+    share(budget, capacity)
+    loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
+    depth = loaded.model.config.get_text_config(decoder=True).num_hidden_layers
+    layers = tuple(host_layers) if host_layers is not None else spread_layers(depth)
+    if (
+        not layers
+        or list(layers) != sorted(set(layers))
+        or not 0 <= layers[0] <= layers[-1] < depth
+    ):
+        raise InputError(f"host layers must be ascending and within 0..{depth - 1}, not {layers}")
+    signature_layer = (2 * depth) // 3
+    attachment = Attachment(loaded.model, tap=layers[0], signature_layer=signature_layer)
+    texts = list(background) if background is not None else _calibration_texts()
+    # By hash, so that both halves hold every source, whatever the order of the texts.
+    texts = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+    ids = [row[:MAX_BACKGROUND_TOKENS] for row in tokenise(loaded.tokenizer, texts)]
+    states = signature_states(attachment, ids, "reading background text", progress)
+    half = (len(states) + 1) // 2
+    statistics = make_background(states[:half], states[half:], seed=0)
+    attachment.detach()
+    objects = ObjectStore(folder / "objects", folder / "staging")
+    config = StoreConfig(
+        store_id=uuid.uuid4().hex,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        base_id=base,
+        base_weights_sha256=loaded.identity.weights_sha256,
+        base_tokenizer_sha256=loaded.identity.tokenizer_sha256,
+        architecture=type(loaded.model).__name__,
+        num_layers=depth,
+        width=attachment.width,
+        host_layers=layers,
+        signature_layer=signature_layer,
+        budget=budget,
+        capacity=capacity,
+        background_object=objects.put_bytes(statistics.to_bytes()),
+        keep_text=keep_text,
+    )
+    return Store(Registry.create(folder, config, who=who or ""), who=who)
+
+
+def _calibration_texts() -> list[str]:
+    from pipelines.background import load_background
+
+    return [text for source in load_background("calibration") for text in source.documents]

@@ -1,0 +1,168 @@
+"""From a snapshot to a model that knows it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peer_cl.bases import Base, load_base
+from peer_cl.errors import DamageError, PeerError
+from peer_cl.model import PeerModel
+from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
+from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+from pipelines.base_models import resolve_base
+from stores import DomainState, Registry
+
+if TYPE_CHECKING:
+    from stores import Segment as SegmentRow
+    from stores.vector_index import SignatureIndex
+
+
+def load_store_base(registry: Registry) -> Base:
+    """Return the store's base model, checked against the hashes in store.toml.
+
+    Raises:
+        BaseMismatchError: when another model or tokenizer stands there now; both hashes shown.
+    """
+    config = registry.config
+    base = load_base(resolve_base(config.base_id))
+    base.identity.check(store_identity(registry), f"the store in {registry.folder}")
+    return base
+
+
+def store_identity(registry: Registry) -> BaseIdentity:
+    """Return the base's hashes that the store remembers."""
+    config = registry.config
+    return BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256)
+
+
+def load(
+    registry: Registry, snapshot_id: int | None = None, *, with_disabled: bool = False
+) -> tuple[PeerModel, Any]:
+    """Return the model of a snapshot and the base's tokenizer.
+
+    Args:
+        registry: an open store.
+        snapshot_id: which snapshot; default: the live one.
+        with_disabled: load disabled domains too.
+
+    Raises:
+        UnknownError: when there is no such snapshot.
+        DamageError: when an object's bytes changed.
+        BaseMismatchError: for another base.
+    """
+    snapshot = registry.live() if snapshot_id is None else registry.snapshot(snapshot_id)
+    base = load_store_base(registry)
+    model = empty_model(registry, base)
+    states = [s for s in snapshot.domains if s.is_enabled or with_disabled]
+    for state in states:
+        add_version(model, registry, state.domain, state.version)
+    model.search = index_search(registry, model, states, snapshot.index_tag)
+    return model, base.tokenizer
+
+
+def empty_model(registry: Registry, base: Base) -> PeerModel:
+    """Return the store's model without any pool."""
+    config = registry.config
+    return PeerModel(
+        base.model,
+        host_layers=config.host_layers,
+        signature_layer=config.signature_layer,
+        identity=base.identity,
+        background=load_background_statistics(registry),
+        budget=config.budget,
+        capacity=config.capacity,
+        special_ids=base.tokenizer.all_special_ids,
+    )
+
+
+def load_background_statistics(registry: Registry) -> Background:
+    """Return the background statistics that the store was made with."""
+    return Background.from_bytes(registry.objects.read(registry.config.background_object))
+
+
+def add_version(
+    model: PeerModel, registry: Registry, domain: str, version: str, name: str | None = None
+) -> ExpertPool:
+    """Add one version of a domain to a model, under the domain's name or another.
+
+    Raises:
+        DamageError: naming the domain whose object is damaged or missing.
+    """
+    chain = registry.chain(version)
+    segments = load_chain(registry, domain, chain, model.identity)
+    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
+    name = name or domain
+    return model.add_pool(name, ExpertPool(name, segments, signature))
+
+
+def load_chain(
+    registry: Registry, domain: str, chain: Sequence[SegmentRow], identity: BaseIdentity
+) -> list[Segment]:
+    """Return the segments of a domain's version, oldest first, each verified by its hash."""
+    segments = []
+    for row in chain:
+        try:
+            data = registry.objects.read(row.pool_object)
+            with tempfile.NamedTemporaryFile(suffix=f"-{row.pool_object[:12]}") as file:
+                file.write(data)
+                file.flush()
+                segments.append(load_segment(Path(file.name), identity))
+        except (DamageError, LookupError) as error:
+            raise DamageError(
+                f"domain {domain}, version {row.label}: {error}; run `peer-cl doctor`, then roll "
+                "the domain back to an earlier version or ingest it again"
+            ) from error
+    return segments
+
+
+def index_search(
+    registry: Registry, model: PeerModel, states: Sequence[DomainState], tag: str
+) -> NearestSearch:
+    """Return a FAISS search over the live signatures, built anew where the stored one is unfit.
+
+    The index is a cache: missing, stale or damaged, it is rebuilt from the signatures; and where
+    it cannot be written, it serves from memory.
+    """
+    from stores.vector_index import SignatureIndex
+
+    names = [state.domain for state in states]
+    folder = registry.layout.index
+    index = SignatureIndex.load(folder, tag)
+    if index is None or sorted(index.names) != sorted(names):
+        centroids = {
+            name: signature.centroids_CD.numpy()
+            for name in names
+            if (signature := model.pool(name).signature) is not None
+        }
+        index = SignatureIndex.build(centroids)
+        _try_save(index, folder, tag)
+    order = {id(_centroids(model, name)): place for place, name in enumerate(index.names)}
+
+    def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
+        places = [order[id(centroids)] for centroids in centroid_sets if id(centroids) in order]
+        if len(places) < len(centroid_sets):  # a pool that was added by hand
+            return nearest_distances(vectors_TD, centroid_sets)
+        return torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
+
+    return search
+
+
+def _centroids(model: PeerModel, name: str) -> Tensor | None:
+    signature = model.pool(name).signature
+    return signature.centroids_CD if signature is not None else None
+
+
+def _try_save(index: SignatureIndex, folder: Path, tag: str) -> bool:
+    """Save the index for the next load; a read-only or full disk costs only the rebuilding."""
+    try:
+        folder.mkdir(exist_ok=True)
+        index.save(folder, tag)
+    except (OSError, PeerError):
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""What the mixture of a snapshot's pools makes of documents, derived from stored scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from peer_cl.mixture import enter_at, mixture_log_probs
+from pipelines.token_scores import Item, ScoreBook
+
+
+@dataclass(frozen=True)
+class MixtureLoss:
+    """Losses of a set of documents, in nats a token, and the worst document."""
+
+    base: float
+    mixture: float
+    max_added_nats: float
+    """The worst document's whole loss above the base's; positive = lost."""
+
+
+def mixture_loss(
+    book: ScoreBook, versions: Sequence[str], items: Sequence[Item], share: float
+) -> MixtureLoss:
+    """Return the mixture's loss with every version asked from the first token.
+
+    Args:
+        book: with every score filled in.
+        versions: the snapshot's live versions.
+        items: documents.
+        share: one pool's.
+    """
+    base_total = mixture_total = 0.0
+    worst = -float("inf")
+    for item in items:
+        mixed = item_log_probs(book, versions, item, share)
+        base = float(book.log_probs("base", item).sum())
+        base_total -= base
+        mixture_total -= float(mixed.sum())
+        worst = max(worst, base - float(mixed.sum()))
+    num_tokens = max(1, sum(len(item.ids) - 1 for item in items))
+    return MixtureLoss(base_total / num_tokens, mixture_total / num_tokens, worst)
+
+
+def item_log_probs(
+    book: ScoreBook, versions: Sequence[str], item: Item, share: float
+) -> torch.Tensor:
+    """Return the mixture's log probability of each token of one document, (T,), fp64."""
+    stacked_QBT = book.stack(versions, item)
+    num_tokens = stacked_QBT.shape[-1]
+    evidence_BT = torch.ones(1, num_tokens, dtype=torch.bool)
+    asked_at = torch.zeros(len(versions), 1, dtype=torch.long)
+    entries_PBU = enter_at(share, asked_at, num_tokens)
+    return mixture_log_probs(stacked_QBT, evidence_BT, entries_PBU)[0]
+
+
+def continuation_sums(
+    book: ScoreBook, versions: Sequence[str], own: str, items: Sequence[Item], share: float
+) -> tuple[float, float, float]:
+    """Return summed losses of second halves, the first half given: base, own version, mixture.
+
+    The first half is context: it chooses the shortlist, and evidence counts from its first token.
+    """
+    base = forced = mixture = 0.0
+    for item in items:
+        start = item.context_length - 1
+        asked = [version for version in versions if book.asked(version, item).first_half]
+        base -= float(book.log_probs("base", item)[start:].sum())
+        forced -= float(book.log_probs(own, item)[start:].sum())
+        mixture -= float(item_log_probs(book, asked, item, share)[start:].sum())
+    return base, forced, mixture

@@ -1,0 +1,103 @@
+"""Making background statistics and a domain's signature, with thresholds that foreign text passed.
+
+Thresholds look at held-out background text and at the domain's own text alone: never at another
+domain, so that none changes another's, and never at the sources that measure the outcome.
+
+Shape suffixes: X tokens of several texts, D width, C centroids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from peer_cl.errors import CorpusError
+from peer_cl.signature import Background, Signature, nearest_distances, whitening
+
+BACKGROUND_CENTROIDS = 256
+DOMAIN_CENTROIDS = 128
+FOREIGN_QUANTILE = 0.995
+"""Share of held-out background texts that must stay below the threshold."""
+DISTANCE_FACTOR = 1.35
+"""A text may lie so much farther from the centroids than the domain's own new text does."""
+
+
+def make_background(fitting: Sequence[Tensor], held: Sequence[Tensor], seed: int) -> Background:
+    """Return background statistics from the states (T, D) of calibration texts.
+
+    Args:
+        fitting: texts that give the mean, the covariance and the centroids.
+        held: other texts, kept for thresholds.
+        seed: of k-means.
+
+    Raises:
+        CorpusError: when either holds no text.
+    """
+    if not fitting or not held:
+        raise CorpusError("background statistics need at least two texts")
+    mean_D, whitening_DD = whitening(torch.cat(list(fitting)))
+    plain = Background(mean_D, whitening_DD, torch.empty(0), torch.empty(0), torch.empty(0))
+    white_XD = plain.whiten(torch.cat(list(fitting)))
+    return Background(
+        mean_D=mean_D,
+        whitening_DD=whitening_DD,
+        centroids_CD=_kmeans(white_XD, BACKGROUND_CENTROIDS, seed),
+        held_XD=torch.cat([plain.whiten(states_TD) for states_TD in held]).half(),
+        held_lengths=torch.tensor([len(states_TD) for states_TD in held]),
+    )
+
+
+def make_signature(
+    background: Background, train: Sequence[Tensor], own: Sequence[Tensor], seed: int
+) -> Signature:
+    """Return a domain's signature from the states of its texts.
+
+    Args:
+        background: the store's.
+        train: states (T, D) of texts that the pool learned: they give the centroids.
+        own: states of the domain's texts that it did not learn: they tell how far its own new
+            text lies from the centroids. Where there is none, the learned ones stand in.
+        seed: of k-means.
+    """
+    white_XD = torch.cat([background.whiten(states_TD) for states_TD in train])
+    centroids_CD = _kmeans(white_XD, DOMAIN_CENTROIDS, seed)
+    mine = torch.tensor([text_evidence(background, centroids_CD, s) for s in (own or train)])
+    foreign = torch.tensor(
+        [
+            text_evidence(background, centroids_CD, states_TD, is_white=True)
+            for states_TD in background.held_XD.float().split(background.held_lengths.tolist())
+        ]
+    )
+    # Zero log odds: as likely the domain's as ordinary text. Never below what foreign text reaches.
+    threshold = max(float(foreign[:, 0].quantile(FOREIGN_QUANTILE)), 0.0)
+    max_distance = float(mine[:, 1].mean()) * DISTANCE_FACTOR
+    return Signature(centroids_CD, threshold, max_distance)
+
+
+def text_evidence(
+    background: Background, centroids_CD: Tensor, states_TD: Tensor, *, is_white: bool = False
+) -> tuple[float, float]:
+    """Return a text's mean log odds a token, and its mean squared distance over the width."""
+    white_TD = states_TD if is_white else background.whiten(states_TD)
+    distances_T2 = nearest_distances(white_TD, [background.centroids_CD, centroids_CD])
+    log_odds = 0.5 * (distances_T2[:, 0] - distances_T2[:, 1])
+    return float(log_odds.mean()), float(distances_T2[:, 1].mean() / white_TD.shape[-1])
+
+
+def grow_signature(older: Signature | None, new: Signature) -> Signature:
+    """Return the signature of a domain that grew: both segments' centroids, the wider limits."""
+    if older is None:
+        return new
+    return Signature(
+        torch.cat([older.centroids_CD, new.centroids_CD]),
+        min(older.threshold, new.threshold),
+        max(older.max_distance, new.max_distance),
+    )
+
+
+def _kmeans(vectors_XD: Tensor, num: int, seed: int) -> Tensor:
+    from stores.vector_index import kmeans
+
+    return torch.from_numpy(kmeans(vectors_XD.numpy(), num, seed))
