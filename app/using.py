@@ -10,6 +10,7 @@ import typer
 from app.heavy import get_ready
 from app.output import print_json, print_table, say
 from app.progress import show_progress
+from app.report import print_report
 from app.request import Request, verb
 
 if TYPE_CHECKING:
@@ -112,6 +113,29 @@ def demo(
 ) -> None:
     """Show everything on four real corpora: ingest, evaluate, freeze, roll back, restore."""
     get_ready()
-    from pipelines.demo import run_demo
+    from pipelines.demo import DemoFace, run_demo
 
-    run_demo(request.folder, report=say, quick=quick)
+    face = DemoFace(say, print_report, _show_writings)
+    with show_progress() as progress:
+        run_demo(request.folder, face, quick=quick, progress=progress)
+
+
+def _show_writings(domain: str, writings: list[Writing]) -> None:
+    """Print base and injected completions of a domain's held-out documents side by side."""
+    print_table(
+        f"\n{domain}: beginnings of unseen documents, written on",
+        ("prompt", "base alone", "with pools", "held weights"),
+        [
+            (
+                writing.prompt,
+                (writing.base_text or "").strip(),
+                writing.text.strip(),
+                ", ".join(
+                    f"{name} {weight:.2f}"
+                    for name, weight in [("base", writing.base_weight), *writing.weights.items()]
+                    if weight
+                ),
+            )
+            for writing in writings
+        ],
+    )

@@ -19,7 +19,7 @@ class TrainingSettings:
     """How often each document is read."""
     fact_passes: float = 10.0
     """How often each fact is read."""
-    tokens_per_step: int = 1024
+    tokens_per_step: int = 512
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
     """Longest row; longer documents are trained on in pieces."""
