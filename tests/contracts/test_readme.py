@@ -42,3 +42,10 @@ def test_every_named_make_target_exists(root, readme):
     pages = [readme, *((root / page).read_text() for page in ("CONTRIBUTING.md", ".ci/run"))]
     named = {name for page in pages for name in re.findall(r"\bmake ([a-z0-9-]+)`", page)}
     assert named - targets == set()
+
+
+def test_every_command_is_in_the_readme(root, readme):
+    page = (root / "docs" / "cli.md").read_text()
+    verbs = re.findall(r"^#+ `?(?:peer-cl )?([a-z]+)`?$", page, re.MULTILINE)
+    assert len(verbs) > 10
+    assert [verb for verb in verbs if f"`{verb}" not in readme] == []
