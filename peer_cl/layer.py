@@ -5,6 +5,7 @@ Shape suffixes: T tokens, D model width, H heads, Q key width, K chosen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,8 +45,13 @@ class PoolShape:
             InputError: when a number is not positive or a word is unknown.
         """
         for field in ("num_experts", "num_heads", "top_k", "key_width", "output_scale"):
-            if getattr(self, field) <= 0:
+            if not 0 < getattr(self, field) < math.inf:
                 raise InputError(f"{field} must be positive, not {getattr(self, field)}")
+        if self.top_k > math.isqrt(self.num_experts):
+            raise InputError(
+                f"top_k {self.top_k} is more than the {math.isqrt(self.num_experts)} sub-keys of a "
+                f"half, the root of num_experts {self.num_experts}"
+            )
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise InputError(f"no activation {self.activation!r}; known: {known}")

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,6 +67,15 @@ def test_an_odd_key_width_and_another_query_width_are_refused():
 def test_a_shape_that_cannot_be_built_is_refused(field, value):
     with pytest.raises(InputError, match=str(value)):
         PoolShape(**{field: value})
+
+
+def test_a_shape_that_retrieves_more_than_there_are_sub_keys_is_refused():
+    assert PoolShape(num_experts=16, top_k=4).top_k == 4
+    with pytest.raises(InputError, match="top_k 5 is more than the 4 sub-keys"):
+        PoolShape(num_experts=16, top_k=5)
+    for scale in (math.nan, math.inf):
+        with pytest.raises(InputError, match=f"output_scale must be positive, not {scale}"):
+            PoolShape(output_scale=scale)
 
 
 def test_equals_the_papers_form_of_peer_pytorch_with_copied_weights():
