@@ -285,12 +285,10 @@ def check(model, scores):
 
 
 @pytest.mark.parametrize("num_pools", [1, 2, 8])
-@pytest.mark.parametrize("num_tokens", [2, 5, 40])
-def test_random_token_strings_lose_at_most_the_budget(
-    architecture, make_model, num_pools, num_tokens
-):
+def test_random_token_strings_lose_at_most_the_budget(architecture, make_model, num_pools):
     model = loud_model(make_model, architecture, num_pools, capacity=num_pools)
-    check(model, model.score(random_tokens(24, num_tokens)))
+    for num_tokens in (1, 2, 5, 40):
+        check(model, model.score(random_tokens(24, num_tokens)))
 
 
 @pytest.mark.parametrize("num_pools", [1, 2, 8])

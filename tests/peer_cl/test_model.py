@@ -11,6 +11,7 @@ from tiny import SHAPE, SPECIAL, make_base, teach
 from peer_cl import ExpertPool, PeerModel, PoolShape, Segment
 from peer_cl.branches import run_base
 from peer_cl.errors import InputError, ShapeError, StateError, UnknownError
+from peer_cl.mixture import worst_added_nats
 
 
 @pytest.fixture
@@ -189,6 +190,36 @@ def test_an_explicit_mask_gives_the_bases_logits_before_masked_tokens(
     before_masked = torch.nn.functional.pad(mask[:, 1:] == 0, (0, 1))
     assert same_bits(logits[before_masked], bare[before_masked])
     assert not torch.isclose(logits[~before_masked], bare[~before_masked]).all(-1).any()
+
+
+def test_padding_with_explicit_positions_changes_no_more_than_rounding(
+    architecture, ids, make_model
+):
+    model = make_model(architecture)
+    expected = model(ids[:, 6:], ask="all").logits
+    mask = torch.ones_like(ids)
+    mask[:, :6] = 0
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    found = model(ids, mask, positions, ask="all").logits[:, 6:]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_keeps_every_promise(architecture, ids):
+    base = make_base(architecture).bfloat16()
+    bare = base(ids, use_cache=False).logits
+    model = PeerModel(base, host_layers=(1, 3), budget=0.2, capacity=2)
+    for name in ("new", "taught"):
+        model.add_pool(name, SHAPE)
+    teach(model, "taught", seed=3)
+    scores = model.score(ids)
+    assert same_bits(scores.log_probs_QBT[1], scores.log_probs_QBT[0])
+    assert not torch.equal(scores.log_probs_QBT[2], scores.log_probs_QBT[0])
+    assert scores.added_nats_B.max() <= worst_added_nats(0.2) + 1e-9
+    assert same_bits(model(ids, domains=[]).logits, bare)
+    mask = torch.ones_like(ids)
+    mask[:, 10:] = 0
+    logits = model(ids, ask="all", evidence_mask=mask).logits
+    assert same_bits(logits[:, 9:-1].to(bare.dtype), bare[:, 9:-1])
 
 
 def test_special_and_padding_tokens_are_no_evidence(ids, make_model):
