@@ -86,8 +86,11 @@ def _text(tokenizer: Any, ids: torch.Tensor, seed: int | None, generate: Any) ->
     """Return what a call of `generate` wrote after the prompt."""
     if seed is not None:
         torch.manual_seed(seed)
-    written = generate()[0, ids.shape[1] :]
-    return str(tokenizer.decode(written, skip_special_tokens=True))
+    # The whole is decoded: alone, some tokenizers drop the blank before the first written word.
+    prompt, whole = (
+        str(tokenizer.decode(row, skip_special_tokens=True)) for row in (ids[0], generate()[0])
+    )
+    return whole.removeprefix(prompt)
 
 
 def _weights(

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from tiny_base import make_tiny_store
+from transformers import AutoModelForCausalLM
+
+from peer_cl.errors import InputError, UnknownError
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.writing import write
+
+PROMPT = "The court of appeal held that the"
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    place = make_tiny_store(tmp_path_factory.mktemp("writing"))
+    with open_store(place) as store:
+        model, tokenizer = store.load()
+    return model, tokenizer, place.parent / "base"
+
+
+def test_the_bases_text_is_what_transformers_writes(taught):
+    model, tokenizer, source = taught
+    ids = torch.tensor(tokenise(tokenizer, [PROMPT]))
+    bare = AutoModelForCausalLM.from_pretrained(source).eval()
+    expected = bare.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0)[0]
+    writing = write(model, tokenizer, PROMPT, domains=[], max_new_tokens=8, compare=True)
+    assert writing.text == writing.base_text
+    assert PROMPT + writing.text == tokenizer.decode(expected, skip_special_tokens=True)
+    assert (writing.base_weight, writing.weights) == (1.0, {})
+
+
+def test_weights_are_of_the_asked_pools_and_add_up_to_one(taught):
+    model, tokenizer, _ = taught
+    for domains in (["law"], ["law", "medicine"]):
+        writing = write(model, tokenizer, PROMPT, domains=domains, max_new_tokens=4)
+        assert sorted(writing.weights) == domains
+        assert writing.base_weight + sum(writing.weights.values()) == pytest.approx(1.0)
+
+
+def test_a_forced_pool_speaks_alone(taught):
+    model, tokenizer, _ = taught
+    writing = write(model, tokenizer, PROMPT, domains=["law"], force=True, max_new_tokens=4)
+    assert (writing.base_weight, writing.weights) == (0.0, {"law": 1.0})
+
+
+def test_a_seed_repeats_a_draw(taught):
+    model, tokenizer, _ = taught
+    drawn = [
+        write(model, tokenizer, PROMPT, domains=["law"], sample=True, seed=seed).text
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_what_cannot_be_written_is_refused(taught):
+    model, tokenizer, _ = taught
+    with pytest.raises(InputError, match="the prompt is empty"):
+        write(model, tokenizer, " \n")
+    with pytest.raises(UnknownError, match="Did you mean 'law'"):
+        write(model, tokenizer, PROMPT, domains=["lav"])
+    for domains in (None, ["law", "medicine"]):
+        with pytest.raises(InputError, match="name one domain"):
+            write(model, tokenizer, PROMPT, domains=domains, force=True)

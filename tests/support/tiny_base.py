@@ -1,0 +1,115 @@
+"""A tiny base model on disk: a random Llama and a real tokenizer, as AutoModel loads them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SUBJECTS = {
+    "prose": "The old house by the river was quiet in the morning and the garden smelled of rain",
+    "law": "The court of appeal held that the contract was void and the tenant owed no rent",
+    "medicine": "A fever with a rash may show an infection of the skin that the doctor must treat",
+    "minerals": "Quartz is a hard crystal of silica with a glassy lustre and no cleavage at all",
+}
+"""Words of each subject; its sentences are drawn from them."""
+
+
+def sentences(subject, num, *, seed=0, num_words=12):
+    """Return sentences of a subject, all different."""
+    words = SUBJECTS[subject].lower().split()
+    generator = random.Random(f"{subject} {seed}")
+    return [" ".join(generator.choices(words, k=num_words)).capitalize() + "." for _ in range(num)]
+
+
+def make_tiny_base(folder, *, seed=0):
+    """Write a base model of 4 layers and width 32 into a folder and return it.
+
+    Args:
+        folder: where.
+        seed: of the weights; the tokenizer is always the same.
+    """
+    texts = [text for subject in SUBJECTS for text in sentences(subject, 20)]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
+    )
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=512,
+                bos_token_id=0,
+                eos_token_id=0,
+                tie_word_embeddings=True,
+            )
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_corpus(path, subject, num=40, *, seed=1):
+    """Write a jsonl corpus of a subject, two sentences a document, and return its path."""
+    drawn = sentences(subject, 2 * num, seed=seed)
+    lines = [f'{{"text": "{a} {b}"}}' for a, b in zip(drawn[::2], drawn[1::2], strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def background(num=24):
+    """Return ordinary texts for `init`."""
+    drawn = sentences("prose", 2 * num, seed=7)
+    return [f"{a} {b}" for a, b in zip(drawn[::2], drawn[1::2], strict=True)]
+
+
+def make_tiny_store(folder, domains=("law", "medicine")):
+    """Make a base and a store that learned these domains, and return the store's folder.
+
+    Args:
+        folder: gets `base` and `knowledge`.
+        domains: subjects to learn, in this order.
+    """
+    from peer_cl import PoolShape
+    from pipelines import TrainingSettings, init_store
+
+    base = make_tiny_base(folder / "base")
+    place = folder / "knowledge"
+    shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
+    settings = TrainingSettings(shape=shape, text_passes=3.0)
+    with init_store(place, base=str(base), capacity=4, background=background(), who="ann") as store:
+        for domain in domains:
+            store.ingest(
+                domain, write_corpus(folder / f"{domain}.jsonl", domain), settings=settings
+            )
+    return place
+
+
+def copy_store(place, folder):
+    """Return a copy of a store with a base of its own, so that both may be damaged."""
+    shutil.copytree(place.parent / "base", folder / "base")
+    shutil.copytree(place, folder / "knowledge")
+    toml = folder / "knowledge" / "store.toml"
+    text = toml.read_text(encoding="utf-8")
+    toml.write_text(
+        text.replace(str(place.parent / "base"), str(folder / "base")), encoding="utf-8"
+    )
+    return folder / "knowledge"
