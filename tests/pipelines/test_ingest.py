@@ -1,0 +1,246 @@
+"""From a corpus to a snapshot that knows it, and back, on a tiny base."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_base import (
+    background,
+    copy_store,
+    make_tiny_base,
+    make_tiny_store,
+    sentences,
+    write_corpus,
+)
+
+from peer_cl import PoolShape
+from peer_cl.errors import (
+    BaseMismatchError,
+    CorpusError,
+    DamageError,
+    FrozenError,
+    StoreFormatError,
+)
+from pipelines import TrainingSettings, init_store, open_store
+from pipelines.background import BackgroundSource
+from pipelines.batches import tokenise
+from pipelines.documents import SourceDocument
+from pipelines.facts import Relation
+from stores.vector_index import SignatureIndex
+
+SETTINGS = TrainingSettings(
+    shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=3.0
+)
+OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
+FACTS = [OWNER.fact(f"house {n}", word) for n, word in enumerate(("rent", "court", "tenant"))]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    with open_store(copy_store(made, tmp_path), who="ann") as opened:
+        yield opened
+
+
+def bits(store, snapshot_id=None):
+    model, tokenizer = store.load(snapshot_id)
+    with torch.no_grad():
+        ids = torch.tensor(tokenise(tokenizer, ["The court held that the fever"]))
+        logits = model(ids, ask="all").logits
+    model.detach()
+    return logits
+
+
+def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
+    report = store.ingest(
+        "minerals", write_corpus(tmp_path / "m.jsonl", "minerals"), facts=FACTS, settings=SETTINGS
+    )
+    assert report.num_documents["train"] > report.num_documents["test"] > 0
+    assert report.label == "v1"
+    found = store.registry.documents("minerals", kind="text")
+    assert {d.split for d in found} == {"train", "validation", "test"}
+    assert len(store.registry.documents("minerals", kind="probe")) == len(FACTS)
+    text = store.registry.document_text(found[0])
+    assert text.endswith(".")
+
+
+def test_rolling_back_gives_the_bits_of_the_snapshot_before(store):
+    with_both = bits(store)
+    past = store.registry.ancestry(store.registry.live().id)
+    before = next(s for s in past if s.state("law") and not s.state("medicine"))
+    alone = bits(store, before.id)
+    store.roll_back("medicine", None)
+    assert torch.equal(bits(store), alone)
+    assert not torch.equal(alone, with_both)
+    store.restore(past[-1].id)
+    assert torch.equal(bits(store), with_both)
+
+
+def test_removal_in_any_order_equals_never_ingested(store, made, tmp_path):
+    store.roll_back("law", None)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with init_store(
+        folder / "knowledge",
+        base=str(store.registry.folder.parent / "base"),
+        capacity=4,
+        background=background(),
+    ) as never:
+        never.ingest(
+            "medicine",
+            write_corpus(folder / "medicine.jsonl", "medicine"),
+            settings=SETTINGS,
+        )
+        assert torch.equal(bits(store), bits(never))
+        ours = store.registry.chain(store.registry.live().state("medicine").version)
+        theirs = never.registry.chain(never.registry.live().state("medicine").version)
+        assert [s.pool_object for s in ours] == [s.pool_object for s in theirs]
+        assert [s.signature_object for s in ours] == [s.signature_object for s in theirs]
+
+
+def test_disabling_takes_a_domain_out_and_enabling_brings_it_back(store):
+    both = bits(store)
+    store.disable("medicine")
+    assert not torch.equal(bits(store), both)
+    store.enable("medicine")
+    assert torch.equal(bits(store), both)
+
+
+def test_a_domain_that_is_ingested_again_grows_a_segment(store, tmp_path):
+    first = store.registry.live().state("law").version
+    before = bits(store)
+    corpus = write_corpus(tmp_path / "more.jsonl", "law", seed=9)
+    report = store.ingest("law", corpus, settings=SETTINGS)
+    chain = store.registry.chain(report.version)
+    assert chain[0].id == first
+    assert len(chain) == 2
+    assert not torch.equal(bits(store), before)
+    store.roll_back("law", first)
+    assert torch.equal(bits(store), before)
+
+
+def test_documents_are_skipped_in_their_domain_and_learned_in_another(store, tmp_path):
+    corpus = write_corpus(tmp_path / "law.jsonl", "law")
+    with pytest.raises(CorpusError, match="nothing new for 'law'"):
+        store.ingest("law", corpus, settings=SETTINGS)
+    report = store.ingest("minerals", corpus, settings=SETTINGS)
+    assert report.num_duplicates == 0
+    assert report.num_elsewhere == sum(report.num_documents.values())
+
+
+def test_a_frozen_domain_learns_nothing(store, tmp_path):
+    store.freeze("law")
+    live = store.registry.live()
+    with pytest.raises(FrozenError, match="law"):
+        store.ingest("law", write_corpus(tmp_path / "x.jsonl", "law", seed=5), settings=SETTINGS)
+    assert store.registry.live() == live
+
+
+def test_another_base_is_refused_with_both_hashes(store):
+    base = store.registry.folder.parent / "base"
+    make_tiny_base(base, seed=1)
+    with pytest.raises(BaseMismatchError, match=r"weights hash to [0-9a-f]{16}.*[0-9a-f]{16}"):
+        store.load()
+
+
+def test_a_damaged_pool_is_named(store):
+    segment = store.registry.chain(store.registry.live().state("law").version)[0]
+    path = store.registry.objects.path(segment.pool_object)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match="domain law, version v1"):
+        store.load()
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "stale"])
+def test_an_unfit_index_is_rebuilt_and_nothing_else_changes(store, harm):
+    expected = bits(store)
+    folder, tag = store.registry.layout.index, store.registry.live().index_tag
+    assert SignatureIndex.load(folder, tag) is not None
+    if harm == "stale":
+        SignatureIndex.build({}).save(folder, "another tag")
+    for path in folder.iterdir():
+        if harm == "missing":
+            path.unlink()
+        elif harm == "damaged" and path.suffix != ".json":
+            path.write_bytes(b"x" + path.read_bytes()[1:])
+    assert torch.equal(bits(store), expected)
+    assert SignatureIndex.load(folder, tag) is not None
+
+
+def test_a_store_is_not_made_twice(store):
+    with pytest.raises(StoreFormatError, match="already"):
+        init_store(store.registry.folder)
+
+
+def test_the_report_holds_what_the_command_promises(store, tmp_path):
+    store.ingest(
+        "minerals", write_corpus(tmp_path / "m.jsonl", "minerals"), facts=FACTS, settings=SETTINGS
+    )
+    foreign = [BackgroundSource("letters", "prose", sentences("prose", 12, seed=3))]
+    report = store.evaluate(background=foreign)
+    domains = ["law", "medicine", "minerals"]
+    assert report["domains"] == domains
+    losses = report["matrix"]["loss_nats"]
+    assert [len(row) for row in losses] == [3] * 4
+    assert set(report["metrics"]) == {
+        "acc",
+        "learning_accuracy",
+        "bwt",
+        "fwt",
+        "forgetting",
+        "retention",
+    }
+    for number in range(3):  # learning a domain lowers its loss
+        assert losses[number + 1][number] < losses[number][number]
+    bound = report["bound_nats"]
+    for row in [*report["mixture"], *report["background"]]:
+        assert row["max_added_nats"] <= bound + 1e-9
+        assert row["documents"] > 0
+    for row in report["mixture"]:
+        assert row["forced_loss_nats"] < row["base_loss_nats"]
+        assert 0.0 <= row["asked"] <= 1.0
+        assert row["loss_nats"] < row["base_loss_nats"]
+    assert {(r["domain"], r["wording"]) for r in report["recall"]} == {
+        ("minerals", "seen"),
+        ("minerals", "reworded"),
+    }
+    assert store.registry.evaluation(report["snapshot"]) == report
+
+
+def test_an_evaluation_is_derived_from_stored_scores(store, monkeypatch):
+    first = store.evaluate(background=False)
+    from pipelines import token_scores
+
+    def refuse(*_, **__):
+        raise DamageError("a forward was run again")
+
+    monkeypatch.setattr(token_scores, "run_base", refuse)
+    assert store.evaluate(background=False) == first
+
+
+def test_as_evidence_of_one_domain_does_not_depend_on_another(store):
+    with_law = store.evaluate(background=False)
+    forced = {row["domain"]: row["forced_loss_nats"] for row in with_law["mixture"]}
+    store.roll_back("law", None)
+    without = store.evaluate(background=False)
+    assert without["domains"] == ["medicine"]
+    assert without["mixture"][0]["forced_loss_nats"] == forced["medicine"]
+
+
+def test_documents_given_as_objects_and_texts_not_kept(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(
+        tmp_path / "k", base=str(base), background=background(), keep_text=False
+    ) as store:
+        documents = [SourceDocument(text, "t", "s") for text in sentences("law", 30)]
+        store.ingest("law", documents, settings=dataclasses.replace(SETTINGS, text_passes=1.0))
+        found = store.registry.documents("law")
+        assert found
+        assert all(document.text_object is None for document in found)

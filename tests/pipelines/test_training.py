@@ -1,0 +1,167 @@
+"""Training one segment: nothing else changes, bad numbers stop it, a killed run ends the same."""
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from tiny import SHAPE, VOCABULARY, make_base
+
+from peer_cl import PeerModel
+from peer_cl.errors import DamageError, InputError
+from peer_cl.pool import tensors_sha256
+from pipelines import callbacks
+from pipelines.batches import Row
+from pipelines.features import Features, read_features
+from pipelines.settings import TrainingSettings
+from pipelines.training import train_segment
+
+SETTINGS = TrainingSettings(
+    shape=SHAPE, text_passes=6.0, tokens_per_step=64, precision="fp32", validations=0
+)
+
+
+def make_rows(num=24):
+    draw = torch.Generator().manual_seed(3)
+    return [
+        Row(f"{n:064x}", "text", (0, *torch.randint(2, VOCABULARY, (11,), generator=draw).tolist()))
+        for n in range(num)
+    ]
+
+
+def train(folder, *, host_layers=(1, 3), settings=SETTINGS, base=None, older=(), **options):
+    """Train a segment on random rows and return it with its model."""
+    model = PeerModel(base or make_base("llama"), host_layers=host_layers)
+    rows = make_rows()
+    features, _ = read_features(model.attachment, rows, folder=folder, tokens_per_step=128)
+    torch.manual_seed(0)
+    trained = train_segment(
+        model.attachment,
+        model.new_segment(settings.shape),
+        older=list(older),
+        rows=rows,
+        validation=options.pop("validation", []),
+        features=options.pop("features", features),
+        settings=settings,
+        end_id=1,
+        **options,
+    )
+    return trained, model
+
+
+def test_training_lowers_the_loss_and_changes_neither_base_nor_older_segments(tmp_path):
+    base = make_base("llama")
+    before = tensors_sha256(base.state_dict())
+    first, _ = train(tmp_path, base=base)
+    older = tensors_sha256(first.segment.state_dict())
+    second, _ = train(tmp_path, base=base, older=[first.segment])
+    assert first.losses[-1][1] < first.losses[0][1] - 0.3
+    assert second.losses[0][1] < first.losses[0][1] - 0.3  # the older segment is on
+    assert tensors_sha256(base.state_dict()) == before
+    assert tensors_sha256(first.segment.state_dict()) == older
+    assert all(parameter.requires_grad for parameter in base.parameters())
+
+
+def test_the_same_run_gives_the_same_bits(tmp_path):
+    one, _ = train(tmp_path)
+    two, _ = train(tmp_path)
+    other, _ = train(tmp_path, settings=dataclasses.replace(SETTINGS, seed=1))
+    assert one.segment.sha256() == two.segment.sha256()
+    assert one.segment.sha256() != other.segment.sha256()
+
+
+def test_cached_states_at_the_tap_train_the_same_as_the_trunk_run_again(tmp_path):
+    cached, _ = train(tmp_path)
+    none = Features((), (), None)
+    again, _ = train(tmp_path, features=none)
+    for ours, theirs in zip(cached.segment.parameters(), again.segment.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_training_that_changes_the_base_is_refused(tmp_path):
+    base = make_base("llama")
+
+    def meddle(step, total, loss):
+        base.lm_head.weight.data[0, 0] += 1e-3
+
+    with pytest.raises(DamageError, match="training changed the base"):
+        train(tmp_path, base=base, progress=meddle)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    model = PeerModel(make_base("llama"), host_layers=(1, 3))
+    poisoned = tmp_path / "poisoned"
+    poisoned.mkdir()
+    features, _ = read_features(model.attachment, make_rows(), folder=poisoned, tokens_per_step=128)
+    features.states_XD[features.offsets[7]] = float("nan")
+    with pytest.raises(DamageError, match=r"the loss became nan at step \d+"):
+        train(tmp_path, features=features)
+
+
+def test_weights_that_are_not_finite_stop_the_run(tmp_path):
+    model = PeerModel(make_base("llama"), host_layers=(1, 3))
+    segment = model.new_segment(SHAPE)
+    check = callbacks.FiniteCheck(segment)
+    check.on_fit_end()
+    segment.layer(3).experts.up_ND.data[2, 1] = float("inf")
+    with pytest.raises(DamageError, match=r"layers\.3\.experts\.up_ND"):
+        check.on_fit_end()
+
+
+def test_validations_are_recorded_and_stop_a_run_that_gets_worse(tmp_path):
+    strange = [Row("f" * 64, "text", (0, *range(60, 90)))]
+    settings = dataclasses.replace(
+        SETTINGS, text_passes=30.0, validations=12, patience=1, row_learning_rate=3e-2
+    )
+    trained, _ = train(tmp_path, settings=settings, validation=strange)
+    seen = [value for _, _, value in trained.losses if value is not None]
+    assert len(seen) >= 2
+    assert len(trained.losses) < trained.num_steps
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch):
+    """A real process dies by SIGKILL in the middle; the next one ends as if nothing had been."""
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
+    whole, _ = train(tmp_path)
+    checkpoint = tmp_path / "run.safetensors"
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        from pathlib import Path
+        sys.path[:0] = {sys.path!r}
+        from pipelines import callbacks
+        callbacks.CHECKPOINT_EVERY = 5
+        import importlib.util
+        spec = importlib.util.spec_from_file_location("training_tests", {__file__!r})
+        tests = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tests)
+
+        def die(step, total, loss):
+            if step == 13:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        tests.train(
+            Path({str(tmp_path)!r}), checkpoint=Path({str(checkpoint)!r}), progress=die
+        )
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert checkpoint.is_file()
+    steps = []
+    resumed, _ = train(
+        tmp_path, checkpoint=checkpoint, progress=lambda step, total, loss: steps.append(step)
+    )
+    assert steps[0] == 11
+    assert resumed.segment.sha256() == whole.segment.sha256()
+    assert resumed.losses == whole.losses
+
+
+def test_settings_that_cannot_be_trained_with_are_refused():
+    with pytest.raises(InputError, match="precision must be"):
+        TrainingSettings(precision="fp8")
+    with pytest.raises(InputError, match="text_passes must be positive, not 0"):
+        TrainingSettings(text_passes=0)
