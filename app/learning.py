@@ -204,7 +204,7 @@ def evaluate(
         typer.Option(
             "--max-documents",
             min=1,
-            help="At most so many documents of each domain and source; default: all.",
+            help="At most so many documents of each background source; default: all.",
             show_default=False,
         ),
     ] = None,
@@ -214,7 +214,7 @@ def evaluate(
         get_ready()
         with show_progress() as progress:
             report = store.evaluate(
-                progress, background=background, recall=recall, max_documents=max_documents
+                progress, background=background, with_recall=recall, max_documents=max_documents
             )
     if request.as_json:
         print_json(report)

@@ -37,7 +37,8 @@ def print_table(
     if not listed:
         typer.echo(f"{title}: {empty}")
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    typer.echo(title)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in listed)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -50,8 +51,8 @@ def cell(value: object) -> str:
     """Return a value as people read it.
 
     Example:
-        >>> cell(12345), cell(0.123456), cell(None), cell(True)
-        ('12,345', '0.1235', '-', 'yes')
+        >>> cell(12345), cell(6.0), cell(0.00003), cell(None), cell(True)
+        ('12,345', '6.0000', '3.0e-05', '-', 'yes')
     """
     if value is None:
         return "-"
@@ -60,7 +61,7 @@ def cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
     return str(value)
 
 

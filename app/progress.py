@@ -5,6 +5,7 @@ Both go to stderr, so that stdout holds nothing but the verb's answer.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from app.output import make_console
 if TYPE_CHECKING:
     from pipelines.progress import Progress
 
+MOST_BARS = 3
+"""Bars shown at a time: the newest; a long verb has dozens."""
 PLAIN_STEPS = 5
 """Plain lines for one piece of work, its end included."""
 
@@ -49,6 +52,8 @@ def show_progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        # Answers that go to a file must not end on the terminal.
+        redirect_stdout=sys.stdout.isatty(),
     )
     with bars:
         yield bar_progress(bars)
@@ -62,6 +67,10 @@ def bar_progress(bars: Bars) -> Progress:
         task, before = tasks.get(what, (None, 0))
         if task is None or done < before:  # the same work begins again: a bar of its own
             task = bars.add_task(what, total=total or None, note=note)
+            for old in bars.task_ids[:-MOST_BARS]:
+                bars.remove_task(old)
+            for name in [name for name, (old, _) in tasks.items() if old not in bars.task_ids]:
+                del tasks[name]
         tasks[what] = (task, done)
         bars.update(task, completed=done, total=total or None, note=note)
 

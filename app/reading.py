@@ -121,7 +121,7 @@ def _show_versions(detail: DomainDetail) -> None:
                 size(segment.size_bytes),
                 losses[0][1] if losses else None,
                 losses[-1][1] if losses else None,
-                run.seconds if run else None,
+                round(run.seconds) if run else None,
                 moment(segment.created_at),
             )
         )

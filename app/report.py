@@ -1,24 +1,46 @@
-"""An evaluation's report as tables; the figures are the report's, nothing is computed here."""
+"""An evaluation's report, and continuations side by side, as tables.
+
+The figures are the report's; nothing is computed here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from app.output import print_table, say
 
-BACKGROUND = ("source", "kind", "documents", "identical", "max_added_nats", "base_loss_nats")
-MIXTURE = (
-    "domain",
-    "documents",
-    "base_loss_nats",
-    "forced_loss_nats",
-    "loss_nats",
-    "kept",
-    "kept_continuation",
-    "asked",
-    "max_added_nats",
-)
-RECALL = ("domain", "wording", "base", "forced", "mixture")
+if TYPE_CHECKING:
+    from pipelines.writing import Writing
+
+LOSSES = {"base_loss_nats": "base", "forced_loss_nats": "forced", "loss_nats": "mixture"}
+MIXTURE = {
+    "domain": "domain",
+    "documents": "documents",
+    **LOSSES,
+    "reduction": "reduction",
+    "kept": "kept",
+    "kept_continuation": "kept after context",
+    "asked": "asked",
+    "max_added_nats": "worst added",
+}
+BACKGROUND = {
+    "source": "source",
+    "kind": "kind",
+    "documents": "documents",
+    "identical": "identical",
+    "base_loss_nats": "base",
+    "loss_nats": "mixture",
+    "max_added_nats": "worst added",
+}
+RECALL = {
+    "domain": "domain",
+    "wording": "wording",
+    "base": "base",
+    "forced": "forced",
+    "mixture": "mixture",
+}
+"""Columns of the tables: the report's key and the heading that people see."""
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -26,22 +48,41 @@ def print_report(report: dict[str, Any]) -> None:
     say(f"snapshot {report['snapshot']}, budget {report['budget']}")
     _print_matrix(report)
     metrics = report["metrics"]
-    print_table("metrics (nats a token; higher is better)", tuple(metrics), [metrics.values()])
-    _print_rows("mixture", MIXTURE, report["mixture"])
-    _print_rows("background", (*BACKGROUND, "loss_nats"), report["background"])
-    _print_rows("exact recall of facts", RECALL, report["recall"])
+    print_table(
+        "\nmetrics (nats a token; higher is better)",
+        [name.replace("_", " ") for name in metrics],
+        [tuple(metrics.values())],
+    )
+    _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
+    _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])
+    _print_rows("\nexact recall of trained facts", RECALL, report["recall"])
 
 
 def _print_matrix(report: dict[str, Any]) -> None:
     """Print losses: one row for the base and one after each ingest, one column a domain."""
     domains, matrix = report["domains"], report["matrix"]["loss_nats"]
-    rows = [
-        ("base" if number == 0 else f"after {number}", *losses)
-        for number, losses in enumerate(matrix)
-    ]
-    print_table("loss on unseen documents (nats a token)", ("", *domains), rows)
+    names = ["base", *(f"after {domain}" for domain in domains)]
+    rows = [(name, *losses) for name, losses in zip(names, matrix, strict=True)]
+    print_table("\nloss on unseen documents (nats a token)", ("", *domains), rows)
 
 
-def _print_rows(title: str, keys: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    names = tuple(key.replace("_", " ") for key in keys)
-    print_table(title, names, [tuple(row.get(key) for key in keys) for row in rows])
+def _print_rows(title: str, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> None:
+    print_table(title, tuple(columns.values()), [[row.get(key) for key in columns] for row in rows])
+
+
+def print_writings(title: str, writings: Sequence[Writing]) -> None:
+    """Print continuations beside what the base alone writes, with the held weights."""
+    print_table(
+        f"\n{title}",
+        ("prompt", "base alone", "with pools", "held weights"),
+        [
+            (item.prompt, (item.base_text or "").strip(), item.text.strip(), weights_in_words(item))
+            for item in writings
+        ],
+    )
+
+
+def weights_in_words(writing: Writing) -> str:
+    """Return which pools were asked, with the weights that were held while writing."""
+    asked = [f"{name} {weight:.3f}" for name, weight in writing.weights.items()]
+    return ", ".join([*(asked or ["no pool"]), f"base {writing.base_weight:.3f}"])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.heavy import get_ready
-from app.output import print_json, print_table, say
+from app.output import print_json, say
 from app.progress import show_progress
-from app.report import print_report
+from app.report import print_report, print_writings, weights_in_words
 from app.request import Request, verb
 
 if TYPE_CHECKING:
@@ -70,16 +70,10 @@ def generate(
 
 def _print_writing(writing: Writing) -> None:
     if writing.base_text is not None:
-        print_table(
-            writing.prompt,
-            ("base alone", "with pools"),
-            [(writing.base_text.strip(), writing.text.strip())],
-        )
-    else:
-        say(writing.prompt + writing.text)
-    asked = ", ".join(f"{name} {weight:.3f}" for name, weight in writing.weights.items())
-    say("")
-    say(f"asked: {asked or 'no pool'}; base {writing.base_weight:.3f} (held weights)")
+        print_writings("continuations", [writing])
+        return
+    say(writing.prompt + writing.text)
+    say(f"\nasked: {weights_in_words(writing)} (held weights)")
 
 
 @verb("json")
@@ -115,27 +109,6 @@ def demo(
     get_ready()
     from pipelines.demo import DemoFace, run_demo
 
-    face = DemoFace(say, print_report, _show_writings)
+    face = DemoFace(say, print_report, print_writings)
     with show_progress() as progress:
         run_demo(request.folder, face, quick=quick, progress=progress)
-
-
-def _show_writings(domain: str, writings: list[Writing]) -> None:
-    """Print base and injected completions of a domain's held-out documents side by side."""
-    print_table(
-        f"\n{domain}: beginnings of unseen documents, written on",
-        ("prompt", "base alone", "with pools", "held weights"),
-        [
-            (
-                writing.prompt,
-                (writing.base_text or "").strip(),
-                writing.text.strip(),
-                ", ".join(
-                    f"{name} {weight:.2f}"
-                    for name, weight in [("base", writing.base_weight), *writing.weights.items()]
-                    if weight
-                ),
-            )
-            for writing in writings
-        ],
-    )

@@ -40,6 +40,16 @@ def test_each_piece_of_work_has_a_bar_and_begins_again_with_a_new_one():
     assert told == [("one", 2, 2), ("two", 0, None), ("one", 0, 3)]
 
 
+def test_only_the_newest_bars_stay():
+    bars = Progress(console=Console(file=io.StringIO()))
+    tell = bar_progress(bars)
+    for number in range(10):
+        tell(f"work {number}", 1, 1, "")
+    assert [task.description for task in bars.tasks] == ["work 7", "work 8", "work 9"]
+    tell("work 0", 1, 2, "")
+    assert bars.tasks[-1].description == "work 0"
+
+
 def test_without_a_terminal_progress_goes_to_stderr_as_lines(capsys):
     with show_progress() as progress:
         progress("reading", 1, 1, "[note]")
