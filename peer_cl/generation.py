@@ -111,8 +111,7 @@ def generate(
     _refuse(options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
-    for name in domains or ():
-        model.pool(name)
+    model.check_askable(domains or ())
     if attention_mask is not None and attention_mask.shape != input_ids.shape:
         raise ShapeError(
             f"attention_mask has shape {tuple(attention_mask.shape)}, "

@@ -200,6 +200,23 @@ class PeerModel(nn.Module):
         finally:
             self._disabled -= 1
 
+    def check_askable(self, names: Sequence[str]) -> None:
+        """Refuse names of pools that do not exist, or that `set_pool` left out.
+
+        Inside `disable_pool` nothing is asked, whatever is named.
+
+        Raises:
+            UnknownError: for an unknown pool.
+            StateError: for a pool that is not active.
+        """
+        for name in names:
+            self.pool(name)
+            if not self._disabled and name not in self.active_pools:
+                raise StateError(
+                    f"pool {name!r} is not active: set_pool left {', '.join(self.active_pools)}; "
+                    f"call set_pool(None) to let every pool be asked"
+                )
+
     @property
     def active_pools(self) -> tuple[str, ...]:
         """The pools that may be asked, in the order of their names."""
@@ -359,8 +376,7 @@ class PeerModel(nn.Module):
         num_rows, num_tokens = evidence_BT.shape
         names = list(self.active_pools)
         if domains is not None:
-            for name in domains:
-                self.pool(name)
+            self.check_askable(domains)
             names = [name for name in names if name in domains]
         elif ask != "all":
             names = [name for name in names if self.pool(name).signature is not None]

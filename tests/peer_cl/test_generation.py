@@ -3,7 +3,7 @@ import torch
 from tiny import make_base, teach
 
 from peer_cl import PeerCache
-from peer_cl.errors import InputError, UnknownError, UnsupportedError
+from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 
@@ -160,6 +160,13 @@ def test_a_streamer_hears_every_token(ids, make_model):
 def test_caches_that_are_not_served_are_refused_clearly(ids, make_model, options, message):
     with pytest.raises(UnsupportedError, match=message):
         make_model().generate(ids, domains=["a"], **options)
+
+
+def test_a_pool_that_set_pool_left_out_is_not_silently_the_base(ids, make_model):
+    model = make_model()
+    model.set_pool("a")
+    with pytest.raises(StateError, match="'b' is not active: set_pool left a"):
+        model.generate(ids, domains=["b"], force=True)
 
 
 def test_force_needs_one_domain_and_domains_must_exist(ids, make_model):

@@ -1,0 +1,132 @@
+"""Figures of the demo: what its store's evaluation says, against floors and goals."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.results import Figure, at_least, at_most, reported
+from peer_cl.errors import StateError
+from stores import Registry
+
+COMMAND = "make demo && .venv/bin/python -m benchmarks demo"
+GOALS = {"reduction": 0.32, "kept": 0.88, "kept_continuation": 0.96}
+WORDS = {
+    "reduction": "loss reduction, pool forced on",
+    "kept": "kept by the mixture, every pool asked",
+    "kept_continuation": "kept on second halves, shortlist on",
+}
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Return the figures of the store that `make demo` left.
+
+    Args:
+        arguments: `--store FOLDER`, default ./knowledge.
+
+    Raises:
+        StateError: when the store was never evaluated.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks demo")
+    parser.add_argument("--store", default="knowledge")
+    folder = parser.parse_args(list(arguments)).store
+    with Registry.open(folder) as registry:
+        report = registry.evaluation(registry.live().id)
+        if report is None:
+            raise StateError(f"{folder} was not evaluated: run make demo first")
+        sizes = [summary.size_bytes for summary in registry.domains() if summary.is_live]
+        runs = [registry.domain(name).runs[-1] for name in report["domains"]]
+    return [
+        *_by_domain(report),
+        *_background(report),
+        *_recall(report),
+        *_matrix(report),
+        reported("pool on disk (MB a domain)", max(sizes) / 1e6, COMMAND),
+        *(
+            reported(f"ingest, {name} (s)", round(run.seconds), COMMAND)
+            for name, run in zip(report["domains"], runs, strict=True)
+        ),
+        reported("machine", f"{os.cpu_count()} cores, {platform.machine()}", COMMAND),
+    ]
+
+
+def _by_domain(report: dict[str, Any]) -> list[Figure]:
+    bound = report["bound_nats"]
+    figures = []
+    for row in report["mixture"]:
+        for key, goal in GOALS.items():
+            figures.append(
+                at_least(f"{WORDS[key]}, {row['domain']} (share)", row[key], goal, COMMAND)
+            )
+        stock = row["reduction_without_stock_words"]
+        figures += [
+            reported(f"reduction without stock words, {row['domain']} (share)", stock, COMMAND),
+            reported(
+                f"reduction by another domain's pool, {row['domain']} (share, the best)",
+                max(row["reduction_by_other_pools"].values(), default=0.0),
+                COMMAND,
+            ),
+            reported(
+                f"documents that ask their pool, {row['domain']} (share)", row["asked"], COMMAND
+            ),
+            at_most(
+                f"worst added loss of a document, {row['domain']} (nats)",
+                row["max_added_nats"],
+                bound,
+                COMMAND,
+            ),
+        ]
+    return figures
+
+
+def _background(report: dict[str, Any]) -> list[Figure]:
+    figures = []
+    for row in report["background"]:
+        name = f"{row['source']} ({row['kind']}, {row['documents']} documents)"
+        if row["kind"] == "prose":
+            figures.append(at_least(f"identical, {name} (share)", row["identical"], 0.99, COMMAND))
+        else:
+            figures.append(reported(f"identical, {name} (share)", row["identical"], COMMAND))
+        figures.append(
+            at_most(
+                f"worst added loss of a document, {name} (nats)",
+                row["max_added_nats"],
+                report["bound_nats"],
+                COMMAND,
+            )
+        )
+    return figures
+
+
+def _recall(report: dict[str, Any]) -> list[Figure]:
+    figures = []
+    for row in report["recall"]:
+        goal = 0.9 if row["wording"] == "seen" else 0.5
+        name = f"exact recall, {row['domain']}, {row['wording']} wording"
+        figures += [
+            reported(f"{name}, base (share)", row["base"], COMMAND),
+            at_least(f"{name}, pool forced on (share)", row["forced"], goal, COMMAND),
+            reported(f"{name}, mixture (share)", row["mixture"], COMMAND),
+        ]
+    return figures
+
+
+def _matrix(report: dict[str, Any]) -> list[Figure]:
+    losses, names = report["matrix"]["loss_nats"], report["domains"]
+    figures = [at_least("BWT (nats a token)", report["metrics"]["bwt"], 0.0, COMMAND)]
+    figures += [
+        reported(f"{key} (nats a token, higher is better)", value, COMMAND)
+        for key, value in report["metrics"].items()
+        if key not in ("bwt", "retention")
+    ]
+    figures.append(reported("retention (share)", report["metrics"]["retention"], COMMAND))
+    for number, row in enumerate(losses):
+        after = "base" if number == 0 else f"after {names[number - 1]}"
+        figures += [
+            reported(f"loss on {name}, {after} (nats a token)", value, COMMAND)
+            for name, value in zip(names, row, strict=True)
+        ]
+    return figures
