@@ -316,7 +316,8 @@ class MixtureDriver(GenerationMixin):
         states, positions = cache.states_BLD, cache.position_ids_BL
         if not names or states is None or positions is None:
             return []
-        runs: list[tuple[str | None, Tensor]] = [(None, torch.arange(len(ids_BL)))]
+        everyone = torch.arange(len(ids_BL), device=ids_BL.device)
+        runs: list[tuple[str | None, Tensor]] = [(None, everyone)]
         runs += list(zip(names, rows_of, strict=True))
         log_probs = []
         for name, rows in runs:
@@ -334,7 +335,7 @@ class MixtureDriver(GenerationMixin):
             )
             if branch is not None:
                 branch.last_RV = logits[:, -1]
-            filled = torch.zeros(ids_BL.shape, dtype=torch.float64)
+            filled = ids_BL.new_zeros(ids_BL.shape, dtype=torch.float64)
             filled[rows] = token_log_probs(logits, ids_BL[rows])
             log_probs.append(filled)
         return log_probs
@@ -349,9 +350,9 @@ class MixtureDriver(GenerationMixin):
         """Return the held weights, and the unrounded log masses that they come from."""
         num_rows, num_tokens = evidence_BL.shape
         if not names:
-            weights = torch.ones(1, num_rows, dtype=torch.float64)
+            weights = evidence_BL.new_ones((1, num_rows), dtype=torch.float64)
             return Held((), weights), weights.log()
-        asked_at_PB = torch.full((len(names), num_rows), -1)
+        asked_at_PB = rows_of[0].new_full((len(names), num_rows), -1)
         for number, rows in enumerate(rows_of):
             asked_at_PB[number, rows] = 0
         entries = enter_at(self._model.share, asked_at_PB, num_tokens)
@@ -447,7 +448,7 @@ def mix_last(held: Held, base_BV: Tensor | None, said: dict[int, Tensor]) -> Ten
     like = base_BV if base_BV is not None else next(iter(said.values()))
     num_rows = held.weights_QB.shape[1]
     log_weights_QB = held.weights_QB.log().float()
-    mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf)
+    mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf, device=like.device)
     if base_BV is not None:
         mixed_BV = log_weights_QB[0][:, None] + base_BV.float().log_softmax(-1)
     for number, logits_RV in said.items():

@@ -132,7 +132,7 @@ class PeerModel(nn.Module):
             )
         if not isinstance(pool, ExpertPool):
             pool = ExpertPool(name, [self.new_segment(pool)])
-        tap_BTD = torch.zeros(1, 1, self.attachment.width)
+        tap_BTD = torch.zeros(1, 1, self.attachment.width, device=self.base.device)
         with self.attachment.branching(pool_segments(pool), tap_BTD):
             pass
         self._num_added += 1
@@ -381,7 +381,7 @@ class PeerModel(nn.Module):
         elif ask != "all":
             names = [name for name in names if self.pool(name).signature is not None]
         if not names or domains is not None or ask == "all":
-            return names, torch.zeros(len(names), num_rows, dtype=torch.long)
+            return names, evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
         if self.background is None:
             raise StateError(
                 "no background statistics: pools can be asked by name or by ask='all' only"

@@ -53,14 +53,14 @@ def token_evidence(
     Cost: O(C*D) a token, C centroids in all.
     """
     shape, width = states_BTD.shape[:2], states_BTD.shape[-1]
-    white_XD = background.whiten(states_BTD.flatten(0, 1))
+    # Centroids and the index over them stay on the CPU, wherever the base runs.
+    white_XD = background.whiten(states_BTD.flatten(0, 1)).cpu()
     sets = [signature.centroids_CD for signature in signatures]
     pools_XP = search(white_XD, sets)
     base_X1 = nearest_distances(white_XD, [background.centroids_CD])
-    log_odds_XP = 0.5 * (base_X1 - pools_XP)
-    return TokenEvidence(
-        log_odds_XP.unflatten(0, shape), (pools_XP / width).unflatten(0, shape), counted_BT
-    )
+    log_odds_BTP = (0.5 * (base_X1 - pools_XP)).unflatten(0, shape).to(counted_BT.device)
+    distance_BTP = (pools_XP / width).unflatten(0, shape).to(counted_BT.device)
+    return TokenEvidence(log_odds_BTP, distance_BTP, counted_BT)
 
 
 def leaky_mean(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Tensor:

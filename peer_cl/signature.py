@@ -57,7 +57,8 @@ class Background:
 
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
-        return (states_TD.float() - self.mean_D) @ self.whitening_DD
+        device = states_TD.device
+        return (states_TD.float() - self.mean_D.to(device)) @ self.whitening_DD.to(device)
 
     def to_bytes(self) -> bytes:
         """Return the statistics as safetensors bytes."""

@@ -1,0 +1,135 @@
+"""The promises on the real SmolLM2-135M and real corpora, small enough for every CI run."""
+
+import math
+
+import pytest
+import torch
+
+from peer_cl import PeerCache, PoolShape
+from peer_cl.branches import branch_cache, default_position_ids, run_base, run_branch
+from pipelines import TrainingSettings, demo_corpora, init_store
+from pipelines.background import load_background
+from pipelines.base_models import resolve_base
+from pipelines.batches import pad, tokenise
+from pipelines.demo import probe_bits
+from pipelines.loading import empty_model, load_store_base
+from pipelines.verify import verify
+
+pytestmark = pytest.mark.smollm2
+
+DOMAINS = ("security", "minerals")
+SETTINGS = TrainingSettings(text_passes=1.0, fact_passes=3.0, validations=0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store on SmolLM2 that learned a little of two real corpora."""
+    background = [t for s in load_background("calibration") for t in s.documents[:10]]
+    folder = tmp_path_factory.mktemp("smollm2") / "knowledge"
+    with init_store(folder, capacity=8, background=background) as made:
+        for domain in DOMAINS:
+            corpus = demo_corpora.load(domain, 3_000)
+            made.ingest(domain, corpus.documents, facts=corpus.facts[:8], settings=SETTINGS)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def loaded(store):
+    model, tokenizer = store.load()
+    yield model, tokenizer
+    model.detach()
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Real documents of domains and of foreign sources, hundreds of them, cut short."""
+    found = [d.text for name in DOMAINS for d in demo_corpora.load(name, 6_000).documents]
+    found += [text for source in load_background("test") for text in source.documents]
+    return [text[:160] for text in found]
+
+
+def test_the_conversion_is_kept_and_loads_with_the_same_hashes(store):
+    assert resolve_base("smollm2") == resolve_base("smollm2")
+    base = load_store_base(store.registry)
+    assert base.identity.weights_sha256 == store.registry.config.base_weights_sha256
+
+
+def test_no_real_document_loses_more_than_the_budget(loaded, texts):
+    model, tokenizer = loaded
+    assert len(texts) >= 400
+    bound, worst, num_better = -math.log1p(-model.budget), [], 0
+    rows = sorted(tokenise(tokenizer, texts), key=len)
+    for start in range(0, len(rows), 32):
+        ids, mask = pad(rows[start : start + 32], tokenizer.eos_token_id)
+        added = model.score(ids, mask, ask="all").added_nats_B
+        worst.append(float(added.max()))
+        num_better += int((added < 0).sum())
+    assert max(worst) <= bound + 1e-9
+    assert max(worst) > 0  # some do lose: the bound is not met for want of pools
+    assert num_better > 50
+
+
+def test_a_new_pool_is_the_base_bit_for_bit_with_and_without_a_cache(store):
+    base = load_store_base(store.registry)
+    model = empty_model(store.registry, base)
+    segment = model.new_segment(PoolShape())
+    ids = torch.tensor(tokenise(base.tokenizer, ["The court held that the mineral is"]))
+    with torch.no_grad():
+        bare = base.model(ids, use_cache=False).logits
+        kept = run_base(model.attachment, input_ids=ids, use_cache=False)
+        positions = default_position_ids(ids.shape[1], 0, ids.device)
+        for cache in (None, branch_cache(base.model.config, model.attachment.tap)):
+            logits = run_branch(
+                model.attachment,
+                [segment],
+                kept.tap_BTD,
+                input_ids=ids,
+                attention_mask=None,
+                position_ids=positions,
+                cache=cache,
+            )
+            assert torch.equal(logits, bare)
+    model.detach()
+
+
+def test_cached_and_uncached_generation_choose_the_same_tokens(loaded):
+    model, tokenizer = loaded
+    prompts = tokenise(tokenizer, ["Adversaries may", "Quartz (Tabular): a hard", "The sea was"])
+    width = max(map(len, prompts))
+    ids = torch.tensor([[2] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    options = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False, "pad_token_id": 2}
+    cached = model.generate(ids, **options)
+    assert torch.equal(cached, model.generate(ids, use_cache=False, **options))
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    assert torch.equal(cached, model.generate(ids, cache=cache, **options))
+
+
+def test_verify_holds_against_a_process_without_this_project(store):
+    report = verify(store)
+    assert report.is_good, [check for check in report.checks if check.verdict == "failed"]
+
+
+def test_rolling_back_and_restoring_are_exact(store):
+    full = store.registry.live().id
+    both = probe_bits(store, None)
+    past = store.registry.ancestry(full)
+    alone = next(s for s in past if s.state("security") and not s.state("minerals"))
+    expected = probe_bits(store, alone.id)
+    store.roll_back("minerals", None)
+    assert probe_bits(store, None) == expected != both
+    store.roll_back("security", None)
+    assert not store.registry.live().domains
+    store.restore(full)
+    assert probe_bits(store, None) == both
+
+
+def test_evaluation_learns_and_forgets_nothing(store):
+    report = store.evaluate(max_documents=6)
+    for row in report["mixture"]:
+        assert row["forced_loss_nats"] < row["base_loss_nats"]
+        assert row["loss_nats"] < row["base_loss_nats"]
+    assert report["metrics"]["bwt"] >= -0.001
+    rows = [*report["mixture"], *report["background"]]
+    assert max(row["max_added_nats"] for row in rows) <= report["bound_nats"] + 1e-9
+    assert {row["kind"] for row in report["background"]} == {"prose", "look-alike"}
