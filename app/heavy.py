@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 QUIET = {
     "DATASETS_VERBOSITY": "error",
@@ -18,6 +19,9 @@ def get_ready() -> None:
     """Quieten libraries, and let the C library keep freed memory."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    loaded = sys.modules.get("transformers")
+    if loaded is not None:  # imported before, it has read the environment already
+        loaded.utils.logging.disable_progress_bar()
     from pipelines.memory import keep_freed_memory
 
     keep_freed_memory()

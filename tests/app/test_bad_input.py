@@ -1,0 +1,320 @@
+"""What users get wrong, through the command line: one line, what to do, exit code 2, no change."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filled_store import portrait
+from tiny_base import copy_store, make_tiny_base, make_tiny_store, write_corpus
+
+from stores import Registry
+
+PROGRESS = ("reading", "training", "checking")
+"""What progress lines begin with."""
+SMALL = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "1")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A store that learned law."""
+    return make_tiny_store(tmp_path_factory.mktemp("bad-input"), domains=("law",))
+
+
+@pytest.fixture
+def place(good, tmp_path):
+    return copy_store(good, tmp_path)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write_corpus(tmp_path / "medicine.jsonl", "medicine")
+
+
+def is_refused(result, *told, code=2):
+    """Return whether a verb ended with one short line that says these things."""
+    line = result.err.strip().splitlines()[-1]
+    shown = [text for text in result.err.splitlines() if not text.startswith(PROGRESS)]
+    return (
+        result.code == code
+        and len(shown) == 1
+        and line.startswith("error: ")
+        and len(line) < 500
+        and all(text in line for text in told)
+    )
+
+
+# --- corpora --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.txt", b"", "has no text"),
+        ("blank.md", b" \n\n", "has no text"),
+        ("binary.txt", b"text\0text", "is binary (NUL at byte 4)"),
+        ("latin.txt", "caf\u00e9".encode("latin-1"), "is not UTF-8: byte 3 is 0xe9"),
+        ("notes.docx", b"text", "cannot read"),
+        ("bad.jsonl", b'{"text": "one"}\n{"text": \n', "bad.jsonl:2 is no JSON"),
+        ("other.jsonl", b'{"text": "one"}\n{"words": "two"}\n', 'other.jsonl:2 has no "text"'),
+        ("list.jsonl", b"[1, 2]\n", "list.jsonl:1 is no JSON object"),
+    ],
+)
+def test_a_corpus_that_cannot_be_learned(peer_cl, place, tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    before = portrait(place)
+    result = peer_cl("ingest", "medicine", tmp_path / name, folder=place)
+    assert is_refused(result, told), result.err
+    assert portrait(place) == before
+
+
+def test_a_corpus_that_is_missing(peer_cl, place, tmp_path):
+    before = portrait(place)
+    assert is_refused(
+        peer_cl("ingest", "medicine", tmp_path / "none", folder=place), "no corpus at"
+    )
+    (tmp_path / "folder").mkdir()
+    assert is_refused(peer_cl("ingest", "medicine", tmp_path / "folder", folder=place), "in folder")
+    assert portrait(place) == before
+
+
+def test_malformed_rows_can_be_skipped_and_are_counted(peer_cl, place, corpus):
+    with corpus.open("a", encoding="utf-8") as file:
+        file.write('{"text": \n[1]\n')
+    before = portrait(place)
+    stopped = peer_cl("ingest", "medicine", corpus, *SMALL, folder=place)
+    assert is_refused(stopped, "medicine.jsonl:41", "--on-bad-row skip"), stopped.err
+    assert portrait(place) == before
+    result = peer_cl(
+        "ingest", "medicine", corpus, *SMALL, "--on-bad-row", "skip", "--json", folder=place
+    )
+    assert result.code == 0, result.err
+    assert result.json["num_skipped"] == 2
+
+
+def test_malformed_facts_are_named_with_their_line(peer_cl, place, corpus, tmp_path):
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"subject": "fever"}\n', encoding="utf-8")
+    before = portrait(place)
+    result = peer_cl("ingest", "medicine", corpus, "--facts", facts, folder=place)
+    assert is_refused(result, "facts.jsonl:1", "relation"), result.err
+    assert portrait(place) == before
+
+
+def test_a_corpus_that_is_known_already(peer_cl, place, good):
+    before = portrait(place)
+    result = peer_cl("ingest", "law", good.parent / "law.jsonl", folder=place)
+    assert is_refused(result, "nothing new for 'law'"), result.err
+    assert portrait(place) == before
+
+
+# --- names and options ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "name is empty"),
+        ("m" * 10_000, "has 10000 characters"),
+        ("../../etc/passwd", "looks like a path"),
+        ("Medicine!", "cannot be used"),
+        ("a\nb", "cannot be used"),
+    ],
+)
+def test_a_name_that_no_domain_can_have(peer_cl, place, corpus, name, told):
+    before = portrait(place)
+    assert is_refused(peer_cl("ingest", name, corpus, folder=place), told)
+    assert portrait(place) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--passes", "0"], "text_passes must be positive"),
+        (["--num-experts", "65"], "65"),
+        (["--precision", "int4"], "precision must be"),
+        (["--mode", "instead"], "mode must be"),
+    ],
+)
+def test_a_run_that_cannot_be_trained(peer_cl, place, corpus, options, told):
+    before = portrait(place)
+    result = peer_cl("ingest", "medicine", corpus, *options, folder=place)
+    assert is_refused(result, told), result.err
+    assert portrait(place) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--host-layers", "3,1"], "ascending"),
+        (["--host-layers", "one"], "host layers are numbers"),
+        (["--host-layers", "9"], "0..3"),
+        (["--budget", "1.5"], "1.5"),
+        (["--capacity", "0"], "0"),
+        (["--background", "none.txt"], "no corpus at none.txt"),
+    ],
+)
+def test_a_store_that_cannot_be_made(peer_cl, good, tmp_path, options, told):
+    folder = tmp_path / "new"
+    ordinary = ["--base", good.parent / "base", "--background", good.parent / "law.jsonl"]
+    result = peer_cl("init", *ordinary, *options, folder=folder)
+    assert is_refused(result, told), result.err
+    assert not (folder / "store.toml").exists()
+
+
+def test_a_base_that_is_none(peer_cl, tmp_path):
+    (tmp_path / "empty").mkdir()
+    folder = tmp_path / "new"
+    result = peer_cl("init", "--base", tmp_path / "empty", folder=folder)
+    assert is_refused(result, "no base model can be loaded from", "give a folder"), result.err
+    assert not folder.exists()
+
+
+def test_a_second_store_in_the_same_folder(peer_cl, place):
+    before = portrait(place)
+    assert is_refused(peer_cl("init", folder=place), "there is a store in")
+    assert portrait(place) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generate", " "], "the prompt is empty"),
+        (["generate", "a", "--domain", "lav"], "Did you mean 'law'"),
+        (["generate", "a", "--force"], "name one domain"),
+    ],
+)
+def test_a_text_that_cannot_be_written(peer_cl, place, words, told):
+    assert is_refused(peer_cl(*words, folder=place), told)
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+VERBS = [
+    ["domains"],
+    ["show", "law"],
+    ["history"],
+    ["doctor"],
+    ["freeze", "law"],
+    ["rollback", "law"],
+    ["evaluate"],
+    ["generate", "a"],
+    ["verify"],
+    ["ingest", "law", "none.txt"],
+]
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_no_store(peer_cl, tmp_path, words):
+    folder = tmp_path / "none"
+    assert is_refused(peer_cl(*words, folder=folder), "no store at", "peer-cl init")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_a_store_of_a_newer_format(peer_cl, place, words):
+    toml = place / "store.toml"
+    text = toml.read_text(encoding="utf-8")
+    toml.write_text(text.replace("format_version = 1", "format_version = 99"), encoding="utf-8")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert is_refused(peer_cl(*words, folder=place), "99", "1")
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["weights", "tokenizer"])
+def test_a_store_of_another_base(peer_cl, place, corpus, what):
+    base = place.parent / "base"
+    if what == "weights":
+        make_tiny_base(base, seed=1)
+    else:
+        tokenizer = base / "tokenizer.json"
+        text = tokenizer.read_text(encoding="utf-8")
+        tokenizer.write_text(text.replace('"ignore_merges": false', '"ignore_merges": true'))
+        assert tokenizer.read_text(encoding="utf-8") != text
+    before = portrait(place)
+    for words in (["ingest", "medicine", corpus], ["generate", "a"], ["evaluate"]):
+        assert is_refused(peer_cl(*words, folder=place), f"whose {what} hash to"), words
+    verified = peer_cl("verify", folder=place)
+    assert verified.code == 1
+    assert f"whose {what} hash to" in verified.out
+    assert portrait(place) == before
+
+
+def test_a_store_that_a_live_writer_holds(peer_cl, place, corpus):
+    before = portrait(place)
+    with Registry.open(place) as other, other.writing("bob"):
+        for words in (
+            ["freeze", "law"],
+            ["rollback", "law"],
+            ["ingest", "medicine", corpus],
+            ["doctor", "--repair"],
+        ):
+            result = peer_cl(*words, folder=place)
+            assert is_refused(result, "the store is being written by bob", "try again"), words
+        assert peer_cl("domains", folder=place).code == 0, "reading needs no lease"
+        assert peer_cl("doctor", folder=place).code == 0
+    assert portrait(place) == before
+    assert peer_cl("freeze", "law", folder=place).code == 0
+
+
+def test_a_frozen_domain_learns_nothing(peer_cl, place, corpus):
+    assert peer_cl("freeze", "law", folder=place).code == 0
+    before = portrait(place)
+    result = peer_cl("ingest", "law", corpus, folder=place)
+    assert is_refused(result, "'law' is frozen", "unfreeze"), result.err
+    assert portrait(place) == before
+
+
+@pytest.mark.parametrize(
+    "point", ["while training", "while storing objects", "objects stored", "in the transaction"]
+)
+def test_an_ingest_that_was_killed(peer_cl, place, corpus, point):
+    before = portrait(place)
+    words = ["--store", place, "ingest", "medicine", corpus, *SMALL, "--tokens-per-step", "256"]
+    killed = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "killed_verb.py"), point, *map(str, words)],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    after = portrait(place)
+    assert after[1:] == before[1:], "the live snapshot and the history are as they were"
+    assert before[0].items() <= after[0].items(), "no object is lost or changed"
+    told = peer_cl("doctor", folder=place)
+    assert told.code == 0, told.out
+    assert "ended without giving its lease back" in told.out
+    if point == "in the transaction":
+        assert peer_cl("verify", folder=place).code == 0
+    assert peer_cl("doctor", "--repair", folder=place).code == 0
+    assert portrait(place) == before
+    result = peer_cl("ingest", "medicine", corpus, *SMALL, folder=place)
+    assert result.code == 0, result.err
+    assert peer_cl("doctor", folder=place).code == 0
+
+
+def test_the_next_ingest_needs_no_doctor(peer_cl, place, corpus):
+    words = ["--store", place, "ingest", "medicine", corpus, *SMALL]
+    child = [sys.executable, str(Path(__file__).parent / "killed_verb.py"), "objects stored"]
+    assert (
+        subprocess.run([*child, *map(str, words)], capture_output=True, check=False).returncode
+        == -signal.SIGKILL
+    )
+    assert peer_cl("ingest", "medicine", corpus, *SMALL, folder=place).code == 0
+
+
+def test_a_damaged_pool(peer_cl, place):
+    with Registry.open(place) as registry:
+        path = registry.objects.path(registry.domain("law").chain[0].pool_object)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    result = peer_cl("generate", "a", folder=place)
+    assert is_refused(result, "domain law, version v1", "peer-cl doctor", code=1), result.err
+    verified = peer_cl("verify", "--json", folder=place)
+    assert verified.code == 1
+    assert not verified.json["is_good"]
+    failed = {check["what"] for check in verified.json["checks"] if check["verdict"] == "failed"}
+    assert {"object damaged", "pool of law v1"} <= failed

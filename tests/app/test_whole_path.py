@@ -1,0 +1,94 @@
+"""From a raw corpus to a model that knows it, and back, through the command line."""
+
+import json
+
+import pytest
+from tiny_base import background, make_tiny_base, write_corpus
+
+SMALL = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A base, two corpora, facts and background text."""
+    folder = tmp_path_factory.mktemp("path")
+    make_tiny_base(folder / "base")
+    for subject in ("law", "medicine"):
+        write_corpus(folder / f"{subject}.jsonl", subject)
+    (folder / "background").mkdir()
+    for number, text in enumerate(background()):
+        (folder / "background" / f"{number}.txt").write_text(text, encoding="utf-8")
+    facts = [
+        {
+            "subject": subject,
+            "relation": "colour",
+            "answer": answer,
+            "statement": f"The colour of {subject} is {answer}.",
+            "reworded_prompts": [f"{subject} looks"],
+        }
+        for subject, answer in (("fever", "red"), ("rash", "pink"), ("skin", "pale"))
+    ]
+    lines = "\n".join(json.dumps(fact) for fact in facts)
+    (folder / "facts.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made, tmp_path):
+    store = tmp_path / "knowledge"
+    made_store = peer_cl(
+        *("init", "--base", made / "base", "--background", made / "background"),
+        *("--capacity", "4", "--host-layers", "1,3", "--who", "ann"),
+        folder=store,
+    )
+    assert made_store.code == 0, made_store.err
+    assert "host layers 1, 3" in made_store.out
+
+    law = peer_cl("ingest", "law", made / "law.jsonl", *SMALL, "--why", "first", folder=store)
+    assert law.code == 0, law.err
+    assert "law is at v1" in law.out
+    assert "training" in law.err, "progress goes to stderr"
+    medicine = peer_cl(
+        *("ingest", "medicine", made / "medicine.jsonl", "--facts", made / "facts.jsonl"),
+        *(*SMALL, "--json"),
+        folder=store,
+    )
+    assert medicine.json["num_documents"]["train"] >= 3
+    assert (
+        peer_cl("show", "medicine", "--json", folder=store).json["documents_by_kind"]["fact"] == 3
+    )
+
+    report = peer_cl("evaluate", "--no-background", "--json", folder=store).json
+    assert report["domains"] == ["law", "medicine"]
+    assert len(report["matrix"]["loss_nats"]) == 3
+    assert {row["wording"] for row in report["recall"]} == {"seen", "reworded"}
+    shown = peer_cl("evaluate", "--no-background", "--no-recall", folder=store)
+    assert "loss on unseen documents" in shown.out
+    assert "after medicine" in shown.out
+
+    asked = peer_cl(
+        *("generate", "The court", "--domain", "law", "--max-new-tokens", "3", "--json"),
+        folder=store,
+    ).json
+    assert set(asked["weights"]) == {"law"}
+    compared = peer_cl("generate", "The court", "--max-new-tokens", "3", "--compare", folder=store)
+    assert "base alone" in compared.out
+
+    assert "medicine: out" in peer_cl("rollback", "medicine", folder=store).out
+    assert peer_cl("disable", "law", folder=store).code == 0
+    proved = peer_cl("verify", folder=store)
+    assert proved.code == 0, proved.out
+    assert "good: bits of the bare model" in proved.out
+    assert "failed" not in proved.out
+    actions = [event["action"] for event in peer_cl("history", "--json", folder=store).json]
+    assert actions == ["disable", "rollback", "ingest", "ingest", "create"]
+
+
+def test_a_domain_grows_and_goes_back_one_version(peer_cl, made, tmp_path):
+    store = tmp_path / "knowledge"
+    options = ["--base", made / "base", "--background", made / "background"]
+    assert peer_cl("init", *options, "--json", folder=store).json["capacity"] == 16
+    more = write_corpus(tmp_path / "more.jsonl", "law", seed=2)
+    for path in (made / "law.jsonl", more):
+        assert peer_cl("ingest", "law", path, *SMALL, folder=store).code == 0
+    assert peer_cl("domains", "--json", folder=store).json["domains"][0]["num_segments"] == 2
+    assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=store).out
