@@ -21,6 +21,7 @@ from peer_cl.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.ingest import IngestReport
+    from stores import StoreConfig
 
 
 class BadRow(StrEnum):
@@ -30,43 +31,51 @@ class BadRow(StrEnum):
     skip = "skip"
 
 
+BaseOption = Annotated[
+    str, typer.Option("--base", help="smollm2 (embedded), a folder, or a Hugging Face id.")
+]
+HostLayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host-layers",
+        metavar="N,N,...",
+        help="Decoder layers that pools use, ascending; default: five, spread over the depth.",
+        show_default=False,
+    ),
+]
+BudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--budget", help="b: no scored document loses more than -log(1 - b) nats over the base."
+    ),
+]
+CapacityOption = Annotated[
+    int, typer.Option("--capacity", help="Among how many domains the budget is divided.")
+]
+KeepTextOption = Annotated[
+    bool, typer.Option("--keep-text/--no-keep-text", help="Keep the documents' texts.")
+]
+BackgroundOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--background",
+        metavar="PATH",
+        help="Ordinary text (a txt, md or jsonl file, or a folder) that signatures are held "
+        "against; default: pinned public sources.",
+        show_default=False,
+    ),
+]
+
+
 @verb("json", "who")
 def init(
     request: Request,
-    base: Annotated[
-        str, typer.Option("--base", help="smollm2 (embedded), a folder, or a Hugging Face id.")
-    ] = "smollm2",
-    host_layers: Annotated[
-        str | None,
-        typer.Option(
-            "--host-layers",
-            metavar="N,N,...",
-            help="Decoder layers that pools use, ascending; default: five, spread over the depth.",
-            show_default=False,
-        ),
-    ] = None,
-    budget: Annotated[
-        float,
-        typer.Option(
-            "--budget", help="b: no scored document loses more than -log(1 - b) nats over the base."
-        ),
-    ] = 0.02,
-    capacity: Annotated[
-        int, typer.Option("--capacity", help="Among how many domains the budget is divided.")
-    ] = 16,
-    keep_text: Annotated[
-        bool, typer.Option("--keep-text/--no-keep-text", help="Keep the documents' texts.")
-    ] = True,
-    background: Annotated[
-        Path | None,
-        typer.Option(
-            "--background",
-            metavar="PATH",
-            help="Ordinary text (a txt, md or jsonl file, or a folder) that signatures are held "
-            "against; default: pinned public sources.",
-            show_default=False,
-        ),
-    ] = None,
+    base: BaseOption = "smollm2",
+    host_layers: HostLayersOption = None,
+    budget: BudgetOption = 0.02,
+    capacity: CapacityOption = 16,
+    keep_text: KeepTextOption = True,
+    background: BackgroundOption = None,
 ) -> None:
     """Make a store."""
     layers = None if host_layers is None else parse_layers(host_layers)
@@ -74,9 +83,7 @@ def init(
     from pipelines.corpora import read_corpus
     from pipelines.init import init_store
 
-    texts = None
-    if background is not None:
-        texts = [document.text for document in read_corpus(background).documents]
+    documents = read_corpus(background).documents if background is not None else ()
     with (
         show_progress() as progress,
         init_store(
@@ -86,7 +93,7 @@ def init(
             budget=budget,
             capacity=capacity,
             keep_text=keep_text,
-            background=texts,
+            background=[document.text for document in documents] or None,
             who=request.who,
             progress=progress,
         ) as store,
@@ -94,8 +101,12 @@ def init(
         config = store.registry.config
     if request.as_json:
         print_json(dataclasses.asdict(config))
-        return
-    say(f"made a store in {request.folder}")
+    else:
+        _print_init(request.folder, config)
+
+
+def _print_init(folder: Path, config: StoreConfig) -> None:
+    say(f"made a store in {folder}")
     say(f"base {config.base_id} ({config.architecture}, {config.num_layers} layers)")
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget}: at most {-math.log1p(-config.budget):.4f} nats a document")
@@ -117,28 +128,32 @@ def parse_layers(text: str) -> tuple[int, ...]:
         ) from None
 
 
+PathArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder of them.")
+]
+FactsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        metavar="FILE",
+        help="Facts to learn besides: jsonl lines with subject, relation, answer, statement, "
+        "and maybe seen_prompt and reworded_prompts.",
+        show_default=False,
+    ),
+]
+BadRowOption = Annotated[
+    BadRow, typer.Option("--on-bad-row", help="At a malformed jsonl line: stop, or skip it.")
+]
+
+
 @verb("json", "who", "why")
 @takes_settings
 def ingest(
     request: Request,
     domain: DomainArgument,
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder of them."),
-    ],
-    facts: Annotated[
-        Path | None,
-        typer.Option(
-            "--facts",
-            metavar="FILE",
-            help="Facts to learn besides: jsonl lines with subject, relation, answer, statement, "
-            "and maybe seen_prompt and reworded_prompts.",
-            show_default=False,
-        ),
-    ] = None,
-    on_bad_row: Annotated[
-        BadRow, typer.Option("--on-bad-row", help="At a malformed jsonl line: stop, or skip it.")
-    ] = BadRow.stop,
+    path: PathArgument,
+    facts: FactsOption = None,
+    on_bad_row: BadRowOption = BadRow.stop,
     *,
     settings: dict[str, Any],
 ) -> None:
@@ -180,7 +195,10 @@ def _print_ingest(report: IngestReport, num_bad_facts: int) -> None:
     )
     for number, what in (
         (report.num_duplicates, "documents left out: the domain knows them"),
-        (report.num_elsewhere, "documents are in another domain too, and were learned"),
+        (
+            report.num_elsewhere,
+            "documents learned that stand in another domain or were rolled back",
+        ),
         (report.num_skipped + num_bad_facts, "malformed rows skipped"),
     ):
         if number:

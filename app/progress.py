@@ -66,6 +66,9 @@ def bar_progress(bars: Bars) -> Progress:
     def tell(what: str, done: int, total: int, note: str) -> None:
         task, before = tasks.get(what, (None, 0))
         if task is None or done < before:  # the same work begins again: a bar of its own
+            for earlier in bars.tasks:
+                if earlier.total is None:  # it told no end, and has come to it
+                    bars.update(earlier.id, total=1, completed=1)
             task = bars.add_task(what, total=total or None, note=note)
             for old in bars.task_ids[:-MOST_BARS]:
                 bars.remove_task(old)

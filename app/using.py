@@ -17,33 +17,40 @@ if TYPE_CHECKING:
     from pipelines.writing import Writing
 
 
+PromptArgument = Annotated[str, typer.Argument(metavar="PROMPT", help="The beginning of a text.")]
+DomainsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain",
+        help="Ask this domain only; may be repeated. Default: those whose signature matches.",
+        show_default=False,
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="With one --domain: let its pool speak alone.")
+]
+MaxNewTokensOption = Annotated[
+    int, typer.Option("--max-new-tokens", min=1, help="At most so many tokens.")
+]
+SampleOption = Annotated[
+    bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Of the draw.", show_default=False)]
+CompareOption = Annotated[
+    bool, typer.Option("--compare", help="Show what the base alone writes, too.")
+]
+
+
 @verb("json")
 def generate(
     request: Request,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The beginning of a text.")],
-    domain: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--domain",
-            help="Ask this domain only; may be repeated. Default: those whose signature matches.",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="With one --domain: let its pool speak alone.")
-    ] = False,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="At most so many tokens.")
-    ] = 60,
-    sample: Annotated[
-        bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")
-    ] = False,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of the draw.", show_default=False)
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Show what the base alone writes, too.")
-    ] = False,
+    prompt: PromptArgument,
+    domain: DomainsOption = None,
+    force: ForceOption = False,
+    max_new_tokens: MaxNewTokensOption = 60,
+    sample: SampleOption = False,
+    seed: SeedOption = None,
+    compare: CompareOption = False,
 ) -> None:
     """Write on from a prompt, and tell which domains spoke."""
     with request.store() as store:

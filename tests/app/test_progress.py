@@ -37,7 +37,7 @@ def test_each_piece_of_work_has_a_bar_and_begins_again_with_a_new_one():
     tell("two", 0, 0, "note")
     tell("one", 0, 3, "")
     told = [(task.description, task.completed, task.total) for task in bars.tasks]
-    assert told == [("one", 2, 2), ("two", 0, None), ("one", 0, 3)]
+    assert told == [("one", 2, 2), ("two", 1, 1), ("one", 0, 3)]
 
 
 def test_only_the_newest_bars_stay():
