@@ -1,0 +1,94 @@
+"""What the training defaults come from: one corpus, one setting changed at a time."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Figure, reported
+from peer_cl.layer import PoolShape
+from pipelines import demo_corpora, init_store
+from pipelines.settings import TrainingSettings
+from pipelines.store import Store
+
+COMMAND = "make sweep"
+DEFAULT = TrainingSettings()
+TRIALS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "1,024 tokens a step": {"tokens_per_step": 1024},
+    "text three times": {"text_passes": 3.0},
+    "rows' rate 1e-2": {"row_learning_rate": 1e-2},
+    "rows' rate 3e-3": {"row_learning_rate": 3e-3},
+    "output scaled by 8": {"shape": PoolShape(output_scale=8.0)},
+    "N=4096": {"shape": PoolShape(num_experts=4096)},
+    "H8 K8": {"shape": PoolShape(num_heads=8)},
+    "fp32": {"precision": "fp32"},
+}
+"""Settings that differ from the defaults, by the name that the table shows."""
+HOSTS: dict[str, tuple[int, ...]] = {
+    "five layers from 3": (3, 9, 15, 21, 27),
+    "seven layers from 2": (2, 6, 10, 15, 19, 23, 27),
+    "four layers from 20": (20, 23, 26, 29),
+}
+"""Host layers; the first set takes every trial, the others the defaults."""
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Train on one demo corpus with each setting; return reduction and recall of each.
+
+    Args:
+        arguments: `--domain NAME`, `--tokens N`, and `--only TRIAL` (may be repeated), which keeps
+            no figures.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks sweep")
+    parser.add_argument("--domain", default="medicine", choices=demo_corpora.DOMAINS)
+    parser.add_argument("--tokens", type=int, default=32_000)
+    parser.add_argument("--only", action="append", choices=list(TRIALS))
+    options = parser.parse_args(list(arguments))
+    figures: list[Figure] = []
+    for number, (where, layers) in enumerate(HOSTS.items()):
+        trials = TRIALS if number == 0 else {"defaults": {}}
+        if options.only:
+            trials = {name: TRIALS[name] for name in options.only if name in trials}
+        if trials:
+            figures += _on_layers(where, layers, trials, options)
+    return [] if options.only else figures
+
+
+def _on_layers(
+    where: str,
+    layers: tuple[int, ...],
+    trials: dict[str, dict[str, Any]],
+    options: argparse.Namespace,
+) -> list[Figure]:
+    figures: list[Figure] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        init_store(Path(folder) / "knowledge", host_layers=layers, capacity=8) as store,
+    ):
+        for name, changed in trials.items():
+            found = _trial(store, dataclasses.replace(DEFAULT, **changed), options)
+            print(f"{where}, {name}: {found}", flush=True)
+            figures += [
+                reported(f"{key}, {options.domain}, {where}, {name}", value, COMMAND)
+                for key, value in found.items()
+            ]
+    return figures
+
+
+def _trial(store: Store, settings: TrainingSettings, options: argparse.Namespace) -> dict[str, Any]:
+    corpus = demo_corpora.load(options.domain, options.tokens)
+    done = store.ingest(options.domain, corpus.documents, facts=corpus.facts, settings=settings)
+    report = store.evaluate(background=False)
+    store.roll_back(options.domain, None, "the next trial")
+    recall = {row["wording"]: row["forced"] for row in report["recall"]}
+    return {
+        "loss reduction, forced on (share)": report["mixture"][0]["reduction"],
+        "recall, seen wording (share)": recall["seen"],
+        "recall, reworded (share)": recall["reworded"],
+        "ingest (s)": round(done.seconds),
+    }
