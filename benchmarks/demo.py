@@ -8,7 +8,8 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.results import Figure, at_least, at_most, reported
+from benchmarks.pictures import demo_picture
+from benchmarks.results import Figure, at_least, at_most, reported, write_results
 from peer_cl.errors import StateError
 from stores import Registry
 
@@ -39,7 +40,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             raise StateError(f"{folder} was not evaluated: run make demo first")
         sizes = [summary.size_bytes for summary in registry.domains() if summary.is_live]
         runs = [registry.domain(name).runs[-1] for name in report["domains"]]
-    return [
+    figures = [
         *_by_domain(report),
         *_background(report),
         *_recall(report),
@@ -51,6 +52,9 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         ),
         reported("machine", f"{os.cpu_count()} cores, {platform.machine()}", COMMAND),
     ]
+    write_results("demo", figures)
+    demo_picture()
+    return figures
 
 
 def _by_domain(report: dict[str, Any]) -> list[Figure]:
