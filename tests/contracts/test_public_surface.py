@@ -19,8 +19,8 @@ SURFACE = {
 
 VERBS = {
     "peer_cl.PeerModel": """
-        active_pools add_pool asked branch_logits delete_pool detach disable_pool forward
-        from_pretrained generate get_model_status load_pool new_segment pool
+        active_pools add_pool asked branch_logits check_askable delete_pool detach disable_pool
+        forward from_pretrained generate get_model_status load_pool new_segment pool
         print_trainable_parameters save_pretrained score set_pool
     """,
     "pipelines.Store": """
