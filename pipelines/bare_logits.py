@@ -19,7 +19,7 @@ import torch
 
 FORBIDDEN = ("peer_cl", "stores", "pipelines", "app")
 """Packages that the bare process must not have loaded."""
-NEW_TOKENS = 8
+NEW_TOKENS = 4
 """Tokens that are written on from each text."""
 
 
