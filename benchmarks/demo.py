@@ -53,7 +53,40 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         reported("machine", f"{os.cpu_count()} cores, {platform.machine()}", COMMAND),
     ]
     write_results("demo", figures)
+    write_results("headline", _headline(report))
     demo_picture()
+    return figures
+
+
+def _headline(report: dict[str, Any]) -> list[Figure]:
+    """Return the few figures that the README opens with: the worst domain or source of each."""
+    rows, recall = report["mixture"], report["recall"]
+    prose = [row for row in report["background"] if row["kind"] == "prose"]
+    added = [row["max_added_nats"] for row in [*rows, *report["background"]]]
+    num_documents = sum(row["documents"] for row in [*rows, *report["background"]])
+    figures = [
+        at_least(f"{WORDS[key]}: worst domain (share)", min(r[key] for r in rows), goal, COMMAND)
+        for key, goal in GOALS.items()
+    ]
+    figures += [
+        at_most(
+            f"worst added loss of any of {num_documents} documents (nats a document)",
+            max(added),
+            report["bound_nats"],
+            COMMAND,
+        ),
+        at_least(
+            "prose documents that ask no pool: worst source (share)",
+            min(row["identical"] for row in prose),
+            0.99,
+            COMMAND,
+        ),
+        at_least("BWT (nats a token)", report["metrics"]["bwt"], 0.0, COMMAND),
+    ]
+    for wording, goal in (("seen", 0.9), ("reworded", 0.5)):
+        shares = [row["forced"] for row in recall if row["wording"] == wording]
+        name = f"exact recall of facts, {wording} wording, pool forced on: worst domain (share)"
+        figures.append(at_least(name, min(shares), goal, COMMAND))
     return figures
 
 
