@@ -1,1 +1,1 @@
-"""app"""
+"""The faces of the project: the command line `peer-cl`."""

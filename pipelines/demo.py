@@ -29,6 +29,8 @@ from stores import Registry, Snapshot
 CAPACITY = 8
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""
+BROUGHT_BACK = "demo: bring all back"
+"""Why the last act of a demo was done; where it stands in the history, the proofs were given."""
 PROBES = (
     "The capital of France is",
     "In mineralogy, beryl is placed among the",
@@ -100,9 +102,9 @@ def run_demo(
         report = _learn(store, missing, size, face, progress)
         face.show_report(report)
         _complete(store, size, face)
-        if missing:
+        if not any(event.why == BROUGHT_BACK for event in store.registry.history()):
             _take_back(store, size.domains, face)
-        face.say(f"\n{_next_steps(folder)}")
+        face.say(f"\n{_next_steps(folder, size.domains[-1])}")
         face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     return report
 
@@ -190,10 +192,13 @@ def _take_back(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
         f"without {taken}: logits of {len(PROBES)} texts equal snapshot {before.id}'s, which never "
         f"held it, bit for bit (with it they {same})"
     )
-    store.restore(full.id, "demo: bring all back")
+    store.restore(full.id, BROUGHT_BACK)
     if probe_bits(store, None) != with_it:
         raise StateError(f"restoring snapshot {full.id} gave other logits than it had")
-    face.say(f"restored snapshot {full.id}: all {len(domains)} domains are back, bit for bit")
+    face.say(
+        f"restored snapshot {full.id}: all {len(domains)} domains are back, bit for bit; {frozen} "
+        "is as it was there, not frozen"
+    )
     found = registry.evaluation(full.id)
     if found is not None:
         registry.put_evaluation(registry.live().id, {**found, "snapshot": registry.live().id})
@@ -224,14 +229,14 @@ def _logits(model: PeerModel, ids: torch.Tensor, ask: str) -> torch.Tensor:
     return logits.float().contiguous()
 
 
-def _next_steps(folder: Path) -> str:
+def _next_steps(folder: Path, domain: str) -> str:
     place = "" if folder.name == "knowledge" else f" --store {folder}"
     return "\n".join(
         [
             "what to try next:",
             f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
             f"  peer-cl{place} history",
-            f"  peer-cl{place} rollback medicine --why 'to see what is left'",
+            f"  peer-cl{place} rollback {domain} --why 'to see what is left'",
             f"  peer-cl{place} ingest notes my-notes/",
             f"  peer-cl{place} verify",
         ]

@@ -44,8 +44,8 @@ def loaded(store):
 def texts():
     """Real documents of domains and of foreign sources, hundreds of them, cut short."""
     found = [d.text for name in DOMAINS for d in demo_corpora.load(name, 6_000).documents]
-    found += [text for source in load_background("test") for text in source.documents]
-    return [text[:160] for text in found]
+    found += [text for source in load_background("test") for text in source.documents[:40]]
+    return [text[:120] for text in found]
 
 
 def test_the_conversion_is_kept_and_loads_with_the_same_hashes(store):
@@ -56,16 +56,18 @@ def test_the_conversion_is_kept_and_loads_with_the_same_hashes(store):
 
 def test_no_real_document_loses_more_than_the_budget(loaded, texts):
     model, tokenizer = loaded
-    assert len(texts) >= 400
+    assert len(texts) >= 300
     bound, worst, num_better = -math.log1p(-model.budget), [], 0
-    rows = sorted(tokenise(tokenizer, texts), key=len)
+    draw = torch.Generator().manual_seed(0)
+    nonsense = torch.randint(3, 49_000, (16, 24), generator=draw).tolist()
+    rows = sorted([*tokenise(tokenizer, texts), *nonsense], key=len)
     for start in range(0, len(rows), 32):
         ids, mask = pad(rows[start : start + 32], tokenizer.eos_token_id)
         added = model.score(ids, mask, ask="all").added_nats_B
         worst.append(float(added.max()))
         num_better += int((added < 0).sum())
     assert max(worst) <= bound + 1e-9
-    assert max(worst) > 0  # some do lose: the bound is not met for want of pools
+    assert max(worst) > bound / 2  # nonsense does lose: the bound is not met for want of pools
     assert num_better > 50
 
 
