@@ -39,7 +39,7 @@ def demo_picture(folder: Path = RESULTS) -> Path:
     left.set_ylabel("loss on unseen documents (nats a token)")
     left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, loc="upper right", fontsize=8)
-    left.margins(y=0.18)
+    left.margins(y=0.35)
     left.set_title("What was learned", loc="left", fontsize=10)
     change: list[list[float]] = [
         [losses[row][d] - losses["base"][d] for d in domains] for row in rows
