@@ -1,6 +1,6 @@
 import unicodedata
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.documents import SourceDocument, document_id, normalised_text
@@ -11,7 +11,8 @@ def test_normalising_twice_changes_nothing_more(text):
     assert normalised_text(normalised_text(text)) == normalised_text(text)
 
 
-@given(st.text())
+@given(st.text(alphabet=st.characters(exclude_characters="\r", exclude_categories=("Cs",))))
+@example("0\n0")
 def test_the_id_ignores_line_ends_outer_blanks_and_composition(text):
     same = unicodedata.normalize("NFD", " " + text.replace("\n", "\r\n") + "\n")
     assert document_id(same) == document_id(text)
