@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from peer_cl.attach import Attachment
 from peer_cl.errors import UnsupportedError
@@ -119,8 +120,10 @@ def default_position_ids(num_tokens: int, past: int, device: torch.device) -> Te
     return torch.arange(past, past + num_tokens, device=device).unsqueeze(0)
 
 
-def branch_cache(config: Any, tap: int) -> DynamicCache:
-    """Return an empty cache for one branch.
+def branch_cache(
+    config: Any, tap: int, own: Sequence[CacheLayerMixin] | None = None
+) -> DynamicCache:
+    """Return the cache of one branch: an empty one, or one around upper layers that exist.
 
     Layers below the tap never write to it. Their places hold the branch's own upper layers of the
     same kind, so that whoever asks "how long is layer 0" hears how far this branch has come.
@@ -128,9 +131,10 @@ def branch_cache(config: Any, tap: int) -> DynamicCache:
     Args:
         config: the model's.
         tap: the first layer that runs in a branch.
+        own: the branch's layers from the tap up; default: new, empty ones.
     """
     cache = DynamicCache(config=config)
-    own = cache.layers[tap:]
+    cache.layers[tap:] = own = list(cache.layers[tap:] if own is None else own)
     for number in range(tap):
         kind = type(cache.layers[number])
         cache.layers[number] = next((layer for layer in own if type(layer) is kind), own[0])
@@ -165,3 +169,16 @@ def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
     chosen_BT = scores_BTV.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
     log_probs_BT = (chosen_BT - scores_BTV.logsumexp(-1)).double()
     return torch.nn.functional.pad(log_probs_BT, (1, 0))
+
+
+def row_log_probs(logits_RTV: Tensor, rows_R: Tensor, input_ids: Tensor) -> Tensor:
+    """Return `token_log_probs` of a branch that ran on some rows: (B, T), 0 in all other rows.
+
+    Args:
+        logits_RTV: the branch's logits, one row of them for each of `rows_R`.
+        rows_R: numbers of batch rows.
+        input_ids: (B, T), of the whole batch.
+    """
+    log_probs_BT = input_ids.new_zeros(input_ids.shape, dtype=torch.float64)
+    log_probs_BT[rows_R] = token_log_probs(logits_RTV, input_ids[rows_R])
+    return log_probs_BT

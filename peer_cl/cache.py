@@ -82,15 +82,7 @@ class PeerCache(DynamicCache):
 
     def base_branch(self) -> DynamicCache:
         """Return the base's upper layers as a branch's cache, to catch up where they lag."""
-        view = branch_cache(self.config, self.tap)
-        own = self.layers[self.tap :]
-        for number in range(len(view.layers)):
-            kind = type(view.layers[number])
-            if number >= self.tap:
-                view.layers[number] = self.layers[number]
-            else:
-                view.layers[number] = next((x for x in own if type(x) is kind), own[0])
-        return view
+        return branch_cache(self.config, self.tap, self.layers[self.tap :])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Reorder the base's layers, the past, and every branch, as beams move.

@@ -23,10 +23,10 @@ from peer_cl.attach import pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
+    row_log_probs,
     run_base,
     run_branch,
     run_trunk,
-    token_log_probs,
 )
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
@@ -75,7 +75,6 @@ class Request:
     evidence_mask: Tensor | None
     domains: tuple[str, ...] | None
     force: bool
-    num_known: int
 
 
 def generate(
@@ -132,7 +131,6 @@ def generate(
         evidence_mask=evidence_mask,
         domains=tuple(domains) if domains is not None else None,
         force=force,
-        num_known=cache.get_seq_length() if cache is not None else 0,
     )
     if options.get("use_cache") is not False and cache is None:
         cache = PeerCache(model.base.config, model.attachment.tap)
@@ -247,18 +245,16 @@ class MixtureDriver(GenerationMixin):
             logits_to_keep=1,
         )
 
-    def _prompt(self, num_rows: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return ids, mask and evidence of the whole prompt, repeated for beams."""
+    def _prompt(self, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Return ids and evidence of the whole prompt, repeated for beams."""
         request, model = self._request, self._model
         special: Any = model.special_ids
         evidence_BL = evidence_tokens(
             request.prompt_ids, request.prompt_mask, special, request.evidence_mask
         )
         times = num_rows // len(request.prompt_ids)
-        mask = request.prompt_mask
         return (
             request.prompt_ids.repeat_interleave(times, 0),
-            mask.repeat_interleave(times, 0) if mask is not None else None,
             evidence_BL.repeat_interleave(times, 0),
         )
 
@@ -268,7 +264,7 @@ class MixtureDriver(GenerationMixin):
         signature = cache.signature_BLD
         if states is None or positions is None or signature is None:
             raise UnsupportedError("the cache holds no past")
-        ids_BL, _, evidence_BL = self._prompt(len(states))
+        ids_BL, evidence_BL = self._prompt(len(states))
         if cache.num_written:
             evidence_BL = evidence_BL.clone()
             evidence_BL[:, cache.prompt_end : cache.num_written] = False
@@ -335,9 +331,7 @@ class MixtureDriver(GenerationMixin):
             )
             if branch is not None:
                 branch.last_RV = logits[:, -1]
-            filled = ids_BL.new_zeros(ids_BL.shape, dtype=torch.float64)
-            filled[rows] = token_log_probs(logits, ids_BL[rows])
-            log_probs.append(filled)
+            log_probs.append(row_log_probs(logits, rows, ids_BL))
         return log_probs
 
     def _weigh(

@@ -20,6 +20,7 @@ from peer_cl.attach import Attachment, pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
+    row_log_probs,
     run_base,
     run_branch,
     token_log_probs,
@@ -290,13 +291,13 @@ class PeerModel(nn.Module):
         log_probs = [token_log_probs(base.logits_BTV, input_ids)]
         for name, asked_at_B in zip(names, asked_at_PB, strict=True):
             rows = (asked_at_B >= 0).nonzero().squeeze(-1)
-            filled_BT = torch.zeros_like(log_probs[0])
-            if len(rows):
-                logits = self.branch_logits(
-                    name, base.tap_BTD, rows, input_ids, attention_mask, positions
-                )
-                filled_BT[rows] = token_log_probs(logits, input_ids[rows])
-            log_probs.append(filled_BT)
+            if not len(rows):
+                log_probs.append(torch.zeros_like(log_probs[0]))
+                continue
+            logits = self.branch_logits(
+                name, base.tap_BTD, rows, input_ids, attention_mask, positions
+            )
+            log_probs.append(row_log_probs(logits, rows, input_ids))
         entries_PBU = enter_at(self.share, asked_at_PB, input_ids.shape[1])
         return Scores(tuple(names), torch.stack(log_probs), evidence_BT, entries_PBU)
 
@@ -464,9 +465,7 @@ def mix_logits(
     """
     log_probs = [token_log_probs(base_BTV, input_ids)]
     for rows, logits in branches.values():
-        filled_BT = torch.zeros_like(log_probs[0])
-        filled_BT[rows] = token_log_probs(logits, input_ids[rows])
-        log_probs.append(filled_BT)
+        log_probs.append(row_log_probs(logits, rows, input_ids))
     weights_QBU = log_weights(log_masses(torch.stack(log_probs), evidence_BT, entries_PBU))
     weights_QBT1 = weights_QBU[..., 1:, None].float()
     mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)

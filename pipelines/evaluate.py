@@ -86,7 +86,9 @@ def evaluate(
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
     model = empty_model(registry, base)
-    branches = {one.domain: _branch(registry, model, one) for one in order}
+    branches = {
+        one.domain: version_branch(registry, model, one.domain, one.version) for one in order
+    }
     book = ScoreBook(registry, model, list(_all_branches(registry, model, order, branches)))
     documents = {one.domain: _test_items(registry, base.tokenizer, one.domain) for one in order}
     sources = _sources(background)
@@ -121,10 +123,6 @@ def evaluate(
     model.detach()
     registry.put_evaluation(registry.live().id, report)
     return report
-
-
-def _branch(registry: Registry, model: PeerModel, one: _Learned) -> VersionBranch:
-    return version_branch(registry, model, one.domain, one.version)
 
 
 def version_branch(

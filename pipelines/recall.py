@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peer_cl.branches import BasePass, default_position_ids, run_base, run_branch, token_log_probs
+from peer_cl.branches import (
+    BasePass,
+    default_position_ids,
+    row_log_probs,
+    run_base,
+    run_branch,
+    token_log_probs,
+)
 from peer_cl.generation import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.model import PeerModel
@@ -173,11 +180,11 @@ def _hold(
     """Return the weights after each prompt, as generation holds them."""
     log_probs = [token_log_probs(base_BTV, ids_BT)]
     for name in names:
-        filled_BT = torch.zeros_like(log_probs[0])
         if name in logits:
             rows, branch = logits[name]
-            filled_BT[rows] = token_log_probs(branch, ids_BT[rows])
-        log_probs.append(filled_BT)
+            log_probs.append(row_log_probs(branch, rows, ids_BT))
+        else:
+            log_probs.append(torch.zeros_like(log_probs[0]))
     entries = enter_at(model.share, asked_PB.long() - 1, ids_BT.shape[1])
     masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries)[..., -1]
     return Held(tuple(names), held_weights(masses_QB, model.budget))

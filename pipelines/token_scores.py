@@ -9,7 +9,7 @@ Shape suffixes: Q branches with the base first, B rows, T tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -226,7 +226,3 @@ def sums(book: ScoreBook, subject: str, items: Sequence[Item]) -> float:
     """Return a subject's loss over items, nats a token."""
     total = sum(-float(book.log_probs(subject, item).sum()) for item in items)
     return total / max(1, sum(len(item.ids) - 1 for item in items))
-
-
-Versions = Mapping[str, str]
-"""A domain's version, by its name."""
