@@ -26,6 +26,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "output scaled by 8": {"shape": PoolShape(output_scale=8.0)},
     "N=4096": {"shape": PoolShape(num_experts=4096)},
     "H8 K8": {"shape": PoolShape(num_heads=8)},
+    "facts in one wording": {"varied_share": 0.0},
+    "answers weigh like other tokens": {"answer_weight": 1.0},
     "fp32": {"precision": "fp32"},
 }
 """Settings that differ from the defaults, by the name that the table shows."""

@@ -4,7 +4,8 @@ Run as a file in a process of its own (`python -P bare_logits.py`), it measures 
 with transformers alone and refuses to go on where this project's code is loaded. `verify` calls
 `measure` on the model with pools and compares.
 
-It reads a JSON object on stdin: source, rows, num_threads, attention; and writes one on stdout.
+It reads a JSON object on stdin: source, rows, num_threads, attention, calls; and writes one on
+stdout.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import torch
 
 FORBIDDEN = ("peer_cl", "stores", "pipelines", "app")
 """Packages that the bare process must not have loaded."""
+CALLS = ("alone", "in a batch", "writing")
+"""What can be measured of a text: alone, in a padded batch, and written on from."""
 NEW_TOKENS = 4
 """Tokens that are written on from each text."""
 
@@ -31,40 +34,48 @@ def bits(logits: torch.Tensor) -> str:
 
 @torch.no_grad()
 def measure(
-    forward: Callable[..., Any], generate: Callable[..., Any], rows: Sequence[Sequence[int]]
+    forward: Callable[..., Any],
+    generate: Callable[..., Any],
+    rows: Sequence[Sequence[int]],
+    calls: Sequence[str] = CALLS,
 ) -> list[dict[str, str]]:
-    """Return for each text the bits of three calls: alone, in a padded batch, and written on from.
+    """Return for each text the bits of each call.
 
     Args:
         forward: called as a causal language model is.
         generate: called as its `generate` is.
         rows: token ids of each text.
+        calls: which of CALLS to measure.
     """
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    together = forward(input_ids=ids, attention_mask=mask).logits
-    measured = []
-    for row, batched in zip(rows, together, strict=True):
+    measured: list[dict[str, str]] = [{} for _ in rows]
+    if "in a batch" in calls:
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        together = forward(input_ids=ids, attention_mask=mask).logits
+        for told, row, batched in zip(measured, rows, together, strict=True):
+            told["in a batch"] = bits(batched[: len(row)])
+    for told, row in zip(measured, rows, strict=True):
         prompt = torch.tensor([row])
-        written = generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=row[0],
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        measured.append(
-            {
-                "alone": bits(forward(input_ids=prompt).logits),
-                "in a batch": bits(batched[: len(row)]),
-                "writing": bits(torch.stack(written.logits)),
-            }
-        )
+        if "alone" in calls:
+            told["alone"] = bits(forward(input_ids=prompt).logits)
+        if "writing" in calls:
+            told["writing"] = _written_bits(generate, prompt)
     return measured
+
+
+def _written_bits(generate: Callable[..., Any], prompt: torch.Tensor) -> str:
+    written = generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=int(prompt[0, 0]),
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    return bits(torch.stack(written.logits))
 
 
 def _main() -> None:
@@ -77,7 +88,7 @@ def _main() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         wanted["source"], dtype=torch.float32, attn_implementation=wanted["attention"]
     ).eval()
-    measured = measure(model, model.generate, wanted["rows"])
+    measured = measure(model, model.generate, wanted["rows"], wanted["calls"])
     loaded = [name for name in FORBIDDEN if name in sys.modules]
     json.dump({"loaded": loaded, "measured": measured}, sys.stdout)
 

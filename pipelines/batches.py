@@ -30,6 +30,10 @@ class Row:
     document_id: str
     kind: str
     ids: tuple[int, ...]
+    counts_from: int = 1
+    """The first token whose loss counts; those before it are context."""
+    answer_from: int | None = None
+    """The first token of an answer, which runs to the row's end; None: there is none."""
 
 
 class Batch(NamedTuple):
@@ -37,6 +41,8 @@ class Batch(NamedTuple):
 
     ids_BT: Tensor
     mask_BT: Tensor
+    weights_BT: Tensor
+    """How much each token's loss counts; 0 for padding and for what is context only."""
     rows: tuple[int, ...]
     """Numbers of the rows in the run's list."""
 
@@ -81,6 +87,22 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
         ids_BT[number, : len(row)] = torch.tensor(row)
         mask_BT[number, : len(row)] = 1
     return ids_BT, mask_BT
+
+
+def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Tensor:
+    """Return how much each token's loss counts, (B, T): 1, an answer's tokens `answer_weight`.
+
+    Example:
+        >>> row = Row("", "fact", (0, 5, 6, 7), answer_from=3)
+        >>> target_weights([row, Row("", "text", (0, 5))], 4, 3.0).tolist()
+        [[0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0]]
+    """
+    weights_BT = torch.zeros(len(rows), length)
+    for number, row in enumerate(rows):
+        weights_BT[number, row.counts_from : len(row.ids)] = 1.0
+        if row.answer_from is not None:
+            weights_BT[number, row.answer_from : len(row.ids)] = answer_weight
+    return weights_BT
 
 
 def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[int]]:

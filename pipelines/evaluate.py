@@ -17,8 +17,11 @@ from peer_cl import metrics
 from peer_cl.errors import StateError
 from peer_cl.mixture import share, worst_added_nats
 from peer_cl.model import PeerModel
+from peer_cl.pool import ExpertPool
 from peer_cl.signature import Signature
 from pipelines.background import BackgroundSource, load_background
+from pipelines.bare_process import equal_to_bare
+from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
 from pipelines.loading import empty_model, load_chain, load_store_base
 from pipelines.mixture_scores import continuation_sums, mixture_loss
@@ -101,6 +104,7 @@ def evaluate(
     losses = _matrix(book, registry, order, documents)
     scores = [[-loss for loss in row] for row in losses]
     common = {one.domain: _stock_tokens(registry, base.tokenizer, one.domain) for one in order}
+    unchanged = _unchanged(book, registry, order, branches, foreign, progress)
     report: dict[str, Any] = {
         "snapshot": registry.live().id,
         "domains": [one.domain for one in order],
@@ -109,7 +113,7 @@ def evaluate(
         "budget": registry.config.budget,
         "bound_nats": worst_added_nats(registry.config.budget),
         "background": [
-            _background_row(book, registry, order, source, foreign[source.name])
+            _background_row(book, registry, order, source, foreign[source.name], unchanged)
             for source in sources
         ],
         "mixture": [
@@ -205,22 +209,53 @@ def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
     }
 
 
+def _unchanged(
+    book: ScoreBook,
+    registry: Registry,
+    order: Sequence[_Learned],
+    branches: dict[str, VersionBranch],
+    foreign: dict[str, list[Item]],
+    progress: Progress,
+) -> set[str]:
+    """Return the keys of the documents that ask no pool and get the bare model's bits.
+
+    Measured: all live pools are there, and the bare model runs in a process without this project.
+    """
+    versions = _row_versions(order, registry.live())
+    unique = {item.key: item for items in foreign.values() for item in items}
+    silent = [
+        item
+        for item in unique.values()
+        if not any(book.asked(version, item).whole for version in versions)
+    ]
+    model = book.model
+    for domain, branch in branches.items():
+        if branch.version in versions:
+            model.add_pool(domain, ExpertPool(domain, branch.segments, branch.signature))
+    progress("comparing bits with the bare model", 0, 0, f"{len(silent)} documents")
+    source = resolve_base(registry.config.base_id)
+    equal = equal_to_bare(model, source, [item.ids for item in silent])
+    for domain in model.active_pools:
+        model.delete_pool(domain)
+    return {item.key for item, same in zip(silent, equal, strict=True) if same}
+
+
 def _background_row(
     book: ScoreBook,
     registry: Registry,
     order: Sequence[_Learned],
     source: BackgroundSource,
     items: Sequence[Item],
+    unchanged: set[str],
 ) -> dict[str, Any]:
     one_share = share(registry.config.budget, registry.config.capacity)
     versions = _row_versions(order, registry.live())
     loss = mixture_loss(book, versions, items, one_share)
-    alone = [not any(book.asked(version, item).whole for version in versions) for item in items]
     return {
         "source": source.name,
         "kind": source.kind,
         "documents": len(items),
-        "identical": sum(alone) / max(1, len(alone)),
+        "identical": sum(item.key in unchanged for item in items) / max(1, len(items)),
         "max_added_nats": loss.max_added_nats,
         "base_loss_nats": loss.base,
         "loss_nats": loss.mixture,

@@ -20,6 +20,7 @@ from torch import Tensor
 from peer_cl.attach import Attachment
 from peer_cl.branches import read_states
 from pipelines.batches import Row, group_by_length, pad
+from pipelines.precision import reading
 
 PAYS_FROM = 0.05
 """Share of the depth below the tap from which keeping its states on disk pays."""
@@ -35,8 +36,8 @@ class Features:
     """All rows' states, one after the other; None where the trunk is run again instead."""
 
     def tap_states(self, rows: Sequence[int], length: int) -> Tensor | None:
-        """Return states (B, T, D) of some rows, padded with zeros; None where none are kept."""
-        if self.states_XD is None:
+        """Return states (B, T, D) of some rows, padded with zeros; None where any is not kept."""
+        if self.states_XD is None or max(rows) >= len(self.lengths):
             return None
         states_BTD = torch.zeros(len(rows), length, self.states_XD.shape[1])
         for place, row in enumerate(rows):
@@ -53,6 +54,7 @@ def read_features(
     *,
     folder: Path,
     tokens_per_step: int,
+    precision: str = "fp32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Features, list[Tensor]]:
     """Run the base over all rows once; return what is kept, and the states for signatures.
@@ -62,6 +64,7 @@ def read_features(
         rows: what is to be learned.
         folder: where the file of states goes.
         tokens_per_step: padded tokens a pass.
+        precision: of the base's products, "fp32" or "bf16".
         progress: told (rows done, rows in all).
 
     Returns:
@@ -78,14 +81,15 @@ def read_features(
         )
     signature: list[Tensor] = [torch.empty(0)] * len(rows)
     done = 0
-    for group in group_by_length(lengths, tokens_per_step):
-        ids_BT, mask_BT = pad([rows[number].ids for number in group], pad_id=0)
-        tap_BTD, signature_BTD = read_states(attachment, ids_BT, mask_BT)
-        for place, number in enumerate(group):
-            size, start = lengths[number], offsets[number]
-            if states_XD is not None:
-                states_XD[start : start + size] = tap_BTD[place, :size].float().numpy()
-            signature[number] = signature_BTD[place, 1:size].float().clone()
-        done += len(group)
-        progress(done, len(rows))
+    with reading(attachment.model, precision):
+        for group in group_by_length(lengths, tokens_per_step):
+            ids_BT, mask_BT = pad([rows[number].ids for number in group], pad_id=0)
+            tap_BTD, signature_BTD = read_states(attachment, ids_BT, mask_BT)
+            for place, number in enumerate(group):
+                size, start = lengths[number], offsets[number]
+                if states_XD is not None:
+                    states_XD[start : start + size] = tap_BTD[place, :size].float().numpy()
+                signature[number] = signature_BTD[place, 1:size].float().clone()
+            done += len(group)
+            progress(done, len(rows))
     return Features(offsets, lengths, states_XD), signature

@@ -23,9 +23,11 @@ from peer_cl.signature import Signature
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.corpora import BadRowPolicy, check_domain_name, read_corpus
 from pipelines.documents import SourceDocument, normalised_text
+from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.facts import Fact
 from pipelines.features import Features, read_features
 from pipelines.loading import empty_model, load_chain, load_store_base
+from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
@@ -77,6 +79,8 @@ class _Learned:
     num_duplicates: int
     elsewhere: dict[str, tuple[str, ...]]
     num_skipped: int
+    facts: dict[str, Fact]
+    """What fact documents say, by document id."""
 
     def of(self, split: str, kinds: Iterable[str] = ("text", "fact")) -> list[SourceDocument]:
         """Return the documents of a split."""
@@ -218,6 +222,7 @@ def _prepare(
         num_duplicates=num_all - len(fresh),
         elsewhere=store.registry.elsewhere(list(fresh), domain),
         num_skipped=num_skipped,
+        facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
     )
     if not learned.of("train"):
         raise CorpusError(
@@ -242,12 +247,16 @@ def _learn(
     staging.mkdir(exist_ok=True)
     end_id = base.tokenizer.eos_token_id
     rows = learned.rows("train", settings.max_tokens, end_id)
+    rows = with_answers(base.tokenizer, rows, learned.facts)
+    texts = [document.text for document in learned.of("train", ("text",))]
+    varied = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
     validation = learned.rows("validation", settings.max_tokens, None)
     features, states = read_features(
         model.attachment,
         rows,
         folder=staging,
         tokens_per_step=2048,
+        precision=resolve_precision(settings.precision),
         progress=lambda done, total: progress("reading documents", done, total, ""),
     )
     with torch.random.fork_rng():
@@ -257,7 +266,7 @@ def _learn(
         model.attachment,
         segment,
         older=older,
-        rows=rows,
+        rows=[*rows, *varied],
         validation=validation,
         features=features,
         settings=settings,
@@ -268,7 +277,7 @@ def _learn(
         ),
     )
     _drop(features, staging)
-    return trained, _signature(model, learned, rows, states, validation, settings.seed)
+    return trained, _signature(model, learned, rows, states, validation, settings)
 
 
 def _signature(
@@ -277,14 +286,18 @@ def _signature(
     rows: Sequence[Row],
     states: Sequence[Tensor],
     validation: Sequence[Row],
-    seed: int,
+    settings: TrainingSettings,
 ) -> Signature:
     if model.background is None:
         raise CorpusError("the store holds no background statistics; make it anew")
-    own = signature_states(model.attachment, [row.ids for row in validation], "", no_progress) or [
-        s for s, row in zip(states, rows, strict=True) if row.kind == "text"
-    ]
-    return make_signature(model.background, states, own, seed)
+    own = signature_states(
+        model.attachment,
+        [row.ids for row in validation],
+        "",
+        no_progress,
+        precision=resolve_precision(settings.precision),
+    ) or [s for s, row in zip(states, rows, strict=True) if row.kind == "text"]
+    return make_signature(model.background, states, own, settings.seed)
 
 
 def _drop(features: Features, staging: Path) -> None:
@@ -297,7 +310,13 @@ def _checkpoint(
 ) -> Path:
     """Return the file of a run's checkpoint: named by all that the run depends on."""
     about = json.dumps(
-        [place, [d.document_id for d in learned.documents], settings.to_dict()], sort_keys=True
+        [
+            place,
+            [d.document_id for d in learned.documents],
+            [asdict(learned.facts[key]) for key in sorted(learned.facts)],
+            settings.to_dict(),
+        ],
+        sort_keys=True,
     )
     name = hashlib.sha256(about.encode()).hexdigest()[:32]
     return store.registry.layout.staging / f"run-{name}.safetensors"

@@ -14,6 +14,7 @@ from peer_cl.errors import InputError, StoreFormatError
 from peer_cl.mixture import share
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
+from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
 from pipelines.signatures import make_background
 from pipelines.states import signature_states
@@ -86,7 +87,9 @@ def init_store(
     # By hash, so that both halves hold every source, whatever the order of the texts.
     texts = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
     ids = [row[:MAX_BACKGROUND_TOKENS] for row in tokenise(loaded.tokenizer, texts)]
-    states = signature_states(attachment, ids, "reading background text", progress)
+    states = signature_states(
+        attachment, ids, "reading background text", progress, precision=resolve_precision("auto")
+    )
     half = (len(states) + 1) // 2
     statistics = make_background(states[:half], states[half:], seed=0)
     attachment.detach()

@@ -19,6 +19,10 @@ class TrainingSettings:
     """How often each document is read."""
     fact_passes: float = 10.0
     """How often each fact is read."""
+    varied_share: float = 0.5
+    """Share of a fact's readings in which the words around its subject are changed at random."""
+    answer_weight: float = 3.0
+    """Weight of a fact's answer in the loss; every other token has 1."""
     tokens_per_step: int = 512
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
@@ -44,13 +48,26 @@ class TrainingSettings:
         Raises:
             InputError: naming the field and the value.
         """
-        for name in ("text_passes", "fact_passes", "tokens_per_step", "max_tokens"):
+        for name in (
+            "text_passes",
+            "fact_passes",
+            "answer_weight",
+            "tokens_per_step",
+            "max_tokens",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if not 0 <= self.varied_share <= 1:
+            raise InputError(f"varied_share must lie between 0 and 1, not {self.varied_share}")
         if self.max_tokens < 2:
             raise InputError(f"max_tokens must be at least 2, not {self.max_tokens}")
+
+    @property
+    def varied_passes(self) -> int:
+        """How often each fact is read in a changed wording."""
+        return round(self.fact_passes * self.varied_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for the run's record."""

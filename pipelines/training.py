@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from peer_cl.attach import Attachment
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
 from peer_cl.pool import Segment
-from pipelines.batches import Batch, Row, group_by_length, pad, plan_steps
+from pipelines.batches import Batch, Row, group_by_length, pad, plan_steps, target_weights
 from pipelines.callbacks import (
     FiniteCheck,
     FrozenCheck,
@@ -34,23 +34,12 @@ from pipelines.callbacks import (
     ValidationStop,
     resume_step,
 )
+from pipelines.fact_rows import VARIED
 from pipelines.features import Features
+from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.settings import TrainingSettings
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
-
-
-def resolve_precision(wanted: str) -> str:
-    """Return "fp32" or "bf16"; "auto" asks what the processor can multiply in hardware.
-
-    By capability, not by a stopwatch: the same machine must always choose the same, or a run could
-    not be repeated to the bit. Pools themselves always compute and learn in fp32.
-    """
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
 
 
 @dataclass(frozen=True)
@@ -68,16 +57,25 @@ class TrainedSegment:
 class _Steps(Dataset[Batch]):
     """The steps of a run that are still to be done."""
 
-    def __init__(self, rows: Sequence[Row], steps: Sequence[Sequence[int]], end_id: int) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        steps: Sequence[Sequence[int]],
+        end_id: int,
+        answer_weight: float = 1.0,
+    ) -> None:
         self.rows, self.steps, self.end_id = rows, steps, end_id
+        self.answer_weight = answer_weight
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __getitem__(self, step: int) -> Batch:
         numbers = tuple(self.steps[step])
-        ids_BT, mask_BT = pad([self.rows[number].ids for number in numbers], self.end_id)
-        return Batch(ids_BT, mask_BT, numbers)
+        rows = [self.rows[number] for number in numbers]
+        ids_BT, mask_BT = pad([row.ids for row in rows], self.end_id)
+        weights_BT = target_weights(rows, ids_BT.shape[1], self.answer_weight)
+        return Batch(ids_BT, mask_BT, weights_BT, numbers)
 
 
 def _only(batches: list[Batch]) -> Batch:
@@ -120,7 +118,7 @@ class SegmentTrainer(lightning.LightningModule):
         self.optimiser_state = optimiser_state
 
     def loss(self, batch: Batch, features: Features | None) -> Tensor:
-        """Return the mean loss of a batch, nats a token; padding is not counted."""
+        """Return the weighted loss of a batch over the number of tokens that count, nats."""
         ids_BT, mask_BT = batch.ids_BT, batch.mask_BT
         tap_BTD = features.tap_states(batch.rows, ids_BT.shape[1]) if features else None
         if tap_BTD is None:
@@ -136,10 +134,12 @@ class SegmentTrainer(lightning.LightningModule):
             attention_mask=mask_BT,
             position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
         )
-        targets_BT = ids_BT[:, 1:].masked_fill(mask_BT[:, 1:] == 0, -100)
-        return functional.cross_entropy(
-            logits_BTV[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), ignore_index=-100
+        # The last position predicts nothing: a weight of 0 spares copying all logits but it.
+        weights_BT = batch.weights_BT.roll(-1, 1)
+        losses_X = functional.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), ids_BT.roll(-1, 1).flatten(), reduction="none"
         )
+        return (losses_X * weights_BT.flatten()).sum() / (weights_BT > 0).sum()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of one step."""
@@ -147,7 +147,7 @@ class SegmentTrainer(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log the loss on rows that are not trained on, weighted by their tokens."""
-        num_tokens = int(batch.mask_BT[:, 1:].sum())
+        num_tokens = int((batch.weights_BT > 0).sum())
         self.log("validation_nats", self.loss(batch, None), batch_size=num_tokens)
 
     def configure_optimizers(self) -> Any:
@@ -200,7 +200,7 @@ def train_segment(
         older: the domain's older segments.
         rows: trained on.
         validation: scored during the run for early stopping; may be empty.
-        features: states at the tap of `rows`.
+        features: states at the tap of the first of `rows`; the trunk is run for the others.
         settings: how.
         end_id: pads rows; padding is masked.
         checkpoint: a file that is written now and then; if it is there, the run goes on from it
@@ -210,7 +210,11 @@ def train_segment(
     Raises:
         DamageError: when the loss or a weight is not finite, or frozen bytes changed.
     """
-    passes = {"text": settings.text_passes, "fact": settings.fact_passes}
+    passes = {
+        "text": settings.text_passes,
+        "fact": settings.fact_passes - settings.varied_passes,
+        VARIED: 1.0,
+    }
     steps = plan_steps(rows, passes, settings.tokens_per_step, settings.seed)
     start, optimiser_state, past = resume_step(checkpoint, segment)
     module = SegmentTrainer(
@@ -234,12 +238,14 @@ def train_segment(
         callbacks.append(StepCheckpoint(checkpoint, record, start))
     if validation and settings.validations:
         callbacks.append(ValidationStop(settings.patience))
-    loaders = [_loader(_Steps(rows, steps[start:], end_id))]
+    loaders = [_loader(_Steps(rows, steps[start:], end_id, settings.answer_weight))]
     if validation and settings.validations:
         groups = group_by_length([len(row.ids) for row in validation], settings.tokens_per_step)
         loaders.append(_loader(_Steps(validation, groups, end_id)))
     if start < len(steps):
-        with attachment.frozen():
+        precision = resolve_precision(settings.precision)
+        base = attachment.model
+        with attachment.frozen(), cast_once(base, precision), plain_attention(base):
             _fit(module, loaders, callbacks, max(1, len(steps) // max(1, settings.validations)))
     segment.requires_grad_(False)
     num_tokens = sum(len(rows[number].ids) - 1 for step in steps for number in step)

@@ -6,23 +6,21 @@ asked, the model with pools must give the same bits.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from peer_cl.bases import load_base
-from peer_cl.errors import DamageError, PeerError
-from peer_cl.pool import BaseIdentity, load_segment
+from peer_cl.errors import PeerError
+from peer_cl.pool import BaseIdentity
 from peer_cl.signature import Signature
 from pipelines import bare_logits
+from pipelines.bare_process import run_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
+from pipelines.loading import verified_segment
 from pipelines.progress import Progress, no_progress
 from stores import DomainState, Registry
 
@@ -123,11 +121,7 @@ def check_pool(registry: Registry, state: DomainState, identity: BaseIdentity) -
     try:
         chain = registry.chain(state.version)
         for segment in chain:
-            path = registry.objects.path(segment.pool_object)
-            if path is not None:
-                load_segment(path, identity)
-            else:
-                registry.objects.verify(segment.pool_object)
+            verified_segment(registry, segment.pool_object, identity)
         Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
     except PeerError as error:
         return Check(what, "failed", str(error))
@@ -187,35 +181,3 @@ def _compare(
                 note = f"text {number + 1} ({call}): {ours[number][call][:16]}... is not the "
                 return Check(what, "failed", f"{note}bare model's {expected[:16]}...")
     return Check(what, "good", f"{len(numbers)} of {len(bare)} texts, {3 * len(numbers)} calls")
-
-
-def run_bare(
-    source: str, rows: Sequence[Sequence[int]], attention: str | None
-) -> list[dict[str, str]]:
-    """Return what the bare model says in a fresh process that loads nothing of this project.
-
-    Raises:
-        DamageError: when the process fails, or had this project's code loaded.
-    """
-    wanted = {
-        "source": source,
-        "rows": [list(row) for row in rows],
-        "num_threads": torch.get_num_threads(),
-        "attention": attention,
-    }
-    # -P keeps the script's own folder, which is this package, off the path.
-    ran = subprocess.run(
-        [sys.executable, "-P", str(Path(bare_logits.__file__))],
-        input=json.dumps(wanted),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode != 0:
-        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DamageError(f"the bare model's process failed ({ran.returncode}): {last}")
-    told: dict[str, Any] = json.loads(ran.stdout)
-    if told["loaded"]:
-        raise DamageError(f"the bare process had {', '.join(told['loaded'])} loaded: no proof")
-    measured: list[dict[str, str]] = told["measured"]
-    return measured

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from peer_cl import PeerCache, PoolShape
+from peer_cl import ExpertPool, PeerCache, PoolShape
 from peer_cl.branches import branch_cache, default_position_ids, run_base, run_branch
 from pipelines import TrainingSettings, demo_corpora, init_store
 from pipelines.background import load_background
@@ -54,8 +54,30 @@ def test_the_conversion_is_kept_and_loads_with_the_same_hashes(store):
     assert base.identity.weights_sha256 == store.registry.config.base_weights_sha256
 
 
-def test_no_real_document_loses_more_than_the_budget(loaded, texts):
-    model, tokenizer = loaded
+@pytest.fixture(scope="module")
+def crowded(store):
+    """The model with eight pools: two trained, two of these turned bad, and four of noise."""
+    model, tokenizer = store.load()
+    draw = torch.Generator().manual_seed(0)
+    for number in range(6):
+        segment = model.new_segment(PoolShape())
+        if number < 2:
+            segment.load_state_dict(model.pool(DOMAINS[number]).chain()[0].state_dict())
+        for layer in segment.peer_layers():
+            up_ND = layer.experts.up_ND.data
+            if number < 2:
+                up_ND.mul_((-1.0, 3.0)[number])
+            else:
+                up_ND.copy_(torch.randn(up_ND.shape, generator=draw) * 0.05 * number)
+        model.add_pool(f"bad {number}", ExpertPool(f"bad {number}", [segment]))
+    yield model, tokenizer
+    model.detach()
+
+
+@pytest.mark.parametrize("num_pools", [1, 2, 8])
+def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools):
+    model, tokenizer = crowded
+    model.set_pool([*DOMAINS, *(f"bad {n}" for n in range(6))][:num_pools])
     assert len(texts) >= 300
     bound, num_better = -math.log1p(-model.budget), 0
     worst: list[float] = []
@@ -66,6 +88,7 @@ def test_no_real_document_loses_more_than_the_budget(loaded, texts):
     for start in range(0, len(rows), 32):
         ids, mask = pad(rows[start : start + 32], tokenizer.eos_token_id)
         scores = model.score(ids, mask, ask="all")
+        assert len(scores.log_probs_QBT) == num_pools + 1
         added = scores.added_nats_B
         worst.append(float(added.max()))
         lost = (scores.log_probs_QBT[:1] - scores.log_probs_QBT[1:]) * scores.evidence_BT

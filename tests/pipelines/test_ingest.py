@@ -207,6 +207,7 @@ def test_the_report_holds_what_the_command_promises(store, tmp_path):
         assert row["forced_loss_nats"] < row["base_loss_nats"]
         assert 0.0 <= row["asked"] <= 1.0
         assert row["loss_nats"] < row["base_loss_nats"]
+    assert [row["identical"] for row in report["background"]] == [1.0]
     assert {(r["domain"], r["wording"]) for r in report["recall"]} == {
         ("minerals", "seen"),
         ("minerals", "reworded"),

@@ -5,9 +5,10 @@ from tiny_base import copy_store, make_tiny_store
 
 from peer_cl.errors import DamageError
 from pipelines import open_store
+from pipelines.bare_process import equal_to_bare, run_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
-from pipelines.verify import TEXTS, compare_with_bare, run_bare, verify
+from pipelines.verify import TEXTS, compare_with_bare, verify
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,20 @@ def test_a_pool_that_is_asked_shows_in_the_bits(good):
     model.__class__ = type("Asking", (type(model),), {"forward": asking})
     verdicts = [check.verdict for check in compare_with_bare(model, source, rows)]
     assert verdicts[0] == "failed"
+
+
+def test_texts_that_ask_no_pool_are_equal_and_a_moved_weight_is_seen(good):
+    with open_store(good) as store:
+        model, tokenizer = store.load()
+        source = resolve_base(store.registry.config.base_id)
+    assert equal_to_bare(model, source, []) == []
+    rows = tokenise(tokenizer, TEXTS[:3])
+    silent = [not model.score(torch.tensor([row]), ask="context").entries_PBU.any() for row in rows]
+    assert equal_to_bare(model, source, rows) == silent
+    assert any(silent)
+    weight = model.base.model.norm.weight.data
+    weight[0] = torch.nextafter(weight[0], torch.tensor(torch.inf))
+    assert equal_to_bare(model, source, rows) == [False] * 3
 
 
 @pytest.mark.parametrize("at", [0, 40, 0.5, -1])

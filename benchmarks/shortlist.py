@@ -1,0 +1,113 @@
+"""How often prose of sources that no threshold and no rule has seen asks a pool of a store."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.results import Figure, at_least, reported
+from peer_cl.errors import InputError
+from peer_cl.model import PeerModel
+from peer_cl.shortlist import asked_by_context, token_evidence
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.init import MAX_BACKGROUND_TOKENS
+from pipelines.progress import no_progress
+from pipelines.states import signature_states
+
+COMMAND = "python -m benchmarks shortlist --data FOLDER"
+MIN_CHARACTERS = 200
+
+
+def _json_field(field: str) -> Callable[[str], Iterator[str]]:
+    def read(content: str) -> Iterator[str]:
+        for line in content.splitlines():
+            yield json.loads(line)[field]
+
+    return read
+
+
+def _paragraphs(content: str) -> Iterator[str]:
+    """Yield WikiText's paragraphs in ordinary spelling: its copy is split into tokens."""
+    for line in content.splitlines():
+        if "<unk>" not in line and not line.strip().startswith("="):
+            text = line.strip().replace(" @-@ ", "-").replace(" @,@ ", ",").replace(" @.@ ", ".")
+            for mark in (",", ".", ";", ":", ")", "'s", "%", "?", "!"):
+                text = text.replace(f" {mark}", mark)
+            yield text.replace("( ", "(")
+
+
+SOURCES: dict[str, tuple[str, Callable[[str], Iterator[str]]]] = {
+    "WikiText": ("wikitext2_valid.txt", _paragraphs),
+    "LAMBADA, novels": ("lambada_openai.jsonl", _json_field("context")),
+    "SQuAD, encyclopedia": ("squad_stream.jsonl", _json_field("text")),
+    "HellaSwag, instructions": ("hellaswag_1k.jsonl", _json_field("query")),
+}
+"""Public sets by the name of their usual file; none of them is in benchmarks/sources.toml."""
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Return, by source, the share of texts that ask none of a store's live pools.
+
+    Args:
+        arguments: `--data FOLDER` with the files of SOURCES, `--store FOLDER` (default
+            ./knowledge), and `--documents N` of each source.
+
+    Raises:
+        InputError: when a file is missing.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks shortlist")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--store", default="knowledge")
+    parser.add_argument("--documents", type=int, default=300)
+    options = parser.parse_args(list(arguments))
+    texts = {name: _texts(options.data / file, read) for name, (file, read) in SOURCES.items()}
+    figures: list[Figure] = []
+    with open_store(options.store) as store:
+        model, tokenizer = store.load()
+        for name, found in texts.items():
+            chosen = found[: options.documents]
+            asked_PB = _asked(model, tokenizer, chosen)
+            alone = 1 - float(asked_PB.any(0).double().mean())
+            print(f"{name}: {alone:.3f} of {len(chosen)} ask no pool", flush=True)
+            figures.append(
+                at_least(f"ask no pool, {name} ({len(chosen)} texts)", alone, 0.99, COMMAND)
+            )
+            figures += [
+                reported(f"ask {domain}, {name} (share)", float(row.double().mean()), COMMAND)
+                for domain, row in zip(model.active_pools, asked_PB, strict=True)
+            ]
+        model.detach()
+    return figures
+
+
+def _texts(path: Path, read: Callable[[str], Iterator[str]]) -> list[str]:
+    """Return a file's longer texts in an order that hashes decide: a fair sample from the front."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; --data wants a folder with that public set")
+    kept = {text for text in read(path.read_text(encoding="utf-8")) if len(text) >= MIN_CHARACTERS}
+    return sorted(kept, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+
+
+@torch.no_grad()
+def _asked(model: PeerModel, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
+    """Return which pools each text asks, given whole (cut at 160 tokens) as a context: (P, B)."""
+    found = [model.pool(name).signature for name in model.active_pools]
+    signatures = [signature for signature in found if signature is not None]
+    if model.background is None or len(signatures) < len(found):
+        raise InputError("the store has a pool without a signature: nothing decides who is asked")
+    ids = [row[:MAX_BACKGROUND_TOKENS] for row in tokenise(tokenizer, texts)]
+    asked = []
+    for states_TD in signature_states(model.attachment, ids, "reading", no_progress):
+        counted_BT = torch.ones(1, len(states_TD), dtype=torch.bool)
+        evidence = token_evidence(
+            states_TD[None], counted_BT, background=model.background, signatures=signatures
+        )
+        asked.append(asked_by_context(evidence, signatures, torch.tensor([len(states_TD)])))
+    return torch.cat(asked, dim=1)

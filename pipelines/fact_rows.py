@@ -1,0 +1,134 @@
+"""Facts as rows to train on: in their one wording, and with the words around the subject changed.
+
+A pool that reads "X is caused by mutations in the gene Y" ten times learns to say Y after these
+very words, and nothing after others. So in a share of the readings the words around the subject are
+lost, replaced or joined by random words of the domain's own documents, and only the answer counts:
+what is left in common is the subject, and the pool learns to answer to that. No other wording of a
+fact is ever made up or read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.batches import Row, pieces, tokenise
+from pipelines.facts import Fact
+from pipelines.settings import TrainingSettings
+
+VARIED = "varied"
+"""The kind of a row whose wording was changed."""
+
+
+def vary_wording(fact: Fact, words: Sequence[str], draw: random.Random) -> str:
+    """Return the fact's prompt, its subject as it is and the words around it changed at random.
+
+    How much is changed is drawn anew each time, from nothing to everything. Where the prompt does
+    not hold the subject as it is written, nothing is changed.
+
+    Args:
+        fact: what is asked.
+        words: what words are replaced by; at least one.
+        draw: decides.
+
+    Example:
+        >>> capital = Fact("Chad", "capital", "N'Djamena", "", "The capital of Chad is", ())
+        >>> vary_wording(capital, ["river", "north", "old"], random.Random(3))
+        'The capital river of Chad is'
+        >>> vary_wording(capital, ["river", "north", "old"], random.Random(8))
+        'old river capital old Chad north is north'
+    """
+    before, subject, after = fact.seen_prompt.partition(fact.subject)
+    if not subject:
+        return fact.seen_prompt
+    level = draw.random()
+    left, right = (_changed(part.split(), words, level, draw) for part in (before, after))
+    if not before.strip() and draw.random() < 0.7:
+        left = [draw.choice(words) for _ in range(draw.randint(1, 5))]
+    if draw.random() < 0.4:
+        draw.shuffle(left)
+    ending = draw.random()
+    if ending < 0.15:
+        right = right[-2:]
+    elif ending < 0.3:
+        right = [*right, draw.choice(words)]
+    return " ".join([*left, subject, *right])
+
+
+def _changed(
+    part: Sequence[str], words: Sequence[str], level: float, draw: random.Random
+) -> list[str]:
+    changed = []
+    for word in part:
+        if draw.random() < 0.25:
+            changed.append(draw.choice(words))
+        fate = draw.random()
+        if fate >= level:
+            changed.append(word)
+        elif fate >= level / 2:
+            changed.append(draw.choice(words))
+    return changed
+
+
+def with_answers(tokenizer: Any, rows: Sequence[Row], facts: dict[str, Fact]) -> list[Row]:
+    """Return rows, those of facts told where their answers begin.
+
+    Args:
+        tokenizer: the base's.
+        rows: of documents of any kind.
+        facts: by the id of their documents.
+    """
+    return [
+        _with_answer(tokenizer, row, facts[row.document_id]) if row.document_id in facts else row
+        for row in rows
+    ]
+
+
+def _with_answer(tokenizer: Any, row: Row, fact: Fact) -> Row:
+    prompt = tokenise(tokenizer, [fact.seen_prompt])[0]
+    start = _shared(prompt, row.ids)
+    if start < len(prompt) - 1:  # a later piece of a long statement
+        return row
+    return dataclasses.replace(row, answer_from=start)
+
+
+def varied_rows(
+    tokenizer: Any,
+    facts: dict[str, Fact],
+    texts: Sequence[str],
+    settings: TrainingSettings,
+    end_id: int | None,
+) -> list[Row]:
+    """Return rows of facts whose wordings are changed, each to be read once.
+
+    Args:
+        tokenizer: the base's.
+        facts: by the id of their documents.
+        texts: the domain's own training documents, whose words are used.
+        settings: how often facts are read, and which share of it is varied.
+        end_id: closes each row, where there is such a token.
+    """
+    draw = random.Random(settings.seed)
+    words = [word for text in texts for word in text.split()]
+    rows = []
+    for document_id in sorted(facts):
+        fact = facts[document_id]
+        prompts = [
+            vary_wording(fact, words or fact.statement.split(), draw)
+            for _ in range(settings.varied_passes)
+        ]
+        ends = [] if end_id is None else [end_id]
+        wholes = tokenise(tokenizer, [f"{prompt} {fact.answer}." for prompt in prompts])
+        for prompt, whole in zip(tokenise(tokenizer, prompts), wholes, strict=True):
+            start = _shared(prompt, whole)
+            ids = pieces([*whole, *ends], settings.max_tokens)[0]
+            rows.append(Row(document_id, VARIED, ids, counts_from=start, answer_from=start))
+    return rows
+
+
+def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
+    """Return how many tokens a prompt and the text that it begins have in common."""
+    pairs = enumerate(zip(prompt, whole, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(prompt))

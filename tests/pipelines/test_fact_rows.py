@@ -1,0 +1,99 @@
+"""Facts as rows: one wording, changed at random around the subject, and only the answer counts."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_base import SUBJECTS, make_tiny_base
+from transformers import AutoTokenizer
+
+from pipelines.batches import Row, tokenise
+from pipelines.fact_rows import VARIED, varied_rows, vary_wording, with_answers
+from pipelines.facts import Fact, Relation
+from pipelines.settings import TrainingSettings
+
+WORDS = ("quartz", "hard", "crystal")
+CAPITAL = Relation("capital", "The capital of {subject} is", ("In {subject} they govern from",))
+LIES = Relation("place", "{subject} lies in", ("Where is {subject}?",))
+RELATIONS = st.sampled_from([CAPITAL, LIES])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(make_tiny_base(tmp_path_factory.mktemp("base")))
+
+
+def by_document(*facts):
+    return {fact.document("").document_id: fact for fact in facts}
+
+
+@given(RELATIONS, st.integers(0, 10_000))
+def test_the_subject_stays_and_every_other_word_is_the_prompts_or_the_domains(relation, seed):
+    fact = relation.fact("Burkina Faso", "Ouagadougou")
+    prompt = vary_wording(fact, WORDS, random.Random(seed))
+    assert prompt.count("Burkina Faso") == 1
+    rest = prompt.replace("Burkina Faso", "").split()
+    assert set(rest) <= {*WORDS, *fact.seen_prompt.split()}
+    assert len(rest) <= 12
+    assert prompt == vary_wording(fact, WORDS, random.Random(seed))
+
+
+def test_wordings_range_from_unchanged_to_changed_through_and_through():
+    fact = CAPITAL.fact("Chad", "N'Djamena")
+    found = {vary_wording(fact, WORDS, random.Random(seed)) for seed in range(400)}
+    assert fact.seen_prompt in found
+    assert any(not set(prompt.split()) & {"The", "capital", "of", "is"} for prompt in found)
+    assert len(found) > 200
+
+
+def test_a_prompt_without_its_subject_stays():
+    fact = Fact("the Chad", "capital", "N'Djamena", "", "Chad is governed from", ())
+    assert vary_wording(fact, WORDS, random.Random(0)) == fact.seen_prompt
+
+
+def test_the_answer_alone_counts_in_varied_rows(tokenizer):
+    facts = by_document(CAPITAL.fact("Chad", "rent"), LIES.fact("Oslo", "the north"))
+    settings = TrainingSettings(fact_passes=8.0, varied_share=0.75)
+    end = tokenizer.eos_token_id
+    rows = varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, end)
+    assert len(rows) == 6 * len(facts)
+    for row in rows:
+        fact = facts[row.document_id]
+        assert row.kind == VARIED
+        assert row.counts_from == row.answer_from
+        assert tokenizer.decode(row.ids[row.answer_from : -1]) == f" {fact.answer}."
+        assert row.ids[-1] == end
+        assert fact.subject in tokenizer.decode(row.ids)
+    assert len({row.ids for row in rows}) > len(facts)
+    assert rows == varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, end)
+
+
+def test_no_other_wording_of_a_fact_is_ever_trained_on(tokenizer):
+    facts = by_document(*(LIES.fact(name, "the north") for name in ("Oslo", "Bergen", "Rana")))
+    rows = varied_rows(tokenizer, facts, [SUBJECTS["law"]], TrainingSettings(), None)
+    texts = [tokenizer.decode(row.ids) for row in rows]
+    for fact in facts.values():
+        for prompt in fact.reworded_prompts:
+            assert not [text for text in texts if prompt in text]
+
+
+def test_no_varied_row_is_made_where_none_is_wanted(tokenizer):
+    facts = by_document(CAPITAL.fact("Chad", "rent"))
+    assert varied_rows(tokenizer, facts, [], TrainingSettings(varied_share=0.0), None) == []
+    # Without a text of the domain's own, the statement's words serve.
+    assert varied_rows(tokenizer, facts, [], TrainingSettings(), None)
+
+
+def test_rows_of_facts_are_told_where_the_answer_begins(tokenizer):
+    fact = CAPITAL.fact("Chad", "rent")
+    ((document_id, _),) = by_document(fact).items()
+    ids = tuple(tokenise(tokenizer, [fact.statement])[0])
+    text = Row("0" * 64, "text", ids)
+    later = Row(document_id, "fact", (ids[0], *ids[-2:]))
+    clean, same, piece = with_answers(
+        tokenizer, [Row(document_id, "fact", ids), text, later], {document_id: fact}
+    )
+    assert tokenizer.decode(clean.ids[clean.answer_from :]) == " rent."
+    assert clean.counts_from == 1
+    assert (same, piece) == (text, later)
