@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,18 +21,24 @@ from pipelines.settings import TrainingSettings
 
 VARIED = "varied"
 """The kind of a row whose wording was changed."""
+SHARED_SUBJECT = 0.5
+"""Share of the words that may be changed where a subject has several facts: what is left of them
+has to say which one is meant."""
 
 
-def vary_wording(fact: Fact, words: Sequence[str], draw: random.Random) -> str:
+def vary_wording(
+    fact: Fact, words: Sequence[str], draw: random.Random, at_most: float = 1.0
+) -> str:
     """Return the fact's prompt, its subject as it is and the words around it changed at random.
 
-    How much is changed is drawn anew each time, from nothing to everything. Where the prompt does
+    How much is changed is drawn anew each time, from nothing to `at_most`. Where the prompt does
     not hold the subject as it is written, nothing is changed.
 
     Args:
         fact: what is asked.
         words: what words are replaced by; at least one.
         draw: decides.
+        at_most: share of the words that may be changed, 0 to 1.
 
     Example:
         >>> capital = Fact("Chad", "capital", "N'Djamena", "", "The capital of Chad is", ())
@@ -43,7 +50,7 @@ def vary_wording(fact: Fact, words: Sequence[str], draw: random.Random) -> str:
     before, subject, after = fact.seen_prompt.partition(fact.subject)
     if not subject:
         return fact.seen_prompt
-    level = draw.random()
+    level = draw.random() * at_most
     left, right = (_changed(part.split(), words, level, draw) for part in (before, after))
     if not before.strip() and draw.random() < 0.7:
         left = [draw.choice(words) for _ in range(draw.randint(1, 5))]
@@ -112,11 +119,13 @@ def varied_rows(
     """
     draw = random.Random(settings.seed)
     words = [word for text in texts for word in text.split()]
+    num_facts = Counter(fact.subject for fact in facts.values())
     rows = []
     for document_id in sorted(facts):
         fact = facts[document_id]
+        at_most = 1.0 if num_facts[fact.subject] == 1 else SHARED_SUBJECT
         prompts = [
-            vary_wording(fact, words or fact.statement.split(), draw)
+            vary_wording(fact, words or fact.statement.split(), draw, at_most)
             for _ in range(settings.varied_passes)
         ]
         ends = [] if end_id is None else [end_id]

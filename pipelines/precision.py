@@ -15,6 +15,10 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
+BF16_PROCESSORS = ("amx_bf16", "avx512_bf16")
+"""What processors that multiply bf16 in hardware call it."""
+
+
 def resolve_precision(wanted: str) -> str:
     """Return "fp32" or "bf16"; "auto" asks what the processor can multiply in hardware.
 
@@ -25,7 +29,8 @@ def resolve_precision(wanted: str) -> str:
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+    found = torch.cpu.get_capabilities()
+    return "bf16" if any(found.get(name, False) for name in BF16_PROCESSORS) else "fp32"
 
 
 @contextmanager

@@ -17,11 +17,11 @@ class TrainingSettings:
     """The pool's shape in each host layer."""
     text_passes: float = 2.0
     """How often each document is read."""
-    fact_passes: float = 10.0
+    fact_passes: float = 14.0
     """How often each fact is read."""
     varied_share: float = 0.5
     """Share of a fact's readings in which the words around its subject are changed at random."""
-    answer_weight: float = 3.0
+    answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
     tokens_per_step: int = 512
     """Padded tokens an optimiser step."""

@@ -118,7 +118,11 @@ class SegmentTrainer(lightning.LightningModule):
         self.optimiser_state = optimiser_state
 
     def loss(self, batch: Batch, features: Features | None) -> Tensor:
-        """Return the weighted loss of a batch over the number of tokens that count, nats."""
+        """Return the weighted loss of a batch over the number of tokens read, nats.
+
+        Over all that are read, not over those that count: else a step of varied facts, in which
+        answers alone count, would pull as hard as one in which every token teaches.
+        """
         ids_BT, mask_BT = batch.ids_BT, batch.mask_BT
         tap_BTD = features.tap_states(batch.rows, ids_BT.shape[1]) if features else None
         if tap_BTD is None:
@@ -139,7 +143,7 @@ class SegmentTrainer(lightning.LightningModule):
         losses_X = functional.cross_entropy(
             logits_BTV.flatten(0, 1).float(), ids_BT.roll(-1, 1).flatten(), reduction="none"
         )
-        return (losses_X * weights_BT.flatten()).sum() / (weights_BT > 0).sum()
+        return (losses_X * weights_BT.flatten()).sum() / mask_BT[:, 1:].sum()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of one step."""
@@ -147,7 +151,7 @@ class SegmentTrainer(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log the loss on rows that are not trained on, weighted by their tokens."""
-        num_tokens = int((batch.weights_BT > 0).sum())
+        num_tokens = int(batch.mask_BT[:, 1:].sum())
         self.log("validation_nats", self.loss(batch, None), batch_size=num_tokens)
 
     def configure_optimizers(self) -> Any:

@@ -47,6 +47,18 @@ def test_wordings_range_from_unchanged_to_changed_through_and_through():
     assert len(found) > 200
 
 
+def test_a_subject_with_several_facts_keeps_more_of_its_words(tokenizer):
+    settings = TrainingSettings(fact_passes=200.0, varied_share=1.0)
+    alone = by_document(CAPITAL.fact("Chad", "rent"))
+    several = by_document(CAPITAL.fact("Chad", "rent"), LIES.fact("Chad", "the north"))
+    kept = []
+    for facts in (alone, several):
+        rows = varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, None)
+        texts = [tokenizer.decode(row.ids) for row in rows if row.document_id in alone]
+        kept.append(sum("capital" in text for text in texts) / len(texts))
+    assert kept[0] < 0.65 < kept[1] < 0.95
+
+
 def test_a_prompt_without_its_subject_stays():
     fact = Fact("the Chad", "capital", "N'Djamena", "", "Chad is governed from", ())
     assert vary_wording(fact, WORDS, random.Random(0)) == fact.seen_prompt

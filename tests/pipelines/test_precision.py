@@ -55,7 +55,15 @@ def test_reading_in_fp32_gives_the_models_own_bits():
         assert torch.equal(base(IDS, use_cache=False).logits, expected)
 
 
-@pytest.mark.parametrize(("found", "chosen"), [({"amx_bf16": True}, "bf16"), ({}, "fp32")])
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        ({"amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
 def test_auto_is_decided_by_what_the_processor_has(monkeypatch, found, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
