@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-
 BF16_PROCESSORS = ("amx_bf16", "avx512_bf16")
 """What processors that multiply bf16 in hardware call it."""
 
