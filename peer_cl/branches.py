@@ -1,17 +1,18 @@
 """The base pass, the trunk and the branches: three ways to call the model's own forward.
 
-Shape suffixes: B rows, T tokens, D model width, V vocabulary.
+Shape suffixes: B rows, T tokens, X positions in all rows, D model width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -84,6 +85,7 @@ def run_branch(
     position_ids: Tensor,
     cache: DynamicCache | None = None,
     logits_to_keep: int = 0,
+    head_reads_BT: Tensor | None = None,
 ) -> Tensor:
     """Run the layers from the tap up, and the head, with a pool on; return its logits.
 
@@ -99,6 +101,8 @@ def run_branch(
         position_ids: (B or 1, T), always explicit.
         cache: the branch's own, from `branch_cache`; None: no cache.
         logits_to_keep: how many last positions get logits; 0: all.
+        head_reads_BT: bool; the only positions that get logits, X of them in all, which then come
+            as (1, X, V). In training most of what the head would say of facts counts for nothing.
     """
     inputs: dict[str, Any] = {
         "input_ids": input_ids,
@@ -109,10 +113,27 @@ def run_branch(
         "logits_to_keep": logits_to_keep,
     }
     accepted = inspect.signature(attachment.model.forward).parameters
-    with attachment.branching(segments, tap_BTD):
+    with attachment.branching(segments, tap_BTD), _head_reading(attachment.model, head_reads_BT):
         output = attachment.model(**{key: inputs[key] for key in inputs if key in accepted})
     logits: Tensor = output.logits
     return logits if "logits_to_keep" in accepted else logits[:, -logits_to_keep:]
+
+
+@contextmanager
+def _head_reading(model: Any, head_reads_BT: Tensor | None) -> Iterator[None]:
+    """Let the head read some positions only; what follows it works on each position alone."""
+    if head_reads_BT is None:
+        yield
+        return
+
+    def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][head_reads_BT].unsqueeze(0), *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def default_position_ids(num_tokens: int, past: int, device: torch.device) -> Tensor:

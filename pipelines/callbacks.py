@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -96,12 +96,9 @@ class LossRecord(lightning.Callback):
         """Note the loss of the step."""
         self._losses[self._start + trainer.global_step] = (float(outputs["loss"]), None)
 
-    def on_validation_end(self, trainer: Any, _: Any) -> None:
-        """Note the validation loss beside the last step's."""
-        step = self._start + trainer.global_step
-        value = trainer.callback_metrics.get("validation_nats")
-        if value is not None and step in self._losses:
-            self._losses[step] = (self._losses[step][0], float(value))
+    def add_validation(self, step: int, nats: float) -> None:
+        """Note the validation loss beside a step's."""
+        self._losses[step] = (self._losses[step][0], nats)
 
     def losses(self) -> tuple[Loss, ...]:
         """Return all losses so far, by step."""
@@ -119,11 +116,59 @@ class ProgressReport(lightning.Callback):
         self._report(self._start + trainer.global_step, self._total, float(outputs["loss"]))
 
 
-class ValidationStop(EarlyStopping):
-    """Stops a run when so many validations in a row are worse than the best one."""
+class ValidationStop(lightning.Callback):
+    """Scores rows that are not trained on, and stops a run that only gets worse on them.
 
-    def __init__(self, patience: int) -> None:
-        super().__init__("validation_nats", patience=patience, mode="min", check_finite=True)
+    Not Lightning's validation loop: that one counts from where a fit begins, so a run that goes on
+    after a kill would be validated, and stopped, at other steps than one that was never killed.
+
+    Args:
+        batches: the validation rows.
+        every: steps between two validations, counted from the run's first step.
+        patience: how many validations in a row may be worse than the best one before it stops.
+        record: holds the past validations, and gets the new ones.
+        start: the step that this fit goes on from.
+    """
+
+    def __init__(
+        self, batches: Sequence[Any], every: int, patience: int, record: LossRecord, start: int
+    ) -> None:
+        self._batches, self._every, self._patience = batches, every, patience
+        self._record, self._start = record, start
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        """Validate after every so many steps.
+
+        Raises:
+            DamageError: when the validation loss is not finite.
+        """
+        step = self._start + trainer.global_step
+        if step % self._every:
+            return
+        nats = num_tokens = 0.0
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            for batch in self._batches:
+                moved = trainer.strategy.batch_to_device(batch)
+                found = int(moved.mask_BT[:, 1:].sum())
+                nats += float(module.loss(moved, None)) * found
+                num_tokens += found
+        if not math.isfinite(nats):
+            raise DamageError(
+                f"the validation loss became {nats} at step {step}; nothing was registered. Lower "
+                "the learning rates"
+            )
+        self._record.add_validation(step, nats / num_tokens)
+        trainer.should_stop = trainer.should_stop or self.is_worse()
+
+    def is_worse(self) -> bool:
+        """Return whether the last validations, as many as patience says, are worse than the best.
+
+        Read off the record, so that a run that goes on after a kill decides as one that was not.
+        """
+        values = [value for _, _, value in self._record.losses() if value is not None]
+        if not values:
+            return False
+        return len(values) - 1 - values.index(min(values)) >= self._patience
 
 
 class StepCheckpoint(lightning.Callback):

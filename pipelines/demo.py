@@ -54,7 +54,7 @@ class DemoSize:
     )
     """Of documents read a domain, held-out ones included; about a fifth is held out."""
     facts: int = 100
-    background_documents: int = 16
+    background_documents: int = 12
     """Of each test source."""
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
@@ -168,7 +168,7 @@ def _complete(store: Store, size: DemoSize, face: DemoFace) -> None:
         prompts = [completion_prompt(store.registry.document_text(d))[0] for d in documents]
         face.show_writings(
             domain,
-            [write(model, tokenizer, p, max_new_tokens=24, compare=True) for p in prompts],
+            [write(model, tokenizer, p, max_new_tokens=20, compare=True) for p in prompts],
         )
     model.detach()
 

@@ -228,6 +228,8 @@ def _unchanged(
         for item in unique.values()
         if not any(book.asked(version, item).whole for version in versions)
     ]
+    if not silent:
+        return set()
     model = book.model
     for domain, branch in branches.items():
         if branch.version in versions:

@@ -184,6 +184,23 @@ def test_a_branch_equals_a_model_with_the_pool_built_in(architecture, host_layer
     assert not torch.allclose(found, base.logits_BTV, atol=1e-3)
 
 
+def test_a_head_that_reads_some_positions_says_of_them_what_it_always_says(
+    architecture, host_layers, ids, make_model
+):
+    model = make_model(architecture, pools=("a",), host_layers=host_layers)
+    segments = pool_segments(model.pool("a"))
+    tap = run_trunk(model.attachment, input_ids=ids, use_cache=False)
+    reads = torch.zeros_like(ids, dtype=torch.bool)
+    reads[0, 3] = reads[1, 7:12] = reads[2, 19] = True
+    inputs = {"input_ids": ids, "attention_mask": None}
+    inputs["position_ids"] = default_position_ids(20, 0, "cpu")
+    whole = run_branch(model.attachment, segments, tap, **inputs)
+    some = run_branch(model.attachment, segments, tap, **inputs, head_reads_BT=reads)
+    assert some.shape == (1, 7, whole.shape[-1])
+    torch.testing.assert_close(some[0], whole[reads], atol=1e-5, rtol=1e-4)
+    assert same_bits(run_branch(model.attachment, segments, tap, **inputs), whole)
+
+
 def test_replacing_takes_the_feed_forward_out(architecture, ids):
     """An untrained replacing pool says nothing, and the feed-forward is gone."""
     shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16, mode="replace")

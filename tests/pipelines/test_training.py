@@ -1,6 +1,7 @@
 """Training one segment: nothing else changes, bad numbers stop it, a killed run ends the same."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 import textwrap
@@ -111,14 +112,76 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path):
 
 
 def test_validations_are_recorded_and_stop_a_run_that_gets_worse(tmp_path):
-    strange = [Row("f" * 64, "text", (0, *range(60, 90)))]
-    settings = dataclasses.replace(
-        SETTINGS, text_passes=30.0, validations=12, patience=1, row_learning_rate=3e-2
-    )
-    trained, _ = train(tmp_path, settings=settings, validation=strange)
+    trained, _ = train(tmp_path, settings=watched(), validation=STRANGE)
     seen = [value for _, _, value in trained.losses if value is not None]
     assert len(seen) >= 2
-    assert len(trained.losses) < trained.num_steps
+    assert seen[-1] > min(seen)
+    patient, _ = train(
+        tmp_path, settings=dataclasses.replace(watched(), patience=99), validation=STRANGE
+    )
+    assert len(trained.losses) == trained.num_steps < patient.num_steps
+
+
+def watched(**changes):
+    """Settings of a run that is validated twelve times and soon stops."""
+    return dataclasses.replace(
+        SETTINGS, text_passes=30.0, validations=12, patience=1, row_learning_rate=3e-2, **changes
+    )
+
+
+STRANGE = [Row("f" * 64, "text", (0, *range(60, 90)))]
+
+
+class Killed(BaseException):
+    """Raised in the middle of a run, as a kill would end it."""
+
+
+@pytest.mark.parametrize("at", [7, 13, 22])
+def test_a_run_that_goes_on_is_validated_and_stopped_as_one_that_was_never_killed(
+    tmp_path, monkeypatch, at
+):
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
+    settings = watched()
+    whole, _ = train(tmp_path, settings=settings, validation=STRANGE)
+    checkpoint = tmp_path / "run.safetensors"
+
+    def die(step, total, loss):
+        if step == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, settings=settings, validation=STRANGE, checkpoint=checkpoint, progress=die)
+    resumed, _ = train(tmp_path, settings=settings, validation=STRANGE, checkpoint=checkpoint)
+    assert resumed.losses == whole.losses
+    assert resumed.num_steps == whole.num_steps
+    assert resumed.segment.sha256() == whole.segment.sha256()
+
+
+def test_a_run_that_had_stopped_when_it_was_killed_does_not_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 1)
+    checkpoint = tmp_path / "run.safetensors"
+    options = {"settings": watched(), "validation": STRANGE, "checkpoint": checkpoint}
+    whole, _ = train(tmp_path, **options)
+    again, _ = train(tmp_path, **options)
+    assert again.segment.sha256() == whole.segment.sha256()
+    assert again.losses == whole.losses
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_stays_one(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press(step, total, loss):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=press)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_run_without_a_step_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"text_passes 1e-05 .* read none of 24 rows"):
+        train(tmp_path, settings=dataclasses.replace(SETTINGS, text_passes=1e-5))
 
 
 @pytest.mark.slow
