@@ -42,17 +42,29 @@ RECALL = {
 }
 """Columns of the tables: the report's key and the heading that people see."""
 
+NATS = "nats a token"
+METRICS = {
+    "acc": (NATS, "higher is better"),
+    "learning_accuracy": (NATS, "higher is better"),
+    "bwt": (NATS, "higher is better"),
+    "fwt": (NATS, "higher is better"),
+    "forgetting": (NATS, "lower is better"),
+    "retention": ("share", "higher is better"),
+}
+"""Unit and sense of each metric; scores are losses with their sign flipped."""
+
 
 def print_report(report: dict[str, Any]) -> None:
     """Print what `evaluate` found."""
     say(f"snapshot {report['snapshot']}, budget {report['budget']}")
     _print_matrix(report)
-    metrics = report["metrics"]
     print_table(
-        "\nmetrics (nats a token; higher is better)",
-        [name.replace("_", " ") for name in metrics],
-        [tuple(metrics.values())],
+        "\nmetrics (a score is a loss with its sign flipped)",
+        ("metric", "value", "unit", "sense"),
+        [(n.replace("_", " "), value, *METRICS[n]) for n, value in report["metrics"].items()],
     )
+    for domain in report["unmeasured"]:
+        say(f"{domain}: no text of it is held out, so nothing was measured on it")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
     _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])
     _print_rows("\nexact recall of trained facts", RECALL, report["recall"])

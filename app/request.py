@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from peer_cl.errors import InputError, PeerError, StateError, UnknownError
+from peer_cl.errors import DamageError, InputError, PeerError, StateError, UnknownError
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -68,10 +69,17 @@ class Request:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """Open the store for the time of a `with` block."""
+        """Open the store for the time of a `with` block.
+
+        Raises: StateError: when it is too damaged to be opened: a copy or another folder is wanted.
+        """
         from pipelines.store import open_store  # help and bad options do not pay for SQLAlchemy
 
-        with open_store(self.folder, who=self.who) as store:
+        try:
+            opened = open_store(self.folder, who=self.who)
+        except DamageError as error:
+            raise StateError(str(error)) from error
+        with opened as store:
             yield store
 
 
@@ -149,7 +157,8 @@ def store_folder(after_verb: Path | None, before_verb: Path | None) -> Path:
 def one_line_errors(*, debug: bool) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code.
 
-    2 for what the user can mend (InputError, UnknownError, StateError), 1 for everything else.
+    2 for what the user can mend (InputError, UnknownError, StateError, a file or disk that cannot
+    be used), 1 for everything else.
 
     Args:
         debug: show the traceback too.
@@ -162,11 +171,37 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
         fail("interrupted; what was not registered yet is left out", 130)
     except (InputError, UnknownError, StateError) as error:
         fail(str(error), 2, debug=debug)
-    except (PeerError, OSError) as error:
+    except PeerError as error:
         fail(str(error), 1, debug=debug)
+    except OSError as error:
+        is_of_files = error.filename is not None or error.errno in _ADVICE
+        fail(_told(error), 2 if is_of_files else 1, debug=debug)
     except Exception as error:
         told = f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)"
         fail(told, 1, debug=debug)
+
+
+_OTHER_PLACE = "or choose another place"
+_ADVICE = {
+    errno.EACCES: f"let your user read and write it, {_OTHER_PLACE}",
+    errno.EPERM: f"let your user read and write it, {_OTHER_PLACE}",
+    errno.EROFS: f"make its file system writable, {_OTHER_PLACE}",
+    errno.ENOENT: "check the path, or restore it from a copy",
+    errno.ENOTDIR: f"move the file that is in the way, {_OTHER_PLACE}",
+    errno.EEXIST: f"move what is in the way, {_OTHER_PLACE}",
+    errno.EISDIR: f"move the folder that is in the way, {_OTHER_PLACE}",
+    errno.ENOSPC: "make room on the disk and run the same command again",
+    errno.EDQUOT: "make room within your quota and run the same command again",
+}
+"""What to do about the system's errors on files, by their number."""
+
+
+def _told(error: OSError) -> str:
+    """Return what is said about an error of the operating system: the path, why, and advice."""
+    path = error.filename2 or error.filename  # of a rename, the second is what the user knows
+    reason = error.strerror or str(error)
+    what = reason if path is None else f"cannot use {path}: {reason}"
+    return f"{what}; {_ADVICE.get(error.errno or 0, 'check the path and the disk')}"
 
 
 def fail(message: str, code: int, *, debug: bool = False) -> typing.NoReturn:

@@ -1,14 +1,18 @@
 """Saving a model's pools into a folder, and loading them again on the same base.
 
 peer_config.json     settings, base hashes, and each pool's files by their sha256
-background.safetensors
-pools/<sha256>.safetensors
+pools/<sha256>.safetensors   segments, signatures and the background statistics
+
+The settings are written last and every file at once or not at all, so a save that dies leaves the
+model that was saved there before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +23,21 @@ from peer_cl.pool import BaseIdentity
 from peer_cl.signature import Background, Signature
 
 FORMAT = 1
+_WRITTEN = re.compile(r"([0-9a-f]{64})\.safetensors(\.part)?")
+"""What `save_model` names its files in `pools/`; it removes no others."""
 
 
 def save_model(model: PeerModel, folder: Path) -> None:
     """Write every pool and setting; the base itself is not copied.
 
+    Files that are there already with the right bytes are left alone; those of pools that the model
+    no longer has are removed at the end.
+
     Args:
         model: the model.
         folder: made where it is missing.
+
+    Raises: OSError: when a file cannot be written; what was saved there before can be loaded.
     """
     files = folder / "pools"
     files.mkdir(parents=True, exist_ok=True)
@@ -51,13 +62,55 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "pools": pools,
     }
     config["sha256"] = _checksum(config)
-    (folder / "peer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    _sync_folder(files)  # the settings must not outlive, in a power cut, what they name
+    _replace(folder / "peer_config.json", text.encode())
+    _sync_folder(folder)
+    _remove_others(files, config)
 
 
 def _write(folder: Path, data: bytes) -> str:
     name = hashlib.sha256(data).hexdigest()
-    (folder / f"{name}.safetensors").write_bytes(data)
+    path = folder / f"{name}.safetensors"
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != name:
+        _replace(path, data)
     return name
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader sees the old bytes or the new ones, never a part."""
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: without it a rename may be lost with the power."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_others(folder: Path, config: dict[str, Any]) -> None:
+    """Remove the files of earlier saves that the settings no longer name."""
+    named = {config["background"]}
+    for about in config["pools"].values():
+        named |= {*about["segments"], about["signature"]}
+    for path in sorted(folder.iterdir()):
+        written = _WRITTEN.fullmatch(path.name)
+        if written and (written[1] not in named or written[2]):
+            path.unlink()
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.batches import tokenise
     from pipelines.init import init_store
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store, open_store
@@ -18,6 +19,7 @@ _HOMES = {
     "TrainingSettings": "settings",
     "init_store": "init",
     "open_store": "store",
+    "tokenise": "batches",
 }
 
 __all__ = sorted(_HOMES)

@@ -4,8 +4,8 @@ Run as a file in a process of its own (`python -P bare_logits.py`), it measures 
 with transformers alone and refuses to go on where this project's code is loaded. `verify` calls
 `measure` on the model with pools and compares.
 
-It reads a JSON object on stdin: source, rows, num_threads, attention, calls; and writes one on
-stdout.
+It reads a JSON object on stdin: source, rows, num_threads, attention, calls. On stdout it writes
+the line "done" for each text, and then a JSON object.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def measure(
     generate: Callable[..., Any],
     rows: Sequence[Sequence[int]],
     calls: Sequence[str] = CALLS,
+    done: Callable[[], None] = lambda: None,
 ) -> list[dict[str, str]]:
     """Return for each text the bits of each call.
 
@@ -46,6 +47,7 @@ def measure(
         generate: called as its `generate` is.
         rows: token ids of each text.
         calls: which of CALLS to measure.
+        done: called after each text.
     """
     measured: list[dict[str, str]] = [{} for _ in rows]
     if "in a batch" in calls:
@@ -61,6 +63,7 @@ def measure(
             told["alone"] = bits(forward(input_ids=prompt).logits)
         if "writing" in calls:
             told["writing"] = _written_bits(generate, prompt)
+        done()
     return measured
 
 
@@ -78,6 +81,11 @@ def _written_bits(generate: Callable[..., Any], prompt: torch.Tensor) -> str:
     return bits(torch.stack(written.logits))
 
 
+def _print_done() -> None:
+    sys.stdout.write("done\n")
+    sys.stdout.flush()
+
+
 def _main() -> None:
     import transformers
 
@@ -88,7 +96,7 @@ def _main() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         wanted["source"], dtype=torch.float32, attn_implementation=wanted["attention"]
     ).eval()
-    measured = measure(model, model.generate, wanted["rows"], wanted["calls"])
+    measured = measure(model, model.generate, wanted["rows"], wanted["calls"], _print_done)
     loaded = [name for name in FORBIDDEN if name in sys.modules]
     json.dump({"loaded": loaded, "measured": measured}, sys.stdout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -11,14 +12,15 @@ from typing import Any
 
 import lightning
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment, tensors_sha256
+from pipelines.packages import report_to_stderr
 
-CHECKPOINT_EVERY = 20
+CHECKPOINT_EVERY = 50
 """Steps between two checkpoints of a run."""
 
 Loss = tuple[int, float, float | None]
@@ -189,11 +191,9 @@ class StepCheckpoint(lightning.Callback):
         tensors = {f"segment.{k}": v for k, v in module.segment.state_dict().items()}
         for number, state in trainer.optimizers[0].state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
-        about = {"step": step, "losses": self._record.losses()}
-        data = save(
-            {key: value.contiguous() for key, value in tensors.items()},
-            metadata={"run": json.dumps(about)},
-        )
+        tensors = {key: value.contiguous() for key, value in tensors.items()}
+        run = json.dumps({"step": step, "losses": self._record.losses()})
+        data = save(tensors, metadata={"run": run, "sha256": _checkpoint_sha256(run, tensors)})
         temporary = self._path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             file.write(data)
@@ -207,21 +207,54 @@ def resume_step(
 ) -> tuple[int, dict[Any, Any] | None, tuple[Loss, ...]]:
     """Load a killed run's checkpoint into the segment, if there is one.
 
+    One that is damaged is worth less than the time of its run: it is told, and the run begins anew.
+
     Returns:
         the step to go on from (0: from the start), the optimiser's state, the losses so far.
     """
     if path is None or not path.is_file():
         return 0, None, ()
+    try:
+        about, tensors = _read_checkpoint(path)
+    except DamageError as error:
+        report_to_stderr(str(error))
+        return 0, None, ()
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["run"])
-        for key in file.keys():  # noqa: SIM118
-            if key.startswith("segment."):
-                weights[key.removeprefix("segment.")] = file.get_tensor(key)
-            else:
-                _, number, name = key.split(".", 2)
-                state.setdefault(int(number), {})[name] = file.get_tensor(key)
+    for key, tensor in tensors.items():
+        if key.startswith("segment."):
+            weights[key.removeprefix("segment.")] = tensor
+        else:
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = tensor
     segment.load_state_dict(weights, strict=True)
     losses = tuple((int(s), float(t), v) for s, t, v in about["losses"])
     return int(about["step"]), state, losses
+
+
+def _checkpoint_sha256(run: str, tensors: dict[str, Tensor]) -> str:
+    return hashlib.sha256(f"{run}|{tensors_sha256(tensors)}".encode()).hexdigest()
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a checkpoint's record and tensors.
+
+    Raises: DamageError: when the file is not what `StepCheckpoint` wrote.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise DamageError(
+            f"the checkpoint {path} cannot be read ({error}); the run begins anew"
+        ) from error
+    run, expected = metadata.get("run", ""), metadata.get("sha256", "none")
+    found = _checkpoint_sha256(run, tensors)
+    if found != expected:
+        raise DamageError(
+            f"the checkpoint {path} has sha256 {found[:16]}..., expected {expected[:16]}...; the "
+            "run begins anew"
+        )
+    about: dict[str, Any] = json.loads(run)
+    return about, tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from peer_cl.errors import CorpusError
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.domain_names import check_domain_name
 
-__all__ = ["Corpus", "check_domain_name", "read_corpus"]
+__all__ = ["Corpus", "check_domain_name", "check_encodable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")
@@ -43,6 +44,7 @@ def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
     Args:
         path: The file or folder.
         on_bad_row: What a malformed line of a .jsonl file does: stop with an error, or be counted.
+            Malformed is also a line that is not UTF-8, or has half a character in what is kept.
 
     Raises:
         CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
@@ -75,11 +77,62 @@ def _files(root: Path) -> list[str]:
     if root.is_file():
         if root.suffix.lower() not in _READERS:
             raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
-        return [str(root)]
+        return [_named(root, root.name)]
     found = sorted(file for file in root.rglob("*") if _is_readable(file, root))
     if not found:
         raise CorpusError(f"no {known} file in folder {root}; give a folder that has some")
-    return [str(file) for file in found]
+    return [_named(file, file.relative_to(root).as_posix()) for file in found]
+
+
+def _named(file: Path, source: str) -> str:
+    """Return the path of a file whose name can be kept as the source of its documents."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise CorpusError(f"the name of {str(file)!a} is not UTF-8; rename the file") from None
+    return str(file)
+
+
+def read_object(line: bytes) -> dict[str, Any]:
+    """Return the object on a line of a jsonl file.
+
+    Raises:
+        CorpusError: when there is none; the message begins with what the line is or has, and the
+            caller puts file and line before it.
+
+    Example:
+        >>> read_object(b'{"text": "Quartz is hard."}')
+        {'text': 'Quartz is hard.'}
+    """
+    try:
+        value: Any = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"is not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x}; "
+            "iconv -t utf-8 converts a file)"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"is no JSON ({error.msg})") from None
+    except RecursionError:
+        raise CorpusError("is no JSON (nested too deeply)") from None
+    except ValueError:  # Python reads whole numbers of some thousand digits alone
+        most = sys.get_int_max_str_digits()
+        raise CorpusError(f"is no JSON (a number has more than {most} digits)") from None
+    if not isinstance(value, dict):
+        raise CorpusError("is no JSON object")
+    return value
+
+
+def check_encodable(key: str, text: str) -> None:
+    """Refuse half a character, which JSON can write and no file or database can keep.
+
+    Raises:
+        CorpusError: naming the key; the caller puts file and line before it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CorpusError(f'has half a character (a lone surrogate) in "{key}"') from None
 
 
 def _is_readable(file: Path, root: Path) -> bool:
@@ -135,40 +188,29 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_json_lines(file: Path, source: str) -> Iterator[Row]:
-    offset = 0
     for number, line in enumerate(_content(file).split(b"\n"), start=1):
-        text = _decoded(line, file, offset)
-        offset += len(line) + 1
-        if text.strip():
-            yield _json_row(text, file, source, number)
+        if line.strip():
+            try:
+                row = _json_document(read_object(line), source, number)
+            except CorpusError as problem:
+                row = _problem(f"{file}:{number} {problem}")
+            yield row
 
 
-def _json_row(line: str, file: Path, source: str, number: int) -> Row:
-    place = f"{file}:{number}"
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return _problem(f"{place} is no JSON ({getattr(error, 'msg', 'nested too deeply')})")
-    if not isinstance(value, dict):
-        return _problem(f"{place} is no JSON object")
+def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
+    """Return the row of an object; a problem is a CorpusError that does not name the place yet."""
     text = value.get("text")
     if not isinstance(text, str) or not normalised_text(text):
-        return _problem(f'{place} has no "text" with something in it')
+        raise CorpusError('has no "text" with something in it')
     for key in ("title", "source", "id"):
         if not isinstance(value.get(key), str | int | None):
-            return _problem(f'{place} has a "{key}" that is neither text nor a number')
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _problem(f'{place} has half a character (a lone surrogate) in "text"')
-    return _json_document(value, normalised_text(text), source, number)
-
-
-def _json_document(value: dict[str, Any], text: str, source: str, number: int) -> Row:
+            raise CorpusError(f'has a "{key}" that is neither text nor a number')
+    for key in ("text", "title", "source", "id"):
+        check_encodable(key, str(value.get(key)))
     identity = value.get("id")
     title = value.get("title", identity)
     return _row(
-        text,
+        normalised_text(text),
         str(title) if title not in (None, "") else f"{Path(source).stem}, line {number}",
         str(value.get("source") or f"{source}:{number}"),
         # Rows that share an id are parts of one document.
@@ -206,12 +248,12 @@ def _has_mark(content: bytes) -> bool:
     return content.startswith(_BYTE_ORDER_MARK)
 
 
-def _decoded(content: bytes, file: Path, offset: int = 0) -> str:
+def _decoded(content: bytes, file: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{file} is not UTF-8: byte {offset + error.start} is "
+            f"{file} is not UTF-8: byte {error.start} is "
             f"0x{content[error.start]:02x}; convert it, e.g. with iconv -t utf-8"
         ) from None
 

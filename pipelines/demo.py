@@ -6,6 +6,7 @@ Run again, it tells what is there and does only what is missing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import torch
 from peer_cl.errors import StateError
 from peer_cl.model import PeerModel
 from pipelines import demo_corpora
+from pipelines.base_models import SMOLLM2
 from pipelines.batches import tokenise
 from pipelines.init import init_store
 from pipelines.progress import Progress, no_progress
@@ -29,8 +31,12 @@ from stores import Registry, Snapshot
 CAPACITY = 8
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""
+LEARNED = "demo"
+FROZE = "demo: it shall learn nothing more"
+TOOK = "demo: take it back"
+STOPPED = "demo: it was stopped; as it was before its proofs"
 BROUGHT_BACK = "demo: bring all back"
-"""Why the last act of a demo was done; where it stands in the history, the proofs were given."""
+"""Why a demo's acts were done. Where the last stands in the history, the proofs were given."""
 PROBES = (
     "The capital of France is",
     "In mineralogy, beryl is placed among the",
@@ -46,10 +52,10 @@ class DemoSize:
 
     tokens: Mapping[str, int] = field(
         default_factory=lambda: {
-            "security": 24_000,
-            "medicine": 32_000,
-            "geography": 22_000,
-            "minerals": 24_000,
+            "security": 22_000,
+            "medicine": 27_000,
+            "geography": 21_000,
+            "minerals": 22_000,
         }
     )
     """Of documents read a domain, held-out ones included; about a fifth is held out."""
@@ -92,13 +98,15 @@ def run_demo(
         progress: told how far it is.
 
     Raises:
-        StateError: when a proof fails.
+        StateError: when a proof fails, or the store is not one that a demo made.
         CorpusError: when a package can neither be found in the cache nor downloaded.
     """
     began, folder = time.monotonic(), Path(folder)
     size = QUICK if quick else DemoSize()
     with _opened(folder, face, progress) as store:
         domains = tuple(size.tokens)
+        _check_own(store, domains)
+        _undo_stopped(store, face)
         missing = [d for d in domains if store.registry.live().state(d) is None]
         if not missing:
             face.say(f"{folder} holds {', '.join(domains)} already: nothing is learned again.")
@@ -119,6 +127,43 @@ def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
     return init_store(folder, capacity=CAPACITY, progress=progress)
 
 
+def _check_own(store: Store, domains: tuple[str, ...]) -> None:
+    """Refuse a store whose figures would not be the demo's.
+
+    Raises: StateError: naming what is another's.
+    """
+    config, folder = store.registry.config, store.registry.layout.folder
+    if (config.base_id, config.capacity) != (SMOLLM2, CAPACITY):
+        raise StateError(
+            f"{folder} was made with base {config.base_id} and capacity {config.capacity}, "
+            f"the demo's with {SMOLLM2} and {CAPACITY}; name another folder with --store"
+        )
+    for act in store.registry.history():
+        if act.action == "ingest" and act.domain in domains and act.why != LEARNED:
+            raise StateError(
+                f"{folder} holds a domain {act.domain!r} that is not the demo's; name another "
+                "folder with --store"
+            )
+
+
+def _undo_stopped(store: Store, face: DemoFace) -> None:
+    """Restore what a demo that was stopped in the middle of its proofs had frozen or taken back."""
+    registry = store.registry
+    acts = list(itertools.takewhile(lambda act: act.why in (FROZE, TOOK), registry.history()))
+    if acts:
+        before = registry.history()[len(acts)].snapshot_id
+        store.restore(before, STOPPED)
+        _keep_evaluation(registry, before)
+        face.say(f"a demo was stopped in the middle of its proofs: snapshot {before} is restored")
+
+
+def _keep_evaluation(registry: Registry, snapshot_id: int) -> None:
+    """Give the live snapshot, which equals an earlier one, that one's evaluation."""
+    found, live = registry.evaluation(snapshot_id), registry.live().id
+    if found is not None:
+        registry.put_evaluation(live, {**found, "snapshot": live})
+
+
 def _learn(
     store: Store, missing: list[str], size: DemoSize, face: DemoFace, progress: Progress
 ) -> dict[str, Any]:
@@ -131,7 +176,7 @@ def _learn(
             corpus.documents,
             facts=corpus.facts[: size.facts],
             settings=size.settings,
-            why="demo",
+            why=LEARNED,
             progress=progress,
         )
         face.say(
@@ -179,9 +224,11 @@ def _take_back(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
     full = registry.live()
     frozen, taken = domains[0], domains[-1]
     before = _before(registry, taken)
-    store.freeze(frozen, "demo: it shall learn nothing more")
+    own = full.state(frozen)
+    if own is not None and not own.is_frozen:
+        store.freeze(frozen, FROZE)
     face.say(f"\nfroze {frozen}; rolling back {taken} ...")
-    store.roll_back(taken, None, "demo: take it back")
+    store.roll_back(taken, None, TOOK)
     after, expected = probe_bits(store, None), probe_bits(store, before.id)
     with_it = probe_bits(store, full.id)
     if after != expected:
@@ -199,11 +246,9 @@ def _take_back(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
         raise StateError(f"restoring snapshot {full.id} gave other logits than it had")
     face.say(
         f"restored snapshot {full.id}: all {len(domains)} domains are back, bit for bit; {frozen} "
-        "is as it was there, not frozen"
+        f"is as it was there, {'frozen' if own is not None and own.is_frozen else 'not frozen'}"
     )
-    found = registry.evaluation(full.id)
-    if found is not None:
-        registry.put_evaluation(registry.live().id, {**found, "snapshot": registry.live().id})
+    _keep_evaluation(registry, full.id)
 
 
 def _before(registry: Registry, domain: str) -> Snapshot:

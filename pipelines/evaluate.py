@@ -46,13 +46,35 @@ class _Learned:
     snapshot: Snapshot
 
 
-def learned_order(registry: Registry) -> list[_Learned]:
-    """Return the live domains in the order in which their live versions were learned.
+@dataclass(frozen=True)
+class _Pinned:
+    """What is evaluated: the snapshot that was live at the start, whatever others do meanwhile."""
 
-    Along the live snapshot's ancestry; a domain that was rolled back or grew again is counted where
-    its live version came.
+    registry: Registry
+    live: Snapshot
+    learned: list[_Learned]
+    """Its domains, in the order in which their versions came."""
+    measured: list[_Learned]
+    """Those of which documents are held out."""
+
+    @property
+    def share(self) -> float:
+        """One pool's share."""
+        return share(self.registry.config.budget, self.registry.config.capacity)
+
+    def versions(self, snapshot: Snapshot | None = None) -> list[str]:
+        """Return the versions of still live domains that were on in a snapshot (default: now)."""
+        domains = {one.domain for one in self.learned}
+        states = (snapshot or self.live).domains
+        return [state.version for state in states if state.is_enabled and state.domain in domains]
+
+
+def learned_order(registry: Registry, live: Snapshot) -> list[_Learned]:
+    """Return a snapshot's domains in the order in which their versions were learned.
+
+    Along its ancestry; a domain that was rolled back or grew again is counted where the version
+    came that it now has.
     """
-    live = registry.live()
     order: dict[str, _Learned] = {}
     for snapshot in registry.ancestry(live.id):
         for state in snapshot.domains:
@@ -79,21 +101,32 @@ def evaluate(
         with_recall: ask the facts too.
         max_documents: at most so many documents of each background source.
 
+    Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
+    domain of which no document is held out, or no text kept, has nothing to be measured on: it is
+    asked like every other, and listed under "unmeasured".
+
     Raises:
-        StateError: when no domain is live.
+        StateError: when no domain is live, or none can be measured.
         CorpusError: when background sources are neither cached nor to be had.
     """
     registry = store.registry
-    order = learned_order(registry)
-    if not order:
+    live = registry.live()
+    everything = learned_order(registry, live)
+    if not everything:
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
+    documents = {one.domain: _test_items(registry, base.tokenizer, one) for one in everything}
+    order = [one for one in everything if documents[one.domain]]
+    if not order:
+        raise StateError(
+            f"no text of {', '.join(documents)} is held out to be measured on: ingest more "
+            "documents, in a store that keeps texts"
+        )
     model = empty_model(registry, base)
     branches = {
-        one.domain: version_branch(registry, model, one.domain, one.version) for one in order
+        one.domain: version_branch(registry, model, one.domain, one.version) for one in everything
     }
     book = ScoreBook(registry, model, list(_all_branches(registry, model, order, branches)))
-    documents = {one.domain: _test_items(registry, base.tokenizer, one.domain) for one in order}
     sources = _sources(background)
     foreign = {s.name: _items(base.tokenizer, s.documents[:max_documents]) for s in sources}
     book.fill(
@@ -101,31 +134,32 @@ def evaluate(
         "scoring documents",
         progress,
     )
-    losses = _matrix(book, registry, order, documents)
+    pin = _Pinned(registry, live, everything, order)
+    losses = _matrix(book, pin, documents)
     scores = [[-loss for loss in row] for row in losses]
-    common = {one.domain: _stock_tokens(registry, base.tokenizer, one.domain) for one in order}
-    unchanged = _unchanged(book, registry, order, branches, foreign, progress)
+    common = {one.domain: _stock_tokens(registry, base.tokenizer, one) for one in order}
+    unchanged = _unchanged(book, pin, branches, foreign, progress)
     report: dict[str, Any] = {
-        "snapshot": registry.live().id,
+        "snapshot": live.id,
         "domains": [one.domain for one in order],
+        "unmeasured": [one.domain for one in everything if not documents[one.domain]],
         "matrix": {"loss_nats": losses},
         "metrics": _metrics(scores),
         "budget": registry.config.budget,
         "bound_nats": worst_added_nats(registry.config.budget),
         "background": [
-            _background_row(book, registry, order, source, foreign[source.name], unchanged)
+            _background_row(book, pin, source, foreign[source.name], unchanged)
             for source in sources
         ],
         "mixture": [
-            _mixture_row(book, registry, order, one, documents[one.domain], common[one.domain])
-            for one in order
+            _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order
         ],
-        "recall": _recall_rows(registry, model, base.tokenizer, branches, progress)
+        "recall": _recall_rows(pin, model, base.tokenizer, branches, progress)
         if with_recall
         else [],
     }
     model.detach()
-    registry.put_evaluation(registry.live().id, report)
+    registry.put_evaluation(live.id, report)
     return report
 
 
@@ -164,37 +198,24 @@ def _items(tokenizer: Any, texts: Sequence[str]) -> list[Item]:
     return [Item(tuple(ids[:MAX_TOKENS])) for ids in tokenise(tokenizer, texts)]
 
 
-def _test_items(registry: Registry, tokenizer: Any, domain: str) -> list[Item]:
-    documents = registry.documents(domain, split="test", kind="text")
+def _test_items(registry: Registry, tokenizer: Any, one: _Learned) -> list[Item]:
+    documents = registry.documents(one.domain, one.version, split="test", kind="text")
     kept = [document for document in documents if document.text_object is not None]
     return _items(tokenizer, [registry.document_text(document) for document in kept])
 
 
-def _row_versions(order: Sequence[_Learned], snapshot: Snapshot) -> list[str]:
-    """Return the versions of still live domains that were on in a snapshot."""
-    live = {one.domain for one in order}
-    return [s.version for s in snapshot.domains if s.is_enabled and s.domain in live]
-
-
-def _matrix(
-    book: ScoreBook,
-    registry: Registry,
-    order: Sequence[_Learned],
-    documents: dict[str, list[Item]],
-) -> list[list[float]]:
+def _matrix(book: ScoreBook, pin: _Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
     """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
 
     The last row is the live snapshot, so that a disabled domain shows.
     """
-    one_share = share(registry.config.budget, registry.config.capacity)
-    snapshots = [one.snapshot for one in order]
-    snapshots[-1] = registry.live()
-    rows = [[sums(book, BASE, documents[one.domain]) for one in order]]
+    snapshots = [one.snapshot for one in pin.measured]
+    snapshots[-1] = pin.live
+    rows = [[sums(book, BASE, documents[one.domain]) for one in pin.measured]]
     for snapshot in snapshots:
-        versions = _row_versions(order, snapshot)
-        rows.append(
-            [mixture_loss(book, versions, documents[o.domain], one_share).mixture for o in order]
-        )
+        versions = pin.versions(snapshot)
+        found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
+        rows.append([loss.mixture for loss in found])
     return rows
 
 
@@ -211,8 +232,7 @@ def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
 
 def _unchanged(
     book: ScoreBook,
-    registry: Registry,
-    order: Sequence[_Learned],
+    pin: _Pinned,
     branches: dict[str, VersionBranch],
     foreign: dict[str, list[Item]],
     progress: Progress,
@@ -221,7 +241,7 @@ def _unchanged(
 
     Measured: all live pools are there, and the bare model runs in a process without this project.
     """
-    versions = _row_versions(order, registry.live())
+    versions = pin.versions()
     unique = {item.key: item for items in foreign.values() for item in items}
     silent = [
         item
@@ -234,9 +254,8 @@ def _unchanged(
     for domain, branch in branches.items():
         if branch.version in versions:
             model.add_pool(domain, ExpertPool(domain, branch.segments, branch.signature))
-    progress("comparing bits with the bare model", 0, 0, f"{len(silent)} documents")
-    source = resolve_base(registry.config.base_id)
-    equal = equal_to_bare(model, source, [item.ids for item in silent])
+    source = resolve_base(pin.registry.config.base_id)
+    equal = equal_to_bare(model, source, [item.ids for item in silent], progress)
     for domain in model.active_pools:
         model.delete_pool(domain)
     return {item.key for item, same in zip(silent, equal, strict=True) if same}
@@ -244,15 +263,12 @@ def _unchanged(
 
 def _background_row(
     book: ScoreBook,
-    registry: Registry,
-    order: Sequence[_Learned],
+    pin: _Pinned,
     source: BackgroundSource,
     items: Sequence[Item],
     unchanged: set[str],
 ) -> dict[str, Any]:
-    one_share = share(registry.config.budget, registry.config.capacity)
-    versions = _row_versions(order, registry.live())
-    loss = mixture_loss(book, versions, items, one_share)
+    loss = mixture_loss(book, pin.versions(), items, pin.share)
     return {
         "source": source.name,
         "kind": source.kind,
@@ -266,19 +282,16 @@ def _background_row(
 
 def _mixture_row(
     book: ScoreBook,
-    registry: Registry,
-    order: Sequence[_Learned],
+    pin: _Pinned,
     own: _Learned,
     items: Sequence[Item],
     stock: set[int],
 ) -> dict[str, Any]:
-    one_share = share(registry.config.budget, registry.config.capacity)
-    versions = _row_versions(order, registry.live())
-    loss = mixture_loss(book, versions, items, one_share)
+    loss = mixture_loss(book, pin.versions(), items, pin.share)
     forced = sums(book, own.version, items)
-    second = continuation_sums(book, versions, own.version, items, one_share)
+    second = continuation_sums(book, pin.versions(), own.version, items, pin.share)
     asked = [book.asked(own.version, item).whole for item in items]
-    others = [one for one in order if one.domain != own.domain]
+    others = [one for one in pin.learned if one.domain != own.domain]
     controls = {one.domain: sums(book, one.version, items) for one in others}
     rare_base, rare_forced = _rare_losses(book, own.version, items, stock)
     return {
@@ -299,9 +312,9 @@ def _mixture_row(
     }
 
 
-def _stock_tokens(registry: Registry, tokenizer: Any, domain: str) -> set[int]:
+def _stock_tokens(registry: Registry, tokenizer: Any, one: _Learned) -> set[int]:
     """Return tokens that stand in more than a fifth of the domain's training documents."""
-    documents = registry.documents(domain, split="train", kind="text")
+    documents = registry.documents(one.domain, one.version, split="train", kind="text")
     texts = [registry.document_text(d) for d in documents if d.text_object is not None]
     counts = Counter(token for ids in tokenise(tokenizer, texts) for token in set(ids))
     return {token for token, num in counts.items() if num > COMMON_SHARE * len(texts)}
@@ -320,21 +333,22 @@ def _rare_losses(
 
 
 def _recall_rows(
-    registry: Registry,
+    pin: _Pinned,
     model: PeerModel,
     tokenizer: Any,
     branches: dict[str, VersionBranch],
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    enabled = {state.domain for state in registry.live().domains if state.is_enabled}
+    registry = pin.registry
+    enabled = {state.domain for state in pin.live.domains if state.is_enabled}
     asked = []
     for domain in branches:
-        probes = registry.documents(domain, kind="probe")
+        probes = registry.documents(domain, branches[domain].version, kind="probe")
         facts = [read_fact(registry.document_text(p)) for p in probes if p.text_object is not None]
         if domain in enabled:
             asked += questions(tokenizer, domain, facts)
-    live = {domain: branch for domain, branch in branches.items() if domain in enabled}
-    tallies = recall(model, live, asked, progress)
+    speaking = {domain: branch for domain, branch in branches.items() if domain in enabled}
+    tallies = recall(model, speaking, asked, progress)
     return [
         {"domain": domain, "wording": wording, **tallies[domain, wording].shares()}
         for domain in branches

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from peer_cl.errors import CorpusError
+from pipelines.corpora import check_encodable, read_object
 from pipelines.facts import Fact
 
 _NEEDED = ("subject", "relation", "answer", "statement")
@@ -22,10 +22,11 @@ def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, 
 
     Args:
         path: the file.
-        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
+        on_bad_row: "stop" with an error at a malformed line, or "skip" it. Malformed is also a line
+            that is not UTF-8, or has half a character in what is kept.
 
     Raises:
-        CorpusError: when the file is missing, not UTF-8, has no fact, or a malformed line.
+        CorpusError: when the file is missing, has no fact, or a malformed line.
     """
     file = Path(path)
     facts, num_skipped = [], 0
@@ -39,30 +40,26 @@ def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, 
                 ) from None
             num_skipped += 1
     if not facts:
-        raise CorpusError(f"{file} has no fact; give a jsonl file with {', '.join(_NEEDED)}")
+        skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
+        raise CorpusError(
+            f"{file} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
+        )
     return tuple(facts), num_skipped
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise CorpusError(f"cannot read facts from {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{file} is not UTF-8 (byte {error.start}); convert it") from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield number, line
 
 
-def _fact(line: str) -> Fact:
+def _fact(line: bytes) -> Fact:
     """Return the fact of a line; a problem is a CorpusError that does not name the place yet."""
-    try:
-        row: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        raise CorpusError("is no JSON") from None
-    if not isinstance(row, dict):
-        raise CorpusError("is no JSON object")
+    row = read_object(line)
     for key in _NEEDED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no "{key}" with something in it')
@@ -75,6 +72,10 @@ def _fact(line: str) -> Fact:
         raise CorpusError("has a statement in which the answer does not follow the prompt")
     if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
         raise CorpusError('has "reworded_prompts" that are no list of texts')
+    for key, text in [*((key, row[key]) for key in _NEEDED), ("seen_prompt", seen)]:
+        check_encodable(key, text)
+    for wording in reworded:
+        check_encodable("reworded_prompts", wording)
     return Fact(
         subject=row["subject"].strip(),
         relation=row["relation"].strip(),

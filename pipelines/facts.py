@@ -18,8 +18,9 @@ _WORD = re.compile(r"\w+")
 class Fact:
     """One thing to know: a subject, a relation and a short answer, with its wordings.
 
-    Only `statement` is ever trained on. `seen_prompt` is its beginning, up to the blank before the
-    answer; `reworded_prompts` ask for the same answer in words that training never shows.
+    `statement` is trained on as it stands, and with the words around its subject changed at random
+    (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the blank before the answer;
+    `reworded_prompts` ask for the same answer in words of their own and are never trained on.
     """
 
     subject: str

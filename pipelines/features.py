@@ -22,6 +22,8 @@ from peer_cl.branches import read_states
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.precision import reading
 
+TAP_FILE = "tap.f32"
+"""The file of states, in a store's staging folder."""
 PAYS_FROM = 0.05
 """Share of the depth below the tap from which keeping its states on disk pays."""
 
@@ -77,7 +79,7 @@ def read_features(
     states_XD = None
     if pays:
         states_XD = np.memmap(
-            folder / "tap.f32", np.float32, "w+", shape=(sum(lengths), attachment.width)
+            folder / TAP_FILE, np.float32, "w+", shape=(sum(lengths), attachment.width)
         )
     signature: list[Tensor] = [torch.empty(0)] * len(rows)
     done = 0

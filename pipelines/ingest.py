@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -25,13 +25,13 @@ from pipelines.corpora import BadRowPolicy, check_domain_name, read_corpus
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.facts import Fact
-from pipelines.features import Features, read_features
+from pipelines.features import TAP_FILE, read_features
 from pipelines.loading import empty_model, load_chain, load_store_base
 from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
-from pipelines.splits import split_documents
+from pipelines.splits import Split, split_documents
 from pipelines.states import signature_states
 from pipelines.training import TrainedSegment, train_segment
 from stores import NewDocument, NewRun, NewSegment, put_texts
@@ -120,7 +120,8 @@ def ingest(
         store: an open store.
         domain: a new or known domain's name.
         corpus: a file or folder (txt, md, jsonl), or documents.
-        facts: learned in one wording as further documents; their other wordings are kept to ask.
+        facts: learned as further documents, in half of their readings with the words around the
+            subject changed at random; their rewordings are never learned, but kept to ask.
         settings: how the segment is trained.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
@@ -212,7 +213,7 @@ def _prepare(
         if f.document("").document_id in fresh
     ]
     kept = [*fresh.values(), *probes]
-    splits = split_documents(kept)
+    splits = split_documents(kept, known=_known(store, domain, kept))
     ids = tokenise(base.tokenizer, [normalised_text(document.text) for document in kept])
     learned = _Learned(
         documents=kept,
@@ -230,6 +231,33 @@ def _prepare(
             "to train on; add documents"
         )
     return learned
+
+
+def _known(
+    store: Store, domain: str, fresh: Sequence[SourceDocument]
+) -> list[tuple[SourceDocument, Split]]:
+    """Return the texts that the domain's live version holds, with their sides.
+
+    Where a store keeps no texts there is nothing to compare new ones with.
+    """
+    registry = store.registry
+    if registry.live().state(domain) is None:
+        return []
+    # The registry keeps a document's source, and a section's source is what it is a section of.
+    parted = {document.section_of for document in fresh} - {None}
+    return [
+        (
+            SourceDocument(
+                text=registry.document_text(document),
+                title=document.title,
+                source=document.source,
+                section_of=document.source if document.source in parted else None,
+            ),
+            cast(Split, document.split),
+        )
+        for document in registry.documents(domain, kind="text")
+        if document.text_object is not None
+    ]
 
 
 def _learn(
@@ -251,32 +279,34 @@ def _learn(
     texts = [document.text for document in learned.of("train", ("text",))]
     varied = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
     validation = learned.rows("validation", settings.max_tokens, None)
-    features, states = read_features(
-        model.attachment,
-        rows,
-        folder=staging,
-        tokens_per_step=2048,
-        precision=resolve_precision(settings.precision),
-        progress=lambda done, total: progress("reading documents", done, total, ""),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        segment = model.new_segment(settings.shape)
-    trained = train_segment(
-        model.attachment,
-        segment,
-        older=older,
-        rows=[*rows, *varied],
-        validation=validation,
-        features=features,
-        settings=settings,
-        end_id=end_id if end_id is not None else 0,
-        checkpoint=_checkpoint(store, learned, settings, place),
-        progress=lambda step, total, loss: progress(
-            "training", step, total, f"loss {loss:.3f} nats"
-        ),
-    )
-    _drop(features, staging)
+    try:
+        features, states = read_features(
+            model.attachment,
+            rows,
+            folder=staging,
+            tokens_per_step=2048,
+            precision=resolve_precision(settings.precision),
+            progress=lambda done, total: progress("reading documents", done, total, ""),
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            segment = model.new_segment(settings.shape)
+        trained = train_segment(
+            model.attachment,
+            segment,
+            older=older,
+            rows=[*rows, *varied],
+            validation=validation,
+            features=features,
+            settings=settings,
+            end_id=end_id if end_id is not None else 0,
+            checkpoint=_checkpoint(store, learned, settings, place),
+            progress=lambda step, total, loss: progress(
+                "training", step, total, f"loss {loss:.3f} nats"
+            ),
+        )
+    finally:
+        (staging / TAP_FILE).unlink(missing_ok=True)
     return trained, _signature(model, learned, rows, states, validation, settings)
 
 
@@ -298,11 +328,6 @@ def _signature(
         precision=resolve_precision(settings.precision),
     ) or [s for s, row in zip(states, rows, strict=True) if row.kind == "text"]
     return make_signature(model.background, states, own, settings.seed)
-
-
-def _drop(features: Features, staging: Path) -> None:
-    if features.states_XD is not None:
-        (staging / "tap.f32").unlink(missing_ok=True)
 
 
 def _checkpoint(

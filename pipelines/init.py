@@ -19,7 +19,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.signatures import make_background
 from pipelines.states import signature_states
 from pipelines.store import Store
-from stores import ObjectStore, Registry, StoreConfig
+from stores import ObjectStore, Registry, StoreConfig, StoreLayout
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
@@ -52,9 +52,12 @@ def init_store(
 ) -> Store:
     """Make a store in an empty or new folder and return it, open.
 
+    The folder's own files are looked at first, before minutes are spent on the base.
+
     Args:
         folder: where.
-        base: "smollm2" for the embedded model, a folder, or a hub id.
+        base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
+            store can be used from anywhere), or a hub id.
         host_layers: decoder layers that pools use; default: five, spread over the depth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
@@ -66,11 +69,13 @@ def init_store(
 
     Raises:
         StoreFormatError: when there is a store already.
+        StateError: when the folder holds anything that is not a store's.
         InputError: when a layer, the budget or the capacity cannot be used.
     """
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
+    StoreLayout(folder).check_is_free()
     share(budget, capacity)
     loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
     depth = loaded.model.config.get_text_config(decoder=True).num_hidden_layers
@@ -97,7 +102,7 @@ def init_store(
     config = StoreConfig(
         store_id=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        base_id=base,
+        base_id=_lasting_name(base),
         base_weights_sha256=loaded.identity.weights_sha256,
         base_tokenizer_sha256=loaded.identity.tokenizer_sha256,
         architecture=type(loaded.model).__name__,
@@ -111,6 +116,12 @@ def init_store(
         keep_text=keep_text,
     )
     return Store(Registry.create(folder, config, who=who or ""), who=who)
+
+
+def _lasting_name(base: str) -> str:
+    """Return a base's name as it can be found again from every folder."""
+    # Links are kept: a folder's stable name may be one.
+    return str(Path(base).absolute()) if base != SMOLLM2 and Path(base).is_dir() else base
 
 
 def _calibration_texts() -> list[str]:

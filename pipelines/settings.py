@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from peer_cl.errors import InputError
 from peer_cl.layer import PoolShape
+
+_POSITIVE = (
+    "text_passes",
+    "fact_passes",
+    "answer_weight",
+    "row_learning_rate",
+    "key_learning_rate",
+)
+_LEAST = {"tokens_per_step": 2, "max_tokens": 2, "warmup_steps": 0, "validations": 0, "patience": 1}
+_MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -15,15 +26,15 @@ class TrainingSettings:
 
     shape: PoolShape = field(default_factory=PoolShape)
     """The pool's shape in each host layer."""
-    text_passes: float = 2.0
+    text_passes: float = 1.5
     """How often each document is read."""
-    fact_passes: float = 14.0
+    fact_passes: float = 12.0
     """How often each fact is read."""
     varied_share: float = 0.5
     """Share of a fact's readings in which the words around its subject are changed at random."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
-    tokens_per_step: int = 512
+    tokens_per_step: int = 128
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
     """Longest row; longer documents are trained on in pieces."""
@@ -36,7 +47,7 @@ class TrainingSettings:
     validations: int = 3
     """How often the validation documents are scored during the run."""
     patience: int = 2
-    """Stop when so many validations in a row are worse than the best one."""
+    """Stop when so many validations in a row are worse than the best; the last weights stay."""
     precision: str = "auto"
     """Of the base's products in training: fp32, bf16, or auto: bf16 where the processor has it."""
     seed: int = 0
@@ -48,21 +59,25 @@ class TrainingSettings:
         Raises:
             InputError: naming the field and the value.
         """
-        for name in (
-            "text_passes",
-            "fact_passes",
-            "answer_weight",
-            "tokens_per_step",
-            "max_tokens",
-        ):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)}")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.type == "int" and not isinstance(value, int):
+                raise InputError(f"{setting.name} must be a whole number, not {value!r}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if math.isnan(value) or math.isinf(value):
+                raise InputError(f"{name} must be finite, not {value}")
+            if value <= 0:
+                raise InputError(f"{name} must be positive, not {value}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.seed <= _MOST_SEED:
+            raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
         if not 0 <= self.varied_share <= 1:
             raise InputError(f"varied_share must lie between 0 and 1, not {self.varied_share}")
-        if self.max_tokens < 2:
-            raise InputError(f"max_tokens must be at least 2, not {self.max_tokens}")
 
     @property
     def varied_passes(self) -> int:

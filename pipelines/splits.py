@@ -13,6 +13,7 @@ from pipelines.documents import SourceDocument
 
 Split = Literal["train", "validation", "test"]
 
+_SIDES: tuple[Split, ...] = ("test", "validation", "train")
 _WORD = re.compile(r"\w+")
 _SHINGLE_WORDS = 5
 _NEAR_JACCARD = 0.8
@@ -34,6 +35,7 @@ class Splits:
 def split_documents(
     documents: Sequence[SourceDocument],
     *,
+    known: Sequence[tuple[SourceDocument, Split]] = (),
     test_percent: float = 18.0,
     validation_percent: float = 5.0,
 ) -> Splits:
@@ -43,10 +45,12 @@ def split_documents(
     turns out to be a near-duplicate of one of them. Near-duplicates (Jaccard of word 5-shingles at
     least 0.8) and sections of one document are kept on one side, since a held-out copy of a
     trained text measures memory, not knowledge. Facts are always trained on, probes never, and a
-    text that is near to a fact goes with it.
+    text that is near to a fact goes with it. What is near to a document that the domain holds
+    already, or is a section of the same one, takes its side, the held-out one where they differ.
 
     Args:
         documents: The documents; copies of one text count once.
+        known: What the domain holds already, with its side.
         test_percent: About how many of a hundred groups are test.
         validation_percent: About how many of a hundred groups are validation.
 
@@ -54,8 +58,12 @@ def split_documents(
         InputError: when the percentages leave nothing to train on.
     """
     _check_percentages(test_percent, validation_percent)
-    near_group = _groups(documents)
+    near_group = _groups([*(document for document, _ in known), *documents])
     fact_groups = {near_group[d.document_id] for d in documents if d.kind == "fact"}
+    held: dict[str, Split] = {}
+    for document, side in known:
+        group = near_group[document.document_id]
+        held[group] = min(side, held.get(group, side), key=_SIDES.index)
     split: dict[str, Split] = {}
     for document in documents:
         group = near_group[document.document_id]
@@ -64,8 +72,11 @@ def split_documents(
         elif group in fact_groups:
             split[document.document_id] = "train"
         else:
-            split[document.document_id] = _side(group, test_percent, validation_percent)
-    return Splits(split, near_group)
+            side = held.get(group) or _side(group, test_percent, validation_percent)
+            split[document.document_id] = side
+    return Splits(
+        split, {document.document_id: near_group[document.document_id] for document in documents}
+    )
 
 
 def _check_percentages(test_percent: float, validation_percent: float) -> None:

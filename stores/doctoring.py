@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError
 from stores.config import StoreConfig
 from stores.database import Database
-from stores.durable import empty_folder
 from stores.index_files import SIGNATURES, index_state, remove_index
 from stores.layout import StoreLayout
 from stores.leases import read_holder
@@ -60,8 +59,10 @@ def examine(
         live = live_snapshot(session)
     found += _check_objects(objects, needed)
     found += _check_index(layout, live.index_tag, bool(live.domains), repair=repair)
+    found += _check_foreign(layout)
     if is_quiet:
-        found += _check_staging(layout, repair=repair)
+        found += _check_checkpoints(layout, repair=repair)
+        found += _check_leftovers(layout, repair=repair)
         found += _check_unreferenced(objects, set(needed), repair=repair)
     if repair:
         database.compact()
@@ -127,14 +128,33 @@ def _check_unreferenced(
     yield Finding("object unreferenced", "note", what, _done(repair))
 
 
-def _check_staging(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+def _check_foreign(layout: StoreLayout) -> Iterator[Finding]:
+    """What no store writes into these folders is a person's, and only a person may remove it."""
+    foreign = layout.foreign()
+    if foreign:
+        what = f"{layout.folder} holds {layout.shown(foreign)}, not written by peer-cl"
+        yield Finding("foreign file", "warning", what, "it is left alone; move it elsewhere")
+
+
+def _check_checkpoints(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+    """Ingests that were killed: hours of training may lie in their checkpoints."""
+    for path in layout.checkpoints():
+        what = f"an ingest did not finish; its checkpoint is {path}"
+        if repair:
+            path.unlink()
+        yield Finding("unfinished ingest", "note", what, _BEGINS_ANEW if repair else _GOES_ON)
+
+
+def _check_leftovers(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
     """Files in the making, of a writer that is no more."""
-    count = len(list(layout.staging.iterdir())) if layout.staging.is_dir() else 0
-    if not count:
+    leftovers = layout.leftovers()
+    if not leftovers:
         return
     if repair:
-        empty_folder(layout.staging)
-    yield Finding("staging", "note", f"{count} leftovers in {layout.staging}", _done(repair))
+        for path in leftovers:
+            path.unlink(missing_ok=True)  # a reader that builds the index renames its file
+    what = f"{len(leftovers)} leftovers in {layout.folder} ({layout.shown(leftovers)})"
+    yield Finding("leftovers", "note", what, _done(repair))
 
 
 def _check_index(
@@ -151,6 +171,8 @@ def _check_index(
 
 
 _REBUILT = "it is rebuilt when it is needed next"
+_GOES_ON = "the same `peer-cl ingest` command goes on from it; `peer-cl doctor --repair` removes it"
+_BEGINS_ANEW = "removed; the same `peer-cl ingest` command begins anew"
 
 
 def _done(repair: bool) -> str:

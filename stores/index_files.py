@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from stores.durable import replace_file
 
 IndexState = Literal["fresh", "missing", "stale", "damaged"]
 SIGNATURES = "signatures"
+INDEX_NAMES = re.compile(rf"{SIGNATURES}\.(faiss|json)")
+"""The names that an index has on disk: `remove_index` and a purge delete these and no others."""
 
 
 def save_index(folder: Path, name: str, *, tag: str, data: bytes, details: Any) -> None:

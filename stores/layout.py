@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +15,20 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, StateError
 from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, sqlite_database, url_database
-from stores.durable import empty_folder, sync_folder
+from stores.durable import sync_folder
+from stores.index_files import INDEX_NAMES
+from stores.objects import foreign_to_objects
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
 from stores.upgrades import COPY_MARK, upgrade
+
+# Every name that is written into a store's folders while something is in the making. What has
+# another name is a user's: it is told, and never removed.
+_TEMPORARY = re.compile(r"[0-9a-f]{32}\.part")
+_CHECKPOINT = re.compile(r"run-[0-9a-f]{32}\.safetensors")
+_WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap\.f32")
+_SQLITE_COMPANION = re.compile(r"-(wal|shm|journal)")
+_NUM_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -45,20 +59,71 @@ class StoreLayout:
 
     @property
     def staging(self) -> Path:
-        """Work in progress; may be deleted at any time."""
+        """Work in progress; what is ours in it may be deleted at any time."""
         return self.folder / "staging"
 
     def old_copies(self) -> list[Path]:
         """Copies of the registry made before migrations."""
-        return sorted(self.folder.glob(f"{self.database.name}{COPY_MARK}*"))
+        pattern = re.compile(re.escape(self.database.name + COPY_MARK) + r"[0-9]{4}(\.part)?")
+        return _named(self.folder, pattern)
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints of ingests that did not finish."""
+        return _named(self.staging, _CHECKPOINT)
+
+    def leftovers(self) -> list[Path]:
+        """Return files in the making that are of no use once their writer is no more."""
+        return _named(self.staging, _TEMPORARY, _WORK) + _named(self.index, _TEMPORARY)
+
+    def foreign(self) -> list[Path]:
+        """Return what lies in staging and index under a name that is never written there."""
+        ours = {*self.checkpoints(), *self.leftovers(), *_named(self.index, INDEX_NAMES)}
+        return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
 
     def forget(self) -> None:
-        """Remove all that may hold a purged domain's traces: index, staging and old copies."""
-        empty_folder(self.index)
-        empty_folder(self.staging)
-        for copy in self.old_copies():
-            copy.unlink()
+        """Remove what may hold a purged domain's traces: index, work in progress, old copies.
+
+        Files that were not written by a store are left alone: see `foreign`.
+        """
+        made = self.checkpoints() + self.leftovers() + _named(self.index, INDEX_NAMES)
+        for path in made + self.old_copies():
+            path.unlink(missing_ok=True)  # a reader that builds the index renames its file
         sync_folder(self.folder)
+
+    def check_is_free(self) -> None:
+        """Check that a store can be made here: nothing but what a crashed `create` left.
+
+        `doctor` and purge delete in a store's folder, so nothing of the user's may be in it.
+
+        Raises: StateError: naming what is there.
+        """
+        if self.config.exists():
+            raise StateError(f"there is a store at {self.folder} already; choose another folder")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StateError(f"{self.folder} is a file; choose another folder for the store")
+        found = [path for path in _entries(self.folder) if not self._is_made_early(path)]
+        found += foreign_to_objects(self.objects) + self.foreign()
+        if found:
+            raise StateError(
+                f"{self.folder} is not empty, it holds {self.shown(found)}; choose a new or empty "
+                "folder for the store"
+            )
+
+    def _is_made_early(self, path: Path) -> bool:
+        """Return whether an entry of the folder is one that exists before store.toml does."""
+        if path in (self.objects, self.index, self.staging):
+            return path.is_dir()
+        if path == self.database:
+            return _is_registry(path)
+        mark = path.name.removeprefix(self.database.name)
+        is_ours = _TEMPORARY.fullmatch(path.name) or _SQLITE_COMPANION.fullmatch(mark)
+        return bool(is_ours) and path.is_file()
+
+    def shown(self, paths: Sequence[Path]) -> str:
+        """Return the first few of some paths in the folder, for a message."""
+        names = ", ".join(str(path.relative_to(self.folder)) for path in paths[:_NUM_SHOWN])
+        num_more = len(paths) - _NUM_SHOWN
+        return f"{names} and {num_more} more" if num_more > 0 else names
 
     def make_folders(self) -> None:
         """Make what is missing, durably."""
@@ -68,17 +133,38 @@ class StoreLayout:
         sync_folder(self.folder.parent)
 
 
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted; nothing where there is none."""
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _named(folder: Path, *patterns: re.Pattern[str]) -> list[Path]:
+    """Return the files of a folder whose whole name fits a pattern."""
+    return [
+        path
+        for path in _entries(folder)
+        if path.is_file() and any(pattern.fullmatch(path.name) for pattern in patterns)
+    ]
+
+
+def _is_registry(path: Path) -> bool:
+    """Return whether a file is a registry, or a database in which nothing was written yet."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.DatabaseError:
+        return False
+    return not tables or "alembic_version" in tables
+
+
 def prepare(layout: StoreLayout, config: StoreConfig, who: str) -> Database:
     """Make folders and registry of a new store, all but store.toml, and open the registry.
 
     What a crashed `create` left behind is used again.
 
-    Raises: StateError: when there is a store already, or a registry with content.
+    Raises: StateError: when there is a store already, a registry with content, or a user's file.
     """
-    if layout.config.exists():
-        raise StateError(f"there is a store at {layout.folder} already; choose another folder")
-    if layout.folder.exists() and not layout.folder.is_dir():
-        raise StateError(f"{layout.folder} is a file; choose another folder for the store")
+    layout.check_is_free()
     layout.make_folders()
     database = _database(layout, config)
     try:

@@ -17,6 +17,7 @@ from peer_cl.errors import DamageError, InputError, UnsupportedError
 from stores.durable import file_sha256, read_chunks, sync_folder, write_temporary
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(r"[0-9a-f]{2}")
 
 
 def check_object_id(object_id: str) -> str:
@@ -137,7 +138,9 @@ class ObjectStore:
     def ids(self) -> Iterator[str]:
         """Yield the ids of all objects, sorted."""
         if self._folder is not None:
-            names = [path.name for path in self._folder.glob("??/*")]
+            # Elsewhere lies a user's file: what `delete` cannot reach is no object.
+            paths = self._folder.glob("??/*")
+            names = [path.name for path in paths if path.name.startswith(path.parent.name)]
         else:
             names = [str(name).rsplit("/", 1)[-1] for name in self._files.find(self._root)]
         yield from sorted(name for name in names if _OBJECT_ID.fullmatch(name))
@@ -184,6 +187,27 @@ class ObjectStore:
     def _remote(self, object_id: str) -> str:
         """Return where an object lies in the fsspec file system."""
         return f"{self._root}/{object_id[:2]}/{object_id}"
+
+
+def foreign_to_objects(folder: Path) -> list[Path]:
+    """Return what lies in a local folder of objects but is neither an object nor a folder of them.
+
+    Args:
+        folder: `objects/` of a store; where it is missing, nothing lies there.
+    """
+    found: list[Path] = []
+    for prefix in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (prefix.is_dir() and _PREFIX.fullmatch(prefix.name)):
+            found.append(prefix)
+            continue
+        found += [path for path in sorted(prefix.iterdir()) if not _is_object(path)]
+    return found
+
+
+def _is_object(path: Path) -> bool:
+    """Return whether a file is named as an object in its folder is."""
+    is_named = _OBJECT_ID.fullmatch(path.name) and path.name.startswith(path.parent.name)
+    return bool(is_named) and path.is_file()
 
 
 def _open_remote(url: str) -> tuple[Any, str]:

@@ -60,7 +60,7 @@ def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
     row = find_domain(session, domain)
     if live_snapshot(session).state(domain) is not None:
         raise StateError(
-            f"domain {domain!r} is live; roll it back first with `peer-cl rollback {domain}`"
+            f"domain {domain!r} is live; roll it back first with `peer-cl rollback {domain} --out`"
         )
     segments = session.scalars(
         select(SegmentRow).where(SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None))

@@ -177,6 +177,24 @@ def test_a_second_store_in_the_same_folder(peer_cl, place):
     assert portrait(place) == before
 
 
+def test_a_store_among_a_users_files(peer_cl, good, tmp_path):
+    (tmp_path / "thesis.tex").write_text("a year of work", encoding="utf-8")
+    ordinary = ["--base", good.parent / "base", "--background", good.parent / "law.jsonl"]
+    result = peer_cl("init", *ordinary, folder=tmp_path)
+    assert is_refused(result, "thesis.tex", "choose a new or empty folder"), result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_base_in_a_relative_folder_is_found_from_elsewhere(peer_cl, good, tmp_path, monkeypatch):
+    monkeypatch.chdir(good.parent)
+    ordinary = ["--base", "base", "--background", good.parent / "law.jsonl"]
+    made = peer_cl("init", *ordinary, "--json", folder=tmp_path / "new")
+    assert made.code == 0, made.err
+    assert made.json["base_id"] == str(good.parent / "base")
+    monkeypatch.chdir(tmp_path)
+    assert peer_cl("verify", folder=tmp_path / "new").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def test_an_unknown_verb_or_option_exits_with_two(peer_cl, folder):
         (StateError("a\nb"), 2),
         (unknown_name("domain", "a\nb", ["law"]), 2),
         (DamageError("a\nb"), 1),
-        (PermissionError("a\nb"), 1),
+        (PermissionError(errno.EACCES, "a\nb", "store.toml"), 2),
+        (OSError(errno.ENOSPC, "No space left\non device"), 2),
+        (OSError("a\nb"), 1),
         (KeyError("a\nb"), 1),
         (KeyboardInterrupt(), 130),
     ],

@@ -1,4 +1,6 @@
+import errno
 import sqlite3
+from pathlib import Path
 
 import pytest
 from filled_store import grow, new_store
@@ -82,7 +84,7 @@ def test_doctor_names_a_damaged_object(peer_cl, folder, what):
 
 
 def test_doctor_removes_leftovers_when_told(peer_cl, folder):
-    (folder / "staging" / "half").write_bytes(b"written")
+    (folder / "staging" / f"{'0a' * 16}.part").write_bytes(b"half written")
     told = peer_cl("doctor", folder=folder)
     assert told.code == 0
     assert "leftovers" in told.out
@@ -113,6 +115,38 @@ def test_a_damaged_registry_is_one_line(peer_cl, folder):
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(folder / "registry.sqlite").execute("PRAGMA user_version").fetchall()
     result = peer_cl("domains", folder=folder)
-    assert result.code == 1
+    assert result.code == 2
     assert result.err.startswith("error: ")
+    assert f"{folder / 'registry.sqlite'} is damaged" in result.err
+    assert "restore it from a copy" in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder", "told"),
+    [
+        ("store.toml", True, "Is a directory; move the folder that is in the way"),
+        ("staging", False, "File exists; move what is in the way"),
+    ],
+)
+def test_a_path_of_the_store_that_cannot_be_used_is_one_line(
+    peer_cl, folder, name, is_folder, told
+):
+    path = folder / name
+    path.rename(folder / "away")
+    path.mkdir() if is_folder else path.write_text("a file")
+    result = peer_cl("domains", folder=folder)
+    assert result.code == 2
+    assert result.err.startswith(f"error: cannot use {path}: {told}")
+    assert result.err.count("\n") == 1
+
+
+def test_a_store_without_permission_is_one_line(peer_cl, folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # modes do not stop root, who may run this
+    result = peer_cl("domains", folder=folder)
+    assert result.code == 2
+    told = f"error: cannot use {folder / 'store.toml'}: Permission denied; let your user read"
+    assert result.err.startswith(told)

@@ -11,13 +11,22 @@ REPORT = {
     "background": [{"source": "[news]", "kind": "prose", "documents": 8, "identical": 1.0}],
     "mixture": [{"domain": "law", "documents": 8, "kept": 0.9, "asked": None}],
     "recall": [],
+    "unmeasured": ["notes"],
 }
 
 
 def test_a_report_shows_its_figures(capsys):
     print_report(REPORT)
     told = capsys.readouterr().out
-    for part in ("after medicine", "5.9000", "3.0e-05", "[news]", "0.9000", "facts: none"):
+    for part in (
+        "after medicine",
+        "5.9000",
+        "3.0e-05",
+        "[news]",
+        "0.9000",
+        "facts: none",
+        "notes: no text",
+    ):
         assert part in told
 
 

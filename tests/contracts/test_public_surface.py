@@ -14,7 +14,7 @@ SURFACE = {
         NewSegment ObjectStore PurgeResult Registry Run Segment Snapshot StoreConfig StoreLayout
         compress_text decompress_text put_texts
     """,
-    "pipelines": "Store TrainingSettings init_store open_store",
+    "pipelines": "Store TrainingSettings init_store open_store tokenise",
 }
 
 VERBS = {

@@ -1,7 +1,9 @@
 """A saved model comes back bit for bit, or is refused with a reason."""
 
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 import torch
@@ -138,6 +140,78 @@ def test_equal_segments_give_equal_bytes_and_others_other_hashes(segment_file):
         flat = tensor.view(-1)
         flat[-1] = flat[-1].nextafter(torch.tensor(torch.inf))
         assert again.sha256() != before, name
+
+
+# --- a save that dies, and saving again -------------------------------------------------------
+
+
+def changed(saved):
+    """Return the saved model with one pool less and another one more."""
+    model = PeerModel.from_pretrained(saved, make_base("llama"))
+    model.delete_pool("a")
+    model.add_pool("c", ExpertPool("c", [Segment(width=32, host_layers=(2,), shape=SHAPE)]))
+    return model
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [("fsync", 0), ("replace", 0), ("fsync", 1), ("fsync", 2), ("replace", 1)],
+    ids=["segment", "segment's name", "folder", "settings", "settings' name"],
+)
+def test_a_save_that_dies_leaves_the_earlier_model(saved, ids, monkeypatch, name, spared):
+    """Whichever file it dies at, and whatever is on disk by then."""
+    before, model = contents(saved), changed(saved)
+    logits = PeerModel.from_pretrained(saved, make_base("llama"))(ids, ask="all").logits
+    ordinary, calls = getattr(os, name), []
+
+    def dying(*args, **options):
+        calls.append(args)
+        if len(calls) > spared:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return ordinary(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, dying)
+        with pytest.raises(OSError, match="No space left"):
+            model.save_pretrained(saved)
+    after = contents(saved)
+    assert before.items() <= after.items()
+    assert not [path for path in after if path.name.endswith(".part")]
+    again = PeerModel.from_pretrained(saved, make_base("llama"))
+    assert again.active_pools == ("a", "b")
+    assert same_bits(again(ids, ask="all").logits, logits)
+
+
+def test_saving_again_leaves_good_files_and_removes_what_is_no_longer_named(saved):
+    model = changed(saved)
+    kept = {path: path.stat() for path in (saved / "pools").iterdir()}
+    (saved / "pools" / f"{'0' * 64}.safetensors.part").write_bytes(b"of a save that was killed")
+    (saved / "pools" / "notes.txt").write_text("mine")
+    model.save_pretrained(saved)
+    config = json.loads((saved / "peer_config.json").read_text())
+    named = {config["background"]} | {
+        name for pool in config["pools"].values() for name in (*pool["segments"], pool["signature"])
+    }
+    files = {path.name for path in (saved / "pools").iterdir()}
+    assert files == {f"{name}.safetensors" for name in named - {None}} | {"notes.txt"}
+    assert len(set(kept) - set((saved / "pools").iterdir())) == 2  # a's segment and signature
+    for path, was in kept.items():
+        if path.exists():
+            assert (path.stat().st_ino, path.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
+    assert PeerModel.from_pretrained(saved, make_base("llama")).active_pools == ("b", "c")
+
+
+def test_saving_again_heals_a_damaged_file(saved):
+    model = PeerModel.from_pretrained(saved, make_base("llama"))
+    before = contents(saved)
+    for path in (saved / "pools").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    model.save_pretrained(saved)
+    assert contents(saved) == before
 
 
 # --- another base or tokenizer --------------------------------------------------------------------

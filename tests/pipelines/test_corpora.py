@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -80,11 +81,17 @@ def test_rows_of_one_id_belong_together(tmp_path):
         ('{"text": "  "}', r'c\.jsonl:2 has no "text"'),
         ('{"text": 3}', r'c\.jsonl:2 has no "text"'),
         ('{"text": "x", "title": []}', r'c\.jsonl:2 has a "title" that is neither'),
-        ('{"text": "\\ud800"}', r"c\.jsonl:2 has half a character"),
+        ('{"text": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "text"'),
+        ('{"text": "x", "title": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "title"'),
+        ('{"text": "x", "source": "a\\udfff"}', r'c\.jsonl:2 has half a character .* in "source"'),
+        ('{"text": "x", "id": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "id"'),
+        (f'{{"text": "x", "id": {"7" * 5000}}}', r"c\.jsonl:2 is no JSON \(a number has more than"),
+        (b'{"text": "x\xe9"}', r"c\.jsonl:2 is not UTF-8 \(byte 11 of the line is 0xe9"),
     ],
 )
 def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, message):
-    write(tmp_path, {"c.jsonl": f'{{"text": "good"}}\n{row}\n{{"text": "too"}}\n'})
+    line = row if isinstance(row, bytes) else row.encode()
+    write(tmp_path, {"c.jsonl": b'{"text": "good"}\n' + line + b'\n{"text": "too"}\n'})
     with pytest.raises(CorpusError, match=message) as got:
         read_corpus(tmp_path)
     assert "\n" not in str(got.value)
@@ -106,7 +113,6 @@ def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, messa
         ({"a.txt": b"ab\0c"}, r"a\.txt is binary \(NUL at byte 2\)"),
         ({"a.txt": "caf\xe9".encode("latin-1")}, r"a\.txt is not UTF-8: byte 3 is 0xe9"),
         ({"a.txt": b"\xef\xbb\xbfab\xff"}, r"a\.txt is not UTF-8: byte 5 is 0xff"),
-        ({"a.jsonl": b'{"text": "x"}\n\xe9'}, r"a\.jsonl is not UTF-8: byte 14 is 0xe9"),
     ],
 )
 def test_what_cannot_be_a_corpus_is_refused_in_one_line(tmp_path, files, message):
@@ -114,6 +120,17 @@ def test_what_cannot_be_a_corpus_is_refused_in_one_line(tmp_path, files, message
     with pytest.raises(CorpusError, match=message) as got:
         read_corpus(tmp_path, on_bad_row="skip")
     assert "\n" not in str(got.value)
+
+
+def test_a_file_whose_name_cannot_be_kept_is_refused_before_anything_is_learned(tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    try:
+        file.write_text("quartz")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    for path in (tmp_path, file):
+        with pytest.raises(CorpusError, match=r"caf\\udce9\.txt' is not UTF-8; rename the file"):
+            read_corpus(path)
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path):

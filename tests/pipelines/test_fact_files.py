@@ -14,8 +14,10 @@ GOOD = {
 
 
 def write(path, *rows):
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    lines = [row if isinstance(row, str | bytes) else json.dumps(row) for row in rows]
+    path.write_bytes(
+        b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    )
     return path
 
 
@@ -48,6 +50,13 @@ def test_prompts_may_be_given(tmp_path):
         ({**GOOD, "seen_prompt": "The capital"}, "does not follow the prompt"),
         ({**GOOD, "reworded_prompts": "one"}, "no list of texts"),
         ({**GOOD, "reworded_prompts": [1]}, "no list of texts"),
+        (f'{{"subject": {"7" * 5000}}}', "is no JSON .a number has more than"),
+        (json.dumps(GOOD).replace("Chad", "Tchéd").encode("latin-1"), "is not UTF-8 .*0xe9"),
+        ({**GOOD, "subject": "\ud800"}, 'half a character .* in "subject"'),
+        ({**GOOD, "relation": "\ud800"}, 'half a character .* in "relation"'),
+        ({**GOOD, "statement": GOOD["statement"] + "\ud800"}, 'half .* in "statement"'),
+        (json.loads(json.dumps(GOOD).replace("N'D", "\\ud800")), 'half .* in "answer"'),
+        ({**GOOD, "reworded_prompts": ["Chad has", "\udfff"]}, 'half .* in "reworded_prompts"'),
     ],
 )
 def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):
@@ -63,6 +72,11 @@ def test_a_file_without_facts_is_refused(tmp_path):
         read_facts(tmp_path / "none.jsonl")
     with pytest.raises(CorpusError, match="has no fact"):
         read_facts(write(tmp_path / "empty.jsonl"))
-    (tmp_path / "latin.jsonl").write_bytes("é".encode("latin-1"))
-    with pytest.raises(CorpusError, match="not UTF-8"):
-        read_facts(tmp_path / "latin.jsonl")
+    with pytest.raises(CorpusError, match=r"has no fact \(2 malformed rows were skipped\)"):
+        read_facts(write(tmp_path / "bad.jsonl", "{", b"\xe9"), "skip")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_fact(tmp_path):
+    path = write(tmp_path / "facts.jsonl", b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    (fact,), num_skipped = read_facts(path)
+    assert (fact.subject, num_skipped) == ("Chad", 0)

@@ -19,6 +19,7 @@ from peer_cl.errors import (
     CorpusError,
     DamageError,
     FrozenError,
+    StateError,
     StoreFormatError,
 )
 from pipelines import TrainingSettings, init_store, open_store
@@ -226,13 +227,60 @@ def test_an_evaluation_is_derived_from_stored_scores(store, monkeypatch):
     assert store.evaluate(background=False) == first
 
 
-def test_as_evidence_of_one_domain_does_not_depend_on_another(store):
-    with_law = store.evaluate(background=False)
-    forced = {row["domain"]: row["forced_loss_nats"] for row in with_law["mixture"]}
-    store.roll_back("law", None)
-    without = store.evaluate(background=False)
-    assert without["domains"] == ["medicine"]
-    assert without["mixture"][0]["forced_loss_nats"] == forced["medicine"]
+def test_as_evidence_of_one_domain_does_not_depend_on_another(store, made, tmp_path):
+    forced = {}
+    (tmp_path / "apart").mkdir()
+    with open_store(copy_store(made, tmp_path / "apart")) as apart:  # it has scored nothing yet
+        apart.roll_back("law", None)
+        for name, opened in (("both", store), ("alone", apart)):
+            report = opened.evaluate(background=False)
+            forced[name] = {row["domain"]: row["forced_loss_nats"] for row in report["mixture"]}
+    assert set(forced["both"]) == {"law", "medicine"}
+    assert forced["alone"] == {"medicine": forced["both"]["medicine"]}
+
+
+def test_a_domain_without_held_out_texts_is_named_and_does_not_stop_an_evaluation(store):
+    few = [SourceDocument(text, "t", "s") for text in sentences("minerals", 2)]
+    store.ingest("minerals", few, settings=dataclasses.replace(SETTINGS, text_passes=1.0))
+    assert not store.registry.documents("minerals", split="test")
+    report = store.evaluate(background=False)
+    assert report["domains"] == ["law", "medicine"]
+    assert report["unmeasured"] == ["minerals"]
+    assert set(report["mixture"][0]["reduction_by_other_pools"]) == {"medicine", "minerals"}
+    for domain in report["domains"]:
+        store.roll_back(domain, None)
+    with pytest.raises(StateError, match="no text of minerals is held out"):
+        store.evaluate(background=False)
+
+
+def test_an_evaluation_is_of_the_snapshot_it_began_with(store):
+    live = store.registry.live().id
+
+    def meddle(what, done, total, extra):
+        if store.registry.live().id == live:
+            store.disable("law")
+
+    report = store.evaluate(meddle, background=False)
+    assert store.registry.live().id != live
+    assert report["snapshot"] == live
+    store.enable("law")
+    again = store.evaluate(background=False)
+    assert {**again, "snapshot": live} == report
+
+
+def test_a_copy_of_a_held_out_text_is_held_out_when_a_domain_grows(store):
+    registry = store.registry
+    held = registry.documents("law", split="test", kind="text")
+    copies = [
+        SourceDocument(f"{registry.document_text(document)} Indeed.", "copy", "s")
+        for document in held
+    ]
+    trained = [SourceDocument(text, "t", "s") for text in sentences("minerals", 20)]
+    store.ingest("law", [*copies, *trained], settings=SETTINGS)
+    split = {d.document_id: d.split for d in registry.documents("law")}
+    near = {copy.document_id for copy in copies} & set(split)
+    assert near
+    assert {split[document_id] for document_id in near} == {"test"}
 
 
 def test_documents_given_as_objects_and_texts_not_kept(tmp_path):

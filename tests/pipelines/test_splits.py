@@ -98,3 +98,25 @@ def test_no_documents_are_no_error():
 def test_percentages_that_leave_nothing_are_refused(test, validation):
     with pytest.raises(InputError, match="together below 100"):
         split_documents([], test_percent=test, validation_percent=validation)
+
+
+@pytest.mark.parametrize("side", ["train", "validation", "test"])
+def test_what_is_near_to_a_known_document_takes_its_side(side):
+    known = documents(40)
+    near = [SourceDocument(f"new {d.text}", "n", "s") for d in known]
+    part = [SourceDocument(a_text(900 + n), "n", "s", section_of="book") for n in range(10)]
+    book = SourceDocument(a_text(899), "t", "book", section_of="book")
+    sides = [(document, side) for document in [*known, book]]
+    found = split_documents([*near, *part], known=sides).split
+    assert set(found) == {document.document_id for document in [*near, *part]}
+    assert set(found.values()) == {side}
+    alone = split_documents([*near, *part]).split
+    assert len(set(alone.values())) > 1
+
+
+def test_what_is_near_to_documents_of_both_sides_is_not_trained_on():
+    first = SourceDocument(a_text(1, 80), "t", "s")
+    second = SourceDocument(f"{first.text} end", "t", "s")
+    third = SourceDocument(f"start {first.text}", "t", "s")
+    for known in ([(first, "train"), (second, "test")], [(first, "test"), (second, "train")]):
+        assert split_documents([third], known=known).split == {third.document_id: "test"}

@@ -167,6 +167,24 @@ def test_a_run_that_had_stopped_when_it_was_killed_does_not_go_on(tmp_path, monk
     assert again.losses == whole.losses
 
 
+@pytest.mark.parametrize("harm", ["cut short", "one byte"])
+def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew(tmp_path, monkeypatch, capsys, harm):
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
+    checkpoint = tmp_path / "run.safetensors"
+    whole, _ = train(tmp_path, checkpoint=checkpoint)
+    data = bytearray(checkpoint.read_bytes())
+    if harm == "one byte":
+        data[-9] ^= 1
+    else:
+        del data[len(data) // 2 :]
+    checkpoint.write_bytes(data)
+    steps = []
+    again, _ = train(tmp_path, checkpoint=checkpoint, progress=lambda step, *_: steps.append(step))
+    assert steps[0] == 1
+    assert again.segment.sha256() == whole.segment.sha256()
+    assert f"the checkpoint {checkpoint}" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_and_stays_one(tmp_path):
     handler = signal.getsignal(signal.SIGINT)
 

@@ -11,6 +11,29 @@ def spoil(registry, object_id):
     path.write_bytes(b"spoiled")
 
 
+def half_made(layout):
+    """Every kind of file that a killed writer may leave unfinished."""
+    return [
+        layout.staging / f"{'0a' * 16}.part",
+        layout.staging / f"run-{'0b' * 16}.tmp",
+        layout.staging / "tap.f32",
+        layout.index / f"{'0c' * 16}.part",
+    ]
+
+
+def user_files(layout):
+    """Files of a user, some named nearly as ours are."""
+    return [
+        layout.staging / "notes.txt",
+        layout.staging / "film.part",
+        layout.staging / "run-1.safetensors",
+        layout.staging / "folder" / "tap.f32",
+        layout.index / "index.html",
+        layout.objects / "ab" / ("cd" * 32),
+        layout.folder / "registry.sqlite.before-the-move",
+    ]
+
+
 def kinds(findings):
     return sorted(found.kind for found in findings if found.kind != "index missing")
 
@@ -27,17 +50,54 @@ def test_a_sound_store_has_nothing_to_say(registry, make):
 def test_leftovers_are_told_and_with_repair_removed(registry, make):
     make.grow(registry, "law")
     extra = registry.objects.put_bytes(b"of an ingest that died")
-    (registry.layout.staging / "half.part").write_bytes(b"half")
-    (registry.layout.staging / "run").mkdir()
-    (registry.layout.staging / "run" / "checkpoint").write_bytes(b"x")
+    for path in half_made(registry.layout):
+        path.write_bytes(b"half")
     found = registry.doctor()
-    assert kinds(found) == ["object unreferenced", "staging"]
+    assert kinds(found) == ["leftovers", "object unreferenced"]
+    assert "4 leftovers" in next(item.what for item in found if item.kind == "leftovers")
     assert all("doctor --repair" in item.action for item in found if item.kind != "index missing")
     assert registry.objects.exists(extra)
-    assert kinds(registry.doctor(repair=True)) == ["object unreferenced", "staging"]
+    assert kinds(registry.doctor(repair=True)) == ["leftovers", "object unreferenced"]
     assert not registry.objects.exists(extra)
     assert list(registry.layout.staging.iterdir()) == []
+    assert not any(path.exists() for path in half_made(registry.layout))
     assert kinds(registry.doctor()) == []
+
+
+def test_the_checkpoint_of_a_killed_ingest_is_told_apart_from_leftovers(registry):
+    checkpoint = registry.layout.staging / f"run-{'0f' * 16}.safetensors"
+    checkpoint.write_bytes(b"hours of training")
+    (told,) = registry.doctor()
+    assert (told.kind, told.severity) == ("unfinished ingest", "note")
+    assert str(checkpoint) in told.what
+    assert "the same `peer-cl ingest` command goes on from it" in told.action
+    assert "--repair` removes it" in told.action
+    assert checkpoint.exists()
+    (told,) = registry.doctor(repair=True)
+    assert "removed" in told.action
+    assert not checkpoint.exists()
+    assert registry.doctor() == ()
+
+
+@pytest.mark.parametrize("act", ["repair", "purge"])
+def test_a_users_files_are_told_and_never_removed(registry, make, act):
+    make.grow(registry, "law")
+    users = user_files(registry.layout)
+    for path in users:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("dear diary", encoding="utf-8")
+    (found,) = [item for item in registry.doctor() if item.kind == "foreign file"]
+    assert found.severity == "warning"
+    assert "notes.txt" in found.what
+    assert "move it elsewhere" in found.action
+    if act == "repair":
+        assert "foreign file" in kinds(registry.doctor(repair=True))
+    else:
+        with registry.writing("ann"):
+            registry.roll_back_domain("law", None, "ann")
+            registry.purge("law", "ann")
+    assert [path.read_text(encoding="utf-8") for path in users] == ["dear diary"] * len(users)
+    assert "foreign file" in kinds(registry.doctor())
 
 
 def test_missing_and_damaged_objects_are_named_with_what_they_are(registry, make):
@@ -78,7 +138,7 @@ def test_a_useless_index_is_told_and_removed(registry, make, fault):
 
 def test_a_live_domain_is_not_purged(registry, make):
     make.grow(registry, "law")
-    with registry.writing("ann"), pytest.raises(StateError, match="roll it back first"):
+    with registry.writing("ann"), pytest.raises(StateError, match="rollback law --out`"):
         registry.purge("law", "ann")
     assert len(registry.documents("law")) == 3
     assert kinds(registry.doctor()) == []
@@ -148,8 +208,11 @@ def test_a_purged_domain_stays_a_tombstone(registry, make):
 def test_a_purge_takes_index_staging_and_old_copies_along(registry, make):
     make.grow(registry, "law")
     layout = registry.layout
-    (layout.staging / "features").write_bytes(b"x")
-    (layout.index / "signatures.faiss").write_bytes(b"x")
+    for path in half_made(layout):
+        path.write_bytes(b"x")
+    (layout.staging / f"run-{'0f' * 16}.safetensors").write_bytes(b"x")
+    for name in ("signatures.faiss", "signatures.json"):
+        (layout.index / name).write_bytes(b"x")
     copy = layout.folder / "registry.sqlite.before-0002"
     copy.write_bytes(layout.database.read_bytes())
     with registry.writing("ann"):

@@ -1,5 +1,7 @@
 import dataclasses
+import sqlite3
 import struct
+from contextlib import closing
 
 import pytest
 
@@ -42,6 +44,51 @@ def test_what_a_crashed_create_left_is_used_again(make, tmp_path):
     (tmp_path / "k" / "store.toml").unlink()
     with pytest.raises(StateError, match=r"holds the registry of store .* with 1 segments"):
         make.store(tmp_path / "k")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        ".hidden",
+        "staging/draft.md",
+        "index/index.html",
+        "objects/ab/cd",
+        f"objects/ab/{'cd' * 32}",
+        "objects/readme",
+        "registry.sqlite.before-0001",
+        "registry.sqlite",
+    ],
+)
+def test_no_store_is_made_among_a_users_files(make, tmp_path, name):
+    users = tmp_path / "k" / name
+    users.parent.mkdir(parents=True)
+    users.write_text("dear diary", encoding="utf-8")
+    before = sorted((tmp_path / "k").rglob("*"))
+    with pytest.raises(StateError, match=rf"holds {name}; choose a new or empty folder"):
+        Registry.create(tmp_path / "k", make.config())
+    assert sorted((tmp_path / "k").rglob("*")) == before
+    assert users.read_text(encoding="utf-8") == "dear diary"
+
+
+def test_no_store_is_made_in_another_programs_database(make, tmp_path):
+    (tmp_path / "k").mkdir()
+    with closing(sqlite3.connect(tmp_path / "k" / "registry.sqlite")) as database:
+        database.execute("CREATE TABLE diary (day TEXT)")
+    with pytest.raises(StateError, match=r"holds registry\.sqlite; choose"):
+        Registry.create(tmp_path / "k", make.config())
+
+
+def test_every_name_of_a_crashed_create_is_used_again(make, tmp_path):
+    folder = tmp_path / "k"
+    for name in ("objects/ab", "index", "staging"):
+        (folder / name).mkdir(parents=True)
+    (folder / "objects" / "ab" / ("ab" * 32)).write_bytes(b"x")
+    (folder / "registry.sqlite").touch()  # SQLite makes the file before it writes to it
+    for name in (f"{'0a' * 16}.part", f"staging/{'0b' * 16}.part"):
+        (folder / name).write_bytes(b"half")
+    with make.store(folder) as registry:
+        make.grow(registry, "law")
 
 
 def test_open_refuses_what_is_no_store(make, tmp_path):

@@ -1,0 +1,54 @@
+"""What a run may be told: every number is checked before anything is read."""
+
+import dataclasses
+import math
+
+import pytest
+
+from peer_cl.errors import InputError
+from pipelines.settings import TrainingSettings
+
+POSITIVE = ("text_passes", "fact_passes", "answer_weight", "row_learning_rate", "key_learning_rate")
+LEAST = {"tokens_per_step": 2, "max_tokens": 2, "warmup_steps": 0, "validations": 0, "patience": 1}
+NUMBERS = [field.name for field in dataclasses.fields(TrainingSettings) if field.type != "str"]
+
+
+def test_every_number_has_a_test_here():
+    assert {*POSITIVE, *LEAST, "varied_share", "seed", "shape"} == set(NUMBERS)
+
+
+@pytest.mark.parametrize("name", [*POSITIVE, *LEAST, "varied_share", "seed"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused(name, value):
+    with pytest.raises(InputError, match=f"{name} must .*, not {value}"):
+        TrainingSettings(**{name: value})
+
+
+@pytest.mark.parametrize("name", POSITIVE)
+@pytest.mark.parametrize("value", [0.0, -1e-9])
+def test_a_number_that_must_be_positive_is(name, value):
+    with pytest.raises(InputError, match=f"{name} must be positive, not {value}"):
+        TrainingSettings(**{name: value})
+    assert getattr(TrainingSettings(**{name: 1e-9}), name) == 1e-9
+
+
+@pytest.mark.parametrize(("name", "least"), LEAST.items())
+def test_a_count_has_a_least_value_and_is_whole(name, least):
+    with pytest.raises(InputError, match=f"{name} must be at least {least}, not {least - 1}"):
+        TrainingSettings(**{name: least - 1})
+    with pytest.raises(InputError, match=rf"{name} must be a whole number, not {least}\.5"):
+        TrainingSettings(**{name: least + 0.5})
+    assert getattr(TrainingSettings(**{name: least}), name) == least
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 10**400])
+def test_a_seed_that_torch_cannot_take_everywhere_is_refused(seed):
+    with pytest.raises(InputError, match=f"seed must lie between 0 and 2147483647, not {seed}"):
+        TrainingSettings(seed=seed)
+    assert TrainingSettings(seed=2**31 - 1).seed == 2**31 - 1
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01])
+def test_a_share_lies_between_nothing_and_all(share):
+    with pytest.raises(InputError, match=f"varied_share must lie between 0 and 1, not {share}"):
+        TrainingSettings(varied_share=share)
