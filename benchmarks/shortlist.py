@@ -77,7 +77,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             alone = 1 - float(asked_PB.any(0).double().mean())
             print(f"{name}: {alone:.3f} of {len(chosen)} ask no pool", flush=True)
             figures.append(
-                at_least(f"ask no pool, {name} ({len(chosen)} texts)", alone, 0.99, COMMAND)
+                at_least(f"ask no pool, {name} (share of {len(chosen)})", alone, 0.99, COMMAND)
             )
             figures += [
                 reported(f"ask {domain}, {name} (share)", float(row.double().mean()), COMMAND)

@@ -19,7 +19,9 @@ COMMAND = "make sweep"
 DEFAULT = TrainingSettings()
 TRIALS: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "512 tokens a step": {"tokens_per_step": 512},
     "1,024 tokens a step": {"tokens_per_step": 1024},
+    "text twice": {"text_passes": 2.0},
     "text three times": {"text_passes": 3.0},
     "rows' rate 1e-2": {"row_learning_rate": 1e-2},
     "rows' rate 3e-3": {"row_learning_rate": 3e-3},
@@ -48,7 +50,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks sweep")
     parser.add_argument("--domain", default="medicine", choices=demo_corpora.DOMAINS)
-    parser.add_argument("--tokens", type=int, default=32_000)
+    parser.add_argument("--tokens", type=int, default=27_000)
     parser.add_argument("--only", action="append", choices=list(TRIALS))
     options = parser.parse_args(list(arguments))
     figures: list[Figure] = []

@@ -14,7 +14,7 @@ from peer_cl.errors import CorpusError
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.domain_names import check_domain_name
 
-__all__ = ["Corpus", "check_domain_name", "check_encodable", "read_corpus", "read_object"]
+__all__ = ["Corpus", "check_domain_name", "check_storable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")
@@ -123,8 +123,8 @@ def read_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def check_encodable(key: str, text: str) -> None:
-    """Refuse half a character, which JSON can write and no file or database can keep.
+def check_storable(key: str, text: str) -> None:
+    """Refuse what JSON can write and no file or database can keep: half a character, and NUL.
 
     Raises:
         CorpusError: naming the key; the caller puts file and line before it.
@@ -133,6 +133,8 @@ def check_encodable(key: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise CorpusError(f'has half a character (a lone surrogate) in "{key}"') from None
+    if "\0" in text:
+        raise CorpusError(f'has a NUL character in "{key}"')
 
 
 def _is_readable(file: Path, root: Path) -> bool:
@@ -206,7 +208,7 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
         if not isinstance(value.get(key), str | int | None):
             raise CorpusError(f'has a "{key}" that is neither text nor a number')
     for key in ("text", "title", "source", "id"):
-        check_encodable(key, str(value.get(key)))
+        check_storable(key, str(value.get(key)))
     identity = value.get("id")
     title = value.get("title", identity)
     return _row(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import check_encodable, read_object
+from pipelines.corpora import check_storable, read_object
 from pipelines.facts import Fact
 
 _NEEDED = ("subject", "relation", "answer", "statement")
@@ -73,9 +73,9 @@ def _fact(line: bytes) -> Fact:
     if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
         raise CorpusError('has "reworded_prompts" that are no list of texts')
     for key, text in [*((key, row[key]) for key in _NEEDED), ("seen_prompt", seen)]:
-        check_encodable(key, text)
+        check_storable(key, text)
     for wording in reworded:
-        check_encodable("reworded_prompts", wording)
+        check_storable("reworded_prompts", wording)
     return Fact(
         subject=row["subject"].strip(),
         relation=row["relation"].strip(),

@@ -49,7 +49,7 @@ class TrainingSettings:
     patience: int = 2
     """Stop when so many validations in a row are worse than the best; the last weights stay."""
     precision: str = "auto"
-    """Of the base's products in training: fp32, bf16, or auto: bf16 where the processor has it."""
+    """Of the base's products in training: fp32, bf16, or auto: bf16 where it is faster."""
     seed: int = 0
     """Of the initialisation and the order."""
 

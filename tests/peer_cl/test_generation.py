@@ -1,5 +1,6 @@
 import pytest
 import torch
+from signed import sign, text_of
 from tiny import make_base, teach
 
 from peer_cl import PeerCache
@@ -94,6 +95,27 @@ def test_rows_of_one_batch_go_to_different_pools(ids, make_model, monkeypatch):
     assert torch.equal(mixed.sequences[2], bare.sequences[2])
     for ours, theirs in zip(mixed.logits, bare.logits, strict=True):
         assert torch.equal(ours[2], theirs[2])
+
+
+def test_rows_of_one_batch_choose_their_pools_by_their_signatures(make_model):
+    """Nothing is told: each row asks by what it says, and is written as when it is alone."""
+    model = make_model("llama", budget=0.99, capacity=2)
+    for name in ("a", "b"):
+        teach(model, name, seed=1, scale=0.05)  # little, so that no prompt speaks against a pool
+    sign(model)
+    prompts = torch.cat([text_of(name, 1, 24, seed=5) for name in ("a", "b", None)])
+    asked = model.score(prompts, ask="context").entries_PBU.any(-1)
+    assert asked.tolist() == [[True, False, False], [False, True, False]]
+    options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
+    together = model.generate(prompts, **options)
+    bare = make_base("llama").generate(prompts, **options)
+    for row in range(3):
+        alone = model.generate(prompts[row : row + 1], **options)
+        assert torch.equal(together.sequences[row], alone.sequences[0])
+    for ours, theirs in zip(together.logits, bare.logits, strict=True):
+        assert torch.equal(ours[2], theirs[2])
+        assert not torch.equal(ours[0], theirs[0])
+        assert not torch.equal(ours[1], theirs[1])
 
 
 def test_a_conversation_carries_its_cache(architecture, host_layers, ids, make_model):

@@ -82,6 +82,8 @@ def test_rows_of_one_id_belong_together(tmp_path):
         ('{"text": 3}', r'c\.jsonl:2 has no "text"'),
         ('{"text": "x", "title": []}', r'c\.jsonl:2 has a "title" that is neither'),
         ('{"text": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "text"'),
+        ('{"text": "a\\u0000b"}', r'c\.jsonl:2 has a NUL character in "text"'),
+        ('{"text": "x", "title": "\\u0000"}', r'c\.jsonl:2 has a NUL character in "title"'),
         ('{"text": "x", "title": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "title"'),
         ('{"text": "x", "source": "a\\udfff"}', r'c\.jsonl:2 has half a character .* in "source"'),
         ('{"text": "x", "id": "\\ud800"}', r'c\.jsonl:2 has half a character .* in "id"'),

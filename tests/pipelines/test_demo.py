@@ -1,11 +1,11 @@
 """The demo's acts around a store; the demo itself is run by .ci/run on the real model."""
 
 import pytest
+from tiny_base import copy_store, make_tiny_store
 
 from peer_cl.errors import StateError
 from pipelines import demo
 from pipelines.store import open_store
-from tests.support.tiny_base import copy_store, make_tiny_store
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ def test_prompts_may_be_given(tmp_path):
         (f'{{"subject": {"7" * 5000}}}', "is no JSON .a number has more than"),
         (json.dumps(GOOD).replace("Chad", "Tchéd").encode("latin-1"), "is not UTF-8 .*0xe9"),
         ({**GOOD, "subject": "\ud800"}, 'half a character .* in "subject"'),
+        ({**GOOD, "relation": "\0"}, 'a NUL character in "relation"'),
         ({**GOOD, "relation": "\ud800"}, 'half a character .* in "relation"'),
         ({**GOOD, "statement": GOOD["statement"] + "\ud800"}, 'half .* in "statement"'),
         (json.loads(json.dumps(GOOD).replace("N'D", "\\ud800")), 'half .* in "answer"'),

@@ -22,11 +22,12 @@ from peer_cl.errors import (
     StateError,
     StoreFormatError,
 )
-from pipelines import TrainingSettings, init_store, open_store
+from pipelines import TrainingSettings, callbacks, init_store, open_store
 from pipelines.background import BackgroundSource
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
+from pipelines.progress import no_progress
 from stores.vector_index import SignatureIndex
 
 SETTINGS = TrainingSettings(
@@ -131,6 +132,49 @@ def test_documents_are_skipped_in_their_domain_and_learned_in_another(store, tmp
     report = store.ingest("minerals", corpus, settings=SETTINGS)
     assert report.num_duplicates == 0
     assert report.num_elsewhere == sum(report.num_documents.values())
+
+
+class Killed(BaseException):
+    """Raised in the middle of an ingest, as a kill would end it."""
+
+
+def test_a_killed_ingest_goes_on_from_its_checkpoint_to_the_same_bits(
+    store, made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
+    corpus = write_corpus(tmp_path / "m.jsonl", "minerals")
+
+    def learn(where, progress=no_progress):
+        report = where.ingest("minerals", corpus, settings=SETTINGS, progress=progress)
+        (segment,) = where.registry.chain(report.version)
+        return report, segment
+
+    (tmp_path / "whole").mkdir()
+    with open_store(copy_store(made, tmp_path / "whole")) as whole:
+        expected, expected_segment = learn(whole)
+    assert expected.num_steps > 8
+
+    def die(what, done, total, note):
+        if (what, done) == ("training", 8):
+            raise Killed
+
+    live = store.registry.live()
+    with pytest.raises(Killed):
+        learn(store, die)
+    assert store.registry.live() == live
+    staging = store.registry.layout.staging
+    assert [path.suffix for path in staging.iterdir()] == [".safetensors"], "states were left"
+
+    steps = []
+    found, segment = learn(
+        store, lambda what, done, total, note: steps.append(done) if what == "training" else None
+    )
+    assert steps[0] == 6
+    assert found.num_steps == expected.num_steps
+    assert found.num_tokens == expected.num_tokens
+    assert segment.pool_object == expected_segment.pool_object
+    assert segment.signature_object == expected_segment.signature_object
+    assert not list(staging.iterdir())
 
 
 def test_a_frozen_domain_learns_nothing(store, tmp_path):

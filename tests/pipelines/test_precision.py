@@ -69,8 +69,9 @@ def test_reading_in_fp32_gives_the_models_own_bits():
 @pytest.mark.parametrize(
     ("found", "chosen"),
     [
-        ({"amx_bf16": True}, "bf16"),
-        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"amx_bf16": True, "cpu_name": "Intel Xeon"}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "AMD EPYC"}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, "fp32"),
         ({"avx512_bf16": False}, "fp32"),
         ({}, "fp32"),
     ],

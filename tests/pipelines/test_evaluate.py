@@ -1,0 +1,142 @@
+"""What an evaluation says, against the model itself: two ways to the same figures."""
+
+import pytest
+import torch
+from tiny_base import copy_store, make_tiny_store, sentences, write_corpus
+
+from peer_cl import PoolShape
+from peer_cl.metrics import kept
+from pipelines import TrainingSettings, open_store, tokenise
+from pipelines.background import BackgroundSource
+from pipelines.facts import Relation
+
+SETTINGS = TrainingSettings(
+    shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16),
+    text_passes=3.0,
+    fact_passes=40.0,
+)
+OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
+FACTS = [OWNER.fact(f"house {n}", word) for n, word in enumerate(("rent", "court", "tenant"))]
+FOREIGN = [
+    BackgroundSource("letters", "prose", sentences("prose", 6, seed=3)),
+    BackgroundSource("verdicts", "look-alike", sentences("law", 6, seed=4)),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store with three domains, one of which was taught facts."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with open_store(copy_store(make_tiny_store(folder), tmp_path_factory.mktemp("own"))) as opened:
+        corpus = write_corpus(folder / "minerals.jsonl", "minerals")
+        opened.ingest("minerals", corpus, facts=FACTS, settings=SETTINGS)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(store):
+    return store.evaluate(background=FOREIGN)
+
+
+@pytest.fixture(scope="module")
+def loaded(store):
+    model, tokenizer = store.load()
+    yield model, tokenizer
+    model.detach()
+
+
+def held_out(store, tokenizer, domain):
+    documents = store.registry.documents(domain, split="test", kind="text")
+    return tokenise(tokenizer, [store.registry.document_text(d) for d in documents])
+
+
+@torch.no_grad()
+def scored(model, rows, **how):
+    return [model.score(torch.tensor([row]), **how) for row in rows]
+
+
+def nats(scores, start=0):
+    """Return (base, mixture) losses in nats a token, from a token on."""
+    counted = sum(int(s.evidence_BT[:, start:].sum()) for s in scores)
+    return (
+        -sum(float(s.base_BT[:, start:].sum()) for s in scores) / counted,
+        -sum(float(s.mixture_BT[:, start:].sum()) for s in scores) / counted,
+    )
+
+
+def test_identical_is_the_share_that_asks_no_pool(store, report, loaded):
+    model, tokenizer = loaded
+    for source, row in zip(FOREIGN, report["background"], strict=True):
+        scores = scored(model, tokenise(tokenizer, source.documents), ask="context")
+        silent = [not bool(s.entries_PBU.any()) for s in scores]
+        assert row["identical"] == sum(silent) / len(silent)
+    shares = [row["identical"] for row in report["background"]]
+    assert shares[0] > shares[1], "the law's own words ask its pool, and prose does not"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_losses_and_kept_are_those_of_the_model_with_every_pool_asked(store, report, loaded, place):
+    model, tokenizer = loaded
+    row = report["mixture"][place]
+    scores = scored(model, held_out(store, tokenizer, row["domain"]), ask="all")
+    base, mixture = nats(scores)
+    assert row["documents"] == len(scores)
+    assert row["base_loss_nats"] == pytest.approx(base, rel=1e-6)
+    assert row["loss_nats"] == pytest.approx(mixture, rel=1e-6)
+    worst = max(float(s.added_nats_B) for s in scores)
+    assert row["max_added_nats"] == pytest.approx(worst, abs=1e-5)
+    assert row["kept"] == pytest.approx(kept(base, row["forced_loss_nats"], mixture), rel=1e-4)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_asked_and_kept_continuation_are_those_of_the_models_own_shortlist(
+    store, report, loaded, place
+):
+    model, tokenizer = loaded
+    row = report["mixture"][place]
+    rows = held_out(store, tokenizer, row["domain"])
+    own = model.active_pools.index(row["domain"])
+    whole = scored(model, rows, ask="context")
+    asked = sum(bool(s.entries_PBU[own].any()) for s in whole) / len(rows)
+    assert row["asked"] == asked
+    base = forced = mixture = 0.0
+    for ids in rows:
+        half = 1 + (len(ids) - 1) // 2
+        given = torch.tensor([half])
+        (found,) = scored(model, [ids], ask="context", context_lengths=given)
+        base += float(found.base_BT[:, half:].sum())
+        mixture += float(found.mixture_BT[:, half:].sum())
+        (alone,) = scored(model, [ids], domains=[row["domain"]])
+        forced += float(alone.log_probs_QBT[1, :, half:].sum())
+    assert row["kept_continuation"] == pytest.approx(kept(-base, -forced, -mixture), rel=1e-4)
+
+
+@pytest.mark.parametrize("wording", ["seen", "reworded"])
+def test_recall_is_what_greedy_decoding_writes(report, loaded, wording):
+    model, tokenizer = loaded
+    counts = {"base": 0, "forced": 0, "mixture": 0}
+    for fact in FACTS:
+        prompt = fact.seen_prompt if wording == "seen" else fact.reworded_prompts[0]
+        (ids,) = tokenise(tokenizer, [prompt])
+        (whole,) = tokenise(tokenizer, [f"{prompt} {fact.answer}"])
+        calls = {
+            "base": {"domains": []},
+            "forced": {"domains": ["minerals"], "force": True},
+            "mixture": {},
+        }
+        for name, options in calls.items():
+            written = model.generate(
+                torch.tensor([ids]),
+                max_new_tokens=len(whole) - len(ids),
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+                **options,
+            )
+            counts[name] += written[0].tolist() == whole
+    (row,) = [row for row in report["recall"] if row["wording"] == wording]
+    assert {name: row[name] for name in counts} == {
+        name: count / len(FACTS) for name, count in counts.items()
+    }
+    if wording == "seen":
+        assert row["forced"] > row["base"]
