@@ -101,7 +101,7 @@ def test_rows_of_one_batch_choose_their_pools_by_their_signatures(make_model):
     """Nothing is told: each row asks by what it says, and is written as when it is alone."""
     model = make_model("llama", budget=0.99, capacity=2)
     for name in ("a", "b"):
-        teach(model, name, seed=1, scale=0.05)  # little, so that no prompt speaks against a pool
+        teach(model, name, seed=1, scale=0.01)  # little, so that no prompt speaks against a pool
     sign(model)
     prompts = torch.cat([text_of(name, 1, 24, seed=5) for name in ("a", "b", None)])
     asked = model.score(prompts, ask="context").entries_PBU.any(-1)
