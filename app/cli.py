@@ -52,7 +52,17 @@ def _before_the_verb(
 VERBS = (
     ("Learn", (learning.init, learning.ingest, learning.evaluate)),
     ("Use", (using.generate, using.verify, using.demo)),
-    ("Read", (reading.domains, reading.show, reading.history, reading.doctor)),
+    (
+        "Read",
+        (
+            reading.domains,
+            reading.show,
+            reading.documents,
+            reading.document,
+            reading.history,
+            reading.doctor,
+        ),
+    ),
     (
         "A domain's life",
         (acting.freeze, acting.unfreeze, acting.disable, acting.enable, acting.rollback),

@@ -1,9 +1,10 @@
-"""The verbs that read: domains, show, history, doctor."""
+"""The verbs that read: domains, show, documents, document, history, doctor."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +13,7 @@ from app.request import Request, verb
 
 if TYPE_CHECKING:
     from stores import DomainDetail, DomainSummary
+    from stores.queries import Document
 
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
 
@@ -86,14 +88,7 @@ def show(
     _show_versions(detail)
     _show_events(detail)
     if documents:
-        print_table(
-            "documents",
-            ("document", "split", "kind", "tokens", "title"),
-            (
-                (item.document_id[:12], item.split, item.kind, item.num_tokens, item.title)
-                for item in listed
-            ),
-        )
+        _show_documents(listed)
 
 
 def _show_summary(detail: DomainDetail) -> None:
@@ -148,6 +143,84 @@ def _show_events(detail: DomainDetail) -> None:
             for item in detail.events
         ),
     )
+
+
+def _show_documents(listed: Sequence[Document]) -> None:
+    print_table(
+        "documents",
+        ("document", "split", "kind", "tokens", "title", "source"),
+        (
+            (item.document_id[:12], item.split, item.kind, item.num_tokens, item.title, item.source)
+            for item in listed
+        ),
+    )
+
+
+@verb("json")
+def documents(
+    request: Request,
+    domain: DomainArgument,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None,
+        typer.Option("--split", help="Only these.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        Literal["text", "fact", "probe"] | None,
+        typer.Option("--kind", help="Only these.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)
+    ] = None,
+) -> None:
+    """List the documents that a domain's live version learned or is measured on."""
+    with request.store() as store:
+        found = store.registry.documents(domain, split=split, kind=kind)
+    listed = found[:limit]
+    if request.as_json:
+        print_json([dataclasses.asdict(item) for item in listed])
+        return
+    _show_documents(listed)
+    if len(listed) < len(found):
+        say(f"{len(found) - len(listed):,} more; --limit shows more of them")
+
+
+@verb("json")
+def document(
+    request: Request,
+    wanted: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The document's id, or its first six digits or more."),
+    ],
+) -> None:
+    """Show a document: its text, and each segment, run and snapshot that it came with."""
+    with request.store() as store:
+        places = store.registry.document_places(wanted)
+        newest = places[-1].document
+        is_kept = newest.text_object is not None
+        text = store.registry.document_text(newest) if is_kept else None
+    if request.as_json:
+        print_json({"text": text, "places": [dataclasses.asdict(item) for item in places]})
+        return
+    say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
+    print_table(
+        "held by",
+        ("domain", "version", "state", "split", "run", "snapshot", "came", "title", "source"),
+        (
+            (
+                item.document.domain,
+                item.label,
+                "live" if item.is_live else "rolled back",
+                item.document.split,
+                item.run_id[:12],
+                item.snapshot_id,
+                moment(item.created_at),
+                item.document.title,
+                item.document.source,
+            )
+            for item in places
+        ),
+    )
+    say(f"\n{text}" if text is not None else "this store keeps no texts")
 
 
 @verb("json")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from peer_cl.errors import UnknownError
 from stores.batches import batches
-from stores.chains import read_chain, read_chains
-from stores.queries import Document
-from stores.schema import DocumentRow, DomainRow, SegmentDocumentRow, SegmentRow
+from stores.chains import MIN_PREFIX, read_chain, read_chains
+from stores.queries import Document, DocumentPlace
+from stores.schema import DocumentRow, DomainRow, EventRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import live_snapshot
 
 ROLLED_BACK = "rolled back"
@@ -22,6 +24,7 @@ def read_documents(
     *,
     split: str | None = None,
     kind: str | None = None,
+    document_id: str | None = None,
 ) -> tuple[Document, ...]:
     """Return the documents of segments: the oldest segment's first, in the order of ingest."""
     query = (
@@ -36,6 +39,8 @@ def read_documents(
         query = query.where(SegmentDocumentRow.split == split)
     if kind is not None:
         query = query.where(SegmentDocumentRow.kind == kind)
+    if document_id is not None:
+        query = query.where(SegmentDocumentRow.document_id == document_id)
     return tuple(
         Document(
             document_id=row.document_id,
@@ -50,6 +55,69 @@ def read_documents(
             text_object=row.text_object,
         )
         for row, num_tokens, name in session.execute(query)
+    )
+
+
+def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
+    """Return every place in the store that holds the document which an id or its beginning means.
+
+    Args:
+        session: a reading session.
+        text: 64 hex digits, or the first six or more of them.
+
+    Raises: UnknownError: when no document fits, or several do.
+    """
+    document_id = _resolve_document(session, text)
+    links = select(SegmentDocumentRow.segment_id).where(
+        SegmentDocumentRow.document_id == document_id
+    )
+    segment_ids = list(session.scalars(links))
+    live = live_snapshot(session)
+    chains = read_chains(session, [state.version for state in live.domains])
+    in_chains = {segment.id for chain in chains.values() for segment in chain}
+    segments = {
+        row.id: row
+        for row in session.scalars(select(SegmentRow).where(SegmentRow.id.in_(segment_ids)))
+    }
+    came = {
+        event.segment_id: event.snapshot_id
+        for event in session.scalars(
+            select(EventRow).where(
+                EventRow.action == "ingest", EventRow.segment_id.in_(segment_ids)
+            )
+        )
+    }
+    return tuple(
+        DocumentPlace(
+            document=document,
+            label=segments[document.segment_id].label,
+            run_id=segments[document.segment_id].run_id,
+            snapshot_id=came[document.segment_id],
+            created_at=segments[document.segment_id].created_at,
+            is_live=document.segment_id in in_chains,
+        )
+        for document in read_documents(session, segment_ids, document_id=document_id)
+    )
+
+
+def _resolve_document(session: Session, text: str) -> str:
+    """Return the id of the one document that an id, or the beginning of one, means."""
+    wanted = text.strip().lower()
+    at_least = select(DocumentRow.id).where(DocumentRow.id >= wanted).order_by(DocumentRow.id)
+    found = list(session.scalars(at_least.limit(2)))  # ids are in order: those that fit come first
+    fit = [found_id for found_id in found if found_id.startswith(wanted)]
+    if len(fit) == 1 and len(wanted) >= MIN_PREFIX:
+        return fit[0]
+    if len(fit) > 1 and len(wanted) >= MIN_PREFIX:
+        raise UnknownError(f"several documents' ids begin with {text!r}; write more of it")
+    below = select(DocumentRow.id).where(DocumentRow.id < wanted).order_by(DocumentRow.id.desc())
+    near = [*found[:1], *session.scalars(below.limit(1))]
+    if not near:
+        raise UnknownError(f"no document {text[:80]!r}; there is none yet")
+    nearest = max(near, key=lambda other: SequenceMatcher(None, other, wanted).ratio())
+    raise UnknownError(
+        f"no document {text[:80]!r}; an id has 64 hex digits, of which the first {MIN_PREFIX} or "
+        f"more may be given; the nearest is {nearest[:12]}, see `peer-cl documents DOMAIN`"
     )
 
 

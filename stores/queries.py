@@ -81,6 +81,22 @@ class Document:
 
 
 @dataclass(frozen=True)
+class DocumentPlace:
+    """A document where one segment holds it.
+
+    label: of the segment's version. snapshot_id: the snapshot in which the segment came. is_live:
+    whether the segment is in its domain's live chain.
+    """
+
+    document: Document
+    label: str
+    run_id: str
+    snapshot_id: int
+    created_at: str
+    is_live: bool
+
+
+@dataclass(frozen=True)
 class Run:
     """A training run that ended well."""
 

@@ -34,6 +34,7 @@ from stores.leases import Lease
 from stores.objects import ObjectStore
 from stores.queries import (
     Document,
+    DocumentPlace,
     DomainDetail,
     DomainSummary,
     Event,
@@ -286,6 +287,11 @@ class Registry:
                 version = chains.resolve_version(session, domain, version)
             segment_ids = [segment.id for segment in chains.read_chain(session, version)]
             return documents.read_documents(session, segment_ids, split=split, kind=kind)
+
+    def document_places(self, text: str) -> tuple[DocumentPlace, ...]:
+        """Return every place that holds the document which an id, or its beginning, means."""
+        with self._database.reading() as session:
+            return documents.read_places(session, text)
 
     def document_text(self, document: Document) -> str:
         """Return a document's text, verified.

@@ -46,6 +46,59 @@ def test_show_of_a_domain_that_was_rolled_back(peer_cl, folder):
     assert "rolled back" in result.out
 
 
+def test_documents_are_listed_and_narrowed(peer_cl, folder):
+    every = peer_cl("documents", "law", "--json", folder=folder).json
+    assert len(every) == 6
+    tests = peer_cl("documents", "law", "--split", "test", "--json", folder=folder).json
+    assert tests == [item for item in every if item["split"] == "test"]
+    shown = peer_cl("documents", "law", "--limit", "2", folder=folder).out
+    assert every[0]["document_id"][:12] in shown
+    assert every[0]["source"] in shown
+    assert "4 more" in shown
+    gone = peer_cl("documents", "laws", folder=folder)
+    assert gone.code == 2
+    assert "Did you mean 'law'?" in gone.err
+
+
+def test_a_document_is_found_by_the_beginning_of_its_id(peer_cl, folder):
+    wanted = peer_cl("documents", "law", "--json", folder=folder).json[-1]
+    told = peer_cl("document", wanted["document_id"][:8], "--json", folder=folder).json
+    (place,) = [item for item in told["places"] if item["document"]["domain"] == "law"]
+    assert place["document"] == wanted
+    assert place["label"] == "v2"
+    assert place["is_live"]
+    detail = peer_cl("show", "law", "--json", folder=folder).json
+    assert place["run_id"] == detail["runs"][-1]["run_id"]
+    came = [event for event in detail["events"] if event["action"] == "ingest"]
+    assert place["snapshot_id"] == came[0]["snapshot_id"]
+    peer_cl("rollback", "law", folder=folder)
+    shown = peer_cl("document", wanted["document_id"].upper(), folder=folder)
+    assert shown.code == 0, shown.err
+    assert "rolled back" in shown.out
+    assert wanted["document_id"] in shown.out
+
+
+@pytest.mark.parametrize("wanted", ["ff", "", "%", "../x", "z" * 64, "0" * 64])
+def test_an_unknown_document_names_the_nearest(peer_cl, folder, wanted):
+    result = peer_cl("document", wanted, folder=folder)
+    assert result.code == 2
+    assert "no document" in result.err
+    nearest = result.err.split("the nearest is ")[1].split(",")[0]
+    known = [
+        item["document_id"] for item in peer_cl("documents", "law", "--json", folder=folder).json
+    ]
+    known += [
+        i["document_id"] for i in peer_cl("documents", "medicine", "--json", folder=folder).json
+    ]
+    assert nearest in {one[:12] for one in known}
+
+
+def test_a_document_of_an_empty_store_is_unknown(peer_cl, tmp_path):
+    result = peer_cl("document", "abcdef", folder=new_store(tmp_path / "empty"))
+    assert result.code == 2
+    assert "there is none yet" in result.err
+
+
 def test_history_is_newest_first_and_can_be_narrowed(peer_cl, folder):
     peer_cl("freeze", "law", "--who", "bob", "--why", "it is done", folder=folder)
     events = peer_cl("history", "--json", folder=folder).json
