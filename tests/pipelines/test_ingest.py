@@ -104,6 +104,46 @@ def test_removal_in_any_order_equals_never_ingested(store, made, tmp_path):
         assert [s.signature_object for s in ours] == [s.signature_object for s in theirs]
 
 
+@torch.no_grad()
+def scored_by_signature(store, texts):
+    """Return what FAISS, asked through the store's model, lets each pool say of each text."""
+    model, tokenizer = store.load()
+    found = [
+        model.score(torch.tensor([ids]), ask="signature") for ids in tokenise(tokenizer, texts)
+    ]
+    model.detach()
+    return found
+
+
+def test_a_domain_enters_and_speaks_the_same_with_and_without_another(store):
+    texts = [*sentences("law", 3, seed=5), *sentences("medicine", 3, seed=5)]
+    both = scored_by_signature(store, texts)
+    store.roll_back("medicine", None)
+    alone = scored_by_signature(store, texts)
+    assert any(one.entries_PBU.any() for one in alone), "no text asks: nothing is compared"
+    for with_it, without in zip(both, alone, strict=True):
+        law = with_it.pools.index("law")
+        assert without.pools == ("law",)
+        assert torch.equal(with_it.entries_PBU[law] > 0, without.entries_PBU[0] > 0)
+        assert torch.equal(with_it.log_probs_QBT[1 + law], without.log_probs_QBT[1])
+        assert torch.equal(with_it.log_probs_QBT[0], without.log_probs_QBT[0])
+
+
+def test_no_score_knows_a_later_token_when_faiss_decides_who_is_asked(store):
+    model, tokenizer = store.load()
+    (ids,) = tokenise(tokenizer, [" ".join(sentences("law", 2, seed=6))])
+    row = torch.tensor([ids])
+    with torch.no_grad():
+        whole = model.score(row, ask="signature")
+        assert whole.entries_PBU.any()
+        for cut in range(4, len(ids) - 1, 5):
+            other = row.clone()
+            other[:, cut:] = (other[:, cut:] + 7) % 300
+            changed = model.score(other, ask="signature")
+            assert torch.equal(changed.mixture_BT[:, :cut], whole.mixture_BT[:, :cut])
+    model.detach()
+
+
 def test_disabling_takes_a_domain_out_and_enabling_brings_it_back(store):
     both = bits(store)
     store.disable("medicine")
