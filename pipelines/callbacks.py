@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment, tensors_sha256
 from pipelines.packages import report_to_stderr
+from stores.durable import replace_file
 
 CHECKPOINT_EVERY = 50
 """Steps between two checkpoints of a run."""
@@ -194,12 +194,7 @@ class StepCheckpoint(lightning.Callback):
         tensors = {key: value.contiguous() for key, value in tensors.items()}
         run = json.dumps({"step": step, "losses": self._record.losses()})
         data = save(tensors, metadata={"run": run, "sha256": _checkpoint_sha256(run, tensors)})
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        replace_file(self._path, data)
 
 
 def resume_step(

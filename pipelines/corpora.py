@@ -44,7 +44,8 @@ def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
     Args:
         path: The file or folder.
         on_bad_row: What a malformed line of a .jsonl file does: stop with an error, or be counted.
-            Malformed is also a line that is not UTF-8, or has half a character in what is kept.
+            Malformed is also a line that is not UTF-8, or has half a character or NUL in what is
+            kept.
 
     Raises:
         CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.

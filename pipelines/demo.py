@@ -149,9 +149,10 @@ def _check_own(store: Store, domains: tuple[str, ...]) -> None:
 def _undo_stopped(store: Store, face: DemoFace) -> None:
     """Restore what a demo that was stopped in the middle of its proofs had frozen or taken back."""
     registry = store.registry
-    acts = list(itertools.takewhile(lambda act: act.why in (FROZE, TOOK), registry.history()))
-    if acts:
-        before = registry.history()[len(acts)].snapshot_id
+    acts = registry.history()
+    num_undone = len(list(itertools.takewhile(lambda act: act.why in (FROZE, TOOK), acts)))
+    if num_undone:
+        before = acts[num_undone].snapshot_id
         store.restore(before, STOPPED)
         _keep_evaluation(registry, before)
         face.say(f"a demo was stopped in the middle of its proofs: snapshot {before} is restored")

@@ -23,7 +23,7 @@ def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, 
     Args:
         path: the file.
         on_bad_row: "stop" with an error at a malformed line, or "skip" it. Malformed is also a line
-            that is not UTF-8, or has half a character in what is kept.
+            that is not UTF-8, or has half a character or NUL in what is kept.
 
     Raises:
         CorpusError: when the file is missing, has no fact, or a malformed line.
