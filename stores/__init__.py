@@ -8,31 +8,38 @@ from stores.layout import StoreLayout
 from stores.objects import ObjectStore
 from stores.queries import (
     Document,
+    DocumentUse,
     DomainDetail,
     DomainState,
     DomainSummary,
     Event,
+    ExpertUse,
     Finding,
+    HeldBy,
     PurgeResult,
     Run,
     Segment,
     Snapshot,
 )
-from stores.records import NewDocument, NewRun, NewScore, NewSegment
+from stores.records import NewDocument, NewRun, NewScore, NewSegment, NewUse
 from stores.registry import Registry
 from stores.texts import compress_text, decompress_text, put_texts
 
 __all__ = [
     "Document",
+    "DocumentUse",
     "DomainDetail",
     "DomainState",
     "DomainSummary",
     "Event",
+    "ExpertUse",
     "Finding",
+    "HeldBy",
     "NewDocument",
     "NewRun",
     "NewScore",
     "NewSegment",
+    "NewUse",
     "ObjectStore",
     "PurgeResult",
     "Registry",

@@ -53,6 +53,9 @@ def read_documents(
             num_tokens=num_tokens,
             near_group=row.near_group,
             text_object=row.text_object,
+            is_section=row.is_section,
+            base_nats=row.base_nats,
+            nats=row.nats,
         )
         for row, num_tokens, name in session.execute(query)
     )

@@ -12,6 +12,7 @@ from stores.queries import DomainState, Snapshot
 from stores.records import NewSegment
 from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import commit_snapshot, live_snapshot
+from stores.uses import write_uses
 
 
 def add_segment(
@@ -37,6 +38,7 @@ def add_segment(
     _add_run(session, segment)
     row = _add_segment_row(session, segment, domain, ordinal)
     _add_documents(session, segment)
+    write_uses(session, row.id, [d.document_id for d in segment.documents], segment.uses)
     grown = DomainState(
         domain=segment.domain,
         version=row.id,
@@ -112,7 +114,9 @@ def _add_segment_row(
         ordinal=ordinal,
         label=f"v{ordinal}",
         run_id=segment.run.run_id,
+        kind="rows",
         pool_object=segment.pool_object,
+        use_object=segment.use_object,
         signature_object=segment.signature_object,
         host_layers=list(segment.host_layers),
         num_experts=segment.num_experts,
@@ -153,6 +157,9 @@ def _add_documents(session: Session, segment: NewSegment) -> None:
                 "kind": document.kind,
                 "near_group": document.near_group,
                 "text_object": document.text_object,
+                "is_section": document.is_section,
+                "base_nats": document.base_nats,
+                "nats": document.nats,
             }
             for position, document in enumerate(segment.documents)
         ],

@@ -27,7 +27,9 @@ from stores.queries import PurgeResult
 from stores.references import needed_objects
 from stores.schema import (
     DocumentRow,
+    DocumentUseRow,
     EvaluationRow,
+    ExpertUseRow,
     RunRow,
     ScoreRow,
     SegmentDocumentRow,
@@ -70,7 +72,9 @@ def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
     ids = [segment.id for segment in segments]
     objects = {segment.pool_object for segment in segments}
     objects |= {segment.signature_object for segment in segments}
+    objects |= {segment.use_object for segment in segments if segment.use_object}
     objects |= set(_text_objects(session, ids))
+    _remove_uses(session, ids)
     removed = _remove_documents(session, ids)
     snapshots = _snapshots_with(session, ids)
     _mark(session, segments)
@@ -175,6 +179,13 @@ def _text_objects(session: Session, segment_ids: list[str]) -> Iterator[str]:
             yield object_id
 
 
+def _remove_uses(session: Session, segment_ids: list[str]) -> None:
+    """Remove which rows of the segments hold which documents."""
+    for table in (DocumentUseRow, ExpertUseRow):
+        for batch in batches(segment_ids):
+            session.execute(delete(table).where(table.segment_id.in_(batch)))
+
+
 def _remove_documents(session: Session, segment_ids: list[str]) -> list[str]:
     """Remove the links of the segments and the documents that nothing else links."""
     mine = SegmentDocumentRow.segment_id.in_(segment_ids)
@@ -191,9 +202,9 @@ def _remove_documents(session: Session, segment_ids: list[str]) -> list[str]:
 
 
 def _remove_scores(session: Session, segment_ids: list[str], document_ids: list[str]) -> int:
-    """Remove the scores of the segments and those keyed by the removed documents' ids."""
+    """Remove the scores of the segments and those of the removed documents."""
     conditions = [ScoreRow.subject.in_(batch) for batch in batches(segment_ids)]
-    conditions += [ScoreRow.document_key.in_(batch) for batch in batches(document_ids)]
+    conditions += [ScoreRow.document_id.in_(batch) for batch in batches(document_ids)]
     return sum(_count(session.execute(delete(ScoreRow).where(where))) for where in conditions)
 
 

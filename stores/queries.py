@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class DomainState:
@@ -46,7 +49,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one ingest grew."""
+    """What one ingest grew ("rows"), or which older rows an erasure switched off ("mask")."""
 
     id: str
     domain: str
@@ -54,7 +57,9 @@ class Segment:
     ordinal: int
     parent_id: str | None
     run_id: str
+    kind: str
     pool_object: str
+    use_object: str | None
     signature_object: str
     host_layers: tuple[int, ...]
     num_experts: int
@@ -78,6 +83,57 @@ class Document:
     num_tokens: int
     near_group: str
     text_object: str | None
+    is_section: bool = False
+    base_nats: float | None = None
+    """Loss of the base, nats a token; None where it was not learned from."""
+    nats: float | None = None
+    """Loss with the domain's pool on, right after the segment came."""
+
+
+@dataclass(frozen=True)
+class HeldDocument:
+    """What people see of a document that a row holds."""
+
+    document_id: str
+    title: str
+    source: str
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentUse:
+    """The rows of one host layer of one segment that a learned document uses."""
+
+    segment_id: str
+    host_layer: int
+    rows: NDArray[np.int64]
+    """(X,), ascending."""
+    weights: NDArray[np.float64]
+    """(X,), router weight summed over the document's tokens."""
+
+
+@dataclass(frozen=True)
+class ExpertUse:
+    """How much one row is used, over all documents that its segment learned."""
+
+    segment_id: str
+    host_layer: int
+    row: int
+    weight: float
+    """Router weight, summed over tokens and documents."""
+    num_documents: int
+    effective_documents: float
+    """exp of the entropy of its weight over documents."""
+
+
+@dataclass(frozen=True)
+class HeldBy:
+    """What one row holds: documents, the one with the largest share of its weight first."""
+
+    use: ExpertUse
+    documents: tuple[HeldDocument, ...]
+    shares: tuple[float, ...]
+    """Of the row's weight; they add up to one."""
 
 
 @dataclass(frozen=True)

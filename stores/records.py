@@ -8,6 +8,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from peer_cl.errors import DomainNameError, InputError
 from stores.objects import check_object_id
 
@@ -94,6 +97,12 @@ class NewDocument:
     """text, fact or probe."""
     text_object: str | None = None
     """Object with the text; None where texts are not kept."""
+    is_section: bool = False
+    """Whether `source` names a larger document of which this is a part."""
+    base_nats: float | None = None
+    """Loss of the base, nats a token; None where it was not measured."""
+    nats: float | None = None
+    """Loss with the domain's pool on, after the segment was trained."""
 
     def __post_init__(self) -> None:
         check_object_id(self.document_id)
@@ -104,6 +113,30 @@ class NewDocument:
         if self.kind not in KINDS:
             raise InputError(f"a document's kind is one of {KINDS}, not {self.kind!r}")
         _check_positive("a document's tokens", self.num_tokens, 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NewUse:
+    """Which rows of one host layer fired in which documents; one entry a pair that met."""
+
+    host_layer: int
+    documents: NDArray[np.int64]
+    """(X,), positions within the segment."""
+    rows: NDArray[np.int64]
+    """(X,)."""
+    weights: NDArray[np.float64]
+    """(X,), above 0: router weight summed over the document's tokens."""
+
+    def __post_init__(self) -> None:
+        if not len(self.documents) == len(self.rows) == len(self.weights):
+            raise InputError(
+                f"uses need equal lengths, not {len(self.documents)} documents, {len(self.rows)} "
+                f"rows and {len(self.weights)} weights"
+            )
+        if len(self.weights) and not (
+            float(self.weights.min()) > 0 and np.isfinite(self.weights).all()
+        ):
+            raise InputError("the weights of uses must be positive and finite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +163,10 @@ class NewSegment:
     """Training tokens, one pass."""
     documents: list[NewDocument]
     """All documents, held-out ones too."""
+    uses: list[NewUse] = field(default_factory=list)
+    """One a host layer, of the documents that were learned."""
+    use_object: str | None = None
+    """Object with each row's mean input."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """A uuid4 in hex."""
 
@@ -138,6 +175,13 @@ class NewSegment:
         check_uuid("segment", self.segment_id)
         check_object_id(self.pool_object)
         check_object_id(self.signature_object)
+        if self.use_object is not None:
+            check_object_id(self.use_object)
+        for use in self.uses:
+            if len(use.documents) and int(use.documents.max()) >= len(self.documents):
+                raise InputError(
+                    f"uses name document {int(use.documents.max())} of {len(self.documents)}"
+                )
         _check_positive("a segment's experts", self.num_experts, 1)
         _check_positive("a segment's documents", len(self.documents), 1)
         ids = [document.document_id for document in self.documents]
@@ -158,11 +202,15 @@ class NewScore:
     """float64, little-endian, one a scored token."""
     num_tokens: int
     """Scored tokens."""
+    document_id: str | None = None
+    """The scored document, so that a purge finds its scores; None for background text."""
 
     def __post_init__(self) -> None:
         if self.subject != BASE_SUBJECT:
             check_uuid("segment", self.subject)
         check_object_id(self.document_key)
+        if self.document_id is not None:
+            check_object_id(self.document_id)
         if len(self.values) != 8 * self.num_tokens:
             raise InputError(
                 f"scores of {self.num_tokens} tokens take {8 * self.num_tokens} bytes, "

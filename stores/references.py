@@ -26,4 +26,6 @@ def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
     for row, name in session.execute(segments.where(SegmentRow.purged_at.is_(None))):
         needed[row.signature_object] = f"the signature of {name} {row.label}"
         needed[row.pool_object] = f"the pool of {name} {row.label}"
+        if row.use_object is not None:
+            needed[row.use_object] = f"the rows' inputs of {name} {row.label}"
     return needed

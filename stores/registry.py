@@ -7,7 +7,7 @@ snapshot and an event; questions see one state of the store.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from stores import (
     readers,
     scores,
     snapshots,
+    uses,
 )
 from stores.config import StoreConfig
 from stores.database import Database
@@ -35,10 +36,13 @@ from stores.objects import ObjectStore
 from stores.queries import (
     Document,
     DocumentPlace,
+    DocumentUse,
     DomainDetail,
     DomainSummary,
     Event,
+    ExpertUse,
     Finding,
+    HeldBy,
     PurgeResult,
     Segment,
     Snapshot,
@@ -154,6 +158,7 @@ class Registry:
         """
         wanted = {segment.pool_object, segment.signature_object}
         wanted |= {item.text_object for item in segment.documents if item.text_object}
+        wanted |= {segment.use_object} - {None}
         missing = self.objects.missing(wanted)
         if missing:
             raise DamageError(
@@ -292,6 +297,30 @@ class Registry:
         """Return every place that holds the document which an id, or its beginning, means."""
         with self._database.reading() as session:
             return documents.read_places(session, text)
+
+    def document_uses(
+        self, document_id: str, segment_ids: Sequence[str]
+    ) -> tuple[DocumentUse, ...]:
+        """Return the rows that a document (a full id) uses in some segments, by host layer."""
+        with self._database.reading() as session:
+            return uses.read_document_uses(session, document_id, segment_ids)
+
+    def expert_uses(self, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:
+        """Return the use of every row of some segments that fired."""
+        with self._database.reading() as session:
+            return uses.read_expert_uses(session, segment_ids)
+
+    def held_documents(
+        self, segment_id: str, rows: Mapping[int, Sequence[int]]
+    ) -> tuple[HeldBy, ...]:
+        """Return which documents some rows of a segment hold.
+
+        Args:
+            segment_id: the segment's.
+            rows: row numbers, by host layer; rows that never fired are left out.
+        """
+        with self._database.reading() as session:
+            return uses.read_held_by(session, segment_id, rows)
 
     def document_text(self, document: Document) -> str:
         """Return a document's text, verified.

@@ -14,12 +14,14 @@ from sqlalchemy import (
     CheckConstraint,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
     String,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -66,7 +68,7 @@ class RunRow(Base):
 
 
 class SegmentRow(Base):
-    """What one ingest grew: keys and rows in each host layer. Its id is the domain's version."""
+    """What one ingest grew, or which rows an erasure switched off. Its id is a domain's version."""
 
     __tablename__ = "segments"
     __table_args__ = (UniqueConstraint("domain_id", "ordinal"),)
@@ -77,8 +79,16 @@ class SegmentRow(Base):
     )
     ordinal: Mapped[int] = mapped_column(doc="1, 2, ...: the how-manieth ever made in the domain.")
     label: Mapped[str] = mapped_column(String(16), doc='Shown to people: "v" and the ordinal.')
+    kind: Mapped[str] = mapped_column(
+        String(4),
+        server_default="rows",
+        doc='"rows": keys and rows that were learned; "mask": rows of older segments, off.',
+    )
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), unique=True)
     pool_object: Mapped[str] = mapped_column(SHA256, index=True, doc="Object with the tensors.")
+    use_object: Mapped[str | None] = mapped_column(
+        SHA256, doc="Object with each row's mean input; null where use was not recorded."
+    )
     signature_object: Mapped[str] = mapped_column(
         SHA256, index=True, doc="Object with the signature of the domain at this version."
     )
@@ -106,6 +116,7 @@ class SegmentDocumentRow(Base):
 
     __tablename__ = "segment_documents"
     __table_args__ = (
+        Index(None, "segment_id", "position", unique=True),
         CheckConstraint("split IN ('train', 'validation', 'test')", name="split"),
         CheckConstraint("kind IN ('text', 'fact', 'probe')", name="kind"),
     )
@@ -124,6 +135,54 @@ class SegmentDocumentRow(Base):
     text_object: Mapped[str | None] = mapped_column(
         SHA256, index=True, doc="Object with the text; null where texts are not kept."
     )
+    is_section: Mapped[bool] = mapped_column(
+        server_default=false(), doc="Whether `source` names a larger document that this is part of."
+    )
+    base_nats: Mapped[float | None] = mapped_column(
+        Float, doc="Loss of the base, nats a token; null where it was not learned from."
+    )
+    nats: Mapped[float | None] = mapped_column(
+        Float, doc="Loss with the domain's pool on, right after this segment came."
+    )
+
+
+class DocumentUseRow(Base):
+    """Which rows of one host layer a learned document uses, in one packed array."""
+
+    __tablename__ = "document_uses"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["segment_id", "document_id"],
+            ["segment_documents.segment_id", "segment_documents.document_id"],
+        ),
+    )
+    segment_id: Mapped[str] = mapped_column(UUID, primary_key=True)
+    document_id: Mapped[str] = mapped_column(SHA256, primary_key=True)
+    host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    weight: Mapped[float] = mapped_column(Float, doc="Router weight, summed over tokens and rows.")
+    num_rows: Mapped[int] = mapped_column(doc="Rows that fired at least once.")
+    rows: Mapped[bytes] = mapped_column(
+        LargeBinary, doc="Rows and their shares of `weight`; see stores.packing."
+    )
+
+
+class ExpertUseRow(Base):
+    """Which learned documents use one row: the inverse. A row that never fired has none."""
+
+    __tablename__ = "expert_uses"
+    segment_id: Mapped[str] = mapped_column(ForeignKey("segments.id"), primary_key=True)
+    host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    weight: Mapped[float] = mapped_column(
+        Float, doc="Router weight, summed over tokens and documents."
+    )
+    num_documents: Mapped[int] = mapped_column(doc="Documents in which it fired.")
+    effective_documents: Mapped[float] = mapped_column(
+        Float, doc="exp of the entropy of its weight over documents."
+    )
+    documents: Mapped[bytes] = mapped_column(
+        LargeBinary, doc="Documents' positions and their shares of `weight`; see stores.packing."
+    )
 
 
 class ScoreRow(Base):
@@ -135,6 +194,9 @@ class ScoreRow(Base):
     )
     document_key: Mapped[str] = mapped_column(
         SHA256, primary_key=True, doc="sha256 that names the text and how it was scored."
+    )
+    document_id: Mapped[str | None] = mapped_column(
+        SHA256, index=True, doc="The scored document; null for background text."
     )
     values: Mapped[bytes] = mapped_column("values", LargeBinary, doc="float64, little-endian.")
     num_tokens: Mapped[int] = mapped_column(BigInteger)

@@ -39,6 +39,7 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
         {
             "subject": score.subject,
             "document_key": score.document_key,
+            "document_id": score.document_id,
             "values": score.values,
             "num_tokens": score.num_tokens,
             "created_at": now,

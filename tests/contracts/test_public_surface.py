@@ -10,9 +10,9 @@ SURFACE = {
         Scores Segment Signature load_base
     """,
     "stores": """
-        Document DomainDetail DomainState DomainSummary Event Finding NewDocument NewRun NewScore
-        NewSegment ObjectStore PurgeResult Registry Run Segment Snapshot StoreConfig StoreLayout
-        compress_text decompress_text put_texts
+        Document DocumentUse DomainDetail DomainState DomainSummary Event ExpertUse Finding HeldBy
+        NewDocument NewRun NewScore NewSegment NewUse ObjectStore PurgeResult Registry Run Segment
+        Snapshot StoreConfig StoreLayout compress_text decompress_text put_texts
     """,
     "pipelines": "Store TrainingSettings init_store open_store tokenise",
 }

@@ -7,14 +7,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from peer_cl.errors import DamageError, StoreFormatError
-from stores import Registry, upgrades
+from stores import Registry, chains, documents, scores, upgrades
 from stores.database import sqlite_database
 from stores.schema import Base
 
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 def upgrade():
     with op.batch_alter_table("domains") as table:
@@ -22,6 +22,16 @@ def upgrade():
         table.alter_column("name", type_=sa.String(80))
 """
 
+FIRST_ROWS = (
+    "INSERT INTO domains VALUES (1, 'law', '')",
+    f"INSERT INTO runs VALUES ('{'b' * 32}', '{{}}', '[]', '', 1.0)",
+    f"INSERT INTO segments VALUES ('{'a' * 32}', 1, NULL, 1, 'v1', '{'b' * 32}', '{'c' * 64}', "
+    f"'{'d' * 64}', '[3]', 64, 100, 10, '', NULL)",
+    f"INSERT INTO documents VALUES ('{'e' * 64}', 10, '')",
+    f"INSERT INTO segment_documents VALUES ('{'a' * 32}', '{'e' * 64}', 0, 'T', 's', 'train', "
+    f"'text', '{'e' * 64}', NULL)",
+    f"INSERT INTO scores VALUES ('base', '{'e' * 64}', x'0000', 1, '')",
+)
 BREAKS_KEYS = ADDS_A_COLUMN + '    op.execute("DELETE FROM domains")\n'
 FAILS_HALF_WAY = ADDS_A_COLUMN + '    op.execute("SELECT nothing FROM nowhere")\n'
 
@@ -33,7 +43,7 @@ def newer(tmp_path):
     def write(source):
         folder = tmp_path / "future"
         shutil.copytree(upgrades.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0002_future.py").write_text(source)
+        (folder / "versions" / "0003_future.py").write_text(source)
         return folder
 
     return write
@@ -89,9 +99,9 @@ def test_the_pragmas_hold_in_every_connection(store):
 def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     before = rows(store.database)
     database = sqlite_database(store.database)
-    options = {"head": "0002", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0003", "migrations": newer(ADDS_A_COLUMN)}
     assert upgrades.upgrade(database, store.database, **options) is True
-    assert upgrades.revision(database) == "0002"
+    assert upgrades.revision(database) == "0003"
     assert upgrades.upgrade(database, store.database, **options) is False
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -101,7 +111,7 @@ def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     for name in set(before) - {"domains", "alembic_version"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0002"
+    assert copy.name == "registry.sqlite.before-0003"
     assert rows(copy) == before
 
 
@@ -112,7 +122,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
     before = rows(store.database)
     database = sqlite_database(store.database)
     with pytest.raises(error):
-        upgrades.upgrade(database, store.database, head="0002", migrations=newer(source))
+        upgrades.upgrade(database, store.database, head="0003", migrations=newer(source))
     database.close()
     assert rows(store.database) == before
     Registry.open(store.folder).close()
@@ -120,10 +130,30 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
 
 def test_a_newer_registry_is_refused_and_left_alone(store, newer):
     database = sqlite_database(store.database)
-    upgrades.upgrade(database, None, head="0002", migrations=newer(ADDS_A_COLUMN))
+    upgrades.upgrade(database, None, head="0003", migrations=newer(ADDS_A_COLUMN))
     database.close()
     before = rows(store.database)
-    with pytest.raises(StoreFormatError, match="has revision 0002; this version knows up to 0001"):
+    with pytest.raises(StoreFormatError, match="has revision 0003; this version knows up to 0002"):
         Registry.open(store.folder)
     assert rows(store.database) == before
     assert store.old_copies() == []
+
+
+def test_a_store_of_the_first_schema_is_brought_forward(tmp_path):
+    path = tmp_path / "registry.sqlite"
+    first = tmp_path / "first"
+    later = shutil.ignore_patterns("__pycache__", "0002*")
+    shutil.copytree(upgrades.MIGRATIONS, first, ignore=later)
+    database = sqlite_database(path)
+    upgrades.upgrade(database, None, head="0001", migrations=first)
+    with database.engine.begin() as connection:
+        for statement in FIRST_ROWS:
+            connection.exec_driver_sql(statement)
+    assert upgrades.upgrade(database, path) is True
+    with database.reading() as session:
+        (segment,) = chains.read_chain(session, "a" * 32)
+        (document,) = documents.read_documents(session, [segment.id])
+        assert (segment.kind, segment.use_object) == ("rows", None)
+        assert (document.is_section, document.base_nats, document.nats) == (False, None, None)
+        assert scores.read_scores(session, "base", ["e" * 64]) == {}
+    database.close()

@@ -1,0 +1,218 @@
+"""Which rows hold which documents: written once at ingest, read from either side.
+
+One SQL row a (document, host layer) and one a row that fired, each with a packed array; never one
+a hit. Documents stand in the arrays by their position within the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from stores.batches import batches
+from stores.packing import pack, unpack
+from stores.queries import DocumentUse, ExpertUse, HeldBy, HeldDocument
+from stores.records import NewUse
+from stores.schema import DocumentUseRow, ExpertUseRow, SegmentDocumentRow
+
+_INSERT_SIZE = 2_000
+
+
+def write_uses(
+    session: Session, segment_id: str, document_ids: Sequence[str], uses: Sequence[NewUse]
+) -> None:
+    """Write the uses of a new segment, from both sides.
+
+    Args:
+        session: a writing session.
+        segment_id: the segment's.
+        document_ids: of its documents, in the order of their positions.
+        uses: one a host layer.
+    """
+    for use in uses:
+        by_document = _document_rows(segment_id, document_ids, use)
+        for some in batches(by_document, _INSERT_SIZE):
+            session.execute(insert(DocumentUseRow), some)
+        for some in batches(_expert_rows(segment_id, use), _INSERT_SIZE):
+            session.execute(insert(ExpertUseRow), some)
+
+
+def _document_rows(
+    segment_id: str, document_ids: Sequence[str], use: NewUse
+) -> Iterator[dict[str, Any]]:
+    for position, rows, weights in _groups(use.documents, use.rows, use.weights):
+        total = float(weights.sum())
+        yield {
+            "segment_id": segment_id,
+            "document_id": document_ids[position],
+            "host_layer": use.host_layer,
+            "weight": total,
+            "num_rows": len(rows),
+            "rows": pack(rows, weights / total),
+        }
+
+
+def _expert_rows(segment_id: str, use: NewUse) -> Iterator[dict[str, Any]]:
+    for row, positions, weights in _groups(use.rows, use.documents, use.weights):
+        total = float(weights.sum())
+        shares = weights / total
+        yield {
+            "segment_id": segment_id,
+            "host_layer": use.host_layer,
+            "row": row,
+            "weight": total,
+            "num_documents": len(positions),
+            "effective_documents": effective_number(shares),
+            "documents": pack(positions, shares),
+        }
+
+
+def effective_number(shares: NDArray[np.float64]) -> float:
+    """Return exp of the entropy of shares that add up to one: how many it is as good as.
+
+    Example:
+        >>> round(effective_number(np.array([0.5, 0.5])), 6)
+        2.0
+        >>> round(effective_number(np.array([1.0, 0.0])), 6)
+        1.0
+    """
+    some = shares[shares > 0]
+    return float(np.exp(-(some * np.log(some)).sum()))
+
+
+def _groups(
+    keys: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield each key with its others, ascending, and their weights."""
+    order = np.lexsort((others, keys))
+    keys, others, weights = keys[order], others[order], weights[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    ends = [*starts[1:].tolist(), len(keys)]
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        yield int(keys[start]), others[start:end], weights[start:end]
+
+
+def document_uses_query(document_id: str, segment_ids: Sequence[str]) -> Any:
+    """Return the statement that finds a document's rows: by the primary key."""
+    return (
+        select(DocumentUseRow)
+        .where(
+            DocumentUseRow.segment_id.in_(segment_ids), DocumentUseRow.document_id == document_id
+        )
+        .order_by(DocumentUseRow.segment_id, DocumentUseRow.host_layer)
+    )
+
+
+def read_document_uses(
+    session: Session, document_id: str, segment_ids: Sequence[str]
+) -> tuple[DocumentUse, ...]:
+    """Return the rows that a document uses in some segments, one entry a host layer."""
+    found = []
+    for use in session.scalars(document_uses_query(document_id, segment_ids)):
+        rows, shares = unpack(use.rows)
+        found.append(
+            DocumentUse(
+                segment_id=use.segment_id,
+                host_layer=use.host_layer,
+                rows=rows,
+                weights=shares * use.weight,
+            )
+        )
+    return tuple(found)
+
+
+def expert_uses_query(segment_id: str, host_layer: int, rows: Sequence[int]) -> Any:
+    """Return the statement that finds the documents of some rows: by the primary key."""
+    return (
+        select(ExpertUseRow)
+        .where(
+            ExpertUseRow.segment_id == segment_id,
+            ExpertUseRow.host_layer == host_layer,
+            ExpertUseRow.row.in_(rows),
+        )
+        .order_by(ExpertUseRow.row)
+    )
+
+
+def read_held_by(
+    session: Session, segment_id: str, rows: Mapping[int, Sequence[int]]
+) -> tuple[HeldBy, ...]:
+    """Return which documents some rows of a segment hold, in the order of layer and row.
+
+    Args:
+        session: a reading session.
+        segment_id: the segment's.
+        rows: row numbers, by host layer; rows that never fired are left out.
+    """
+    found = [
+        (use, *unpack(use.documents))
+        for host_layer, wanted in sorted(rows.items())
+        for some in batches(sorted(set(wanted)))
+        for use in session.scalars(expert_uses_query(segment_id, host_layer, some))
+    ]
+    positions = {int(position) for _, held, _ in found for position in held}
+    documents = _read_positions(session, segment_id, sorted(positions))
+    return tuple(
+        HeldBy(
+            use=_to_use(use),
+            documents=tuple(documents[int(held[place])] for place in order),
+            shares=tuple(float(shares[place]) for place in order),
+        )
+        for use, held, shares in found
+        for order in [np.argsort(-shares, kind="stable")]
+    )
+
+
+def held_documents_query(segment_id: str, positions: Sequence[int]) -> Any:
+    """Return the statement that turns positions into documents: by an index."""
+    return select(
+        SegmentDocumentRow.position,
+        SegmentDocumentRow.document_id,
+        SegmentDocumentRow.title,
+        SegmentDocumentRow.source,
+        SegmentDocumentRow.kind,
+    ).where(SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.position.in_(positions))
+
+
+def _read_positions(
+    session: Session, segment_id: str, positions: Sequence[int]
+) -> dict[int, HeldDocument]:
+    """Return the documents at some positions of a segment."""
+    found: dict[int, HeldDocument] = {}
+    for some in batches(positions):
+        for position, *about in session.execute(held_documents_query(segment_id, some)):
+            found[position] = HeldDocument(*about)
+    return found
+
+
+def read_expert_uses(session: Session, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:
+    """Return the use of every row of some segments that fired; the packed arrays are not read."""
+    query = (
+        select(
+            ExpertUseRow.segment_id,
+            ExpertUseRow.host_layer,
+            ExpertUseRow.row,
+            ExpertUseRow.weight,
+            ExpertUseRow.num_documents,
+            ExpertUseRow.effective_documents,
+        )
+        .where(ExpertUseRow.segment_id.in_(segment_ids))
+        .order_by(ExpertUseRow.segment_id, ExpertUseRow.host_layer, ExpertUseRow.row)
+    )
+    return tuple(ExpertUse(*row) for row in session.execute(query))
+
+
+def _to_use(row: ExpertUseRow) -> ExpertUse:
+    return ExpertUse(
+        row.segment_id,
+        row.host_layer,
+        row.row,
+        row.weight,
+        row.num_documents,
+        row.effective_documents,
+    )
