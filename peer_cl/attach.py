@@ -22,6 +22,9 @@ from peer_cl.pool import ExpertPool, Segment
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
 
+Watch = Callable[[Segment, int, Tensor], None]
+"""Told, in a branch, each segment that speaks, its host layer, and its inputs (T, D)."""
+
 
 class _StopError(Exception):
     """Ends a forward where all that was asked for is known."""
@@ -32,6 +35,7 @@ class _Pass:
     """What one forward of the model is for."""
 
     segments: Sequence[Segment] = ()
+    watch: Watch | None = None
     start_from: Tensor | None = None
     stop_at: str | None = None
     keeps: bool = False
@@ -165,7 +169,7 @@ class Attachment:
     def _pool_output(self, number: int, mode: str) -> Tensor | None:
         """Return what the pool's segments say at one host layer, or None where none speaks."""
         here = [
-            segment.layer(number)
+            segment
             for segment in self._pass.segments
             if number in segment.host_layers and segment.shape.mode == mode
         ]
@@ -173,9 +177,12 @@ class Attachment:
             return None
         inputs_BTD = self._pass.feed_forward_inputs[number]
         flat_TD = inputs_BTD.reshape(-1, inputs_BTD.shape[-1])
-        total_TD: Tensor = here[0](flat_TD)
-        for layer in here[1:]:
-            total_TD = total_TD + layer(flat_TD)
+        if self._pass.watch is not None:
+            for segment in here:
+                self._pass.watch(segment, number, flat_TD)
+        total_TD: Tensor = here[0].layer(number)(flat_TD)
+        for segment in here[1:]:
+            total_TD = total_TD + segment.layer(number)(flat_TD)
         return total_TD.view_as(inputs_BTD)
 
     @contextmanager
@@ -203,12 +210,15 @@ class Attachment:
                     raise
 
     @contextmanager
-    def branching(self, segments: Sequence[Segment], tap_BTD: Tensor) -> Iterator[None]:
+    def branching(
+        self, segments: Sequence[Segment], tap_BTD: Tensor, watch: Watch | None = None
+    ) -> Iterator[None]:
         """Run a branch inside: layers below the tap pass through, the tap reads `tap_BTD`.
 
         Args:
             segments: whose PEER layers are on; none: the base's own upper layers.
             tap_BTD: the saved hidden states at the tap.
+            watch: told what each segment reads; nothing that it does reaches the model.
 
         Raises:
             ShapeError: when a segment's width or host layers do not fit the base and the tap.
@@ -224,7 +234,8 @@ class Attachment:
                     f"segment at layer {segment.host_layers[-1]}: the base has {len(self.layers)}"
                 )
         self._know_return_type(tap_BTD)
-        with self._running(_Pass(segments=segments, start_from=tap_BTD)), self._passing_through():
+        run = _Pass(segments=segments, watch=watch, start_from=tap_BTD)
+        with self._running(run), self._passing_through():
             yield
 
     @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-from peer_cl.attach import Attachment
+from peer_cl.attach import Attachment, Watch
 from peer_cl.errors import UnsupportedError
 from peer_cl.pool import Segment
 
@@ -86,6 +86,7 @@ def run_branch(
     cache: DynamicCache | None = None,
     logits_to_keep: int = 0,
     head_reads_BT: Tensor | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Run the layers from the tap up, and the head, with a pool on; return its logits.
 
@@ -103,6 +104,7 @@ def run_branch(
         logits_to_keep: how many last positions get logits; 0: all.
         head_reads_BT: bool; the only positions that get logits, X of them in all, which then come
             as (1, X, V). In training most of what the head would say of facts counts for nothing.
+        watch: told what each segment reads at each host layer.
     """
     inputs: dict[str, Any] = {
         "input_ids": input_ids,
@@ -113,7 +115,10 @@ def run_branch(
         "logits_to_keep": logits_to_keep,
     }
     accepted = inspect.signature(attachment.model.forward).parameters
-    with attachment.branching(segments, tap_BTD), _head_reading(attachment.model, head_reads_BT):
+    with (
+        attachment.branching(segments, tap_BTD, watch),
+        _head_reading(attachment.model, head_reads_BT),
+    ):
         output = attachment.model(**{key: inputs[key] for key in inputs if key in accepted})
     logits: Tensor = output.logits
     return logits if "logits_to_keep" in accepted else logits[:, -logits_to_keep:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -201,7 +201,11 @@ def _items(tokenizer: Any, texts: Sequence[str]) -> list[Item]:
 def _test_items(registry: Registry, tokenizer: Any, one: _Learned) -> list[Item]:
     documents = registry.documents(one.domain, one.version, split="test", kind="text")
     kept = [document for document in documents if document.text_object is not None]
-    return _items(tokenizer, [registry.document_text(document) for document in kept])
+    items = _items(tokenizer, [registry.document_text(document) for document in kept])
+    return [
+        replace(item, document_id=document.document_id)
+        for item, document in zip(items, kept, strict=True)
+    ]
 
 
 def _matrix(book: ScoreBook, pin: _Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:

@@ -1,8 +1,9 @@
 """What the base makes of the documents that a segment is to learn, read once.
 
-The base's pass over the documents gives two things: states at the signature layer, from which the
-domain's signature is made, and states at the tap, from which every branch starts. The latter are
-kept on disk where the tap is high enough that reading them back beats running the trunk again.
+The base's pass over the documents gives three things: states at the signature layer, from which the
+domain's signature is made; states at the tap, from which every branch starts; and the base's loss
+on each row. States at the tap are kept on disk where the tap is high enough that reading them back
+beats running the trunk again.
 
 Shape suffixes: B rows, T tokens, D width.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.attach import Attachment
-from peer_cl.branches import read_states
+from peer_cl.branches import run_base, token_log_probs
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.precision import reading
 
@@ -36,6 +37,8 @@ class Features:
     lengths: tuple[int, ...]
     states_XD: np.memmap | None
     """All rows' states, one after the other; None where the trunk is run again instead."""
+    base_nats: tuple[float, ...]
+    """The base's loss on each row, summed over its tokens, the end token left out."""
 
     def tap_states(self, rows: Sequence[int], length: int) -> Tensor | None:
         """Return states (B, T, D) of some rows, padded with zeros; None where any is not kept."""
@@ -56,6 +59,7 @@ def read_features(
     *,
     folder: Path,
     tokens_per_step: int,
+    end_id: int | None = None,
     precision: str = "fp32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Features, list[Tensor]]:
@@ -66,6 +70,7 @@ def read_features(
         rows: what is to be learned.
         folder: where the file of states goes.
         tokens_per_step: padded tokens a pass.
+        end_id: the token at the end of a document, no part of its text.
         precision: of the base's products, "fp32" or "bf16".
         progress: told (rows done, rows in all).
 
@@ -82,16 +87,38 @@ def read_features(
             folder / TAP_FILE, np.float32, "w+", shape=(sum(lengths), attachment.width)
         )
     signature: list[Tensor] = [torch.empty(0)] * len(rows)
+    base_nats = [0.0] * len(rows)
     done = 0
     with reading(attachment.model, precision):
         for group in group_by_length(lengths, tokens_per_step):
             ids_BT, mask_BT = pad([rows[number].ids for number in group], pad_id=0)
-            tap_BTD, signature_BTD = read_states(attachment, ids_BT, mask_BT)
+            base = run_base(attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+            nats_BT = text_nats(base.logits_BTV, ids_BT, mask_BT, end_id)
             for place, number in enumerate(group):
                 size, start = lengths[number], offsets[number]
                 if states_XD is not None:
-                    states_XD[start : start + size] = tap_BTD[place, :size].float().numpy()
-                signature[number] = signature_BTD[place, 1:size].float().clone()
+                    states_XD[start : start + size] = base.tap_BTD[place, :size].float().numpy()
+                signature[number] = base.signature_BTD[place, 1:size].float().clone()
+                base_nats[number] = float(nats_BT[place].sum())
             done += len(group)
             progress(done, len(rows))
-    return Features(offsets, lengths, states_XD), signature
+    return Features(offsets, lengths, states_XD, tuple(base_nats)), signature
+
+
+def text_nats(logits_BTV: Tensor, ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:
+    """Return the loss of each token of text, (B, T), fp64; 0 for the start, the end and padding."""
+    text_BT = is_text(ids_BT, mask_BT, end_id)
+    return torch.where(text_BT, -token_log_probs(logits_BTV, ids_BT), 0.0)
+
+
+def is_text(ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:
+    """Return which tokens are a document's own: neither its start, nor its end, nor padding.
+
+    Example:
+        >>> ids = torch.tensor([[0, 5, 6, 0], [0, 7, 0, 0]])
+        >>> is_text(ids, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), end_id=0).tolist()
+        [[False, True, True, False], [False, True, False, False]]
+    """
+    text_BT = mask_BT.bool()
+    text_BT[:, 0] = False
+    return text_BT if end_id is None else text_BT & (ids_BT != end_id)

@@ -29,6 +29,7 @@ from pipelines.features import TAP_FILE, read_features
 from pipelines.loading import empty_model, load_chain, load_store_base
 from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
+from pipelines.recording import RecordedUse, record_use
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
 from pipelines.splits import Split, split_documents
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from peer_cl.model import PeerModel
     from pipelines.store import Store
 
+READ_TOKENS = 1024
+"""Padded tokens a pass, where documents are only read."""
 PROBE_SOURCE = "facts asked in other words"
 
 
@@ -145,7 +148,7 @@ def ingest(
         model = empty_model(registry, base)
         chain = registry.chain(parent) if parent else ()
         older = load_chain(registry, domain, chain, base.identity)
-        trained, signature = _learn(
+        trained, signature, recorded = _learn(
             store, model, base, learned, older, settings, (domain, parent), progress
         )
         if chain:
@@ -153,7 +156,7 @@ def ingest(
             signature = grow_signature(earlier, signature)
         data = trained.segment.to_bytes(base.identity)
         segment = _new_segment(
-            store, domain, parent, learned, trained, settings, data, signature, began
+            store, domain, parent, learned, trained, settings, data, signature, recorded, began
         )
         snapshot = registry.add_segment(segment, store.who, why)
         _checkpoint(store, learned, settings, (domain, parent)).unlink(missing_ok=True)
@@ -213,7 +216,7 @@ def _prepare(
         if f.document("").document_id in fresh
     ]
     kept = [*fresh.values(), *probes]
-    splits = split_documents(kept, known=_known(store, domain, kept))
+    splits = split_documents(kept, known=_known(store, domain))
     ids = tokenise(base.tokenizer, [normalised_text(document.text) for document in kept])
     learned = _Learned(
         documents=kept,
@@ -233,9 +236,7 @@ def _prepare(
     return learned
 
 
-def _known(
-    store: Store, domain: str, fresh: Sequence[SourceDocument]
-) -> list[tuple[SourceDocument, Split]]:
+def _known(store: Store, domain: str) -> list[tuple[SourceDocument, Split]]:
     """Return the texts that the domain's live version holds, with their sides.
 
     Where a store keeps no texts there is nothing to compare new ones with.
@@ -243,15 +244,13 @@ def _known(
     registry = store.registry
     if registry.live().state(domain) is None:
         return []
-    # The registry keeps a document's source, and a section's source is what it is a section of.
-    parted = {document.section_of for document in fresh} - {None}
     return [
         (
             SourceDocument(
                 text=registry.document_text(document),
                 title=document.title,
                 source=document.source,
-                section_of=document.source if document.source in parted else None,
+                section_of=document.section_of,
             ),
             cast(Split, document.split),
         )
@@ -269,8 +268,8 @@ def _learn(
     settings: TrainingSettings,
     place: tuple[str, str | None],
     progress: Progress,
-) -> tuple[TrainedSegment, Signature]:
-    """Read the documents once, train the segment, and make the domain's signature."""
+) -> tuple[TrainedSegment, Signature, RecordedUse]:
+    """Read the documents, train the segment, record its use, and make the domain's signature."""
     staging = store.registry.layout.staging
     staging.mkdir(exist_ok=True)
     end_id = base.tokenizer.eos_token_id
@@ -279,13 +278,15 @@ def _learn(
     texts = [document.text for document in learned.of("train", ("text",))]
     varied = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
     validation = learned.rows("validation", settings.max_tokens, None)
+    precision = resolve_precision(settings.precision)
     try:
         features, states = read_features(
             model.attachment,
             rows,
             folder=staging,
-            tokens_per_step=2048,
-            precision=resolve_precision(settings.precision),
+            tokens_per_step=READ_TOKENS,
+            end_id=end_id,
+            precision=precision,
             progress=lambda done, total: progress("reading documents", done, total, ""),
         )
         with torch.random.fork_rng():
@@ -305,9 +306,21 @@ def _learn(
                 "training", step, total, f"loss {loss:.3f} nats"
             ),
         )
+        recorded = record_use(
+            model.attachment,
+            trained.segment,
+            older=older,
+            rows=rows,
+            positions={d.document_id: n for n, d in enumerate(learned.documents)},
+            features=features,
+            tokens_per_step=READ_TOKENS,
+            end_id=end_id,
+            precision=precision,
+            progress=lambda done, total: progress("recording use", done, total, ""),
+        )
     finally:
         (staging / TAP_FILE).unlink(missing_ok=True)
-    return trained, _signature(model, learned, rows, states, validation, settings)
+    return trained, _signature(model, learned, rows, states, validation, settings), recorded
 
 
 def _signature(
@@ -356,6 +369,7 @@ def _new_segment(
     settings: TrainingSettings,
     data: bytes,
     signature: Signature,
+    recorded: RecordedUse,
     began: float,
 ) -> NewSegment:
     """Put the objects and describe the segment; nothing is registered yet."""
@@ -377,11 +391,13 @@ def _new_segment(
         num_experts=segment.shape.num_experts * len(segment.host_layers),
         size_bytes=len(data),
         num_tokens=sum(len(learned.ids[d.document_id]) - 1 for d in learned.of("train")),
-        documents=_new_documents(store, learned),
+        documents=_new_documents(store, learned, recorded),
+        uses=recorded.uses,
+        use_object=objects.put_bytes(recorded.to_bytes()),
     )
 
 
-def _new_documents(store: Store, learned: _Learned) -> list[NewDocument]:
+def _new_documents(store: Store, learned: _Learned, recorded: RecordedUse) -> list[NewDocument]:
     texts: list[Any] = [None] * len(learned.documents)
     if store.registry.config.keep_text:
         texts = list(
@@ -397,6 +413,10 @@ def _new_documents(store: Store, learned: _Learned) -> list[NewDocument]:
             num_tokens=len(learned.ids[document.document_id]) - 1,
             text_object=text,
             near_group=learned.near_groups[document.document_id],
+            section_of=document.section_of,
+            base_nats=base_nats,
+            nats=nats,
         )
         for document, text in zip(learned.documents, texts, strict=True)
+        for base_nats, nats in [recorded.losses.get(document.document_id, (None, None))]
     ]

@@ -37,6 +37,8 @@ class Item:
     """One text to score: its token ids with the start token first."""
 
     ids: tuple[int, ...]
+    document_id: str | None = None
+    """The stored document that it is of, so that a purge finds its scores."""
 
     @property
     def key(self) -> str:
@@ -158,6 +160,7 @@ class ScoreBook:
                     document_key=item.key,
                     values=values.tobytes(),
                     num_tokens=len(values),
+                    document_id=item.document_id,
                 )
             )
         return new
@@ -193,6 +196,7 @@ class ScoreBook:
                     document_key=item.ask_key,
                     values=array.tobytes(),
                     num_tokens=len(array),
+                    document_id=item.document_id,
                 )
             )
         return new

@@ -53,7 +53,7 @@ def read_documents(
             num_tokens=num_tokens,
             near_group=row.near_group,
             text_object=row.text_object,
-            is_section=row.is_section,
+            section_of=row.section_of,
             base_nats=row.base_nats,
             nats=row.nats,
         )

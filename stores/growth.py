@@ -157,7 +157,7 @@ def _add_documents(session: Session, segment: NewSegment) -> None:
                 "kind": document.kind,
                 "near_group": document.near_group,
                 "text_object": document.text_object,
-                "is_section": document.is_section,
+                "section_of": document.section_of,
                 "base_nats": document.base_nats,
                 "nats": document.nats,
             }

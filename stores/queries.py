@@ -83,7 +83,7 @@ class Document:
     num_tokens: int
     near_group: str
     text_object: str | None
-    is_section: bool = False
+    section_of: str | None = None
     base_nats: float | None = None
     """Loss of the base, nats a token; None where it was not learned from."""
     nats: float | None = None

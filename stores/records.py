@@ -97,8 +97,8 @@ class NewDocument:
     """text, fact or probe."""
     text_object: str | None = None
     """Object with the text; None where texts are not kept."""
-    is_section: bool = False
-    """Whether `source` names a larger document of which this is a part."""
+    section_of: str | None = None
+    """The larger document of which this is a part."""
     base_nats: float | None = None
     """Loss of the base, nats a token; None where it was not measured."""
     nats: float | None = None

@@ -158,7 +158,8 @@ class Registry:
         """
         wanted = {segment.pool_object, segment.signature_object}
         wanted |= {item.text_object for item in segment.documents if item.text_object}
-        wanted |= {segment.use_object} - {None}
+        if segment.use_object is not None:
+            wanted.add(segment.use_object)
         missing = self.objects.missing(wanted)
         if missing:
             raise DamageError(

@@ -21,7 +21,6 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -135,8 +134,8 @@ class SegmentDocumentRow(Base):
     text_object: Mapped[str | None] = mapped_column(
         SHA256, index=True, doc="Object with the text; null where texts are not kept."
     )
-    is_section: Mapped[bool] = mapped_column(
-        server_default=false(), doc="Whether `source` names a larger document that this is part of."
+    section_of: Mapped[str | None] = mapped_column(
+        Text, doc="The larger document of which this is a part; null: none."
     )
     base_nats: Mapped[float | None] = mapped_column(
         Float, doc="Loss of the base, nats a token; null where it was not learned from."

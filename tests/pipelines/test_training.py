@@ -75,7 +75,7 @@ def test_the_same_run_gives_the_same_bits(tmp_path):
 
 def test_cached_states_at_the_tap_train_the_same_as_the_trunk_run_again(tmp_path):
     cached, _ = train(tmp_path)
-    none = Features((), (), None)
+    none = Features((), (), None, ())
     again, _ = train(tmp_path, features=none)
     for ours, theirs in zip(cached.segment.parameters(), again.segment.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)

@@ -154,6 +154,6 @@ def test_a_store_of_the_first_schema_is_brought_forward(tmp_path):
         (segment,) = chains.read_chain(session, "a" * 32)
         (document,) = documents.read_documents(session, [segment.id])
         assert (segment.kind, segment.use_object) == ("rows", None)
-        assert (document.is_section, document.base_nats, document.nats) == (False, None, None)
+        assert (document.section_of, document.base_nats, document.nats) == (None, None, None)
         assert scores.read_scores(session, "base", ["e" * 64]) == {}
     database.close()

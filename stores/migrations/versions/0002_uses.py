@@ -22,10 +22,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=4), server_default="rows", nullable=False),
     )
     op.add_column("segments", sa.Column("use_object", sa.String(length=64), nullable=True))
-    op.add_column(
-        "segment_documents",
-        sa.Column("is_section", sa.Boolean(), server_default=sa.false(), nullable=False),
-    )
+    op.add_column("segment_documents", sa.Column("section_of", sa.Text(), nullable=True))
     op.add_column("segment_documents", sa.Column("base_nats", sa.Float(), nullable=True))
     op.add_column("segment_documents", sa.Column("nats", sa.Float(), nullable=True))
     op.create_index(

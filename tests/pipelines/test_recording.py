@@ -1,0 +1,148 @@
+"""What is recorded of a segment's use equals what a plain loop over the documents finds."""
+
+import io
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+from tiny_base import copy_store, make_tiny_store
+
+from peer_cl.branches import default_position_ids, run_base, run_branch, token_log_probs
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.loading import add_version
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("made"), ("law",))
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    with open_store(copy_store(made, tmp_path), who="ann") as opened:
+        yield opened
+
+
+class Hits:
+    """Every (layer, row, weight, input) of one document, one token at a time."""
+
+    def __init__(self, model, segment, ids):
+        self.found, self.segment = [], segment
+        ids_1T = torch.tensor([ids])
+        with torch.no_grad():
+            base = run_base(model.attachment, input_ids=ids_1T, use_cache=False)
+            logits = run_branch(
+                model.attachment,
+                [segment],
+                base.tap_BTD,
+                input_ids=ids_1T,
+                attention_mask=None,
+                position_ids=default_position_ids(len(ids), 0, ids_1T.device),
+                watch=self.watch,
+            )
+        self.base_nats = -float(token_log_probs(base.logits_BTV, ids_1T).sum()) / (len(ids) - 1)
+        self.nats = -float(token_log_probs(logits, ids_1T).sum()) / (len(ids) - 1)
+
+    def watch(self, segment, number, inputs_TD):
+        weights_THK, ids_THK = segment.layer(number).retrieve(inputs_TD)
+        for token in range(len(inputs_TD) - 1):  # the last one predicts no word of the text
+            for row, weight in zip(
+                ids_THK[token].flatten().tolist(),
+                weights_THK[token].flatten().tolist(),
+                strict=True,
+            ):
+                self.found.append((number, row, weight, inputs_TD[token]))
+
+
+@pytest.fixture
+def looked(store):
+    """The segment, its training documents, and what each shows when it is read alone."""
+    version = store.registry.live().state("law").version
+    documents = store.registry.documents("law", split="train")
+    model, tokenizer = store.load()
+    model.delete_pool("law")
+    (segment,) = add_version(model, store.registry, "law", version).chain()
+    hits = {}
+    for document in documents:
+        (ids,) = tokenise(tokenizer, [store.registry.document_text(document)])
+        hits[document.document_id] = Hits(model, segment, ids)
+    model.detach()
+    return version, documents, hits
+
+
+def test_a_document_s_rows_are_those_that_fire_when_it_is_read_alone(store, looked):
+    version, documents, hits = looked
+    for document in documents:
+        expected = {}
+        for layer, row, weight, _ in hits[document.document_id].found:
+            expected[layer, row] = expected.get((layer, row), 0.0) + weight
+        found = {
+            (use.host_layer, row): weight
+            for use in store.registry.document_uses(document.document_id, [version])
+            for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True)
+        }
+        assert found.keys() == expected.keys()
+        for key, weight in expected.items():
+            assert found[key] == pytest.approx(weight, rel=2e-3, abs=1e-3)
+
+
+def test_a_row_s_numbers_add_up_over_its_documents(store, looked):
+    version, documents, hits = looked
+    ids = [document.document_id for document in documents]
+    table = {}
+    for document_id in ids:
+        for layer, row, weight, _ in hits[document_id].found:
+            table.setdefault((layer, row), {}).setdefault(document_id, 0.0)
+            table[layer, row][document_id] += weight
+    uses = store.registry.expert_uses([version])
+    assert {(use.host_layer, use.row) for use in uses} == table.keys()
+    for use in uses:
+        weights = np.array(list(table[use.host_layer, use.row].values()))
+        shares = weights / weights.sum()
+        assert use.weight == pytest.approx(weights.sum(), rel=1e-4)
+        assert use.num_documents == len(weights)
+        effective = np.exp(-(shares * np.log(shares)).sum())
+        assert use.effective_documents == pytest.approx(effective, rel=1e-3)
+
+
+def test_a_row_s_vector_is_the_weighted_mean_of_what_it_read(store, looked):
+    version, _, hits = looked
+    (segment,) = store.registry.chain(version)
+    inputs = load(store.registry.objects.read(segment.use_object))
+    sums, totals = {}, {}
+    for document in hits.values():
+        for layer, row, weight, read in document.found:
+            sums[layer, row] = sums.get((layer, row), 0.0) + weight * read.double()
+            totals[layer, row] = totals.get((layer, row), 0.0) + weight
+    for (layer, row), total in totals.items():
+        mean = (sums[layer, row] / total).float()
+        torch.testing.assert_close(
+            inputs[f"layers.{layer}"][row].float(), mean, rtol=2e-3, atol=2e-3
+        )
+    for layer in segment.host_layers:
+        silent = [n for n in range(64) if (layer, n) not in totals]
+        assert not inputs[f"layers.{layer}"][silent].any()
+
+
+def test_the_losses_before_and_after_are_those_of_the_document_scored_alone(store, looked):
+    _, documents, hits = looked
+    for document in documents:
+        alone = hits[document.document_id]
+        assert document.base_nats == pytest.approx(alone.base_nats, rel=1e-4)
+        assert document.nats == pytest.approx(alone.nats, rel=1e-4)
+        assert document.nats < document.base_nats
+    for document in store.registry.documents("law", split="test"):
+        assert (document.base_nats, document.nats) == (None, None)
+
+
+def test_equal_uses_give_equal_bytes(store):
+    version = store.registry.live().state("law").version
+    (segment,) = store.registry.chain(version)
+    file = io.BytesIO(store.registry.objects.read(segment.use_object))
+    header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    assert list(header["__metadata__"]) == ["inputs"]  # several entries come in any order
+    assert json.loads(header["__metadata__"]["inputs"]) == {"format": "peer-cl-inputs-1"}
