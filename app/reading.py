@@ -12,8 +12,9 @@ from app.output import moment, print_json, print_table, say, size
 from app.request import Request, verb
 
 if TYPE_CHECKING:
+    from pipelines.holders import DocumentRow
     from stores import DomainDetail, DomainSummary
-    from stores.queries import Document
+    from stores.queries import Document, DocumentPlace
 
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
 
@@ -191,26 +192,51 @@ def document(
         str,
         typer.Argument(metavar="ID", help="The document's id, or its first six digits or more."),
     ],
+    limit: Annotated[int, typer.Option("--rows", min=1, help="At most so many rows.")] = 10,
 ) -> None:
-    """Show a document: its text, and each segment, run and snapshot that it came with."""
+    """Show a document: its text, where it is held, what it gained, and the rows that hold it."""
+    from pipelines.holders import document_rows
+
     with request.store() as store:
         places = store.registry.document_places(wanted)
+        segment_ids = [item.document.segment_id for item in places]
+        rows = document_rows(store.registry, places[0].document.document_id, segment_ids)
         newest = places[-1].document
         is_kept = newest.text_object is not None
         text = store.registry.document_text(newest) if is_kept else None
     if request.as_json:
-        print_json({"text": text, "places": [dataclasses.asdict(item) for item in places]})
+        print_json(
+            {
+                "text": text,
+                "places": [dataclasses.asdict(item) for item in places],
+                "rows": [dataclasses.asdict(item) for item in rows],
+            }
+        )
         return
     say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
     print_table(
         "held by",
-        ("domain", "version", "state", "split", "run", "snapshot", "came", "title", "source"),
+        (
+            "domain",
+            "version",
+            "state",
+            "split",
+            "loss before",
+            "after",
+            "run",
+            "snapshot",
+            "came",
+            "title",
+            "source",
+        ),
         (
             (
                 item.document.domain,
                 item.label,
                 "live" if item.is_live else "rolled back",
                 item.document.split,
+                item.document.base_nats,
+                item.document.nats,
                 item.run_id[:12],
                 item.snapshot_id,
                 moment(item.created_at),
@@ -220,7 +246,29 @@ def document(
             for item in places
         ),
     )
+    _show_rows(places, rows, limit)
     say(f"\n{text}" if text is not None else "this store keeps no texts")
+
+
+def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], limit: int) -> None:
+    """Show the rows that hold a document, the most specific first."""
+    names = {item.document.segment_id: item for item in places}
+    print_table(
+        f"rows that hold it, the most specific of {len(rows):,} first",
+        ("domain", "version", "layer:row", "router weight", "share of the row", "documents"),
+        (
+            (
+                names[item.segment_id].document.domain,
+                names[item.segment_id].label,
+                f"{item.host_layer}:{item.row}",
+                item.weight,
+                item.share,
+                item.num_documents,
+            )
+            for item in rows[:limit]
+        ),
+        empty="none is recorded: it was held out, or learned by an older version",
+    )
 
 
 @verb("json")

@@ -39,6 +39,7 @@ class _Pass:
     start_from: Tensor | None = None
     stop_at: str | None = None
     keeps: bool = False
+    keeps_inputs: Sequence[int] = ()
     tap: Tensor | None = None
     signature: Tensor | None = None
     feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
@@ -144,7 +145,10 @@ class Attachment:
 
     def _read(self, number: int) -> Callable[..., None]:
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if any(number in segment.host_layers for segment in self._pass.segments):
+            run = self._pass
+            if number in run.keeps_inputs or any(
+                number in segment.host_layers for segment in run.segments
+            ):
                 self._pass.feed_forward_inputs[number] = _hidden_states(args, kwargs)
 
         return keep
@@ -196,13 +200,16 @@ class Attachment:
                 self._pass = before
 
     @contextmanager
-    def listening(self, *, stop_at: str | None = None) -> Iterator[_Pass]:
+    def listening(
+        self, *, stop_at: str | None = None, keeps_inputs: Sequence[int] = ()
+    ) -> Iterator[_Pass]:
         """Run the bare model inside; its states at the tap and for signatures are kept.
 
         Args:
             stop_at: "tap" or "signature": end the forward there; what lies above does not run.
+            keeps_inputs: layers, from the tap up, of which the feed-forward's inputs are kept.
         """
-        with self._running(_Pass(stop_at=stop_at, keeps=True)) as run:
+        with self._running(_Pass(stop_at=stop_at, keeps=True, keeps_inputs=keeps_inputs)) as run:
             try:
                 yield run
             except _StopError:

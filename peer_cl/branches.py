@@ -6,9 +6,9 @@ Shape suffixes: B rows, T tokens, X positions in all rows, D model width, V voca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,18 +31,23 @@ class BasePass:
     """Hidden states before the tap layer."""
     signature_BTD: Tensor
     """Hidden states after the signature layer."""
+    feed_forward_BTD: Mapping[int, Tensor] = field(default_factory=dict)
+    """By layer, what its feed-forward reads; of the layers that were asked for."""
 
 
-def run_base(attachment: Attachment, **inputs: Any) -> BasePass:
+def run_base(attachment: Attachment, *, reads: Sequence[int] = (), **inputs: Any) -> BasePass:
     """Run the bare model exactly as it would be called, and keep two states on the way.
 
     Args:
         attachment: the model with its hooks.
+        reads: layers, from the tap up, of which the feed-forward's inputs are kept too.
         inputs: passed on untouched.
     """
-    with attachment.listening() as run:
+    with attachment.listening(keeps_inputs=reads) as run:
         output = attachment.model(**inputs)
-    return BasePass(output.logits, _kept(run.tap, "tap"), _kept(run.signature, "signature layer"))
+        kept = {layer: run.feed_forward_inputs[layer] for layer in reads}
+    tap_BTD, signature_BTD = _kept(run.tap, "tap"), _kept(run.signature, "signature layer")
+    return BasePass(output.logits, tap_BTD, signature_BTD, kept)
 
 
 def run_trunk(attachment: Attachment, **inputs: Any) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from peer_cl.attach import Attachment, pool_segments
+from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
@@ -325,7 +325,7 @@ class PeerModel(nn.Module):
         """
         if position_ids is None:
             positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
-            own = {}
+            own: dict[str, Any] = {}
         else:
             positions, own = position_ids, {"position_ids": position_ids}
         base = run_base(
@@ -409,8 +409,9 @@ class PeerModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         position_ids: Tensor,
+        watch: Watch | None = None,
     ) -> Tensor:
-        """Return one pool's logits for some rows of a batch."""
+        """Return one pool's logits for some rows of a batch; `watch` is told what its rows read."""
         everyone = len(rows) == len(input_ids)
         return run_branch(
             self.attachment,
@@ -419,6 +420,7 @@ class PeerModel(nn.Module):
             input_ids=input_ids[rows],
             attention_mask=attention_mask[rows] if attention_mask is not None else None,
             position_ids=position_ids[rows] if len(position_ids) > 1 else position_ids,
+            watch=watch,
         )
 
     def _evidence(

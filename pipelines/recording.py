@@ -12,20 +12,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from peer_cl.attach import Attachment
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
+from peer_cl.errors import DamageError
 from peer_cl.pool import Segment
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.features import Features, is_text, text_nats
 from pipelines.precision import reading
-from stores import NewUse
+from stores import NewUse, Registry
+from stores import Segment as StoredSegment
 
+Floats: TypeAlias = NDArray[np.float32]
 FORMAT = "peer-cl-inputs-1"
 
 
@@ -209,3 +215,31 @@ def record_use(
         inputs={number: layer.inputs() for number, layer in recorder.layers.items()},
         losses=losses.per_token(),
     )
+
+
+def read_inputs(registry: Registry, segment: StoredSegment) -> dict[int, Floats]:
+    """Return the mean input of each row of a stored segment, (N, D), by host layer.
+
+    Empty where no use was recorded.
+
+    Raises: DamageError: when the object is no such thing.
+    """
+    if segment.use_object is None:
+        return {}
+    data = registry.objects.read(segment.use_object)
+    try:
+        size = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["inputs"])
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamageError(
+            f"object {segment.use_object} holds no rows' inputs: {error!r}"
+        ) from error
+    if about.get("format") != FORMAT:
+        raise DamageError(
+            f"object {segment.use_object} has format {about.get('format')!r}, not {FORMAT!r}"
+        )
+    return {
+        int(name.removeprefix("layers.")): tensor.float().numpy()
+        for name, tensor in tensors.items()
+    }

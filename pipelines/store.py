@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from peer_cl import PeerModel
     from pipelines.corpora import BadRowPolicy
     from pipelines.documents import SourceDocument
+    from pipelines.experts import DomainExperts
     from pipelines.facts import Fact
     from pipelines.ingest import IngestReport
+    from pipelines.searching import Found
     from pipelines.settings import TrainingSettings
+    from pipelines.tracing import Trace
 
 
 def open_store(folder: str | Path = "knowledge", *, who: str | None = None) -> Store:
@@ -97,6 +100,31 @@ class Store:
         from pipelines.loading import load
 
         return load(self.registry, snapshot_id, with_disabled=with_disabled)
+
+    def load_base(self) -> tuple[PeerModel, Any]:
+        """Return the store's model without any pool, and the base's tokenizer."""
+        from pipelines.loading import empty_model, load_store_base
+
+        base = load_store_base(self.registry)
+        return empty_model(self.registry, base), base.tokenizer
+
+    def trace(self, text: str, **options: Any) -> Trace:
+        """Return who speaks at each token of a text; see `pipelines.tracing.trace`."""
+        from pipelines.tracing import trace
+
+        return trace(self, text, **options)
+
+    def search(self, text: str, **options: Any) -> Found:
+        """Return the rows and documents nearest to a text; see `pipelines.searching.search`."""
+        from pipelines.searching import search
+
+        return search(self, text, **options)
+
+    def experts(self, domain: str, **options: Any) -> DomainExperts:
+        """Return the experts of a live domain; see `pipelines.experts.DomainExperts`."""
+        from pipelines.experts import DomainExperts
+
+        return DomainExperts(self, domain, **options)
 
     def evaluate(self, progress: Progress = no_progress, **options: Any) -> dict[str, Any]:
         """Score what is missing and return the report; see `pipelines.evaluate.evaluate`."""

@@ -38,11 +38,13 @@ from stores.queries import (
     DocumentPlace,
     DocumentUse,
     DomainDetail,
+    DomainState,
     DomainSummary,
     Event,
     ExpertUse,
     Finding,
     HeldBy,
+    HeldDocument,
     PurgeResult,
     Segment,
     Snapshot,
@@ -253,6 +255,16 @@ class Registry:
         with self._database.reading() as session:
             return snapshots.read_ancestry(session, snapshot_id)
 
+    def check_askable(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
+        """Return a domain's state in a snapshot (default: the live one) when it may be asked.
+
+        Raises:
+            UnknownError: when there never was such a domain.
+            StateError: when it was rolled back, purged or disabled.
+        """
+        with self._database.reading() as session:
+            return snapshots.askable_state(session, domain, snapshot)
+
     def history(self, limit: int | None = None, *, domain: str | None = None) -> tuple[Event, ...]:
         """Return events, the newest first."""
         with self._database.reading() as session:
@@ -310,6 +322,24 @@ class Registry:
         """Return the use of every row of some segments that fired."""
         with self._database.reading() as session:
             return uses.read_expert_uses(session, segment_ids)
+
+    def num_learned(self, segment_id: str) -> int:
+        """Return of how many documents the use of a segment's rows was recorded."""
+        with self._database.reading() as session:
+            return uses.count_learned(session, segment_id)
+
+    def rank_documents(
+        self, segment_id: str, asked: Mapping[int, Mapping[int, float]], num: int
+    ) -> tuple[tuple[HeldDocument, float], ...]:
+        """Return the documents of a segment whose rows a text asks, with scores from 0 to 1.
+
+        Args:
+            segment_id: the segment's.
+            asked: by host layer and row, the router's weight summed over the text.
+            num: how many documents.
+        """
+        with self._database.reading() as session:
+            return uses.rank_documents(session, segment_id, asked, num)
 
     def held_documents(
         self, segment_id: str, rows: Mapping[int, Sequence[int]]

@@ -143,6 +143,11 @@ class SegmentDocumentRow(Base):
     nats: Mapped[float | None] = mapped_column(
         Float, doc="Loss with the domain's pool on, right after this segment came."
     )
+    use_norm: Mapped[float | None] = mapped_column(
+        Float,
+        doc="L2 norm, over the rows it uses, of router weight times log(learned documents / the "
+        "row's effective ones); null where no use was recorded.",
+    )
 
 
 class DocumentUseRow(Base):

@@ -105,6 +105,32 @@ def live_state(session: Session, domain: str) -> DomainState:
     return state
 
 
+def askable_state(session: Session, domain: str, snapshot: Snapshot | None) -> DomainState:
+    """Return a domain's state in a snapshot (default: the live one) when it may be asked.
+
+    Raises:
+        UnknownError: when there never was such a domain.
+        StateError: when it is not in the snapshot, or disabled; it is said which.
+    """
+    snapshot = snapshot or live_snapshot(session)
+    state = snapshot.state(domain)
+    row = find_domain(session, domain)
+    if state is None:
+        kept = select(SegmentRow.id).where(
+            SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None)
+        )
+        is_purged = session.scalar(kept.limit(1)) is None
+        what = "was purged" if is_purged else "was rolled back"
+        raise StateError(
+            f"domain {domain!r} is not in snapshot {snapshot.id}: it {what}; see `peer-cl history`"
+        )
+    if not state.is_enabled:
+        raise StateError(
+            f"domain {domain!r} is disabled and not asked; `peer-cl enable {domain}` first"
+        )
+    return state
+
+
 def find_domain(session: Session, domain: str) -> DomainRow:
     """Return the row of a domain.
 

@@ -6,12 +6,13 @@ a hit. Documents stand in the arrays by their position within the segment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from stores.batches import batches
@@ -34,12 +35,20 @@ def write_uses(
         document_ids: of its documents, in the order of their positions.
         uses: one a host layer.
     """
+    learned = {int(position) for use in uses for position in np.unique(use.documents)}
+    squares = np.zeros(len(document_ids))
     for use in uses:
-        by_document = _document_rows(segment_id, document_ids, use)
-        for some in batches(by_document, _INSERT_SIZE):
+        for some in batches(_document_rows(segment_id, document_ids, use), _INSERT_SIZE):
             session.execute(insert(DocumentUseRow), some)
-        for some in batches(_expert_rows(segment_id, use), _INSERT_SIZE):
+        for some in batches(_expert_rows(segment_id, use, len(learned), squares), _INSERT_SIZE):
             session.execute(insert(ExpertUseRow), some)
+    norms = [
+        {"segment_id": segment_id, "document_id": document_ids[place], "use_norm": norm}
+        for place in sorted(learned)
+        for norm in [float(np.sqrt(squares[place]))]
+    ]
+    for some in batches(norms, _INSERT_SIZE):
+        session.execute(update(SegmentDocumentRow), some)
 
 
 def _document_rows(
@@ -57,19 +66,34 @@ def _document_rows(
         }
 
 
-def _expert_rows(segment_id: str, use: NewUse) -> Iterator[dict[str, Any]]:
+def _expert_rows(
+    segment_id: str, use: NewUse, num_learned: int, squares: NDArray[np.float64]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows' side; add to `squares`, by position, what makes the documents' norms."""
     for row, positions, weights in _groups(use.rows, use.documents, use.weights):
         total = float(weights.sum())
         shares = weights / total
+        effective = effective_number(shares)
+        squares[positions] += (weights * rarity(num_learned, effective)) ** 2
         yield {
             "segment_id": segment_id,
             "host_layer": use.host_layer,
             "row": row,
             "weight": total,
             "num_documents": len(positions),
-            "effective_documents": effective_number(shares),
+            "effective_documents": effective,
             "documents": pack(positions, shares),
         }
+
+
+def rarity(num_learned: int, effective_documents: float) -> float:
+    """Return how much it says that a document uses a row, in nats: 0 where all use it alike.
+
+    Example:
+        >>> rarity(100, 100.0), round(rarity(100, 10.0), 4)
+        (0.0, 2.3026)
+    """
+    return math.log(max(1.0, num_learned / max(1.0, effective_documents)))
 
 
 def effective_number(shares: NDArray[np.float64]) -> float:
@@ -188,6 +212,56 @@ def _read_positions(
         for position, *about in session.execute(held_documents_query(segment_id, some)):
             found[position] = HeldDocument(*about)
     return found
+
+
+def count_learned(session: Session, segment_id: str) -> int:
+    """Return of how many documents the use of a segment's rows was recorded."""
+    query = select(func.count()).where(
+        SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm.is_not(None)
+    )
+    return int(session.scalar(query) or 0)
+
+
+def rank_documents(
+    session: Session,
+    segment_id: str,
+    asked: Mapping[int, Mapping[int, float]],
+    num: int,
+) -> tuple[tuple[HeldDocument, float], ...]:
+    """Return the documents of a segment whose rows a text asks, the most alike first.
+
+    Documents and the text are vectors over the segment's rows: router weight times the row's
+    rarity; the score is the cosine of the angle between them, 0 to 1 (tf-idf, rows for words).
+
+    Args:
+        session: a reading session.
+        segment_id: the segment's.
+        asked: by host layer and row, the router's weight summed over the text.
+        num: how many documents.
+    """
+    norms = dict(
+        session.execute(
+            select(SegmentDocumentRow.position, SegmentDocumentRow.use_norm).where(
+                SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm > 0
+            )
+        ).all()
+    )
+    if not norms:
+        return ()
+    products, square = np.zeros(max(norms) + 1), 0.0
+    for host_layer, weights in sorted(asked.items()):
+        for some in batches(sorted(weights)):
+            for use in session.scalars(expert_uses_query(segment_id, host_layer, some)):
+                positions, shares = unpack(use.documents)
+                rare = rarity(len(norms), use.effective_documents)
+                products[positions] += weights[use.row] * rare**2 * use.weight * shares
+                square += (weights[use.row] * rare) ** 2
+    if not square:
+        return ()
+    scores = {place: products[place] / (norm * square**0.5) for place, norm in norms.items()}
+    best = sorted(scores, key=lambda place: (-scores[place], place))[:num]
+    documents = _read_positions(session, segment_id, best)
+    return tuple((documents[place], float(scores[place])) for place in best if scores[place] > 0)
 
 
 def read_expert_uses(session: Session, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:

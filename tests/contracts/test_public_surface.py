@@ -24,7 +24,8 @@ VERBS = {
         print_trainable_parameters save_pretrained score set_pool
     """,
     "pipelines.Store": """
-        close disable enable evaluate freeze ingest load restore roll_back unfreeze
+        close disable enable evaluate experts freeze ingest load load_base restore roll_back search
+        trace unfreeze
     """,
 }
 

@@ -25,6 +25,7 @@ def upgrade() -> None:
     op.add_column("segment_documents", sa.Column("section_of", sa.Text(), nullable=True))
     op.add_column("segment_documents", sa.Column("base_nats", sa.Float(), nullable=True))
     op.add_column("segment_documents", sa.Column("nats", sa.Float(), nullable=True))
+    op.add_column("segment_documents", sa.Column("use_norm", sa.Float(), nullable=True))
     op.create_index(
         op.f("ix_segment_documents_segment_id_position"),
         "segment_documents",

@@ -1,0 +1,330 @@
+"""The verbs that ask which experts hold what: trace, search, experts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.heavy import get_ready
+from app.output import print_json, print_table, say
+from app.reading import DomainArgument
+from app.request import Request, verb
+from peer_cl.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.experts import Expert, ExpertDetail, ExpertsReport
+    from pipelines.holders import RankedDocument
+    from pipelines.searching import Found
+    from pipelines.store import Store
+    from pipelines.tracing import NextToken, Trace, TracedRow
+
+DomainsOption = Annotated[
+    list[str] | None,
+    typer.Option("--domain", help="Only this domain; may be repeated.", show_default=False),
+]
+_SHOWN_ROWS = 3
+
+
+@verb("json")
+def trace(
+    request: Request,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What to trace.", show_default=False)
+    ] = None,
+    document: Annotated[
+        str | None,
+        typer.Option(
+            "--document",
+            metavar="ID",
+            help="Trace a stored document; its own domains are asked.",
+            show_default=False,
+        ),
+    ] = None,
+    domain: DomainsOption = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Ask every enabled domain, whatever the text is like.")
+    ] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Strongest rows shown.")] = 5,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Documents shown, a domain.")] = 5,
+) -> None:
+    """Show who speaks at each token of a text, by which rows, and which documents those hold."""
+    with request.store() as store:
+        wanted, domains = _text_to_trace(store, text, document, domain)
+        get_ready()
+        found = store.trace(
+            wanted,
+            domains=domains,
+            ask="all" if every else "context",
+            num_rows=rows,
+            num_documents=limit,
+        )
+    if request.as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        _print_trace(found)
+
+
+def _text_to_trace(
+    store: Store, text: str | None, document: str | None, domains: Sequence[str] | None
+) -> tuple[str, Sequence[str] | None]:
+    """Return the text, and the domains that are named; None: the shortlist decides.
+
+    Raises: InputError: when neither or both of a text and a document are given, or the document
+        is in no live and enabled domain.
+    """
+    if (text is None) == (document is None):
+        raise InputError('give either a text or --document ID, as in: peer-cl trace "some words"')
+    if document is None:
+        return str(text), domains or None
+    places = store.registry.document_places(document)
+    live = store.registry.live()
+    holding = [
+        place.document.domain
+        for place in places
+        if place.is_live and (state := live.state(place.document.domain)) and state.is_enabled
+    ]
+    if not holding and not domains:
+        names = ", ".join(sorted({place.document.domain for place in places}))
+        raise InputError(
+            f"document {places[0].document.document_id[:12]} is in no live and enabled domain "
+            f"(it came with {names}); name a domain with --domain, or bring that one back"
+        )
+    return store.registry.document_text(places[-1].document), domains or sorted(set(holding))
+
+
+def _print_trace(found: Trace) -> None:
+    asked = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.asked)
+    say(f"asked: {asked or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
+    if not found.asked:
+        say("no signature matches the text: the bare model answers; --domain or --all asks anyway")
+    tables: list[tuple[str, Sequence[str], list[Sequence[object]]]] = [
+        (
+            "tokens (nats; evidence above 0 speaks for the domain)",
+            (
+                "token",
+                "base",
+                "mixture",
+                *(f"{what} {name}" for name in found.asked for what in ("weight", "evidence")),
+                "strongest rows",
+            ),
+            [
+                (
+                    repr(token.text),
+                    token.base_log_prob,
+                    token.log_prob,
+                    *(
+                        value
+                        for name in found.asked
+                        for value in (token.weights[name], token.evidence[name])
+                    ),
+                    "  ".join(
+                        _row_name(row)
+                        for name in found.asked
+                        for row in token.rows[name][:_SHOWN_ROWS]
+                    ),
+                )
+                for token in found.tokens
+            ],
+        ),
+        (
+            "strongest rows over the text",
+            ("domain", "layer:row", "strength", "router weight"),
+            [
+                (row.domain, _row_name(row), row.strength, row.weight)
+                for name in found.asked
+                for row in found.rows[name]
+            ],
+        ),
+    ]
+    for title, columns, listed in tables:
+        if found.asked or title.startswith("tokens"):
+            print_table(title, columns, listed)
+    if found.asked:
+        _print_documents("documents that the asked rows hold", found.documents)
+    _print_next(found.next_base, found.next_injected)
+
+
+def _row_name(row: TracedRow) -> str:
+    return f"{row.host_layer}:{row.row}"
+
+
+def _print_documents(title: str, documents: Sequence[RankedDocument]) -> None:
+    print_table(
+        title,
+        ("domain", "document", "score", "kind", "title", "source"),
+        [
+            (item.domain, item.document_id[:12], item.score, item.kind, item.title, item.source)
+            for item in documents
+        ],
+        empty="none is recorded",
+    )
+
+
+def _print_next(base: Sequence[NextToken], injected: Sequence[NextToken]) -> None:
+    print_table(
+        "the next token",
+        ("base", "probability", "injected", "probability "),
+        [
+            (repr(one.text), one.probability, repr(other.text), other.probability)
+            for one, other in zip(base, injected, strict=True)
+        ],
+    )
+
+
+@verb("json")
+def search(
+    request: Request,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Some words, or a whole text.")],
+    domain: DomainsOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Rows shown, and documents a domain.")
+    ] = 10,
+) -> None:
+    """Find the rows that a text would ask, and the documents that they hold, in every domain."""
+    with request.store() as store:
+        for name in domain or ():
+            store.registry.check_askable(name)
+        get_ready()
+        found = store.search(text, domains=domain or (), num_rows=limit, num_documents=limit)
+    if request.as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        _print_found(found)
+
+
+def _print_found(found: Found) -> None:
+    print_table(
+        "domains by what their signatures make of the text",
+        ("domain", "log odds a token"),
+        list(found.log_odds.items()),
+        empty="none is live and enabled",
+    )
+    print_table(
+        "rows that the text would ask",
+        ("domain", "layer:row", "router weight"),
+        [(row.domain, f"{row.host_layer}:{row.row}", row.weight) for row in found.rows],
+    )
+    _print_documents("documents that they hold", found.documents)
+
+
+@verb("json")
+def experts(
+    request: Request,
+    domain: DomainArgument,
+    layer: Annotated[
+        int | None, typer.Option("--layer", help="Only this host layer.", show_default=False)
+    ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(
+            "--row",
+            metavar="LAYER:ROW",
+            help="Show this row alone, and the documents that it holds.",
+            show_default=False,
+        ),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version",
+            help="With --row: the version that it came with; default: the newest.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows shown.")] = 10,
+) -> None:
+    """Show how a domain's experts are used, what they promote, and what they are like."""
+    with request.store() as store:
+        store.registry.check_askable(domain)
+        get_ready()
+        from pipelines.experts import parse_row
+
+        place = parse_row(row) if row is not None else None
+        found = store.experts(domain)
+        answer: Any = (
+            found.row(*place, version) if place is not None else found.report(limit, layer)
+        )
+    if request.as_json:
+        print_json(dataclasses.asdict(answer))
+    elif place is not None:
+        _print_expert(answer, limit)
+    else:
+        _print_experts(answer)
+
+
+def _print_experts(report: ExpertsReport) -> None:
+    print_table(
+        f"{report.domain}: use by host layer, over the documents that it learned",
+        (
+            "version",
+            "layer",
+            "rows",
+            "used",
+            "unevenness",
+            "dead",
+            "documents",
+            "effective documents a row",
+        ),
+        [
+            (
+                item.label,
+                item.host_layer,
+                item.num_rows,
+                item.usage,
+                item.unevenness,
+                item.num_dead,
+                item.num_documents,
+                item.effective_documents,
+            )
+            for item in report.layers
+        ],
+    )
+    _print_rows("busiest rows", report.busiest)
+    _print_rows("most specific rows", report.most_specific)
+
+
+def _print_rows(title: str, rows: Sequence[Expert]) -> None:
+    print_table(
+        title,
+        (
+            "version",
+            "layer:row",
+            "share of use",
+            "documents",
+            "effective",
+            "promotes",
+            "nearest in other pools",
+        ),
+        [
+            (
+                item.label,
+                f"{item.host_layer}:{item.row}",
+                item.weight_share,
+                item.num_documents,
+                item.effective_documents,
+                " ".join(map(repr, item.promotes)),
+                "  ".join(f"{n.domain} {n.row} ({n.similarity:.2f})" for n in item.near) or "-",
+            )
+            for item in rows
+        ],
+    )
+
+
+def _print_expert(detail: ExpertDetail, limit: int) -> None:
+    _print_rows("row", [detail.expert])
+    if detail.held is None:
+        say("it never fired in what was learned")
+        return
+    print_table(
+        "documents that it holds",
+        ("document", "share of its use", "kind", "title", "source"),
+        [
+            (item.document_id[:12], share, item.kind, item.title, item.source)
+            for item, share in list(zip(detail.held.documents, detail.held.shares, strict=True))[
+                :limit
+            ]
+        ],
+    )

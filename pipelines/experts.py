@@ -1,0 +1,314 @@
+"""A domain's experts: how evenly they are used, and what a row holds, promotes and resembles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peer_cl.errors import StateError, UnknownError
+from peer_cl.model import PeerModel
+from peer_cl.pool import Segment as PoolSegment
+from peer_cl.usage import expert_usage, unevenness
+from pipelines.loading import load_chain
+from pipelines.recording import Floats, read_inputs
+from stores import ExpertUse, HeldBy, Segment, Snapshot
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+
+QUIET_SHARE = 0.25
+"""Rows below this share of the mean weight are too quiet to be called specific."""
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """How the rows of one segment and host layer are used by what the segment learned."""
+
+    label: str
+    segment_id: str
+    host_layer: int
+    num_rows: int
+    usage: float
+    """Share of rows that fired at all."""
+    unevenness: float
+    """Nats: 0 is even, log N is one row alone."""
+    num_dead: int
+    num_documents: int
+    """Documents that the segment learned."""
+    effective_documents: float
+    """Mean over rows, weighted by their use: specific rows have few."""
+
+
+@dataclass(frozen=True)
+class NearRow:
+    """A row of another pool that has read what is like it."""
+
+    domain: str
+    host_layer: int
+    row: int
+    similarity: float
+    """Cosine of the angle between the rows' mean inputs."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One row."""
+
+    label: str
+    segment_id: str
+    host_layer: int
+    row: int
+    weight_share: float
+    """Of its layer's router weight."""
+    num_documents: int
+    effective_documents: float
+    promotes: list[str]
+    """Tokens that its up-row raises most, read through the unembedding."""
+    near: list[NearRow]
+
+
+@dataclass(frozen=True)
+class ExpertsReport:
+    """What there is to say of a domain's experts."""
+
+    domain: str
+    version: str
+    layers: list[LayerUse]
+    busiest: list[Expert]
+    most_specific: list[Expert]
+
+
+@dataclass(frozen=True)
+class ExpertDetail:
+    """One row, and what it holds."""
+
+    expert: Expert
+    held: HeldBy | None
+    """None where it never fired in what was learned."""
+
+
+class DomainExperts:
+    """A domain's rows with what is recorded of them.
+
+    Args:
+        store: an open store.
+        domain: live and enabled.
+        model: of the store, without pools; default: loaded here.
+        tokenizer: the base's, with a model.
+        snapshot: of the domain and its neighbours; default: the live one.
+
+    Raises:
+        UnknownError, StateError: when the domain is not there, or disabled, or nothing is
+            recorded of it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        domain: str,
+        *,
+        model: PeerModel | None = None,
+        tokenizer: Any = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        registry = store.registry
+        self.registry, self.domain = registry, domain
+        self.snapshot = snapshot or registry.live()
+        self.version = registry.check_askable(domain, self.snapshot).version
+        self.chain = [s for s in registry.chain(self.version) if s.kind == "rows"]
+        self.uses = registry.expert_uses([segment.id for segment in self.chain])
+        if not self.uses:
+            raise StateError(
+                f"no use of rows is recorded for {domain!r}: it was learned by an older version; "
+                "roll it back and ingest it again"
+            )
+        if model is None:
+            model, tokenizer = store.load_base()
+        self.model, self.tokenizer = model, tokenizer
+        self.labels = {segment.id: segment.label for segment in self.chain}
+        self._pools: dict[str, PoolSegment] = {}
+        self._read: dict[str, dict[int, Floats]] = {}
+        self._others: dict[int, Any] = {}
+        self._owners: dict[str, str] = {}
+
+    def report(self, num: int = 10, host_layer: int | None = None) -> ExpertsReport:
+        """Return use by layer, and the busiest and most specific rows.
+
+        Args:
+            num: how many rows of each kind.
+            host_layer: only this one.
+
+        Raises: UnknownError: when the domain has no rows at that layer.
+        """
+        self._check_layer(host_layer)
+        layers, shares = [], {}
+        for segment in self.chain:
+            for layer in segment.host_layers:
+                own = [
+                    use
+                    for use in self.uses
+                    if (use.segment_id, use.host_layer) == (segment.id, layer)
+                ]
+                if host_layer in (None, layer):
+                    layers.append(self._layer_use(segment, layer, own))
+                    total = sum(use.weight for use in own) or 1.0
+                    for use in own:
+                        shares[use] = use.weight / total
+        busiest = sorted(shares, key=lambda use: (-shares[use], _place(use)))[:num]
+        mean = sum(shares.values()) / max(1, len(shares))
+        heard = [use for use in shares if shares[use] >= QUIET_SHARE * mean]
+        specific = sorted(
+            heard, key=lambda use: (use.effective_documents, -use.weight, _place(use))
+        )
+        return ExpertsReport(
+            self.domain,
+            self.version,
+            layers,
+            [self._expert(use, shares[use]) for use in busiest],
+            [self._expert(use, shares[use]) for use in specific[:num]],
+        )
+
+    def row(self, host_layer: int, row: int, label: str | None = None) -> ExpertDetail:
+        """Return one row of the domain's newest segment, or of the version that a label names.
+
+        Raises: UnknownError: when there is no such row.
+        """
+        self._check_layer(host_layer)
+        chosen = [segment for segment in self.chain if label in (None, segment.label)]
+        if not chosen:
+            raise UnknownError(
+                f"{self.domain} has no live version {label!r}; it has "
+                f"{', '.join(self.labels.values())}"
+            )
+        segment = chosen[-1]
+        num_rows = self._pool(segment).shape.num_experts
+        if not 0 <= row < num_rows:
+            raise UnknownError(
+                f"no row {row} at layer {host_layer} of {self.domain}; it has 0 to {num_rows - 1}"
+            )
+        held = self.registry.held_documents(segment.id, {host_layer: [row]})
+        own = [u for u in self.uses if (u.segment_id, u.host_layer) == (segment.id, host_layer)]
+        total = sum(use.weight for use in own) or 1.0
+        use = held[0].use if held else ExpertUse(segment.id, host_layer, row, 0.0, 0, 0.0)
+        expert = self._expert(use, use.weight / total)
+        return ExpertDetail(expert, held[0] if held else None)
+
+    def _check_layer(self, host_layer: int | None) -> None:
+        known = sorted({layer for segment in self.chain for layer in segment.host_layers})
+        if host_layer is not None and host_layer not in known:
+            raise UnknownError(
+                f"{self.domain} has no rows at layer {host_layer}; its host layers are "
+                f"{', '.join(map(str, known))}"
+            )
+
+    def _layer_use(self, segment: Segment, layer: int, own: Sequence[ExpertUse]) -> LayerUse:
+        num_rows = self._pool(segment).shape.num_experts
+        weights_N = torch.zeros(num_rows, dtype=torch.float64)
+        for use in own:
+            weights_N[use.row] = use.weight
+        total = float(weights_N.sum()) or 1.0
+        return LayerUse(
+            label=segment.label,
+            segment_id=segment.id,
+            host_layer=layer,
+            num_rows=num_rows,
+            usage=expert_usage(weights_N),
+            unevenness=unevenness(weights_N),
+            num_dead=num_rows - len(own),
+            num_documents=self.registry.num_learned(segment.id),
+            effective_documents=sum(u.weight * u.effective_documents for u in own) / total,
+        )
+
+    def _expert(self, use: ExpertUse, share: float) -> Expert:
+        return Expert(
+            label=self.labels[use.segment_id],
+            segment_id=use.segment_id,
+            host_layer=use.host_layer,
+            row=use.row,
+            weight_share=share,
+            num_documents=use.num_documents,
+            effective_documents=use.effective_documents,
+            promotes=self._promoted(use),
+            near=self._near(use),
+        )
+
+    def _pool(self, segment: Segment) -> PoolSegment:
+        if segment.id not in self._pools:
+            (pool,) = load_chain(self.registry, self.domain, [segment], self.model.identity)
+            self._pools[segment.id] = pool
+        return self._pools[segment.id]
+
+    def _promoted(self, use: ExpertUse, num: int = 5) -> list[str]:
+        """Return the tokens whose logits the row's up-row raises most."""
+        segment = next(s for s in self.chain if s.id == use.segment_id)
+        up_D = self._pool(segment).layer(use.host_layer).experts.up_ND[use.row]
+        unembedding: Any = self.model.base.get_output_embeddings()
+        with torch.no_grad():
+            raised_V = unembedding.weight.float() @ up_D.float()
+        return [
+            str(self.tokenizer.decode([token])) for token in raised_V.topk(num).indices.tolist()
+        ]
+
+    def _near(self, use: ExpertUse, num: int = 3) -> list[NearRow]:
+        """Return the rows of other domains' pools at the layer that have read what is like it."""
+        own = self._inputs(use)
+        index = self._neighbours(use.host_layer)
+        if own is None or not len(index):
+            return []
+        (found,) = index.search(own[None].numpy(), num)
+        return [
+            NearRow(self._owners[one.segment_id], use.host_layer, one.row, one.similarity)
+            for one in found
+        ]
+
+    def _inputs(self, use: ExpertUse) -> Tensor | None:
+        segment = next(s for s in self.chain if s.id == use.segment_id)
+        inputs = self._mean_inputs(segment).get(use.host_layer)
+        if inputs is None or not inputs[use.row].any():
+            return None
+        return torch.from_numpy(inputs[use.row])
+
+    def _mean_inputs(self, segment: Segment) -> dict[int, Floats]:
+        if segment.id not in self._read:
+            self._read[segment.id] = read_inputs(self.registry, segment)
+        return self._read[segment.id]
+
+    def _neighbours(self, layer: int) -> Any:
+        """Return the index over the other domains' rows at a layer."""
+        from stores.row_index import RowIndex
+
+        if layer not in self._others:
+            inputs = {}
+            for state in self.snapshot.domains:
+                if state.domain == self.domain or not state.is_enabled:
+                    continue
+                for segment in self.registry.chain(state.version):
+                    found = self._mean_inputs(segment)
+                    if layer in found:
+                        inputs[segment.id] = found[layer]
+                        self._owners[segment.id] = state.domain
+            self._others[layer] = RowIndex(inputs)
+        return self._others[layer]
+
+
+def _place(use: ExpertUse) -> tuple[str, int, int]:
+    return use.segment_id, use.host_layer, use.row
+
+
+def parse_row(text: str) -> tuple[int, int]:
+    """Return the host layer and the row that "LAYER:ROW" means.
+
+    Raises: UnknownError: when it is no such thing.
+
+    Example:
+        >>> parse_row("9:412")
+        (9, 412)
+    """
+    layer, _, row = text.partition(":")
+    if not (layer.isdecimal() and row.isdecimal()):
+        raise UnknownError(f"a row is named LAYER:ROW, for example 9:412, not {text!r}")
+    return int(layer), int(row)

@@ -1,0 +1,161 @@
+"""Search: which rows would a text ask, and which documents do they hold?
+
+The text runs through the bare model once. What each host layer's feed-forward reads is put to the
+router of every pool, which finds its rows exactly by product keys. No pool runs, none need be asked
+by the mixture, and no threshold decides: every enabled domain is searched.
+
+Shape suffixes: T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peer_cl.branches import BasePass, run_base
+from peer_cl.errors import InputError
+from peer_cl.model import PeerModel
+from peer_cl.pool import Segment
+from peer_cl.shortlist import token_evidence
+from peer_cl.usage import Fired, UsageWatch
+from pipelines.batches import tokenise
+from pipelines.holders import RankedDocument, rank_documents
+from pipelines.tracing import asked_weights, check_length, learned_segments
+from stores import Snapshot
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+
+
+@dataclass(frozen=True)
+class FoundRow:
+    """A row that a text would ask."""
+
+    domain: str
+    segment_id: str
+    host_layer: int
+    row: int
+    weight: float
+    """The router's, summed over the text's tokens."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    text: str
+    snapshot: int
+    rows: list[FoundRow]
+    documents: list[RankedDocument]
+    """By domain, the likeliest domain first; in each, the most alike document first."""
+    log_odds: dict[str, float]
+    """By domain, the likeliest first: its signature's mean log odds on the text, nats a token.
+    Scores of two domains' documents say nothing of each other; these do."""
+
+
+def search(
+    store: Store,
+    text: str,
+    *,
+    model: PeerModel | None = None,
+    tokenizer: Any = None,
+    snapshot: Snapshot | None = None,
+    domains: Sequence[str] = (),
+    num_rows: int = 10,
+    num_documents: int = 10,
+) -> Found:
+    """Return the rows that a text would ask, and the documents whose rows those are.
+
+    Args:
+        store: an open store.
+        text: some words, or a whole document.
+        model: of `snapshot`; default: loaded here.
+        tokenizer: the base's, with a model.
+        snapshot: which one the model is of; default: the live one.
+        domains: only these.
+        num_rows: rows kept.
+        num_documents: documents kept, a domain.
+
+    Raises:
+        InputError: for an empty text, or one that is longer than the base's context.
+        UnknownError, StateError: for a domain that is not there, or disabled.
+    """
+    registry = store.registry
+    snapshot = snapshot or registry.live()
+    for domain in domains:
+        registry.check_askable(domain, snapshot)
+    if not text.strip():
+        raise InputError("the text is empty; give some words to search for")
+    if model is None:
+        model, tokenizer = store.load(snapshot.id)
+    names = [name for name in model.active_pools if not domains or name in domains]
+    layers = sorted({layer for name in names for layer in model.pool(name).host_layers})
+    base = read_text(model, tokenizer, text, layers)
+    inputs = {layer: states_BTD[0] for layer, states_BTD in base.feed_forward_BTD.items()}
+    odds = log_odds(model, base, names)
+    rows: list[FoundRow] = []
+    documents: list[RankedDocument] = []
+    for name in sorted(names, key=lambda name: (-odds[name], name)):
+        learned = learned_segments(registry, snapshot, model, name)
+        fired = [
+            (segment_id, one)
+            for segment_id, segment in learned.items()
+            for one in routed(segment, inputs)
+        ]
+        asked = asked_weights(fired)
+        documents += rank_documents(registry, name, asked, num_documents)
+        rows += [
+            FoundRow(name, segment_id, layer, row, weight)
+            for segment_id, by_layer in asked.items()
+            for layer, own in by_layer.items()
+            for row, weight in own.items()
+        ]
+    rows.sort(key=lambda r: (-r.weight, r.domain, r.segment_id, r.host_layer, r.row))
+    ordered = dict(sorted(odds.items(), key=lambda item: (-item[1], item[0])))
+    return Found(text, snapshot.id, rows[:num_rows], documents, ordered)
+
+
+def read_text(model: PeerModel, tokenizer: Any, text: str, host_layers: Sequence[int]) -> BasePass:
+    """Run the bare model over a text, and keep what the host layers' feed-forwards read.
+
+    Raises: InputError: for a text that is longer than the base's context.
+    """
+    ids_BT = torch.tensor(tokenise(tokenizer, [text]))
+    check_length(model, ids_BT.shape[1])
+    with torch.no_grad():
+        return run_base(model.attachment, reads=host_layers, input_ids=ids_BT, use_cache=False)
+
+
+def log_odds(model: PeerModel, base: BasePass, names: Sequence[str]) -> dict[str, float]:
+    """Return each pool's mean log odds on a text, nats a token; -inf where it has no signature."""
+    signed = {name: s for name in names if (s := model.pool(name).signature) is not None}
+    odds = dict.fromkeys(names, -math.inf)
+    if signed and model.background is not None:
+        states_BTD = base.signature_BTD[:, 1:]
+        evidence = token_evidence(
+            states_BTD,
+            torch.ones(states_BTD.shape[:2], dtype=torch.bool),
+            background=model.background,
+            signatures=list(signed.values()),
+            search=model.search,
+        )
+        odds |= dict(zip(signed, evidence.log_odds_BTP[0].mean(0).tolist(), strict=True))
+    return odds
+
+
+def routed(segment: Segment, inputs: Mapping[int, Tensor]) -> list[Fired]:
+    """Return which rows of a segment its routers choose for what the bare model's layers read.
+
+    Args:
+        segment: a pool's.
+        inputs: by host layer, (T, D).
+    """
+    watch = UsageWatch()
+    for layer in segment.host_layers:
+        watch(segment, layer, inputs[layer])
+    return watch.fired

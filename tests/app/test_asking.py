@@ -1,0 +1,128 @@
+"""trace, search, experts and document, on a store that really learned."""
+
+import pytest
+from tiny_base import SUBJECTS, copy_store, make_tiny_store
+
+TEXT = SUBJECTS["law"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def learned(made, tmp_path):
+    return copy_store(made, tmp_path)
+
+
+def test_trace_shows_tokens_rows_documents_and_the_next_token(peer_cl, made):
+    told = peer_cl("trace", TEXT, "--json", folder=made).json
+    assert told["asked"] == ["law"]
+    assert "".join(token["text"] for token in told["tokens"]).strip() == TEXT
+    assert told["weights"]["law"] + told["base_weight"] == pytest.approx(1)
+    assert {row["domain"] for row in told["rows"]["law"]} == {"law"}
+    assert {item["domain"] for item in told["documents"]} == {"law"}
+    assert len(told["next_base"]) == len(told["next_injected"]) == 5
+    shown = peer_cl("trace", TEXT, folder=made).out
+    for part in ("asked: law", "evidence law", "strongest rows over the text", "the next token"):
+        assert part in shown
+    document = told["documents"][0]
+    assert document["document_id"][:12] in shown
+
+
+def test_trace_takes_a_stored_document(peer_cl, made):
+    listed = peer_cl("documents", "law", "--split", "train", "--json", folder=made).json
+    wanted = listed[0]["document_id"]
+    told = peer_cl("trace", "--document", wanted[:8], "--json", folder=made).json
+    assert told["documents"][0]["document_id"] == wanted
+
+
+def test_where_nobody_is_asked_the_trace_says_so(peer_cl, made):
+    shown = peer_cl("trace", SUBJECTS["prose"], folder=made).out
+    assert "asked: no domain; base 1.0000" in shown
+    assert "the bare model answers" in shown
+    every = peer_cl("trace", SUBJECTS["prose"], "--all", "--json", folder=made).json
+    assert every["asked"] == ["law", "medicine"]
+
+
+def test_search_names_domains_rows_and_documents(peer_cl, made):
+    told = peer_cl("search", TEXT, "--json", folder=made).json
+    assert list(told["log_odds"]) == ["law", "medicine"]
+    assert told["documents"][0]["domain"] == "law"
+    shown = peer_cl("search", TEXT, "--domain", "law", "--limit", "2", folder=made).out
+    assert "rows that the text would ask" in shown
+    assert "medicine" not in shown
+
+
+def test_experts_shows_use_rows_and_one_row(peer_cl, made):
+    told = peer_cl("experts", "law", "--limit", "3", "--json", folder=made).json
+    assert len(told["busiest"]) == len(told["most_specific"]) == 3
+    row = told["busiest"][0]
+    place = f"{row['host_layer']}:{row['row']}"
+    shown = peer_cl("experts", "law", "--limit", "3", folder=made).out
+    assert place in shown
+    assert "unevenness" in shown
+    one = peer_cl("experts", "law", "--row", place, "--json", folder=made).json
+    assert one["held"]["use"]["num_documents"] == row["num_documents"]
+    assert "documents that it holds" in peer_cl("experts", "law", "--row", place, folder=made).out
+
+
+def test_document_shows_losses_and_rows(peer_cl, made):
+    listed = peer_cl("documents", "law", "--json", folder=made).json
+    wanted = next(item for item in listed if item["split"] == "train")
+    told = peer_cl("document", wanted["document_id"], "--json", folder=made).json
+    (place,) = told["places"]
+    assert place["document"]["nats"] < place["document"]["base_nats"]
+    assert told["rows"][0]["specificity"] >= told["rows"][-1]["specificity"]
+    shown = peer_cl("document", wanted["document_id"], "--rows", "2", folder=made).out
+    assert "rows that hold it" in shown
+    held_out = next(item for item in listed if item["split"] == "test")
+    assert (
+        "none is recorded: it was held out"
+        in peer_cl("document", held_out["document_id"], folder=made).out
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("trace",), "give either a text or --document ID"),
+        (("trace", "words", "--document", "abcdef"), "give either a text or --document ID"),
+        (("trace", "--document", "abcdef"), "no document 'abcdef'"),
+        (("trace", " "), "the text is empty"),
+        (("trace", "rent " * 600), "tokens and the base's context is 512"),
+        (
+            ("trace", "words", "--domain", "lwa"),
+            "no domain 'lwa'; known: law, medicine. Did you mean 'law'?",
+        ),
+        (
+            ("search", "words", "--domain", "lwa"),
+            "no domain 'lwa'; known: law, medicine. Did you mean 'law'?",
+        ),
+        (("search", "rent " * 600), "tokens and the base's context is 512"),
+        (("experts", "lwa"), "no domain 'lwa'; known: law, medicine. Did you mean 'law'?"),
+        (("experts", "law", "--layer", "77"), "no rows at layer 77"),
+        (("experts", "law", "--row", "nine"), "a row is named LAYER:ROW"),
+        (("experts", "law", "--row", "77:1"), "no rows at layer 77"),
+    ],
+)
+def test_bad_questions_are_one_line_and_exit_with_2(peer_cl, made, words, message):
+    result = peer_cl(*words, folder=made)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+
+
+def test_a_document_of_no_live_pool_is_told(peer_cl, learned):
+    wanted = peer_cl("documents", "law", "--json", folder=learned).json[0]["document_id"]
+    peer_cl("disable", "law", folder=learned)
+    result = peer_cl("trace", "--document", wanted, folder=learned)
+    assert result.code == 2
+    assert "is in no live and enabled domain (it came with law)" in result.err
+    result = peer_cl("experts", "law", folder=learned)
+    assert (result.code, "is disabled and not asked" in result.err) == (2, True)
+    peer_cl("rollback", "law", "--out", folder=learned)
+    result = peer_cl("trace", "--document", wanted, folder=learned)
+    assert "is in no live and enabled domain (it came with law)" in result.err
+    assert "it was rolled back" in peer_cl("experts", "law", folder=learned).err

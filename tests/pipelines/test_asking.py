@@ -1,0 +1,220 @@
+"""From a text to rows and documents, and back, on a tiny base."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from tiny_base import SUBJECTS, copy_store, make_tiny_store
+
+from peer_cl.errors import InputError, StateError, UnknownError
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.experts import parse_row
+from pipelines.holders import document_rows
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    with open_store(copy_store(made, tmp_path), who="ann") as opened:
+        yield opened
+
+
+TEXT = SUBJECTS["law"]
+
+
+def test_a_trace_agrees_with_the_model_s_own_score(store):
+    model, tokenizer = store.load()
+    found = store.trace(TEXT, model=model, tokenizer=tokenizer, ask="all")
+    ids = torch.tensor(tokenise(tokenizer, [TEXT]))
+    scores = model.score(ids, ask="all")
+    assert found.asked == list(scores.pools) == ["law", "medicine"]
+    assert [t.base_log_prob for t in found.tokens] == scores.log_probs_QBT[0, 0, 1:].tolist()
+    mixture = torch.tensor([t.log_prob for t in found.tokens], dtype=torch.float64)
+    torch.testing.assert_close(mixture, scores.mixture_BT[0, 1:], rtol=1e-9, atol=1e-9)
+    weights = scores.weights_QBU[:, 0]
+    for place, token in enumerate(found.tokens, start=1):
+        assert token.base_weight == pytest.approx(float(weights[0, place]))
+        for number, name in enumerate(found.asked, start=1):
+            assert token.weights[name] == pytest.approx(float(weights[number, place]))
+            evidence = scores.log_probs_QBT[number, 0, place] - scores.log_probs_QBT[0, 0, place]
+            assert token.evidence[name] == pytest.approx(float(evidence))
+    with torch.no_grad():
+        injected = model(ids, ask="all").logits[0, -1].softmax(-1)
+    best = injected.topk(5)
+    assert [n.probability for n in found.next_injected] == pytest.approx(
+        best.values.tolist(), rel=1e-4
+    )
+    assert found.next_injected[0].text == tokenizer.decode([int(best.indices[0])])
+    model.detach()
+
+
+def test_a_row_s_strength_is_the_length_of_what_it_adds(store):
+    """With every other row silent, the layer's output is what the one row adds."""
+    model, tokenizer = store.load()
+    found = store.trace(TEXT, model=model, tokenizer=tokenizer, domains=["law"])
+    (row, *_) = found.tokens[3].rows["law"]
+    (segment,) = model.pool("law").chain()
+    layer = segment.layer(row.host_layer)
+    read = {}
+
+    def watch(_, number, inputs_TD):
+        read[number] = inputs_TD
+
+    ids = torch.tensor(tokenise(tokenizer, [TEXT]))
+    from peer_cl.branches import default_position_ids, run_base
+
+    with torch.no_grad():
+        base = run_base(model.attachment, input_ids=ids, use_cache=False)
+        positions = default_position_ids(ids.shape[1], 0, ids.device)
+        one = torch.tensor([0])
+        model.branch_logits("law", base.tap_BTD, one, ids, None, positions, watch=watch)
+        others = torch.arange(len(layer.experts.up_ND)) != row.row
+        kept = layer.experts.up_ND.detach().clone()
+        layer.experts.up_ND[others] = 0.0
+        added = layer(read[row.host_layer])[3]
+        layer.experts.up_ND.copy_(kept)
+    assert row.strength == pytest.approx(float(added.norm()), rel=1e-4)
+    model.detach()
+
+
+def test_the_shortlist_decides_whom_a_trace_asks(store):
+    assert store.trace(SUBJECTS["law"]).asked == ["law"]
+    silent = store.trace(SUBJECTS["prose"])
+    assert (silent.asked, silent.base_weight, silent.documents) == ([], 1.0, [])
+    assert silent.next_base == silent.next_injected
+
+
+def test_a_learned_document_is_found_first_among_those_its_rows_hold(store):
+    model, tokenizer = store.load()
+    learned = store.registry.documents("law", split="train")
+    first = sum(
+        store.trace(
+            store.registry.document_text(document),
+            model=model,
+            tokenizer=tokenizer,
+            domains=["law"],
+        )
+        .documents[0]
+        .document_id
+        == document.document_id
+        for document in learned
+    )
+    assert first >= 0.9 * len(learned)
+    model.detach()
+
+
+def test_a_search_finds_the_rows_that_fire_at_the_tap(store):
+    """At the tap base and branch read the same; above it what the pool says moves what is read."""
+    model, tokenizer = store.load()
+    options = {"model": model, "tokenizer": tokenizer, "domains": ["law"], "num_rows": 9999}
+    tap = store.registry.config.host_layers[0]
+    found = {r.row: r.weight for r in store.search(TEXT, **options).rows if r.host_layer == tap}
+    fired = {
+        r.row: r.weight for r in store.trace(TEXT, **options).rows["law"] if r.host_layer == tap
+    }
+    assert found == pytest.approx(fired, rel=1e-4)
+    model.detach()
+
+
+def test_a_search_puts_the_likeliest_domain_first(store):
+    model, tokenizer = store.load()
+    for domain in ("law", "medicine"):
+        found = store.search(SUBJECTS[domain], model=model, tokenizer=tokenizer)
+        assert next(iter(found.log_odds)) == found.documents[0].domain == domain
+        assert {item.domain for item in found.documents} == {"law", "medicine"}
+    model.detach()
+
+
+def test_a_search_changes_nothing(store):
+    model, tokenizer = store.load()
+    ids = torch.tensor(tokenise(tokenizer, [TEXT]))
+    with torch.no_grad():
+        before = model(ids).logits
+    store.search(TEXT, model=model, tokenizer=tokenizer)
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, before)
+    model.detach()
+
+
+def test_the_report_on_experts_adds_up(store):
+    report = store.experts("law").report(num=4)
+    assert {item.host_layer for item in report.layers} == set(store.registry.config.host_layers)
+    for item in report.layers:
+        assert item.usage == pytest.approx(1 - item.num_dead / item.num_rows)
+        assert item.unevenness >= 0
+        assert 1 <= item.effective_documents <= item.num_documents
+    shares = [expert.weight_share for expert in report.busiest]
+    assert shares == sorted(shares, reverse=True)
+    numbers = [expert.effective_documents for expert in report.most_specific]
+    assert numbers == sorted(numbers)
+    for expert in report.busiest:
+        assert len(expert.promotes) == 5
+        assert {near.domain for near in expert.near} == {"medicine"}
+    json.dumps(dataclasses.asdict(report))
+
+
+def test_what_a_row_promotes_is_its_up_row_through_the_unembedding(store):
+    found = store.experts("law")
+    expert = found.report(num=1).busiest[0]
+    (segment,) = [found._pool(segment) for segment in found.chain]
+    up_D = segment.layer(expert.host_layer).experts.up_ND[expert.row]
+    best = (found.model.base.lm_head.weight @ up_D).topk(5).indices
+    assert expert.promotes == [found.tokenizer.decode([token]) for token in best.tolist()]
+
+
+def test_a_row_and_its_documents_point_at_each_other(store):
+    document = store.registry.documents("law", split="train")[0]
+    rows = document_rows(store.registry, document.document_id, [document.segment_id])
+    assert rows == sorted(rows, key=lambda r: -r.specificity)
+    detail = store.experts("law").row(rows[0].host_layer, rows[0].row)
+    shares = {
+        d.document_id: s for d, s in zip(detail.held.documents, detail.held.shares, strict=True)
+    }
+    assert shares[document.document_id] == pytest.approx(rows[0].share, rel=5e-3)
+    assert detail.expert.num_documents == rows[0].num_documents
+
+
+def test_bad_questions_are_told_plainly(store):
+    with pytest.raises(InputError, match="the text is empty"):
+        store.trace(" ")
+    with pytest.raises(InputError, match="the text is empty"):
+        store.search(" ")
+    with pytest.raises(InputError, match=r"has \d+ tokens and the base's context is 512"):
+        store.trace("rent " * 600)
+    with pytest.raises(InputError, match=r"has \d+ tokens and the base's context is 512"):
+        store.search("rent " * 600)
+    with pytest.raises(UnknownError, match="no domain 'lwa'"):
+        store.trace(TEXT, domains=["lwa"])
+    with pytest.raises(UnknownError, match="has no rows at layer 99"):
+        store.experts("law").report(host_layer=99)
+    with pytest.raises(UnknownError, match="no row 64 at layer"):
+        store.experts("law").row(store.registry.config.host_layers[0], 64)
+    with pytest.raises(UnknownError, match="no live version 'v9'"):
+        store.experts("law").row(store.registry.config.host_layers[0], 1, "v9")
+    with pytest.raises(UnknownError, match="LAYER:ROW"):
+        parse_row("nine")
+
+
+def test_a_domain_that_may_not_be_asked_is_told_why(store):
+    store.disable("law")
+    for ask in (
+        lambda: store.trace(TEXT, domains=["law"]),
+        lambda: store.search(TEXT, domains=["law"]),
+        lambda: store.experts("law"),
+    ):
+        with pytest.raises(StateError, match="is disabled and not asked; `peer-cl enable law`"):
+            ask()
+    store.roll_back("law", None)
+    with pytest.raises(StateError, match="it was rolled back"):
+        store.experts("law")
+    with store.registry.writing("ann"):
+        store.registry.purge("law", "ann")
+    with pytest.raises(StateError, match="it was purged"):
+        store.trace(TEXT, domains=["law"])
+    assert store.search(TEXT).documents[0].domain == "medicine"
