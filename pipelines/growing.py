@@ -91,6 +91,8 @@ def grow(
         registry, model, base, learned, list(chain.segments), settings, checkpoint, progress
     )
     signature = own if chain.signature is None else grow_signature(chain.signature, own)
+    # As it is read back, so that what grows on it does not depend on who grew it.
+    signature = Signature.from_bytes(signature.to_bytes())
     data = trained.segment.to_bytes(base.identity)
     new = _new_segment(
         registry, chain, learned, trained, settings, data, signature, recorded, began

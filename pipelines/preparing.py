@@ -47,6 +47,10 @@ class Chain:
         ids = frozenset(d.document_id for d in learned.documents)
         return replace(self, document_ids=self.document_ids | ids, known=self.known + known)
 
+    def under(self, mask_id: str) -> Chain:
+        """Return the chain with a mask at its end, which is laid over its segments already."""
+        return replace(self, parent=mask_id)
+
 
 def read_chain(registry: Registry, domain: str, rows: Sequence[SegmentRow], base: Base) -> Chain:
     """Return a domain's chain, loaded and verified.

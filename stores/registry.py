@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import DamageError, StateError, UnsupportedError
+from peer_cl.errors import StateError, UnsupportedError
 from stores import (
     chains,
     doctoring,
