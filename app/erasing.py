@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -135,9 +135,11 @@ def _erase_from(
         return store.erase_masked(target.domain, ids, progress, why=why, **how)
 
 
-def _print_erasure(report: Any) -> None:
+def _print_erasure(report: MaskedErasure | ExactErasure) -> None:
+    from pipelines.erasure import MaskedErasure
+
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
-    if hasattr(report, "num_rows"):
+    if isinstance(report, MaskedErasure):
         _print_masked(report)
     else:
         _print_exact(report)
