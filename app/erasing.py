@@ -169,6 +169,12 @@ def _print_effect(effect: Effect) -> None:
             f"{effect.num_others} other documents lose {effect.others_change_nats:+.4f} nats a "
             f"token on average{share}"
         )
+    num_left = sum(one.removed is not None and one.removed < 0.5 for one in effect.documents)
+    if num_left:
+        say(
+            f"most of what was gained on {num_left} of the documents is still there: --rows "
+            "switches more off, --exact removes all of it"
+        )
 
 
 def _print_exact(report: ExactErasure) -> None:

@@ -69,6 +69,7 @@ def test_masked_tells_what_it_did_and_rollback_takes_it_back(peer_cl, place):
     assert "rows are off; `peer-cl rollback law` takes it back" in result.out
     assert "share of the gain removed" in result.out
     assert "20 other documents lose" in result.out
+    assert "most of what was gained on 1 of the documents is still there" in result.out
     assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=place).out
     again = peer_cl("erase", target, "--masked", "--rows", "20", "--json", folder=place)
     (report,) = again.json

