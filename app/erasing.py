@@ -107,7 +107,7 @@ def erase(
             search=search,
             domain=domain,
         )
-        num = sum(len(target.documents) for target in targets)
+        num = len({d.document_id for target in targets for d in target.documents})
         if not documents and not request.as_json:
             _list(targets)
         if exact and num > 1:
@@ -119,8 +119,19 @@ def erase(
             reports.append(report)
             if not request.as_json:  # as soon as it is done: the next domain may take long
                 _print_erasure(report)
+        elsewhere = _held_elsewhere(store, targets)
     if request.as_json:
         print_json([dataclasses.asdict(report) for report in reports])
+    elif elsewhere:
+        say(f"held by {', '.join(elsewhere)} too, which this did not touch")
+
+
+def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:
+    """Return the other domains, live or not, that hold what was erased."""
+    ids = {d.document_id for target in targets for d in target.documents}
+    places = [place for i in sorted(ids) for place in store.registry.document_places(i)]
+    names = {place.document.domain for place in places}
+    return sorted(names - {target.domain for target in targets})
 
 
 def _erase_from(
@@ -131,8 +142,7 @@ def _erase_from(
     with show_progress() as progress:
         if not masked:
             return store.erase_exact(target.domain, ids, progress, why=why)
-        how = {} if rows is None else {"num_rows": rows}
-        return store.erase_masked(target.domain, ids, progress, why=why, **how)
+        return store.erase_masked(target.domain, ids, progress, num_rows=rows, why=why)
 
 
 def _print_erasure(report: MaskedErasure | ExactErasure) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from peer_cl.errors import StateError
+from peer_cl.errors import InputError, StateError
 from pipelines.erasure_effect import Effect, measure_effect
 from pipelines.erasure_targets import check_erasable, live_documents
 from pipelines.masks import Mask
@@ -103,6 +103,8 @@ def erase_masked(
         UnknownError, FrozenError, StateError: when there is nothing to switch off, or the domain
             may not be erased from.
     """
+    if num_rows < 1:
+        raise InputError(f"a mask wants at least 1 row of each document, not {num_rows}")
     registry = store.registry
     with registry.writing(store.who):
         state = check_erasable(registry, domain)

@@ -169,12 +169,25 @@ class Store:
     # --- erasure --------------------------------------------------------------------------------
 
     def erase_masked(
-        self, domain: str, document_ids: Sequence[str], progress: Progress = no_progress, **how: Any
+        self,
+        domain: str,
+        document_ids: Sequence[str],
+        progress: Progress = no_progress,
+        *,
+        num_rows: int | None = None,
+        why: str = "",
     ) -> MaskedErasure:
         """Switch off documents' own rows; see `pipelines.erasure.erase_masked`."""
-        from pipelines.erasure import erase_masked
+        from pipelines.erasure import MASK_ROWS, erase_masked
 
-        return erase_masked(self, domain, document_ids, progress=progress, **how)
+        return erase_masked(
+            self,
+            domain,
+            document_ids,
+            num_rows=MASK_ROWS if num_rows is None else num_rows,
+            why=why,
+            progress=progress,
+        )
 
     def erase_exact(
         self,

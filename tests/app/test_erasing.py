@@ -120,6 +120,7 @@ def test_by_source_and_by_search_they_are_listed_first(peer_cl, place):
     one = peer_cl("erase", "--source", "cases.txt", "--exact", folder=place)
     assert one.code == 0, one.err
     assert "medicine is at v2" in one.out
+    assert "held by law too, which this did not touch" in one.out
 
 
 def typed(word, *words):

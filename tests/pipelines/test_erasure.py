@@ -186,6 +186,8 @@ def test_what_cannot_be_masked_is_refused_and_changes_nothing(store):
     ):
         with pytest.raises(error, match=told):
             store.erase_masked("law", [document_id])
+    with pytest.raises(InputError, match="at least 1 row of each document, not 0"):
+        store.erase_masked("law", [target], num_rows=0)
     with pytest.raises(InputError, match="nothing to erase"):
         store.erase_masked("law", [])
     assert registry.live() == live
