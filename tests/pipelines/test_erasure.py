@@ -221,6 +221,18 @@ def test_without_texts_a_mask_holds_but_is_not_measured_and_exact_is_refused(tmp
         assert report.effect is None
 
 
+def test_what_reads_rows_goes_on_under_a_mask(store):
+    target = learned(store)[0]
+    (document,) = store.registry.document_places(target)
+    text = store.registry.document_text(document.document)
+    before = store.trace(text, domains=["law"])
+    store.erase_masked("law", [target])
+    after = store.trace(text, domains=["law"])
+    assert after.evidence["law"] != before.evidence["law"]
+    assert store.search(text, domains=["law"]).documents
+    assert store.experts("law").report(1).busiest
+
+
 # --- exact ----------------------------------------------------------------------------------------
 
 
