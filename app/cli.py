@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from app import acting, asking, learning, reading, using
+from app import acting, asking, erasing, learning, reading, using
 from app.request import Before, StoreOption
 
 app = typer.Typer(
@@ -68,6 +68,7 @@ VERBS = (
         "A domain's life",
         (acting.freeze, acting.unfreeze, acting.disable, acting.enable, acting.rollback),
     ),
+    ("Erase", (erasing.erase, erasing.purge)),
 )
 """Every verb, under the heading that the help shows it with."""
 

@@ -16,7 +16,9 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from pipelines.base_models import resolve_base
+from pipelines.masks import Mask
 from stores import DomainState, Registry
+from stores.records import MASK
 
 if TYPE_CHECKING:
     from stores import Segment as SegmentRow
@@ -104,17 +106,23 @@ def add_version(
 def load_chain(
     registry: Registry, domain: str, chain: Sequence[SegmentRow], identity: BaseIdentity
 ) -> list[Segment]:
-    """Return the segments of a domain's version, oldest first, each verified by its hash."""
-    segments = []
+    """Return the segments of a domain's version, oldest first, each verified by its hash.
+
+    Masks of the chain are laid over the segments; they are no segments themselves.
+    """
+    segments: dict[str, Segment] = {}
     for row in chain:
         try:
-            segments.append(verified_segment(registry, row.pool_object, identity))
+            if row.kind == MASK:
+                Mask.from_bytes(registry.objects.read(row.pool_object)).apply(segments)
+            else:
+                segments[row.id] = verified_segment(registry, row.pool_object, identity)
         except (DamageError, LookupError) as error:
             raise DamageError(
                 f"domain {domain}, version {row.label}: {error}; run `peer-cl doctor`, then roll "
                 "the domain back to an earlier version or ingest it again"
             ) from error
-    return segments
+    return list(segments.values())
 
 
 def verified_segment(registry: Registry, object_id: str, identity: BaseIdentity) -> Segment:

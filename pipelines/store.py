@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.progress import Progress, no_progress
-from stores import Registry, Snapshot
+from stores import PurgeResult, Registry, Snapshot
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
     from pipelines.corpora import BadRowPolicy
     from pipelines.documents import SourceDocument
+    from pipelines.erasure import MaskedErasure
     from pipelines.experts import DomainExperts
     from pipelines.facts import Fact
     from pipelines.ingest import IngestReport
+    from pipelines.retraining import ExactErasure
     from pipelines.searching import Found
     from pipelines.settings import TrainingSettings
     from pipelines.tracing import Trace
@@ -163,3 +165,50 @@ class Store:
         """Make the store as it was at a snapshot, as a new snapshot."""
         with self.registry.writing(self.who):
             return self.registry.roll_back(snapshot_id, self.who, why)
+
+    # --- erasure --------------------------------------------------------------------------------
+
+    def erase_masked(
+        self,
+        domain: str,
+        document_ids: Sequence[str],
+        progress: Progress = no_progress,
+        *,
+        num_rows: int | None = None,
+        why: str = "",
+    ) -> MaskedErasure:
+        """Switch off documents' own rows; see `pipelines.erasure.erase_masked`."""
+        from pipelines.erasure import MASK_ROWS, erase_masked
+
+        return erase_masked(
+            self,
+            domain,
+            document_ids,
+            num_rows=MASK_ROWS if num_rows is None else num_rows,
+            why=why,
+            progress=progress,
+        )
+
+    def erase_exact(
+        self,
+        domain: str,
+        document_ids: Sequence[str],
+        progress: Progress = no_progress,
+        *,
+        why: str = "",
+    ) -> ExactErasure:
+        """Train a domain anew without documents; see `pipelines.retraining.erase_exact`."""
+        from pipelines.retraining import erase_exact
+
+        return erase_exact(self, domain, document_ids, why=why, progress=progress)
+
+    def purge(self, domain: str, why: str = "", *, retired: bool = False) -> PurgeResult:
+        """Delete the bytes of a domain that is not live, and prove it; there is no way back.
+
+        Args:
+            domain: the domain's name.
+            why: written beside the act.
+            retired: of a live domain, delete what no live version holds.
+        """
+        with self.registry.writing(self.who):
+            return self.registry.purge(domain, self.who, why, retired=retired)

@@ -20,7 +20,7 @@ from pipelines import bare_logits
 from pipelines.bare_process import run_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
-from pipelines.loading import verified_segment
+from pipelines.loading import load_chain
 from pipelines.progress import Progress, no_progress
 from stores import DomainState, Registry
 
@@ -120,12 +120,12 @@ def check_pool(registry: Registry, state: DomainState, identity: BaseIdentity) -
     what = f"pool of {state.domain} {state.label}"
     try:
         chain = registry.chain(state.version)
-        for segment in chain:
-            verified_segment(registry, segment.pool_object, identity)
+        segments = load_chain(registry, state.domain, chain, identity)
         Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
     except PeerError as error:
         return Check(what, "failed", str(error))
-    return Check(what, "good", f"{len(chain)} segments")
+    masks = f", {len(chain) - len(segments)} masks" if len(chain) > len(segments) else ""
+    return Check(what, "good", f"{len(segments)} segments{masks}")
 
 
 def compare_with_bare(

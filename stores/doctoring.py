@@ -139,7 +139,7 @@ def _check_foreign(layout: StoreLayout) -> Iterator[Finding]:
 def _check_checkpoints(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
     """Ingests that were killed: hours of training may lie in their checkpoints."""
     for path in layout.checkpoints():
-        what = f"an ingest did not finish; its checkpoint is {path}"
+        what = f"an ingest, or an exact erasure, did not finish; its checkpoint is {path}"
         if repair:
             path.unlink()
         yield Finding("unfinished ingest", "note", what, _BEGINS_ANEW if repair else _GOES_ON)
@@ -171,8 +171,8 @@ def _check_index(
 
 
 _REBUILT = "it is rebuilt when it is needed next"
-_GOES_ON = "the same `peer-cl ingest` command goes on from it; `peer-cl doctor --repair` removes it"
-_BEGINS_ANEW = "removed; the same `peer-cl ingest` command begins anew"
+_GOES_ON = "the same `peer-cl` command goes on from it; `peer-cl doctor --repair` removes it"
+_BEGINS_ANEW = "removed; the same `peer-cl` command begins anew"
 
 
 def _done(repair: bool) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import UnknownError
+from peer_cl.errors import DamageError, UnknownError
 from stores.batches import batches
 from stores.chains import MIN_PREFIX, read_chain, read_chains
 from stores.queries import Document, DocumentPlace
@@ -82,14 +82,7 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
         row.id: row
         for row in session.scalars(select(SegmentRow).where(SegmentRow.id.in_(segment_ids)))
     }
-    came = {
-        event.segment_id: event.snapshot_id
-        for event in session.scalars(
-            select(EventRow).where(
-                EventRow.action == "ingest", EventRow.segment_id.in_(segment_ids)
-            )
-        )
-    }
+    came = {segment_id: _came_with(session, segment_id) for segment_id in segments}
     return tuple(
         DocumentPlace(
             document=document,
@@ -101,6 +94,23 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
         )
         for document in read_documents(session, segment_ids, document_id=document_id)
     )
+
+
+def _came_with(session: Session, segment_id: str) -> int:
+    """Return the snapshot in which a segment came.
+
+    An erasure makes several segments in one act, and its event names the last of them: that of the
+    others is the one with which the segment came that grew on them first.
+    """
+    acts = select(func.min(EventRow.snapshot_id)).where(EventRow.action.in_(("ingest", "erase")))
+    at: str | None = segment_id
+    while at is not None:
+        found: int | None = session.scalar(acts.where(EventRow.segment_id == at))
+        if found is not None:
+            return found
+        grown = select(SegmentRow.id).where(SegmentRow.parent_id == at)
+        at = session.scalar(grown.order_by(SegmentRow.ordinal).limit(1))
+    raise DamageError(f"no event tells when segment {segment_id} came; run `peer-cl doctor`")
 
 
 def _resolve_document(session: Session, text: str) -> str:

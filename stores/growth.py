@@ -1,17 +1,22 @@
-"""Adding a segment: the commit point of an ingest."""
+"""Adding segments: the commit point of an ingest, and of an erasure."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import FrozenError, StateError
+from peer_cl.errors import DamageError, FrozenError, StateError
 from stores.batches import batches
+from stores.chains import read_chain
 from stores.clock import utc_now
+from stores.objects import ObjectStore
 from stores.queries import DomainState, Snapshot
 from stores.records import NewSegment
 from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
-from stores.snapshots import commit_snapshot, live_snapshot
+from stores.snapshots import commit_snapshot, live_snapshot, live_state
 from stores.uses import write_uses
 
 
@@ -28,17 +33,7 @@ def add_segment(
     live = live_snapshot(session)
     state = live.state(segment.domain)
     check_growth(live, segment.domain, segment.parent, capacity)
-    domain = _domain_row(session, segment.domain)
-    ordinal = 1 + (
-        session.scalar(
-            select(func.max(SegmentRow.ordinal)).where(SegmentRow.domain_id == domain.id)
-        )
-        or 0
-    )
-    _add_run(session, segment)
-    row = _add_segment_row(session, segment, domain, ordinal)
-    _add_documents(session, segment)
-    write_uses(session, row.id, [d.document_id for d in segment.documents], segment.uses)
+    row = _write(session, segment)
     grown = DomainState(
         domain=segment.domain,
         version=row.id,
@@ -50,6 +45,79 @@ def add_segment(
     return commit_snapshot(
         session, [*others, grown], action="ingest", who=who, why=why, domain=segment.domain
     )
+
+
+def regrow(
+    session: Session,
+    domain: str,
+    *,
+    version: str,
+    onto: str | None,
+    segments: Sequence[NewSegment],
+    who: str,
+    why: str,
+) -> Snapshot:
+    """Put new segments in the place of the end of a live domain's chain: what an erasure commits.
+
+    Args:
+        session: a writing session.
+        domain: a live domain.
+        version: its version when the run began.
+        onto: the segment of its chain that stays the last one; None: none stays.
+        segments: in order, each on the one before, the first on `onto`.
+        who: who erases.
+        why: in the person's words.
+
+    Raises:
+        FrozenError: when the domain is frozen.
+        StateError: when the domain has moved since the run began, or nothing of it would be left.
+    """
+    live, state = live_snapshot(session), live_state(session, domain)
+    check_growth(live, domain, version, len(live.domains))
+    labels = {segment.id: segment.label for segment in read_chain(session, version)}
+    last = onto
+    for segment in segments:
+        if segment.domain != domain or segment.parent != last:
+            raise StateError(
+                f"segment {segment.segment_id} of {segment.domain} grew on {segment.parent}, not "
+                f"on {last} of {domain}"
+            )
+        labels[segment.segment_id] = _write(session, segment).label
+        last = segment.segment_id
+    if last is None or last not in labels:
+        raise StateError(f"nothing of {domain!r} would be left; `peer-cl rollback {domain} --out`")
+    grown = replace(state, version=last, label=labels[last])
+    others = [other for other in live.domains if other.domain != domain]
+    return commit_snapshot(
+        session, [*others, grown], action="erase", who=who, why=why, domain=domain
+    )
+
+
+def check_stored(objects: ObjectStore, segments: Sequence[NewSegment]) -> None:
+    """Raise DamageError unless every object that new segments name is stored."""
+    wanted: set[str] = set()
+    for segment in segments:
+        wanted |= {segment.pool_object, segment.signature_object}
+        wanted |= {item.text_object for item in segment.documents if item.text_object}
+        wanted |= {segment.use_object} if segment.use_object is not None else set()
+    missing = objects.missing(wanted)
+    if missing:
+        raise DamageError(
+            f"{len(missing)} of the segment's objects are not stored ({min(missing)}, ...); "
+            "put them before the segment"
+        )
+
+
+def _write(session: Session, segment: NewSegment) -> SegmentRow:
+    """Write all rows of a segment."""
+    domain = _domain_row(session, segment.domain)
+    last = select(func.max(SegmentRow.ordinal)).where(SegmentRow.domain_id == domain.id)
+    _add_run(session, segment)
+    row = _add_segment_row(session, segment, domain, 1 + (session.scalar(last) or 0))
+    if segment.documents:
+        _add_documents(session, segment)
+    write_uses(session, row.id, [d.document_id for d in segment.documents], segment.uses)
+    return row
 
 
 def check_growth(live: Snapshot, domain: str, parent: str | None, capacity: int) -> None:
@@ -114,7 +182,7 @@ def _add_segment_row(
         ordinal=ordinal,
         label=f"v{ordinal}",
         run_id=segment.run.run_id,
-        kind="rows",
+        kind=segment.kind,
         pool_object=segment.pool_object,
         use_object=segment.use_object,
         signature_object=segment.signature_object,

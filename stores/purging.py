@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError
 from stores.batches import batches
+from stores.chains import read_chain
 from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
@@ -28,6 +29,7 @@ from stores.references import needed_objects
 from stores.schema import (
     DocumentRow,
     DocumentUseRow,
+    DomainRow,
     EvaluationRow,
     ExpertUseRow,
     RunRow,
@@ -54,21 +56,20 @@ class Grave:
     snapshots: tuple[int, ...]
 
 
-def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
+def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = False) -> Grave:
     """Turn a domain's segments into tombstones within the session's transaction.
 
-    Raises: StateError: when the domain is live, or purged already.
+    Args:
+        session: a writing session.
+        domain: the domain's name.
+        who: who purges.
+        why: in the person's words.
+        retired: of a live domain, the segments that are in no live version.
+
+    Raises: StateError: when the domain is live (with `retired`: is not), or nothing is left.
     """
     row = find_domain(session, domain)
-    if live_snapshot(session).state(domain) is not None:
-        raise StateError(
-            f"domain {domain!r} is live; roll it back first with `peer-cl rollback {domain} --out`"
-        )
-    segments = session.scalars(
-        select(SegmentRow).where(SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None))
-    ).all()
-    if not segments:
-        raise StateError(f"domain {domain!r} is purged already; nothing of it is left to delete")
+    segments = _doomed(session, row, retired=retired)
     ids = [segment.id for segment in segments]
     objects = {segment.pool_object for segment in segments}
     objects |= {segment.signature_object for segment in segments}
@@ -88,6 +89,32 @@ def bury(session: Session, domain: str, *, who: str, why: str) -> Grave:
         num_evaluations=_remove_evaluations(session, snapshots),
         snapshots=snapshots,
     )
+
+
+def _doomed(session: Session, row: DomainRow, *, retired: bool) -> list[SegmentRow]:
+    """Return the segments that are to become tombstones."""
+    domain, state = row.name, live_snapshot(session).state(row.name)
+    if state is not None and not retired:
+        raise StateError(
+            f"domain {domain!r} is live; roll it back first with `peer-cl rollback {domain} "
+            f"--out`, or delete what no live version holds with `peer-cl purge {domain} --retired`"
+        )
+    if state is None and retired:
+        raise StateError(
+            f"domain {domain!r} is not live, so all of it is retired: `peer-cl purge {domain}`"
+        )
+    unpurged = session.scalars(
+        select(SegmentRow).where(SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None))
+    ).all()
+    if not unpurged:
+        raise StateError(f"domain {domain!r} is purged already; nothing of it is left to delete")
+    kept = {segment.id for segment in read_chain(session, state.version)} if state else set()
+    segments = [segment for segment in unpurged if segment.id not in kept]
+    if not segments:
+        raise StateError(
+            f"every segment of domain {domain!r} that is left is live; there is nothing to delete"
+        )
+    return segments
 
 
 def _mark(session: Session, segments: Sequence[SegmentRow]) -> None:

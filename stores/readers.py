@@ -17,6 +17,7 @@ from stores.queries import (
     Run,
     Segment,
 )
+from stores.records import ROWS
 from stores.schema import DomainRow, EventRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import find_domain, live_snapshot
 
@@ -117,7 +118,7 @@ def _summarise(
         is_frozen=state.is_frozen if state else False,
         is_enabled=state.is_enabled if state else False,
         is_purged=is_purged,
-        num_segments=len(chain),
+        num_segments=sum(segment.kind == ROWS for segment in chain),
         num_documents=sum(counts.get(segment.id, 0) for segment in chain),
         num_tokens=sum(segment.num_tokens for segment in chain),
         num_experts=sum(segment.num_experts for segment in chain),

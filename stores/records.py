@@ -16,6 +16,8 @@ from stores.objects import check_object_id
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("text", "fact", "probe")
+ROWS, MASK = "rows", "mask"
+"""Kinds of a segment: keys and rows that were learned, or rows of older segments that are off."""
 BASE_SUBJECT = "base"
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{32}")
@@ -141,7 +143,10 @@ class NewUse:
 
 @dataclass(frozen=True, kw_only=True)
 class NewSegment:
-    """What an ingest grew, ready to be committed: its objects are in the object store already."""
+    """What an ingest grew, ready to be committed: its objects are in the object store already.
+
+    Or, as a mask, which rows of older segments an erasure switched off; it has no documents.
+    """
 
     domain: str
     """The domain it belongs to, new or known."""
@@ -169,6 +174,8 @@ class NewSegment:
     """Object with each row's mean input."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """A uuid4 in hex."""
+    kind: str = ROWS
+    """rows or mask."""
 
     def __post_init__(self) -> None:
         check_domain(self.domain)
@@ -182,6 +189,12 @@ class NewSegment:
                 raise InputError(
                     f"uses name document {int(use.documents.max())} of {len(self.documents)}"
                 )
+        if self.kind == MASK:
+            if self.parent is None or self.num_experts or self.documents:
+                raise InputError("a mask has a parent, and neither experts nor documents")
+            return
+        if self.kind != ROWS:
+            raise InputError(f"a segment's kind is {ROWS!r} or {MASK!r}, not {self.kind!r}")
         _check_positive("a segment's experts", self.num_experts, 1)
         _check_positive("a segment's documents", len(self.documents), 1)
         ids = [document.document_id for document in self.documents]

@@ -6,7 +6,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stores.config import StoreConfig
+from stores.records import MASK, ROWS
 from stores.schema import DomainRow, SegmentDocumentRow, SegmentRow
+
+_WHAT = {ROWS: "pool", MASK: "mask"}
 
 
 def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
@@ -25,7 +28,7 @@ def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
     )
     for row, name in session.execute(segments.where(SegmentRow.purged_at.is_(None))):
         needed[row.signature_object] = f"the signature of {name} {row.label}"
-        needed[row.pool_object] = f"the pool of {name} {row.label}"
+        needed[row.pool_object] = f"the {_WHAT[row.kind]} of {name} {row.label}"
         if row.use_object is not None:
             needed[row.use_object] = f"the rows' inputs of {name} {row.label}"
     return needed

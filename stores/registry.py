@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import DamageError, StateError, UnsupportedError
+from peer_cl.errors import StateError, UnsupportedError
 from stores import (
     chains,
     doctoring,
@@ -158,19 +158,26 @@ class Registry:
             StateError: when the domain has moved since the run began, or the store is full.
             DamageError: when an object that it names is not in the object store.
         """
-        wanted = {segment.pool_object, segment.signature_object}
-        wanted |= {item.text_object for item in segment.documents if item.text_object}
-        if segment.use_object is not None:
-            wanted.add(segment.use_object)
-        missing = self.objects.missing(wanted)
-        if missing:
-            raise DamageError(
-                f"{len(missing)} of the segment's objects are not stored ({min(missing)}, ...); "
-                "put them before the segment"
-            )
+        growth.check_stored(self.objects, [segment])
         with self._acting() as session:
             return growth.add_segment(
                 session, segment, capacity=self.config.capacity, who=who, why=why
+            )
+
+    def regrow(
+        self,
+        domain: str,
+        version: str,
+        onto: str | None,
+        segments: Sequence[NewSegment],
+        who: str,
+        why: str = "",
+    ) -> Snapshot:
+        """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
+        growth.check_stored(self.objects, segments)
+        with self._acting() as session:
+            return growth.regrow(
+                session, domain, version=version, onto=onto, segments=segments, who=who, why=why
             )
 
     def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
@@ -209,10 +216,13 @@ class Registry:
                 session, snapshot_id, without_purged=without_purged, who=who, why=why
             )
 
-    def purge(self, domain: str, who: str, why: str = "") -> PurgeResult:
-        """Delete the bytes of a domain that is not live, and prove it."""
+    def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
+        """Delete the bytes of a domain that is not live, and prove it.
+
+        With `retired`, of a live domain: those of its segments that are in no live version.
+        """
         with self._acting() as session:
-            grave = purging.bury(session, domain, who=who, why=why)
+            grave = purging.bury(session, domain, who=who, why=why, retired=retired)
         return purging.erase(grave, self._database, self.objects, self.layout, self.config)
 
     def put_scores(self, new_scores: Sequence[NewScore]) -> None:

@@ -5,7 +5,7 @@ import signal
 import sys
 
 from app.cli import main
-from pipelines import ingest
+from pipelines import growing
 from stores import growth, objects
 
 
@@ -15,7 +15,7 @@ def die(*_args, **_kwargs):
 
 def arm(point):
     if point == "while training":
-        ordinary = ingest.train_segment
+        ordinary = growing.train_segment
 
         def training(*args, progress, **options):
             def tell(step, total, loss):
@@ -25,11 +25,11 @@ def arm(point):
 
             return ordinary(*args, progress=tell, **options)
 
-        ingest.train_segment = training
+        growing.train_segment = training
     elif point == "while storing objects":
         objects.ObjectStore._publish = die
     elif point == "objects stored":
-        ingest.NewSegment = die
+        growing.NewSegment = die
     elif point == "in the transaction":
         growth.commit_snapshot = die
 

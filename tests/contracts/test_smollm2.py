@@ -163,3 +163,16 @@ def test_evaluation_learns_and_forgets_nothing(store):
     rows = [*report["mixture"], *report["background"]]
     assert max(row["max_added_nats"] for row in rows) <= report["bound_nats"] + 1e-9
     assert {row["kind"] for row in report["background"]} == {"prose", "look-alike"}
+
+
+def test_a_mask_takes_more_from_its_document_than_from_others(store):
+    domain = "minerals"
+    learned = store.registry.documents(domain, split="train", kind="text")
+    for document in sorted(learned, key=lambda found: found.document_id)[:2]:
+        before = store.registry.live().state(domain).version
+        effect = store.erase_masked(domain, [document.document_id]).effect
+        (own,) = effect.documents
+        assert own.before_nats < own.base_nats
+        assert own.after_nats > own.before_nats
+        assert own.removed > effect.others_removed
+        store.roll_back(domain, before)

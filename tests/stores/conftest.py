@@ -77,6 +77,31 @@ def new_segment(registry, domain, parent=None, texts=None, salt="", **changes):
     return NewSegment(**(values | changes))
 
 
+def new_mask(registry, domain, version, **changes):
+    """Put the object of a mask over a version and return it, not yet added."""
+    run_id = uuid.uuid4().hex
+    values = {
+        "kind": "mask",
+        "domain": domain,
+        "parent": version,
+        "run": NewRun(
+            run_id=run_id,
+            config={"erases": [], "rows": 1},
+            losses=[],
+            started_at="2026-01-01T00:00:00+00:00",
+            seconds=0.0,
+        ),
+        "pool_object": registry.objects.put_bytes(f"mask {run_id}".encode()),
+        "signature_object": registry.objects.put_bytes(f"signature {run_id}".encode()),
+        "host_layers": (3,),
+        "num_experts": 0,
+        "size_bytes": 10,
+        "num_tokens": 0,
+        "documents": [],
+    }
+    return NewSegment(**(values | changes))
+
+
 def grow(registry, domain, **changes):
     """Add a segment on top of the domain's live version and return the snapshot."""
     state = registry.live().state(domain)
@@ -89,7 +114,7 @@ def grow(registry, domain, **changes):
 def make():
     """The functions above, for tests that need more than one store."""
     return SimpleNamespace(
-        sha=sha, config=new_config, store=new_store, segment=new_segment, grow=grow
+        sha=sha, config=new_config, store=new_store, segment=new_segment, mask=new_mask, grow=grow
     )
 
 

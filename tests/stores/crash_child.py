@@ -81,6 +81,11 @@ def main():
         if point == "while rolling back":
             after(lifecycle, "commit_snapshot")
             opened.roll_back_domain("law", None, "child")
+        if point == "while erasing":
+            first = opened.domain("law").chain[0]
+            before(growth, "commit_snapshot")
+            mask = conftest.new_mask(opened, "law", first.id)
+            opened.regrow("law", first.id, first.id, [mask], "child")
         if point == "purge committed":
             opened.roll_back_domain("law", None, "child")
             before(purging, "erase")

@@ -18,6 +18,7 @@ UNCOMMITTED = [
     "snapshot rows written",
     "before commit",
     "while rolling back",
+    "while erasing",
 ]
 
 LEAVES_OBJECTS = {"objects stored", "document rows written", "before commit"}

@@ -70,7 +70,7 @@ def test_the_checkpoint_of_a_killed_ingest_is_told_apart_from_leftovers(registry
     (told,) = registry.doctor()
     assert (told.kind, told.severity) == ("unfinished ingest", "note")
     assert str(checkpoint) in told.what
-    assert "the same `peer-cl ingest` command goes on from it" in told.action
+    assert "the same `peer-cl` command goes on from it" in told.action
     assert "--repair` removes it" in told.action
     assert checkpoint.exists()
     (told,) = registry.doctor(repair=True)

@@ -1,0 +1,279 @@
+"""The verbs that take knowledge away for good: erase and purge."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.heavy import get_ready
+from app.output import print_json, print_table, say, size
+from app.progress import show_progress
+from app.reading import DomainArgument
+from app.request import Request, verb
+from peer_cl.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.erasure import MaskedErasure
+    from pipelines.erasure_effect import Effect
+    from pipelines.erasure_targets import Target
+    from pipelines.retraining import ExactErasure
+    from pipelines.store import Store
+    from stores import PurgeResult
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+
+
+@verb("json", "who", "why")
+def erase(
+    request: Request,
+    documents: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DOCUMENT...",
+            help="Documents' ids, or their first six digits or more.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source", help="Instead: all documents that came from there.", show_default=False
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            help="Instead: all whose title or kept text holds this, whatever the case.",
+            show_default=False,
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            "--domain",
+            help="Only from this domain; default: from every live one that holds them.",
+            show_default=False,
+        ),
+    ] = None,
+    masked: Annotated[
+        bool,
+        typer.Option(
+            "--masked",
+            help="Switch off the rows that are the documents' own: at once, and reversible with "
+            "`rollback`; the effect is measured. It is no proof: other rows may hold some of it.",
+        ),
+    ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Train their segment and the later ones of the domain again without them: as if "
+            "the domain had never seen them. `purge --retired` then deletes the old bytes.",
+        ),
+    ] = False,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            min=1,
+            help="With --masked: at most so many rows of each document.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: YesOption = False,
+) -> None:
+    """Erase documents from what was learned: --masked or --exact.
+
+    The texts stay in the store until a purge; old snapshots can be restored until then.
+    """
+    if masked == exact:
+        raise InputError(
+            "choose one: --masked (at once, reversible, measured) or --exact (trained again)"
+        )
+    if exact and rows is not None:
+        raise InputError("--rows is for --masked; --exact trains again and switches no row off")
+    with request.store() as store:
+        from pipelines.erasure_targets import find_targets
+
+        targets = find_targets(
+            store.registry,
+            document_ids=documents or (),
+            source=source,
+            search=search,
+            domain=domain,
+        )
+        num = len({d.document_id for target in targets for d in target.documents})
+        if not documents and not request.as_json:
+            _list(targets)
+        if exact and num > 1:
+            confirm("erase", f"{num} documents will be trained away", yes=yes)
+        get_ready()
+        reports = []
+        for target in targets:
+            report = _erase_from(store, target, masked, rows, request.why)
+            reports.append(report)
+            if not request.as_json:  # as soon as it is done: the next domain may take long
+                _print_erasure(report)
+        elsewhere = _held_elsewhere(store, targets)
+    if request.as_json:
+        print_json([dataclasses.asdict(report) for report in reports])
+    elif elsewhere:
+        say(f"held by {', '.join(elsewhere)} too, which this did not touch")
+
+
+def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:
+    """Return the other domains, live or not, that hold what was erased."""
+    ids = {d.document_id for target in targets for d in target.documents}
+    places = [place for i in sorted(ids) for place in store.registry.document_places(i)]
+    names = {place.document.domain for place in places}
+    return sorted(names - {target.domain for target in targets})
+
+
+def _erase_from(
+    store: Store, target: Target, masked: bool, rows: int | None, why: str
+) -> MaskedErasure | ExactErasure:
+    """Erase from one domain."""
+    ids = [document.document_id for document in target.documents]
+    with show_progress() as progress:
+        if not masked:
+            return store.erase_exact(target.domain, ids, progress, why=why)
+        return store.erase_masked(target.domain, ids, progress, num_rows=rows, why=why)
+
+
+def _print_erasure(report: MaskedErasure | ExactErasure) -> None:
+    from pipelines.erasure import MaskedErasure
+
+    say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
+    if isinstance(report, MaskedErasure):
+        _print_masked(report)
+    else:
+        _print_exact(report)
+
+
+def _print_masked(report: MaskedErasure) -> None:
+    say(f"{report.num_rows:,} rows are off; `peer-cl rollback {report.domain}` takes it back")
+    if report.effect is None:
+        say("this store keeps no texts, so what it did to the document was not measured")
+    else:
+        _print_effect(report.effect)
+
+
+def _print_effect(effect: Effect) -> None:
+    print_table(
+        "losses with the pool forced on, nats a token (base: what the model says without it)",
+        ("document", "base", "before", "after", "share of the gain removed"),
+        (
+            (one.document_id[:12], one.base_nats, one.before_nats, one.after_nats, one.removed)
+            for one in effect.documents
+        ),
+    )
+    if effect.others_change_nats is not None:
+        removed = effect.others_removed
+        share = "" if removed is None else f", {removed:.1%} of their gain"
+        say(
+            f"{effect.num_others} other documents lose {effect.others_change_nats:+.4f} nats a "
+            f"token on average{share}"
+        )
+    num_left = sum(one.removed is not None and one.removed < 0.5 for one in effect.documents)
+    if num_left:
+        say(
+            f"most of what was gained on {num_left} of the documents is still there: --rows "
+            "switches more off, --exact removes all of it"
+        )
+
+
+def _print_exact(report: ExactErasure) -> None:
+    say(
+        f"{len(report.document_ids)} documents are gone from it; {report.num_kept} segments kept, "
+        f"{report.num_retrained} trained again, {report.num_dropped} dropped, "
+        f"{report.seconds:.0f} s"
+    )
+    for ids, what in (
+        (report.near_ids, "near-duplicates or sections of the same document stay"),
+        (report.unmasked_ids, "masked documents are known again; erase them anew"),
+    ):
+        if ids:
+            say(f"{len(ids)} {what}: {', '.join(found[:12] for found in ids)}")
+    say(
+        f"old snapshots still hold them; `peer-cl purge {report.domain} --retired` deletes what "
+        "no live version holds"
+    )
+
+
+def confirm(word: str, what: str, *, yes: bool) -> None:
+    """Let a person type a word before what cannot be taken back.
+
+    Args:
+        word: to be typed.
+        what: will happen.
+        yes: it was said on the command line already.
+
+    Raises:
+        InputError: when something else is typed, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError(f"{what}: nobody can be asked here; say so with --yes")
+    typed = typer.prompt(f"{what}. Type {word!r} to go on", default="", show_default=False)
+    if typed.strip() != word:
+        raise InputError(f"{word!r} was not typed; nothing was changed")
+
+
+def _list(targets: Sequence[Target]) -> None:
+    print_table(
+        "to be erased",
+        ("domain", "document", "split", "kind", "title", "source"),
+        (
+            (d.domain, d.document_id[:12], d.split, d.kind, d.title, d.source)
+            for target in targets
+            for d in target.documents
+        ),
+    )
+
+
+@verb("json", "who", "why")
+def purge(
+    request: Request,
+    domain: DomainArgument,
+    retired: Annotated[
+        bool,
+        typer.Option(
+            "--retired",
+            help="Of a live domain: only what no live version holds, such as what was erased.",
+        ),
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """Delete a domain's bytes for good, and look for them afterwards.
+
+    A domain that is live is rolled back first (`rollback DOMAIN --out`), or purged of what is
+    --retired. Texts, scores, caches, reports and records of training go too; snapshots that held
+    it can no longer be restored with it.
+    """
+    with request.store() as store:
+        store.registry.domain(domain)  # a wrong name is told before anybody is asked
+        what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
+        confirm(domain, f"{what} will be deleted for good", yes=yes)
+        result = store.purge(domain, request.why, retired=retired)
+    if request.as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        _print_purge(result)
+
+
+def _print_purge(result: PurgeResult) -> None:
+    say(
+        f"{result.domain}: {result.num_segments} segments and {result.num_documents:,} documents "
+        f"are gone, {result.num_objects:,} objects of {size(result.size_bytes)}"
+    )
+    say(f"{result.num_scores:,} scores and {result.num_evaluations} reports went with them")
+    if result.num_shared_objects:
+        say(f"{result.num_shared_objects:,} objects stay: others need them too")
+    shown = ", ".join(map(str, result.snapshots)) or "none"
+    say(f"looked for afterwards and not found; snapshots that can no longer be restored: {shown}")

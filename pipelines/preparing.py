@@ -1,0 +1,161 @@
+"""What a new segment is to learn: a corpus on a domain's chain, divided and tokenised.
+
+An ingest and an exact erasure prepare alike, so that a domain that is retrained without a document
+becomes the domain that never saw it. What a segment depends on comes in here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+from peer_cl.bases import Base
+from peer_cl.pool import Segment
+from peer_cl.signature import Signature
+from pipelines.batches import Row, pieces, tokenise
+from pipelines.documents import SourceDocument, normalised_text
+from pipelines.facts import Fact
+from pipelines.loading import load_chain
+from pipelines.splits import Split, split_documents
+from stores import Document, Registry
+from stores import Segment as SegmentRow
+
+PROBE_SOURCE = "facts asked in other words"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a new segment of a domain grows on."""
+
+    domain: str
+    parent: str | None
+    """The version; None: nothing."""
+    segments: tuple[Segment, ...] = ()
+    """Loaded, with the chain's masks on them."""
+    signature: Signature | None = None
+    document_ids: frozenset[str] = frozenset()
+    """Of all documents that the chain holds."""
+    known: tuple[tuple[SourceDocument, Split], ...] = ()
+    """Its texts and their sides; empty in a store that keeps none."""
+
+    def holding(self, learned: Learned) -> Chain:
+        """Return the chain with a corpus known: what the next corpus is divided by."""
+        texts = [d for d in learned.documents if d.kind == "text"]
+        known = tuple((d, cast(Split, learned.splits[d.document_id])) for d in texts)
+        ids = frozenset(d.document_id for d in learned.documents)
+        return replace(self, document_ids=self.document_ids | ids, known=self.known + known)
+
+    def under(self, mask_id: str) -> Chain:
+        """Return the chain with a mask at its end, which is laid over its segments already."""
+        return replace(self, parent=mask_id)
+
+
+def read_chain(registry: Registry, domain: str, rows: Sequence[SegmentRow], base: Base) -> Chain:
+    """Return a domain's chain, loaded and verified.
+
+    Args:
+        registry: an open store.
+        domain: the domain's name.
+        rows: the chain's segments and masks, oldest first; none: the domain begins.
+        base: the store's.
+
+    Raises:
+        DamageError: when an object is damaged or missing.
+    """
+    if not rows:
+        return Chain(domain, None)
+    documents = registry.documents(domain, rows[-1].id)
+    kept = [d for d in documents if d.kind == "text" and d.text_object is not None]
+    return Chain(
+        domain=domain,
+        parent=rows[-1].id,
+        segments=tuple(load_chain(registry, domain, rows, base.identity)),
+        signature=Signature.from_bytes(registry.objects.read(rows[-1].signature_object)),
+        document_ids=frozenset(d.document_id for d in documents),
+        known=tuple((stored_document(registry, d), cast(Split, d.split)) for d in kept),
+    )
+
+
+def stored_document(registry: Registry, document: Document) -> SourceDocument:
+    """Return a kept document as it once came.
+
+    Raises:
+        UnsupportedError: when this store keeps no texts.
+    """
+    return SourceDocument(
+        text=registry.document_text(document),
+        title=document.title,
+        source=document.source,
+        kind=cast(Any, document.kind),
+        section_of=document.section_of,
+    )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A corpus, ready to be trained on."""
+
+    documents: list[SourceDocument]
+    splits: dict[str, str]
+    near_groups: dict[str, str]
+    ids: dict[str, list[int]]
+    num_duplicates: int
+    facts: dict[str, Fact]
+    """What fact documents say, by document id."""
+
+    def of(self, split: str, kinds: Iterable[str] = ("text", "fact")) -> list[SourceDocument]:
+        """Return the documents of a split."""
+        return [
+            d for d in self.documents if self.splits[d.document_id] == split and d.kind in kinds
+        ]
+
+    def rows(self, split: str, max_tokens: int, end_id: int | None) -> list[Row]:
+        """Return a split as rows; with an end token where one is given, so that texts end."""
+        rows = []
+        for document in self.of(split):
+            ids = self.ids[document.document_id]
+            ids = [*ids, end_id] if end_id is not None else ids
+            for piece in pieces(ids, max_tokens):
+                rows.append(Row(document.document_id, document.kind, piece))
+        return rows
+
+
+def prepare(
+    chain: Chain, documents: Sequence[SourceDocument], facts: Sequence[Fact], base: Base
+) -> Learned:
+    """Leave out what the chain holds, divide the rest, and tokenise it.
+
+    Texts are normalised first, as they are stored: what is read back must give the same bits.
+
+    Args:
+        chain: what the segment will grow on.
+        documents: the corpus.
+        facts: learned as further documents.
+        base: the store's.
+    """
+    fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
+    fresh: dict[str, SourceDocument] = {}
+    for document in [*documents, *fact_documents]:
+        if document.document_id not in chain.document_ids:
+            text = normalised_text(document.text)
+            fresh.setdefault(document.document_id, replace(document, text=text))
+    probes = [probe(f) for f in facts if f.document("").document_id in fresh]
+    kept = [*fresh.values(), *probes]
+    splits = split_documents(kept, known=chain.known if kept else ())
+    ids = tokenise(base.tokenizer, [document.text for document in kept])
+    return Learned(
+        documents=kept,
+        splits=dict(splits.split),
+        near_groups=dict(splits.near_group),
+        ids={d.document_id: row for d, row in zip(kept, ids, strict=True)},
+        num_duplicates=len(documents) + len(facts) - len(fresh),
+        facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
+    )
+
+
+def probe(fact: Fact) -> SourceDocument:
+    """Return the document that keeps a fact's questions; it is never learned."""
+    text = json.dumps(asdict(fact), sort_keys=True)
+    return SourceDocument(text, fact.subject, PROBE_SOURCE, "probe")

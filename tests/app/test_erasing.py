@@ -1,0 +1,255 @@
+"""erase and purge on the command line: what they print, and what they refuse."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from filled_store import grow, portrait
+from tiny_base import background, copy_store, make_tiny_base, make_tiny_store, sentences
+
+from pipelines import TrainingSettings, init_store, open_store
+from pipelines.documents import SourceDocument
+from stores import Registry
+
+PROGRESS = ("reading", "training", "recording", "measuring", "Loading")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A store that learned law, and in medicine one of law's documents too."""
+    place = make_tiny_store(tmp_path_factory.mktemp("erasing"), domains=("law",))
+    with open_store(place, who="ann") as store:
+        registry = store.registry
+        shared = next(iter(registry.documents("law", split="train")))
+        both = SourceDocument(registry.document_text(shared), "Shared", "cases.txt")
+        own = [SourceDocument(text, "A fever", "clinic.txt") for text in sentences("medicine", 14)]
+        settings = TrainingSettings(shape=_shape(), text_passes=1.0)
+        store.ingest("medicine", [both, *own], settings=settings)
+    return place
+
+
+def _shape():
+    from peer_cl import PoolShape
+
+    return PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
+
+
+@pytest.fixture
+def place(good, tmp_path):
+    return copy_store(good, tmp_path)
+
+
+def trained(place, domain="law", skip=1):
+    """Return the id of a document that law alone learned."""
+    with Registry.open(place) as registry:
+        return registry.documents(domain, split="train")[skip].document_id
+
+
+def is_refused(result, *told):
+    shown = [line for line in result.err.splitlines() if not line.startswith(PROGRESS)]
+    return (
+        result.code == 2
+        and len(shown) == 1
+        and shown[0].startswith("error: ")
+        and len(shown[0]) < 500
+        and all(text in shown[0] for text in told)
+    )
+
+
+# --- what they do ---------------------------------------------------------------------------------
+
+
+def test_masked_tells_what_it_did_and_rollback_takes_it_back(peer_cl, place):
+    target = trained(place)
+    result = peer_cl("erase", target[:10], "--masked", "--rows", "20", folder=place)
+    assert result.code == 0, result.err
+    assert "law is at v2" in result.out
+    assert "rows are off; `peer-cl rollback law` takes it back" in result.out
+    assert "share of the gain removed" in result.out
+    assert "20 other documents lose" in result.out
+    assert "most of what was gained on 1 of the documents is still there" in result.out
+    assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=place).out
+    again = peer_cl("erase", target, "--masked", "--rows", "20", "--json", folder=place)
+    (report,) = again.json
+    assert report["document_ids"] == [target]
+    assert report["effect"]["documents"][0]["after_nats"] > 0
+    shown = peer_cl("show", "law", folder=place)
+    assert shown.code == 0
+    assert "erase" in shown.out
+
+
+def test_exact_then_purge_leaves_no_trace(peer_cl, place):
+    target = trained(place)
+    result = peer_cl("erase", target, "--exact", "--why", "asked to", folder=place)
+    assert result.code == 0, result.err
+    assert "1 documents are gone from it; 0 segments kept, 1 trained again" in result.out
+    assert "peer-cl purge law --retired" in result.out
+    assert peer_cl("document", target, folder=place).code == 0, "it is still in old snapshots"
+    refused = peer_cl("erase", target, "--exact", folder=place)
+    assert is_refused(refused, "in no live version", "law v1"), refused.err
+    before = portrait(place)
+    assert is_refused(peer_cl("purge", "law", "--retired", folder=place), "--yes")
+    assert portrait(place) == before
+    purged = peer_cl("purge", "law", "--retired", "--yes", folder=place)
+    assert purged.code == 0, purged.err
+    assert "law: 1 segments and 1 documents are gone" in purged.out
+    assert is_refused(peer_cl("document", target, folder=place), "no document")
+    assert is_refused(peer_cl("rollback", "--to", "2", folder=place), "holds purged domains")
+    nothing = peer_cl("purge", "law", "--retired", "--yes", folder=place)
+    assert is_refused(nothing, "is live; there is nothing to delete"), nothing.err
+    assert peer_cl("verify", folder=place).code == 0
+
+
+def test_a_document_of_two_domains_is_erased_from_both_unless_one_is_named(peer_cl, place):
+    shared = trained(place, skip=0)
+    both = peer_cl("erase", shared, "--masked", "--json", folder=place)
+    assert [report["domain"] for report in both.json] == ["law", "medicine"]
+    for domain in ("law", "medicine"):
+        peer_cl("rollback", domain, folder=place)
+    one = peer_cl("erase", shared, "--masked", "--domain", "medicine", "--json", folder=place)
+    assert [report["domain"] for report in one.json] == ["medicine"]
+
+
+def test_by_source_and_by_search_they_are_listed_first(peer_cl, place):
+    found = peer_cl("erase", "--search", "FEVER", "--domain", "medicine", "--exact", folder=place)
+    assert is_refused(found, "documents will be trained away", "--yes")
+    assert "to be erased" in found.out
+    assert "clinic.txt" in found.out
+    one = peer_cl("erase", "--source", "cases.txt", "--exact", folder=place)
+    assert one.code == 0, one.err
+    assert "medicine is at v2" in one.out
+    assert "held by law too, which this did not touch" in one.out
+
+
+def typed(word, *words):
+    """Run a verb on a terminal, type a word, and return its exit code and what it showed."""
+    parent, child = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main())", *words],
+        stdin=child,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.close(child)
+    os.write(parent, f"{word}\n".encode())
+    shown, _ = run.communicate(timeout=60)
+    os.close(parent)
+    return run.returncode, shown
+
+
+def test_on_a_terminal_a_purge_wants_the_domains_name(folder, peer_cl):
+    assert peer_cl("rollback", "law", "--out", folder=folder).code == 0
+    before = portrait(folder)
+    code, shown = typed("medicine", "purge", "law", "--store", str(folder))
+    assert (code, "'law' was not typed; nothing was changed" in shown) == (2, True), shown
+    assert portrait(folder) == before
+    code, shown = typed("law", "purge", "law", "--store", str(folder))
+    assert code == 0, shown
+    assert "law: 2 segments" in shown
+    with Registry.open(folder) as registry:
+        assert registry.domain("law").summary.is_purged
+
+
+# --- what they refuse -----------------------------------------------------------------------------
+
+
+def test_what_cannot_be_erased_is_one_line_and_changes_nothing(peer_cl, place):
+    target = trained(place)
+    with Registry.open(place) as registry:
+        held_out = registry.documents("law", split="test")[0].document_id
+        near = registry.documents("medicine")[3].document_id
+    before = portrait(place)
+    for words, told in (
+        ([target], "choose one: --masked"),
+        ([target, "--masked", "--exact"], "choose one: --masked"),
+        ([target, "--exact", "--rows", "3"], "--rows is for --masked"),
+        (["--masked"], "say which documents"),
+        ([target, "--search", "a", "--masked"], "say which documents"),
+        (["--search", " ", "--masked"], "--search wants a word"),
+        (["--search", "unheard-of", "--masked"], "in its title or text"),
+        (["--source", "clinic.tx", "--masked"], "Did you mean 'clinic.txt'"),
+        ([f"{near[:11]}{'0' if near[11] != '0' else '1'}", "--exact"], f"nearest is {near[:12]}"),
+        (["12", "--masked"], "no document '12'"),
+        (["../../etc/passwd", "--masked"], "no document"),
+        ([target, "--masked", "--domain", "lav"], "Did you mean 'law'"),
+        ([target, "--masked", "--domain", "medicine"], "holds no document"),
+        ([held_out, "--masked"], "held out of training"),
+    ):
+        result = peer_cl("erase", *words, folder=place)
+        assert is_refused(result, told), (words, result.err)
+    assert is_refused(peer_cl("purge", "law", "--yes", folder=place), "law", "is live", "--out")
+    assert is_refused(peer_cl("purge", "lav", "--yes", folder=place), "Did you mean 'law'")
+    assert portrait(place) == before
+
+
+@pytest.mark.parametrize(
+    ("acts", "told"),
+    [
+        ([["disable", "law"]], "is disabled"),
+        ([["freeze", "law"]], "is frozen"),
+        ([["rollback", "law", "--out"]], "in no live version"),
+    ],
+)
+def test_a_domain_that_may_not_be_erased_from(peer_cl, place, acts, told):
+    target = trained(place)
+    for words in acts:
+        assert peer_cl(*words, folder=place).code == 0
+    before = portrait(place)
+    for how in ("--masked", "--exact"):
+        result = peer_cl("erase", target, how, folder=place)
+        assert is_refused(result, told, "law"), result.err
+        assert portrait(place) == before
+
+
+def test_a_purged_domain(peer_cl, folder):
+    with Registry.open(folder) as registry:
+        target = registry.documents("law")[0].document_id
+    assert peer_cl("rollback", "law", "--out", folder=folder).code == 0
+    told = peer_cl("purge", "law", "--retired", "--yes", folder=folder)
+    assert is_refused(told, "all of it is retired"), told.err
+    assert peer_cl("purge", "law", "--yes", folder=folder).code == 0
+    before = portrait(folder)
+    for words, told in (
+        (["erase", target, "--masked"], "no document"),
+        (["erase", target, "--exact", "--domain", "law"], "'law' was purged"),
+        (["purge", "law", "--yes"], "purged already"),
+    ):
+        result = peer_cl(*words, folder=folder)
+        assert is_refused(result, told), result.err
+    assert portrait(folder) == before
+
+
+def test_a_store_without_texts(peer_cl, tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    place = tmp_path / "k"
+    documents = [SourceDocument(text, "t", "s") for text in sentences("law", 16)]
+    with init_store(place, base=str(base), background=background(), keep_text=False) as store:
+        settings = TrainingSettings(shape=_shape(), text_passes=1.0)
+        store.ingest("law", documents, settings=settings)
+    target, before = trained(place), portrait(place)
+    exact = peer_cl("erase", target, "--exact", folder=place)
+    assert is_refused(exact, "keeps no texts (--no-keep-text)", "--masked"), exact.err
+    assert is_refused(peer_cl("erase", "--search", "court", "--masked", folder=place), "not kept")
+    assert portrait(place) == before
+    masked = peer_cl("erase", target, "--masked", folder=place)
+    assert masked.code == 0, masked.err
+    assert "was not measured" in masked.out
+
+
+def test_a_segment_that_is_no_longer_live_is_purged_without_a_model(peer_cl, folder):
+    grow(folder, "law")
+    with Registry.open(folder) as registry:
+        doomed = registry.domain("law").versions[2]
+        kept = {d.document_id for d in registry.documents("law", "v2")}
+    assert peer_cl("rollback", "law", folder=folder).code == 0
+    result = peer_cl("purge", "law", "--retired", "--yes", "--json", folder=folder)
+    assert result.code == 0, result.err
+    assert (result.json["num_segments"], result.json["num_documents"]) == (1, 3)
+    with Registry.open(folder) as registry:
+        assert {d.document_id for d in registry.documents("law")} == kept
+        tombstones = [s.id for s in registry.domain("law").versions if s.is_purged]
+        assert tombstones == [doomed.id]
+        assert not registry.objects.exists(doomed.pool_object)

@@ -1,0 +1,341 @@
+"""Masked and exact erasure on a tiny base: bits, effect, and what is refused."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_base import background, copy_store, make_tiny_base, make_tiny_store, sentences
+
+from peer_cl import PoolShape
+from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
+from pipelines import TrainingSettings, init_store, open_store, tokenise
+from pipelines.documents import SourceDocument
+from pipelines.erasure import specific_rows
+from pipelines.facts import Relation
+from pipelines.loading import load_chain, store_identity
+from pipelines.progress import no_progress
+from pipelines.verify import verify
+from stores import DocumentUse, ExpertUse
+
+SETTINGS = TrainingSettings(
+    shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
+)
+OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
+FACTS = [OWNER.fact(f"house {n}", word) for n, word in enumerate(("rent", "court", "tenant"))]
+
+
+def texts(subject, num, seed):
+    return [SourceDocument(t, f"{subject} {seed}", "s") for t in sentences(subject, num, seed=seed)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store whose law has two segments."""
+    place = make_tiny_store(tmp_path_factory.mktemp("erasure"))
+    with open_store(place, who="ann") as store:
+        store.ingest("law", texts("law", 16, 5), facts=FACTS, settings=SETTINGS)
+    return place
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    with open_store(copy_store(made, tmp_path), who="ann") as opened:
+        yield opened
+
+
+@torch.no_grad()
+def bits(store):
+    model, tokenizer = store.load()
+    ids = torch.tensor(tokenise(tokenizer, ["The court held that the tenant owed no rent"]))
+    logits = model(ids, ask="all").logits
+    model.detach()
+    return logits
+
+
+def chain(store, domain="law"):
+    return store.registry.chain(store.registry.live().state(domain).version)
+
+
+def learned(store, segment=0, kind="text"):
+    """Return the ids of the trained documents of one segment of law."""
+    wanted = chain(store)[segment].id
+    found = store.registry.documents("law", split="train", kind=kind)
+    return [document.document_id for document in found if document.segment_id == wanted]
+
+
+def weights(store, domain="law"):
+    registry = store.registry
+    loaded = load_chain(registry, domain, chain(store, domain), store_identity(registry))
+    return [segment.state_dict() for segment in loaded]
+
+
+@torch.no_grad()
+def forced_loss(store, document_id):
+    """Return a document's loss with law's pool alone, nats a token, by the model's own scores."""
+    (document,) = [d for d in store.registry.documents("law") if d.document_id == document_id]
+    model, tokenizer = store.load()
+    ids = torch.tensor(tokenise(tokenizer, [store.registry.document_text(document)]))
+    scores = model.score(ids, ask="all")
+    law = scores.log_probs_QBT[1 + scores.pools.index("law"), 0, 1:]
+    model.detach()
+    return -float(law.mean())
+
+
+# --- which rows -----------------------------------------------------------------------------------
+
+
+def test_specific_rows_are_those_used_much_by_it_and_by_few():
+    use = DocumentUse("a" * 32, 3, np.array([1, 2, 5, 9]), np.array([4.0, 1.0, 3.0, 1.0]))
+    above = DocumentUse("a" * 32, 9, np.array([2]), np.array([2.0]))
+    experts = [
+        ExpertUse("a" * 32, layer, row, 1.0, num, float(num))
+        for layer, row, num in ((3, 1, 10), (3, 2, 1), (3, 5, 5), (3, 9, 1), (9, 2, 5))
+    ]
+    scores = {(3, 2): math.log(10), (3, 9): math.log(10), (3, 5): 3 * math.log(2)}
+    scores[9, 2] = 2 * math.log(2)
+    assert sorted(scores, key=scores.__getitem__)[-1] in ((3, 2), (3, 9))
+    assert specific_rows([use, above], experts, 10, 3) == {("a" * 32, 3): [2, 5, 9]}
+    everything = specific_rows([use, above], experts, 10)
+    assert everything == {("a" * 32, 3): [2, 5, 9], ("a" * 32, 9): [2]}, "row 1 is nobody's own"
+
+
+# --- masked ---------------------------------------------------------------------------------------
+
+
+def test_a_mask_takes_rows_off_and_a_rollback_gives_the_old_bits(store):
+    before, old = bits(store), weights(store)
+    kept = set(store.registry.objects.ids())
+    target = learned(store)[0]
+    report = store.erase_masked("law", [target], num_rows=12, why="asked to")
+    assert 0 < report.num_rows <= 12
+    assert not torch.equal(bits(store), before)
+    num_off = 0
+    for now, was in zip(weights(store), old, strict=True):
+        for name, tensor in now.items():
+            changed = (tensor != was[name]).reshape(len(tensor), -1).any(1)
+            assert not changed.any() or name.endswith("up_ND")
+            assert not tensor[changed].any()
+            num_off += int(changed.sum())
+    assert 0 < num_off <= report.num_rows, "a row that was zero cannot change"
+    event = store.registry.history(1)[0]
+    assert (event.action, event.domain, event.why) == ("erase", "law", "asked to")
+    mask = chain(store)[-1]
+    assert (mask.kind, mask.num_experts, mask.signature_object) == (
+        "mask",
+        0,
+        chain(store)[-2].signature_object,
+    )
+    assert set(store.registry.objects.ids()) == kept | {mask.pool_object}
+    assert store.registry.domain("law").runs[-1].config == {
+        "erases": [target],
+        "rows": report.num_rows,
+    }
+    assert verify(store).is_good
+    place = store.registry.document_places(target)[0]
+    assert place.is_live
+    store.roll_back("law", mask.parent_id)
+    assert torch.equal(bits(store), before)
+
+
+def test_the_effect_is_measured_on_it_and_on_others(store):
+    target = learned(store)[0]
+    report = store.erase_masked("law", [target], num_rows=40)
+    (own,) = report.effect.documents
+    assert own.before_nats < own.base_nats
+    assert own.after_nats > own.before_nats
+    assert own.removed == pytest.approx(
+        (own.after_nats - own.before_nats) / (own.base_nats - own.before_nats)
+    )
+    assert own.after_nats == pytest.approx(forced_loss(store, target), abs=1e-5)
+    effect = report.effect
+    assert effect.num_others == 20
+    others = sorted(d.document_id for d in store.registry.documents("law", split="train"))
+    others = [other for other in others if other != target][:20]
+    after = [forced_loss(store, other) for other in others]
+    store.roll_back("law", chain(store)[-2].id)
+    before = [forced_loss(store, other) for other in others]
+    assert own.before_nats == pytest.approx(forced_loss(store, target), abs=1e-5)
+    change = np.mean(after) - np.mean(before)
+    assert effect.others_change_nats == pytest.approx(change, abs=1e-5)
+
+
+def test_a_domain_learns_on_top_of_a_mask_and_is_evaluated(store):
+    store.erase_masked("law", learned(store)[:2])
+    report = store.ingest("law", texts("law", 12, 8), settings=SETTINGS)
+    assert [row.kind for row in chain(store)] == ["rows", "rows", "mask", "rows"]
+    assert len(weights(store)) == 3
+    summary = store.registry.domain("law").summary
+    assert summary.num_segments == 3
+    assert store.evaluate(background=False, with_recall=False)["domains"]
+    assert report.label == "v4"
+    assert {f.kind for f in store.registry.doctor() if f.severity == "error"} == set()
+
+
+def test_what_cannot_be_masked_is_refused_and_changes_nothing(store):
+    registry = store.registry
+    (held_out, *_) = registry.documents("law", split="test", kind="text")
+    (probe, *_) = registry.documents("law", kind="probe")
+    target = learned(store)[0]
+    live = registry.live()
+    for document_id, error, told in (
+        (held_out.document_id, StateError, "held out of training .test."),
+        (probe.document_id, InputError, "go with their fact"),
+        ("0" * 64, UnknownError, "holds no document 000"),
+    ):
+        with pytest.raises(error, match=told):
+            store.erase_masked("law", [document_id])
+    with pytest.raises(InputError, match="at least 1 row of each document, not 0"):
+        store.erase_masked("law", [target], num_rows=0)
+    with pytest.raises(InputError, match="nothing to erase"):
+        store.erase_masked("law", [])
+    assert registry.live() == live
+    store.freeze("law")
+    for act in (store.erase_masked, store.erase_exact):
+        with pytest.raises(FrozenError, match="'law' is frozen"):
+            act("law", [target])
+    store.unfreeze("law")
+    store.disable("law")
+    with pytest.raises(StateError, match="'law' is disabled"):
+        store.erase_masked("law", [target])
+    store.enable("law")
+    store.erase_masked("law", [target])
+    with pytest.raises(StateError, match="off already"):
+        store.erase_masked("law", [target])
+
+
+def test_without_texts_a_mask_holds_but_is_not_measured_and_exact_is_refused(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(
+        tmp_path / "k", base=str(base), background=background(), keep_text=False
+    ) as store:
+        store.ingest("law", texts("law", 16, 1), settings=SETTINGS)
+        target = learned(store)[0]
+        live = store.registry.live()
+        with pytest.raises(UnsupportedError, match=r"keeps no texts .--no-keep-text."):
+            store.erase_exact("law", [target])
+        assert store.registry.live() == live
+        report = store.erase_masked("law", [target])
+        assert report.num_rows > 0
+        assert report.effect is None
+
+
+def test_what_reads_rows_goes_on_under_a_mask(store):
+    target = learned(store)[0]
+    (document,) = store.registry.document_places(target)
+    text = store.registry.document_text(document.document)
+    before = store.trace(text, domains=["law"])
+    store.erase_masked("law", [target])
+    after = store.trace(text, domains=["law"])
+    assert after.evidence["law"] != before.evidence["law"]
+    assert store.search(text, domains=["law"]).documents
+    assert store.experts("law").report(1).busiest
+
+
+# --- exact ----------------------------------------------------------------------------------------
+
+
+def test_only_the_segment_and_later_ones_are_made_anew(store):
+    first, second = chain(store)
+    medicine = chain(store, "medicine")
+    target = learned(store, segment=1)[0]
+    report = store.erase_exact("law", [target])
+    assert (report.num_kept, report.num_retrained, report.num_dropped) == (1, 1, 0)
+    new = chain(store)
+    assert new[0] == first
+    assert new[1].parent_id == first.id
+    assert new[1].pool_object != second.pool_object
+    assert chain(store, "medicine") == medicine
+    assert target not in {d.document_id for d in store.registry.documents("law")}
+    assert not list(store.registry.layout.staging.iterdir())
+    for document in store.registry.documents("law"):
+        assert store.registry.document_places(document.document_id)
+
+
+def test_a_fact_takes_its_questions_along(store):
+    fact = FACTS[1].document("").document_id
+    report = store.erase_exact("law", [fact])
+    assert len(report.document_ids) == 2
+    probes = store.registry.documents("law", kind="probe")
+    assert len(probes) == len(FACTS) - 1
+    assert not any("court" in store.registry.document_text(probe) for probe in probes)
+
+
+def test_masks_of_kept_segments_stay_and_others_are_told(store):
+    early, late = learned(store, 0)[0], learned(store, 1)[0]
+    store.erase_masked("law", [early, late], num_rows=10)
+    report = store.erase_exact("law", [learned(store, 1)[1]])
+    kinds = [row.kind for row in chain(store)]
+    assert kinds == ["rows", "rows", "mask"]
+    assert report.unmasked_ids == (late,)
+    run = store.registry.domain("law").runs[-1]
+    assert run.config["erases"] == [early]
+    first = chain(store)[0].id
+    mask = chain(store)[-1]
+    assert mask.signature_object == chain(store)[1].signature_object
+    alone = load_chain(store.registry, "law", chain(store)[:1], store_identity(store.registry))[
+        0
+    ].state_dict()
+    masked = weights(store)[0]
+    assert any(not torch.equal(alone[name], masked[name]) for name in alone), first
+    assert verify(store).is_good
+    for document in store.registry.documents("law"):
+        store.registry.document_places(document.document_id)
+
+
+def test_a_segment_of_which_nothing_is_left_drops_out(store):
+    (first, _) = chain(store)
+    everything = [
+        d.document_id
+        for d in store.registry.documents("law")
+        if d.segment_id != first.id and d.kind != "probe"
+    ]
+    report = store.erase_exact("law", everything)
+    assert (report.num_kept, report.num_retrained, report.num_dropped) == (1, 0, 1)
+    assert [row.id for row in chain(store)] == [first.id]
+    result = store.purge("law", retired=True)
+    assert result.num_segments == 1
+    assert result.num_documents >= len(everything)
+
+
+def test_a_domain_of_which_nothing_is_left_is_refused(store):
+    everything = [d.document_id for d in store.registry.documents("medicine")]
+    live = store.registry.live()
+    with pytest.raises(StateError, match="peer-cl rollback medicine --out"):
+        store.erase_exact("medicine", everything)
+    assert store.registry.live() == live
+
+
+class Killed(BaseException):
+    """Raised in the middle of an erasure, as a kill would end it."""
+
+
+def test_a_killed_erasure_leaves_the_old_snapshot_and_can_be_repeated(store):
+    registry = store.registry
+    live, before = registry.live(), bits(store)
+    target = learned(store, 0)[0]
+
+    def die(what, done, total, note):
+        if what == "recording use" and done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        store.erase_exact("law", [target], die)
+    assert registry.live() == live
+    assert torch.equal(bits(store), before)
+    report = store.erase_exact("law", [target], no_progress)
+    assert report.num_retrained == 2
+    assert registry.live().id == live.id + 1, "one act, one snapshot"
+    store.restore(live.id)
+    assert torch.equal(bits(store), before)
+
+
+def test_settings_are_those_of_the_run(store, tmp_path):
+    settings = dataclasses.replace(SETTINGS, seed=7, text_passes=1.0)
+    store.ingest("minerals", texts("minerals", 12, 1), settings=settings)
+    (target, *_) = store.registry.documents("minerals", split="train")
+    store.erase_exact("minerals", [target.document_id])
+    runs = store.registry.domain("minerals").runs
+    assert runs[0].config == runs[1].config
+    assert runs[1].config["seed"] == 7
