@@ -257,7 +257,8 @@ def purge(
     it can no longer be restored with it.
     """
     with request.store() as store:
-        store.registry.domain(domain)  # a wrong name is told before anybody is asked
+        # What is wrong is told before anybody is asked.
+        store.registry.check_purgeable(domain, retired=retired)
         what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
         confirm(domain, f"{what} will be deleted for good", yes=yes)
         result = store.purge(domain, request.why, retired=retired)

@@ -6,9 +6,7 @@ in the others and something of others goes with its own. `pipelines.retraining` 
 
 from __future__ import annotations
 
-import math
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING
 from peer_cl.errors import InputError, StateError
 from pipelines.erasure_effect import Effect, measure_effect
 from pipelines.erasure_targets import check_erasable, live_documents
+from pipelines.holders import document_rows
 from pipelines.masks import Mask
 from pipelines.progress import Progress, no_progress
-from stores import Document, DocumentUse, ExpertUse, NewRun, NewSegment, Registry, Segment
+from stores import Document, NewRun, NewSegment, Registry, Segment
 from stores.records import MASK
 
 if TYPE_CHECKING:
@@ -42,40 +41,6 @@ class MaskedErasure:
     """Rows that are off and were on before."""
     effect: Effect | None
     """None where texts are not kept: it could not be measured."""
-
-
-def specific_rows(
-    uses: Sequence[DocumentUse],
-    experts: Sequence[ExpertUse],
-    num_documents: int,
-    num_rows: int = MASK_ROWS,
-) -> dict[tuple[str, int], list[int]]:
-    """Return the rows that a document uses most and others least, over all host layers.
-
-    As words are weighed in retrieval (tf-idf): its router weight on a row, times the log of how
-    many documents there are over how many use the row. A row that all use is nobody's own.
-
-    Args:
-        uses: the document's, of its segment, one a host layer.
-        experts: the use of the segment's rows by all its documents.
-        num_documents: how many documents the segment learned.
-        num_rows: at most so many rows.
-
-    Returns:
-        row numbers, ascending, by (segment's id, host layer).
-    """
-    held = {(e.segment_id, e.host_layer, e.row): e.num_documents for e in experts}
-    scored = []
-    for use in uses:
-        for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True):
-            place = (use.segment_id, use.host_layer, row)
-            score = weight * math.log(num_documents / held.get(place, num_documents))
-            if score > 0:
-                scored.append((-score, place))
-    found: dict[tuple[str, int], list[int]] = {}
-    for _, (segment_id, layer, row) in sorted(scored)[:num_rows]:
-        found.setdefault((segment_id, layer), []).append(row)
-    return {place: sorted(rows) for place, rows in sorted(found.items())}
 
 
 def erase_masked(
@@ -146,20 +111,18 @@ def _new_mask(
     Raises:
         StateError: when that is nothing; the message says why.
     """
-    learned = Counter(d.segment_id for d in registry.documents(domain, split="train"))
-    experts = {d.segment_id: registry.expert_uses([d.segment_id]) for d in documents}
     rows: dict[tuple[str, int], list[int]] = {}
     for document in documents:
-        uses = _uses(registry, document)
-        held, num_documents = experts[document.segment_id], learned[document.segment_id]
-        own = specific_rows(uses, held, num_documents, num_rows)
+        _check_recorded(registry, document)
+        found = document_rows(registry, document.document_id, [document.segment_id])
+        own = [row for row in found if row.specificity > 0][:num_rows]
         if not own:
             raise StateError(
                 f"{_named([document])} has no row of its own: each one that it uses serves every "
                 "document of its segment; erase with --exact"
             )
-        for place, found in own.items():
-            rows.setdefault(place, []).extend(found)
+        for row in own:
+            rows.setdefault((row.segment_id, row.host_layer), []).append(row.row)
     mask = Mask.of(rows)
     for older in chain:
         if older.kind == MASK:
@@ -172,24 +135,22 @@ def _new_mask(
     return mask
 
 
-def _uses(registry: Registry, document: Document) -> tuple[DocumentUse, ...]:
-    """Return which rows a document uses.
+def _check_recorded(registry: Registry, document: Document) -> None:
+    """Refuse a document of which no row is known.
 
     Raises:
-        StateError: when none is known; the message says why.
+        StateError: saying why.
     """
     if document.split != "train":
         raise StateError(
             f"{_named([document])} was held out of training ({document.split}), so no row holds "
             "it; --exact makes the domain anew without it"
         )
-    uses = registry.document_uses(document.document_id, [document.segment_id])
-    if not uses:
+    if not registry.document_uses(document.document_id, [document.segment_id]):
         raise StateError(
             f"which rows {_named([document])} uses was not recorded when it was learned, by an "
             "older version; erase with --exact"
         )
-    return uses
 
 
 def _named(documents: Sequence[Document]) -> str:

@@ -237,9 +237,10 @@ class DomainExperts:
         )
 
     def _pool(self, segment: Segment) -> PoolSegment:
-        if segment.id not in self._pools:
-            (pool,) = load_chain(self.registry, self.domain, [segment], self.model.identity)
-            self._pools[segment.id] = pool
+        if not self._pools:  # the whole chain: its masks lie over the segments
+            every = self.registry.chain(self.version)
+            pools = load_chain(self.registry, self.domain, every, self.model.identity)
+            self._pools = {s.id: pool for s, pool in zip(self.chain, pools, strict=True)}
         return self._pools[segment.id]
 
     def _promoted(self, use: ExpertUse, num: int = 5) -> list[str]:

@@ -91,6 +91,11 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     )
 
 
+def check_purgeable(session: Session, domain: str, *, retired: bool) -> None:
+    """Raise what `bury` would raise, before anybody is asked whether it shall be done."""
+    _doomed(session, find_domain(session, domain), retired=retired)
+
+
 def _doomed(session: Session, row: DomainRow, *, retired: bool) -> list[SegmentRow]:
     """Return the segments that are to become tombstones."""
     domain, state = row.name, live_snapshot(session).state(row.name)

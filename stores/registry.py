@@ -216,6 +216,11 @@ class Registry:
                 session, snapshot_id, without_purged=without_purged, who=who, why=why
             )
 
+    def check_purgeable(self, domain: str, *, retired: bool = False) -> None:
+        """Raise what `purge` would raise, before a person is asked to confirm it."""
+        with self._database.reading() as session:
+            purging.check_purgeable(session, domain, retired=retired)
+
     def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
         """Delete the bytes of a domain that is not live, and prove it.
 

@@ -12,12 +12,11 @@ from peer_cl import PoolShape
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
 from pipelines import TrainingSettings, init_store, open_store, tokenise
 from pipelines.documents import SourceDocument
-from pipelines.erasure import specific_rows
 from pipelines.facts import Relation
 from pipelines.loading import load_chain, store_identity
+from pipelines.masks import Mask
 from pipelines.progress import no_progress
 from pipelines.verify import verify
-from stores import DocumentUse, ExpertUse
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
@@ -86,19 +85,24 @@ def forced_loss(store, document_id):
 # --- which rows -----------------------------------------------------------------------------------
 
 
-def test_specific_rows_are_those_used_much_by_it_and_by_few():
-    use = DocumentUse("a" * 32, 3, np.array([1, 2, 5, 9]), np.array([4.0, 1.0, 3.0, 1.0]))
-    above = DocumentUse("a" * 32, 9, np.array([2]), np.array([2.0]))
-    experts = [
-        ExpertUse("a" * 32, layer, row, 1.0, num, float(num))
-        for layer, row, num in ((3, 1, 10), (3, 2, 1), (3, 5, 5), (3, 9, 1), (9, 2, 5))
-    ]
-    scores = {(3, 2): math.log(10), (3, 9): math.log(10), (3, 5): 3 * math.log(2)}
-    scores[9, 2] = 2 * math.log(2)
-    assert sorted(scores, key=scores.__getitem__)[-1] in ((3, 2), (3, 9))
-    assert specific_rows([use, above], experts, 10, 3) == {("a" * 32, 3): [2, 5, 9]}
-    everything = specific_rows([use, above], experts, 10)
-    assert everything == {("a" * 32, 3): [2, 5, 9], ("a" * 32, 9): [2]}, "row 1 is nobody's own"
+def test_the_rows_that_go_are_those_used_much_by_it_and_by_few(store):
+    target = learned(store)[0]
+    (version,) = {d.segment_id for d in store.registry.documents("law") if d.document_id == target}
+    report = store.erase_masked("law", [target], num_rows=9)
+    (mask,) = [s for s in store.registry.chain(report.version) if s.kind == "mask"]
+    off = Mask.from_bytes(store.registry.objects.read(mask.pool_object)).rows
+    learned_num = store.registry.num_learned(version)
+    effective = {
+        (use.host_layer, use.row): use.effective_documents
+        for use in store.registry.expert_uses([version])
+    }
+    scores = {
+        (use.host_layer, row): weight * math.log(learned_num / effective[use.host_layer, row])
+        for use in store.registry.document_uses(target, [version])
+        for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True)
+    }
+    best = sorted(scores, key=lambda place: -scores[place])[:9]
+    assert {(layer, row) for (_, layer), rows in off.items() for row in rows} == set(best)
 
 
 # --- masked ---------------------------------------------------------------------------------------
