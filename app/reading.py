@@ -233,7 +233,7 @@ def document(
             (
                 item.document.domain,
                 item.label,
-                "live" if item.is_live else "rolled back",
+                "masked" if item.is_masked else "live" if item.is_live else "not live",
                 item.document.split,
                 item.document.base_nats,
                 item.document.nats,

@@ -58,3 +58,29 @@ def demo_picture(folder: Path = RESULTS) -> Path:
     plot.savefig(path, dpi=110)
     plt.close(plot)
     return path
+
+
+def specificity_picture(folder: Path = RESULTS) -> Path:
+    """Draw unseen loss against effective documents a row; return the file."""
+    points: dict[str, dict[str, float]] = {}
+    for figure in read_results(folder / "specificity.json"):
+        what, _, shape = figure.figure.rpartition(", ")
+        if isinstance(figure.value, float):
+            points.setdefault(shape, {})[what] = figure.value
+    loss, documents = "unseen loss, pool forced on (nats a token)", "effective documents a row, "
+    plot, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    for axis, how in zip(axes, ("weighted by use", "unweighted"), strict=True):
+        for number, (shape, values) in enumerate(points.items()):
+            colour = COLOURS["after learning" if number == 0 else "base"]
+            place = values[documents + how], values[loss]
+            axis.scatter(*place, color=colour, s=40)
+            axis.annotate(shape, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axis.set_xlabel(f"effective documents a row, {how}")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.2, y=0.15)
+    axes[0].set_ylabel("loss on unseen documents (nats a token)")
+    axes[0].set_title("Rows that few documents use learn less", loc="left", fontsize=10)
+    path = folder / "specificity.png"
+    plot.savefig(path, dpi=110)
+    plt.close(plot)
+    return path

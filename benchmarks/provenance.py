@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.results import Figure, at_least, at_most, reported
+from benchmarks.results import RESULTS, Figure, at_least, at_most, reported
 from peer_cl.branches import default_position_ids, run_base, run_branch, run_trunk, token_log_probs
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
@@ -28,6 +30,7 @@ from pipelines.tracing import learned_segments
 from stores import Document
 
 COMMAND = "python -m benchmarks provenance"
+QUESTION = "In mineralogy, beryl is placed among the"
 MAX_TOKENS = 512
 """Documents are read up to here: what a training row holds at most."""
 Row = tuple[str, int, int]
@@ -57,8 +60,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--store", default="knowledge")
     parser.add_argument("--domain", action="append")
-    parser.add_argument("--documents", type=int, default=8)
-    parser.add_argument("--others", type=int, default=24)
+    parser.add_argument("--documents", type=int, default=6)
+    parser.add_argument("--others", type=int, default=12)
     parser.add_argument("--rows", type=int, default=80)
     options = parser.parse_args(list(arguments))
     figures: list[Figure] = []
@@ -72,7 +75,18 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             print(f"{domain}: what is switched off", flush=True)
             figures += _truth(store, model, tokenizer, domain, options)
         model.detach()
+    _keep_trace(options.store)
     return figures
+
+
+def _keep_trace(store: str) -> None:
+    """Keep what the command line prints of one question: the README quotes it."""
+    words = ["--store", store, "trace", QUESTION, "--rows", "3", "--limit", "4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *words], capture_output=True, text=True, check=True
+    )
+    shown = f'$ peer-cl trace "{QUESTION}" --rows 3 --limit 4\n{done.stdout}'
+    (RESULTS / "trace.txt").write_text(shown, encoding="utf-8")
 
 
 def _bytes(registry: Path) -> list[Figure]:
@@ -101,11 +115,11 @@ def _found(
     """Return how often a trace and a search find the document that a text is of, or asks for."""
     registry = store.registry
     told: dict[str, Any] = {"model": model, "tokenizer": tokenizer, "domains": [domain]}
-    texts = _drawn(registry.documents(domain, split="train", kind="text"), options.documents)
-    held_out = _drawn(registry.documents(domain, split="test", kind="text"), options.documents)
+    texts = drawn(registry.documents(domain, split="train", kind="text"), options.documents)
+    held_out = drawn(registry.documents(domain, split="test", kind="text"), options.documents)
     facts = [
         read_fact(registry.document_text(probe))
-        for probe in _drawn(registry.documents(domain, kind="probe"), 3 * options.documents)
+        for probe in drawn(registry.documents(domain, kind="probe"), 3 * options.documents)
     ]
     first = {"trace": 0, "search": 0}
     ask: dict[str, Callable[..., Any]] = {"trace": store.trace, "search": store.search}
@@ -191,17 +205,17 @@ def _truth(
     store: Store, model: PeerModel, tokenizer: Any, domain: str, options: argparse.Namespace
 ) -> list[Figure]:
     """Return what share of a document's gain goes with its rows, and of others' gain."""
-    scorer = _Scorer(store, model, tokenizer, domain)
+    scorer = Scorer(store, model, tokenizer, domain)
     registry = store.registry
     figures: list[Figure] = []
     pools = {
         kind: registry.documents(domain, split="train", kind=kind) for kind in ("text", "fact")
     }
     watched = scorer.samples(
-        [d for found in pools.values() for d in _drawn(found, options.others, salt=1)]
+        [d for found in pools.values() for d in drawn(found, options.others, salt=1)]
     )
     for kind, found in pools.items():
-        chosen = scorer.samples(_drawn(found, options.documents, salt=2))
+        chosen = scorer.samples(drawn(found, options.documents, salt=2))
         if not chosen:
             continue
         named = {
@@ -226,7 +240,7 @@ def _truth(
     return figures
 
 
-class _Scorer:
+class Scorer:
     """One domain's pool, forced on, with rows that can be switched off."""
 
     def __init__(self, store: Store, model: PeerModel, tokenizer: Any, domain: str) -> None:
@@ -351,7 +365,7 @@ class _Scorer:
         return -(token_log_probs(logits_BTV, ids_BT) * mask_BT).sum(-1)
 
 
-def _drawn(documents: Sequence[Document], num: int, salt: int = 0) -> list[Document]:
+def drawn(documents: Sequence[Document], num: int, salt: int = 0) -> list[Document]:
     """Return some documents, drawn by their ids: the same ones every time."""
     ordered = sorted(documents, key=lambda document: document.document_id)
     return random.Random(salt).sample(ordered, min(num, len(ordered)))

@@ -23,13 +23,24 @@ from pipelines.experts import DomainExperts
 from pipelines.holders import document_rows
 from pipelines.recording import RecordedUse
 from pipelines.store import Store
-from stores import NewDocument, NewRun, NewSegment, NewUse, put_texts
+from stores import (
+    NewDocument,
+    NewRun,
+    NewSegment,
+    NewUse,
+    ObjectStore,
+    Registry,
+    StoreConfig,
+    put_texts,
+)
 
 COMMAND = "python -m benchmarks scale"
 QUESTION = "The crystal system of the mineral that jewellers call aquamarine is"
 REPEATS = 5
 ROWS_A_DOCUMENT = 250
 """Rows that fire in a document in each host layer, as in the demo's domains."""
+BULK_HITS = 10
+"""The same, where a million rows are written at once."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -47,7 +58,9 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         folder = options.folder or Path(spare) / "knowledge"
         with init_store(folder, capacity=max(16, options.segments)) as store:
             seconds = _fill(store, options.segments, options.documents)
+            bulk = [] if options.folder else _bulk(Path(spare))
             return [
+                *bulk,
                 reported("writing a segment with its uses (median s)", seconds, COMMAND),
                 reported(
                     "registry (bytes a document)",
@@ -98,13 +111,7 @@ def _segment(store: Store, model: PeerModel, domain: str, num_documents: int) ->
     return NewSegment(
         domain=domain,
         parent=None,
-        run=NewRun(
-            run_id=uuid.uuid4().hex,
-            config={},
-            losses=[(1, 3.0, None)],
-            started_at="2026-01-01T00:00:00+00:00",
-            seconds=1.0,
-        ),
+        run=_no_run(),
         pool_object=objects.put_bytes(data),
         signature_object=objects.put_bytes(Signature(centroids_CD, -1e9, 1e9).to_bytes()),
         use_object=objects.put_bytes(recorded.to_bytes()),
@@ -145,6 +152,81 @@ def _use(draw: np.random.Generator, layer: int, num_documents: int, num_rows: in
         documents=np.repeat(np.arange(num_documents), ROWS_A_DOCUMENT),
         rows=rows,
         weights=draw.exponential(size=len(rows)) + 1e-3,
+    )
+
+
+def _bulk(spare: Path) -> list[Figure]:
+    """Write the use of a million rows by 100,000 documents at once, and look both ways."""
+    num_documents, num_rows, layers = 100_000, 200_000, range(5)
+    ids = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(num_documents)]
+    draw = np.random.default_rng(0)
+    hits = BULK_HITS * num_documents
+    found = [
+        NewUse(
+            host_layer=layer,
+            documents=np.repeat(np.arange(num_documents), BULK_HITS),
+            rows=(draw.integers(num_rows, size=(num_documents, 1)) + np.arange(BULK_HITS)).ravel()
+            % num_rows,
+            weights=draw.exponential(size=hits) + 1e-3,
+        )
+        for layer in layers
+    ]
+    objects = ObjectStore(spare / "bulk" / "objects", spare / "bulk" / "staging")
+    nothing = objects.put_bytes(b"nothing")
+    config = StoreConfig(
+        store_id=uuid.uuid4().hex,
+        created_at="2026-01-01T00:00:00+00:00",
+        base_id="imagined",
+        base_weights_sha256="a" * 64,
+        base_tokenizer_sha256="b" * 64,
+        architecture="imagined",
+        num_layers=len(layers),
+        width=1,
+        host_layers=tuple(layers),
+        signature_layer=0,
+        background_object=nothing,
+    )
+    segment = NewSegment(
+        domain="bulk",
+        parent=None,
+        run=_no_run(),
+        pool_object=nothing,
+        signature_object=nothing,
+        host_layers=tuple(layers),
+        num_experts=num_rows * len(layers),
+        size_bytes=1,
+        num_tokens=1,
+        documents=[
+            NewDocument(
+                document_id=key, title="", source="", split="train", num_tokens=1, near_group=key
+            )
+            for key in ids
+        ],
+        uses=found,
+    )
+    with Registry.create(spare / "bulk", config) as registry:
+        began = time.monotonic()
+        with registry.writing():
+            registry.add_segment(segment, "nobody")
+        seconds = time.monotonic() - began
+        began = time.monotonic()
+        use, *_ = registry.document_uses(ids[0], [segment.segment_id])
+        registry.held_documents(segment.segment_id, {use.host_layer: use.rows.tolist()})
+        looked = time.monotonic() - began
+    print(f"1M rows, 100,000 documents: {seconds:.0f} s, {looked:.3f} s", flush=True)
+    return [
+        reported("committing 1M rows used by 100,000 documents (s)", seconds, COMMAND),
+        at_most("a document's rows and their documents there (s)", looked, 1.0, COMMAND),
+    ]
+
+
+def _no_run() -> NewRun:
+    return NewRun(
+        run_id=uuid.uuid4().hex,
+        config={},
+        losses=[(1, 3.0, None)],
+        started_at="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
 from sqlalchemy import func, select
@@ -11,8 +11,16 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, UnknownError
 from stores.batches import batches
 from stores.chains import MIN_PREFIX, read_chain, read_chains
-from stores.queries import Document, DocumentPlace
-from stores.schema import DocumentRow, DomainRow, EventRow, SegmentDocumentRow, SegmentRow
+from stores.queries import Document, DocumentPlace, Segment
+from stores.records import MASK
+from stores.schema import (
+    DocumentRow,
+    DomainRow,
+    EventRow,
+    RunRow,
+    SegmentDocumentRow,
+    SegmentRow,
+)
 from stores.snapshots import live_snapshot
 
 ROLLED_BACK = "rolled back"
@@ -77,7 +85,7 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
     segment_ids = list(session.scalars(links))
     live = live_snapshot(session)
     chains = read_chains(session, [state.version for state in live.domains])
-    in_chains = {segment.id for chain in chains.values() for segment in chain}
+    in_chains = {segment.id: chain for chain in chains.values() for segment in chain}
     segments = {
         row.id: row
         for row in session.scalars(select(SegmentRow).where(SegmentRow.id.in_(segment_ids)))
@@ -91,9 +99,17 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
             snapshot_id=came[document.segment_id],
             created_at=segments[document.segment_id].created_at,
             is_live=document.segment_id in in_chains,
+            is_masked=_is_masked(session, document_id, in_chains.get(document.segment_id, ())),
         )
         for document in read_documents(session, segment_ids, document_id=document_id)
     )
+
+
+def _is_masked(session: Session, document_id: str, chain: Sequence[Segment]) -> bool:
+    """Return whether a mask in a chain is for a document: its own rows are off there."""
+    runs = [segment.run_id for segment in chain if segment.kind == MASK]
+    configs = session.scalars(select(RunRow.config).where(RunRow.id.in_(runs)))
+    return any(document_id in config.get("erases", ()) for config in configs)
 
 
 def _came_with(session: Session, segment_id: str) -> int:

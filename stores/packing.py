@@ -53,4 +53,4 @@ def unpack(data: bytes) -> tuple[Ids, Shares]:
         raise DamageError(f"a packed array of uses has {len(raw)} bytes of width {width}")
     gaps = np.frombuffer(raw, f"<u{width}", num, offset=1)
     shares = np.frombuffer(raw, "<f2", num, offset=1 + width * num)
-    return np.cumsum(gaps.astype(np.int64)), shares.astype(np.float64)
+    return gaps.cumsum(dtype=np.int64), shares.astype(np.float64)

@@ -141,7 +141,8 @@ class DocumentPlace:
     """A document where one segment holds it.
 
     label: of the segment's version. snapshot_id: the snapshot in which the segment came. is_live:
-    whether the segment is in its domain's live chain.
+    whether the segment is in its domain's live chain. is_masked: whether a mask in that chain is
+    for this document, so that its own rows are off.
     """
 
     document: Document
@@ -150,6 +151,7 @@ class DocumentPlace:
     snapshot_id: int
     created_at: str
     is_live: bool
+    is_masked: bool
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ a hit. Documents stand in the arrays by their position within the segment.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,20 @@ def read_held_by(
     )
 
 
+def _read_arrays(
+    session: Session, segment_id: str, host_layer: int, rows: Iterable[int]
+) -> Iterator[tuple[int, float, float, bytes]]:
+    """Yield row, weight, effective documents and packed documents: columns, no objects made."""
+    for some in batches(sorted(rows)):
+        query = expert_uses_query(segment_id, host_layer, some).with_only_columns(
+            ExpertUseRow.row,
+            ExpertUseRow.weight,
+            ExpertUseRow.effective_documents,
+            ExpertUseRow.documents,
+        )
+        yield from session.execute(query).tuples()
+
+
 def held_documents_query(segment_id: str, positions: Sequence[int]) -> Any:
     """Return the statement that turns positions into documents: by an index."""
     return select(
@@ -250,12 +264,12 @@ def rank_documents(
         return ()
     products, square = np.zeros(max(norms) + 1), 0.0
     for host_layer, weights in sorted(asked.items()):
-        for some in batches(sorted(weights)):
-            for use in session.scalars(expert_uses_query(segment_id, host_layer, some)):
-                positions, shares = unpack(use.documents)
-                rare = rarity(len(norms), use.effective_documents)
-                products[positions] += weights[use.row] * rare**2 * use.weight * shares
-                square += (weights[use.row] * rare) ** 2
+        found = _read_arrays(session, segment_id, host_layer, weights)
+        for row, weight, effective, packed in found:
+            rare = rarity(len(norms), effective)
+            positions, shares = unpack(packed)
+            products[positions] += weights[row] * rare**2 * weight * shares
+            square += (weights[row] * rare) ** 2
     if not square:
         return ()
     scores = {place: products[place] / (norm * square**0.5) for place, norm in norms.items()}

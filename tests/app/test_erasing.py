@@ -70,7 +70,12 @@ def test_masked_tells_what_it_did_and_rollback_takes_it_back(peer_cl, place):
     assert "share of the gain removed" in result.out
     assert "20 other documents lose" in result.out
     assert "most of what was gained on 1 of the documents is still there" in result.out
+    (held,) = peer_cl("document", target, "--json", folder=place).json["places"]
+    assert (held["is_live"], held["is_masked"]) == (True, True)
+    assert "masked" in peer_cl("document", target, folder=place).out
     assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=place).out
+    (held,) = peer_cl("document", target, "--json", folder=place).json["places"]
+    assert (held["is_live"], held["is_masked"]) == (True, False)
     again = peer_cl("erase", target, "--masked", "--rows", "20", "--json", folder=place)
     (report,) = again.json
     assert report["document_ids"] == [target]

@@ -74,7 +74,7 @@ def test_a_document_is_found_by_the_beginning_of_its_id(peer_cl, folder):
     peer_cl("rollback", "law", folder=folder)
     shown = peer_cl("document", wanted["document_id"].upper(), folder=folder)
     assert shown.code == 0, shown.err
-    assert "rolled back" in shown.out
+    assert "not live" in shown.out
     assert wanted["document_id"] in shown.out
 
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from pipelines import open_store
 from stores import Registry
 
 pytestmark = pytest.mark.demo
@@ -28,6 +29,27 @@ def report(registry):
     past = registry.ancestry(registry.live().id)
     reports = [registry.evaluation(snapshot.id) for snapshot in past]
     return [found for found in reports if found is not None][-1]
+
+
+def test_learned_documents_are_traced_to_themselves(registry):
+    with open_store(registry.folder) as store:
+        model, tokenizer = store.load()
+        for state in registry.live().domains:
+            document = registry.documents(state.domain, split="train", kind="text")[0]
+            text = registry.document_text(document)[:800]
+            for verb in (store.trace, store.search):
+                found = verb(text, domains=[state.domain], model=model, tokenizer=tokenizer)
+                assert found.documents[0].document_id == document.document_id
+        model.detach()
+
+
+def test_every_learned_document_says_what_it_gained(registry):
+    for state in registry.live().domains:
+        learned = registry.documents(state.domain, split="train")
+        assert all(document.base_nats is not None for document in learned)
+        gained = [d.base_nats - d.nats for d in learned]
+        assert sum(gained) > 0
+        assert registry.num_learned(state.version) == len(learned)
 
 
 def test_all_domains_are_live_again(registry, report):

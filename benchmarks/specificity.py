@@ -1,0 +1,97 @@
+"""What a pool's shape trades: unseen loss against how few documents use a row."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.pictures import specificity_picture
+from benchmarks.provenance import Scorer, drawn
+from benchmarks.results import Figure, reported, write_results
+from peer_cl.layer import PoolShape
+from pipelines import demo_corpora, init_store
+from pipelines.settings import TrainingSettings
+from pipelines.store import Store
+
+COMMAND = "python -m benchmarks specificity"
+SHAPES: dict[str, PoolShape] = {
+    "N=1024 H4 K8": PoolShape(),
+    "N=1024 H8 K8": PoolShape(num_heads=8),
+    "N=1024 H2 K4": PoolShape(num_heads=2, top_k=4),
+    "N=1024 H1 K2": PoolShape(num_heads=1, top_k=2, output_scale=8.0),
+    "N=4096 H4 K8": PoolShape(num_experts=4096),
+    "N=4096 H2 K2": PoolShape(num_experts=4096, num_heads=2, top_k=2),
+    "N=4096 H1 K2": PoolShape(num_experts=4096, num_heads=1, top_k=2, output_scale=8.0),
+}
+"""The first is the default."""
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Train one small corpus in each shape; return losses, recall and what naming a row is worth.
+
+    Args:
+        arguments: `--domain NAME`, `--tokens N`, `--facts N`, `--only SHAPE` (may be repeated),
+            which keeps no figures.
+    """
+    parser = argparse.ArgumentParser(prog=COMMAND)
+    parser.add_argument("--domain", default="geography", choices=demo_corpora.DOMAINS)
+    parser.add_argument("--tokens", type=int, default=9_000)
+    parser.add_argument("--facts", type=int, default=40)
+    parser.add_argument("--only", action="append", choices=list(SHAPES))
+    options = parser.parse_args(list(arguments))
+    figures: list[Figure] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        init_store(Path(folder) / "knowledge", capacity=8) as store,
+    ):
+        for name in options.only or SHAPES:
+            found = _trial(store, SHAPES[name], options)
+            print(f"{name}: {found}", flush=True)
+            figures += [
+                reported(f"{what}, {name}", value, COMMAND) for what, value in found.items()
+            ]
+    if options.only:
+        return []
+    write_results("specificity", figures)
+    specificity_picture()
+    return figures
+
+
+def _trial(store: Store, shape: PoolShape, options: argparse.Namespace) -> dict[str, float]:
+    corpus = demo_corpora.load(options.domain, options.tokens)
+    settings = dataclasses.replace(TrainingSettings(), shape=shape)
+    facts = corpus.facts[: options.facts]
+    store.ingest(options.domain, corpus.documents, facts=facts, settings=settings)
+    report = store.evaluate(background=False)
+    recall = {row["wording"]: row["forced"] for row in report["recall"]}
+    version = store.registry.check_askable(options.domain).version
+    uses = store.registry.expert_uses([version])
+    total = sum(use.weight for use in uses)
+    model, tokenizer = store.load()
+    scorer = Scorer(store, model, tokenizer, options.domain)
+    gone = {}
+    for kind in ("text", "fact"):
+        every = store.registry.documents(options.domain, split="train", kind=kind)
+        watched = scorer.samples(drawn(every, 12, salt=1))
+        chosen = scorer.samples(drawn(every, 6, salt=2))
+        rows = {s.document.document_id: scorer.named(s, 80)["tf-idf"] for s in chosen}
+        own, others = scorer.switched_off(chosen, watched, rows)
+        gone[f"own gain that goes with 80 rows, {kind}s (share)"] = own
+        gone[f"other {kind}s' gain that goes (share)"] = others
+    model.detach()
+    store.roll_back(options.domain, None, "the next shape")
+    return {
+        "unseen loss, pool forced on (nats a token)": report["mixture"][0]["forced_loss_nats"],
+        "effective documents a row, weighted by use": sum(
+            use.weight * use.effective_documents for use in uses
+        )
+        / total,
+        "effective documents a row, unweighted": sum(use.effective_documents for use in uses)
+        / len(uses),
+        "recall, seen wording (share)": recall["seen"],
+        "recall, reworded (share)": recall["reworded"],
+        **gone,
+    }
