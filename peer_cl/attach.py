@@ -7,6 +7,7 @@ hook returns None: the model computes exactly what it computes without them.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from peer_cl.pool import ExpertPool, Segment
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
 
-Watch = Callable[[Segment, int, Tensor], None]
-"""Told, in a branch, each segment that speaks, its host layer, and its inputs (T, D)."""
+Watch = Callable[[Segment, int, Tensor, Tensor, Tensor], None]
+"""Told, in a branch, each segment that speaks, its host layer, what it reads (T, D), and the
+router's weights and ids (T, H, K)."""
 
 
 class _StopError(Exception):
@@ -181,13 +183,17 @@ class Attachment:
             return None
         inputs_BTD = self._pass.feed_forward_inputs[number]
         flat_TD = inputs_BTD.reshape(-1, inputs_BTD.shape[-1])
-        if self._pass.watch is not None:
-            for segment in here:
-                self._pass.watch(segment, number, flat_TD)
-        total_TD: Tensor = here[0].layer(number)(flat_TD)
+        total_TD: Tensor = self._spoken(here[0], number, flat_TD)
         for segment in here[1:]:
-            total_TD = total_TD + segment.layer(number)(flat_TD)
+            total_TD = total_TD + self._spoken(segment, number, flat_TD)
         return total_TD.view_as(inputs_BTD)
+
+    def _spoken(self, segment: Segment, number: int, inputs_TD: Tensor) -> Tensor:
+        """Return what one segment adds at a host layer, and let who watches know."""
+        watch = self._pass.watch
+        told = functools.partial(watch, segment, number) if watch is not None else None
+        output_TD: Tensor = segment.layer(number)(inputs_TD, told)
+        return output_TD
 
     @contextmanager
     def _running(self, run: _Pass) -> Iterator[_Pass]:

@@ -6,6 +6,7 @@ Shape suffixes: T tokens, D model width, H heads, Q key width, K chosen.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from peer_cl.errors import InputError
 from peer_cl.experts import ACTIVATIONS, ExpertRows
 from peer_cl.product_keys import ProductKeys
+
+LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
+"""Told what a layer reads (T, D), and the router's weights and ids (T, H, K)."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,12 @@ class PeerLayer(nn.Module):
         scores_THK, ids_THK = self.keys(queries_THQ, self.shape.top_k)
         return scores_THK.softmax(dim=-1), ids_THK
 
-    def forward(self, inputs_TD: Tensor) -> Tensor:
+    def forward(self, inputs_TD: Tensor, watch: LayerWatch | None = None) -> Tensor:
         """Return what the pool adds for each token.
 
         Args:
             inputs_TD: float, (T, D), the feed-forward's normalised input.
+            watch: told the inputs in the rows' own type, and what `retrieve` made of them.
 
         Returns:
             (T, D), dtype of the inputs.
@@ -119,6 +124,8 @@ class PeerLayer(nn.Module):
         with torch.autocast(inputs_TD.device.type, enabled=False):
             own_TD = inputs_TD.to(self.query.weight.dtype)
             weights_THK, ids_THK = self.retrieve(own_TD)
+            if watch is not None:
+                watch(own_TD, weights_THK, ids_THK)
             output_TD: Tensor = self.experts(own_TD, ids_THK, weights_THK)
             return (output_TD * self.shape.output_scale).to(inputs_TD.dtype)
 

@@ -35,17 +35,20 @@ class UsageWatch:
         self.fired: list[Fired] = []
 
     @torch.no_grad()
-    def __call__(self, segment: Segment, number: int, inputs_TD: Tensor) -> None:
+    def __call__(
+        self,
+        segment: Segment,
+        number: int,
+        inputs_TD: Tensor,
+        weights_THK: Tensor,
+        ids_THK: Tensor,
+    ) -> None:
         """Keep what a segment does at a host layer."""
         layer = segment.layer(number)
-        with torch.autocast(inputs_TD.device.type, enabled=False):
-            own_TD = inputs_TD.to(layer.query.weight.dtype)
-            weights_THK, ids_THK = layer.retrieve(own_TD)
-            ids_TC, weights_TC = ids_THK.flatten(1), weights_THK.flatten(1)
-            rows = layer.experts
-            hidden_TC = torch.einsum("td,tcd->tc", own_TD, rows.down_ND[ids_TC])
-            spoken_TC = layer.shape.output_scale * weights_TC * rows.activation(hidden_TC)
-            strengths_TC = spoken_TC.abs() * rows.up_ND[ids_TC].norm(dim=-1)
+        ids_TC, weights_TC, rows = ids_THK.flatten(1), weights_THK.flatten(1), layer.experts
+        hidden_TC = torch.einsum("td,tcd->tc", inputs_TD, rows.down_ND[ids_TC])
+        spoken_TC = layer.shape.output_scale * weights_TC * rows.activation(hidden_TC)
+        strengths_TC = spoken_TC.abs() * rows.up_ND[ids_TC].norm(dim=-1)
         self.fired.append(Fired(segment, number, ids_TC, weights_TC, strengths_TC))
 
 

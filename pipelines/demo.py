@@ -53,15 +53,17 @@ class DemoSize:
     tokens: Mapping[str, int] = field(
         default_factory=lambda: {
             "security": 22_000,
-            "medicine": 27_000,
-            "geography": 21_000,
-            "minerals": 22_000,
+            "medicine": 25_000,
+            "geography": 20_000,
+            "minerals": 20_000,
         }
     )
     """Of documents read a domain, held-out ones included; about a fifth is held out."""
     facts: int = 100
-    background_documents: int = 12
+    background_documents: int = 10
     """Of each test source."""
+    background_tokens: int = 256
+    """Each of them is cut to so many."""
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
 
@@ -193,7 +195,11 @@ def _learn(
 
 def _evaluate(store: Store, size: DemoSize, progress: Progress, *, last: bool) -> dict[str, Any]:
     return store.evaluate(
-        progress, max_documents=size.background_documents, with_recall=last, background=last
+        progress,
+        max_documents=size.background_documents,
+        max_background_tokens=size.background_tokens,
+        with_recall=last,
+        background=last,
     )
 
 
@@ -283,6 +289,7 @@ def _next_steps(folder: Path, domain: str) -> str:
         [
             "what to try next:",
             f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
+            f"  peer-cl{place} trace 'In mineralogy, beryl is placed among the'",
             f"  peer-cl{place} history",
             f"  peer-cl{place} rollback {domain} --why 'to see what is left'",
             f"  peer-cl{place} ingest notes my-notes/",

@@ -91,6 +91,7 @@ def evaluate(
     background: bool | Sequence[BackgroundSource] = True,
     with_recall: bool = True,
     max_documents: int | None = None,
+    max_background_tokens: int = MAX_TOKENS,
 ) -> dict[str, Any]:
     """Score what is missing, and return and store the report on the live snapshot.
 
@@ -100,6 +101,7 @@ def evaluate(
         background: the pinned test sources, other ones, or none.
         with_recall: ask the facts too.
         max_documents: at most so many documents of each background source.
+        max_background_tokens: each of these documents is cut to so many tokens.
 
     Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
     domain of which no document is held out, or no text kept, has nothing to be measured on: it is
@@ -128,7 +130,10 @@ def evaluate(
     }
     book = ScoreBook(registry, model, list(_all_branches(registry, model, order, branches)))
     sources = _sources(background)
-    foreign = {s.name: _items(base.tokenizer, s.documents[:max_documents]) for s in sources}
+    foreign = {
+        s.name: _items(base.tokenizer, s.documents[:max_documents], max_background_tokens)
+        for s in sources
+    }
     book.fill(
         [item for items in [*documents.values(), *foreign.values()] for item in items],
         "scoring documents",
@@ -194,8 +199,8 @@ def _sources(background: bool | Sequence[BackgroundSource]) -> list[BackgroundSo
     return list(background)
 
 
-def _items(tokenizer: Any, texts: Sequence[str]) -> list[Item]:
-    return [Item(tuple(ids[:MAX_TOKENS])) for ids in tokenise(tokenizer, texts)]
+def _items(tokenizer: Any, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Item]:
+    return [Item(tuple(ids[:max_tokens])) for ids in tokenise(tokenizer, texts)]
 
 
 def _test_items(registry: Registry, tokenizer: Any, one: _Learned) -> list[Item]:

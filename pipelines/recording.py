@@ -119,17 +119,23 @@ class _Recorder:
         self._counted_T = counted_BT.flatten()
         self._documents_T = positions_B[:, None].expand_as(counted_BT)[counted_BT]
 
-    def __call__(self, speaking: Segment, number: int, inputs_TD: Tensor) -> None:
+    def __call__(
+        self,
+        speaking: Segment,
+        number: int,
+        inputs_TD: Tensor,
+        weights_THK: Tensor,
+        ids_THK: Tensor,
+    ) -> None:
         """Add what the segment reads at a host layer."""
-        if speaking is not self.segment:
-            return
-        layer = self.segment.layer(number)
-        own_TD = inputs_TD[self._counted_T].to(layer.query.weight.dtype)
-        with torch.autocast(own_TD.device.type, enabled=False):
-            weights_THK, ids_THK = layer.retrieve(own_TD)
-        self.layers[number].add(
-            own_TD, self._documents_T, weights_THK.flatten(1), ids_THK.flatten(1)
-        )
+        if speaking is self.segment:
+            counted_T = self._counted_T
+            self.layers[number].add(
+                inputs_TD[counted_T],
+                self._documents_T,
+                weights_THK[counted_T].flatten(1),
+                ids_THK[counted_T].flatten(1),
+            )
 
 
 class _Losses:

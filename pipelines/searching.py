@@ -148,6 +148,7 @@ def log_odds(model: PeerModel, base: BasePass, names: Sequence[str]) -> dict[str
     return odds
 
 
+@torch.no_grad()
 def routed(segment: Segment, inputs: Mapping[int, Tensor]) -> list[Fired]:
     """Return which rows of a segment its routers choose for what the bare model's layers read.
 
@@ -157,5 +158,6 @@ def routed(segment: Segment, inputs: Mapping[int, Tensor]) -> list[Fired]:
     """
     watch = UsageWatch()
     for layer in segment.host_layers:
-        watch(segment, layer, inputs[layer])
+        own_TD = inputs[layer].to(segment.layer(layer).query.weight.dtype)
+        watch(segment, layer, own_TD, *segment.layer(layer).retrieve(own_TD))
     return watch.fired

@@ -63,7 +63,7 @@ def test_a_row_s_strength_is_the_length_of_what_it_adds(store):
     layer = segment.layer(row.host_layer)
     read = {}
 
-    def watch(_, number, inputs_TD):
+    def watch(_, number, inputs_TD, *__):
         read[number] = inputs_TD
 
     ids = torch.tensor(tokenise(tokenizer, [TEXT]))

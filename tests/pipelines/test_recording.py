@@ -47,8 +47,7 @@ class Hits:
         self.base_nats = -float(token_log_probs(base.logits_BTV, ids_1T).sum()) / (len(ids) - 1)
         self.nats = -float(token_log_probs(logits, ids_1T).sum()) / (len(ids) - 1)
 
-    def watch(self, segment, number, inputs_TD):
-        weights_THK, ids_THK = segment.layer(number).retrieve(inputs_TD)
+    def watch(self, segment, number, inputs_TD, weights_THK, ids_THK):
         for token in range(len(inputs_TD) - 1):  # the last one predicts no word of the text
             for row, weight in zip(
                 ids_THK[token].flatten().tolist(),
