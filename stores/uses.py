@@ -203,7 +203,8 @@ def _read_arrays(
             ExpertUseRow.effective_documents,
             ExpertUseRow.documents,
         )
-        yield from session.execute(query).tuples()
+        for found in session.execute(query):
+            yield found[0], found[1], found[2], found[3]
 
 
 def held_documents_query(segment_id: str, positions: Sequence[int]) -> Any:
