@@ -30,7 +30,7 @@ from pipelines.tracing import learned_segments
 from stores import Document
 
 COMMAND = "python -m benchmarks provenance"
-QUESTION = "In mineralogy, beryl is placed among the"
+QUESTION = "Attackers use Trusted Relationship for the tactic of"
 MAX_TOKENS = 512
 """Documents are read up to here: what a training row holds at most."""
 Row = tuple[str, int, int]
