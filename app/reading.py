@@ -149,9 +149,27 @@ def _show_events(detail: DomainDetail) -> None:
 def _show_documents(listed: Sequence[Document]) -> None:
     print_table(
         "documents",
-        ("document", "split", "kind", "tokens", "title", "source"),
         (
-            (item.document_id[:12], item.split, item.kind, item.num_tokens, item.title, item.source)
+            "document",
+            "split",
+            "kind",
+            "tokens",
+            "loss before",
+            "after",
+            "title",
+            "source",
+        ),
+        (
+            (
+                item.document_id[:12],
+                item.split,
+                item.kind,
+                item.num_tokens,
+                item.base_nats,
+                item.nats,
+                item.title,
+                item.source,
+            )
             for item in listed
         ),
     )

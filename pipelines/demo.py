@@ -52,17 +52,17 @@ class DemoSize:
 
     tokens: Mapping[str, int] = field(
         default_factory=lambda: {
-            "security": 22_000,
-            "medicine": 25_000,
-            "geography": 20_000,
-            "minerals": 20_000,
+            "security": 21_000,
+            "medicine": 24_000,
+            "geography": 19_000,
+            "minerals": 19_000,
         }
     )
     """Of documents read a domain, held-out ones included; about a fifth is held out."""
     facts: int = 100
-    background_documents: int = 10
+    background_documents: int = 8
     """Of each test source."""
-    background_tokens: int = 256
+    background_tokens: int = 192
     """Each of them is cut to so many."""
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 

@@ -77,6 +77,7 @@ def test_document_shows_losses_and_rows(peer_cl, made):
     assert told["rows"][0]["specificity"] >= told["rows"][-1]["specificity"]
     shown = peer_cl("document", wanted["document_id"], "--rows", "2", folder=made).out
     assert "rows that hold it" in shown
+    assert f"{wanted['nats']:.4f}" in peer_cl("documents", "law", folder=made).out
     held_out = next(item for item in listed if item["split"] == "test")
     assert (
         "none is recorded: it was held out"
