@@ -1,16 +1,16 @@
 """From rows to the documents that they hold, and from a document to its rows, ranked.
 
 A row that every document uses says nothing about any of them. So rows count by how few documents
-use them: tf-idf, with rows for words, and effective documents for the documents that hold a word.
+use them: tf-idf, with rows for words.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stores import Registry
-from stores.uses import rarity
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class DocumentRow:
     num_documents: int
     """Documents that use the row."""
     specificity: float
-    """The weight times the row's rarity, nats: log of learned over effective documents."""
+    """The weight times the log of learned documents over those that use the row (tf-idf): a row
+    that all use is nobody's own."""
 
 
 def document_rows(
@@ -92,7 +93,7 @@ def document_rows(
                     weight=weight,
                     share=weight / total.weight,
                     num_documents=total.num_documents,
-                    specificity=weight * rarity(counts[use.segment_id], total.effective_documents),
+                    specificity=weight * math.log(counts[use.segment_id] / total.num_documents),
                 )
             )
     return sorted(found, key=lambda r: (-r.specificity, r.segment_id, r.host_layer, r.row))

@@ -92,12 +92,12 @@ def test_the_rows_that_go_are_those_used_much_by_it_and_by_few(store):
     (mask,) = [s for s in store.registry.chain(report.version) if s.kind == "mask"]
     off = Mask.from_bytes(store.registry.objects.read(mask.pool_object)).rows
     learned_num = store.registry.num_learned(version)
-    effective = {
-        (use.host_layer, use.row): use.effective_documents
+    sharing = {
+        (use.host_layer, use.row): use.num_documents
         for use in store.registry.expert_uses([version])
     }
     scores = {
-        (use.host_layer, row): weight * math.log(learned_num / effective[use.host_layer, row])
+        (use.host_layer, row): weight * math.log(learned_num / sharing[use.host_layer, row])
         for use in store.registry.document_uses(target, [version])
         for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True)
     }
