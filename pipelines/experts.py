@@ -16,6 +16,7 @@ from peer_cl.usage import expert_usage, unevenness
 from pipelines.loading import load_chain
 from pipelines.recording import Floats, read_inputs
 from stores import ExpertUse, HeldBy, Segment, Snapshot
+from stores.records import ROWS
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -119,7 +120,7 @@ class DomainExperts:
         self.registry, self.domain = registry, domain
         self.snapshot = snapshot or registry.live()
         self.version = registry.check_askable(domain, self.snapshot).version
-        self.chain = [s for s in registry.chain(self.version) if s.kind == "rows"]
+        self.chain = [s for s in registry.chain(self.version) if s.kind == ROWS]
         self.uses = registry.expert_uses([segment.id for segment in self.chain])
         if not self.uses:
             raise StateError(

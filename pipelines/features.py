@@ -20,6 +20,7 @@ from torch import Tensor
 
 from peer_cl.attach import Attachment
 from peer_cl.branches import run_base, token_log_probs
+from peer_cl.scoring import evidence_tokens
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.precision import reading
 
@@ -119,6 +120,5 @@ def is_text(ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:
         >>> is_text(ids, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), end_id=0).tolist()
         [[False, True, True, False], [False, True, False, False]]
     """
-    text_BT = mask_BT.bool()
-    text_BT[:, 0] = False
-    return text_BT if end_id is None else text_BT & (ids_BT != end_id)
+    special_ids = torch.tensor([] if end_id is None else [end_id], dtype=torch.long)
+    return evidence_tokens(ids_BT, mask_BT, special_ids)

@@ -25,7 +25,7 @@ from peer_cl.shortlist import token_evidence
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
-from pipelines.tracing import asked_weights, check_length, learned_segments
+from pipelines.tracing import asked_weights, check_domains, check_length, learned_segments
 from stores import Snapshot
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def search(
     """
     registry = store.registry
     snapshot = snapshot or registry.live()
-    for domain in domains:
-        registry.check_askable(domain, snapshot)
+    check_domains(registry, snapshot, domains)
     if not text.strip():
         raise InputError("the text is empty; give some words to search for")
     if model is None:

@@ -23,6 +23,7 @@ from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
 from stores import Registry, Snapshot
+from stores.records import ROWS
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -234,7 +235,7 @@ def learned_segments(
     """Return a loaded domain's segments by their ids, the oldest first."""
     state = snapshot.state(domain)
     chain = registry.chain(state.version) if state is not None else ()
-    ids = [segment.id for segment in chain if segment.kind == "rows"]
+    ids = [segment.id for segment in chain if segment.kind == ROWS]
     return dict(zip(ids, model.pool(domain).chain(), strict=True))
 
 
