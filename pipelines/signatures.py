@@ -20,7 +20,7 @@ BACKGROUND_CENTROIDS = 256
 DOMAIN_CENTROIDS = 128
 FOREIGN_QUANTILE = 0.995
 """Share of held-out background texts that must stay below the threshold."""
-DISTANCE_FACTOR = 1.35
+DISTANCE_FACTOR = 1.25
 """A text may lie so much farther from the centroids than the domain's own new text does."""
 
 
@@ -58,12 +58,12 @@ def make_signature(
         background: the store's.
         train: states (T, D) of texts that the pool learned: they give the centroids.
         own: states of the domain's texts that it did not learn: they tell how far its own new
-            text lies from the centroids. Where there is none, the learned ones stand in.
+            text lies from the centroids, whole or by its first half. Where there is none, the
+            learned ones stand in.
         seed: of k-means.
     """
     white_XD = torch.cat([background.whiten(states_TD) for states_TD in train])
     centroids_CD = _kmeans(white_XD, DOMAIN_CENTROIDS, seed)
-    mine = torch.tensor([text_evidence(background, centroids_CD, s) for s in (own or train)])
     foreign = torch.tensor(
         [
             text_evidence(background, centroids_CD, states_TD, is_white=True)
@@ -72,8 +72,18 @@ def make_signature(
     )
     # Zero log odds: as likely the domain's as ordinary text. Never below what foreign text reaches.
     threshold = max(float(foreign[:, 0].quantile(FOREIGN_QUANTILE)), 0.0)
-    max_distance = float(mine[:, 1].mean()) * DISTANCE_FACTOR
+    # A context is often the start of a text, and what a text starts with may lie farther out.
+    wholes = own or train
+    starts = [states_TD[: (len(states_TD) + 1) // 2] for states_TD in wholes]
+    max_distance = DISTANCE_FACTOR * max(
+        _mean_distance(background, centroids_CD, texts) for texts in (wholes, starts)
+    )
     return Signature(centroids_CD, threshold, max_distance)
+
+
+def _mean_distance(background: Background, centroids_CD: Tensor, texts: Sequence[Tensor]) -> float:
+    distances = [text_evidence(background, centroids_CD, states_TD)[1] for states_TD in texts]
+    return sum(distances) / len(distances)
 
 
 def text_evidence(
