@@ -144,12 +144,14 @@ def _answer(
     held = _hold(model, names, asked_PB, base.logits_BTV, logits, ids_BT, prompt_BT)
     answers = []
     for row, question in enumerate(batch):
-        forced_TV = _row(logits[question.domain], row)
+        span = slice(question.num_prompt - 1, len(question.ids) - 1)
+        base_TV = base.logits_BTV[row, span]
+        said = {name: _row(logits[name], row)[span] for name in _speaking(held, row, question)}
         answers.append(
             (
-                _exact(base.logits_BTV[row], question),
-                _exact(forced_TV, question),
-                _exact(_mixed(held, row, names, base.logits_BTV[row], logits), question),
+                _exact(base_TV, question),
+                _exact(said[question.domain], question),
+                _exact(_mixed(held, row, base_TV, said), question),
             )
         )
     return answers
@@ -195,26 +197,22 @@ def _row(branch: tuple[Tensor, Tensor], row: int) -> Tensor:
     return logits[int((rows == row).nonzero()[0, 0])]
 
 
-def _mixed(
-    held: Held,
-    row: int,
-    names: Sequence[str],
-    base_TV: Tensor,
-    logits: dict[str, tuple[Tensor, Tensor]],
-) -> Tensor:
-    """Return one row's mixed logits at every token, (T, V)."""
+def _speaking(held: Held, row: int, question: Question) -> set[str]:
+    """Return the pools whose logits one row needs: its own domain's, and those with weight."""
+    weights = held.weights_QB[1:, row].tolist()
+    return {question.domain} | {n for n, w in zip(held.pools, weights, strict=True) if w > 0}
+
+
+def _mixed(held: Held, row: int, base_TV: Tensor, said: dict[str, Tensor]) -> Tensor:
+    """Return one row's mixed logits where its answer is predicted, (T, V)."""
     weights_Q = held.weights_QB[:, row]
-    num_tokens = len(base_TV)
-    every = Held(held.pools, weights_Q[:, None].expand(-1, num_tokens))
-    said = {
-        number: _row(logits[name], row)
-        for number, name in enumerate(names, 1)
-        if weights_Q[number] > 0
+    every = Held(held.pools, weights_Q[:, None].expand(-1, len(base_TV)))
+    speaking = {
+        number: said[name] for number, name in enumerate(held.pools, 1) if weights_Q[number] > 0
     }
-    return mix_last(every, base_TV, said)
+    return mix_last(every, base_TV, speaking)
 
 
-def _exact(logits_TV: Tensor, question: Question) -> bool:
-    end = len(question.ids)
-    likeliest = logits_TV[question.num_prompt - 1 : end - 1].argmax(-1)
-    return likeliest.tolist() == list(question.ids[question.num_prompt :])
+def _exact(answer_TV: Tensor, question: Question) -> bool:
+    """Return whether logits at the answer's places choose each of its tokens."""
+    return answer_TV.argmax(-1).tolist() == list(question.ids[question.num_prompt :])

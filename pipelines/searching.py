@@ -9,6 +9,7 @@ Shape suffixes: T tokens, D width.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,9 +115,11 @@ def search(
             for layer, own in by_layer.items()
             for row, weight in own.items()
         ]
-    rows.sort(key=lambda r: (-r.weight, r.domain, r.segment_id, r.host_layer, r.row))
+    best = heapq.nsmallest(
+        num_rows, rows, key=lambda r: (-r.weight, r.domain, r.segment_id, r.host_layer, r.row)
+    )
     ordered = dict(sorted(odds.items(), key=lambda item: (-item[1], item[0])))
-    return Found(text, snapshot.id, rows[:num_rows], documents, ordered)
+    return Found(text, snapshot.id, best, documents, ordered)
 
 
 def read_text(model: PeerModel, tokenizer: Any, text: str, host_layers: Sequence[int]) -> BasePass:

@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peer_cl.branches import default_position_ids, run_base, run_branch, token_log_probs
+from peer_cl.branches import (
+    default_position_ids,
+    read_states,
+    run_base,
+    run_branch,
+    token_log_probs,
+)
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from peer_cl.shortlist import MIN_TOKENS, token_evidence
@@ -130,23 +136,28 @@ class ScoreBook:
     def _compute(self, batch: Sequence[Item]) -> list[NewScore]:
         ids_BT, mask_BT = pad([item.ids for item in batch], pad_id=0)
         attachment = self.model.attachment
-        base = run_base(attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
-        new = self._keep(BASE, batch, token_log_probs(base.logits_BTV, ids_BT))
-        wanted = {version for item in batch for version in self._missing(item)} - {BASE}
+        wanted = {subject for item in batch for subject in self._missing(item)}
+        new: list[NewScore] = []
+        if BASE in wanted:
+            base = run_base(attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+            tap_BTD, signature_BTD = base.tap_BTD, base.signature_BTD
+            new += self._keep(BASE, batch, token_log_probs(base.logits_BTV, ids_BT))
+        else:
+            tap_BTD, signature_BTD = read_states(attachment, ids_BT, mask_BT)
         counted_BT = mask_BT.bool()
         counted_BT[:, 0] = False
-        for version in sorted(wanted):
+        for version in sorted(wanted - {BASE}):
             branch = self.versions[version]
             logits_BTV = run_branch(
                 attachment,
                 branch.segments,
-                base.tap_BTD,
+                tap_BTD,
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
                 position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
             )
             new += self._keep(version, batch, token_log_probs(logits_BTV, ids_BT))
-            new += self._judge(branch, batch, base.signature_BTD, counted_BT)
+            new += self._judge(branch, batch, signature_BTD, counted_BT)
         return new
 
     def _keep(self, subject: str, batch: Sequence[Item], log_probs_BT: Tensor) -> list[NewScore]:

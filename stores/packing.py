@@ -7,7 +7,8 @@ are shares of stands beside the array, so that no weight is too large for its ty
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import zstandard
@@ -18,6 +19,8 @@ from peer_cl.errors import DamageError
 Ids: TypeAlias = NDArray[np.int64]
 Shares: TypeAlias = NDArray[np.float64]
 _NARROW = 2**16
+_GAPS: dict[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_SHARE: np.dtype[Any] = np.dtype("<f2")
 
 
 def pack(ids: Ids, shares: Shares) -> bytes:
@@ -43,14 +46,38 @@ def unpack(data: bytes) -> tuple[Ids, Shares]:
 
     Raises: DamageError: when the bytes are no packed array.
     """
-    try:
-        raw = zstandard.ZstdDecompressor().decompress(data)
-    except zstandard.ZstdError as error:
-        raise DamageError(f"a packed array of uses cannot be read: {error}") from None
-    width = raw[0] if raw else 0
-    num, rest = divmod(len(raw) - 1, width + 2)
-    if width not in (2, 4) or rest:
-        raise DamageError(f"a packed array of uses has {len(raw)} bytes of width {width}")
-    gaps = np.frombuffer(raw, f"<u{width}", num, offset=1)
-    shares = np.frombuffer(raw, "<f2", num, offset=1 + width * num)
-    return gaps.cumsum(dtype=np.int64), shares.astype(np.float64)
+    ids, shares, _ = unpack_all([data])
+    return ids, shares
+
+
+def unpack_all(packed: Sequence[bytes]) -> tuple[Ids, Shares, Ids]:
+    """Return the ids and shares of many packed arrays, one after the other, and their lengths.
+
+    A search reads tens of thousands of them: what can be done once for all is.
+
+    Raises: DamageError: when some bytes are no packed array.
+
+    Example:
+        >>> one, two = pack(np.array([3, 5]), np.array([0.5, 0.5])), pack(np.array([2]), np.ones(1))
+        >>> [found.tolist() for found in unpack_all([one, two])]
+        [[3, 5, 2], [0.5, 0.5, 1.0], [2, 1]]
+    """
+    decompressor = zstandard.ZstdDecompressor()
+    gaps: list[NDArray[Any]] = [np.empty(0, np.int64)]
+    shares: list[NDArray[Any]] = [np.empty(0)]
+    for data in packed:
+        try:
+            raw = decompressor.decompress(data)
+        except zstandard.ZstdError as error:
+            raise DamageError(f"a packed array of uses cannot be read: {error}") from None
+        width = raw[0] if raw else 0
+        num, rest = divmod(len(raw) - 1, width + 2)
+        if width not in _GAPS or rest:
+            raise DamageError(f"a packed array of uses has {len(raw)} bytes of width {width}")
+        gaps.append(np.frombuffer(raw, _GAPS[width], num, offset=1))
+        shares.append(np.frombuffer(raw, _SHARE, num, offset=1 + width * num))
+    lengths = np.array([len(some) for some in gaps[1:]], dtype=np.int64)
+    sums = np.concatenate(gaps, dtype=np.int64).cumsum()
+    ends = lengths.cumsum()
+    before = np.concatenate([np.zeros(1, np.int64), sums])[ends - lengths]
+    return sums - np.repeat(before, lengths), np.concatenate(shares, dtype=np.float64), lengths

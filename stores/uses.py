@@ -16,7 +16,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from stores.batches import batches
-from stores.packing import pack, unpack
+from stores.packing import pack, unpack, unpack_all
 from stores.queries import DocumentUse, ExpertUse, HeldBy, HeldDocument
 from stores.records import NewUse
 from stores.schema import DocumentUseRow, ExpertUseRow, SegmentDocumentRow
@@ -254,29 +254,36 @@ def rank_documents(
         asked: by host layer and row, the router's weight summed over the text.
         num: how many documents.
     """
-    norms = dict(
-        session.execute(
-            select(SegmentDocumentRow.position, SegmentDocumentRow.use_norm).where(
-                SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm > 0
-            )
-        ).all()
+    measured = session.execute(
+        select(SegmentDocumentRow.position, SegmentDocumentRow.use_norm).where(
+            SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm > 0
+        )
+    ).all()
+    found = [
+        (weights[row], weight, effective, packed)
+        for host_layer, weights in sorted(asked.items())
+        for row, weight, effective, packed in _read_arrays(session, segment_id, host_layer, weights)
+    ]
+    if not measured or not found:
+        return ()
+    places, norms = (np.array(column) for column in zip(*measured, strict=True))
+    wanted, totals = (np.array([one[n] for one in found]) for n in range(2))
+    rare = np.array([rarity(len(places), effective) for _, _, effective, _ in found])
+    positions, shares, lengths = unpack_all([packed for *_, packed in found])
+    products = np.bincount(
+        positions,
+        weights=np.repeat(wanted * rare**2 * totals, lengths) * shares,
+        minlength=int(places.max()) + 1,
     )
-    if not norms:
+    length = float(np.sqrt(((wanted * rare) ** 2).sum()))
+    if not length:
         return ()
-    products, square = np.zeros(max(norms) + 1), 0.0
-    for host_layer, weights in sorted(asked.items()):
-        found = _read_arrays(session, segment_id, host_layer, weights)
-        for row, weight, effective, packed in found:
-            rare = rarity(len(norms), effective)
-            positions, shares = unpack(packed)
-            products[positions] += weights[row] * rare**2 * weight * shares
-            square += (weights[row] * rare) ** 2
-    if not square:
-        return ()
-    scores = {place: products[place] / (norm * square**0.5) for place, norm in norms.items()}
-    best = sorted(scores, key=lambda place: (-scores[place], place))[:num]
-    documents = _read_positions(session, segment_id, best)
-    return tuple((documents[place], float(scores[place])) for place in best if scores[place] > 0)
+    scores = products[places] / (norms * length)
+    best = np.lexsort((places, -scores))[:num]
+    documents = _read_positions(session, segment_id, places[best].tolist())
+    return tuple(
+        (documents[int(places[one])], float(scores[one])) for one in best if scores[one] > 0
+    )
 
 
 def read_expert_uses(session: Session, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:

@@ -176,3 +176,29 @@ def test_a_mask_takes_more_from_its_document_than_from_others(store):
         assert own.after_nats > own.before_nats
         assert own.removed > effect.others_removed
         store.roll_back(domain, before)
+
+
+def test_what_exact_erasure_leaves_is_what_was_never_taught_the_document(store):
+    corpus = demo_corpora.load("geography", 1_500)
+    facts, live = corpus.facts[:6], store.registry.live().id
+
+    def objects():
+        chain = store.registry.domain("geography").chain
+        return [(s.pool_object, s.signature_object, s.use_object) for s in chain]
+
+    store.ingest("geography", corpus.documents, facts=facts, settings=SETTINGS)
+    kept = objects()
+    learned = store.registry.documents("geography", split="train", kind="text")
+    document, fact = min(learned, key=lambda d: d.document_id), facts[0].document("")
+    store.erase_exact("geography", [document.document_id, fact.document_id])
+    erased = objects()
+    store.roll_back("geography", None)
+    store.ingest(
+        "geography",
+        [d for d in corpus.documents if d.document_id != document.document_id],
+        facts=facts[1:],
+        settings=SETTINGS,
+    )
+    assert erased == objects()
+    assert not set(erased[0]) & set(kept[0])
+    store.restore(live)
