@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from app import acting, asking, erasing, learning, reading, using
+from app import acting, asking, erasing, learning, reading, serving, using
 from app.request import Before, StoreOption
 
 app = typer.Typer(
@@ -63,6 +63,7 @@ VERBS = (
             reading.doctor,
         ),
     ),
+    ("See", (serving.dashboard,)),
     ("Ask what holds what", (asking.trace, asking.search, asking.experts)),
     (
         "A domain's life",

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import StateError, UnsupportedError
+from peer_cl.errors import ChangedError, StateError, UnsupportedError
 from stores import (
     chains,
     doctoring,
@@ -63,6 +63,7 @@ class Registry:
         self._database = database
         self._lease: Lease | None = None
         self._depth = 0
+        self._expected: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -115,8 +116,13 @@ class Registry:
         self.close()
 
     @contextmanager
-    def writing(self, who: str = "") -> Iterator[Registry]:
+    def writing(self, who: str = "", *, expect: int | None = None) -> Iterator[Registry]:
         """Hold the lease of the store's one writer; may be nested.
+
+        Args:
+            who: holds it; default: the user's name.
+            expect: the snapshot that a person saw before deciding. Where another is live by the
+                first act, that act raises a ChangedError and changes nothing.
 
         Raises: StoreLockedError: when another writer holds it; the message names it.
         """
@@ -125,9 +131,13 @@ class Registry:
             lease.acquire()
             self._lease = lease
         self._depth += 1
+        if expect is not None:
+            self._expected = expect
         try:
             yield self
         finally:
+            if expect is not None:
+                self._expected = None
             self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
             if self._depth == 0 and self._lease is not None:
                 lease, self._lease = self._lease, None
@@ -140,7 +150,17 @@ class Registry:
             raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
         with self._database.writing() as session:
             self._lease.check(session)
+            self._check_expected(snapshots.live_id(session))
             yield session
+
+    def _check_expected(self, live_id: int) -> None:
+        """Refuse an act that was decided on another snapshot than the live one."""
+        expected, self._expected = self._expected, None  # our own acts move it on
+        if expected is not None and live_id != expected:
+            raise ChangedError(
+                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
+                "again, then act"
+            )
 
     # Acts
 

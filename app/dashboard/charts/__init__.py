@@ -1,0 +1,1 @@
+"""Charts for the pages: from tidy tables, with units on every axis."""

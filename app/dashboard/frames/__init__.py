@@ -1,0 +1,1 @@
+"""Tables for the pages: what the registry answered, one tidy row a fact."""
