@@ -12,6 +12,7 @@ from peer_cl import PeerCache, PeerModel
 from peer_cl.errors import InputError
 from peer_cl.mixture import held_weights
 from pipelines.batches import tokenise
+from pipelines.tracing import check_length
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ def write(
             writing.
 
     Raises:
-        InputError: for an empty prompt, or force without exactly one domain.
+        InputError: for an empty prompt, one longer than the base's context, or force without
+            exactly one domain.
         UnknownError: for an unknown domain.
     """
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
+    check_length(model, ids.shape[1])
     options: dict[str, Any] = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": max_new_tokens,
