@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from app.dashboard.launch import is_loopback
 from peer_cl.errors import StateError
@@ -85,7 +85,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
     words = ["--store", str(folder), "dashboard", "--no-browser", "--port", str(port)]
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *words],
+            [sys.executable, "-c", "from app.cli import main; main()", *words],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=said,
@@ -155,11 +155,16 @@ def listen(page: Page) -> Heard:
     page.on("request", lambda request: heard.requests.append(request.url))
     page.on("websocket", lambda socket: heard.requests.append(socket.url))
     page.on("pageerror", lambda error: heard.complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda message: heard.complaints.append(message.text) if message.type == "error" else None,
-    )
+    page.on("console", lambda message: _hear_complaint(heard, message))
     return heard
+
+
+def _hear_complaint(heard: Heard, message: ConsoleMessage) -> None:
+    """Keep an error, but that of Streamlit's client looking for its server below a page's path."""
+    where = urlsplit(message.location["url"]).path
+    is_search = "/_stcore/" in where.removeprefix("/_stcore/") and "404" in message.text
+    if message.type == "error" and not is_search:
+        heard.complaints.append(f"{message.text} ({where})")
 
 
 def wait_until_it_stands(page: Page, title: str, timeout_s: float = 60.0) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
 from benchmarks.browsing import (
     TITLES,
@@ -25,7 +25,7 @@ from benchmarks.results import Figure, at_most, reported
 
 COMMAND = "python -m benchmarks dashboard"
 ROUNDS = 3
-VIEWPORT = {"width": 1280, "height": 900}
+VIEWPORT = ViewportSize(width=1280, height=900)
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 

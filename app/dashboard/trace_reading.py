@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -25,12 +25,14 @@ NUM_COLUMNS = 104
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
-PICKED = "trace_token"
+PICKED, PICKED_OF = "trace_token", "trace_token_of"
+"""Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
 INK = {"dark": "#e6eaee", "light": "#1d2329"}
 _OPEN = st.column_config.LinkColumn(
-    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width="small"
+    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
 )
+_DOMAIN = st.column_config.TextColumn(width=90)
 
 
 def named_colours(seen: View) -> dict[str, str]:
@@ -63,13 +65,11 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
         + _weights_in_words(found),
     )
     _show_token(seen, found, tokens)
-    left, right = st.columns(2, gap="large")
-    with left:
+    if found.asked:
         st.subheader("Documents that the text is like", anchor=False)
         _show_documents(frames.ranked_documents(found.documents))
-    with right:
-        st.subheader("What comes next", anchor=False)
-        _show_next(found, colours)
+    st.subheader("What comes next", anchor=False)
+    _show_next(found, colours)
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -103,7 +103,7 @@ def _show_figures(found: Trace) -> None:
     three.metric(
         "Loss with pools",
         f"{mixture:.2f}",
-        f"{mixture - base:+.2f}",
+        f"{mixture - base:+.3f}" if found.asked else None,
         delta_color="inverse",
         help="Nats a token, of the mixture of the base and the pools that the text asks.",
     )
@@ -144,8 +144,11 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     if not found.asked:
         return
     st.subheader("One token's experts", anchor=False)
-    if st.session_state.get(PICKED, 0) > len(tokens):
-        st.session_state[PICKED] = len(tokens)
+    if st.session_state.get(PICKED_OF) != found.text:
+        st.session_state[PICKED_OF] = found.text
+        st.session_state[PICKED] = 1 + max(
+            range(len(tokens)), key=lambda number: max(tokens[number].weights.values())
+        )
     number = st.selectbox(
         "Token",
         range(1, len(tokens) + 1),
@@ -159,10 +162,10 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.caption("Its strongest rows: what is read before it predicts it")
-        _show_rows(frames.traced_rows(rows))
+        _show_rows(frames.traced_rows(rows, _labels(seen, found.asked)))
     with right:
         st.caption("Documents that these rows hold")
-        _show_held(frames.documents_of_rows(_held(seen, rows), NUM_DOCUMENTS))
+        _show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
 
 
 def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
@@ -175,6 +178,16 @@ def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
     for (domain, segment_id), layers in wanted.items():
         held.setdefault(domain, []).extend(seen.store.registry.held_documents(segment_id, layers))
     return held
+
+
+def _labels(seen: View, domains: Iterable[str]) -> dict[str, str]:
+    """Return the labels of the live versions' segments, by the segment's id."""
+    states = [state for name in domains if (state := seen.live.state(name)) is not None]
+    return {
+        segment.id: segment.label
+        for state in states
+        for segment in seen.store.registry.chain(state.version)
+    }
 
 
 def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
@@ -225,7 +238,7 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
         _show_documents(frames.ranked_documents(found.documents))
     with right:
         st.subheader("Rows that the words ask", anchor=False)
-        _show_rows(frames.found_rows(found.rows))
+        _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -248,6 +261,8 @@ def _show_rows(frame: pd.DataFrame) -> None:
         hide_index=True,
         alt="Rows, the strongest first, with their domain, layer and number",
         column_config={
+            "domain": _DOMAIN,
+            "expert": st.column_config.TextColumn(help="Host layer and row.", width=70),
             "strength": st.column_config.NumberColumn(
                 format="%.3f", help="Length of what the row adds to its layer's output."
             ),
@@ -266,6 +281,9 @@ def _show_documents(frame: pd.DataFrame) -> None:
         hide_index=True,
         alt="Documents, the most alike of each domain first, with their score from 0 to 1",
         column_config={
+            "domain": _DOMAIN,
+            "document": st.column_config.TextColumn(width=300),
+            "source": st.column_config.TextColumn(width=160),
             "score": st.column_config.ProgressColumn(
                 format="%.2f",
                 min_value=0.0,
@@ -286,9 +304,13 @@ def _show_held(frame: pd.DataFrame) -> None:
         hide_index=True,
         alt="Documents that the rows hold, those with the largest share first",
         column_config={
-            "rows": st.column_config.NumberColumn(help="How many of the rows hold it."),
+            "domain": _DOMAIN,
+            "document": st.column_config.TextColumn(width=160),
             "share": st.column_config.ProgressColumn(
-                format="percent", min_value=0.0, max_value=1.0, help="Of the rows' weight."
+                format="percent",
+                min_value=0.0,
+                max_value=1.0,
+                help="Of a row's weight, on average over its domain's rows.",
             ),
             "open": _OPEN,
         },

@@ -51,8 +51,8 @@ def new_page(browser):
     yield new
     for context in contexts:
         context.close()
-    assert [address for one in heard for address in one.strangers] == []
-    assert [text for one in heard for text in one.complaints] == []
+    assert {address for one in heard for address in one.strangers} == set()
+    assert {text for one in heard for text in one.complaints} == set()
 
 
 @pytest.fixture

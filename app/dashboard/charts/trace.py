@@ -66,9 +66,12 @@ def text_in_colours(
     )
     letters = place.mark_text(
         align="left", baseline="middle", font="Source Code Pro, monospace", fontSize=FONT_SIZE
-    ).encode(x=alt.X("start:Q", axis=None, scale=across), text="shown:N", color=alt.value(ink))
-    return alt.layer(ground, letters).properties(
-        width=round(num_columns * COLUMN_WIDTH), height=num_lines * LINE_HEIGHT
+    ).encode(x=alt.X("left:Q", axis=None, scale=across), text="shown:N", color=alt.value(ink))
+    return alt.LayerChart(
+        layer=[ground, letters],
+        width=round(num_columns * COLUMN_WIDTH),
+        height=num_lines * LINE_HEIGHT,
+        autosize="pad",  # the legend is added to the height, not taken from it
     )
 
 
@@ -87,7 +90,7 @@ def weights_over_tokens(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.
     placed = placed.sort_values(["token", "order"])
     placed["top"] = placed.groupby("token")["weight"].cumsum().clip(upper=1.0)
     placed["bottom"] = (placed["top"] - placed["weight"]).clip(lower=0.0)
-    return (
+    chart: alt.Chart = (
         alt.Chart(placed)
         .mark_rect(strokeWidth=0)
         .encode(
@@ -118,8 +121,9 @@ def weights_over_tokens(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.
                 alt.Tooltip("weight:Q", title="weight", format=".2%"),
             ],
         )
-        .properties(height=220)
+        .properties(height=280)
     )
+    return chart
 
 
 def next_tokens(frame: pd.DataFrame, who: str, colour: str, highest: float) -> alt.LayerChart:
@@ -138,7 +142,7 @@ def next_tokens(frame: pd.DataFrame, who: str, colour: str, highest: float) -> a
         ),
         x=alt.X(
             "probability:Q",
-            title="probability of being next (%)",
+            title="probability of the next token",
             scale=alt.Scale(domain=[0, min(1.0, highest * 1.2)], nice=False),
             axis=alt.Axis(format=".0%", tickCount=4),
         ),
@@ -150,9 +154,9 @@ def next_tokens(frame: pd.DataFrame, who: str, colour: str, highest: float) -> a
     words = bars.mark_text(align="left", dx=4, color="#8a8f98").encode(
         text=alt.Text("probability:Q", format=".1%")
     )
-    height = 34 * max(1, len(own))
-    return alt.layer(bars.mark_bar(color=colour, cornerRadiusEnd=2), words).properties(
-        height=height
+    return alt.LayerChart(
+        layer=[bars.mark_bar(color=colour, cornerRadiusEnd=2), words],
+        height=90 + 24 * max(1, len(own)),
     )
 
 
@@ -164,12 +168,12 @@ def likely_domains(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart
         colours: by domain.
     """
     names = list(frame["domain"])
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame)
         .mark_bar(cornerRadiusEnd=2)
         .encode(
             y=alt.Y("domain:N", title=None, sort=names, axis=alt.Axis(labelLimit=200)),
-            x=alt.X("log_odds:Q", title="signature's log odds (nats a token; above 0: like it)"),
+            x=alt.X("log_odds:Q", title="log odds of the signature (nats a token)"),
             color=alt.Color(
                 "domain:N",
                 legend=None,
@@ -180,8 +184,9 @@ def likely_domains(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart
                 alt.Tooltip("log_odds:Q", title="log odds (nats a token)", format=".3f"),
             ],
         )
-        .properties(height=max(60, 28 * len(names)))
+        .properties(height=80 + 26 * len(names))
     )
+    return chart
 
 
 def _names(found: Sequence[str], colours: Mapping[str, str]) -> list[str]:

@@ -72,7 +72,8 @@ def laid_out(tokens: Sequence[TracedToken], *, num_columns: int = 96) -> pd.Data
         tokens: of a trace.
         num_columns: of a fixed-width font, in a line.
 
-    Returns: a row a token: token (from 1), shown, line, start, end, speaker, weight, seen.
+    Returns: a row a token: token (from 1), seen and shown (its blanks as signs, and left out at
+        its ends), line, start and end of its ground, left of its letters, speaker, weight, losses.
     """
     rows = []
     line = place = 0
@@ -86,10 +87,11 @@ def laid_out(tokens: Sequence[TracedToken], *, num_columns: int = 96) -> pd.Data
         rows.append(
             {
                 "token": number + 1,
-                "shown": shown,
+                "shown": shown.strip(" "),
                 "line": line,
                 "start": place,
                 "end": place + width,
+                "left": place + len(shown) - len(shown.lstrip(" ")),
                 "speaker": speaker,
                 "weight": weight,
                 "seen": visible(token.text),
@@ -168,38 +170,46 @@ def next_tokens(base: Sequence[NextToken], injected: Sequence[NextToken]) -> pd.
     )
 
 
-def traced_rows(rows: Iterable[TracedRow]) -> pd.DataFrame:
-    """Return rows that fired: domain, layer, row, strength, weight, open."""
+def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.DataFrame:
+    """Return rows that fired: domain, expert (layer and row), strength, weight, open.
+
+    Args:
+        rows: in their order.
+        labels: of versions, by the id of their last segment.
+    """
     return pd.DataFrame(
         [
             (
                 one.domain,
-                one.host_layer,
-                one.row,
+                f"{one.host_layer}:{one.row}",
                 one.strength,
                 one.weight,
-                row_link(one.domain, one.segment_id, one.host_layer, one.row),
+                row_link(one.domain, labels[one.segment_id], one.host_layer, one.row),
             )
             for one in rows
         ],
-        columns=["domain", "layer", "row", "strength", "weight", "open"],
+        columns=["domain", "expert", "strength", "weight", "open"],
     )
 
 
-def found_rows(rows: Iterable[FoundRow]) -> pd.DataFrame:
-    """Return rows that a text would ask: domain, layer, row, weight, open."""
+def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFrame:
+    """Return rows that a text would ask: domain, expert (layer and row), weight, open.
+
+    Args:
+        rows: in their order.
+        labels: of versions, by the id of their last segment.
+    """
     return pd.DataFrame(
         [
             (
                 one.domain,
-                one.host_layer,
-                one.row,
+                f"{one.host_layer}:{one.row}",
                 one.weight,
-                row_link(one.domain, one.segment_id, one.host_layer, one.row),
+                row_link(one.domain, labels[one.segment_id], one.host_layer, one.row),
             )
             for one in rows
         ],
-        columns=["domain", "layer", "row", "weight", "open"],
+        columns=["domain", "expert", "weight", "open"],
     )
 
 
@@ -221,37 +231,30 @@ def ranked_documents(documents: Iterable[RankedDocument]) -> pd.DataFrame:
     )
 
 
-def documents_of_rows(held: Mapping[str, Sequence[HeldBy]], num: int = 10) -> pd.DataFrame:
+def documents_of_rows(
+    held: Mapping[str, Sequence[HeldBy]], weights: Mapping[str, float], num: int = 10
+) -> pd.DataFrame:
     """Return the documents that some rows hold, those with the largest shares of them first.
 
     Args:
         held: by domain, what each of its rows holds.
+        weights: of the domains' pools; a row counts by its pool's.
         num: how many documents.
 
-    Returns: domain, document, rows (how many of them hold it), share (of their weight), open.
+    Returns: domain, document, share (its share of a row of its domain, on average), open.
     """
     titles: dict[tuple[str, str], str] = {}
-    shares: dict[tuple[str, str], list[float]] = {}
-    num_rows = sum(len(rows) for rows in held.values())
+    shares: dict[tuple[str, str], float] = {}
     for domain, rows in held.items():
         for row in rows:
             for document, share in zip(row.documents, row.shares, strict=True):
                 key = domain, document.document_id
                 titles[key] = document.title
-                shares.setdefault(key, []).append(share)
-    ranked = sorted(shares, key=lambda key: (-sum(shares[key]), key))[:num]
+                shares[key] = shares.get(key, 0.0) + share / len(rows)
+    ranked = sorted(shares, key=lambda key: (-weights[key[0]] * shares[key], key))[:num]
     return pd.DataFrame(
-        [
-            (
-                domain,
-                titles[domain, document_id],
-                len(shares[domain, document_id]),
-                sum(shares[domain, document_id]) / num_rows,
-                document_link(domain, document_id),
-            )
-            for domain, document_id in ranked
-        ],
-        columns=["domain", "document", "rows", "share", "open"],
+        [(key[0], titles[key], shares[key], document_link(key[0], key[1])) for key in ranked],
+        columns=["domain", "document", "share", "open"],
     )
 
 
@@ -260,9 +263,9 @@ def likely_domains(log_odds: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(list(log_odds.items()), columns=["domain", "log_odds"])
 
 
-def row_link(domain: str, segment_id: str, host_layer: int, row: int) -> str:
+def row_link(domain: str, label: str, host_layer: int, row: int) -> str:
     """Return the address of a row's page, from any page."""
-    asked = {"domain": domain, "segment": segment_id, "layer": host_layer, "row": row}
+    asked = {"domain": domain, "version": label, "layer": host_layer, "row": row}
     return f"experts?{urlencode(asked)}"
 
 

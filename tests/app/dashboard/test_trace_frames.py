@@ -1,7 +1,5 @@
 """Tables and charts of a trace, from numbers that a reader can check."""
 
-import pytest
-
 from app.dashboard.charts import trace as charts
 from app.dashboard.frames import trace as frames
 from pipelines.holders import RankedDocument
@@ -17,10 +15,12 @@ def token(text, base=0.25, **weights):
 
 def test_lines_break_before_words_and_keep_order():
     words = [token(" court"), token(" app"), token("eal"), token(" of")]
-    frame = frames.laid_out(words, num_columns=10)
+    frame = frames.laid_out(words, num_columns=9)
     assert list(frame["line"]) == [0, 1, 1, 2]
     assert list(zip(frame["start"], frame["end"], strict=True)) == [(0, 6), (0, 4), (4, 7), (0, 3)]
-    assert (frame["end"] <= 10).all()
+    assert list(frame["shown"]) == ["court", "app", "eal", "of"]
+    assert list(frame["left"]) == [1, 1, 4, 1]
+    assert (frame["end"] <= 9).all()
 
 
 def test_a_line_end_in_the_text_ends_the_line():
@@ -56,17 +56,26 @@ def test_documents_of_rows_are_ranked_by_their_share_of_them():
     one, two = (HeldDocument(key * 64, f"about {key}", "notes", "text") for key in "ab")
     use = ExpertUse("s", 0, 1, 1.0, 2, 2.0)
     held = {"law": [HeldBy(use, (one, two), (0.75, 0.25)), HeldBy(use, (two,), (1.0,))]}
-    frame = frames.documents_of_rows(held)
+    frame = frames.documents_of_rows(held, {"law": 0.9})
     assert list(frame["document"]) == ["about b", "about a"]
-    assert list(frame["rows"]) == [2, 1]
     assert list(frame["share"]) == [0.625, 0.375]
-    assert frame["share"].sum() == pytest.approx(1.0)
+
+
+def test_rows_of_a_pool_with_more_weight_count_more():
+    one, two = (HeldDocument(key * 64, f"about {key}", "notes", "text") for key in "ab")
+    use = ExpertUse("s", 0, 1, 1.0, 1, 1.0)
+    held = {"law": [HeldBy(use, (one,), (1.0,))], "music": [HeldBy(use, (two,), (0.5,))]}
+    for weights, first in (
+        ({"law": 0.8, "music": 0.1}, "law"),
+        ({"law": 0.1, "music": 0.8}, "music"),
+    ):
+        assert frames.documents_of_rows(held, weights)["domain"][0] == first
 
 
 def test_links_carry_any_name():
     row = TracedRow("a&b c", "seg", 3, 12, 1.0, 0.5)
-    (link,) = frames.traced_rows([row])["open"]
-    assert link == "experts?domain=a%26b+c&segment=seg&layer=3&row=12"
+    (link,) = frames.traced_rows([row], {"seg": "v2"})["open"]
+    assert link == "experts?domain=a%26b+c&version=v2&layer=3&row=12"
     found = RankedDocument("law", "d" * 64, "About", "notes", "text", 0.5)
     (link,) = frames.ranked_documents([found])["open"]
     assert link == f"domains?domain=law&document={'d' * 64}"
@@ -101,4 +110,4 @@ def test_both_next_charts_have_one_scale():
         for who in ("base", "with pools")
     ]
     assert axes[0] == axes[1]
-    assert axes[0]["title"] == "probability of being next (%)"
+    assert axes[0]["title"] == "probability of the next token"
