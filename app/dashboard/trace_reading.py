@@ -232,13 +232,10 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
         alt="How well each domain's signature fits the text, the best first: "
         + ", ".join(f"{domain} {odds:+.2f}" for domain, odds in found.log_odds.items()),
     )
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.subheader("Nearest documents", anchor=False)
-        _show_documents(frames.ranked_documents(found.documents))
-    with right:
-        st.subheader("Rows that the words ask", anchor=False)
-        _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
+    st.subheader("Nearest documents", anchor=False)
+    _show_documents(frames.ranked_documents(found.documents))
+    st.subheader("Rows that the words ask most", anchor=False)
+    _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -306,10 +303,9 @@ def _show_held(frame: pd.DataFrame) -> None:
         column_config={
             "domain": _DOMAIN,
             "document": st.column_config.TextColumn(width=160),
-            "share": st.column_config.ProgressColumn(
+            "share": st.column_config.NumberColumn(
                 format="percent",
-                min_value=0.0,
-                max_value=1.0,
+                width=70,
                 help="Of a row's weight, on average over its domain's rows.",
             ),
             "open": _OPEN,
