@@ -21,7 +21,7 @@ from stores.references import KIND_IN_WORDS
 from stores.schema import SegmentDocumentRow
 from stores.snapshots import live_snapshot
 
-_COPY = "restore it from a copy; `peer-cl doctor` reads every byte"
+_COPY = "restore it from a copy"
 
 
 def glance(session: Session, objects: ObjectStore, config: StoreConfig) -> tuple[Finding, ...]:
@@ -29,7 +29,9 @@ def glance(session: Session, objects: ObjectStore, config: StoreConfig) -> tuple
     live = live_snapshot(session)
     chains = read_chains(session, [state.version for state in live.domains])
     segments = [segment for chain in chains.values() for segment in chain]
-    needed = {config.background_object: ("the background statistics", None)}
+    needed: dict[str, tuple[str, int | None]] = {
+        config.background_object: ("the background statistics", None)
+    }
     for segment in segments:
         needed |= _objects_of(segment)
     texts = _texts(session, segments)
@@ -61,7 +63,7 @@ def _texts(session: Session, segments: list[Segment]) -> dict[str, str]:
                 SegmentDocumentRow.text_object.is_not(None),
             )
         )
-        found |= {row[0]: domains[row[1]] for row in rows}
+        found |= {str(text): domains[segment_id] for text, segment_id in rows}
     return found
 
 

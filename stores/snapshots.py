@@ -68,8 +68,8 @@ def read_snapshots(session: Session, ids: list[int]) -> tuple[Snapshot, ...]:
         .join(SegmentRow, SegmentRow.id == SnapshotDomainRow.segment_id)
         .where(SnapshotDomainRow.snapshot_id.in_(set(ids)))
     )
-    for snapshot_id, *state in entries:
-        states[snapshot_id].append(DomainState(*state))
+    for snapshot_id, name, version, label, is_frozen, is_enabled in entries:
+        states[snapshot_id].append(DomainState(name, version, label, is_frozen, is_enabled))
     return tuple(
         Snapshot(
             id=row.id,

@@ -27,15 +27,17 @@ _PURGES = ("purge", "purge retired")
 def show_actions(seen: View, detail: DomainDetail) -> None:
     """Show what can be done with a domain; a button of each act does it."""
     domain = detail.summary.domain
-    can_purge, why_not = _purgeable(seen, domain)
-    can_retire, _ = _purgeable(seen, domain, retired=True)
-    found = choices(detail, purgeable=can_purge, retired=can_retire)
+    found = choices(
+        detail,
+        purgeable=_is_purgeable(seen, domain),
+        retired=_is_purgeable(seen, domain, retired=True),
+    )
     if not found:
         st.info("Nothing can be done with this domain any more: it was purged.")
         return
     chosen: Choice = st.selectbox("What to do", found, format_func=lambda choice: choice.label)
-    if why_not:
-        st.caption(plain(f"Purging all of it is not possible now: {why_not}"))
+    if detail.summary.is_live:
+        st.caption("A live domain cannot be purged whole: take it out of the store first.")
     version = _choose_version(detail) if chosen.action == "roll back" else None
     with st.container(border=True):
         st.markdown("**What will change**")
@@ -55,13 +57,12 @@ def show_actions(seen: View, detail: DomainDetail) -> None:
     )
 
 
-def _purgeable(seen: View, domain: str, *, retired: bool = False) -> tuple[bool, str]:
-    """Return whether a domain may be purged, or why not."""
+def _is_purgeable(seen: View, domain: str, *, retired: bool = False) -> bool:
     try:
         seen.store.registry.check_purgeable(domain, retired=retired)
-    except StateError as error:
-        return False, str(error)
-    return True, ""
+    except StateError:
+        return False
+    return True
 
 
 def _choose_version(detail: DomainDetail) -> str:

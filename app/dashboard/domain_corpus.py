@@ -48,7 +48,6 @@ def _show_sources(found: tuple[Document, ...]) -> None:
     st.dataframe(
         frames.sources(found),
         hide_index=True,
-        height=240,
         column_config={
             "source": config.TextColumn("source", width="large"),
             "tokens": config.NumberColumn("tokens", format="localized"),
@@ -76,6 +75,7 @@ def _show_documents(found: tuple[Document, ...]) -> None:
     st.dataframe(
         table,
         hide_index=True,
+        placeholder="–",
         column_config={
             "title": config.TextColumn("title", width="large"),
             "tokens": config.NumberColumn("tokens", format="localized"),

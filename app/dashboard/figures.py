@@ -23,8 +23,8 @@ class Figure:
     """One headline figure of the newest evaluation."""
 
     name: str
-    """With its unit."""
     shown: str
+    unit: str
     caption: str
     """What it means here, in plain words."""
     formula: str
@@ -91,8 +91,9 @@ def _worst(report: Report, past: tuple[float, ...]) -> Figure:
     is_gain = value is not None and value <= 0
     found = "No measured document lost anything." if is_gain else "What one document lost at most."
     return Figure(
-        name="Worst added loss, nats a document",
+        name="Worst added loss",
         shown=_number(value, "+.4f"),
+        unit="nats a document",
         caption=f"{found} {rule}",
         formula=r"\max_d\ \big(L_{\text{mixture}}(d) - L_{\text{base}}(d)\big)"
         r"\ \le\ -\ln(1 - b)",
@@ -116,8 +117,9 @@ def _transfer(report: Report, past: tuple[float, ...]) -> Figure:
     else:
         caption = "Earlier domains got better by this much as later ones came."
     return Figure(
-        name="Backward transfer (BWT), nats a token",
-        shown=_number(value, "+.4f"),
+        name="Backward transfer",
+        shown=_number(value, "+.4f" if value == 0 or abs(value) >= _NOTICEABLE else "+.1e"),
+        unit="nats a token (BWT)",
         caption=caption,
         formula=r"\frac{1}{T-1} \sum_{j=1}^{T-1} \big(R_{T,j} - R_{j,j}\big)",
         symbols="R(i, j): minus the loss on held-out documents of domain j in the snapshot that "
@@ -129,13 +131,13 @@ def _transfer(report: Report, past: tuple[float, ...]) -> Figure:
 
 
 def _gain(report: Report, past: tuple[float, ...]) -> Figure:
-    share = mean_gain_share(report)
-    saved = "" if share is None else f", {share:.0%} of the base's loss"
+    share = mean_gain_share(report) or 0.0
     return Figure(
-        name="Mean gain, nats a token",
+        name="Mean gain",
         shown=_number(mean_gain(report), "+.3f"),
-        caption=f"How much better held-out documents of a domain are predicted than by the base "
-        f"alone{saved}, on average over {len(report['mixture'])} domains.",
+        unit=f"nats a token ({share:.0%})",
+        caption="How much better a domain's held-out documents are predicted than by the base "
+        f"alone: {share:.0%} of its loss is gone, on average over {_domains(report)}.",
         formula=r"\frac{1}{T} \sum_{j=1}^{T} \big(\ell_{\text{base}}(j) - "
         r"\ell_{\text{mixture}}(j)\big)",
         symbols="l(j): the loss on held-out documents of domain j, nats a token. The percentage is "
@@ -150,12 +152,13 @@ def _recall(report: Report, past: tuple[float, ...]) -> Figure:
     if seen is None:
         caption = "No facts were taught, or none of their domains is enabled."
     else:
-        caption = "Facts whose answer is written word for word, asked as they were taught."
+        caption = "How many of the facts that were taught are answered word for word."
     if reworded is not None:
         caption += f" Asked in other words: {reworded:.0%}."
     return Figure(
         name="Recall of trained facts",
         shown=_number(seen, ".0%"),
+        unit="of facts, asked as taught",
         caption=caption,
         formula=r"\frac{1}{T} \sum_{j=1}^{T} \frac{\text{facts of } j \text{ answered exactly}}"
         r"{\text{facts of } j \text{ asked}}",
@@ -165,6 +168,11 @@ def _recall(report: Report, past: tuple[float, ...]) -> Figure:
         section="Recall",
         past=past,
     )
+
+
+def _domains(report: Report) -> str:
+    num = len(report["mixture"])
+    return f"{num} domain{'s' * (num != 1)}"
 
 
 def _past(reports: Sequence[Report], of: Callable[[Report], float | None]) -> tuple[float, ...]:

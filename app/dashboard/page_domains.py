@@ -123,8 +123,9 @@ def _show_figures(detail: DomainDetail) -> None:
         ("Pool size", size(item.size_bytes)),
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
     )
-    for column, (name, value) in zip(st.columns(len(figures)), figures, strict=True):
-        column.metric(name, value, border=True)
+    with st.container(horizontal=True):
+        for name, value in figures:
+            st.metric(name, value, border=True, width="content")
 
 
 def _show_versions(seen: View, detail: DomainDetail) -> None:
@@ -142,6 +143,7 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
     st.dataframe(
         frames.versions(detail),
         hide_index=True,
+        placeholder="–",
         column_config={
             "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
             "tokens": config.NumberColumn("tokens", format="localized"),
@@ -167,8 +169,9 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
         return
     num_runs = sum(bool(run.losses) for run in detail.runs)
     st.caption(
-        "Loss by training step, nats a token: lower is better. Solid: on training texts; dashed: "
-        "on validation texts, which are not learned."
+        "Loss by training step, nats a token: lower is better. Faint: on each step's training "
+        f"texts; solid: its mean over {2 * charts.SMOOTHED + 1} points; dashed: on validation "
+        "texts, which are not learned."
         + (f" The newest {_MOST_RUNS} of {num_runs} runs." * (num_runs > _MOST_RUNS))
     )
     st.altair_chart(

@@ -18,6 +18,7 @@ from app.output import moment
 
 if TYPE_CHECKING:
     import pandas as pd
+    from streamlit.elements.lib.column_types import ColumnConfig
 
     from stores.queries import Evaluation
 
@@ -34,7 +35,7 @@ _SHOW = {
 def show(seen: View) -> None:
     """Show the page."""
     evaluations = cached.evaluations(seen)
-    _show_troubles(find_troubles(seen, evaluations))
+    _show_troubles(find_troubles(seen, evaluations), seen.live.id)
     _offer_doctor(seen)
     if not seen.live.domains:
         if seen.domains:
@@ -62,7 +63,13 @@ def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble
     )
 
 
-def _show_troubles(found: Sequence[Trouble]) -> None:
+def _show_troubles(found: Sequence[Trouble], live_id: int) -> None:
+    if not found:
+        st.success(
+            f"Nothing is wrong: what snapshot {live_id} needs is there, and its figures are its "
+            "own.",
+            icon=":material/check_circle:",
+        )
     for trouble in found[:_MOST_TROUBLES]:
         say, icon = _SHOW[trouble.severity]
         say(plain(f"{trouble.what} {trouble.action}"), icon=icon)
@@ -72,7 +79,7 @@ def _show_troubles(found: Sequence[Trouble]) -> None:
 
 def _offer_doctor(seen: View) -> None:
     """Let a person run the full check; what it found stays until the store changes."""
-    key = ("doctor", *cached.stamp(seen))
+    key = "doctor {} {}".format(*cached.stamp(seen))
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.button(
             "Run the full check",
@@ -117,6 +124,9 @@ def _show_figure(figure: Figure) -> None:
     st.metric(
         figure.name,
         figure.shown,
+        delta=figure.unit,
+        delta_color="off",
+        delta_arrow="off",
         border=True,
         chart_data=list(figure.past) if len(figure.past) > 1 else None,
     )
@@ -134,6 +144,7 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
     st.dataframe(
         table,
         hide_index=True,
+        placeholder="–",
         key=_TABLE,
         on_select="rerun",
         selection_mode="single-row",
@@ -158,7 +169,7 @@ def _open_chosen(table: pd.DataFrame) -> None:
         st.switch_page(destination("domains"), query_params={"domain": domain})
 
 
-def _columns() -> dict[str, object]:
+def _columns() -> dict[str, ColumnConfig]:
     config = st.column_config
     return {
         "domain": config.TextColumn("domain", pinned=True),

@@ -37,7 +37,14 @@ def sort_troubles(troubles: Iterable[Trouble]) -> list[Trouble]:
 def of_findings(findings: Iterable[Finding]) -> list[Trouble]:
     """Return what a check of the store found as troubles."""
     severities: dict[str, Severity] = {name: name for name in ORDER}
-    return [Trouble(severities[item.severity], item.what, item.action) for item in findings]
+    return [
+        Trouble(severities[item.severity], _sentence(item.what), _sentence(item.action))
+        for item in findings
+    ]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
 
 
 def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Trouble]:

@@ -13,40 +13,56 @@ from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames.domains import TRAINING, VALIDATION
 
 _PALEST = 0.78
+SMOOTHED = 10
+"""The strong training line is a mean over so many points on either side."""
 
 
-def losses(table: pd.DataFrame, colour: str) -> alt.Chart:
-    """Return the loss by step of each run: training as a line, validation dashed with points.
+def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
+    """Return the loss by step of each run: on training texts, raw and smoothed, and on validation.
 
     Args:
         table: of `frames.domains.losses`.
         colour: the domain's; the newest run has it, older ones are paler.
     """
     versions = list(dict.fromkeys(table["version"]))
-    return (
-        alt.Chart(table, height=320)
-        .mark_line(point={"size": 18})
-        .encode(
-            x=alt.X("step:Q", title="training step", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
-            color=alt.Color(
-                "version:N",
-                title="version",
-                scale=alt.Scale(domain=versions, range=shades(colour, len(versions))),
-            ),
-            strokeDash=alt.StrokeDash(
-                "kind:N",
-                title="loss on",
-                scale=alt.Scale(domain=[TRAINING, VALIDATION], range=[[1, 0], [5, 3]]),
-            ),
-            tooltip=[
-                alt.Tooltip("version:N"),
-                alt.Tooltip("step:Q", format="d"),
-                alt.Tooltip("kind:N", title="loss on"),
-                alt.Tooltip("loss:Q", format=".4f"),
-            ],
-        )
+    base = alt.Chart(table, height=340).encode(
+        x=alt.X(
+            "step:Q",
+            title="training step",
+            axis=alt.Axis(tickMinStep=1, format="d"),
+            scale=alt.Scale(nice=False),
+        ),
+        y=alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "version:N",
+            title="version",
+            scale=alt.Scale(domain=versions, range=shades(colour, len(versions))),
+            legend=alt.Legend(symbolOpacity=1),
+        ),
+        strokeDash=alt.StrokeDash(
+            "kind:N",
+            title="loss on",
+            scale=alt.Scale(domain=[TRAINING, VALIDATION], range=[[1, 0], [5, 3]]),
+            legend=alt.Legend(symbolOpacity=1),
+        ),
+        tooltip=[
+            alt.Tooltip("version:N"),
+            alt.Tooltip("step:Q", format="d"),
+            alt.Tooltip("kind:N", title="loss on"),
+            alt.Tooltip("loss:Q", format=".4f"),
+        ],
     )
+    training = base.transform_filter(alt.datum.kind == TRAINING)
+    smooth = training.transform_window(
+        smoothed="mean(loss)", frame=[-SMOOTHED, SMOOTHED], groupby=["version"]
+    ).mark_line(strokeWidth=2)
+    validation = base.transform_filter(alt.datum.kind == VALIDATION)
+    layers = [
+        training.mark_line(opacity=0.3, strokeWidth=1),
+        smooth.encode(y="smoothed:Q"),
+        validation.mark_line(point={"size": 40}, strokeWidth=2),
+    ]
+    return alt.LayerChart(layer=layers)
 
 
 def shades(colour: str, num: int) -> list[str]:
@@ -76,7 +92,7 @@ def weights(table: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart:
     """
     speakers: Sequence[str] = list(dict.fromkeys(table["speaker"]))
     shown = {name: colours.get(name, BASE_COLOUR) for name in speakers}
-    return (
+    chart: alt.Chart = (
         alt.Chart(table, height=260)
         .mark_bar(binSpacing=0)
         .encode(
@@ -104,3 +120,4 @@ def weights(table: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart:
         )
         .transform_calculate(end="datum.place + 1")
     )
+    return chart

@@ -35,10 +35,11 @@ def losses(table: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
         ],
     )
     start = alt.X("base_loss:Q", title=LOSS_TITLE, scale=alt.Scale(zero=False))
-    return alt.layer(
+    layers = [
         line.mark_rule(strokeWidth=3, opacity=0.5).encode(x=start, x2="loss:Q"),
         line.mark_point(shape="stroke", angle=90, size=120, strokeWidth=3).encode(
             x=start, color=alt.value(BASE_COLOUR)
         ),
         line.mark_circle(size=110, opacity=1).encode(x=alt.X("loss:Q", title=LOSS_TITLE)),
-    )
+    ]
+    return alt.LayerChart(layer=layers)
