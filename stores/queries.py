@@ -215,6 +215,16 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found; the report is what `pipelines.evaluate.evaluate` returns."""
+
+    snapshot: Snapshot
+    """Of which it is."""
+    created_at: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class PurgeResult:
     """What a purge deleted; it was looked for again afterwards and not found."""
 

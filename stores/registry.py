@@ -20,6 +20,8 @@ from stores import (
     chains,
     doctoring,
     documents,
+    evaluations,
+    glancing,
     growth,
     lifecycle,
     purging,
@@ -40,6 +42,7 @@ from stores.queries import (
     DomainDetail,
     DomainState,
     DomainSummary,
+    Evaluation,
     Event,
     ExpertUse,
     Finding,
@@ -290,6 +293,16 @@ class Registry:
         with self._database.reading() as session:
             return snapshots.read_ancestry(session, snapshot_id)
 
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return every snapshot, oldest first."""
+        with self._database.reading() as session:
+            return snapshots.read_all_snapshots(session)
+
+    def glance(self) -> tuple[Finding, ...]:
+        """Return what a quick look finds missing of what the live snapshot needs."""
+        with self._database.reading() as session:
+            return glancing.glance(session, self.objects, self.config)
+
     def check_askable(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
         """Return a domain's state in a snapshot (default: the live one) when it may be asked.
 
@@ -319,6 +332,11 @@ class Registry:
         """Return the segments of a version (a full id), oldest first."""
         with self._database.reading() as session:
             return chains.read_chain(session, version)
+
+    def purged_versions(self) -> frozenset[str]:
+        """Return the ids of all versions whose bytes are gone."""
+        with self._database.reading() as session:
+            return chains.read_purged_versions(session)
 
     def resolve_version(self, domain: str, text: str) -> str:
         """Return the full id of the version that a label, an id or a unique prefix means."""
@@ -418,3 +436,13 @@ class Registry:
         """Return the last report of a snapshot's evaluation, or None."""
         with self._database.reading() as session:
             return scores.read_evaluation(session, snapshot_id)
+
+    def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
+        """Return the reports of a snapshot and of all before it, the oldest snapshot's first."""
+        with self._database.reading() as session:
+            return evaluations.read_evaluations(session, snapshot_id)
+
+    def evaluated_at(self, snapshot_id: int) -> str | None:
+        """Return when a snapshot, or one before it, was evaluated last; None: never."""
+        with self._database.reading() as session:
+            return evaluations.read_evaluated_at(session, snapshot_id)

@@ -76,7 +76,7 @@ def _segment(registry, draw, domain, num_documents):
         signature_object=pool,
         host_layers=HOST_LAYERS,
         num_experts=num_rows * len(HOST_LAYERS),
-        size_bytes=26_000_000,
+        size_bytes=len(f"pool of {domain}"),
         num_tokens=40 * num_documents,
         documents=[
             NewDocument(

@@ -1,1 +1,1 @@
-"""Charts for the pages: from tidy tables, with units on every axis."""
+"""Tables as charts, one file a page; nothing here knows of Streamlit."""

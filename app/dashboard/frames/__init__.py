@@ -1,1 +1,1 @@
-"""Tables for the pages: what the registry answered, one tidy row a fact."""
+"""Answers of the registry as tables, one file a page; nothing here knows of Streamlit."""

@@ -2,6 +2,7 @@
 
 import pytest
 from filled_store import new_store
+from large_store import fill_large_store
 from streamlit.testing.v1 import AppTest
 
 
@@ -24,3 +25,9 @@ def run_page(monkeypatch):
 @pytest.fixture
 def empty_folder(tmp_path):
     return new_store(tmp_path / "knowledge")
+
+
+@pytest.fixture(scope="session")
+def large_folder(tmp_path_factory):
+    """A store with 50 domains, 200 snapshots and ten evaluations; for reading alone."""
+    return fill_large_store(tmp_path_factory.mktemp("large") / "knowledge", documents=1_000)
