@@ -172,8 +172,8 @@ def to_source(given: UploadedFile | str) -> Source:
     """
     if isinstance(given, str):
         return given
-    if given.size > MAX_UPLOAD_MB * 1_000_000:
-        size_mb = given.size / 1_000_000
+    if given.size > MAX_UPLOAD_MB << 20:
+        size_mb = given.size / (1 << 20)
         raise CorpusError(
             f"the upload has {size_mb:.0f} MB; at most {MAX_UPLOAD_MB} can be uploaded: put the "
             "file on the server's disk and give its path"
