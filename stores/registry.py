@@ -40,11 +40,13 @@ from stores.queries import (
     DomainDetail,
     DomainState,
     DomainSummary,
+    EvaluatedSnapshot,
     Event,
     ExpertUse,
     Finding,
     HeldBy,
     HeldDocument,
+    HeldOutScores,
     PurgeResult,
     Segment,
     Snapshot,
@@ -418,3 +420,13 @@ class Registry:
         """Return the last report of a snapshot's evaluation, or None."""
         with self._database.reading() as session:
             return scores.read_evaluation(session, snapshot_id)
+
+    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
+        """Return the snapshots that were evaluated, the newest first."""
+        with self._database.reading() as session:
+            return scores.read_evaluated(session)
+
+    def held_out_scores(self, version: str) -> tuple[HeldOutScores, ...]:
+        """Return what the base and a version (a full id) make of its held-out documents."""
+        with self._database.reading() as session:
+            return scores.read_held_out_scores(session, version)
