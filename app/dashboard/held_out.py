@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -89,7 +89,7 @@ def _tokens(item: HeldOutScores, colour: str) -> None:
     )
 
 
-_DOCUMENTS = {
+_DOCUMENTS: dict[str, Any] = {
     "title": st.column_config.TextColumn("document", width="medium"),
     "tokens": "tokens",
     "base_nats": st.column_config.NumberColumn("base, nats a token", format="%.4f"),

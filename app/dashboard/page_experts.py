@@ -147,7 +147,7 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
         )
 
 
-_LAYERS = {
+_LAYERS: dict[str, Any] = {
     "label": "version",
     "host_layer": "host layer",
     "num_rows": "rows",

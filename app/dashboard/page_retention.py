@@ -245,7 +245,7 @@ def _other_text(report: Report) -> None:
         st.dataframe(further, hide_index=True, alt="Further figures of general ability")
 
 
-_BACKGROUND = {
+_BACKGROUND: dict[str, Any] = {
     "source": "source",
     "kind": "kind",
     "documents": st.column_config.NumberColumn("documents"),
@@ -286,7 +286,7 @@ def _figures(report: Report) -> None:
     )
 
 
-_MIXTURE = {
+_MIXTURE: dict[str, Any] = {
     "base_loss_nats": st.column_config.NumberColumn("base, nats a token", format="%.4f"),
     "forced_loss_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
     "loss_nats": st.column_config.NumberColumn("mixture", format="%.4f"),

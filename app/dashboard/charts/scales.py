@@ -18,9 +18,10 @@ def sequential(low: float, high: float, *, is_log: bool = False) -> alt.Scale:
         high: strong here.
         is_log: steps are ratios; `low` is above 0 then.
     """
-    kind = "log" if is_log else "linear"
     top = high if high > low else low * 2 if is_log else low + 1.0
-    return alt.Scale(type=kind, domain=[low, top], range=[FAINT, STRONG], nice=False)
+    return alt.Scale(
+        type="log" if is_log else "linear", domain=[low, top], range=[FAINT, STRONG], nice=False
+    )
 
 
 def diverging(most: float, *, is_better_low: bool) -> alt.Scale:
