@@ -92,10 +92,10 @@ def _tokens(item: HeldOutScores, colour: str) -> None:
 _DOCUMENTS: dict[str, Any] = {
     "title": st.column_config.TextColumn("document", width="medium"),
     "tokens": "tokens",
-    "base_nats": st.column_config.NumberColumn("base, nats a token", format="%.4f"),
+    "base_nats": st.column_config.NumberColumn("base", format="%.4f"),
     "nats": st.column_config.NumberColumn("with the pool", format="%.4f"),
-    "change_nats": st.column_config.NumberColumn("change a token", format="%+.4f"),
-    "added_nats": st.column_config.NumberColumn("change, whole document", format="%+.2f"),
+    "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.4f"),
+    "added_nats": st.column_config.NumberColumn("whole document", format="%+.2f"),
     "source": "source",
     "id": "document id",
 }

@@ -14,6 +14,8 @@ from app.dashboard.page import View, page, plain
 from app.output import cell, moment
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
     from pipelines.store import Store
     from stores.queries import EvaluatedSnapshot
 
@@ -38,16 +40,18 @@ def show(seen: View) -> None:
     _say_age(seen, chosen, evaluated)
     report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
     _headline(report)
-    domain = st.selectbox(
-        "Domain",
-        report.domains,
-        index=None,
-        placeholder="all; choose one to see its documents",
-        key="domain",
-        bind="query-params",
-    )
+    controls = st.columns(3 if view == MATRIX else 1)
+    with controls[0]:
+        domain = st.selectbox(
+            "Domain",
+            report.domains,
+            index=None,
+            placeholder="all; choose one to see its documents",
+            key="domain",
+            bind="query-params",
+        )
     if view == MATRIX:
-        _matrix(report)
+        _matrix(report, *controls[1:])
     elif view == CURVES:
         _curves(report, seen.colours, domain)
     elif view == EXCHANGE:
@@ -131,14 +135,14 @@ def _headline(report: Report) -> None:
         ),
         ("Retention", f"{told['retention']:.2%}", frames.MEANINGS["retention"]),
         (
-            "Forgetting",
-            f"{cell(told['forgetting'])} nats a token",
+            "Forgetting, nats a token",
+            cell(told["forgetting"]),
             frames.MEANINGS["forgetting"],
         ),
         (
-            "Worst added loss",
-            "-" if worst is None else f"{worst:.4f} nats a document",
-            f"Of any document of foreign text. No text can lose more than the bound, "
+            "Worst added loss, nats",
+            "-" if worst is None else f"{worst:.4f}",
+            "Of any whole document of foreign text. No text can lose more than the bound, "
             f"{report.bound_nats:.4f} nats.",
         ),
     ]
@@ -152,12 +156,10 @@ def _headline(report: Report) -> None:
         )
 
 
-def _matrix(report: Report) -> None:
-    left, right = st.columns(2)
+def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None:
+    """Show the heat map; what it shows is chosen in two columns."""
     with left:
-        measure = st.selectbox(
-            "Measure", list(MEASURES), key="metric", bind="query-params", width="stretch"
-        )
+        measure = st.selectbox("Measure", list(MEASURES), key="metric", bind="query-params")
     with right:
         mode = st.selectbox("Shown as", list(MODES), key="mode", bind="query-params")
     st.caption(

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.scales import LINE, diverging, sequential
+from app.dashboard.charts.scales import INK, LINE, diverging, sequential
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of
 
@@ -68,10 +68,12 @@ def matrix_chart(
         ],
     )
     tiles = tiles.add_params(chosen)
-    height = len(rows) * (34 if is_small else 14)
+    # The height is that of the whole: names stand above the tiles, the legend below.
+    longest = min(150, 7 * max(len(name) for name in domains))
+    height = 120 + longest + len(rows) * (30 if is_small else 13)
     if not is_small:
         return tiles.properties(height=height)
-    figures = base.mark_text(fontSize=12).encode(
+    figures = base.mark_text(fontSize=12, color=INK).encode(
         text=alt.Text("value:Q", format=_format(measure, mode))
     )
     return alt.layer(tiles, figures).properties(height=height)

@@ -8,6 +8,8 @@ BETTER, WORSE = "rgba(47, 127, 193, 1)", "rgba(217, 102, 11, 1)"
 NONE = "rgba(138, 143, 152, 0.16)"
 FAINT, STRONG = "rgba(47, 127, 193, 0.10)", "rgba(47, 127, 193, 1)"
 LINE = "#8a8f98"
+INK = "currentColor"
+"""Of words within a chart: the page's own, in either theme."""
 
 
 def sequential(low: float, high: float, *, is_log: bool = False) -> alt.Scale:
@@ -32,4 +34,5 @@ def diverging(most: float, *, is_better_low: bool) -> alt.Scale:
         is_better_low: values below 0 are the better ones.
     """
     ends = (BETTER, WORSE) if is_better_low else (WORSE, BETTER)
-    return alt.Scale(domain=[-most, 0, most], range=[ends[0], NONE, ends[1]], clamp=True)
+    colours = [ends[0], NONE, ends[1]]
+    return alt.Scale(domain=[-most, 0, most], range=colours, clamp=True, interpolate="rgb")

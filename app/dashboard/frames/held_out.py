@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from stores.queries import HeldOutScores
 
-COLUMNS = ("title", "tokens", "base_nats", "nats", "change_nats", "added_nats", "source", "id")
+COLUMNS = ("title", "change_nats", "base_nats", "nats", "added_nats", "tokens", "source", "id")
 
 
 def documents_frame(found: Sequence[HeldOutScores]) -> pd.DataFrame:
@@ -27,11 +27,11 @@ def documents_frame(found: Sequence[HeldOutScores]) -> pd.DataFrame:
         rows.append(
             (
                 item.title,
-                tokens,
+                (own - base) * a_token,
                 base * a_token,
                 own * a_token,
-                (own - base) * a_token,
                 own - base,
+                tokens,
                 item.source,
                 item.document_id,
             )
