@@ -12,7 +12,6 @@ from app.dashboard.charts import experts as charts
 from app.dashboard.expert_row import Place, show_row
 from app.dashboard.frames import experts as frames
 from app.dashboard.page import View, page
-from app.output import cell
 from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
 from stores.records import ROWS
 
@@ -130,7 +129,7 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
         ),
         (
             "Effective documents",
-            cell(round(own.effective_documents, 1)),
+            f"{own.effective_documents:.1f}",
             f"Of {own.num_documents:,} learned documents, how many a row serves, as good as; the "
             "mean over rows, by their use. Specific rows have few.",
         ),
@@ -166,8 +165,10 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
     rows = found.rows[segment.id, layer]
     left, right = st.columns(2)
     with left:
-        st.subheader(f"Rows of layer {layer}", anchor=False)
-        st.caption("Darker: more router weight; orange: never fired. Click a row to open it.")
+        st.markdown(f"**Rows of layer {layer}**")
+        st.caption(
+            "Stronger blue: more router weight; orange: never fired. Click a row to open it."
+        )
         st.altair_chart(
             charts.grid_chart(rows),
             key="grid",
@@ -176,13 +177,14 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
             alt=f"Heat map of the {len(rows)} rows of host layer {layer} by router weight",
         )
     with right:
-        st.subheader("How unevenly they are used", anchor=False)
+        st.markdown("**How unevenly rows are used**")
+        st.caption(f"Blue: layer {layer}; grey: the other host layers; dashed: even use.")
         by_layer = {number: found.rows[segment.id, number] for number in segment.host_layers}
         st.altair_chart(
-            charts.sorted_chart(frames.sorted_frame(by_layer), rows_a_layer(segment)),
+            charts.sorted_chart(frames.sorted_frame(by_layer), rows_a_layer(segment), layer),
             alt="Lines of each layer's rows by their share of the router weight, busiest first",
         )
-        st.subheader("How many documents a row serves", anchor=False)
+        st.markdown("**How many documents a row serves**")
         st.altair_chart(
             charts.spread_chart(frames.spread_frame(rows)),
             alt=f"Histogram of the effective documents of the rows of layer {layer}",

@@ -252,13 +252,13 @@ _BACKGROUND: dict[str, Any] = {
     "kind": "kind",
     "documents": st.column_config.NumberColumn("documents"),
     "identical": st.column_config.NumberColumn(
-        "bare model's bits",
+        "identical",
         format="percent",
         help="Share of documents that ask no pool and get the bare model's logits, bit for bit.",
     ),
-    "base_loss_nats": st.column_config.NumberColumn("before, nats a token", format="%.4f"),
-    "loss_nats": st.column_config.NumberColumn("after, nats a token", format="%.4f"),
-    "change_nats": st.column_config.NumberColumn("change (positive = lost)", format="%+.5f"),
+    "base_loss_nats": st.column_config.NumberColumn("before", format="%.4f"),
+    "loss_nats": st.column_config.NumberColumn("after", format="%.4f"),
+    "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.5f"),
     "max_added_nats": st.column_config.NumberColumn(
         "worst document, nats", format="%.5f", help="Added to a whole document's loss."
     ),
@@ -266,20 +266,18 @@ _BACKGROUND: dict[str, Any] = {
 
 
 def _figures(report: Report) -> None:
+    table = frames.metrics_frame(report)
     st.dataframe(
-        frames.metrics_frame(report),
+        table.assign(value=table["value"].map(cell)),
         hide_index=True,
-        column_config={
-            "value": st.column_config.NumberColumn(format="%.6g"),
-            "meaning": st.column_config.TextColumn(width="large"),
-        },
+        column_config={"meaning": st.column_config.TextColumn(width=480)},
         alt="The evaluation's metrics with unit, sense and meaning",
     )
     st.caption(
         "R[i][j] is the score on domain j after ingest i, with row 0 the base's. The formulas, "
         "each with its source and an example, stand in peer_cl/metrics.py."
     )
-    st.subheader("A domain", anchor=False)
+    st.subheader("By domain", anchor=False)
     st.dataframe(
         frames.mixture_frame(report),
         hide_index=True,

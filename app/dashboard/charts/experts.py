@@ -12,7 +12,7 @@ from app.dashboard.charts.scales import LINE, sequential
 ROW = "picked"
 """The name of the selection that a click on a row makes."""
 DEAD = "rgba(217, 102, 11, 0.45)"
-_LAYERS = ("#4477aa", "#ee6677", "#228833", "#c98b00", "#aa3377", "#0096b4", "#7a5cc7", "#d1603d")
+OWN = "#2f7fc1"
 
 
 def grid_chart(rows: pd.DataFrame) -> Any:
@@ -53,33 +53,30 @@ def grid_chart(rows: pd.DataFrame) -> Any:
     )
 
 
-def sorted_chart(frame: pd.DataFrame, num_rows: int) -> Any:
+def sorted_chart(frame: pd.DataFrame, num_rows: int, layer: int) -> Any:
     """Return each layer's rows from the busiest down, with even use as a dashed line.
 
     Args:
         frame: of `sorted_frame`.
         num_rows: of one layer.
+        layer: drawn strongly, the others in grey.
     """
-    layers = list(dict.fromkeys(frame["layer"]))
+    is_own = alt.datum.layer == layer
     even = alt.Chart(pd.DataFrame({"share": [1 / max(1, num_rows)], "what": ["even use"]}))
     lines = (
         alt.Chart(frame)
-        .mark_line(strokeWidth=2)
+        .mark_line()
         .encode(
             x=alt.X("rank:Q", title="rows, the busiest first", scale=alt.Scale(nice=False)),
             y=alt.Y(
                 "share:Q",
-                title="share of the layer's router weight (log)",
+                title="share of router weight (log)",
                 scale=alt.Scale(type="log"),
-                axis=alt.Axis(format="~%"),
+                axis=alt.Axis(format="~%", tickCount=6),
             ),
-            color=alt.Color(
-                "layer:N",
-                sort=layers,
-                title=None,
-                scale=alt.Scale(domain=layers, range=[_layer(n) for n in range(len(layers))]),
-                legend=alt.Legend(orient="top"),
-            ),
+            detail="layer:N",
+            color=alt.condition(is_own, alt.value(OWN), alt.value(LINE)),
+            strokeWidth=alt.condition(is_own, alt.value(3), alt.value(1)),
             tooltip=[
                 alt.Tooltip("layer:N", title="host layer"),
                 alt.Tooltip("rank:Q", title="rank"),
@@ -94,11 +91,7 @@ def sorted_chart(frame: pd.DataFrame, num_rows: int) -> Any:
             alt.Tooltip("share:Q", title="share", format=".3%"),
         ],
     )
-    return alt.layer(rule, lines).properties(height=260)
-
-
-def _layer(number: int) -> str:
-    return _LAYERS[number % len(_LAYERS)]
+    return alt.layer(rule, lines).properties(height=280)
 
 
 def spread_chart(frame: pd.DataFrame) -> Any:
@@ -109,7 +102,7 @@ def spread_chart(frame: pd.DataFrame) -> Any:
     """
     return (
         alt.Chart(frame)
-        .mark_bar(color="#2f7fc1", binSpacing=1)
+        .mark_bar(color=OWN, binSpacing=1)
         .encode(
             x=alt.X("low:Q", bin="binned", title="effective documents of a row"),
             x2="high:Q",

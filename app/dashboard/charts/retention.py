@@ -226,7 +226,7 @@ def background_chart(frame: pd.DataFrame, bound_nats: float) -> Any:
         alt.Chart(frame)
         .mark_bar(height={"band": 0.6})
         .encode(
-            y=alt.Y("source:N", title="source of foreign text", sort=None),
+            y=alt.Y("source:N", title="foreign text", sort=None),
             x=alt.X(
                 "max_added_nats:Q",
                 title="worst document's added loss, nats a document (positive = lost)",
@@ -234,7 +234,7 @@ def background_chart(frame: pd.DataFrame, bound_nats: float) -> Any:
             color=alt.Color(
                 "kind:N",
                 title="kind",
-                scale=alt.Scale(domain=["prose", "look-alike"], range=["#4477aa", "#c98b00"]),
+                scale=alt.Scale(domain=["prose", "look-alike"], range=["#2f7fc1", LINE]),
                 legend=alt.Legend(orient="bottom"),
             ),
             tooltip=[
@@ -242,7 +242,7 @@ def background_chart(frame: pd.DataFrame, bound_nats: float) -> Any:
                 alt.Tooltip("kind:N", title="kind"),
                 alt.Tooltip("documents:Q", title="documents"),
                 alt.Tooltip("max_added_nats:Q", title="worst added, nats a document", format=".5f"),
-                alt.Tooltip("identical:Q", title="in the bare model's bits", format=".0%"),
+                alt.Tooltip("identical:Q", title="identical to the bare model", format=".0%"),
             ],
         )
     )
@@ -251,4 +251,4 @@ def background_chart(frame: pd.DataFrame, bound_nats: float) -> Any:
         .mark_rule(strokeWidth=2, strokeDash=[6, 3], color="#d9660b")
         .encode(x="bound:Q", tooltip=alt.Tooltip("bound:Q", title="bound, nats", format=".5f"))
     )
-    return alt.layer(bars, rule).properties(height=max(120, 36 * len(frame)))
+    return alt.layer(bars, rule).properties(height=150 + 26 * len(frame))

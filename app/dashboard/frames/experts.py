@@ -76,7 +76,7 @@ def sorted_frame(layers: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
         shares = np.sort(rows["share"].to_numpy())[::-1]
         shares = shares[shares > 0]
         rank = np.arange(1, len(shares) + 1)
-        parts.append(pd.DataFrame({"layer": f"layer {layer}", "rank": rank, "share": shares}))
+        parts.append(pd.DataFrame({"layer": layer, "rank": rank, "share": shares}))
     return pd.concat(parts, ignore_index=True)
 
 

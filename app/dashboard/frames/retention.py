@@ -216,7 +216,9 @@ def exchange_frame(report: Report) -> pd.DataFrame:
 def background_frame(report: Report) -> pd.DataFrame:
     """Return one row a source of foreign text, before and after."""
     frame = pd.DataFrame(report.background, columns=list(BACKGROUND))
-    return frame.assign(change_nats=frame["loss_nats"] - frame["base_loss_nats"])
+    change = frame["loss_nats"] - frame["base_loss_nats"]
+    frame.insert(frame.columns.get_loc("loss_nats") + 1, "change_nats", change)
+    return frame
 
 
 def general_frame(general: Any) -> pd.DataFrame:
@@ -256,10 +258,10 @@ def metrics_frame(report: Report) -> pd.DataFrame:
     """Return the report's metrics with unit, sense and a sentence in plain words."""
     return pd.DataFrame(
         [
-            (NAMES[name], report.metrics[name], unit, sense, MEANINGS[name])
+            (NAMES[name], report.metrics[name], MEANINGS[name], unit, sense)
             for name, (unit, sense) in METRICS.items()
         ],
-        columns=["metric", "value", "unit", "sense", "meaning"],
+        columns=["metric", "value", "meaning", "unit", "sense"],
     )
 
 

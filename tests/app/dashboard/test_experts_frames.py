@@ -74,9 +74,9 @@ def test_a_layer_s_figures_are_of_all_its_rows():
 def test_rows_are_sorted_layer_by_layer(rows):
     other = frames.rows_frame(own_uses(USES, SEGMENT, 9), SEGMENT)
     frame = frames.sorted_frame({3: rows, 9: other})
-    assert frame.query("layer == 'layer 3'")["share"].tolist() == [0.75, 0.25]
-    assert frame.query("layer == 'layer 9'")["share"].tolist() == [1.0]
-    drawn = charts.sorted_chart(frame, 16).to_dict()
+    assert frame.query("layer == 3")["share"].tolist() == [0.75, 0.25]
+    assert frame.query("layer == 9")["share"].tolist() == [1.0]
+    drawn = charts.sorted_chart(frame, 16, 3).to_dict()
     assert drawn["layer"][1]["encoding"]["y"]["scale"] == {"type": "log"}
     assert [{"share": 1 / 16, "what": "even use"}] in drawn["datasets"].values()
 
