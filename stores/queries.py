@@ -287,6 +287,27 @@ class RunSpeed:
 
 
 @dataclass(frozen=True)
+class EvaluatedSnapshot:
+    """A snapshot of which an evaluation's report is stored."""
+
+    snapshot_id: int
+    evaluated_at: str
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScores:
+    """What the base, and a version run alone, make of a held-out document."""
+
+    document_id: str
+    title: str
+    source: str
+    base_log_probs: NDArray[np.float64]
+    """(T,), nats: each token after the start token, given those before it."""
+    log_probs: NDArray[np.float64]
+    """(T,), the same with the version's pool on, whatever its signature says."""
+
+
+@dataclass(frozen=True)
 class PurgeResult:
     """What a purge deleted; it was looked for again afterwards and not found."""
 

@@ -43,12 +43,14 @@ from stores.queries import (
     DomainDetail,
     DomainState,
     DomainSummary,
+    EvaluatedSnapshot,
     Evaluation,
     Event,
     ExpertUse,
     Finding,
     HeldBy,
     HeldDocument,
+    HeldOutScores,
     Job,
     PurgeResult,
     RunSpeed,
@@ -496,3 +498,13 @@ class Registry:
         """Return when a snapshot, or one before it, was evaluated last; None: never."""
         with self._database.reading() as session:
             return evaluations.read_evaluated_at(session, snapshot_id)
+
+    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
+        """Return the snapshots that were evaluated, the newest first."""
+        with self._database.reading() as session:
+            return scores.read_evaluated(session)
+
+    def held_out_scores(self, version: str) -> tuple[HeldOutScores, ...]:
+        """Return what the base and a version (a full id) make of its held-out documents."""
+        with self._database.reading() as session:
+            return scores.read_held_out_scores(session, version)
