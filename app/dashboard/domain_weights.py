@@ -11,7 +11,7 @@ from app.dashboard import cached
 from app.dashboard.charts import domains as charts
 from app.dashboard.domain_corpus import newest_documents
 from app.dashboard.frames import domains as frames
-from app.dashboard.model import loaded
+from app.dashboard.model import borrowed, wait_for_model
 from peer_cl.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -126,21 +126,11 @@ def _background(name: str) -> list[str]:
 
 
 def _show_when_loaded(seen: View, wanted: Wanted) -> None:
-    found = loaded(seen)
-    if found is None:
-        _wait(seen)
+    if wait_for_model(seen) is None:
         return
-    model, tokenizer = found
-    trace = _trace(wanted, seen.live, seen.store, model, tokenizer)
+    with borrowed(seen) as (model, tokenizer):
+        trace = _trace(wanted, seen.live, seen.store, model, tokenizer)
     _show_trace(seen, wanted, trace)
-
-
-@st.fragment(run_every=1.0)
-def _wait(seen: View) -> None:
-    """Look every second whether the model is there, and run the page again when it is."""
-    if loaded(seen) is not None:
-        st.rerun()
-    st.info("The model is loading; this is done once.", icon=":material/hourglass_top:")
 
 
 @st.cache_data(show_spinner="Asking the model", max_entries=16)

@@ -15,10 +15,9 @@ import streamlit as st
 from app.dashboard.charts import experts as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import experts as frames
-from app.dashboard.model import loaded
+from app.dashboard.model import borrowed, wait_for_model
 from app.dashboard.page import View, plain
 from app.output import cell
-from peer_cl.errors import PeerError
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
@@ -107,26 +106,9 @@ def _show_documents(held: HeldBy) -> None:
 
 def _with_model(seen: View, show: Callable[[PeerModel, Any], None]) -> None:
     """Show what needs the model, or wait for it."""
-    found = loaded(seen)
-    if found is None:
-        _wait(seen)
-    else:
-        show(*found)
-
-
-@st.fragment(run_every=1.0)
-def _wait(seen: View) -> None:
-    st.info(
-        "The model loads in the background; what the row promotes, and the tokens that use it, "
-        "show when it is there.",
-        icon=":material/hourglass_top:",
-    )
-    try:
-        is_there = loaded(seen) is not None
-    except PeerError:
-        is_there = True  # the page itself asks again, and tells
-    if is_there:
-        st.rerun()
+    if wait_for_model(seen) is not None:
+        with borrowed(seen) as (model, tokenizer):
+            show(model, tokenizer)
 
 
 def _show_meaning(seen: View, place: Place, held: HeldBy, model: PeerModel, tokenizer: Any) -> None:

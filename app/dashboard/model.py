@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     """A model, and its base's tokenizer."""
 
 
+KEPT_ERROR_S = 10.0
+"""How long what went wrong is told to all who ask, before it is tried again."""
+
+
 class ModelKeeper:
     """Keeps one loaded model, and a thread that loads or changes it."""
 
@@ -38,6 +42,7 @@ class ModelKeeper:
         self._place: tuple[str, str] | None = None
         self._snapshot: Snapshot | None = None
         self._error: tuple[tuple[str, str], int, Exception] | None = None
+        self._failed_at = 0.0
         self._thread: threading.Thread | None = None
         self._began = 0.0
 
@@ -57,7 +62,7 @@ class ModelKeeper:
 
         Raises:
             ChangedError: when a newer snapshot's model is here already.
-            PeerError: what went wrong while loading, once; who asks again has it tried again.
+            PeerError: what went wrong while loading; who asks later has it tried again.
         """
         with self._looking:
             if self.is_loading:
@@ -88,13 +93,15 @@ class ModelKeeper:
             yield kept
 
     def _raise_error(self, seen: View) -> None:
-        """Raise what went wrong while this very snapshot was loaded, and forget it."""
+        """Raise what went wrong while this very snapshot was loaded; forget it when it is old."""
         if self._error is None:
             return
         place, snapshot_id, error = self._error
-        self._error = None
-        if (place, snapshot_id) == (_place(seen), seen.live.id):
-            raise error
+        is_old = time.monotonic() - self._failed_at > KEPT_ERROR_S
+        if is_old or (place, snapshot_id) != (_place(seen), seen.live.id):
+            self._error = None
+            return
+        raise error
 
     def _is_of(self, seen: View) -> bool:
         """Return whether the kept model is that of what is seen."""
@@ -122,6 +129,7 @@ class ModelKeeper:
             with self._looking:
                 self._kept = self._place = self._snapshot = None
                 self._error = (_place(seen), seen.live.id, error)
+                self._failed_at = time.monotonic()
 
     def _changed(self, seen: View) -> Loaded | None:
         """Return the kept model, changed in place; None where it is another store's, or none."""
@@ -151,7 +159,7 @@ KEEPER = ModelKeeper()
 def loaded(seen: View) -> Loaded | None:
     """Return the live snapshot's model and tokenizer, or None and have them loaded.
 
-    Raises: PeerError: what went wrong while loading, once.
+    Raises: PeerError: what went wrong while loading.
     """
     return KEEPER.loaded(seen)
 
@@ -169,7 +177,7 @@ def borrowed(seen: View) -> Iterator[Loaded]:
 def wait_for_model(seen: View) -> Loaded | None:
     """Return the model and tokenizer; while they load, say so, and run the page again after.
 
-    Raises: PeerError: what went wrong while loading, once.
+    Raises: PeerError: what went wrong while loading.
     """
     kept = KEEPER.loaded(seen)
     if kept is None:

@@ -96,7 +96,7 @@ def test_who_sees_an_older_snapshot_is_told(place):
         keeper.loaded(old)
 
 
-def test_what_goes_wrong_is_told_once_and_tried_again(place):
+def test_what_goes_wrong_is_told_to_all_and_tried_again_later(place, monkeypatch):
     keeper, seen = ModelKeeper(), view()
     (segment,) = seen.store.registry.domain("law").chain
     path = seen.store.registry.objects.path(segment.pool_object)
@@ -105,7 +105,10 @@ def test_what_goes_wrong_is_told_once_and_tried_again(place):
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamageError, match="domain law"):
         wait(keeper, seen)
+    with pytest.raises(DamageError, match="domain law"):
+        keeper.loaded(view())
     path.write_bytes(whole)
+    monkeypatch.setattr("app.dashboard.model.KEPT_ERROR_S", 0.0)
     assert "law" in wait(keeper, seen)[0].active_pools
 
 
