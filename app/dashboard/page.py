@@ -142,7 +142,7 @@ def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callabl
         def show() -> None:
             st.title(title, anchor=False)
             st.caption(caption)
-            if os.environ.get(LOGIN_VARIABLE) and not st.user.is_logged_in:
+            if os.environ.get(LOGIN_VARIABLE) and not st.user.get("is_logged_in"):
                 st.info("This dashboard is for people who are logged in.")
                 st.button("Log in", on_click=st.login, type="primary")
                 return
