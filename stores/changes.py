@@ -37,7 +37,7 @@ def changes(before: Snapshot, after: Snapshot) -> tuple[Change, ...]:
 
     Example:
         >>> law = DomainState("law", "a" * 32, "v1", is_frozen=False, is_enabled=True)
-        >>> empty = Snapshot(1, None, "", "init", ())
+        >>> empty = Snapshot(1, None, "", "create", ())
         >>> changes(empty, Snapshot(2, 1, "", "ingest", (law,)))[0].words
         ('in at v1',)
     """

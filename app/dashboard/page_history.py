@@ -109,7 +109,8 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     target_id = _choose(ids, "Snapshot to restore", "restore", index=0)
     target = next(item for item in found if item.id == target_id)
     _tell(found, cached.events(seen), target_id)
-    gone = [s.domain for s in target.domains if s.version in cached.purged_versions(seen)]
+    purged = cached.purged_versions(seen)
+    gone = [state.domain for state in target.domains if state.version in purged]
     table = frames.diff(seen.live, _without(target, gone))
     if table.empty:
         st.info("That snapshot holds what the live one holds: restoring it would change nothing.")

@@ -13,6 +13,7 @@ from app.reading import state_in_words
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, DomainSummary, Run, Segment
 
+_ID_WORD = 6
 TRAINING, VALIDATION = "training", "validation"
 
 
@@ -128,7 +129,7 @@ def documents(
 
     Args:
         found: a domain's documents.
-        search: words of which each must stand in the title, the source or the id.
+        search: words of which each must stand in the title or the source, or begin the id.
         split: only these.
         limit: at most so many rows.
     """
@@ -158,8 +159,13 @@ def documents(
 
 
 def _holds(item: Document, words: Sequence[str]) -> bool:
-    text = f"{item.title} {item.source} {item.document_id}".casefold()
-    return all(word in text for word in words)
+    text = f"{item.title} {item.source}".casefold()
+    return all(word in text or _begins(item.document_id, word) for word in words)
+
+
+def _begins(document_id: str, word: str) -> bool:
+    """Return whether a word may mean a document's id: shorter ones stand in many by chance."""
+    return len(word) >= _ID_WORD and document_id.startswith(word)
 
 
 def losses(detail: DomainDetail, *, most_runs: int = 8, most_points: int = 300) -> pd.DataFrame:
