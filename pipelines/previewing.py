@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import BaseMismatchError, CorpusError
 from pipelines.domain_names import check_domain_name
+from pipelines.quiet import quieten
 from pipelines.uploads import Source, readable
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def preview(
         DomainNameError, CorpusError: when the name or the corpus cannot be used.
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
+    quieten()
     from pipelines.settings import TrainingSettings
 
     check_domain_name(domain)
@@ -189,6 +191,7 @@ def near_domains(
 
 def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
     """Return of how many texts the signature of each domain says that they are its own."""
+    quieten()
     from peer_cl.signature import Signature
     from pipelines.batches import tokenise
     from pipelines.progress import no_progress

@@ -17,11 +17,16 @@ QUIET = {
 """What the environment says where the user's own settings, which win, do not."""
 
 
-def get_ready() -> None:
-    """Quieten libraries, and let the C library keep freed memory; before they are imported."""
+def quieten() -> None:
+    """Quieten libraries; before they are imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     loaded = sys.modules.get("transformers")
     if loaded is not None:  # imported before, it has read the environment already
         loaded.utils.logging.disable_progress_bar()
+
+
+def get_ready() -> None:
+    """Quieten libraries, and let the C library keep freed memory, for a process that trains."""
+    quieten()
     keep_freed_memory()

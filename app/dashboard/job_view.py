@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.dashboard.charts.ingest import loss_chart, told_loss
-from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.colours import BASE_COLOUR, domain_colours
 from app.dashboard.frames.ingest import duration, losses_frame, minutes, said, share_done, speed
 from app.dashboard.page import View, opened, plain, who
 from peer_cl.errors import PeerError
@@ -27,7 +27,9 @@ def heading(job: Job) -> str:
 
 def watch(seen: View, job: Job) -> None:
     """Show a job, anew every second while it goes on."""
-    colour = seen.colours.get(job.domain or "", BASE_COLOUR)
+    # A domain that is still to come has the colour that it will have.
+    colours = domain_colours(list(dict.fromkeys([*seen.colours, job.domain or ""])))
+    colour = colours[job.domain] if job.domain else BASE_COLOUR
     st.subheader(plain(heading(job)), anchor=False)
     every = EVERY_SECONDS if job.is_open else None
     st.fragment(_live, run_every=every)(seen.folder, job.id, colour, was_open=job.is_open)
@@ -49,7 +51,8 @@ def _show(folder: str, job: Job, colour: str) -> None:
     if job.state == "running":
         _show_progress(job)
     elif job.state == "waiting":
-        st.info(plain(f"Waiting for its turn. {job.note}"), icon=":material/hourglass_empty:")
+        why = f": {job.note}" if job.note else ""
+        st.info(plain(f"Waiting for its turn{why}."), icon=":material/hourglass_empty:")
     else:
         _show_end(job)
     if job.losses:
@@ -94,7 +97,7 @@ def _show_end(job: Job) -> None:
         told += "it was before, and all of it can be used."
         st.warning(plain(told), icon=":material/warning:")
     else:
-        st.info(plain(f"It was cancelled{after and '.' + after} {job.note}".strip()))
+        st.info(plain(f"It was cancelled; {job.note}.{after}"), icon=":material/stop_circle:")
 
 
 def _offer_cancel(folder: str, job: Job) -> None:

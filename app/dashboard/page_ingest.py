@@ -183,15 +183,15 @@ def to_source(given: UploadedFile | str) -> Source:
 
 def _act(seen: View, form: Wanted) -> None:
     """Offer a preview; with one, what it found, and the start."""
-    look, near, _ = st.columns([1, 1, 2])
-    if look.button("Preview", icon=":material/visibility:", type="primary"):
+    buttons = st.container(horizontal=True)
+    if buttons.button("Preview", icon=":material/visibility:", type="primary"):
         st.session_state.pop("ingest_preview", None)
         corpus, facts = to_source(form.corpus), to_source(form.facts) if form.facts else None
         with st.spinner("Reading the corpus"), open_store(seen.folder) as store:
             found = preview(store, form.domain, corpus, facts=facts, settings=form.settings)
         st.session_state["ingest_preview"] = (form.key, found)
     told = "Reads 20 of its documents with the base model; takes some seconds."
-    if near.button("Look for similar domains", icon=":material/compare:", help=told):
+    if buttons.button("Look for similar domains", icon=":material/compare:", help=told):
         with st.spinner("Loading the base model"), open_store(seen.folder) as store:
             alike = near_domains(store, to_source(form.corpus), form.domain)
         st.session_state["ingest_near"] = (form.key, alike)
@@ -220,7 +220,7 @@ def _show_preview(found: Preview) -> None:
     new, tokens, size, time = st.columns(4)
     new.metric("New documents", f"{found.num_new:,}")
     tokens.metric("Tokens", f"{found.num_tokens:,}")
-    size.metric("Pool", f"{found.num_experts:,} × {found.num_host_layers}")
+    size.metric("Experts × host layers", f"{found.num_experts:,} × {found.num_host_layers}")
     time.metric("Learning takes about", duration(found.seconds))
     st.dataframe(preview_frame(found), hide_index=True, alt="What is in the corpus")
     least, most = SHAPE_TOKENS
@@ -228,8 +228,8 @@ def _show_preview(found: Preview) -> None:
     if not found.is_size_measured:
         measured += "; this one is of another size, for which no shape was measured"
     st.caption(
-        f"Pool: experts in each of {found.num_host_layers} host layers, the default shape, "
-        f"{measured}. Time: reckoned from {found.seconds_from}; measuring afterwards comes on top."
+        f"The pool's shape is the default, {measured}. Time: reckoned from {found.seconds_from}; "
+        "measuring afterwards comes on top."
     )
     if found.problems:
         st.warning(plain(f"{found.num_skipped} lines cannot be read:"))
@@ -264,7 +264,7 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
 
 def _list_jobs(seen: View) -> None:
     """List the jobs; choosing one opens it."""
-    st.subheader("Earlier jobs", anchor=False)
+    st.subheader("Jobs", anchor=False)
     jobs = seen.store.registry.jobs(NUM_JOBS)
     if not jobs:
         st.caption("None yet. A job that you start goes on when you close this page.")

@@ -16,7 +16,7 @@ def loss_chart(losses: pd.DataFrame, colour: str) -> alt.Chart:
     nats = alt.Y("nats", title="training loss (nats a token)", scale=alt.Scale(zero=False))
     chart: alt.Chart = (
         alt.Chart(losses, height=260)
-        .mark_line(color=colour, interpolate="monotone", point=len(losses) < 3)
+        .mark_line(color=colour, point=len(losses) < 3)
         .encode(
             x=alt.X("step", title="step", axis=alt.Axis(tickMinStep=1, format="d")),
             y=nats,
