@@ -169,12 +169,12 @@ def export_frame(report: Report) -> pd.DataFrame:
 
 
 def _cells(report: Report) -> pd.DataFrame:
-    num = len(report.domains)
+    num, rows = len(report.domains), report.rows
     steps, places = np.repeat(np.arange(num + 1), num), np.tile(np.arange(num), num + 1)
     return pd.DataFrame(
         {
             "step": steps,
-            "after": [report.rows[step] for step in steps],
+            "after": [rows[step] for step in steps],
             "place": places,
             "domain": [report.domains[place] for place in places],
             "loss_nats": report.losses.ravel(),

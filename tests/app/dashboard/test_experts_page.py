@@ -1,6 +1,7 @@
 """The page Experts, on every kind of store."""
 
 import sqlite3
+import time
 
 import pytest
 from large_store import fill_large_store
@@ -34,6 +35,15 @@ def busiest(folder, domain, layer):
         version = registry.live().state(domain).version
         uses = [use for use in registry.expert_uses([version]) if use.host_layer == layer]
     return max(uses, key=lambda use: use.weight).row
+
+
+def with_model(at):
+    """Run a page until the model is there."""
+    end = time.monotonic() + 60
+    while any("The model loads" in info.value for info in at.info) and time.monotonic() < end:
+        time.sleep(0.2)
+        at = at.run()
+    return at
 
 
 def test_without_a_domain_it_says_where_to_begin(run_page, empty_folder):
@@ -73,9 +83,6 @@ def test_a_link_leads_to_a_row_and_its_documents(run_page, large):
     held = at.dataframe[1].value
     assert held["title"].str.startswith("domain-07: document").all()
     assert held["share"].is_monotonic_decreasing
-    # The base of this store is imagined: what needs it says so in one line.
-    assert len(at.error) == 1
-    assert "imagined" in at.error[0].value
 
 
 def test_a_row_that_never_fired_says_so(run_page, large):
@@ -100,15 +107,14 @@ def test_a_link_that_leads_nowhere_shows_what_there_is(run_page, large, said):
 
 def test_with_the_model_a_row_says_what_it_promotes_and_who_uses_it(run_page, made, tmp_path):
     folder = copy_store(made, tmp_path)
-    layer = 1
     with open_store(folder) as store:
         layer = store.registry.config.host_layers[0]
     row = busiest(folder, "law", layer)
-    at = run_page("experts", folder, domain="law", layer=str(layer), row=str(row))
+    at = with_model(run_page("experts", folder, domain="law", layer=str(layer), row=str(row)))
     assert not at.exception
     assert not at.error
     layers, held, promoted, near, tokens = (table.value for table in at.dataframe)
-    assert len(layers) == len(at.segmented_control(key="layer").options) or len(layers) > 0
+    assert len(layers) == len(at.selectbox(key="layer").options)
     assert held["share"].iloc[0] > 0
     assert len(promoted) == 5
     assert set(near["domain"]) == {"medicine"}
