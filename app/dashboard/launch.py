@@ -103,6 +103,7 @@ def command(
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
         **THEME,
     }
     if secrets is not None:

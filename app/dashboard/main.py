@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from app.dashboard import (
@@ -25,9 +27,13 @@ PAGES = (
 )
 
 
+# A file of ours: a Material icon in a browser's tab is fetched from a server of Google's.
+ICON = Path(__file__).with_name("icon.svg")
+
+
 def main() -> None:
     """Show the page that the address names."""
-    st.set_page_config(page_title="peer_cl", page_icon=":material/hub:", layout="wide")
+    st.set_page_config(page_title="peer_cl", page_icon=str(ICON), layout="wide")
     st.navigation(
         [
             st.Page(
