@@ -217,7 +217,7 @@ def background_frame(report: Report) -> pd.DataFrame:
     """Return one row a source of foreign text, before and after."""
     frame = pd.DataFrame(report.background, columns=list(BACKGROUND))
     change = frame["loss_nats"] - frame["base_loss_nats"]
-    frame.insert(frame.columns.get_loc("loss_nats") + 1, "change_nats", change)
+    frame.insert(list(frame.columns).index("loss_nats") + 1, "change_nats", change)
     return frame
 
 

@@ -40,7 +40,7 @@ def busiest(folder, domain, layer):
 def with_model(at):
     """Run a page until the model is there."""
     end = time.monotonic() + 60
-    while any("The model loads" in info.value for info in at.info) and time.monotonic() < end:
+    while at.status and time.monotonic() < end:
         time.sleep(0.2)
         at = at.run()
     return at
