@@ -1,12 +1,17 @@
 """The page Experts, on every kind of store."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from large_store import fill_large_store
 from tiny_base import copy_store, make_tiny_store
 
+import app
 from app.dashboard.page_experts import clicked
 from pipelines import open_store
 from stores import Registry
@@ -147,3 +152,25 @@ def test_damaged_use_is_one_line(run_page, tmp_path):
     assert not at.exception
     assert len(at.error) == 1
     assert "packed array of uses" in at.error[0].value
+
+
+def test_reading_pages_import_no_torch(large):
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        "sys.argv = ['streamlit']\n"
+        "for name in ('experts', 'retention'):\n"
+        "    at = AppTest.from_string(f'from app.dashboard.page_{name} import show\\nshow()\\n',\n"
+        "                             default_timeout=60).run()\n"
+        "    assert at.metric and not at.error, name\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(app.__file__).parents[1],
+        env={**os.environ, "PEER_CL_STORE": str(large)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
