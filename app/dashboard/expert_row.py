@@ -5,7 +5,6 @@ Documents come from the registry alone; the rest needs the model, and waits for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from peer_cl import PeerModel
     from pipelines.experts import DomainExperts, Expert
     from pipelines.row_tokens import RowToken
-    from pipelines.store import Store
     from stores import HeldBy
 
 SHOWN_DOCUMENTS = 50
@@ -82,7 +80,8 @@ def show_row(seen: View, place: Place, use: pd.Series[Any]) -> None:
             icon=":material/toggle_off:",
         )
         return
-    _with_model(seen, lambda model, tokenizer: _show_meaning(seen, place, held, model, tokenizer))
+    if wait_for_model(seen) is not None:
+        _show_meaning(seen, place, held)
 
 
 def _show_documents(held: HeldBy) -> None:
@@ -104,15 +103,8 @@ def _show_documents(held: HeldBy) -> None:
         st.caption(f"{SHOWN_DOCUMENTS} of {len(held.documents):,} documents.")
 
 
-def _with_model(seen: View, show: Callable[[PeerModel, Any], None]) -> None:
-    """Show what needs the model, or wait for it."""
-    if wait_for_model(seen) is not None:
-        with borrowed(seen) as (model, tokenizer):
-            show(model, tokenizer)
-
-
-def _show_meaning(seen: View, place: Place, held: HeldBy, model: PeerModel, tokenizer: Any) -> None:
-    expert = _expert(*seen.key, place, seen.store, model, tokenizer)
+def _show_meaning(seen: View, place: Place, held: HeldBy) -> None:
+    expert = _expert(*seen.key, place, seen)
     left, right = st.columns(2)
     with left:
         st.markdown("**What it promotes**")
@@ -126,7 +118,7 @@ def _show_meaning(seen: View, place: Place, held: HeldBy, model: PeerModel, toke
         st.markdown("**Neighbours in other pools**")
         st.caption("Rows that have read what is like it. Select one to open it.")
         _show_neighbours(expert)
-    _show_tokens(seen, place, held, model, tokenizer)
+    _show_tokens(seen, place, held)
 
 
 def _show_neighbours(expert: Expert) -> None:
@@ -166,30 +158,20 @@ def _open_neighbour(key: str, frame: pd.DataFrame) -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _experts(
-    folder: str, snapshot_id: int, domain: str, _store: Store, _model: PeerModel, _tokenizer: Any
+    folder: str, snapshot_id: int, domain: str, _seen: View, _model: PeerModel, _tokenizer: Any
 ) -> DomainExperts:
-    return _store.experts(
-        domain,
-        model=_model,
-        tokenizer=_tokenizer,
-        snapshot=_store.registry.snapshot(snapshot_id),
-    )
+    """Return a domain's experts, which keep what they read of its neighbours."""
+    return _seen.store.experts(domain, model=_model, tokenizer=_tokenizer, snapshot=_seen.live)
 
 
 @st.cache_data(show_spinner="Reading the row", max_entries=64)
-def _expert(
-    folder: str,
-    snapshot_id: int,
-    place: Place,
-    _store: Store,
-    _model: PeerModel,
-    _tokenizer: Any,
-) -> Expert:
-    experts = _experts(folder, snapshot_id, place.domain, _store, _model, _tokenizer)
-    return experts.row(place.host_layer, place.row, place.label).expert
+def _expert(folder: str, snapshot_id: int, place: Place, _seen: View) -> Expert:
+    with borrowed(_seen) as (model, tokenizer):
+        experts = _experts(folder, snapshot_id, place.domain, _seen, model, tokenizer)
+        return experts.row(place.host_layer, place.row, place.label).expert
 
 
-def _show_tokens(seen: View, place: Place, held: HeldBy, model: PeerModel, tokenizer: Any) -> None:
+def _show_tokens(seen: View, place: Place, held: HeldBy) -> None:
     """Show which tokens of one of its documents use the row."""
     st.markdown("**Tokens that use it**")
     offered = {
@@ -199,7 +181,7 @@ def _show_tokens(seen: View, place: Place, held: HeldBy, model: PeerModel, token
     title = st.selectbox(
         "In the document", list(offered), key=f"read-{place.host_layer}-{place.row}"
     )
-    tokens = _tokens(*seen.key, place, offered[title], seen.store, model, tokenizer)
+    tokens = _tokens(*seen.key, place, offered[title], seen)
     if tokens is None:
         st.caption("This store keeps no texts, so the document cannot be read again.")
         return
@@ -235,17 +217,12 @@ def _show_tokens(seen: View, place: Place, held: HeldBy, model: PeerModel, token
 
 @st.cache_data(show_spinner="Running the pool over the document", max_entries=64)
 def _tokens(
-    folder: str,
-    snapshot_id: int,
-    place: Place,
-    document_id: str,
-    _store: Store,
-    _model: PeerModel,
-    _tokenizer: Any,
+    folder: str, snapshot_id: int, place: Place, document_id: str, _seen: View
 ) -> list[RowToken] | None:
+    """Return a document's tokens; None where its text was not kept."""
     from pipelines.row_tokens import row_tokens
 
-    registry = _store.registry
+    registry = _seen.store.registry
     document = next(
         item.document
         for item in registry.document_places(document_id)
@@ -253,14 +230,16 @@ def _tokens(
     )
     if document.text_object is None:
         return None
-    return row_tokens(
-        _store,
-        registry.document_text(document),
-        domain=place.domain,
-        segment_id=place.segment_id,
-        host_layer=place.host_layer,
-        row=place.row,
-        model=_model,
-        tokenizer=_tokenizer,
-        snapshot=registry.snapshot(snapshot_id),
-    )
+    text = registry.document_text(document)
+    with borrowed(_seen) as (model, tokenizer):
+        return row_tokens(
+            _seen.store,
+            text,
+            domain=place.domain,
+            segment_id=place.segment_id,
+            host_layer=place.host_layer,
+            row=place.row,
+            model=model,
+            tokenizer=tokenizer,
+            snapshot=_seen.live,
+        )

@@ -42,7 +42,7 @@ def show(seen: View) -> None:
             icon=":material/upload_file:",
         )
         return
-    left, middle, right = st.columns([2, 1, 2], vertical_alignment="bottom")
+    left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = st.selectbox("Domain", domains, key="domain", bind="query-params")
     found = _read(*seen.key, domain, seen.store)
@@ -65,16 +65,7 @@ def show(seen: View) -> None:
     segment = by_label[label]
     names = [str(number) for number in segment.host_layers]
     with right:
-        layer = int(
-            st.segmented_control(
-                "Host layer",
-                names,
-                default=names[0],
-                required=True,
-                key="layer",
-                bind="query-params",
-            )
-        )
+        layer = int(st.selectbox("Host layer", names, key="layer", bind="query-params"))
     _show_layers(found, segment, layer)
     rows = found.rows[segment.id, layer]
     _show_grid(found, segment, layer)

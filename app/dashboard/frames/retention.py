@@ -169,12 +169,12 @@ def export_frame(report: Report) -> pd.DataFrame:
 
 
 def _cells(report: Report) -> pd.DataFrame:
-    num = len(report.domains)
+    num, rows = len(report.domains), report.rows
     steps, places = np.repeat(np.arange(num + 1), num), np.tile(np.arange(num), num + 1)
     return pd.DataFrame(
         {
             "step": steps,
-            "after": [report.rows[step] for step in steps],
+            "after": [rows[step] for step in steps],
             "place": places,
             "domain": [report.domains[place] for place in places],
             "loss_nats": report.losses.ravel(),
@@ -217,7 +217,7 @@ def background_frame(report: Report) -> pd.DataFrame:
     """Return one row a source of foreign text, before and after."""
     frame = pd.DataFrame(report.background, columns=list(BACKGROUND))
     change = frame["loss_nats"] - frame["base_loss_nats"]
-    frame.insert(frame.columns.get_loc("loss_nats") + 1, "change_nats", change)
+    frame.insert(list(frame.columns).index("loss_nats") + 1, "change_nats", change)
     return frame
 
 
