@@ -59,7 +59,9 @@ def _show_sources(found: tuple[Document, ...]) -> None:
 def _show_documents(found: tuple[Document, ...]) -> None:
     st.markdown("**Documents**")
     left, right = st.columns([3, 1])
-    search = left.text_input("Search in titles, sources and ids", key="search", max_chars=200)
+    search = left.text_input(
+        "Search in titles, sources and ids", key="search", max_chars=200, bind="query-params"
+    )
     split = right.selectbox(
         "Split",
         ["train", "validation", "test"],

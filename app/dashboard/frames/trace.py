@@ -271,4 +271,4 @@ def row_link(domain: str, label: str, host_layer: int, row: int) -> str:
 
 def document_link(domain: str, document_id: str) -> str:
     """Return the address of a document's place, from any page."""
-    return f"domains?{urlencode({'domain': domain, 'document': document_id})}"
+    return f"domains?{urlencode({'domain': domain, 'part': 'Corpus', 'search': document_id})}"

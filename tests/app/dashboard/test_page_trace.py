@@ -79,7 +79,9 @@ def test_a_link_with_a_text_traces_it(run_loaded, made):
     assert (rows["strength"].diff().dropna() <= 0).all()
     assert held["share"].between(0, 1).all()
     assert documents["score"].is_monotonic_decreasing
-    assert all(link.startswith("domains?domain=law&document=") for link in documents["open"])
+    assert all(
+        link.startswith("domains?domain=law&part=Corpus&search=") for link in documents["open"]
+    )
 
 
 def test_what_is_typed_is_traced_and_stands_in_the_address(run_loaded, made):
