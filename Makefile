@@ -18,7 +18,7 @@ comma := ,
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 PYTEST := HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
-.PHONY: help venv demo test test-slow test-smollm2 check readme sweep clean
+.PHONY: help venv demo test test-slow test-smollm2 test-browser check readme sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,13 +33,16 @@ demo: $(STAMP) ## learn four real corpora into ./knowledge, evaluate, freeze, ro
 	@.venv/bin/peer-cl demo
 
 test: $(STAMP) ## the default tests: offline, on the CPU, under 10 minutes
-	$(PYTEST) -m "not smollm2 and not slow and not demo"
+	$(PYTEST) -m "not smollm2 and not slow and not demo and not browser"
 
 test-slow: $(STAMP) ## longer tests, some on corpora that are downloaded once
 	$(PYTEST) -m "slow and not smollm2 and not demo"
 
 test-smollm2: $(STAMP) ## tests on the real SmolLM2-135M, downloaded once
 	$(PYTEST) -m "smollm2"
+
+test-browser: $(STAMP) ## the dashboard in a real Chromium (Debian's: apt-get install chromium)
+	$(PYTEST) -m "browser"
 
 check: $(STAMP) ## lint, format, types, and who imports whom
 	.venv/bin/ruff check .

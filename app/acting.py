@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,6 @@ from peer_cl.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.store import Store
-    from stores import Snapshot
 
 
 @verb("who", "why")
@@ -77,6 +75,8 @@ def rollback(
 
     Nothing is deleted: every rollback is a new snapshot, and can be taken back itself.
     """
+    from stores.changes import changes
+
     if out and (domain is None or to is not None):
         raise InputError("--out takes one domain out: `peer-cl rollback DOMAIN --out`")
     with request.store() as store:
@@ -87,7 +87,8 @@ def rollback(
         else:
             after = store.restore(_snapshot_number(to), request.why)
     for change in changes(before, after):
-        say(change)
+        for words in change.words:
+            say(f"{change.domain}: {words}")
     say(f"snapshot {after.id}; undo with `peer-cl rollback --to {before.id}`")
 
 
@@ -109,21 +110,3 @@ def _snapshot_number(text: str | None) -> int:
             "domain back, name it: `peer-cl rollback DOMAIN --to VERSION`"
         )
     return int(text)
-
-
-def changes(before: Snapshot, after: Snapshot) -> Iterator[str]:
-    """Yield what differs between two snapshots, one line a domain."""
-    names = {state.domain for state in (*before.domains, *after.domains)}
-    for name in sorted(names):
-        old, new = before.state(name), after.state(name)
-        if old is None and new is not None:
-            yield f"{name}: back at {new.label}"
-        elif new is None and old is not None:
-            yield f"{name}: out (it was at {old.label})"
-        elif old is not None and new is not None and old != new:
-            if old.version != new.version:
-                yield f"{name}: from {old.label} to {new.label}"
-            if old.is_frozen != new.is_frozen:
-                yield f"{name}: {'frozen' if new.is_frozen else 'no longer frozen'}"
-            if old.is_enabled != new.is_enabled:
-                yield f"{name}: {'enabled' if new.is_enabled else 'disabled'}"

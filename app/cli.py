@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from app import acting, asking, erasing, learning, reading, using
+from app import acting, asking, erasing, learning, reading, serving, using, working
 from app.request import Before, StoreOption
 
 app = typer.Typer(
@@ -63,6 +63,8 @@ VERBS = (
             reading.doctor,
         ),
     ),
+    ("See", (serving.dashboard,)),
+    ("Work in the background", (working.jobs, working.cancel)),
     ("Ask what holds what", (asking.trace, asking.search, asking.experts)),
     (
         "A domain's life",

@@ -12,6 +12,7 @@
     ├── StateError (RuntimeError)        the thing exists, but its state forbids the act
     │   ├── FrozenError                  a frozen domain was told to learn
     │   ├── StoreLockedError             another writer holds the store
+    │   ├── ChangedError                 the store changed between a person's look and the act
     │   ├── StoreFormatError             a store of a newer format, or no store at all
     │   └── UnsupportedError             a model, cache or mode that is not served
     └── DamageError (RuntimeError)       stored bytes are not what they were: hash or tensors differ
@@ -64,6 +65,10 @@ class FrozenError(StateError):
 
 class StoreLockedError(StateError):
     """Another live writer holds the store's lease."""
+
+
+class ChangedError(StateError):
+    """The store changed between a person's look at it and the act."""
 
 
 class StoreFormatError(StateError):

@@ -1,11 +1,10 @@
-"""Which rows speak, how loudly, and how evenly a pool is used.
+"""Which rows speak, and how loudly.
 
-Shape suffixes: T tokens, D width, C rows chosen by all heads of a token, N experts.
+Shape suffixes: T tokens, D width, C rows chosen by all heads of a token.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -50,36 +49,3 @@ class UsageWatch:
         spoken_TC = layer.shape.output_scale * weights_TC * rows.activation(hidden_TC)
         strengths_TC = spoken_TC.abs() * rows.up_ND[ids_TC].norm(dim=-1)
         self.fired.append(Fired(segment, number, ids_TC, weights_TC, strengths_TC))
-
-
-def expert_usage(weights_N: Tensor) -> float:
-    """Return the share of rows that are used at all.
-
-    Source: He 2024, arXiv 2407.04153: the share of z_i that are not 0, z_i the router's weight
-    summed over an evaluation set.
-
-    Example:
-        >>> expert_usage(torch.tensor([3.0, 0.0, 1.0, 0.0]))
-        0.5
-    """
-    return float((weights_N > 0).float().mean())
-
-
-def unevenness(weights_N: Tensor) -> float:
-    """Return how far use is from even, in nats: 0 is even, log N is one row alone.
-
-    Source: He 2024, arXiv 2407.04153: log N + sum z log z, the Kullback-Leibler divergence of the
-    normalised use z from the uniform distribution.
-
-    Example:
-        >>> unevenness(torch.tensor([1.0, 1.0, 1.0, 1.0]))
-        0.0
-        >>> round(unevenness(torch.tensor([5.0, 0.0, 0.0, 0.0])), 4)
-        1.3863
-    """
-    total = weights_N.double().sum()
-    if total <= 0:
-        return 0.0
-    shares_N = weights_N.double() / total
-    used_N = shares_N[shares_N > 0]
-    return float(max(0.0, math.log(len(weights_N)) + float((used_N * used_N.log()).sum())))

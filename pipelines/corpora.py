@@ -20,6 +20,7 @@ BadRowPolicy = Literal["stop", "skip"]
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NUM_PROBLEMS = 5
 
 Row = dict[str, str | None]
 """text, title, source and section_of of a document; or a `problem` in place of one."""
@@ -31,9 +32,13 @@ class Corpus:
 
     documents: tuple[SourceDocument, ...]
     num_skipped: int
+    problems: tuple[str, ...] = ()
+    """Of the first rows that were left out: the file, the line, and what is wrong with it."""
 
 
-def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
+def read_corpus(
+    path: str | Path, on_bad_row: BadRowPolicy = "stop", *, name: str | None = None
+) -> Corpus:
     """Return the documents of a file, or of all files in a folder and its folders.
 
     A .txt file is one document; a .md file one a section (its sections stay together when documents
@@ -46,6 +51,8 @@ def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
         on_bad_row: What a malformed line of a .jsonl file does: stop with an error, or be counted.
             Malformed is also a line that is not UTF-8, or has half a character or NUL in what is
             kept.
+        name: What a single file is called in titles, sources and messages; default: by its own
+            name. An uploaded file lies under another one.
 
     Raises:
         CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
@@ -55,9 +62,10 @@ def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
 
     root = Path(path)
     files = _files(root)
-    rows = IterableDataset.from_generator(_rows, gen_kwargs={"root": str(root), "files": files})
+    about = {"root": str(root), "files": files, "name": name}
+    rows = IterableDataset.from_generator(_rows, gen_kwargs=about)
     documents: list[SourceDocument] = []
-    num_skipped = 0
+    num_skipped, problems = 0, list[str]()
     for row in rows:
         if row["problem"] is None:
             documents.append(_document(row))
@@ -65,10 +73,12 @@ def read_corpus(path: str | Path, on_bad_row: BadRowPolicy = "stop") -> Corpus:
             raise CorpusError(f"{row['problem']}; mend the line, or pass --on-bad-row skip")
         else:
             num_skipped += 1
+            problems += [row["problem"]] if num_skipped <= _NUM_PROBLEMS else []
     if not documents:
         skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
-        raise CorpusError(f"corpus {root} has no text{skipped}; give a file or folder with text")
-    return Corpus(tuple(documents), num_skipped)
+        shown = name or root
+        raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
+    return Corpus(tuple(documents), num_skipped, tuple(problems))
 
 
 def _files(root: Path) -> list[str]:
@@ -153,23 +163,25 @@ def _document(row: Row) -> SourceDocument:
     )
 
 
-def _rows(root: str, files: list[str]) -> Iterator[Row]:
+def _rows(root: str, files: list[str], name: str | None) -> Iterator[Row]:
     """Yield the rows of files one after the other; module-level, as datasets may pickle it."""
-    for name in files:
-        file = Path(name)
+    for path in files:
+        file = Path(path)
         source = file.name if file == Path(root) else file.relative_to(root).as_posix()
-        yield from _READERS[file.suffix.lower()](file, source)
+        content = _content(file, name or path)
+        yield from _READERS[file.suffix.lower()](content, name or source, name or path)
 
 
-def _read_text(file: Path, source: str) -> Iterator[Row]:
-    text = normalised_text(_decoded(_content(file), file))
+def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
+    text = normalised_text(_decoded(content, shown))
     if text:
-        yield _row(text, file.stem, source)
+        yield _row(text, Path(source).stem, source)
 
 
-def _read_markdown(file: Path, source: str) -> Iterator[Row]:
-    for heading, section in _sections(normalised_text(_decoded(_content(file), file))):
-        title = f"{file.stem}: {heading}" if heading else file.stem
+def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
+    stem = Path(source).stem
+    for heading, section in _sections(normalised_text(_decoded(content, shown))):
+        title = f"{stem}: {heading}" if heading else stem
         yield _row(section, title, source, section_of=source)
 
 
@@ -190,13 +202,13 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         yield heading, "\n".join(lines).strip()
 
 
-def _read_json_lines(file: Path, source: str) -> Iterator[Row]:
-    for number, line in enumerate(_content(file).split(b"\n"), start=1):
+def _read_json_lines(content: bytes, source: str, shown: str) -> Iterator[Row]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             try:
                 row = _json_document(read_object(line), source, number)
             except CorpusError as problem:
-                row = _problem(f"{file}:{number} {problem}")
+                row = _problem(f"{shown}:{number} {problem}")
             yield row
 
 
@@ -235,14 +247,14 @@ def _problem(message: str) -> Row:
     return {"text": None, "title": None, "source": None, "section_of": None, "problem": message}
 
 
-def _content(file: Path) -> bytes:
+def _content(file: Path, shown: str) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise CorpusError(f"cannot read {file}: {error.strerror}") from None
+        raise CorpusError(f"cannot read {shown}: {error.strerror}") from None
     nul = content.find(b"\0")
     if nul >= 0:
-        raise CorpusError(f"{file} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
+        raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
     # Overwritten by blanks rather than cut off, so that reported byte offsets stay true.
     return content.replace(_BYTE_ORDER_MARK, b"   ", 1) if _has_mark(content) else content
 
@@ -251,12 +263,12 @@ def _has_mark(content: bytes) -> bool:
     return content.startswith(_BYTE_ORDER_MARK)
 
 
-def _decoded(content: bytes, file: Path) -> str:
+def _decoded(content: bytes, shown: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{file} is not UTF-8: byte {error.start} is "
+            f"{shown} is not UTF-8: byte {error.start} is "
             f"0x{content[error.start]:02x}; convert it, e.g. with iconv -t utf-8"
         ) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from peer_cl.errors import StateError, UnknownError
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment as PoolSegment
-from peer_cl.usage import expert_usage, unevenness
+from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
 from pipelines.loading import load_chain
 from pipelines.recording import Floats, read_inputs
 from stores import ExpertUse, HeldBy, Segment, Snapshot
@@ -26,29 +25,12 @@ QUIET_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class LayerUse:
-    """How the rows of one segment and host layer are used by what the segment learned."""
-
-    label: str
-    segment_id: str
-    host_layer: int
-    num_rows: int
-    usage: float
-    """Share of rows that fired at all."""
-    unevenness: float
-    """Nats: 0 is even, log N is one row alone."""
-    num_dead: int
-    num_documents: int
-    """Documents that the segment learned."""
-    effective_documents: float
-    """Mean over rows, weighted by their use: specific rows have few."""
-
-
-@dataclass(frozen=True)
 class NearRow:
     """A row of another pool that has read what is like it."""
 
     domain: str
+    label: str
+    """Of the version that it came with."""
     host_layer: int
     row: int
     similarity: float
@@ -134,7 +116,7 @@ class DomainExperts:
         self._pools: dict[str, PoolSegment] = {}
         self._read: dict[str, dict[int, Floats]] = {}
         self._others: dict[int, Any] = {}
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, Segment] = {}
 
     def report(self, num: int = 10, host_layer: int | None = None) -> ExpertsReport:
         """Return use by layer, and the busiest and most specific rows.
@@ -149,13 +131,10 @@ class DomainExperts:
         layers, shares = [], {}
         for segment in self.chain:
             for layer in segment.host_layers:
-                own = [
-                    use
-                    for use in self.uses
-                    if (use.segment_id, use.host_layer) == (segment.id, layer)
-                ]
+                own = own_uses(self.uses, segment, layer)
                 if host_layer in (None, layer):
-                    layers.append(self._layer_use(segment, layer, own))
+                    num_learned = self.registry.num_learned(segment.id)
+                    layers.append(layer_use(segment, layer, own, num_learned))
                     total = sum(use.weight for use in own) or 1.0
                     for use in own:
                         shares[use] = use.weight / total
@@ -186,14 +165,13 @@ class DomainExperts:
                 f"{', '.join(self.labels.values())}"
             )
         segment = chosen[-1]
-        num_rows = self._pool(segment).shape.num_experts
+        num_rows = rows_a_layer(segment)
         if not 0 <= row < num_rows:
             raise UnknownError(
                 f"no row {row} at layer {host_layer} of {self.domain}; it has 0 to {num_rows - 1}"
             )
         held = self.registry.held_documents(segment.id, {host_layer: [row]})
-        own = [u for u in self.uses if (u.segment_id, u.host_layer) == (segment.id, host_layer)]
-        total = sum(use.weight for use in own) or 1.0
+        total = sum(use.weight for use in own_uses(self.uses, segment, host_layer)) or 1.0
         use = held[0].use if held else ExpertUse(segment.id, host_layer, row, 0.0, 0, 0.0)
         expert = self._expert(use, use.weight / total)
         return ExpertDetail(expert, held[0] if held else None)
@@ -205,24 +183,6 @@ class DomainExperts:
                 f"{self.domain} has no rows at layer {host_layer}; its host layers are "
                 f"{', '.join(map(str, known))}"
             )
-
-    def _layer_use(self, segment: Segment, layer: int, own: Sequence[ExpertUse]) -> LayerUse:
-        num_rows = self._pool(segment).shape.num_experts
-        weights_N = torch.zeros(num_rows, dtype=torch.float64)
-        for use in own:
-            weights_N[use.row] = use.weight
-        total = float(weights_N.sum()) or 1.0
-        return LayerUse(
-            label=segment.label,
-            segment_id=segment.id,
-            host_layer=layer,
-            num_rows=num_rows,
-            usage=expert_usage(weights_N),
-            unevenness=unevenness(weights_N),
-            num_dead=num_rows - len(own),
-            num_documents=self.registry.num_learned(segment.id),
-            effective_documents=sum(u.weight * u.effective_documents for u in own) / total,
-        )
 
     def _expert(self, use: ExpertUse, share: float) -> Expert:
         return Expert(
@@ -263,8 +223,9 @@ class DomainExperts:
             return []
         (found,) = index.search(own[None].numpy(), num)
         return [
-            NearRow(self._owners[one.segment_id], use.host_layer, one.row, one.similarity)
+            NearRow(owner.domain, owner.label, use.host_layer, one.row, one.similarity)
             for one in found
+            for owner in [self._owners[one.segment_id]]
         ]
 
     def _inputs(self, use: ExpertUse) -> Tensor | None:
@@ -292,7 +253,7 @@ class DomainExperts:
                     found = self._mean_inputs(segment)
                     if layer in found:
                         inputs[segment.id] = found[layer]
-                        self._owners[segment.id] = state.domain
+                        self._owners[segment.id] = segment
             self._others[layer] = RowIndex(inputs)
         return self._others[layer]
 

@@ -13,7 +13,9 @@ from pipelines.facts import Fact
 _NEEDED = ("subject", "relation", "answer", "statement")
 
 
-def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, ...], int]:
+def read_facts(
+    path: str | Path, on_bad_row: str = "stop", *, name: str | None = None
+) -> tuple[tuple[Fact, ...], int]:
     """Return the facts in a jsonl file, one a line, and how many malformed lines were left out.
 
     Each line is an object with "subject", "relation", "answer" and "statement" (the sentence that
@@ -24,34 +26,35 @@ def read_facts(path: str | Path, on_bad_row: str = "stop") -> tuple[tuple[Fact, 
         path: the file.
         on_bad_row: "stop" with an error at a malformed line, or "skip" it. Malformed is also a line
             that is not UTF-8, or has half a character or NUL in what is kept.
+        name: what the file is called in messages; default: its path.
 
     Raises:
         CorpusError: when the file is missing, has no fact, or a malformed line.
     """
-    file = Path(path)
+    file, shown = Path(path), name or str(path)
     facts, num_skipped = [], 0
-    for number, line in _lines(file):
+    for number, line in _lines(file, shown):
         try:
             facts.append(_fact(line))
         except CorpusError as problem:
             if on_bad_row == "stop":
                 raise CorpusError(
-                    f"{file}:{number} {problem}; mend the line, or pass --on-bad-row skip"
+                    f"{shown}:{number} {problem}; mend the line, or pass --on-bad-row skip"
                 ) from None
             num_skipped += 1
     if not facts:
         skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
         raise CorpusError(
-            f"{file} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
+            f"{shown} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
         )
     return tuple(facts), num_skipped
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(file: Path, shown: str) -> Iterator[tuple[int, bytes]]:
     try:
         content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
-        raise CorpusError(f"cannot read facts from {file}: {error.strerror}") from None
+        raise CorpusError(f"cannot read facts from {shown}: {error.strerror}") from None
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield number, line

@@ -24,7 +24,7 @@ from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.features import TAP_FILE, read_features
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
-from pipelines.progress import Progress, no_progress
+from pipelines.progress import LossNote, Progress, no_progress
 from pipelines.recording import RecordedUse, record_use
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
@@ -143,9 +143,7 @@ def _learn(
             settings=settings,
             end_id=end_id if end_id is not None else 0,
             checkpoint=checkpoint,
-            progress=lambda step, total, loss: progress(
-                "training", step, total, f"loss {loss:.3f} nats"
-            ),
+            progress=lambda step, total, loss: progress("training", step, total, LossNote(loss)),
         )
         recorded = record_use(
             model.attachment,

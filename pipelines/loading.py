@@ -17,7 +17,7 @@ from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from pipelines.base_models import resolve_base
 from pipelines.masks import Mask
-from stores import DomainState, Registry
+from stores import DomainState, Registry, Snapshot
 from stores.records import MASK
 
 if TYPE_CHECKING:
@@ -66,6 +66,24 @@ def load(
         add_version(model, registry, state.domain, state.version)
     model.search = index_search(registry, model, states, snapshot.index_tag)
     return model, base.tokenizer
+
+
+def move(model: PeerModel, registry: Registry, old: Snapshot, new: Snapshot) -> None:
+    """Make the model of one snapshot that of another of the same store, in place.
+
+    Only pools that differ go and come. What stays computes the same bits, since pools never depend
+    on each other; the base is not read again.
+
+    Raises: DamageError: when an object's bytes changed; the model is of no use then.
+    """
+    before = {(state.domain, state.version) for state in old.domains if state.is_enabled}
+    states = [state for state in new.domains if state.is_enabled]
+    after = {(state.domain, state.version) for state in states}
+    for domain, _ in sorted(before - after):
+        model.delete_pool(domain)
+    for domain, version in sorted(after - before):
+        add_version(model, registry, domain, version)
+    model.search = index_search(registry, model, states, new.index_tag)
 
 
 def empty_model(registry: Registry, base: Base) -> PeerModel:

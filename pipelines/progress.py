@@ -10,3 +10,21 @@ Progress = Callable[[str, int, int, str], None]
 
 def no_progress(what: str, done: int, total: int, note: str) -> None:
     """Tell nobody."""
+
+
+class LossNote(str):
+    """A note that says a training loss in words, and has the number for who draws it.
+
+    Example:
+        >>> note = LossNote(2.82813)
+        >>> str(note), note.nats
+        ('loss 2.828 nats', 2.82813)
+    """
+
+    nats: float
+
+    def __new__(cls, nats: float) -> LossNote:
+        """Return the note of a loss."""
+        note = super().__new__(cls, f"loss {nats:.3f} nats")
+        note.nats = nats
+        return note

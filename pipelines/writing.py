@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from peer_cl import PeerCache, PeerModel
 from peer_cl.errors import InputError
 from peer_cl.mixture import held_weights
 from pipelines.batches import tokenise
+from pipelines.tracing import check_length
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def write(
     sample: bool = False,
     seed: int | None = None,
     compare: bool = False,
+    on_text: Callable[[str], None] | None = None,
 ) -> Writing:
     """Return how the model goes on from a prompt.
 
@@ -53,14 +55,18 @@ def write(
         sample: draw tokens instead of taking the likeliest.
         seed: of the draw; None: another one each time.
         compare: write with the base alone too.
+        on_text: told all that was written so far, after every token; what it raises ends the
+            writing.
 
     Raises:
-        InputError: for an empty prompt, or force without exactly one domain.
+        InputError: for an empty prompt, one longer than the base's context, or force without
+            exactly one domain.
         UnknownError: for an unknown domain.
     """
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
+    check_length(model, ids.shape[1])
     options: dict[str, Any] = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": max_new_tokens,
@@ -72,7 +78,14 @@ def write(
         tokenizer,
         ids,
         seed,
-        lambda: model.generate(ids, domains=domains, force=force, cache=cache, **options),
+        lambda: model.generate(
+            ids,
+            domains=domains,
+            force=force,
+            cache=cache,
+            streamer=_Listener(tokenizer, on_text) if on_text is not None else None,
+            **options,
+        ),
     )
     base_text = None
     if compare:
@@ -80,6 +93,28 @@ def write(
             base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
     base_weight, weights = _weights(model, cache, forced=domains if force else None)
     return Writing(prompt, text, base_weight, weights, base_text)
+
+
+class _Listener:
+    """Hears tokens as transformers' `generate` chooses them, and tells the text so far."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        self._tokenizer, self._on_text = tokenizer, on_text
+        self._ids: list[int] = []
+        self._prompt: str | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        """Hear the prompt first, then one token at a time."""
+        self._ids += value.flatten().tolist()
+        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+        if self._prompt is None:
+            self._prompt = whole
+            return
+        # A sign of several bytes may be half there: its other bytes come with the next token.
+        self._on_text(whole.removeprefix(self._prompt).removesuffix("\ufffd"))
+
+    def end(self) -> None:
+        """Hear that the writing is over; all is told already."""
 
 
 def _text(tokenizer: Any, ids: torch.Tensor, seed: int | None, generate: Any) -> str:

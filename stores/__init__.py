@@ -16,12 +16,13 @@ from stores.queries import (
     ExpertUse,
     Finding,
     HeldBy,
+    Job,
     PurgeResult,
     Run,
     Segment,
     Snapshot,
 )
-from stores.records import NewDocument, NewRun, NewScore, NewSegment, NewUse
+from stores.records import NewDocument, NewJob, NewRun, NewScore, NewSegment, NewUse
 from stores.registry import Registry
 from stores.texts import compress_text, decompress_text, put_texts
 
@@ -35,7 +36,9 @@ __all__ = [
     "ExpertUse",
     "Finding",
     "HeldBy",
+    "Job",
     "NewDocument",
+    "NewJob",
     "NewRun",
     "NewScore",
     "NewSegment",

@@ -56,6 +56,16 @@ def read_versions(session: Session, domain: str) -> tuple[Segment, ...]:
     return _read_segments(session, SegmentRow.domain_id == row.id)
 
 
+def read_purged_versions(session: Session) -> frozenset[str]:
+    """Return the ids of all versions whose bytes are gone.
+
+    A segment is never purged without those that grew on it: a version is gone when its own is.
+    """
+    return frozenset(
+        session.scalars(select(SegmentRow.id).where(SegmentRow.purged_at.is_not(None)))
+    )
+
+
 def resolve_version(session: Session, domain: str, text: str) -> str:
     """Return the full id of the version that a label, an id or a unique prefix means.
 

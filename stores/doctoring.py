@@ -11,6 +11,7 @@ from peer_cl.errors import DamageError
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.index_files import SIGNATURES, index_state, remove_index
+from stores.jobs import LOST, end_lost, needed_uploads, read_jobs
 from stores.layout import StoreLayout
 from stores.leases import read_holder
 from stores.objects import ObjectStore
@@ -63,6 +64,8 @@ def examine(
     if is_quiet:
         found += _check_checkpoints(layout, repair=repair)
         found += _check_leftovers(layout, repair=repair)
+        found += _check_jobs(database, repair=repair)
+        found += _check_job_files(database, layout, repair=repair)
         found += _check_unreferenced(objects, set(needed), repair=repair)
     if repair:
         database.compact()
@@ -157,6 +160,35 @@ def _check_leftovers(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
     yield Finding("leftovers", "note", what, _done(repair))
 
 
+def _check_jobs(database: Database, *, repair: bool) -> Iterator[Finding]:
+    """Jobs whose process is gone without an end."""
+    if repair:
+        with database.writing() as session:
+            lost = end_lost(session)
+    else:
+        with database.reading() as session:
+            lost = tuple(job for job in read_jobs(session) if job.state == LOST)
+    for job in lost:
+        what = f"job {job.id[:12]} ({job.kind} {job.domain or ''}".rstrip() + ") has no process"
+        action = "written down as failed" if repair else _LOST
+        yield Finding("job lost", "warning", what, action)
+
+
+def _check_job_files(database: Database, layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+    """Uploads and logs of jobs that have ended."""
+    with database.reading() as session:
+        kept = needed_uploads(session)
+        kept |= {layout.job_log(job.id).name for job in read_jobs(session, only_open=True)}
+    extra = [path for path in layout.job_files() if path.name not in kept]
+    if not extra:
+        return
+    if repair:
+        for path in extra:
+            path.unlink(missing_ok=True)  # a job that ends now removes its own
+    what = f"{len(extra)} uploads or logs of jobs that have ended ({layout.shown(extra)})"
+    yield Finding("job files", "note", what, _done(repair))
+
+
 def _check_index(
     layout: StoreLayout, tag: str, has_domains: bool, *, repair: bool
 ) -> Iterator[Finding]:
@@ -170,6 +202,7 @@ def _check_index(
     yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
 
 
+_LOST = "start it again; `peer-cl doctor --repair` writes it down as failed"
 _REBUILT = "it is rebuilt when it is needed next"
 _GOES_ON = "the same `peer-cl` command goes on from it; `peer-cl doctor --repair` removes it"
 _BEGINS_ANEW = "removed; the same `peer-cl` command begins anew"

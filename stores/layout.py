@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from stores.upgrades import COPY_MARK, upgrade
 # another name is a user's: it is told, and never removed.
 _TEMPORARY = re.compile(r"[0-9a-f]{32}\.part")
 _CHECKPOINT = re.compile(r"run-[0-9a-f]{32}\.safetensors")
+_UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|jsonl)")
+_JOB_LOG = re.compile(r"job-[0-9a-f]{32}\.log")
 _WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap\.f32")
 _SQLITE_COMPANION = re.compile(r"-(wal|shm|journal)")
 _NUM_SHOWN = 3
@@ -75,17 +77,39 @@ class StoreLayout:
         """Return files in the making that are of no use once their writer is no more."""
         return _named(self.staging, _TEMPORARY, _WORK) + _named(self.index, _TEMPORARY)
 
+    def upload(self, sha256: str, suffix: str) -> Path:
+        """Return where an uploaded file lies until its job has ended: never under a user's words.
+
+        Args:
+            sha256: of its bytes.
+            suffix: .txt, .md or .jsonl.
+        """
+        return self.staging / f"upload-{sha256}{suffix}"
+
+    def job_log(self, job_id: str) -> Path:
+        """Return where the process of a job writes what nobody else hears."""
+        return self.staging / f"job-{job_id}.log"
+
+    def job_files(self) -> list[Path]:
+        """Return the uploads and logs of jobs."""
+        return _named(self.staging, _UPLOAD, _JOB_LOG)
+
     def foreign(self) -> list[Path]:
         """Return what lies in staging and index under a name that is never written there."""
-        ours = {*self.checkpoints(), *self.leftovers(), *_named(self.index, INDEX_NAMES)}
+        ours = {*self.checkpoints(), *self.leftovers(), *self.job_files()}
+        ours |= set(_named(self.index, INDEX_NAMES))
         return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
 
-    def forget(self) -> None:
+    def forget(self, keep: Container[str] = ()) -> None:
         """Remove what may hold a purged domain's traces: index, work in progress, old copies.
 
         Files that were not written by a store are left alone: see `foreign`.
+
+        Args:
+            keep: names of uploads that other domains' jobs are still to read.
         """
         made = self.checkpoints() + self.leftovers() + _named(self.index, INDEX_NAMES)
+        made += [path for path in self.job_files() if path.name not in keep]
         for path in made + self.old_copies():
             path.unlink(missing_ok=True)  # a reader that builds the index renames its file
         sync_folder(self.folder)

@@ -22,6 +22,7 @@ from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.durable import read_chunks
+from stores.jobs import blank_jobs, count_unblanked, needed_uploads
 from stores.layout import StoreLayout
 from stores.objects import ObjectStore
 from stores.queries import PurgeResult
@@ -51,6 +52,7 @@ class Grave:
     segment_ids: tuple[str, ...]
     document_ids: tuple[str, ...]
     object_ids: frozenset[str]
+    uploads: frozenset[str]
     num_scores: int
     num_evaluations: int
     snapshots: tuple[int, ...]
@@ -78,6 +80,7 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     _remove_uses(session, ids)
     removed = _remove_documents(session, ids)
     snapshots = _snapshots_with(session, ids)
+    uploads = blank_jobs(session, domain, with_open=not retired)
     _mark(session, segments)
     add_event(session, live_id(session), row.id, None, action="purge", who=who, why=why)
     return Grave(
@@ -85,6 +88,7 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
         segment_ids=tuple(ids),
         document_ids=tuple(removed),
         object_ids=frozenset(objects),
+        uploads=frozenset(uploads),
         num_scores=_remove_scores(session, ids, removed),
         num_evaluations=_remove_evaluations(session, snapshots),
         snapshots=snapshots,
@@ -145,13 +149,14 @@ def erase(
     """
     with database.reading() as session:
         needed = needed_objects(session, config)
+        kept = needed_uploads(session)
     doomed = sorted(set(objects.ids()) - set(needed))
     size_bytes = sum(objects.size(object_id) for object_id in doomed)
     for object_id in doomed:
         objects.delete(object_id)
-    layout.forget()
+    layout.forget(kept)
     database.compact()
-    _prove(grave, database, objects, layout, set(needed))
+    _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(
         domain=grave.domain,
         num_segments=len(grave.segment_ids),
@@ -174,12 +179,14 @@ def _prove(
 ) -> None:
     """Look for what was to be deleted: among the objects, the rows, and in the raw file."""
     left = [found for found in grave.object_ids - needed if objects.exists(found)]
+    left += [name for name in grave.uploads - needed if (layout.staging / name).exists()]
     with database.reading() as session:
         links = select(SegmentDocumentRow.document_id)
         for batch in batches(grave.segment_ids):
             found = session.scalars(links.where(SegmentDocumentRow.segment_id.in_(batch)))
             left.extend(found)
         groups = set(session.scalars(select(SegmentDocumentRow.near_group)))
+        left.extend(["a job's request"] * count_unblanked(session, grave.domain))
     if database.is_sqlite:
         wanted = {found.encode() for found in set(grave.document_ids) - groups}
         for path in sorted(layout.folder.glob(f"{layout.database.name}*")):

@@ -215,6 +215,99 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found; the report is what `pipelines.evaluate.evaluate` returns."""
+
+    snapshot: Snapshot
+    """Of which it is."""
+    created_at: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work in a process of its own, as it was told last."""
+
+    id: str
+    kind: str
+    """ingest or evaluate."""
+    domain: str | None
+    request: dict[str, Any]
+    """What was asked for; {} once the domain was purged."""
+    who: str
+    why: str
+    state: str
+    """waiting, running, done, failed, cancelled; lost: its process is gone without an end."""
+    pid: int | None
+    host: str
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    is_cancel_asked: bool
+    heartbeat: float
+    """When its process was heard of last, seconds since 1970."""
+    what: str
+    done: int
+    total: int
+    note: str
+    since: float
+    """When the piece of work that it is at began, seconds since 1970."""
+    done_at_first: int
+    losses: tuple[tuple[int, float], ...]
+    """Step and training nats a token."""
+    error: str | None
+    snapshot_id: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on by itself."""
+        return self.state in ("waiting", "running")
+
+    @property
+    def speed(self) -> float | None:
+        """How much of the piece of work is done a second; None: not to be told yet."""
+        seconds, done = self.heartbeat - self.since, self.done - self.done_at_first
+        return done / seconds if self.since and seconds > 0 and done > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the piece of work takes on, at its speed until now; None: not to be told."""
+        speed = self.speed
+        return (self.total - self.done) / speed if speed and self.total else None
+
+
+@dataclass(frozen=True)
+class RunSpeed:
+    """How long a training run took, all passes and the recording of use included."""
+
+    num_tokens: int
+    """Of its documents, read once."""
+    text_passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluatedSnapshot:
+    """A snapshot of which an evaluation's report is stored."""
+
+    snapshot_id: int
+    evaluated_at: str
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScores:
+    """What the base, and a version run alone, make of a held-out document."""
+
+    document_id: str
+    title: str
+    source: str
+    base_log_probs: NDArray[np.float64]
+    """(T,), nats: each token after the start token, given those before it."""
+    log_probs: NDArray[np.float64]
+    """(T,), the same with the version's pool on, whatever its signature says."""
+
+
+@dataclass(frozen=True)
 class PurgeResult:
     """What a purge deleted; it was looked for again afterwards and not found."""
 

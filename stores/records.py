@@ -19,6 +19,7 @@ KINDS = ("text", "fact", "probe")
 ROWS, MASK = "rows", "mask"
 """Kinds of a segment: keys and rows that were learned, or rows of older segments that are off."""
 BASE_SUBJECT = "base"
+JOB_KINDS = ("ingest", "evaluate")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{32}")
 
@@ -229,3 +230,51 @@ class NewScore:
                 f"scores of {self.num_tokens} tokens take {8 * self.num_tokens} bytes, "
                 f"not {len(self.values)}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """Work to be done in a process of its own."""
+
+    kind: str
+    """ingest or evaluate."""
+    domain: str | None
+    """Which domain learns; None: the work is about all."""
+    request: dict[str, Any]
+    """Everything needed to run it; JSON, without a word of a document."""
+    who: str
+    """Who asked for it."""
+    why: str = ""
+    """In the person's words."""
+    job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """A uuid4 in hex."""
+
+    def __post_init__(self) -> None:
+        check_uuid("job", self.job_id)
+        check_json("the job's request", self.request)
+        if self.kind not in JOB_KINDS:
+            raise InputError(f"a job's kind is one of {JOB_KINDS}, not {self.kind!r}")
+        if self.domain is not None:
+            check_domain(self.domain)
+        if not self.request:
+            raise InputError("a job needs a request: an empty one is a purged domain's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobProgress:
+    """How far a job is."""
+
+    what: str
+    """The piece of work that it is at."""
+    done: int
+    """Of that piece."""
+    total: int
+    """Of that piece in all; 0: not known."""
+    note: str = ""
+    """Said beside it."""
+    since: float = 0.0
+    """When that piece began, seconds since 1970."""
+    done_at_first: int = 0
+    """How much of it was done when it began."""
+    losses: tuple[tuple[int, float], ...] = ()
+    """Step and training nats a token, so far."""

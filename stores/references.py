@@ -9,7 +9,8 @@ from stores.config import StoreConfig
 from stores.records import MASK, ROWS
 from stores.schema import DomainRow, SegmentDocumentRow, SegmentRow
 
-_WHAT = {ROWS: "pool", MASK: "mask"}
+KIND_IN_WORDS = {ROWS: "pool", MASK: "mask"}
+"""What a segment of each kind holds."""
 
 
 def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
@@ -28,7 +29,7 @@ def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
     )
     for row, name in session.execute(segments.where(SegmentRow.purged_at.is_(None))):
         needed[row.signature_object] = f"the signature of {name} {row.label}"
-        needed[row.pool_object] = f"the {_WHAT[row.kind]} of {name} {row.label}"
+        needed[row.pool_object] = f"the {KIND_IN_WORDS[row.kind]} of {name} {row.label}"
         if row.use_object is not None:
             needed[row.use_object] = f"the rows' inputs of {name} {row.label}"
     return needed

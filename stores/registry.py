@@ -15,12 +15,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import StateError, UnsupportedError
+from peer_cl.errors import ChangedError, StateError, UnsupportedError
 from stores import (
     chains,
     doctoring,
     documents,
+    evaluations,
+    glancing,
     growth,
+    jobs,
     lifecycle,
     purging,
     readers,
@@ -40,16 +43,21 @@ from stores.queries import (
     DomainDetail,
     DomainState,
     DomainSummary,
+    EvaluatedSnapshot,
+    Evaluation,
     Event,
     ExpertUse,
     Finding,
     HeldBy,
     HeldDocument,
+    HeldOutScores,
+    Job,
     PurgeResult,
+    RunSpeed,
     Segment,
     Snapshot,
 )
-from stores.records import NewScore, NewSegment
+from stores.records import JobProgress, NewJob, NewScore, NewSegment
 from stores.texts import decompress_text
 
 
@@ -63,6 +71,7 @@ class Registry:
         self._database = database
         self._lease: Lease | None = None
         self._depth = 0
+        self._expected: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -115,8 +124,13 @@ class Registry:
         self.close()
 
     @contextmanager
-    def writing(self, who: str = "") -> Iterator[Registry]:
+    def writing(self, who: str = "", *, expect: int | None = None) -> Iterator[Registry]:
         """Hold the lease of the store's one writer; may be nested.
+
+        Args:
+            who: holds it; default: the user's name.
+            expect: the snapshot that a person saw before deciding. Where another is live by the
+                first act, that act raises a ChangedError and changes nothing.
 
         Raises: StoreLockedError: when another writer holds it; the message names it.
         """
@@ -125,9 +139,13 @@ class Registry:
             lease.acquire()
             self._lease = lease
         self._depth += 1
+        if expect is not None:
+            self._expected = expect
         try:
             yield self
         finally:
+            if expect is not None:
+                self._expected = None
             self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
             if self._depth == 0 and self._lease is not None:
                 lease, self._lease = self._lease, None
@@ -140,7 +158,17 @@ class Registry:
             raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
         with self._database.writing() as session:
             self._lease.check(session)
+            self._check_expected(snapshots.live_id(session))
             yield session
+
+    def _check_expected(self, live_id: int) -> None:
+        """Refuse an act that was decided on another snapshot than the live one."""
+        expected, self._expected = self._expected, None  # our own acts move it on
+        if expected is not None and live_id != expected:
+            raise ChangedError(
+                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
+                "again, then act"
+            )
 
     # Acts
 
@@ -240,6 +268,53 @@ class Registry:
         with self._database.writing() as session:
             scores.put_evaluation(session, snapshot_id, report)
 
+    # Jobs; none of them needs the lease
+
+    def add_job(self, new: NewJob) -> Job:
+        """Write a job that waits for its process and its turn."""
+        with self._database.writing() as session:
+            return jobs.add_job(session, new)
+
+    def assign_job(self, job_id: str, pid: int) -> Job:
+        """Write which process of this machine does a job."""
+        with self._database.writing() as session:
+            return jobs.assign_job(session, job_id, pid)
+
+    def start_job(self, job_id: str) -> Job:
+        """Write that a job's turn has come."""
+        with self._database.writing() as session:
+            return jobs.start_job(session, job_id)
+
+    def tell_job(self, job_id: str, progress: JobProgress | None) -> bool:
+        """Write how far a job is (None: that it is alive); return whether it is to stop."""
+        with self._database.writing() as session:
+            return jobs.tell_job(session, job_id, progress)
+
+    def end_job(self, job_id: str, state: str, **outcome: Any) -> Job:
+        """Write how a job ended; see `jobs.end_job`."""
+        with self._database.writing() as session:
+            return jobs.end_job(session, job_id, state, **outcome)
+
+    def ask_cancel(self, job: str) -> Job:
+        """Ask a job (an id, or its beginning) to stop at its next step."""
+        with self._database.writing() as session:
+            return jobs.ask_cancel(session, job)
+
+    def job(self, job: str) -> Job:
+        """Return the job that an id, or its beginning, means."""
+        with self._database.reading() as session:
+            return jobs.read_job(session, job)
+
+    def jobs(self, limit: int | None = None, *, only_open: bool = False) -> tuple[Job, ...]:
+        """Return jobs, the newest first; with `only_open`, those that wait or run."""
+        with self._database.reading() as session:
+            return jobs.read_jobs(session, limit, only_open=only_open)
+
+    def run_speeds(self, limit: int) -> tuple[RunSpeed, ...]:
+        """Return how long the last training runs took, the newest first."""
+        with self._database.reading() as session:
+            return jobs.read_run_speeds(session, limit)
+
     def doctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
@@ -270,6 +345,16 @@ class Registry:
         with self._database.reading() as session:
             return snapshots.read_ancestry(session, snapshot_id)
 
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return every snapshot, oldest first."""
+        with self._database.reading() as session:
+            return snapshots.read_all_snapshots(session)
+
+    def glance(self) -> tuple[Finding, ...]:
+        """Return what a quick look finds missing of what the live snapshot needs."""
+        with self._database.reading() as session:
+            return glancing.glance(session, self.objects, self.config)
+
     def check_askable(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
         """Return a domain's state in a snapshot (default: the live one) when it may be asked.
 
@@ -299,6 +384,11 @@ class Registry:
         """Return the segments of a version (a full id), oldest first."""
         with self._database.reading() as session:
             return chains.read_chain(session, version)
+
+    def purged_versions(self) -> frozenset[str]:
+        """Return the ids of all versions whose bytes are gone."""
+        with self._database.reading() as session:
+            return chains.read_purged_versions(session)
 
     def resolve_version(self, domain: str, text: str) -> str:
         """Return the full id of the version that a label, an id or a unique prefix means."""
@@ -398,3 +488,23 @@ class Registry:
         """Return the last report of a snapshot's evaluation, or None."""
         with self._database.reading() as session:
             return scores.read_evaluation(session, snapshot_id)
+
+    def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
+        """Return the reports of a snapshot and of all before it, the oldest snapshot's first."""
+        with self._database.reading() as session:
+            return evaluations.read_evaluations(session, snapshot_id)
+
+    def evaluated_at(self, snapshot_id: int) -> str | None:
+        """Return when a snapshot, or one before it, was evaluated last; None: never."""
+        with self._database.reading() as session:
+            return evaluations.read_evaluated_at(session, snapshot_id)
+
+    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
+        """Return the snapshots that were evaluated, the newest first."""
+        with self._database.reading() as session:
+            return scores.read_evaluated(session)
+
+    def held_out_scores(self, version: str) -> tuple[HeldOutScores, ...]:
+        """Return what the base and a version (a full id) make of its held-out documents."""
+        with self._database.reading() as session:
+            return scores.read_held_out_scores(session, version)

@@ -271,6 +271,56 @@ class EventRow(Base):
     why: Mapped[str] = mapped_column(Text)
 
 
+class JobRow(Base):
+    """Work in a process of its own, and how far it is. Holds no title and no text of a document."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("kind IN ('ingest', 'evaluate')", name="kind"),
+        CheckConstraint(
+            "state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"
+        ),
+    )
+    id: Mapped[str] = mapped_column(UUID, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    domain: Mapped[str | None] = mapped_column(
+        String(64), index=True, doc="A name: the domain may not have come yet. Null: all."
+    )
+    request: Mapped[dict[str, Any]] = mapped_column(
+        JSON, doc="All that is needed to run it; {} once its domain was purged."
+    )
+    who: Mapped[str] = mapped_column(Text)
+    why: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(
+        String(9), index=True, doc='"lost" is not kept: it is told where the process is gone.'
+    )
+    pid: Mapped[int | None] = mapped_column(BigInteger, doc="Null: not started yet.")
+    host: Mapped[str] = mapped_column(Text, doc="Where the process id holds.")
+    born: Mapped[str] = mapped_column(
+        Text, doc="When that process began, as its machine tells it; process ids come again."
+    )
+    created_at: Mapped[str] = mapped_column(TIME, index=True)
+    started_at: Mapped[str | None] = mapped_column(TIME, doc="When its turn came.")
+    ended_at: Mapped[str | None] = mapped_column(TIME)
+    cancel_asked_at: Mapped[str | None] = mapped_column(TIME, doc="It stops at its next step.")
+    heartbeat: Mapped[float] = mapped_column(Float, doc="Seconds since 1970.")
+    what: Mapped[str] = mapped_column(Text, doc="The piece of work that it is at.")
+    done: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int] = mapped_column(BigInteger, doc="0: not known.")
+    note: Mapped[str] = mapped_column(Text)
+    since: Mapped[float] = mapped_column(Float, doc="When that piece began, seconds since 1970.")
+    done_at_first: Mapped[int] = mapped_column(
+        BigInteger, doc="Of that piece, when it began: a run may go on from a checkpoint."
+    )
+    losses: Mapped[list[Any]] = mapped_column(
+        JSON, doc="[step, training nats a token]; neighbours are averaged to bound their number."
+    )
+    error: Mapped[str | None] = mapped_column(Text, doc="One line.")
+    snapshot_id: Mapped[int | None] = mapped_column(
+        ForeignKey("snapshots.id"), doc="The snapshot that it made, or evaluated."
+    )
+
+
 class LeaseRow(Base):
     """One row: who writes now. An empty token means nobody."""
 

@@ -6,18 +6,23 @@ from them, so no model runs twice over the same text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import and_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from peer_cl.errors import StateError
+from peer_cl.errors import DamageError, StateError
 from stores.batches import batches
+from stores.chains import read_chain
 from stores.clock import utc_now
-from stores.records import NewScore, check_json
-from stores.schema import EvaluationRow, ScoreRow, SegmentRow
+from stores.queries import EvaluatedSnapshot, HeldOutScores
+from stores.records import BASE_SUBJECT, NewScore, check_json
+from stores.schema import EvaluationRow, ScoreRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import read_snapshot
 
 
@@ -62,6 +67,57 @@ def read_scores(session: Session, subject: str, keys: Sequence[str]) -> dict[str
     return found
 
 
+def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
+    """Return the statement that joins held-out documents with both their scores, by indexes.
+
+    The base and a version share a key for the same tokens; what a version scored besides, the base
+    did not.
+    """
+    base, own = aliased(ScoreRow), aliased(ScoreRow)
+    document = SegmentDocumentRow
+    return (
+        select(document.document_id, document.title, document.source, base.values, own.values)
+        .join(
+            base,
+            and_(base.document_id == document.document_id, base.subject == BASE_SUBJECT),
+        )
+        .join(own, and_(own.subject == version, own.document_key == base.document_key))
+        .where(
+            document.segment_id.in_(segment_ids),
+            document.split == "test",
+            document.kind == "text",
+        )
+        .order_by(document.segment_id, document.position)
+    )
+
+
+def read_held_out_scores(session: Session, version: str) -> tuple[HeldOutScores, ...]:
+    """Return the scores of a version's held-out documents, those that are stored.
+
+    Raises:
+        UnknownError: when there is no such version.
+        DamageError: when stored scores are no numbers, or not of the same tokens.
+    """
+    segment_ids = [segment.id for segment in read_chain(session, version)]
+    return tuple(
+        HeldOutScores(document_id, title, source, *_decode(document_id, base, own))
+        for document_id, title, source, base, own in session.execute(
+            held_out_query(version, segment_ids)
+        )
+    )
+
+
+def _decode(
+    document_id: str, base: bytes, own: bytes
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if len(base) != len(own) or len(base) % 8:
+        raise DamageError(
+            f"the scores of document {document_id} have {len(base)} and {len(own)} bytes; run "
+            "`peer-cl doctor`"
+        )
+    return np.frombuffer(base, "<f8"), np.frombuffer(own, "<f8")
+
+
 def put_evaluation(session: Session, snapshot_id: int, report: dict[str, Any]) -> None:
     """Write the report of a snapshot's evaluation; a later one replaces it."""
     check_json("the evaluation's report", report)
@@ -74,7 +130,23 @@ def put_evaluation(session: Session, snapshot_id: int, report: dict[str, Any]) -
 
 
 def read_evaluation(session: Session, snapshot_id: int) -> dict[str, Any] | None:
-    """Return the last report of a snapshot's evaluation, or None."""
+    """Return the last report of a snapshot's evaluation, or None.
+
+    Raises: DamageError: when it is no JSON any more.
+    """
     read_snapshot(session, snapshot_id)
-    row = session.get(EvaluationRow, snapshot_id)
+    try:
+        row = session.get(EvaluationRow, snapshot_id)
+    except json.JSONDecodeError as error:
+        raise DamageError(
+            f"the evaluation of snapshot {snapshot_id} cannot be read ({error}); run "
+            "`peer-cl evaluate` again"
+        ) from None
     return None if row is None else row.report
+
+
+def read_evaluated(session: Session) -> tuple[EvaluatedSnapshot, ...]:
+    """Return the snapshots that were evaluated, the newest first; no report is read."""
+    query = select(EvaluationRow.snapshot_id, EvaluationRow.created_at)
+    rows = session.execute(query.order_by(EvaluationRow.snapshot_id.desc()))
+    return tuple(EvaluatedSnapshot(*row) for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import CTE, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError, UnknownError, unknown_name
@@ -56,15 +56,20 @@ def read_snapshots(session: Session, ids: list[int]) -> tuple[Snapshot, ...]:
             )
     states: dict[int, list[DomainState]] = {snapshot_id: [] for snapshot_id in ids}
     entries = session.execute(
-        select(SnapshotDomainRow, DomainRow.name, SegmentRow.label)
+        select(
+            SnapshotDomainRow.snapshot_id,
+            DomainRow.name,
+            SnapshotDomainRow.segment_id,
+            SegmentRow.label,
+            SnapshotDomainRow.is_frozen,
+            SnapshotDomainRow.is_enabled,
+        )
         .join(DomainRow, DomainRow.id == SnapshotDomainRow.domain_id)
         .join(SegmentRow, SegmentRow.id == SnapshotDomainRow.segment_id)
         .where(SnapshotDomainRow.snapshot_id.in_(set(ids)))
     )
-    for entry, name, label in entries:
-        states[entry.snapshot_id].append(
-            DomainState(name, entry.segment_id, label, entry.is_frozen, entry.is_enabled)
-        )
+    for snapshot_id, name, version, label, is_frozen, is_enabled in entries:
+        states[snapshot_id].append(DomainState(name, version, label, is_frozen, is_enabled))
     return tuple(
         Snapshot(
             id=row.id,
@@ -80,12 +85,22 @@ def read_snapshots(session: Session, ids: list[int]) -> tuple[Snapshot, ...]:
 def read_ancestry(session: Session, snapshot_id: int) -> tuple[Snapshot, ...]:
     """Return the snapshot and all before it along its parents, oldest first."""
     read_snapshot(session, snapshot_id)
+    ids = sorted(session.scalars(select(line_to(snapshot_id).c.id)))
+    return tuple(found for some in batches(ids) for found in read_snapshots(session, some))
+
+
+def read_all_snapshots(session: Session) -> tuple[Snapshot, ...]:
+    """Return every snapshot, oldest first."""
+    ids = session.scalars(select(SnapshotRow.id).order_by(SnapshotRow.id))
+    return tuple(found for some in batches(ids) for found in read_snapshots(session, some))
+
+
+def line_to(snapshot_id: int) -> CTE:
+    """Return the rows (id, parent_id) of a snapshot and of all before it along its parents."""
     line = select(SnapshotRow.id, SnapshotRow.parent_id).where(SnapshotRow.id == snapshot_id)
     tree = line.cte("line", recursive=True)
     parents = select(SnapshotRow.id, SnapshotRow.parent_id)
-    tree = tree.union_all(parents.join(tree, SnapshotRow.id == tree.c.parent_id))
-    ids = sorted(session.scalars(select(tree.c.id)))
-    return tuple(found for some in batches(ids) for found in read_snapshots(session, some))
+    return tree.union_all(parents.join(tree, SnapshotRow.id == tree.c.parent_id))
 
 
 def live_state(session: Session, domain: str) -> DomainState:

@@ -11,8 +11,8 @@ SURFACE = {
     """,
     "stores": """
         Document DocumentUse DomainDetail DomainState DomainSummary Event ExpertUse Finding HeldBy
-        NewDocument NewRun NewScore NewSegment NewUse ObjectStore PurgeResult Registry Run Segment
-        Snapshot StoreConfig StoreLayout compress_text decompress_text put_texts
+        Job NewDocument NewJob NewRun NewScore NewSegment NewUse ObjectStore PurgeResult Registry
+        Run Segment Snapshot StoreConfig StoreLayout compress_text decompress_text put_texts
     """,
     "pipelines": "Store TrainingSettings init_store open_store tokenise",
 }

@@ -62,3 +62,31 @@ def test_what_cannot_be_written_is_refused(taught):
     for domains in (None, ["law", "medicine"]):
         with pytest.raises(InputError, match="name one domain"):
             write(model, tokenizer, PROMPT, domains=domains, force=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"domains": []}, {"domains": ["law", "medicine"]}, {"domains": ["law"], "force": True}],
+    ids=["base", "mixture", "forced"],
+)
+def test_what_is_told_while_writing_grows_to_what_is_returned(taught, options):
+    model, tokenizer, _ = taught
+    told = []
+    writing = write(model, tokenizer, PROMPT, max_new_tokens=12, on_text=told.append, **options)
+    silent = write(model, tokenizer, PROMPT, max_new_tokens=12, **options)
+    assert writing == silent
+    assert told[-1] == writing.text.removesuffix("\ufffd")
+    assert 1 < len(told) <= 12
+    assert [len(text) for text in told] == sorted(len(text) for text in told)
+
+
+def test_who_listens_may_end_the_writing_and_the_model_stays_as_it_was(taught):
+    model, tokenizer, _ = taught
+    before = write(model, tokenizer, PROMPT, domains=["law"], max_new_tokens=8)
+
+    def stop(_text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(model, tokenizer, PROMPT, domains=["law"], max_new_tokens=8, on_text=stop)
+    assert write(model, tokenizer, PROMPT, domains=["law"], max_new_tokens=8) == before

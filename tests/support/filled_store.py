@@ -63,11 +63,11 @@ def grow(folder, domain, num_documents=3):
                 started_at="2026-01-01T00:00:00+00:00",
                 seconds=1.5,
             ),
-            pool_object=registry.objects.put_bytes(f"pool {run_id}".encode()),
+            pool_object=registry.objects.put_bytes(pool := f"pool {run_id}".encode()),
             signature_object=registry.objects.put_bytes(f"signature {run_id}".encode()),
             host_layers=(0, 2),
             num_experts=2048,
-            size_bytes=100,
+            size_bytes=len(pool),
             num_tokens=20,
             documents=documents,
         )

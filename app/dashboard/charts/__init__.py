@@ -1,0 +1,1 @@
+"""Tables as charts, one file a page; nothing here knows of Streamlit."""

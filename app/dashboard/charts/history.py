@@ -1,0 +1,81 @@
+"""The store over time: a lane for each domain, from snapshot to snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import altair as alt
+import pandas as pd
+
+from app.dashboard.charts.looks import domain_scale
+from app.dashboard.colours import BASE_COLOUR
+
+_DISABLED = 0.3
+_GAP = 0.003
+"""Between two bars in a row, as a share of the chart's width."""
+_LABELLED = 0.04
+"""A bar that is wider than this share of the chart says its version."""
+_INK = "#101418"
+
+
+def lanes(spans: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
+    """Return the stretches in which each domain was at a version, in its colour.
+
+    Args:
+        spans: of `frames.history.spans`.
+        colours: of domains.
+    """
+    return _bars(spans, colours, row="domain")
+
+
+def versions(spans: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
+    """Return the stretches in which each version of one domain was live, a lane a version.
+
+    Args:
+        spans: of `frames.history.spans`, of one domain.
+        colours: of domains.
+    """
+    return _bars(spans, colours, row="version")
+
+
+def _bars(spans: pd.DataFrame, colours: Mapping[str, str], row: str) -> alt.LayerChart:
+    first = int(spans["first"].min()) if len(spans) else 0
+    end = int(spans["end"].max()) if len(spans) else 1
+    width = end - first
+    shown = spans.assign(
+        bar_end=spans["end"] - _GAP * width,  # versions in a row are told apart
+        label=spans["version"].where((spans["end"] - spans["first"] > _LABELLED * width), ""),
+    )
+    base = alt.Chart(shown, height=alt.Step(22)).encode(
+        x=alt.X(
+            "first:Q",
+            title="snapshot (number)",
+            scale=alt.Scale(domain=[first, end], nice=False),
+            axis=alt.Axis(tickMinStep=1, format="d"),
+        ),
+        y=alt.Y(f"{row}:N", title=None if row == "domain" else "version", sort=None),
+        tooltip=[
+            alt.Tooltip("domain:N"),
+            alt.Tooltip("version:N"),
+            alt.Tooltip("state:N"),
+            alt.Tooltip("first:Q", title="from snapshot", format="d"),
+            alt.Tooltip("since:N"),
+            alt.Tooltip("until:N"),
+        ],
+    )
+    bars = base.mark_bar(height=14, cornerRadius=2).encode(
+        x2="bar_end:Q",
+        color=alt.Color("domain:N", scale=domain_scale(colours), legend=None),
+        opacity=alt.condition("datum.is_enabled", alt.value(0.9), alt.value(_DISABLED)),
+    )
+    frozen = (
+        base.transform_filter("datum.is_frozen")
+        .mark_rule(strokeWidth=3, strokeDash=[2, 2], color=BASE_COLOUR, yOffset=9)
+        .encode(x2="bar_end:Q")
+    )
+    labels = (
+        base.transform_filter("datum.is_enabled")
+        .mark_text(align="left", dx=5, fontSize=10, fontWeight="bold", color=_INK)
+        .encode(text="label:N")
+    )
+    return alt.LayerChart(layer=[bars, frozen, labels])

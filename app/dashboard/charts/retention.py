@@ -1,0 +1,254 @@
+"""Charts of what was learned and kept: the matrix, curves, learning against forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from app.dashboard.charts.scales import INK, LINE, diverging, sequential
+from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of
+
+CELL = "cell"
+"""The name of the selection that a click on a cell makes: domain and step."""
+FEW = 12
+"""Up to so many domains, cells carry their values and lines their base."""
+
+
+def matrix_chart(
+    frame: pd.DataFrame,
+    measure: Measure,
+    mode: str,
+    *,
+    domains: Sequence[str],
+    rows: Sequence[str],
+) -> Any:
+    """Return the heat map domain x time; a click on a cell selects it.
+
+    Args:
+        frame: of `matrix_frame`.
+        measure: what a cell shows.
+        mode: what it is compared with.
+        domains: the columns, in order.
+        rows: what each row comes after, in order.
+    """
+    is_small = len(domains) <= FEW
+    chosen = alt.selection_point(name=CELL, fields=["domain", "step"], on="click", empty=False)
+    x = alt.X(
+        "domain:N",
+        sort=list(domains),
+        title="loss on held-out documents of",
+        axis=alt.Axis(
+            orient="top",
+            labelAngle=-35 if is_small else -90,
+            labelFontSize=12 if is_small else 10,
+            labelOverlap=False,
+            labelLimit=150,
+        ),
+    )
+    y = alt.Y(
+        "after:N",
+        sort=list(rows),
+        title="after an ingest",
+        axis=alt.Axis(labelFontSize=12 if is_small else 10, labelOverlap=False, labelLimit=180),
+    )
+    base = alt.Chart(frame).encode(x=x, y=y)
+    tiles = base.mark_rect(cursor="pointer").encode(
+        color=alt.Color("value:Q", scale=_scale(frame, measure, mode), legend=_legend(measure)),
+        stroke=alt.condition(chosen, alt.value(LINE), alt.value(None)),
+        strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0)),
+        tooltip=[
+            alt.Tooltip("after:N", title="row"),
+            alt.Tooltip("domain:N", title="domain"),
+            alt.Tooltip("value:Q", title=_titled(measure, mode), format=_format(measure, mode)),
+            alt.Tooltip("loss_nats:Q", title="loss, nats a token", format=".4f"),
+        ],
+    )
+    tiles = tiles.add_params(chosen)
+    # The height is that of the whole: names stand above the tiles, the legend below.
+    longest = min(150, 7 * max(len(name) for name in domains))
+    height = 120 + longest + len(rows) * (30 if is_small else 13)
+    if not is_small:
+        return tiles.properties(height=height)
+    figures = base.mark_text(fontSize=12, color=INK).encode(
+        text=alt.Text("value:Q", format=_format(measure, mode))
+    )
+    return alt.layer(tiles, figures).properties(height=height)
+
+
+def _titled(measure: Measure, mode: str) -> str:
+    return measure.unit if mode == ABSOLUTE else f"{mode}, {measure.unit}"
+
+
+def _format(measure: Measure, mode: str) -> str:
+    return measure.digits if mode == ABSOLUTE else f"+{measure.digits}"
+
+
+def _legend(measure: Measure) -> alt.Legend:
+    return alt.Legend(
+        title=measure.unit, orient="bottom", gradientLength=260, format=measure.digits
+    )
+
+
+def _scale(frame: pd.DataFrame, measure: Measure, mode: str) -> alt.Scale:
+    if mode == ABSOLUTE:
+        return sequential(float(frame["value"].min()), float(frame["value"].max()))
+    most = float(frame["value"].abs().max()) if len(frame) else 0.0
+    is_better_low = mode == FORGOTTEN or measure.is_better_low
+    return diverging(max(most, measure.floor), is_better_low=is_better_low)
+
+
+def curves_chart(
+    frame: pd.DataFrame,
+    field: str,
+    colours: Mapping[str, str],
+    *,
+    rows: Sequence[str],
+    domain: str | None = None,
+) -> Any:
+    """Return one line a domain over the ingests, with the base as reference.
+
+    Args:
+        frame: of `curves_frame`.
+        field: "loss_nats", or "kept".
+        colours: a domain's colour.
+        rows: what each step comes after, in order.
+        domain: drawn strongly, the others faintly; None: all alike.
+    """
+    domains = list(dict.fromkeys(frame["domain"]))
+    title = "loss, nats a token" if field == "loss_nats" else "share of the first gain that is left"
+    base = alt.Chart(frame.dropna(subset=field)).encode(
+        x=alt.X(
+            "after:N",
+            sort=list(rows),
+            title="time: base, then after each ingest",
+            axis=alt.Axis(labelAngle=-45, labelOverlap=True, labelLimit=140),
+        ),
+        color=alt.Color(
+            "domain:N",
+            scale=alt.Scale(domain=domains, range=order_of(domains, colours, BASE_COLOUR)),
+            sort=domains,
+            legend=alt.Legend(title="domain", columns=1, symbolLimit=60)
+            if len(domains) <= FEW
+            else None,
+        ),
+        opacity=alt.value(1.0)
+        if domain is None
+        else alt.condition(alt.datum.domain == domain, alt.value(1.0), alt.value(0.12)),
+    )
+    lines = base.mark_line(point=len(rows) <= 2 * FEW, strokeWidth=2).encode(
+        y=alt.Y(
+            f"{field}:Q",
+            title=title,
+            scale=alt.Scale(zero=field == "kept"),
+            axis=alt.Axis(format=".2f" if field == "loss_nats" else ".0%"),
+        ),
+        tooltip=[
+            alt.Tooltip("domain:N", title="domain"),
+            alt.Tooltip("after:N", title="time"),
+            alt.Tooltip("loss_nats:Q", title="loss, nats a token", format=".4f"),
+            alt.Tooltip("base_nats:Q", title="the base's", format=".4f"),
+            alt.Tooltip("kept:Q", title="share of the first gain left", format=".2%"),
+        ],
+    )
+    return alt.layer(*_references(frame, field, domains, base, domain), lines).properties(
+        height=340
+    )
+
+
+def _references(
+    frame: pd.DataFrame, field: str, domains: Sequence[str], base: Any, domain: str | None
+) -> list[Any]:
+    """Return dashed lines where the base is: 0 of the gain, or its loss on each domain shown."""
+    if field == "kept":
+        levels = pd.DataFrame({"level": [0.0, 1.0], "what": ["the base", "all of it"]})
+        rule = alt.Chart(levels).mark_rule(strokeDash=[4, 4], color=LINE)
+        return [rule.encode(y="level:Q", tooltip=alt.Tooltip("what:N", title="line"))]
+    if domain is not None:
+        own = frame[frame["domain"] == domain].head(1)
+        rule = alt.Chart(own).mark_rule(strokeDash=[4, 4], color=LINE)
+        shown = alt.Tooltip("base_nats:Q", title="the base's loss", format=".4f")
+        return [rule.encode(y="base_nats:Q", tooltip=shown)]
+    if len(domains) > FEW:
+        return []
+    return [base.mark_line(strokeDash=[4, 4], strokeWidth=1, opacity=0.7).encode(y="base_nats:Q")]
+
+
+def exchange_chart(frame: pd.DataFrame, colours: Mapping[str, str], floor: float) -> Any:
+    """Return learning against forgetting: one point a domain.
+
+    Args:
+        frame: of `exchange_frame`.
+        colours: a domain's colour.
+        floor: nats a token that the axis of forgetting spans at least, either way.
+    """
+    domains = list(frame["domain"])
+    most = max(floor, 1.1 * float(frame["forgotten_nats"].abs().max()))
+    least = min(0.0, float(frame["gained_nats"].min()))
+    zero = alt.Chart(pd.DataFrame({"level": [0.0]})).mark_rule(strokeDash=[4, 4], color=LINE)
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "gained_nats:Q",
+            title="gained right after learning, nats a token",
+            scale=alt.Scale(domain=[least, max(1.1 * float(frame["gained_nats"].max()), 0.1)]),
+        ),
+        y=alt.Y(
+            "forgotten_nats:Q",
+            title="forgotten since, nats a token (positive = forgot)",
+            scale=alt.Scale(domain=[-most, most]),
+        ),
+        color=alt.Color(
+            "domain:N",
+            scale=alt.Scale(domain=domains, range=order_of(domains, colours, BASE_COLOUR)),
+            legend=None,
+        ),
+    )
+    points = base.mark_circle(size=110, opacity=0.9).encode(
+        tooltip=[
+            alt.Tooltip("domain:N", title="domain"),
+            alt.Tooltip("gained_nats:Q", title="gained, nats a token", format="+.4f"),
+            alt.Tooltip("forgotten_nats:Q", title="forgotten, nats a token", format="+.6f"),
+        ]
+    )
+    layers = [zero.encode(y="level:Q"), points]
+    if len(domains) <= FEW:
+        layers.append(base.mark_text(dy=-14, fontSize=12).encode(text="domain:N"))
+    return alt.layer(*layers).properties(height=380)
+
+
+def background_chart(frame: pd.DataFrame, bound_nats: float) -> Any:
+    """Return the worst document's added loss in each foreign source, against the bound."""
+    limit = pd.DataFrame({"bound": [bound_nats]})
+    bars = (
+        alt.Chart(frame)
+        .mark_bar(height={"band": 0.6})
+        .encode(
+            y=alt.Y("source:N", title="foreign text", sort=None),
+            x=alt.X(
+                "max_added_nats:Q",
+                title="worst document's added loss, nats a document (positive = lost)",
+            ),
+            color=alt.Color(
+                "kind:N",
+                title="kind",
+                scale=alt.Scale(domain=["prose", "look-alike"], range=["#2f7fc1", LINE]),
+                legend=alt.Legend(orient="bottom"),
+            ),
+            tooltip=[
+                alt.Tooltip("source:N", title="source"),
+                alt.Tooltip("kind:N", title="kind"),
+                alt.Tooltip("documents:Q", title="documents"),
+                alt.Tooltip("max_added_nats:Q", title="worst added, nats a document", format=".5f"),
+                alt.Tooltip("identical:Q", title="identical to the bare model", format=".0%"),
+            ],
+        )
+    )
+    rule = (
+        alt.Chart(limit)
+        .mark_rule(strokeWidth=2, strokeDash=[6, 3], color="#d9660b")
+        .encode(x="bound:Q", tooltip=alt.Tooltip("bound:Q", title="bound, nats", format=".5f"))
+    )
+    return alt.layer(bars, rule).properties(height=150 + 26 * len(frame))

@@ -1,0 +1,38 @@
+"""Colour scales that read on white and on near-black: they fade into the page's own background."""
+
+from __future__ import annotations
+
+import altair as alt
+
+BETTER, WORSE = "rgba(47, 127, 193, 1)", "rgba(217, 102, 11, 1)"
+NONE = "rgba(138, 143, 152, 0.16)"
+FAINT, STRONG = "rgba(47, 127, 193, 0.10)", "rgba(47, 127, 193, 1)"
+LINE = "#8a8f98"
+INK = "currentColor"
+"""Of words within a chart: the page's own, in either theme."""
+
+
+def sequential(low: float, high: float, *, is_log: bool = False) -> alt.Scale:
+    """Return a scale from faint to strong.
+
+    Args:
+        low: faint here.
+        high: strong here.
+        is_log: steps are ratios; `low` is above 0 then.
+    """
+    top = high if high > low else low * 2 if is_log else low + 1.0
+    return alt.Scale(
+        type="log" if is_log else "linear", domain=[low, top], range=[FAINT, STRONG], nice=False
+    )
+
+
+def diverging(most: float, *, is_better_low: bool) -> alt.Scale:
+    """Return a scale around 0: blue is better, orange worse, and 0 hardly there.
+
+    Args:
+        most: the end on either side.
+        is_better_low: values below 0 are the better ones.
+    """
+    ends = (BETTER, WORSE) if is_better_low else (WORSE, BETTER)
+    colours = [ends[0], NONE, ends[1]]
+    return alt.Scale(domain=[-most, 0, most], range=colours, clamp=True, interpolate="rgb")

@@ -1,0 +1,85 @@
+"""The part of the page Domains that acts: a choice, what it would change, why, and the button."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard import acts
+from app.dashboard.domain_corpus import newest_documents
+from app.dashboard.outcome import attempt
+from app.dashboard.page import plain
+from app.dashboard.previews import Choice, choices, preview
+from peer_cl.errors import StateError
+
+if TYPE_CHECKING:
+    from app.dashboard.page import View
+    from pipelines.store import Store
+    from stores import DomainDetail
+
+_WHY = "act-why"
+_TYPED = "act-typed"
+_PURGES = ("purge", "purge retired")
+
+
+def show_actions(seen: View, detail: DomainDetail) -> None:
+    """Show what can be done with a domain; a button of each act does it."""
+    domain = detail.summary.domain
+    found = choices(
+        detail,
+        purgeable=_is_purgeable(seen, domain),
+        retired=_is_purgeable(seen, domain, retired=True),
+    )
+    if not found:
+        st.info("Nothing can be done with this domain any more: it was purged.")
+        return
+    chosen: Choice = st.selectbox("What to do", found, format_func=lambda choice: choice.label)
+    if detail.summary.is_live:
+        st.caption("A live domain cannot be purged whole: take it out of the store first.")
+    version = _choose_version(detail) if chosen.action == "roll back" else None
+    with st.container(border=True):
+        st.markdown("**What will change**")
+        for line in preview(chosen.action, detail, newest_documents(seen, detail), version):
+            st.text(line)
+    st.text_input("Why (kept in the history)", key=_WHY, max_chars=500)
+    if chosen.action in _PURGES:
+        st.text_input(
+            "Type the domain's name to confirm; this cannot be undone", key=_TYPED, max_chars=64
+        )
+    st.button(
+        plain(chosen.button),
+        type="primary" if chosen.action in _PURGES else "secondary",
+        on_click=attempt,
+        args=(seen, partial(_do, chosen.action, domain, version), _WHY, _TYPED),
+        key="act",
+    )
+
+
+def _is_purgeable(seen: View, domain: str, *, retired: bool = False) -> bool:
+    try:
+        seen.store.registry.check_purgeable(domain, retired=retired)
+    except StateError:
+        return False
+    return True
+
+
+def _choose_version(detail: DomainDetail) -> str:
+    """Let a person choose an earlier version of the live chain, the newest first."""
+    earlier = {segment.label: segment.id for segment in reversed(detail.chain[:-1])}
+    label = st.selectbox("To version", list(earlier), key="to-version")
+    return earlier[label]
+
+
+def _do(action: str, domain: str, version: str | None, store: Store) -> acts.Done:
+    """Do what was chosen, with what the text fields hold when the button is pressed."""
+    why = str(st.session_state.get(_WHY, ""))
+    if action in _PURGES:
+        typed = str(st.session_state.get(_TYPED, ""))
+        done = acts.purge(store, domain, typed, why, retired=action == "purge retired")
+        st.cache_data.clear()  # no title of it shall stay in memory
+        return done
+    if action in ("roll back", "take out"):
+        return acts.roll_back(store, domain, version, why)
+    return acts.switch(store, action, domain, why)

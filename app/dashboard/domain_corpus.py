@@ -1,0 +1,96 @@
+"""The part of the page Domains that shows a corpus: its sources and documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard import cached
+from app.dashboard.frames import domains as frames
+
+if TYPE_CHECKING:
+    from app.dashboard.page import View
+    from stores import Document, DomainDetail
+
+_MOST_ROWS = 500
+
+
+def newest_version(detail: DomainDetail) -> str | None:
+    """Return the live version of a domain, or else the newest whose bytes are there."""
+    kept = [segment.id for segment in detail.versions if not segment.is_purged]
+    return detail.summary.version or (kept[-1] if kept else None)
+
+
+def newest_documents(seen: View, detail: DomainDetail) -> tuple[Document, ...]:
+    """Return the documents of `newest_version`; none of a purged domain."""
+    version = newest_version(detail)
+    if version is None:
+        return ()
+    return cached.domain_documents(seen, detail.summary.domain, version)
+
+
+def show_corpus(seen: View, detail: DomainDetail) -> None:
+    """Show the sources and documents of a domain."""
+    found = newest_documents(seen, detail)
+    if not found:
+        st.info("No document of this domain is left: its versions were purged.")
+        return
+    if not detail.summary.is_live:
+        st.caption("The domain is not live: this is the corpus of its newest version.")
+    _show_sources(found)
+    _show_documents(found)
+
+
+def _show_sources(found: tuple[Document, ...]) -> None:
+    st.markdown("**Sources**")
+    config = st.column_config
+    st.dataframe(
+        frames.sources(found),
+        hide_index=True,
+        column_config={
+            "source": config.TextColumn("source", width="large"),
+            "tokens": config.NumberColumn("tokens", format="localized"),
+        },
+        alt="Where the documents came from: documents and tokens of each source",
+    )
+
+
+def _show_documents(found: tuple[Document, ...]) -> None:
+    st.markdown("**Documents**")
+    left, right = st.columns([3, 1])
+    search = left.text_input(
+        "Search in titles, sources and ids", key="search", max_chars=200, bind="query-params"
+    )
+    split = right.selectbox(
+        "Split",
+        ["train", "validation", "test"],
+        index=None,
+        placeholder="all",
+        help="train: learned; validation and test: held out.",
+    )
+    table, num = frames.documents(found, search=search, split=split, limit=_MOST_ROWS)
+    if table.empty:
+        st.info("No document fits; search for fewer words.")
+        return
+    config = st.column_config
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "title": config.TextColumn("title", width="large"),
+            "tokens": config.NumberColumn("tokens", format="localized"),
+            "before": config.NumberColumn(
+                "loss before", format="%.3f", help="Of the base alone, nats a token."
+            ),
+            "after": config.NumberColumn(
+                "loss after", format="%.3f", help="With the pool on, nats a token."
+            ),
+        },
+        alt="Documents: title, source, split, kind, tokens, loss before and after, id",
+    )
+    if num > len(table):
+        st.caption(f"The first {len(table):,} of {num:,} documents; search to find others.")
+    else:
+        st.caption(f"{num:,} documents.")

@@ -1,0 +1,187 @@
+"""The headline figures: each with its value, a caption in plain words, and its formula.
+
+docs/metrics.md explains the same figures at more length; a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stores.queries import Evaluation
+
+Report = dict[str, Any]
+NOT_MEASURED = "not measured"
+_NOTICEABLE = 1e-4
+"""Nats a token; smaller changes are a matter of the mixture's shares, and no one could see them."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One headline figure of the newest evaluation."""
+
+    name: str
+    shown: str
+    unit: str
+    caption: str
+    """What it means here, in plain words."""
+    formula: str
+    """In TeX."""
+    symbols: str
+    """What stands in the formula, in plain words, and which sign is good."""
+    section: str
+    """Of docs/metrics.md."""
+    past: tuple[float, ...]
+    """Its values over the evaluations, oldest first; those without one are left out."""
+
+
+def worst_added(report: Report) -> float | None:
+    """Return the most that any measured document's whole loss rose above the base's, in nats."""
+    rows = [*report["background"], *report["mixture"]]
+    return max((float(row["max_added_nats"]) for row in rows), default=None)
+
+
+def bwt(report: Report) -> float | None:
+    """Return backward transfer in nats a token; negative = forgot."""
+    return float(report["metrics"]["bwt"])
+
+
+def mean_gain(report: Report) -> float | None:
+    """Return the mean over domains of the base's loss less the mixture's, nats a token."""
+    return _mean([row["base_loss_nats"] - row["loss_nats"] for row in report["mixture"]])
+
+
+def mean_gain_share(report: Report) -> float | None:
+    """Return the mean over domains of the share of the base's loss that the mixture saves."""
+    rows = [row for row in report["mixture"] if row["base_loss_nats"]]
+    return _mean([1 - row["loss_nats"] / row["base_loss_nats"] for row in rows])
+
+
+def recall(report: Report, wording: str = "seen") -> float | None:
+    """Return the mean over domains with facts of the share that the mixture recalls exactly.
+
+    Args:
+        report: of an evaluation.
+        wording: "seen" (as taught) or "reworded".
+    """
+    return _mean([row["mixture"] for row in report["recall"] if row["wording"] == wording])
+
+
+def headline(evaluations: Sequence[Evaluation]) -> tuple[Figure, ...]:
+    """Return the four headline figures of the newest evaluation.
+
+    Args:
+        evaluations: the oldest first; at least one.
+    """
+    reports = [evaluation.report for evaluation in evaluations]
+    newest = reports[-1]
+    return (
+        _worst(newest, _past(reports, worst_added)),
+        _transfer(newest, _past(reports, bwt)),
+        _gain(newest, _past(reports, mean_gain)),
+        _recall(newest, _past(reports, recall)),
+    )
+
+
+def _worst(report: Report, past: tuple[float, ...]) -> Figure:
+    value, bound = worst_added(report), float(report["bound_nats"])
+    rule = f"No text can lose more than {bound:.4f} nats in all, whatever it is."
+    is_gain = value is not None and value <= 0
+    found = "No measured document lost anything." if is_gain else "What one document lost at most."
+    return Figure(
+        name="Worst added loss",
+        shown=_number(value, "+.4f"),
+        unit="nats a document",
+        caption=f"{found} {rule}",
+        formula=r"\max_d\ \big(L_{\text{mixture}}(d) - L_{\text{base}}(d)\big)"
+        r"\ \le\ -\ln(1 - b)",
+        symbols="L(d): the whole loss of document d, in nats, over held-out documents of every "
+        "domain and background documents, with every enabled pool asked. b: the store's budget "
+        f"({report['budget']:g}). Positive: lost.",
+        section="Worst added loss",
+        past=past,
+    )
+
+
+def _transfer(report: Report, past: tuple[float, ...]) -> Figure:
+    value = report["metrics"]["bwt"]
+    num = len(report["domains"])
+    if num < 2:
+        caption = "One domain alone: there is nothing earlier that could be forgotten."
+    elif abs(value) < _NOTICEABLE:
+        caption = "Earlier domains are as good as when they were learned, within 0.0001."
+    elif value < 0:
+        caption = "Earlier domains got worse by this much as later ones came."
+    else:
+        caption = "Earlier domains got better by this much as later ones came."
+    return Figure(
+        name="Backward transfer",
+        shown=_number(value, "+.4f" if value == 0 or abs(value) >= _NOTICEABLE else "+.1e"),
+        unit="nats a token (BWT)",
+        caption=caption,
+        formula=r"\frac{1}{T-1} \sum_{j=1}^{T-1} \big(R_{T,j} - R_{j,j}\big)",
+        symbols="R(i, j): minus the loss on held-out documents of domain j in the snapshot that "
+        "learned domain i, nats a token. T: the number of domains, in the order in which their "
+        "versions came. Negative: forgot.",
+        section="Backward transfer",
+        past=past,
+    )
+
+
+def _gain(report: Report, past: tuple[float, ...]) -> Figure:
+    share = mean_gain_share(report) or 0.0
+    return Figure(
+        name="Mean gain",
+        shown=_number(mean_gain(report), "+.3f"),
+        unit=f"nats a token ({share:.0%})",
+        caption="How much better a domain's held-out documents are predicted than by the base "
+        f"alone: {share:.0%} of its loss is gone, on average over {_domains(report)}.",
+        formula=r"\frac{1}{T} \sum_{j=1}^{T} \big(\ell_{\text{base}}(j) - "
+        r"\ell_{\text{mixture}}(j)\big)",
+        symbols="l(j): the loss on held-out documents of domain j, nats a token. The percentage is "
+        "the mean of 1 - l_mixture(j) / l_base(j). Positive: learned.",
+        section="Mean gain",
+        past=past,
+    )
+
+
+def _recall(report: Report, past: tuple[float, ...]) -> Figure:
+    seen, reworded = recall(report), recall(report, "reworded")
+    if seen is None:
+        caption = "No facts were taught, or none of their domains is enabled."
+    else:
+        caption = "How many of the facts that were taught are answered word for word."
+    if reworded is not None:
+        caption += f" Asked in other words: {reworded:.0%}."
+    return Figure(
+        name="Recall of trained facts",
+        shown=_number(seen, ".0%"),
+        unit="of facts, asked as taught",
+        caption=caption,
+        formula=r"\frac{1}{T} \sum_{j=1}^{T} \frac{\text{facts of } j \text{ answered exactly}}"
+        r"{\text{facts of } j \text{ asked}}",
+        symbols="Answered exactly: each token of the answer is the likeliest one after the prompt "
+        "and the answer's earlier tokens, with the weights that the prompt chose. From 0 to 100 %; "
+        "higher is better.",
+        section="Recall",
+        past=past,
+    )
+
+
+def _domains(report: Report) -> str:
+    num = len(report["mixture"])
+    return f"{num} domain{'s' * (num != 1)}"
+
+
+def _past(reports: Sequence[Report], of: Callable[[Report], float | None]) -> tuple[float, ...]:
+    return tuple(value for value in map(of, reports) if value is not None)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOT_MEASURED if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""Answers of the registry as tables, one file a page; nothing here knows of Streamlit."""

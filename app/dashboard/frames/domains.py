@@ -1,0 +1,233 @@
+"""Domains and what belongs to one of them, as tables: versions, corpus, losses, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from app.output import moment
+from app.reading import state_in_words
+
+if TYPE_CHECKING:
+    from stores import Document, DomainDetail, DomainSummary, Run, Segment
+
+_ID_WORD = 6
+TRAINING, VALIDATION = "training", "validation"
+
+
+def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
+    """Return one row for every domain that ever was, by name."""
+    return pd.DataFrame(
+        [
+            (
+                item.domain,
+                state_in_words(item),
+                item.label or "",
+                item.num_segments,
+                item.num_documents,
+                item.num_tokens,
+                item.num_experts,
+                item.size_bytes,
+                moment(item.created_at),
+                moment(item.changed_at),
+            )
+            for item in summaries
+        ],
+        columns=[
+            "domain",
+            "state",
+            "version",
+            "segments",
+            "documents",
+            "tokens",
+            "experts",
+            "size_bytes",
+            "came",
+            "changed",
+        ],
+    )
+
+
+def version_state(segment: Segment, live: Iterable[str]) -> str:
+    """Return whether a version is live, rolled back or purged."""
+    if segment.is_purged:
+        return "purged"
+    return "live" if segment.id in live else "rolled back"
+
+
+def versions(detail: DomainDetail) -> pd.DataFrame:
+    """Return one row for every version ever made of a domain, the oldest first."""
+    runs = {run.segment_id: run for run in detail.runs}
+    live = {segment.id for segment in detail.chain}
+    labels = {segment.id: segment.label for segment in detail.versions}
+    rows = []
+    for segment in detail.versions:
+        run = runs.get(segment.id)
+        first, last = _ends(run)
+        rows.append(
+            (
+                segment.label,
+                segment.id[:12],
+                version_state(segment, live),
+                segment.kind,
+                labels.get(segment.parent_id or "", ""),
+                segment.num_tokens,
+                segment.num_experts,
+                segment.size_bytes,
+                first,
+                last,
+                run.seconds if run and run.losses else None,
+                moment(segment.created_at),
+            )
+        )
+    columns = [
+        "version",
+        "id",
+        "state",
+        "kind",
+        "grew on",
+        "tokens",
+        "experts",
+        "size_bytes",
+        "first_loss",
+        "last_loss",
+        "seconds",
+        "made",
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    numbers = ["first_loss", "last_loss", "seconds"]
+    table[numbers] = table[numbers].astype("float64")
+    return table
+
+
+def _ends(run: Run | None) -> tuple[float | None, float | None]:
+    if run is None or not run.losses:
+        return None, None
+    return run.losses[0][1], run.losses[-1][1]
+
+
+def sources(documents: Iterable[Document]) -> pd.DataFrame:
+    """Return how many documents and tokens came from each source, the largest first."""
+    found = pd.DataFrame(
+        [(item.source, item.split, item.num_tokens) for item in documents],
+        columns=["source", "split", "tokens"],
+    )
+    for split in ("train", "validation", "test"):
+        found[split] = (found["split"] == split).astype("int64")
+    found["documents"] = 1
+    numbers = ["documents", "train", "validation", "test", "tokens"]
+    table = found.groupby("source", as_index=False)[numbers].sum()
+    return table.sort_values("documents", ascending=False, ignore_index=True)
+
+
+def documents(
+    found: Sequence[Document], *, search: str = "", split: str | None = None, limit: int = 500
+) -> tuple[pd.DataFrame, int]:
+    """Return the documents that fit, at most so many, and how many fit in all.
+
+    Args:
+        found: a domain's documents.
+        search: words of which each must stand in the title or the source, or begin the id.
+        split: only these.
+        limit: at most so many rows.
+    """
+    words = search.casefold().split()
+    fit = [
+        item
+        for item in found
+        if (split is None or item.split == split) and (not words or _holds(item, words))
+    ]
+    rows = [
+        (
+            item.title,
+            item.source,
+            item.split,
+            item.kind,
+            item.num_tokens,
+            item.base_nats,
+            item.nats,
+            item.document_id[:12],
+        )
+        for item in fit[:limit]
+    ]
+    columns = ["title", "source", "split", "kind", "tokens", "before", "after", "id"]
+    table = pd.DataFrame(rows, columns=columns)
+    table[["before", "after"]] = table[["before", "after"]].astype("float64")
+    return table, len(fit)
+
+
+def _holds(item: Document, words: Sequence[str]) -> bool:
+    text = f"{item.title} {item.source}".casefold()
+    return all(word in text or _begins(item.document_id, word) for word in words)
+
+
+def _begins(document_id: str, word: str) -> bool:
+    """Return whether a word may mean a document's id: shorter ones stand in many by chance."""
+    return len(word) >= _ID_WORD and document_id.startswith(word)
+
+
+def losses(detail: DomainDetail, *, most_runs: int = 8, most_points: int = 300) -> pd.DataFrame:
+    """Return the loss by step of the newest runs, training and validation.
+
+    Args:
+        detail: of a domain.
+        most_runs: at most so many runs, the newest.
+        most_points: of each run at most about so many training steps, evenly spaced; validation is
+            rarer and all of it is kept.
+
+    Returns: version, step, kind ("training" or "validation") and loss (nats a token).
+    """
+    labels = {segment.id: segment.label for segment in detail.versions}
+    runs = [run for run in detail.runs if run.losses][-most_runs:]
+    rows: list[tuple[str, int, str, float]] = []
+    for run in runs:
+        label = labels[run.segment_id]
+        stride = max(1, len(run.losses) // most_points)
+        kept = [*run.losses[::stride], run.losses[-1]]
+        rows += [(label, step, TRAINING, train) for step, train, _ in dict.fromkeys(kept)]
+        rows += [
+            (label, step, VALIDATION, validation)
+            for step, _, validation in run.losses
+            if validation is not None
+        ]
+    return pd.DataFrame(rows, columns=["version", "step", "kind", "loss"])
+
+
+def weights(trace: Any) -> pd.DataFrame:
+    """Return the weight of the base and of each asked pool at every token of a text.
+
+    Args:
+        trace: a `pipelines.tracing.Trace`.
+
+    Returns: place (from 1), token, speaker ("base" or a domain) and weight (0 to 1).
+    """
+    rows = [
+        (place, token.text, speaker, weight)
+        for place, token in enumerate(trace.tokens, start=1)
+        for speaker, weight in (("base", token.base_weight), *token.weights.items())
+    ]
+    return pd.DataFrame(rows, columns=["place", "token", "speaker", "weight"])
+
+
+def tokens(trace: Any, domain: str) -> pd.DataFrame:
+    """Return one row a token of a text: the pool's weight, and what base and mixture make of it.
+
+    Args:
+        trace: a `pipelines.tracing.Trace`.
+        domain: whose pool.
+    """
+    return pd.DataFrame(
+        [
+            (
+                place,
+                token.text,
+                token.weights.get(domain, 0.0),
+                -token.base_log_prob,
+                -token.log_prob,
+            )
+            for place, token in enumerate(trace.tokens, start=1)
+        ],
+        columns=["place", "token", "weight", "base_loss", "loss"],
+    )

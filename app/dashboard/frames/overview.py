@@ -1,0 +1,90 @@
+"""The live domains with what the newest evaluation says of them, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from app.reading import state_in_words
+
+if TYPE_CHECKING:
+    from stores import DomainSummary
+    from stores.queries import Evaluation
+
+COLUMNS = (
+    "domain",
+    "state",
+    "version",
+    "documents",
+    "tokens",
+    "size_bytes",
+    "base_loss",
+    "loss",
+    "kept",
+    "recall",
+    "losses",
+)
+
+
+def live_domains(
+    summaries: Sequence[DomainSummary], evaluations: Sequence[Evaluation]
+) -> pd.DataFrame:
+    """Return one row a live domain, by name.
+
+    Args:
+        summaries: of every domain.
+        evaluations: of the live snapshot and of those before it, the oldest first.
+
+    Returns: the table; losses are in nats a token, `kept` and `recall` are shares, and `losses` is
+        the base's loss and then the mixture's at every evaluation that measured the domain.
+    """
+    rows = [row for evaluation in evaluations for row in evaluation.report["mixture"]]
+    newest = evaluations[-1].report if evaluations else {"mixture": [], "recall": []}
+    now = {row["domain"]: row for row in newest["mixture"]}
+    recalled = {
+        row["domain"]: row["mixture"] for row in newest["recall"] if row["wording"] == "seen"
+    }
+    past = _losses(rows)
+    found = []
+    for item in summaries:
+        if not item.is_live:
+            continue
+        measured: dict[str, Any] = now.get(item.domain, {})
+        found.append(
+            (
+                item.domain,
+                state_in_words(item),
+                item.label,
+                item.num_documents,
+                item.num_tokens,
+                item.size_bytes,
+                measured.get("base_loss_nats"),
+                measured.get("loss_nats"),
+                measured.get("kept"),
+                recalled.get(item.domain),
+                past.get(item.domain, []),
+            )
+        )
+    table = pd.DataFrame(found, columns=list(COLUMNS))
+    numbers = ["base_loss", "loss", "kept", "recall"]
+    table[numbers] = table[numbers].astype("float64")
+    return table
+
+
+def _losses(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return, by domain, the base's loss and the mixture's at every evaluation."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        losses = found.setdefault(row["domain"], [row["base_loss_nats"]])
+        losses.append(row["loss_nats"])
+    return found
+
+
+def findings(found: Sequence[Any]) -> pd.DataFrame:
+    """Return what a check of the store found, one row each."""
+    return pd.DataFrame(
+        [(item.severity, item.what, item.action) for item in found],
+        columns=["severity", "what", "action"],
+    )

@@ -1,0 +1,285 @@
+"""An evaluation's report as tables: the matrix domain x time, curves, other text, metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.report import BACKGROUND, METRICS
+from peer_cl import metrics
+from peer_cl.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a cell of the matrix shows."""
+
+    title: str
+    unit: str
+    is_better_low: bool
+    digits: str
+    """How a value is written, in d3's format."""
+    floor: float
+    """A colour scale of changes spans at least so much, so that noise does not look like harm."""
+
+
+MEASURES = {
+    "loss": Measure("Loss", "nats a token", True, ".3f", 0.02),
+    "reduction": Measure("Reduction", "share of the base's loss", False, ".1%", 0.01),
+    "perplexity": Measure("Perplexity", "perplexity", True, ".2f", 0.5),
+}
+ABSOLUTE, TO_BASE, TO_BEFORE, FORGOTTEN = (
+    "absolute",
+    "change against the base",
+    "change against the row before",
+    "forgetting",
+)
+MODES = {
+    ABSOLUTE: "The value itself.",
+    TO_BASE: "The value less the base's: what all that was learned did.",
+    TO_BEFORE: "The value less that of the row above: what this one ingest did.",
+    FORGOTTEN: "How much worse than right after the domain was learned; positive = forgot.",
+}
+"""What a cell's value is compared with, and what that says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """An evaluation's report, checked."""
+
+    snapshot_id: int
+    domains: tuple[str, ...]
+    """In the order in which they were learned."""
+    unmeasured: tuple[str, ...]
+    losses: Floats
+    """(T + 1, T), nats a token; row 0 is the base."""
+    metrics: dict[str, float]
+    bound_nats: float
+    background: list[dict[str, Any]]
+    mixture: list[dict[str, Any]]
+    general: Any
+    """Further figures of general ability; None where the report has none."""
+
+    @property
+    def rows(self) -> list[str]:
+        """What each row of the matrix comes after."""
+        return ["base", *(f"after {domain}" for domain in self.domains)]
+
+
+def read_report(snapshot_id: int, told: Any) -> Report:
+    """Return a stored report, checked.
+
+    Raises: DamageError: when it is not what an evaluation writes.
+    """
+    try:
+        domains = tuple(str(name) for name in told["domains"])
+        losses = np.array(told["matrix"]["loss_nats"], dtype=np.float64)
+        report = Report(
+            snapshot_id=snapshot_id,
+            domains=domains,
+            unmeasured=tuple(str(name) for name in told["unmeasured"]),
+            losses=losses,
+            metrics={str(name): float(told["metrics"][name]) for name in METRICS},
+            bound_nats=float(told["bound_nats"]),
+            background=[_checked(row, BACKGROUND) for row in told["background"]],
+            mixture=[_checked(row, ("domain", "reduction")) for row in told["mixture"]],
+            general=told.get("general"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(snapshot_id, f"{type(error).__name__} {error}") from None
+    if not domains or losses.shape != (len(domains) + 1, len(domains)):
+        raise _damaged(snapshot_id, f"a matrix of shape {losses.shape} for {len(domains)} domains")
+    if not (np.isfinite(losses).all() and (losses >= 0).all() and (losses < 100).all()):
+        raise _damaged(snapshot_id, "losses that are none")
+    return report
+
+
+def _checked(row: Any, keys: Any) -> dict[str, Any]:
+    return {**row, **{key: row[key] for key in keys}}
+
+
+def _damaged(snapshot_id: int, what: str) -> DamageError:
+    return DamageError(
+        f"the evaluation of snapshot {snapshot_id} is damaged: {what}; run `peer-cl evaluate` again"
+    )
+
+
+def measured(report: Report, measure: str) -> Floats:
+    """Return the matrix in a measure's unit."""
+    losses = report.losses
+    if measure == "perplexity":
+        return np.asarray(np.exp(losses))
+    if measure == "reduction":
+        base = losses[:1]
+        return np.asarray(1.0 - np.divide(losses, base, out=np.ones_like(losses), where=base > 0))
+    return losses
+
+
+def compared(report: Report, measure: str, mode: str) -> Floats:
+    """Return the matrix of a measure as a mode compares it; NaN where there is nothing to say.
+
+    Forgetting is positive where a domain got worse, whatever the measure's own sense is.
+    """
+    values = measured(report, measure)
+    if mode == TO_BASE:
+        return values - values[:1]
+    if mode == TO_BEFORE:
+        return np.concatenate([np.full_like(values[:1], np.nan), np.diff(values, axis=0)])
+    if mode == FORGOTTEN:
+        num = len(report.domains)
+        right_after = np.array([values[place + 1, place] for place in range(num)])
+        worse = values - right_after if MEASURES[measure].is_better_low else right_after - values
+        known = np.arange(num + 1)[:, None] > np.arange(num)
+        return np.where(known, worse, np.nan)
+    return values
+
+
+def matrix_frame(report: Report, measure: str, mode: str) -> pd.DataFrame:
+    """Return one row a cell that has a value: step, after, place, domain, value, loss_nats.
+
+    Args:
+        report: an evaluation's.
+        measure: a key of MEASURES.
+        mode: a key of MODES.
+    """
+    frame = _cells(report)
+    frame["value"] = compared(report, measure, mode).ravel()
+    return frame.dropna(subset="value").reset_index(drop=True)
+
+
+def export_frame(report: Report) -> pd.DataFrame:
+    """Return the whole matrix in tidy form, every measure and comparison in columns of its own."""
+    frame = _cells(report)
+    for measure in MEASURES:
+        name = "loss_nats" if measure == "loss" else measure
+        frame[name] = measured(report, measure).ravel()
+        for mode, short in ((TO_BASE, "to_base"), (TO_BEFORE, "to_before"), (FORGOTTEN, "forgot")):
+            frame[f"{name}_{short}"] = compared(report, measure, mode).ravel()
+    frame["kept"] = _kept(report).ravel()
+    return frame.assign(snapshot=report.snapshot_id)
+
+
+def _cells(report: Report) -> pd.DataFrame:
+    num, rows = len(report.domains), report.rows
+    steps, places = np.repeat(np.arange(num + 1), num), np.tile(np.arange(num), num + 1)
+    return pd.DataFrame(
+        {
+            "step": steps,
+            "after": [rows[step] for step in steps],
+            "place": places,
+            "domain": [report.domains[place] for place in places],
+            "loss_nats": report.losses.ravel(),
+        }
+    )
+
+
+def _kept(report: Report) -> Floats:
+    """Return the share of each domain's first gain that is left, NaN before it was learned."""
+    kept = np.full_like(report.losses, np.nan)
+    for place in range(len(report.domains)):
+        base, right_after = report.losses[0, place], report.losses[place + 1, place]
+        for step in range(place + 1, len(kept)):
+            now = report.losses[step, place]
+            kept[step, place] = metrics.kept(base, right_after, now)
+    return kept
+
+
+def curves_frame(report: Report) -> pd.DataFrame:
+    """Return one row a domain and step: the loss, the base's, and the share of the gain kept."""
+    num = len(report.domains)
+    return _cells(report).assign(
+        base_nats=np.tile(report.losses[0], num + 1), kept=_kept(report).ravel()
+    )
+
+
+def exchange_frame(report: Report) -> pd.DataFrame:
+    """Return one row a domain: what it gained when it was learned, and what it forgot since."""
+    forgotten = compared(report, "loss", FORGOTTEN)[-1]
+    gained = [
+        report.losses[0, place] - report.losses[place + 1, place]
+        for place in range(len(report.domains))
+    ]
+    return pd.DataFrame(
+        {"domain": report.domains, "gained_nats": gained, "forgotten_nats": forgotten}
+    )
+
+
+def background_frame(report: Report) -> pd.DataFrame:
+    """Return one row a source of foreign text, before and after."""
+    frame = pd.DataFrame(report.background, columns=list(BACKGROUND))
+    change = frame["loss_nats"] - frame["base_loss_nats"]
+    frame.insert(list(frame.columns).index("loss_nats") + 1, "change_nats", change)
+    return frame
+
+
+def general_frame(general: Any) -> pd.DataFrame:
+    """Return further figures of general ability as a table, whatever their names are.
+
+    Args:
+        general: a list of rows, or names with values.
+    """
+    rows = general if isinstance(general, list) else [general]
+    table = [
+        {str(name): value for name, value in row.items() if isinstance(value, str | int | float)}
+        for row in rows
+        if isinstance(row, dict)
+    ]
+    return pd.DataFrame(table)
+
+
+MEANINGS = {
+    "acc": "Mean score on all domains now: the loss with its sign flipped.",
+    "learning_accuracy": "Mean score on each domain right after it was learned.",
+    "bwt": "How earlier domains changed since they were learned; negative = forgot.",
+    "fwt": "What earlier domains did for one that was not yet learned; positive = helped.",
+    "forgetting": "How far earlier domains fell from their best; positive = forgot.",
+    "retention": "Share of all gains right after learning that is left now; 1 = all.",
+}
+NAMES = {
+    "acc": "ACC",
+    "learning_accuracy": "Learning accuracy",
+    "bwt": "BWT, backward transfer",
+    "fwt": "FWT, forward transfer",
+    "forgetting": "Forgetting",
+    "retention": "Retention",
+}
+
+
+def metrics_frame(report: Report) -> pd.DataFrame:
+    """Return the report's metrics with unit, sense and a sentence in plain words."""
+    return pd.DataFrame(
+        [
+            (NAMES[name], report.metrics[name], MEANINGS[name], unit, sense)
+            for name, (unit, sense) in METRICS.items()
+        ],
+        columns=["metric", "value", "meaning", "unit", "sense"],
+    )
+
+
+def mixture_frame(report: Report) -> pd.DataFrame:
+    """Return the report's figures a domain: alone, in the mixture, and through other pools."""
+    columns = (
+        "domain",
+        "documents",
+        "base_loss_nats",
+        "forced_loss_nats",
+        "loss_nats",
+        "kept",
+        "reduction",
+        "max_added_nats",
+    )
+    return pd.DataFrame(report.mixture, columns=list(columns))
+
+
+def order_of(domains: Sequence[str], colours: Mapping[str, str], other: str) -> list[str]:
+    """Return a colour for each domain, in order; `other` for one that the store forgot."""
+    return [colours.get(domain, other) for domain in domains]

@@ -1,0 +1,101 @@
+"""The held-out documents of a domain, down to the tokens of one: raw scores, no averages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from app.dashboard.charts import held_out as charts
+from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.frames import held_out as frames
+from app.dashboard.page import View, plain
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+    from stores.queries import EvaluatedSnapshot, HeldOutScores
+
+SHOWN_DOCUMENTS = 1000
+"""At most so many held-out documents are listed; the CSV file has them all."""
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """Return a table as the bytes of a CSV file that no spreadsheet runs."""
+    return frames.safe_cells(frame).to_csv(index=False).encode()
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _scores(
+    folder: str, snapshot_id: int, evaluated_at: str, domain: str, _store: Store
+) -> tuple[HeldOutScores, ...]:
+    """Return a domain's document scores under the version that an evaluated snapshot has."""
+    state = _store.registry.snapshot(snapshot_id).state(domain)
+    return () if state is None else _store.registry.held_out_scores(state.version)
+
+
+def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
+    """Show the held-out documents of a domain, and the tokens of one that is selected."""
+    st.subheader(plain(f"Held-out documents of {domain}"), anchor=False)
+    found = _scores(seen.folder, chosen.snapshot_id, chosen.evaluated_at, domain, seen.store)
+    if not found:
+        st.info(
+            "No document's scores are stored for this version: nothing of it is held out, or its "
+            "scores were purged. `peer-cl evaluate` scores what is missing.",
+            icon=":material/info:",
+        )
+        return
+    st.caption(
+        "Loss of the base, and with the domain's pool alone, whatever its signature says of the "
+        "text; negative change = learned. Select a row to see its tokens."
+    )
+    frame = frames.documents_frame(found)
+    colour = seen.colours.get(domain, BASE_COLOUR)
+    left, right = st.columns([3, 2])
+    with left:
+        picked = st.dataframe(
+            frame.head(SHOWN_DOCUMENTS),
+            hide_index=True,
+            height=340,
+            column_config=_DOCUMENTS,
+            key=f"documents-{domain}-{chosen.snapshot_id}",
+            on_select="rerun",
+            selection_mode="single-row",
+            alt=f"Held-out documents of {domain} with their losses",
+        )
+    with right:
+        st.altair_chart(
+            charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
+            alt=f"Scatter of the loss with the pool against the base's, {len(frame)} documents",
+        )
+    if len(frame) > SHOWN_DOCUMENTS:
+        st.caption(f"{SHOWN_DOCUMENTS:,} of {len(frame):,} documents; the file has them all.")
+    st.download_button(
+        "Download the documents' scores (CSV)",
+        lambda: to_csv(frame),
+        f"documents-{domain}-snapshot-{chosen.snapshot_id}.csv",
+        "text/csv",
+        icon=":material/download:",
+    )
+    for place in picked["selection"]["rows"]:
+        _tokens(next(item for item in found if item.document_id == frame["id"][place]), colour)
+
+
+def _tokens(item: HeldOutScores, colour: str) -> None:
+    st.text(item.title)
+    st.altair_chart(
+        charts.tokens_chart(frames.tokens_frame(item), colour),
+        alt=f"Loss of each of {len(item.log_probs)} tokens, for the base and with the pool",
+    )
+
+
+_DOCUMENTS: dict[str, Any] = {
+    "title": st.column_config.TextColumn("document", width="medium"),
+    "tokens": "tokens",
+    "base_nats": st.column_config.NumberColumn("base", format="%.4f"),
+    "nats": st.column_config.NumberColumn("with the pool", format="%.4f"),
+    "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.4f"),
+    "added_nats": st.column_config.NumberColumn("whole document", format="%+.2f"),
+    "source": "source",
+    "id": "document id",
+}

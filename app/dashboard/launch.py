@@ -1,0 +1,113 @@
+"""How the dashboard is started: Streamlit's own server, on loopback, with our looks."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peer_cl.errors import InputError
+
+MAIN = Path(__file__).with_name("main.py")
+LOGIN_VARIABLE = "PEER_CL_DASHBOARD_LOGIN"
+"""Set in the server's environment where every page is to ask for a login."""
+MAX_UPLOAD_MB = 64
+LOGIN_KEYS = (
+    "redirect_uri",
+    "cookie_secret",
+    "client_id",
+    "client_secret",
+    "server_metadata_url",
+)
+"""What Streamlit's st.login needs of an OpenID Connect provider, in [auth] of a secrets file."""
+
+THEME: Mapping[str, str] = {
+    "theme.light.primaryColor": "#2f5d8a",
+    "theme.light.backgroundColor": "#ffffff",
+    "theme.light.secondaryBackgroundColor": "#f3f5f7",
+    "theme.light.textColor": "#1d2329",
+    "theme.light.borderColor": "#d9dee3",
+    "theme.dark.primaryColor": "#7fb0dd",
+    "theme.dark.backgroundColor": "#14181d",
+    "theme.dark.secondaryBackgroundColor": "#1e242b",
+    "theme.dark.textColor": "#e6eaee",
+    "theme.dark.borderColor": "#343c45",
+    "theme.baseRadius": "small",
+    "theme.showWidgetBorder": "true",
+    "theme.showSidebarBorder": "true",
+}
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine can reach an address.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost")
+        (True, True, True)
+        >>> is_loopback("0.0.0.0"), is_loopback("example.org")
+        (False, False)
+    """
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def check_login(secrets: Path) -> None:
+    """Make sure that a secrets file lets people log in.
+
+    Raises: InputError: naming what is missing.
+    """
+    try:
+        found: dict[str, Any] = tomllib.loads(secrets.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"no file {secrets}: an address that others can reach needs a login; write [auth] with "
+            f"{', '.join(LOGIN_KEYS)} into it, or keep to 127.0.0.1"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{secrets} cannot be read: {error}") from None
+    auth = found.get("auth")
+    told = auth if isinstance(auth, dict) else {}
+    missing = [key for key in LOGIN_KEYS if not told.get(key)]
+    if missing:
+        raise InputError(
+            f"{secrets} lacks {', '.join(missing)} in [auth]: an address that others can reach "
+            "needs a login; or keep to 127.0.0.1"
+        )
+
+
+def command(
+    folder: Path, *, address: str, port: int, is_headless: bool, secrets: Path | None
+) -> list[str]:
+    """Return the words that start the server.
+
+    Args:
+        folder: the store's.
+        address: to listen at.
+        port: to listen at.
+        is_headless: open no browser.
+        secrets: a file that lets people log in.
+    """
+    options = {
+        "server.address": address,
+        "server.port": str(port),
+        "server.headless": str(is_headless).lower(),
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": str(MAX_UPLOAD_MB),
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
+        **THEME,
+    }
+    if secrets is not None:
+        options["secrets.files"] = str(secrets)
+    words = [f"--{name}={value}" for name, value in options.items()]
+    server = [sys.executable, "-m", "streamlit", "run", str(MAIN)]
+    return [*server, *words, "--", "--store", str(folder.resolve())]

@@ -1,0 +1,163 @@
+"""The frame of every page: the store pinned to a snapshot, who looks, and errors in one line.
+
+Texts of users, corpora and models go to `st.text`, `st.code` or a table, never to Markdown or HTML;
+where a label is Markdown by nature, `plain` takes its marks away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard.colours import domain_colours
+from app.dashboard.launch import LOGIN_VARIABLE
+from app.request import DEFAULT_STORE, STORE_VARIABLE
+from peer_cl.errors import PeerError
+from pipelines.store import Store, open_store
+
+if TYPE_CHECKING:
+    from stores import Snapshot
+    from stores.queries import DomainSummary
+
+log = logging.getLogger("peer_cl.dashboard")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page sees: a store, and the snapshot that was live when the page began."""
+
+    folder: str
+    """The store's, absolute: with the snapshot's number it is the key of every cache."""
+    store: Store
+    """For reading. Acts open a store of their own, see `acting`."""
+    live: Snapshot
+    domains: tuple[DomainSummary, ...]
+    """Every domain, live or not, by name."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What answers about this snapshot are cached under."""
+        return self.folder, self.live.id
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """A colour a domain."""
+        came = sorted(self.domains, key=lambda item: (item.created_at, item.domain))
+        return domain_colours([item.domain for item in came])
+
+    def summary(self, domain: str) -> DomainSummary | None:
+        """Return what is known of a domain, or None."""
+        return next((item for item in self.domains if item.domain == domain), None)
+
+
+def store_folder() -> Path:
+    """Return the store's folder: as the launcher said, by the environment, or the default."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--store")
+    said, _ = parser.parse_known_args(sys.argv[1:])
+    return Path(said.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _opened(folder: str, _made: float) -> Store:
+    return open_store(folder)
+
+
+def opened(folder: Path) -> Store:
+    """Return the store, opened once for all who look.
+
+    Raises: StateError, DamageError: when there is none, or it cannot be read.
+    """
+    config = folder / "store.toml"
+    # A store that was made anew in the same folder is another one.
+    made = config.stat().st_mtime if config.is_file() else 0.0
+    return _opened(str(folder), made)
+
+
+def view() -> View:
+    """Return what the page that runs now sees."""
+    folder = store_folder()
+    store = opened(folder)
+    return View(str(folder), store, store.registry.live(), store.registry.domains())
+
+
+@contextmanager
+def acting(seen: View) -> Iterator[Store]:
+    """Yield a store to act on, if the snapshot that the person sees is still the live one.
+
+    Raises:
+        ChangedError: at the first act, when it is not.
+        StoreLockedError: when another writer holds the store.
+    """
+    with (
+        open_store(seen.folder, who=who()) as store,
+        store.registry.writing(store.who, expect=seen.live.id),
+    ):
+        yield store
+
+
+def who() -> str | None:
+    """Return who is logged in; None where nobody need be: the system's user is written then."""
+    if not os.environ.get(LOGIN_VARIABLE):
+        return None
+    return str(st.user.get("email") or st.user.get("name") or st.user.get("sub"))
+
+
+def plain(text: str) -> str:
+    """Return text so that a Markdown label shows it as it is.
+
+    Example:
+        >>> plain("a_b [x](http://y)")
+        'a\\\\_b \\\\[x\\\\]\\\\(http\\\\://y\\\\)'
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])", r"\\\1", " ".join(text.split())).replace(
+        r"\-", "-"
+    )
+
+
+def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callable[[], None]]:
+    """Return a decorator that makes a page of a function of a View.
+
+    Nobody sees a page who must log in and did not. Errors become one line; what is our own fault
+    goes to the server's log, with the traceback.
+
+    Args:
+        title: the page's heading.
+        caption: what it is for, in a sentence.
+    """
+
+    def decorate(function: Callable[[View], None]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def show() -> None:
+            st.title(title, anchor=False)
+            st.caption(caption)
+            if os.environ.get(LOGIN_VARIABLE) and not st.user.get("is_logged_in"):
+                st.info("This dashboard is for people who are logged in.")
+                st.button("Log in", on_click=st.login, type="primary")
+                return
+            try:
+                function(view())
+            except PeerError as error:
+                st.error(plain(str(error)), icon=":material/error:")
+            except Exception as error:
+                log.exception("page %s", title)
+                st.error(
+                    plain(f"{type(error).__name__}: {error}")
+                    + ": a fault of peer-cl; the terminal that runs the dashboard shows where",
+                    icon=":material/error:",
+                )
+
+        return show
+
+    return decorate

@@ -1,0 +1,192 @@
+"""Domains: all of them as a table, and one of them in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard import cached
+from app.dashboard.charts import domains as charts
+from app.dashboard.charts import history as history_charts
+from app.dashboard.domain_actions import show_actions
+from app.dashboard.domain_corpus import show_corpus
+from app.dashboard.domain_weights import show_weights
+from app.dashboard.frames import domains as frames
+from app.dashboard.frames import history as history_frames
+from app.dashboard.links import empty_store
+from app.dashboard.outcome import show_outcome
+from app.dashboard.page import View, page, plain
+from app.output import size
+from app.reading import state_in_words
+
+if TYPE_CHECKING:
+    from stores import DomainDetail
+
+_TABLE = "all-domains"
+_CHOSEN = "domain"
+_MOST_RUNS = 8
+
+
+@page("Domains", "Each domain's corpus, versions and state, and what can be done with it.")
+def show(seen: View) -> None:
+    """Show the page."""
+    show_outcome(seen)
+    if not seen.domains:
+        empty_store()
+        return
+    names = [item.domain for item in seen.domains]
+    _warn_of_unknown(names)
+    _show_all(seen, names)
+    domain = st.selectbox(
+        "Domain",
+        names,
+        index=None,
+        placeholder="Choose a domain, here or in the table",
+        key=_CHOSEN,
+        bind="query-params",
+    )
+    if domain is None:
+        st.info("Choose a domain to see its corpus, versions and state, and to act on it.")
+        return
+    _show_detail(seen, cached.domain_detail(seen, domain))
+
+
+def _warn_of_unknown(names: list[str]) -> None:
+    """A link may name a domain that is not there."""
+    wanted = st.query_params.get(_CHOSEN)
+    if wanted and wanted not in names:
+        st.warning(plain(f"There is no domain {wanted[:64]!r}; known: {', '.join(names[:10])}."))
+
+
+def _show_all(seen: View, names: list[str]) -> None:
+    config = st.column_config
+    st.dataframe(
+        frames.all_domains(seen.domains),
+        hide_index=True,
+        key=_TABLE,
+        on_select=_choose_row,
+        selection_mode="single-row",
+        column_config={
+            "domain": config.TextColumn("domain", pinned=True),
+            "segments": config.NumberColumn("segments", help="Ingests in its live version."),
+            "documents": config.NumberColumn("documents", format="localized"),
+            "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+            "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
+            "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
+            "came": config.TextColumn("came (UTC)"),
+            "changed": config.TextColumn("changed (UTC)"),
+        },
+        alt="All domains, live or not; choose a row to see a domain in detail",
+    )
+    st.session_state["domain-names"] = names
+
+
+def _choose_row() -> None:
+    rows = st.session_state[_TABLE]["selection"]["rows"]
+    names = st.session_state["domain-names"]
+    if rows and rows[0] < len(names):
+        st.session_state[_CHOSEN] = names[rows[0]]
+
+
+def _show_detail(seen: View, detail: DomainDetail) -> None:
+    st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
+    _show_figures(detail)
+    parts: dict[str, Callable[[View, DomainDetail], None]] = {
+        "Versions": _show_versions,
+        "Corpus": show_corpus,
+        "Learning": _show_learning,
+        "Weight": show_weights,
+        "Events": _show_events,
+        "Act": show_actions,
+    }
+    part = st.segmented_control(
+        "What to show",
+        list(parts),
+        default="Versions",
+        key="part",
+        bind="query-params",
+        required=True,
+    )
+    parts[part or "Versions"](seen, detail)
+
+
+def _show_figures(detail: DomainDetail) -> None:
+    item = detail.summary
+    layers = len({layer for segment in detail.chain for layer in segment.host_layers})
+    figures = (
+        ("State", state_in_words(item)),
+        ("Version", item.label or "none live"),
+        ("Documents", f"{item.num_documents:,}"),
+        ("Training tokens", f"{item.num_tokens:,}"),
+        ("Pool size", size(item.size_bytes)),
+        (f"Experts in {layers} layers", f"{item.num_experts:,}"),
+    )
+    with st.container(horizontal=True):
+        for name, value in figures:
+            st.metric(name, value, border=True, width="content")
+
+
+def _show_versions(seen: View, detail: DomainDetail) -> None:
+    spans = history_frames.spans(cached.snapshots(seen), detail.summary.domain)
+    if not spans.empty:
+        st.caption(
+            "When each version was live, from snapshot to snapshot. Pale: disabled. Dotted line: "
+            "frozen."
+        )
+        st.altair_chart(
+            history_charts.versions(spans, seen.colours),
+            alt="When each version of the domain was live, by snapshot",
+        )
+    config = st.column_config
+    st.dataframe(
+        frames.versions(detail),
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
+            "tokens": config.NumberColumn("tokens", format="localized"),
+            "experts": config.NumberColumn("experts", format="localized"),
+            "size_bytes": config.NumberColumn("size", format="bytes"),
+            "first_loss": config.NumberColumn(
+                "first loss", format="%.3f", help="Training loss, nats a token."
+            ),
+            "last_loss": config.NumberColumn(
+                "last loss", format="%.3f", help="Training loss, nats a token."
+            ),
+            "seconds": config.NumberColumn("seconds", format="%.0f", help="Of training."),
+            "made": config.TextColumn("made (UTC)"),
+        },
+        alt="Every version of the domain: its state, size, losses and when it was made",
+    )
+
+
+def _show_learning(seen: View, detail: DomainDetail) -> None:
+    table = frames.losses(detail, most_runs=_MOST_RUNS)
+    if table.empty:
+        st.info("No run of this domain kept its losses: it was purged, or nothing was trained.")
+        return
+    num_runs = sum(bool(run.losses) for run in detail.runs)
+    st.caption(
+        "Loss by training step, nats a token: lower is better. Faint: on each step's training "
+        f"texts; solid: its mean over {2 * charts.SMOOTHED + 1} points; dashed: on validation "
+        "texts, which are not learned."
+        + (f" The newest {_MOST_RUNS} of {num_runs} runs." * (num_runs > _MOST_RUNS))
+    )
+    st.altair_chart(
+        charts.losses(table, seen.colours[detail.summary.domain]),
+        alt="Training and validation loss by step of each run, nats a token",
+    )
+
+
+def _show_events(seen: View, detail: DomainDetail) -> None:
+    st.dataframe(
+        history_frames.events(detail.events),
+        hide_index=True,
+        column_config={
+            "at": st.column_config.TextColumn("at (UTC)"),
+            "why": st.column_config.TextColumn("why", width="large"),
+        },
+        alt="What was done to the domain, the newest first: when, who, act, version, why",
+    )

@@ -1,0 +1,180 @@
+"""History: what was done, what differs between snapshots, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard import acts, cached
+from app.dashboard.charts import history as charts
+from app.dashboard.frames import history as frames
+from app.dashboard.links import empty_store
+from app.dashboard.outcome import attempt, show_outcome
+from app.dashboard.page import View, page, plain
+from app.output import moment
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+    from stores import Event, Snapshot
+
+_LIMITS = (50, 200, 1000)
+_MOST_SNAPSHOTS = 500
+"""In the chart; older ones would be hairlines."""
+_WHY = "restore-why"
+_WITHOUT = "restore-without-purged"
+
+
+@page("History", "Everything that was done to the store; any of it can be taken back.")
+def show(seen: View) -> None:
+    """Show the page."""
+    show_outcome(seen)
+    if not seen.domains:
+        empty_store()
+        _show_events(seen)
+        return
+    found = cached.snapshots(seen)
+    _show_lanes(seen, found)
+    _show_diff(seen, found)
+    _show_restore(seen, found)
+    _show_snapshots(seen, found)
+    _show_events(seen)
+
+
+def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
+    st.subheader("The store over time", anchor=False)
+    shown = found[-_MOST_SNAPSHOTS:]
+    st.caption(
+        "A lane for each domain, from snapshot to snapshot. Pale: disabled. Dotted line: frozen. "
+        "A gap: not in the store."
+        + (f" The newest {len(shown)} of {len(found)} snapshots." * (len(shown) < len(found)))
+    )
+    spans = frames.spans(shown)
+    if spans.empty:
+        st.info("No domain was live in these snapshots.")
+        return
+    st.altair_chart(
+        charts.lanes(spans, seen.colours),
+        alt="When each domain was in the store, at which version, frozen or disabled, by snapshot",
+    )
+
+
+def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
+    st.subheader("What differs between two snapshots", anchor=False)
+    ids = [snapshot.id for snapshot in reversed(found)]
+    events = cached.events(seen)
+    for name in ("a", "b"):
+        _warn_of_unknown(st.query_params.get(name), ids)
+    left, right = st.columns(2)
+    with left:
+        before = _choose(ids, "Before (snapshot)", "a", index=min(1, len(ids) - 1))
+        _tell(found, events, before)
+    with right:
+        after = _choose(ids, "After (snapshot)", "b", index=0)
+        _tell(found, events, after)
+    by_id = {snapshot.id: snapshot for snapshot in found}
+    table = frames.diff(by_id[before], by_id[after])
+    if table.empty:
+        st.info(f"Snapshots {before} and {after} hold the same domains in the same state.")
+        return
+    st.dataframe(table, hide_index=True, alt="Domains that differ, before and after")
+
+
+def _warn_of_unknown(wanted: str | None, ids: list[int]) -> None:
+    """A link may name a snapshot that is not there."""
+    if wanted is not None and wanted not in {str(number) for number in ids}:
+        st.warning(plain(f"There is no snapshot {wanted[:40]!r}; there are {ids[-1]} to {ids[0]}."))
+
+
+def _choose(ids: list[int], label: str, key: str, *, index: int) -> int:
+    return int(st.selectbox(label, ids, index=index, key=key, bind="query-params"))
+
+
+def _tell(found: tuple[Snapshot, ...], events: tuple[Event, ...], snapshot_id: int) -> None:
+    """Say in a line how a snapshot came."""
+    snapshot = next(item for item in found if item.id == snapshot_id)
+    event = next((item for item in reversed(events) if item.snapshot_id == snapshot_id), None)
+    what = f"{snapshot.action} {event.domain or ''}".strip() if event else snapshot.action
+    who = f", {event.who}" if event else ""
+    st.caption(plain(f"{moment(snapshot.created_at)}: {what}{who}"))
+
+
+def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
+    st.subheader("Go back to a snapshot", anchor=False)
+    ids = [snapshot.id for snapshot in reversed(found) if snapshot.id != seen.live.id]
+    if not ids:
+        st.info("There is one snapshot alone: nothing to go back to yet.")
+        return
+    target_id = _choose(ids, "Snapshot to restore", "restore", index=0)
+    target = next(item for item in found if item.id == target_id)
+    _tell(found, cached.events(seen), target_id)
+    purged = cached.purged_versions(seen)
+    gone = [state.domain for state in target.domains if state.version in purged]
+    table = frames.diff(seen.live, _without(target, gone))
+    if table.empty:
+        st.info("That snapshot holds what the live one holds: restoring it would change nothing.")
+        return
+    st.text("This would change, as a new snapshot; nothing is deleted and it can be undone:")
+    st.dataframe(table, hide_index=True, alt="What restoring would change, domain by domain")
+    if gone:
+        st.warning(plain(f"Purged and gone for ever: {', '.join(gone)}. It stays out."))
+        st.checkbox("Restore the rest without what was purged", key=_WITHOUT)
+    st.text_input("Why (kept in the history)", key=_WHY, max_chars=500)
+    st.button(
+        f"Restore snapshot {target_id}",
+        icon=":material/restore:",
+        on_click=attempt,
+        args=(seen, lambda store: _restore(store, target_id), _WHY),
+    )
+
+
+def _without(snapshot: Snapshot, gone: list[str]) -> Snapshot:
+    return replace(snapshot, domains=tuple(s for s in snapshot.domains if s.domain not in gone))
+
+
+def _restore(store: Store, snapshot_id: int) -> acts.Done:
+    without = bool(st.session_state.get(_WITHOUT))
+    why = str(st.session_state.get(_WHY, ""))
+    return acts.restore(store, snapshot_id, why, without_purged=without)
+
+
+def _show_snapshots(seen: View, found: tuple[Snapshot, ...]) -> None:
+    st.subheader("Snapshots", anchor=False)
+    st.dataframe(
+        frames.snapshots(found, cached.events(seen), seen.live.id, cached.purged_versions(seen)),
+        hide_index=True,
+        column_config={
+            "at": st.column_config.TextColumn("at (UTC)"),
+            "domains": st.column_config.NumberColumn("domains in it"),
+            "why": st.column_config.TextColumn("why", width="large"),
+        },
+        alt="Every snapshot, the newest first: its act, domain, who, and why",
+    )
+
+
+def _show_events(seen: View) -> None:
+    st.subheader("Events", anchor=False)
+    left, right = st.columns([3, 1])
+    names = [item.domain for item in seen.domains]
+    domain = left.selectbox(
+        "Only of domain",
+        names,
+        index=None,
+        placeholder="all domains",
+        key="domain",
+        bind="query-params",
+    )
+    limit = right.selectbox("At most", _LIMITS, key="limit", bind="query-params")
+    found = cached.events(seen, domain)
+    st.dataframe(
+        frames.events(found[:limit]),
+        hide_index=True,
+        column_config={
+            "at": st.column_config.TextColumn("at (UTC)"),
+            "why": st.column_config.TextColumn("why", width="large"),
+        },
+        alt="What was done, the newest first: when, who, act, domain, version, why",
+    )
+    if len(found) > limit:
+        st.caption(f"The newest {limit:,} of {len(found):,} events.")

@@ -1,0 +1,288 @@
+"""Ingest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
+from app.dashboard.job_view import watch
+from app.dashboard.launch import MAX_UPLOAD_MB
+from app.dashboard.page import View, page, plain, who
+from app.settings_options import Setting, read_settings, training_settings
+from peer_cl.errors import CorpusError, PeerError
+from pipelines.domain_names import check_domain_name
+from pipelines.jobs import start_ingest
+from pipelines.previewing import SHAPE_TOKENS, Preview, near_domains, preview
+from pipelines.store import open_store
+from pipelines.uploads import SUFFIXES, Source, Upload
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+    from pipelines.settings import TrainingSettings
+
+NEW = "a new domain"
+ON_DISK, UPLOADED = "A file or folder on the server", "A file of mine"
+OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "seed")
+"""The settings that the page offers; all are options of `peer-cl ingest`."""
+NUM_JOBS = 50
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the form says now."""
+
+    domain: str
+    corpus: UploadedFile | str
+    facts: UploadedFile | str
+    given: tuple[tuple[str, Any], ...]
+    why: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a preview depends on."""
+        named = [getattr(item, "file_id", item) for item in (self.corpus, self.facts)]
+        return (self.domain, *named, self.given)
+
+    @property
+    def settings(self) -> TrainingSettings | None:
+        """Settings other than every ingest's, or None."""
+        return training_settings(dict(self.given)) if self.given else None
+
+
+@page("Ingest", "Teach the store a corpus, and watch it learn.")
+def show(seen: View) -> None:
+    """Show the page."""
+    wanted = st.query_params.get("job")
+    if wanted:
+        if st.button("All jobs", icon=":material/arrow_back:"):
+            del st.query_params["job"]
+            st.rerun()
+        watch(seen, seen.store.registry.job(wanted))
+        return
+    for job in reversed(seen.store.registry.jobs(only_open=True)):
+        with st.container(border=True):
+            watch(seen, job)
+    _ask(seen)
+    _list_jobs(seen)
+
+
+def _ask(seen: View) -> None:
+    """Show the form, the preview of what it says, and the button that starts it."""
+    st.subheader("A new ingest", anchor=False)
+    if not seen.live.domains:
+        st.info(
+            "This store knows nothing yet. Give it a folder or a file of text about one subject: "
+            "txt (one document a file), md (one a section) or jsonl (one a line).",
+            icon=":material/school:",
+        )
+    form = _form(seen)
+    if form is None:
+        return
+    try:
+        check_domain_name(form.domain)
+        _act(seen, form)
+    except PeerError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def _form(seen: View) -> Wanted | None:
+    """Show the inputs and return what they say, or None while something needed is missing."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        place = st.radio("Where is the corpus?", (ON_DISK, UPLOADED), horizontal=True)
+        corpus = _source("Corpus", place, suffixes=SUFFIXES)
+        with st.expander("Facts to learn besides (optional)"):
+            st.caption(
+                "A jsonl file; each line has a subject, a relation, an answer and a statement."
+            )
+            facts = _source("Facts", place, suffixes=(".jsonl",))
+    with right:
+        domain = _domain(seen)
+        why = st.text_input("Why? (kept in the history)", placeholder="asked for by the clinic")
+        given = _readings()
+    if not corpus or not domain:
+        st.caption("Say where the corpus is and which domain learns it; then look at a preview.")
+        return None
+    return Wanted(domain, corpus, facts or "", given, why)
+
+
+def _source(what: str, place: str, suffixes: tuple[str, ...]) -> UploadedFile | str | None:
+    """Ask for a path, or for a file."""
+    kinds = ", ".join(suffix.removeprefix(".") for suffix in suffixes)
+    if place == ON_DISK:
+        told = f"{what}: path on the server ({kinds}{', or a folder' if len(suffixes) > 1 else ''})"
+        return st.text_input(told, key=f"path-{what}").strip()
+    return st.file_uploader(
+        f"{what}: a file ({kinds}, up to {MAX_UPLOAD_MB} MB)",
+        type=[suffix.removeprefix(".") for suffix in suffixes],
+        key=f"upload-{what}",
+    )
+
+
+def _domain(seen: View) -> str:
+    """Ask which domain learns."""
+    names = [state.domain for state in seen.live.domains]
+    first = st.query_params.get("domain", "")
+    chosen = st.selectbox(
+        "Domain",
+        [NEW, *names],
+        index=1 + names.index(first) if first in names else 0,
+        help="A domain that is there grows by a part of its own, which can be taken back.",
+    )
+    if chosen != NEW:
+        return str(chosen)
+    return st.text_input(
+        "Name of the new domain",
+        max_chars=64,
+        placeholder="medicine",
+        help="a-z, 0-9, '.', '_' and '-'; it cannot be changed later.",
+    ).strip()
+
+
+def _readings() -> tuple[tuple[str, Any], ...]:
+    """Ask for settings, and return those that are not every ingest's."""
+    known = {item.name: item for item in read_settings("pipelines.settings", "TrainingSettings")}
+    with st.expander("Readings and learning rate"):
+        said = [(name, _number(known[name])) for name in OFFERED]
+    return tuple((name, value) for name, value in said if value != known[name].default)
+
+
+def _number(setting: Setting) -> float | int:
+    label, told = setting.name.replace("_", " "), plain(setting.help)
+    if setting.kind is int:
+        return int(st.number_input(label, min_value=0, value=setting.default, help=told))
+    shown = "%.4f" if setting.default < 0.1 else "%.1f"
+    step = setting.default / 6 if setting.default < 0.1 else 0.5
+    return float(
+        st.number_input(
+            label, min_value=0.0, value=setting.default, step=step, format=shown, help=told
+        )
+    )
+
+
+def to_source(given: UploadedFile | str) -> Source:
+    """Return what a person gave as a source.
+
+    Raises:
+        CorpusError: when an upload is too large, or no text.
+    """
+    if isinstance(given, str):
+        return given
+    if given.size > MAX_UPLOAD_MB << 20:
+        size_mb = given.size / (1 << 20)
+        raise CorpusError(
+            f"the upload has {size_mb:.0f} MB; at most {MAX_UPLOAD_MB} can be uploaded: put the "
+            "file on the server's disk and give its path"
+        )
+    return Upload(given.name, given.getvalue())
+
+
+def _act(seen: View, form: Wanted) -> None:
+    """Offer a preview; with one, what it found, and the start."""
+    buttons = st.container(horizontal=True)
+    if buttons.button("Preview", icon=":material/visibility:", type="primary"):
+        st.session_state.pop("ingest_preview", None)
+        corpus, facts = to_source(form.corpus), to_source(form.facts) if form.facts else None
+        with st.spinner("Reading the corpus"), open_store(seen.folder) as store:
+            found = preview(store, form.domain, corpus, facts=facts, settings=form.settings)
+        st.session_state["ingest_preview"] = (form.key, found)
+    told = "Reads 20 of its documents with the base model; takes some seconds."
+    if buttons.button("Look for similar domains", icon=":material/compare:", help=told):
+        with st.spinner("Loading the base model"), open_store(seen.folder) as store:
+            alike = near_domains(store, to_source(form.corpus), form.domain)
+        st.session_state["ingest_near"] = (form.key, alike)
+    _show_near(form)
+    key, found = st.session_state.get("ingest_preview", (None, None))
+    if found is not None and key == form.key:
+        _show_preview(found)
+        _offer_start(seen, form, found)
+
+
+def _show_near(form: Wanted) -> None:
+    key, alike = st.session_state.get("ingest_near", (None, ()))
+    if key != form.key:
+        return
+    if not alike:
+        st.success("No live domain would take these documents for its own.")
+        return
+    st.warning(
+        "These domains would be asked about documents like these. If they are about the same "
+        "subject, let that domain learn them."
+    )
+    st.dataframe(near_frame(alike), hide_index=True, alt="Domains that the corpus looks like")
+
+
+def _show_preview(found: Preview) -> None:
+    new, tokens, size, time = st.columns(4)
+    new.metric("New documents", f"{found.num_new:,}")
+    tokens.metric("Tokens", f"{found.num_tokens:,}")
+    size.metric("Experts × host layers", f"{found.num_experts:,} × {found.num_host_layers}")
+    time.metric("Learning takes about", duration(found.seconds))
+    st.dataframe(preview_frame(found), hide_index=True, alt="What is in the corpus")
+    least, most = SHAPE_TOKENS
+    measured = f"chosen on corpora of {least:,} to {most:,} tokens"
+    if not found.is_size_measured:
+        measured += "; this one is of another size, for which no shape was measured"
+    st.caption(
+        f"The pool's shape is the default, {measured}. Time: reckoned from {found.seconds_from}; "
+        "measuring afterwards comes on top."
+    )
+    if found.problems:
+        st.warning(plain(f"{found.num_skipped} lines cannot be read:"))
+        st.code("\n".join(found.problems), language=None)
+
+
+def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
+    is_skipping = bool(found.num_skipped) and st.checkbox(
+        f"Leave out the {found.num_skipped} lines that cannot be read"
+    )
+    evaluates = st.checkbox("Measure what was learned and kept afterwards", value=True)
+    if not found.num_new:
+        st.info("There is nothing new in it to learn.")
+    is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped)
+    if not st.button("Start learning", icon=":material/play_arrow:", disabled=not is_ready):
+        return
+    with open_store(seen.folder, who=who()) as store:
+        job = start_ingest(
+            store,
+            form.domain,
+            to_source(form.corpus),
+            facts=to_source(form.facts) if form.facts else None,
+            settings=form.settings,
+            why=form.why,
+            on_bad_row="skip" if is_skipping else "stop",
+            evaluate=evaluates,
+        )
+    st.session_state.pop("ingest_preview", None)
+    st.query_params["job"] = job.id
+    st.rerun()
+
+
+def _list_jobs(seen: View) -> None:
+    """List the jobs; choosing one opens it."""
+    st.subheader("Jobs", anchor=False)
+    jobs = seen.store.registry.jobs(NUM_JOBS)
+    if not jobs:
+        st.caption("None yet. A job that you start goes on when you close this page.")
+        return
+    chosen = st.dataframe(
+        jobs_frame(jobs),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="jobs",
+        alt="Jobs, the newest first; choose a row to see one",
+        column_config={
+            "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm"),
+            "minutes": st.column_config.NumberColumn(format="%.1f"),
+            "last loss": st.column_config.NumberColumn("last loss (nats)", format="%.3f"),
+        },
+    )
+    rows = chosen["selection"]["rows"]
+    if rows:
+        st.query_params["job"] = jobs[rows[0]].id
+        st.rerun()

@@ -1,0 +1,196 @@
+"""Overview: what is wrong first, then what the live snapshot knows and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard import cached, figures, troubles
+from app.dashboard.charts import overview as charts
+from app.dashboard.figures import Figure
+from app.dashboard.frames import overview as frames
+from app.dashboard.links import destination, empty_store
+from app.dashboard.page import View, page, plain
+from app.dashboard.troubles import Trouble
+from app.output import moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from streamlit.elements.lib.column_types import ColumnConfig
+
+    from stores.queries import Evaluation
+
+_MOST_TROUBLES = 8
+_TABLE = "live-domains"
+_SHOW = {
+    "error": (st.error, ":material/error:"),
+    "warning": (st.warning, ":material/warning:"),
+    "note": (st.info, ":material/info:"),
+}
+
+
+@page("Overview", "What the store knows now, what it cost, and whether anything is wrong.")
+def show(seen: View) -> None:
+    """Show the page."""
+    evaluations = cached.evaluations(seen)
+    _show_troubles(find_troubles(seen, evaluations), seen.live.id)
+    _offer_doctor(seen)
+    if not seen.live.domains:
+        if seen.domains:
+            st.info("No domain is live. The page History can restore an earlier snapshot.")
+        else:
+            empty_store()
+        return
+    if evaluations:
+        _show_figures(evaluations)
+    _show_domains(seen, evaluations)
+
+
+def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble]:
+    """Return everything that is wrong, the worst first.
+
+    Args:
+        seen: the store.
+        evaluations: of the live snapshot and of those before it, the oldest first.
+    """
+    return troubles.sort_troubles(
+        [
+            *troubles.of_findings(cached.glance(seen)),
+            *troubles.of_evaluation(seen.live, evaluations),
+        ]
+    )
+
+
+def _show_troubles(found: Sequence[Trouble], live_id: int) -> None:
+    if not found:
+        st.success(
+            f"Nothing is wrong: what snapshot {live_id} needs is there, and its figures are its "
+            "own.",
+            icon=":material/check_circle:",
+        )
+    for trouble in found[:_MOST_TROUBLES]:
+        say, icon = _SHOW[trouble.severity]
+        say(plain(f"{trouble.what} {trouble.action}"), icon=icon)
+    if len(found) > _MOST_TROUBLES:
+        st.caption(f"{len(found) - _MOST_TROUBLES} more; the full check lists them all.")
+
+
+def _offer_doctor(seen: View) -> None:
+    """Let a person run the full check; what it found stays until the store changes."""
+    key = "doctor {} {}".format(*cached.stamp(seen))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        wanted = st.button(
+            "Run the full check",
+            icon=":material/health_and_safety:",
+            help="Reads every byte of the store, as `peer-cl doctor` does; nothing is changed.",
+        )
+        st.caption("A quick look at sizes is taken by itself; the full check reads every byte.")
+    if wanted:
+        with st.spinner("Reading every object of the store"):
+            st.session_state[key] = seen.store.registry.doctor()
+    found = st.session_state.get(key)
+    if found is None:
+        return
+    if not found:
+        st.success("All is well: every object was read and has the right bytes.")
+        return
+    st.dataframe(
+        frames.findings(found),
+        hide_index=True,
+        column_config={
+            "severity": st.column_config.TextColumn("severity", width="small"),
+            "what": st.column_config.TextColumn("what was found", width="large"),
+            "action": st.column_config.TextColumn("what to do", width="medium"),
+        },
+        alt="What the full check found: severity, what, and what to do",
+    )
+
+
+def _show_figures(evaluations: Sequence[Evaluation]) -> None:
+    newest = evaluations[-1]
+    st.subheader("Headline figures", anchor=False)
+    st.caption(
+        f"Of snapshot {newest.snapshot.id}, evaluated {moment(newest.created_at)} (UTC). The small "
+        "lines are earlier evaluations."
+    )
+    for column, figure in zip(st.columns(4), figures.headline(evaluations), strict=True):
+        with column:
+            _show_figure(figure)
+
+
+def _show_figure(figure: Figure) -> None:
+    st.metric(
+        figure.name,
+        figure.shown,
+        delta=figure.unit,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        chart_data=list(figure.past) if len(figure.past) > 1 else None,
+    )
+    st.caption(plain(figure.caption))
+    with st.popover("Formula", icon=":material/function:"):
+        st.latex(figure.formula)
+        st.text(figure.symbols)
+        st.caption(f"More in docs/metrics.md, section “{figure.section}”.")
+
+
+def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
+    table = frames.live_domains(seen.domains, evaluations)
+    st.subheader("Live domains", anchor=False)
+    st.caption("Choose a row to open the domain.")
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder="–",
+        key=_TABLE,
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config=_columns(),
+        alt="Live domains: state, documents, tokens, size, losses, kept share and recall",
+    )
+    _open_chosen(table)
+    if table["loss"].notna().any():
+        st.subheader("Loss before and after", anchor=False)
+        st.caption("From the base alone (grey mark) to the mixture now (dot): left is better.")
+        st.altair_chart(
+            charts.losses(table, seen.colours),
+            alt="Loss on held-out documents of each domain, nats a token: the base's and now",
+        )
+
+
+def _open_chosen(table: pd.DataFrame) -> None:
+    state = st.session_state.get(_TABLE)
+    rows = state["selection"]["rows"] if state else []
+    if rows and rows[0] < len(table):
+        domain = str(table["domain"].iloc[rows[0]])
+        st.switch_page(destination("domains"), query_params={"domain": domain})
+
+
+def _columns() -> dict[str, ColumnConfig]:
+    config = st.column_config
+    return {
+        "domain": config.TextColumn("domain", pinned=True),
+        "state": config.TextColumn("state"),
+        "version": config.TextColumn("version", width="small"),
+        "documents": config.NumberColumn("documents", format="localized"),
+        "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+        "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
+        "base_loss": config.NumberColumn(
+            "base's loss", format="%.3f", help="Of the base alone, nats a token."
+        ),
+        "loss": config.NumberColumn(
+            "loss now", format="%.3f", help="With every enabled pool asked, nats a token."
+        ),
+        "kept": config.NumberColumn(
+            "kept", format="percent", help="Share of the pool's own gain that the mixture keeps."
+        ),
+        "recall": config.NumberColumn(
+            "recall", format="percent", help="Facts answered exactly, asked as they were taught."
+        ),
+        "losses": config.LineChartColumn(
+            "loss over evaluations", help="The base's loss first, then at every evaluation."
+        ),
+    }

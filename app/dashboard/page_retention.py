@@ -1,0 +1,302 @@
+"""Retention: an evaluation's matrix, curves, other text and metrics, down to single documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.dashboard.charts import retention as charts
+from app.dashboard.frames import retention as frames
+from app.dashboard.frames.retention import MEASURES, MODES, Report
+from app.dashboard.held_out import show_documents, to_csv
+from app.dashboard.page import View, page, plain
+from app.output import cell, moment
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+    from pipelines.store import Store
+    from stores.queries import EvaluatedSnapshot
+
+MATRIX, CURVES, EXCHANGE, OTHER, FIGURES = (
+    "matrix",
+    "curves",
+    "learning and forgetting",
+    "other text",
+    "metrics",
+)
+VIEWS = (MATRIX, CURVES, EXCHANGE, OTHER, FIGURES)
+
+
+@page("Retention", "What each domain learned, and what it kept while others came.")
+def show(seen: View) -> None:
+    """Show the page."""
+    evaluated = seen.store.registry.evaluated()
+    if not evaluated:
+        _say_empty(seen)
+        return
+    chosen, view = _choose(evaluated)
+    _say_age(seen, chosen, evaluated)
+    report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
+    _headline(report)
+    controls = st.columns(3 if view == MATRIX else 1)
+    with controls[0]:
+        domain = st.selectbox(
+            "Domain",
+            report.domains,
+            index=None,
+            placeholder="all; choose one to see its documents",
+            key="domain",
+            bind="query-params",
+        )
+    if view == MATRIX:
+        _matrix(report, *controls[1:])
+    elif view == CURVES:
+        _curves(report, seen.colours, domain)
+    elif view == EXCHANGE:
+        _exchange(report, seen.colours)
+    elif view == OTHER:
+        _other_text(report)
+    else:
+        _figures(report)
+    if domain is not None:
+        show_documents(seen, chosen, domain)
+
+
+def _say_empty(seen: View) -> None:
+    if seen.live.domains:
+        st.info(
+            "Nothing is evaluated yet. `peer-cl evaluate` measures every domain on its held-out "
+            "documents, and foreign text besides; this page then shows what was learned and kept.",
+            icon=":material/straighten:",
+        )
+    else:
+        st.info(
+            "No domain is live, so there is nothing to remember or forget. The page Ingest teaches "
+            "the store a corpus; `peer-cl evaluate` then measures it.",
+            icon=":material/upload_file:",
+        )
+
+
+def _choose(evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot, str]:
+    """Return the evaluation that the person wants to see, and which view of it."""
+    left, right = st.columns([1, 3], vertical_alignment="bottom")
+    by_id = {str(item.snapshot_id): item for item in evaluated}
+    with left:
+        snapshot = st.selectbox(
+            "Evaluated snapshot", list(by_id), key="snapshot", bind="query-params"
+        )
+    with right:
+        view = st.segmented_control(
+            "Show", VIEWS, default=MATRIX, required=True, key="view", bind="query-params"
+        )
+    return by_id[snapshot], view
+
+
+def _say_age(
+    seen: View, chosen: EvaluatedSnapshot, evaluated: tuple[EvaluatedSnapshot, ...]
+) -> None:
+    """Say what was evaluated when, and whether it still holds."""
+    told = f"Evaluation of snapshot {chosen.snapshot_id}, made {moment(chosen.evaluated_at)} UTC"
+    if chosen.snapshot_id == seen.live.id:
+        st.caption(f":material/check_circle: {told}. This snapshot is live.")
+        return
+    then = seen.store.registry.snapshot(chosen.snapshot_id)
+    if then.index_tag == seen.live.index_tag:
+        st.caption(
+            f":material/check_circle: {told}. Snapshot {seen.live.id} is live, with the same "
+            "versions on, so the figures hold for it too."
+        )
+    elif chosen == evaluated[0]:
+        st.warning(
+            f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on. "
+            "`peer-cl evaluate` measures it.",
+            icon=":material/history:",
+        )
+    else:
+        st.info(f"{told}. There is a newer one.", icon=":material/history:")
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _report(folder: str, snapshot_id: int, evaluated_at: str, _store: Store) -> Report:
+    return frames.read_report(snapshot_id, _store.registry.evaluation(snapshot_id))
+
+
+def _headline(report: Report) -> None:
+    told = report.metrics
+    gain = sum(row["reduction"] for row in report.mixture) / max(1, len(report.mixture))
+    worst = max((row["max_added_nats"] for row in report.background), default=None)
+    figures = [
+        (
+            "Mean reduction",
+            f"{gain:.1%}",
+            "By how much the domains' own pools lower the base's loss on held-out documents.",
+        ),
+        ("Retention", f"{told['retention']:.2%}", frames.MEANINGS["retention"]),
+        (
+            "Forgetting, nats a token",
+            cell(told["forgetting"]),
+            frames.MEANINGS["forgetting"],
+        ),
+        (
+            "Worst added loss, nats",
+            "-" if worst is None else f"{worst:.4f}",
+            "Of any whole document of foreign text. No text can lose more than the bound, "
+            f"{report.bound_nats:.4f} nats.",
+        ),
+    ]
+    for column, (label, value, meaning) in zip(st.columns(len(figures)), figures, strict=True):
+        with column:
+            st.metric(label, value, help=meaning, border=True)
+    if report.unmeasured:
+        st.caption(
+            "Not measured, since no text of them is held out: "
+            + ", ".join(plain(name) for name in report.unmeasured)
+        )
+
+
+def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None:
+    """Show the heat map; what it shows is chosen in two columns."""
+    with left:
+        measure = st.selectbox("Measure", list(MEASURES), key="metric", bind="query-params")
+    with right:
+        mode = st.selectbox("Shown as", list(MODES), key="mode", bind="query-params")
+    st.caption(
+        f"{MODES[mode]} Rows: the base, then the store after each ingest; the last row is the "
+        "evaluated snapshot itself. Click a cell to see the domain's documents."
+        + (" Blue is better, orange worse." if mode != frames.ABSOLUTE else "")
+    )
+    frame = frames.matrix_frame(report, measure, mode)
+    st.altair_chart(
+        charts.matrix_chart(
+            frame, MEASURES[measure], mode, domains=report.domains, rows=report.rows
+        ),
+        key="matrix",
+        on_select=_pick_domain,
+        selection_mode=charts.CELL,
+        alt=f"Heat map of {MEASURES[measure].title.lower()} ({MEASURES[measure].unit}), {mode}: "
+        f"{len(report.domains)} domains by {len(report.rows)} points in time",
+    )
+    st.download_button(
+        "Download the matrix (CSV)",
+        lambda: to_csv(frames.export_frame(report)),
+        f"matrix-snapshot-{report.snapshot_id}.csv",
+        "text/csv",
+        icon=":material/download:",
+    )
+
+
+def _pick_domain() -> None:
+    """Take the clicked cell's domain."""
+    domain = clicked(st.session_state["matrix"])
+    if domain is not None:
+        st.session_state["domain"] = domain
+
+
+def clicked(event: Any) -> str | None:
+    """Return the domain of the cell that was clicked, or None where the click chose none."""
+    points = event["selection"].get(charts.CELL) or []
+    return str(points[0]["domain"]) if points else None
+
+
+def _curves(report: Report, colours: dict[str, str], domain: str | None) -> None:
+    frame = frames.curves_frame(report)
+    for field, title, alt in (
+        ("loss_nats", "Loss over the ingests; dashed: the base", "loss, with the base's as"),
+        ("kept", "Share of the gain right after learning that is left", "share of the gain kept,"),
+    ):
+        st.subheader(title, anchor=False)
+        st.altair_chart(
+            charts.curves_chart(frame, field, colours, rows=report.rows, domain=domain),
+            alt=f"Lines of {alt} reference, for {domain or f'{len(report.domains)} domains'} over "
+            f"{len(report.rows)} points in time",
+        )
+
+
+def _exchange(report: Report, colours: dict[str, str]) -> None:
+    st.caption(
+        "One point a domain: to the right, it learned more; above the line, it forgot since. "
+        "The axis of forgetting spans the store's bound at least."
+    )
+    st.altair_chart(
+        charts.exchange_chart(frames.exchange_frame(report), colours, report.bound_nats),
+        alt="Scatter of what each domain gained right after learning against what it forgot since",
+    )
+
+
+def _other_text(report: Report) -> None:
+    st.subheader("General ability before and after: foreign text", anchor=False)
+    st.caption(
+        "What the base alone and the store with every pool asked lose on text of no domain. "
+        "Prose is ordinary text; look-alikes are near a domain. This is loss on foreign text, no "
+        "test of skills."
+    )
+    if report.background:
+        frame = frames.background_frame(report)
+        st.altair_chart(
+            charts.background_chart(frame, report.bound_nats),
+            alt="Bars of the worst added loss in each foreign source, with the bound as a line",
+        )
+        st.dataframe(frame, hide_index=True, column_config=_BACKGROUND, alt="Foreign sources")
+    else:
+        st.info("This evaluation scored no foreign text.", icon=":material/info:")
+    further = frames.general_frame(report.general)
+    if len(further):
+        st.subheader("Further figures of general ability", anchor=False)
+        st.dataframe(further, hide_index=True, alt="Further figures of general ability")
+
+
+_BACKGROUND: dict[str, Any] = {
+    "source": "source",
+    "kind": "kind",
+    "documents": st.column_config.NumberColumn("documents"),
+    "identical": st.column_config.NumberColumn(
+        "identical",
+        format="percent",
+        help="Share of documents that ask no pool and get the bare model's logits, bit for bit.",
+    ),
+    "base_loss_nats": st.column_config.NumberColumn("before", format="%.4f"),
+    "loss_nats": st.column_config.NumberColumn("after", format="%.4f"),
+    "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.5f"),
+    "max_added_nats": st.column_config.NumberColumn(
+        "worst document, nats", format="%.5f", help="Added to a whole document's loss."
+    ),
+}
+
+
+def _figures(report: Report) -> None:
+    table = frames.metrics_frame(report)
+    st.dataframe(
+        table.assign(value=table["value"].map(cell)),
+        hide_index=True,
+        column_config={"meaning": st.column_config.TextColumn(width=480)},
+        alt="The evaluation's metrics with unit, sense and meaning",
+    )
+    st.caption(
+        "R[i][j] is the score on domain j after ingest i, with row 0 the base's. The formulas, "
+        "each with its source and an example, stand in peer_cl/metrics.py."
+    )
+    st.subheader("By domain", anchor=False)
+    st.dataframe(
+        frames.mixture_frame(report),
+        hide_index=True,
+        column_config=_MIXTURE,
+        alt="Losses of each domain's documents: base, own pool alone, mixture",
+    )
+
+
+_MIXTURE: dict[str, Any] = {
+    "base_loss_nats": st.column_config.NumberColumn("base, nats a token", format="%.4f"),
+    "forced_loss_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
+    "loss_nats": st.column_config.NumberColumn("mixture", format="%.4f"),
+    "kept": st.column_config.NumberColumn(
+        "kept", format="percent", help="Share of its pool's gain that the mixture keeps."
+    ),
+    "reduction": st.column_config.NumberColumn(
+        "reduction", format="percent", help="Of the base's loss, by its pool alone."
+    ),
+    "max_added_nats": st.column_config.NumberColumn(
+        "worst document, nats", format="%.4f", help="Added over the base; negative = gained."
+    ),
+}

@@ -1,0 +1,165 @@
+"""Trace: which pools answer a text, by which rows, and which documents those hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.dashboard.model import wait_for_model
+from app.dashboard.page import View, page
+from app.dashboard.trace_reading import show_found, show_traced
+from app.dashboard.trace_writing import show_writing
+
+if TYPE_CHECKING:
+    from stores import Document
+
+TEXT, DOMAINS, ASKED = "trace_text", "trace_domains", "trace_asked"
+"""Keys of the session: what stands in the box, which domains are to be asked, what was asked."""
+LONGEST_IN_ADDRESS = 500
+"""Characters of a text that the page's address still carries."""
+LONGEST = 50_000
+
+
+@page("Trace", "Which pools answer a text, by which experts, and which documents taught them.")
+def show(seen: View) -> None:
+    """Show the page."""
+    askable = [state.domain for state in seen.live.domains if state.is_enabled]
+    if not askable:
+        _say_what_to_do(seen)
+        return
+    _take_address(seen)
+    _show_box(askable)
+    _show_documents(seen)
+    text = str(st.session_state.get(ASKED, ""))
+    domains = tuple(st.session_state.get(DOMAINS, ()))
+    if wait_for_model(seen) is None:
+        return
+    if not text.strip():
+        st.info(
+            "Type or paste a text, or choose a document; then press Trace.",
+            icon=":material/edit_note:",
+        )
+        return
+    speakers, search, writing = st.tabs(
+        ["Who speaks", "Search", "Write on"], key="view", on_change="rerun", bind="query-params"
+    )
+    if speakers.open:
+        with speakers:
+            show_traced(seen, text, domains)
+    if search.open:
+        with search:
+            show_found(seen, text, domains)
+    if writing.open:
+        with writing:
+            show_writing(seen, text, domains)
+
+
+def _say_what_to_do(seen: View) -> None:
+    """Say how a domain comes to be asked, where none can be."""
+    if seen.live.domains:
+        st.info(
+            "Every domain is disabled, so the base alone answers. Enable one on the Domains page.",
+            icon=":material/toggle_off:",
+        )
+    else:
+        st.info(
+            "Nothing is learned yet, so the base alone answers. Teach the store a corpus on the "
+            "Ingest page, or restore an earlier snapshot on the History page.",
+            icon=":material/upload_file:",
+        )
+
+
+def _take_address(seen: View) -> None:
+    """Fill the box when the page opens: from the address, or with what was asked before."""
+    if TEXT in st.session_state:
+        return
+    text = str(st.query_params.get("text", ""))
+    wanted = st.query_params.get("document")
+    if wanted:
+        text = _document_text(seen, wanted)
+    if text.strip():
+        st.session_state[ASKED] = text[:LONGEST]
+    st.session_state[TEXT] = st.session_state.get(ASKED, "")
+
+
+def _document_text(seen: View, wanted: str) -> str:
+    """Return the text of the document that an id, or its beginning, means."""
+    registry = seen.store.registry
+    return registry.document_text(registry.document_places(wanted)[-1].document)
+
+
+def _show_box(askable: list[str]) -> None:
+    """Show the box for the text, and what starts the trace."""
+    chosen = st.session_state.get(DOMAINS, [])
+    st.session_state[DOMAINS] = [name for name in chosen if name in askable]  # others are gone
+    with st.form("trace_form", border=False):
+        st.text_area(
+            "Text",
+            key=TEXT,
+            height=110,
+            max_chars=LONGEST,
+            placeholder="Some words, a question, or a whole document",
+        )
+        left, right = st.columns([5, 1], vertical_alignment="bottom")
+        left.multiselect(
+            "Ask only these domains",
+            askable,
+            key=DOMAINS,
+            placeholder="those whose signature matches the text",
+        )
+        right.form_submit_button("Trace", type="primary", width="stretch", on_click=_ask)
+
+
+def _ask() -> None:
+    """Take what stands in the box as asked, and into the address where it is short."""
+    text = str(st.session_state[TEXT])
+    st.session_state[ASKED] = text
+    st.query_params.pop("document", None)
+    if text.strip() and len(text) <= LONGEST_IN_ADDRESS:
+        st.query_params["text"] = text
+    else:
+        st.query_params.pop("text", None)
+    if not text.strip():
+        st.toast("The text is empty; give some words to trace.", icon=":material/error:")
+
+
+def _show_documents(seen: View) -> None:
+    """Let a person take a document's text instead of typing."""
+    with st.expander("Take a document's text", icon=":material/description:"):
+        left, middle, right = st.columns([1, 3, 1], vertical_alignment="bottom")
+        domain = left.selectbox("Domain", [state.domain for state in seen.live.domains])
+        documents = _documents(seen.key, domain, seen)
+        number = middle.selectbox(
+            "Document",
+            range(len(documents)),
+            format_func=lambda number: _told(documents[number]),
+            placeholder="none",
+        )
+        right.button(
+            "Take it",
+            width="stretch",
+            disabled=number is None,
+            on_click=_take,
+            args=(seen, documents[number] if number is not None else None),
+        )
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _documents(_key: tuple[str, int], domain: str, _seen: View) -> tuple[Document, ...]:
+    return _seen.store.registry.documents(domain)
+
+
+def _told(document: Document) -> str:
+    """Return how a document is named in a list."""
+    return f"{document.title[:90]} ({document.split}, {document.document_id[:8]})"
+
+
+def _take(seen: View, document: Document | None) -> None:
+    """Put a document's text into the box, and trace it."""
+    if document is None:
+        return
+    text = seen.store.registry.document_text(document)[:LONGEST]
+    st.session_state[TEXT] = st.session_state[ASKED] = text
+    st.query_params.pop("text", None)
+    st.query_params["document"] = document.document_id

@@ -1,0 +1,138 @@
+"""What an act on a domain would change, in plain words, before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.output import size
+
+if TYPE_CHECKING:
+    from stores import Document, DomainDetail, Segment
+
+UNDONE = "Nothing is deleted; it can be undone."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that can be done with a domain as it is now."""
+
+    action: str
+    """freeze, unfreeze, disable, enable, roll back, take out, purge or purge retired."""
+    label: str
+    button: str
+
+
+def choices(detail: DomainDetail, *, purgeable: bool, retired: bool) -> list[Choice]:
+    """Return what can be done with a domain.
+
+    Args:
+        detail: of the domain.
+        purgeable: whether all of it may be purged.
+        retired: whether those of its versions may be purged that are not live.
+    """
+    item, name = detail.summary, detail.summary.domain
+    found: list[Choice] = []
+    if item.is_live:
+        found.append(
+            Choice("unfreeze", "Unfreeze: let it learn again", f"Unfreeze {name}")
+            if item.is_frozen
+            else Choice("freeze", "Freeze: let it learn nothing more", f"Freeze {name}")
+        )
+        found.append(
+            Choice("disable", "Disable: stop asking it", f"Disable {name}")
+            if item.is_enabled
+            else Choice("enable", "Enable: ask it again", f"Enable {name}")
+        )
+        if len(detail.chain) > 1:
+            label = "Roll back to an earlier version"
+            found.append(Choice("roll back", label, f"Roll back {name}"))
+        found.append(Choice("take out", "Take out of the store", f"Take out {name}"))
+    if purgeable:
+        found.append(Choice("purge", "Purge: delete it for ever", f"Purge {name}"))
+    if retired:
+        label = "Purge what is not live: delete its rolled-back versions for ever"
+        found.append(Choice("purge retired", label, f"Purge retired versions of {name}"))
+    return found
+
+
+def preview(
+    action: str, detail: DomainDetail, documents: Sequence[Document], version: str | None = None
+) -> list[str]:
+    """Return what an act would change, one sentence each.
+
+    Args:
+        action: of a `Choice`.
+        detail: of the domain.
+        documents: of its live version.
+        version: to which it would be rolled back (a full id).
+    """
+    item = detail.summary
+    name, at = item.domain, f"{item.domain} ({item.label})"
+    match action:
+        case "freeze":
+            return [f"{at} learns nothing more until it is unfrozen; it answers as before.", UNDONE]
+        case "unfreeze":
+            return [f"{at} may learn from further ingests; it answers as before.", UNDONE]
+        case "disable":
+            return [
+                f"{at} is not asked any more: every text is answered as if it were not there.",
+                "No other domain's answers change.",
+                UNDONE,
+            ]
+        case "enable":
+            return [f"{at} is asked again by texts that match it.", UNDONE]
+        case "roll back":
+            return _rolled_back(detail, documents, version)
+        case "take out":
+            lost = _lost(detail.chain, documents)
+            return [
+                f"{at} leaves the store: {lost} are no longer known.",
+                "No other domain's answers change.",
+                UNDONE,
+            ]
+        case _:
+            return _purged(detail, name, retired=action == "purge retired")
+
+
+def _rolled_back(
+    detail: DomainDetail, documents: Sequence[Document], version: str | None
+) -> list[str]:
+    ids = [segment.id for segment in detail.chain]
+    target = detail.chain[ids.index(version)] if version in ids else detail.chain[0]
+    gone = detail.chain[ids.index(target.id) + 1 :]
+    name, label = detail.summary.domain, detail.summary.label
+    return [
+        f"{name} goes from {label} to {target.label}: {_lost(gone, documents)} that came since "
+        "are no longer known.",
+        *(
+            f"What {segment.label} switched off is on again."
+            for segment in gone
+            if segment.kind == "mask"
+        ),
+        UNDONE,
+    ]
+
+
+def _lost(segments: Sequence[Segment], documents: Sequence[Document]) -> str:
+    ids = {segment.id for segment in segments}
+    held = [item for item in documents if item.segment_id in ids]
+    learned = sum(item.split == "train" for item in held)
+    return f"{len(held):,} documents ({learned:,} learned, {len(held) - learned:,} held out)"
+
+
+def _purged(detail: DomainDetail, name: str, *, retired: bool) -> list[str]:
+    live = {segment.id for segment in detail.chain}
+    gone = [one for one in detail.versions if not one.is_purged and one.id not in live]
+    labels = ", ".join(segment.label for segment in gone)
+    what = f"the versions {labels} of {name}" if len(gone) > 1 else f"version {labels} of {name}"
+    return [
+        f"The bytes of {what} are deleted for ever: "
+        f"{size(sum(segment.size_bytes for segment in gone))} of pools, with signatures, texts, "
+        "titles, scores and run logs.",
+        "Evaluations of the snapshots that held them are deleted too.",
+        "Those snapshots can then be restored without them only.",
+        *([f"{name} stays at {detail.summary.label}."] if retired else []),
+        "The events and the name remain. There is no undo.",
+    ]

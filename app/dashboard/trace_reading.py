@@ -1,0 +1,313 @@
+"""The Trace page's views of a text that is read: who speaks at each token, and what is near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.dashboard.charts import trace as charts
+from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.frames import trace as frames
+from app.dashboard.model import borrowed
+from app.dashboard.page import View
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipelines.searching import Found
+    from pipelines.tracing import Trace, TracedRow, TracedToken
+    from stores.queries import HeldBy
+
+NUM_COLUMNS = 104
+"""Of a line of the text in colours: it fits beside the sidebar at 1280 pixels."""
+MOST_TOKENS = 1500
+"""Drawn; a longer text is read whole, and drawn in part."""
+NUM_DOCUMENTS = 10
+PICKED, PICKED_OF = "trace_token", "trace_token_of"
+"""Keys of the session: the chosen token, and the text that it is of."""
+CHART = "trace_chart"
+INK = {"dark": "#e6eaee", "light": "#1d2329"}
+_OPEN = st.column_config.LinkColumn(
+    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
+)
+_DOMAIN = st.column_config.TextColumn(width=90)
+
+
+def named_colours(seen: View) -> dict[str, str]:
+    """Return a colour for the base and for each domain, by the names that tables give them."""
+    return {
+        frames.BASE: BASE_COLOUR,
+        **{frames.name_of(domain): colour for domain, colour in seen.colours.items()},
+    }
+
+
+# --- who speaks -----------------------------------------------------------------------------------
+
+
+def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
+    """Show who speaks at each token of a text, by which rows, and what those hold."""
+    with st.spinner("Reading the text"):
+        found = _traced(seen.key, text, domains, seen)
+    colours = named_colours(seen)
+    _show_figures(found)
+    tokens = found.tokens[:MOST_TOKENS]
+    if not tokens:
+        return
+    st.subheader("The text, token by token", anchor=False)
+    if len(tokens) < len(found.tokens):
+        st.caption(f"The first {len(tokens):,} of {len(found.tokens):,} tokens are drawn.")
+    _show_text(tokens, colours)
+    st.altair_chart(
+        charts.weights_over_tokens(frames.weights_over_tokens(tokens), colours),
+        alt=f"Weight of the base and of each asked pool over {len(tokens)} tokens, stacked to one; "
+        + _weights_in_words(found),
+    )
+    _show_token(seen, found, tokens)
+    if found.asked:
+        st.subheader("Documents that the text is like", anchor=False)
+        _show_documents(frames.ranked_documents(found.documents))
+    st.subheader("What comes next", anchor=False)
+    _show_next(found, colours)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _traced(_key: tuple[str, int], text: str, domains: tuple[str, ...], _seen: View) -> Trace:
+    with borrowed(_seen) as (model, tokenizer):
+        return _seen.store.trace(
+            text,
+            model=model,
+            tokenizer=tokenizer,
+            snapshot=_seen.live,
+            domains=domains or None,
+            num_documents=NUM_DOCUMENTS,
+            num_next=6,
+        )
+
+
+def _weights_in_words(found: Trace) -> str:
+    """Return the weights after the whole text: "base 3 %, law 97 %"."""
+    at_end = frames.weights_at_end(found)
+    return ", ".join(
+        f"{who} {weight:.0%}" for who, weight in zip(at_end["who"], at_end["weight"], strict=True)
+    )
+
+
+def _show_figures(found: Trace) -> None:
+    """Show what the whole text comes to."""
+    base, mixture = frames.losses(found)
+    one, two, three, four = st.columns([1, 1, 1, 2])
+    one.metric("Tokens", f"{len(found.tokens):,}")
+    two.metric("Loss of the base", f"{base:.2f}", help="Nats a token; the lower, the better known.")
+    three.metric(
+        "Loss with pools",
+        f"{mixture:.2f}",
+        f"{mixture - base:+.3f}" if found.asked else None,
+        delta_color="inverse",
+        help="Nats a token, of the mixture of the base and the pools that the text asks.",
+    )
+    with four:
+        st.caption("Weights after the whole text")
+        st.text(_weights_in_words(found))
+        if not found.asked:
+            st.caption("No domain's signature matches this text, so the base alone answers it.")
+
+
+def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
+    """Show the text in colours; a click on a token chooses it."""
+    frame = frames.laid_out(tokens, num_columns=NUM_COLUMNS)
+    shares = frame["speaker"].value_counts(normalize=True)
+    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+    st.altair_chart(
+        charts.text_in_colours(frame, colours, ink=ink, num_columns=NUM_COLUMNS),
+        width="content",
+        key=CHART,
+        on_select=_pick,
+        alt="The text, each token coloured by who has most weight there: "
+        + ", ".join(f"{name} at {share:.0%} of the tokens" for name, share in shares.items()),
+    )
+    st.caption(
+        "The stronger a colour, the more weight. A click on a token shows its experts below."
+    )
+
+
+def _pick() -> None:
+    """Take the token that was clicked."""
+    picked: Any = st.session_state[CHART]["selection"].get(charts.TOKEN)
+    if picked:
+        st.session_state[PICKED] = int(picked[0]["token"])
+
+
+def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
+    """Show one token's experts, and the documents that those hold."""
+    if not found.asked:
+        return
+    st.subheader("One token's experts", anchor=False)
+    if st.session_state.get(PICKED_OF) != found.text:
+        st.session_state[PICKED_OF] = found.text
+        st.session_state[PICKED] = 1 + max(
+            range(len(tokens)), key=lambda number: max(tokens[number].weights.values())
+        )
+    number = st.selectbox(
+        "Token",
+        range(1, len(tokens) + 1),
+        key=PICKED,
+        format_func=lambda number: f"{number}: {frames.visible(tokens[number - 1].text)}",
+        width=320,
+    )
+    token = tokens[number - 1]
+    by_weight = sorted(token.rows, key=lambda domain: -token.weights[domain])
+    rows = [row for domain in by_weight for row in token.rows[domain]]
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.caption("Its strongest rows: what is read before it predicts it")
+        _show_rows(frames.traced_rows(rows, _labels(seen, found.asked)))
+    with right:
+        st.caption("Documents that these rows hold")
+        _show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
+
+
+def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
+    """Return what some rows hold, by domain."""
+    wanted: dict[tuple[str, str], dict[int, list[int]]] = {}
+    for row in rows:
+        layers = wanted.setdefault((row.domain, row.segment_id), {})
+        layers.setdefault(row.host_layer, []).append(row.row)
+    held: dict[str, list[HeldBy]] = {}
+    for (domain, segment_id), layers in wanted.items():
+        held.setdefault(domain, []).extend(seen.store.registry.held_documents(segment_id, layers))
+    return held
+
+
+def _labels(seen: View, domains: Iterable[str]) -> dict[str, str]:
+    """Return the labels of the live versions' segments, by the segment's id."""
+    states = [state for name in domains if (state := seen.live.state(name)) is not None]
+    return {
+        segment.id: segment.label
+        for state in states
+        for segment in seen.store.registry.chain(state.version)
+    }
+
+
+def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
+    """Show the next token's distributions, the base's beside the mixture's."""
+    frame = frames.next_tokens(found.next_base, found.next_injected)
+    highest = float(frame["probability"].max())
+    strongest = max(found.weights, key=lambda name: found.weights[name], default=None)
+    bars = {
+        frames.BASE: colours[frames.BASE],
+        frames.INJECTED: colours[frames.name_of(strongest) if strongest else frames.BASE],
+    }
+    for column, (who, colour) in zip(st.columns(2), bars.items(), strict=True):
+        own = frame[frame["who"] == who]
+        with column:
+            st.caption("The base alone" if who == frames.BASE else "With pools")
+            st.altair_chart(
+                charts.next_tokens(frame, who, colour, highest),
+                alt=f"Likeliest next tokens, {who}: "
+                + ", ".join(
+                    f"{candidate} {probability:.1%}"
+                    for candidate, probability in zip(
+                        own["candidate"], own["probability"], strict=True
+                    )
+                ),
+            )
+
+
+# --- search ---------------------------------------------------------------------------------------
+
+
+def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
+    """Show which rows and documents of every domain are nearest to a text."""
+    st.caption(
+        "Every enabled domain is searched, whatever its signature says. Scores of two domains' "
+        "documents cannot be compared; the log odds of their signatures can."
+    )
+    with st.spinner("Searching"):
+        found = _found(seen.key, text, domains, seen)
+    likely = frames.likely_domains(found.log_odds)
+    st.altair_chart(
+        charts.likely_domains(likely, seen.colours),
+        alt="How well each domain's signature fits the text, the best first: "
+        + ", ".join(f"{domain} {odds:+.2f}" for domain, odds in found.log_odds.items()),
+    )
+    st.subheader("Nearest documents", anchor=False)
+    _show_documents(frames.ranked_documents(found.documents))
+    st.subheader("Rows that the words ask most", anchor=False)
+    _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _found(_key: tuple[str, int], text: str, domains: tuple[str, ...], _seen: View) -> Found:
+    with borrowed(_seen) as (model, tokenizer):
+        return _seen.store.search(
+            text, model=model, tokenizer=tokenizer, snapshot=_seen.live, domains=domains
+        )
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _show_rows(frame: pd.DataFrame) -> None:
+    if frame.empty:
+        st.caption("No row fired here.")
+        return
+    st.dataframe(
+        frame,
+        hide_index=True,
+        alt="Rows, the strongest first, with their domain, layer and number",
+        column_config={
+            "domain": _DOMAIN,
+            "expert": st.column_config.TextColumn(help="Host layer and row.", width=70),
+            "strength": st.column_config.NumberColumn(
+                format="%.3f", help="Length of what the row adds to its layer's output."
+            ),
+            "weight": st.column_config.NumberColumn(format="%.3f", help="The router's weight."),
+            "open": _OPEN,
+        },
+    )
+
+
+def _show_documents(frame: pd.DataFrame) -> None:
+    if frame.empty:
+        st.caption("None: no pool is asked, or its rows' use was not recorded.")
+        return
+    st.dataframe(
+        frame,
+        hide_index=True,
+        alt="Documents, the most alike of each domain first, with their score from 0 to 1",
+        column_config={
+            "domain": _DOMAIN,
+            "document": st.column_config.TextColumn(width=300),
+            "source": st.column_config.TextColumn(width=160),
+            "score": st.column_config.ProgressColumn(
+                format="%.2f",
+                min_value=0.0,
+                max_value=1.0,
+                help="Cosine between what the text asks of the rows and what the document does.",
+            ),
+            "open": _OPEN,
+        },
+    )
+
+
+def _show_held(frame: pd.DataFrame) -> None:
+    if frame.empty:
+        st.caption("None is recorded for these rows.")
+        return
+    st.dataframe(
+        frame,
+        hide_index=True,
+        alt="Documents that the rows hold, those with the largest share first",
+        column_config={
+            "domain": _DOMAIN,
+            "document": st.column_config.TextColumn(width=160),
+            "share": st.column_config.NumberColumn(
+                format="percent",
+                width=70,
+                help="Of a row's weight, on average over its domain's rows.",
+            ),
+            "open": _OPEN,
+        },
+    )

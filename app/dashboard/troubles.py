@@ -1,0 +1,105 @@
+"""What is wrong with a store, as the Overview says it: each line with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from app.output import moment
+from stores.changes import changes
+
+if TYPE_CHECKING:
+    from stores import Finding, Snapshot
+    from stores.queries import Evaluation
+
+Severity = Literal["error", "warning", "note"]
+ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+_MOST_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong."""
+
+    severity: Severity
+    """"error": data is lost or a promise is broken; "warning": work is to be done again."""
+    what: str
+    action: str
+    """What to do about it."""
+
+
+def sort_troubles(troubles: Iterable[Trouble]) -> list[Trouble]:
+    """Return troubles with the worst first."""
+    return sorted(troubles, key=lambda trouble: ORDER.index(trouble.severity))
+
+
+def of_findings(findings: Iterable[Finding]) -> list[Trouble]:
+    """Return what a check of the store found as troubles."""
+    severities: dict[str, Severity] = {name: name for name in ORDER}
+    return [
+        Trouble(severities[item.severity], _sentence(item.what), _sentence(item.action))
+        for item in findings
+    ]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
+
+
+def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Trouble]:
+    """Return what is wrong with what is known of the live snapshot's quality.
+
+    Freezing changes no figure, so an evaluation from before a domain was frozen is not stale.
+
+    Args:
+        live: the live snapshot.
+        evaluations: of it and of snapshots before it, the oldest first.
+    """
+    if not live.domains:
+        return []
+    if not evaluations:
+        return [Trouble("warning", "This store was never evaluated.", "Run `peer-cl evaluate`.")]
+    newest = evaluations[-1]
+    found = _broken_bound(newest)
+    if newest.snapshot.index_tag != live.index_tag:
+        since = _since(newest.snapshot, live)
+        what = (
+            f"The newest evaluation is of snapshot {newest.snapshot.id} "
+            f"({moment(newest.created_at)}), not of the live one, {live.id}: {since}."
+        )
+        found.append(Trouble("warning", what, "Run `peer-cl evaluate`."))
+    unmeasured = [name for name in newest.report["unmeasured"] if live.state(name)]
+    if unmeasured:
+        what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
+        found.append(Trouble("note", what, "Ingest more documents of it."))
+    return found
+
+
+def _broken_bound(newest: Evaluation) -> list[Trouble]:
+    """Return the documents' rows that lost more than the store promises: there must be none."""
+    report = newest.report
+    rows = [*report["background"], *report["mixture"]]
+    worst = [row for row in rows if row["max_added_nats"] > report["bound_nats"]]
+    return [
+        Trouble(
+            "error",
+            f"A document of {row.get('source') or row.get('domain')} lost "
+            f"{row['max_added_nats']:.4f} nats, more than the bound of "
+            f"{report['bound_nats']:.4f}, in snapshot {newest.snapshot.id}.",
+            "This is a fault of peer-cl: please report it, with the base's name.",
+        )
+        for row in worst
+    ]
+
+
+def _since(then: Snapshot, live: Snapshot) -> str:
+    """Return what changed between two snapshots, shortly."""
+    told = [f"{one.domain} {', '.join(one.words)}" for one in changes(then, live)]
+    return f"since then {_listed(told)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    shown = "; ".join(names[:_MOST_NAMES])
+    return f"{shown}; and {more} more" if more > 0 else shown

@@ -1,0 +1,71 @@
+"""The verbs about work in processes of their own: jobs, cancel."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.output import moment, print_json, print_table, say
+from app.request import Request, verb
+
+if TYPE_CHECKING:
+    from stores import Job
+
+
+@verb("json")
+def jobs(
+    request: Request,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many.")] = 20,
+) -> None:
+    """List ingests and evaluations that the dashboard started, the newest first."""
+    with request.store() as store:
+        found = store.registry.jobs(limit)
+    if request.as_json:
+        print_json([dataclasses.asdict(item) for item in found])
+        return
+    print_table(
+        "jobs",
+        ("job", "kind", "domain", "state", "progress", "snapshot", "who", "asked", "told"),
+        (
+            (
+                item.id[:12],
+                item.kind,
+                item.domain,
+                item.state,
+                progress_in_words(item),
+                item.snapshot_id,
+                item.who,
+                moment(item.created_at),
+                item.error or item.note,
+            )
+            for item in found
+        ),
+        empty="none yet; the dashboard's page Ingest starts them",
+    )
+
+
+def progress_in_words(item: Job) -> str:
+    """Return how far a job is: what it is at, and for how long still, where that can be told."""
+    if not item.is_open or not item.what:
+        return ""
+    if not item.total:
+        return item.what
+    left = item.seconds_left
+    told = f"{item.what} {item.done:,} of {item.total:,}"
+    return told if left is None else f"{told}, about {left:.0f} s left"
+
+
+@verb()
+def cancel(
+    request: Request,
+    job: Annotated[
+        str,
+        typer.Argument(metavar="JOB", help="The job's id, or its first six digits or more."),
+    ],
+) -> None:
+    """Ask a job to stop; an ingest leaves the store as it was, and goes on later from there."""
+    with request.store() as store:
+        asked = store.registry.ask_cancel(job)
+    say(f"job {asked.id[:12]} was asked to stop; it does at its next step")

@@ -1,0 +1,179 @@
+"""Jobs: an ingest or an evaluation in a process of its own, that outlives who started it.
+
+Of several jobs one runs and the others wait, in the order in which they were asked for. Waiting and
+not failing, since a person who asks for three corpora wants all three; one at a time, since a store
+has one writer, and two trainings on the same cores end later than one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peer_cl.errors import CorpusError, StateError
+from pipelines.domain_names import check_domain_name
+from pipelines.quiet import QUIET
+from pipelines.uploads import Source, Upload, describe_source, find_source
+from stores import Job, NewJob, Registry
+from stores.jobs import FAILED, uploads_of
+
+if TYPE_CHECKING:
+    from pipelines.corpora import BadRowPolicy
+    from pipelines.settings import TrainingSettings
+    from pipelines.store import Store
+
+
+def start_ingest(
+    store: Store,
+    domain: str,
+    corpus: Source,
+    *,
+    facts: Source | None = None,
+    settings: TrainingSettings | None = None,
+    who: str | None = None,
+    why: str = "",
+    on_bad_row: BadRowPolicy = "stop",
+    evaluate: bool = True,
+    background: bool = True,
+) -> Job:
+    """Start a process that ingests a corpus and then evaluates, and return its job.
+
+    What can be told without reading the corpus is told at once; all else ends the job, with a line
+    that says why.
+
+    Args:
+        store: an open store.
+        domain: a new or known domain's name.
+        corpus: an upload, or a file or folder of this machine.
+        facts: learned besides; a jsonl file.
+        settings: how the segment is trained.
+        who: written beside the act; default: as the store was opened.
+        why: written beside the act.
+        on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
+        evaluate: score held-out documents afterwards.
+        background: score background sources then too.
+
+    Raises:
+        DomainNameError, CorpusError: when the name or the corpus cannot be used.
+        FrozenError, StateError: when the domain may not grow now.
+    """
+    registry = store.registry
+    check_domain_name(domain)
+    state = registry.live().state(domain)
+    registry.check_growth(domain, state.version if state is not None else None)
+    sources = [source for source in (corpus, facts) if source is not None]
+    for source in sources:
+        _check_there(source)
+    request: dict[str, Any] = {
+        "corpus": describe_source(corpus, registry.layout),
+        "facts": None if facts is None else describe_source(facts, registry.layout),
+        "settings": None if settings is None else asdict(settings),
+        "on_bad_row": on_bad_row,
+        "evaluate": evaluate,
+        "background": background,
+    }
+    new = NewJob(kind="ingest", domain=domain, request=request, who=who or store.who, why=why)
+    return _start(registry, new, [source for source in sources if isinstance(source, Upload)])
+
+
+def start_evaluate(
+    store: Store, *, who: str | None = None, why: str = "", background: bool = True
+) -> Job:
+    """Start a process that evaluates the live snapshot, and return its job.
+
+    Args:
+        store: an open store.
+        who: written beside the job; default: as the store was opened.
+        why: written beside the job.
+        background: score background sources too.
+
+    Raises:
+        StateError: when no domain is live.
+    """
+    if not store.registry.live().domains:
+        raise StateError("no domain is live: ingest one first")
+    request = {"background": background}
+    new = NewJob(kind="evaluate", domain=None, request=request, who=who or store.who, why=why)
+    return _start(store.registry, new, [])
+
+
+def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
+    """Start a job anew that did not end well, and return the new one.
+
+    An ingest goes on from its last checkpoint.
+
+    Args:
+        store: an open store.
+        text: the old job's id, or its beginning.
+        who: written beside the act; default: as the store was opened.
+
+    Raises:
+        StateError: when it goes on still, has ended well, or what it read is kept no more.
+    """
+    registry = store.registry
+    old = registry.job(text)
+    if old.is_open or old.state == "done":
+        raise StateError(
+            f"job {old.id[:12]} is {old.state}; only one that did not end well can be started again"
+        )
+    if not old.request:
+        raise StateError(f"job {old.id[:12]} cannot be started again: its domain was purged")
+    for part in ("corpus", "facts"):
+        if old.request.get(part):
+            find_source(old.request[part], registry.layout)
+    new = NewJob(
+        kind=old.kind, domain=old.domain, request=old.request, who=who or store.who, why=old.why
+    )
+    return _start(registry, new, [])
+
+
+def drop_uploads(registry: Registry, job: Job) -> None:
+    """Remove the uploads of a job that has ended, but those that another one is still to read."""
+    others = registry.jobs(only_open=True)
+    kept = {name for other in others if other.id != job.id for name in uploads_of(other.request)}
+    for name in set(uploads_of(job.request)) - kept:
+        (registry.layout.staging / name).unlink(missing_ok=True)
+
+
+def _check_there(source: Source) -> None:
+    """Refuse a path at which there is nothing; an upload was looked at when it was made."""
+    if isinstance(source, Upload):
+        return
+    path = Path(source).expanduser().resolve()
+    if not path.exists():
+        raise CorpusError(f"no corpus at {path}; give a file or folder of this machine")
+
+
+def _start(registry: Registry, new: NewJob, uploads: list[Upload]) -> Job:
+    """Write a job down, stage its uploads, and start its process."""
+    job = registry.add_job(new)  # before its uploads: those of no job are leftovers
+    try:
+        for upload in uploads:
+            upload.stage(registry.layout)
+        return registry.assign_job(job.id, _spawn(registry, job))
+    except BaseException as error:
+        registry.end_job(job.id, FAILED, error=f"its process could not be started: {error}")
+        drop_uploads(registry, job)
+        raise
+
+
+def _spawn(registry: Registry, job: Job) -> int:
+    """Start the process of a job and return its id; closing our terminal does not end it."""
+    command = [sys.executable, "-m", "pipelines.run_job", str(registry.folder.resolve()), job.id]
+    with registry.layout.job_log(job.id).open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=QUIET | os.environ,
+        )
+    # Waited for, or it would stay in the system's list as if it were alive.
+    threading.Thread(target=process.wait, name=f"job-{job.id[:12]}", daemon=True).start()
+    return process.pid

@@ -1,0 +1,273 @@
+"""A look at a corpus before it is learned: what is in it, what is known already, how long it takes.
+
+Nothing is written. Only `near_domains` needs the base itself; all else its tokenizer at most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peer_cl.errors import BaseMismatchError, CorpusError
+from pipelines.domain_names import check_domain_name
+from pipelines.quiet import quieten
+from pipelines.uploads import Source, readable
+
+if TYPE_CHECKING:
+    from pipelines.documents import SourceDocument
+    from pipelines.settings import TrainingSettings
+    from pipelines.store import Store
+    from stores import Registry
+
+TRAIN_SHARE = 0.77
+"""Of documents, about; the others are held out. See `pipelines.splits`."""
+SHAPE_TOKENS = (19_000, 38_000)
+"""The default shape was chosen on corpora of so many tokens."""
+DEMO_TOKENS_A_SECOND = 100.0
+"""Of four corpora of 19,000 to 24,000 tokens, default settings: docs/results/demo.txt."""
+NUM_EARLIER = 5
+NUM_SAMPLED = 20
+"""Documents that `near_domains` reads."""
+SAMPLED_TOKENS = 256
+"""It reads so much of each: a subject shows early."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is in a corpus, and what learning it would mean."""
+
+    domain: str
+    is_new_domain: bool
+    num_documents: int
+    """In the corpus, facts not counted."""
+    num_facts: int
+    num_twice: int
+    """Documents that stand in the corpus already."""
+    num_known: int
+    """Documents that the domain's live version holds already; they are left out."""
+    elsewhere: tuple[tuple[str, int], ...]
+    """Other domains, or "rolled back", and how many documents they hold too; learned all the
+    same."""
+    num_new: int
+    """Documents and facts that would be learned or held out."""
+    num_tokens: int
+    """Of these, by the base's own tokenizer."""
+    num_skipped: int
+    """Lines of jsonl files that cannot be read."""
+    problems: tuple[str, ...]
+    """Of the first of them: the file, the line, and what is wrong."""
+    num_experts: int
+    """Suggested pool: rows in each host layer."""
+    num_host_layers: int
+    seconds: float
+    """How long learning takes, about; the evaluation comes on top."""
+    seconds_from: str
+    """What that was reckoned from."""
+
+    @property
+    def is_size_measured(self) -> bool:
+        """Whether the suggested pool was measured on corpora of about this size."""
+        least, most = SHAPE_TOKENS
+        return least / 2 <= self.num_tokens <= 2 * most
+
+
+@dataclass(frozen=True)
+class NearDomain:
+    """A live domain that a corpus's documents look like."""
+
+    domain: str
+    num_asking: int
+    """Sampled documents whose text would ask its pool."""
+    num_sampled: int
+
+
+def preview(
+    store: Store,
+    domain: str,
+    corpus: Source,
+    *,
+    facts: Source | None = None,
+    settings: TrainingSettings | None = None,
+) -> Preview:
+    """Look at a corpus for a domain.
+
+    Args:
+        store: an open store.
+        domain: a new or known domain's name.
+        corpus: an upload, or a file or folder of this machine.
+        facts: facts to be learned besides.
+        settings: how it would be trained; default: as every ingest.
+
+    Raises:
+        DomainNameError, CorpusError: when the name or the corpus cannot be used.
+        BaseMismatchError: when another tokenizer stands in the base's place now.
+    """
+    quieten()
+    from pipelines.settings import TrainingSettings
+
+    check_domain_name(domain)
+    settings, registry = settings or TrainingSettings(), store.registry
+    documents, num_skipped, problems = _read(registry, corpus)
+    told_facts, num_bad_facts = _read_facts(registry, facts)
+    known = registry.known_documents(domain)
+    first: dict[str, SourceDocument] = {}
+    for document in [*documents, *told_facts]:
+        first.setdefault(document.document_id, document)
+    fresh = {key: document for key, document in first.items() if key not in known}
+    num_tokens = _count_tokens(registry, [document.text for document in fresh.values()])
+    seconds, seconds_from = expected_seconds(registry, num_tokens, settings.text_passes)
+    places = registry.elsewhere(fresh, domain)
+    return Preview(
+        domain=domain,
+        is_new_domain=registry.live().state(domain) is None,
+        num_documents=len(documents),
+        num_facts=len(told_facts),
+        num_twice=len(documents) + len(told_facts) - len(first),
+        num_known=len(first) - len(fresh),
+        elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
+        num_new=len(fresh),
+        num_tokens=num_tokens,
+        num_skipped=num_skipped + num_bad_facts,
+        problems=problems,
+        num_experts=settings.shape.num_experts,
+        num_host_layers=len(registry.config.host_layers),
+        seconds=seconds,
+        seconds_from=seconds_from,
+    )
+
+
+def expected_seconds(registry: Registry, num_tokens: int, text_passes: float) -> tuple[float, str]:
+    """Return how long learning so many tokens takes, about, and what that is reckoned from.
+
+    Args:
+        registry: an open store.
+        num_tokens: of all new documents, those apart that will be held out.
+        text_passes: how often each is read.
+    """
+    from pipelines.settings import TrainingSettings
+
+    learned = TRAIN_SHARE * num_tokens
+    earlier = registry.run_speeds(NUM_EARLIER)
+    if not earlier:
+        default = TrainingSettings().text_passes
+        seconds = learned * text_passes / default / DEMO_TOKENS_A_SECOND
+        return seconds, "the demo's corpora on two cores, SmolLM2; this store learned nothing yet"
+    read = sum(run.num_tokens * run.text_passes for run in earlier)
+    seconds = sum(run.seconds for run in earlier) / read * learned * text_passes
+    return seconds, f"the last {len(earlier)} training runs in this store"
+
+
+def near_domains(
+    store: Store, corpus: Source, domain: str, *, num: int = NUM_SAMPLED
+) -> tuple[NearDomain, ...]:
+    """Return the live domains whose pools a corpus's documents would ask, the nearest first.
+
+    A few documents, spread over the corpus, go through the base alone.
+
+    Args:
+        store: an open store.
+        corpus: an upload, or a file or folder of this machine.
+        domain: for which it is meant; left out.
+        num: how many documents are read, at most.
+
+    Raises:
+        CorpusError: when the corpus cannot be used.
+    """
+    registry = store.registry
+    others = [
+        state for state in registry.live().domains if state.is_enabled and state.domain != domain
+    ]
+    documents, _, _ = _read(registry, corpus)
+    if not others:
+        return ()
+    step = -(-len(documents) // num)
+    texts = [document.text for document in documents[::step]]
+    counts = _count_asking(store, texts, {state.domain: state.version for state in others})
+    found = [NearDomain(name, count, len(texts)) for name, count in counts.items() if count]
+    return tuple(sorted(found, key=lambda item: (-item.num_asking, item.domain)))
+
+
+def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
+    """Return of how many texts the signature of each domain says that they are its own."""
+    quieten()
+    from peer_cl.signature import Signature
+    from pipelines.batches import tokenise
+    from pipelines.progress import no_progress
+    from pipelines.signatures import text_evidence
+    from pipelines.states import signature_states
+
+    registry = store.registry
+    model, tokenizer = store.load_base()
+    if model.background is None:
+        raise CorpusError("the store holds no background statistics; make it anew")
+    rows = [ids[: SAMPLED_TOKENS + 1] for ids in tokenise(tokenizer, texts)]
+    states = signature_states(model.attachment, rows, "", no_progress)
+    model.detach()
+    counts = dict.fromkeys(versions, 0)
+    for name, version in versions.items():
+        object_id = registry.chain(version)[-1].signature_object
+        signature = Signature.from_bytes(registry.objects.read(object_id))
+        for states_TD in states:
+            found = text_evidence(model.background, signature.centroids_CD, states_TD)
+            log_odds, distance = found
+            counts[name] += log_odds >= signature.threshold and distance <= signature.max_distance
+    return counts
+
+
+def _read(
+    registry: Registry, corpus: Source
+) -> tuple[tuple[SourceDocument, ...], int, tuple[str, ...]]:
+    """Return a corpus's documents, and what cannot be read of it."""
+    from pipelines.corpora import read_corpus
+
+    with readable(corpus, registry.layout) as (path, name):
+        found = read_corpus(path, "skip", name=name)
+    return found.documents, found.num_skipped, found.problems
+
+
+def _read_facts(registry: Registry, facts: Source | None) -> tuple[list[SourceDocument], int]:
+    """Return facts as the documents that are learned, and how many lines cannot be read."""
+    if facts is None:
+        return [], 0
+    from pipelines.fact_files import read_facts
+
+    with readable(facts, registry.layout) as (path, name):
+        found, num_bad = read_facts(path, "skip", name=name)
+    return [fact.document("") for fact in found], num_bad
+
+
+def _count_tokens(registry: Registry, texts: Sequence[str]) -> int:
+    """Return how many tokens texts have, start tokens not counted."""
+    from pipelines.batches import tokenise
+
+    return sum(len(ids) - 1 for ids in tokenise(_tokenizer(registry), texts))
+
+
+def _tokenizer(registry: Registry) -> Any:
+    """Return the base's tokenizer without loading the base.
+
+    Raises:
+        BaseMismatchError: when it is not the one that the store was made with.
+    """
+    from transformers import AutoTokenizer
+
+    from peer_cl.bases import tokenizer_sha256
+    from pipelines.base_models import resolve_base
+
+    source = resolve_base(registry.config.base_id)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CorpusError(
+            f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
+        ) from error
+    found, expected = tokenizer_sha256(tokenizer), registry.config.base_tokenizer_sha256
+    if found != expected:
+        raise BaseMismatchError(
+            f"the tokenizer in {source!r} hashes to {found[:16]}..., the store was made with "
+            f"{expected[:16]}...; put the old one back"
+        )
+    return tokenizer

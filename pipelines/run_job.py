@@ -1,0 +1,188 @@
+"""The process of a job: `python -m pipelines.run_job FOLDER JOB`, started by pipelines.jobs.
+
+It waits for its turn, does the work, and writes how it ended. SIGTERM is a wish to cancel. Killed
+outright it writes nothing: the store is as it was, and whoever looks sees that the job is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peer_cl.errors import PeerError, StoreLockedError
+from pipelines.jobs import drop_uploads
+from pipelines.quiet import get_ready
+from pipelines.store import Store, open_store
+from pipelines.telling import JobCancelled, Teller
+from pipelines.uploads import find_source
+from stores import Job
+from stores.jobs import CANCELLED, DONE, FAILED
+
+if TYPE_CHECKING:
+    from pipelines.facts import Fact
+    from pipelines.ingest import IngestReport
+    from pipelines.settings import TrainingSettings
+
+WAIT_SECONDS = 1.0
+"""Between two looks whether it is this job's turn."""
+_log = logging.getLogger("peer_cl.job")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    state: str
+    note: str = ""
+    error: str | None = None
+    snapshot_id: int | None = None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a job and return the process's exit code: 0 unless it failed.
+
+    Args:
+        arguments: the store's folder and the job's id.
+    """
+    folder, job_id = arguments
+    get_ready()
+    with open_store(folder) as store:
+        job = store.registry.job(job_id)
+        store.who = job.who
+        teller = Teller(store.registry, job.id)
+        signal.signal(signal.SIGTERM, teller.stop)
+        with teller:
+            outcome = attempt(store, job, teller)
+        ended = store.registry.end_job(
+            job.id,
+            outcome.state,
+            note=outcome.note,
+            error=outcome.error,
+            snapshot_id=outcome.snapshot_id,
+        )
+        if ended.state != FAILED:  # a failed one may be started again with what it read
+            drop_uploads(store.registry, job)
+            store.registry.layout.job_log(job.id).unlink(missing_ok=True)
+    return int(ended.state == FAILED)
+
+
+def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
+    """Do a job's work and return how it ended, whatever went wrong."""
+    try:
+        with turn(store, job, teller):
+            store.registry.start_job(job.id)
+            # Read again: its domain may have been purged while it waited.
+            request = store.registry.job(job.id).request
+            if not request:
+                return Outcome(CANCELLED, note="its domain was purged")
+            teller.check()
+            if job.kind == "evaluate":
+                return evaluate(store, request, teller)
+            report = ingest(store, job, request, teller)
+        return then_evaluate(store, job, request, report, teller)
+    except (JobCancelled, KeyboardInterrupt):  # the latter is what Lightning makes of SIGTERM
+        return Outcome(CANCELLED, note="the store is as it was")
+    except PeerError as error:
+        return Outcome(FAILED, error=str(error))
+    except Exception as error:
+        return Outcome(FAILED, error=_fault(store, job, error))
+
+
+@contextmanager
+def turn(store: Store, job: Job, teller: Teller) -> Iterator[None]:
+    """Wait until no older job is open and, for an ingest, the store's lease is ours.
+
+    Raises: JobCancelled: when it is cancelled while it waits.
+    """
+    registry = store.registry
+    with ExitStack() as stack:
+        while True:
+            older = [other for other in registry.jobs(only_open=True) if _is_before(other, job)]
+            note = f"job {older[0].id[:12]} comes first" if older else ""
+            if not older:
+                try:
+                    if job.kind == "ingest":
+                        stack.enter_context(registry.writing(job.who))
+                    break
+                except StoreLockedError as error:
+                    note = str(error)
+            teller("waiting", 0, 0, note)
+            teller.wait(WAIT_SECONDS)
+        yield
+
+
+def _is_before(other: Job, job: Job) -> bool:
+    return (other.created_at, other.id) < (job.created_at, job.id)
+
+
+def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> IngestReport:
+    """Ingest what a request names."""
+    teller("loading", 0, 0, "")
+    from pipelines.corpora import read_corpus
+    from pipelines.fact_files import read_facts
+
+    layout, on_bad_row = store.registry.layout, request["on_bad_row"]
+    path, name = find_source(request["corpus"], layout)
+    documents = read_corpus(path, on_bad_row, name=name).documents
+    facts: Sequence[Fact] = ()
+    if request["facts"]:
+        path, name = find_source(request["facts"], layout)
+        facts, _ = read_facts(path, on_bad_row, name=name)
+    return store.ingest(
+        job.domain or "",
+        documents,
+        facts=facts,
+        settings=read_settings(request["settings"]),
+        why=job.why,
+        progress=teller,
+    )
+
+
+def read_settings(told: dict[str, Any] | None) -> TrainingSettings | None:
+    """Return the settings that a request holds as plain values."""
+    if told is None:
+        return None
+    from peer_cl.layer import PoolShape
+    from pipelines.settings import TrainingSettings
+
+    return TrainingSettings(**{**told, "shape": PoolShape(**told["shape"])})
+
+
+def evaluate(store: Store, request: dict[str, Any], teller: Teller) -> Outcome:
+    """Evaluate the live snapshot."""
+    report = store.evaluate(teller, background=request["background"])
+    return Outcome(DONE, snapshot_id=report["snapshot"])
+
+
+def then_evaluate(
+    store: Store, job: Job, request: dict[str, Any], report: IngestReport, teller: Teller
+) -> Outcome:
+    """Evaluate after an ingest, where it was asked for; what was learned stays whatever comes."""
+    learned = f"{report.domain} is at {report.label}"
+    if not request["evaluate"]:
+        return Outcome(DONE, learned, snapshot_id=report.snapshot_id)
+    try:
+        evaluate(store, request, teller)
+    except (JobCancelled, KeyboardInterrupt):
+        learned += "; its evaluation was cancelled"
+    except Exception as error:
+        why = str(error) if isinstance(error, PeerError) else _fault(store, job, error)
+        told = f"{learned}, but its evaluation failed: {why}"
+        return Outcome(FAILED, error=told, snapshot_id=report.snapshot_id)
+    return Outcome(DONE, learned, snapshot_id=report.snapshot_id)
+
+
+def _fault(store: Store, job: Job, error: Exception) -> str:
+    """Write what is nobody's mistake to the process's log, and return a line about it."""
+    _log.exception("job %s", job.id)
+    log = store.registry.layout.job_log(job.id)
+    return f"{type(error).__name__}: {error} (a fault of peer-cl; {log} shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,127 @@
+"""Files that people upload: looked at before they are kept, then staged under their hash.
+
+A name that a user gave is shown and written beside documents, and never becomes a path.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from peer_cl.errors import CorpusError, StateError
+from stores import StoreLayout
+from stores.durable import replace_file
+
+SUFFIXES = (".txt", ".md", ".jsonl")
+_MAX_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file as it came: what its sender calls it, and its bytes.
+
+    Raises:
+        CorpusError: when it is no text: empty, of another kind, binary or not UTF-8.
+    """
+
+    name: str
+    data: bytes
+
+    def __post_init__(self) -> None:
+        shown = self.shown
+        if self.suffix not in SUFFIXES:
+            raise CorpusError(f"cannot read {shown}; upload a {', '.join(SUFFIXES)} file")
+        if not self.data.strip():
+            raise CorpusError(f"{shown} is empty; upload a file with text")
+        nul = self.data.find(b"\0")
+        if nul >= 0:
+            raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
+        try:
+            self.data.decode()
+        except UnicodeDecodeError as error:
+            if self.suffix == ".jsonl":
+                return  # a line that is not UTF-8 may be skipped like any malformed one
+            raise CorpusError(
+                f"{shown} is not UTF-8: byte {error.start} is 0x{self.data[error.start]:02x}; it "
+                "may be another kind of file, or is to be converted, e.g. with iconv -t utf-8"
+            ) from None
+
+    @property
+    def shown(self) -> str:
+        """The last part of the name, as far as it can be shown and kept.
+
+        Example:
+            >>> Upload("C:\\\\papers\\\\law.txt", b"A contract.").shown
+            'law.txt'
+        """
+        last = PureWindowsPath(PurePosixPath(self.name).name).name
+        plain = last.encode(errors="replace").decode()
+        return "".join(c if c.isprintable() else "?" for c in plain)[-_MAX_CHARACTERS:]
+
+    @property
+    def suffix(self) -> str:
+        """What kind of file it says it is."""
+        return PurePosixPath(self.shown).suffix.lower()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of its bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def path(self, layout: StoreLayout) -> Path:
+        """Return where it lies once it is staged."""
+        return layout.upload(self.sha256, self.suffix)
+
+    def stage(self, layout: StoreLayout) -> Path:
+        """Write it into a store's staging folder and return its path."""
+        target = self.path(layout)
+        replace_file(target, self.data)
+        return target
+
+
+Source = Upload | str | Path
+"""Where text comes from: a file that was uploaded, or a file or folder of this machine."""
+
+
+def describe_source(source: Source, layout: StoreLayout) -> dict[str, Any]:
+    """Return what a job's request says of a source: where it is, without a word of it."""
+    if isinstance(source, Upload):
+        return {"upload": source.path(layout).name, "name": source.shown}
+    return {"path": str(Path(source).expanduser().resolve())}
+
+
+def find_source(about: dict[str, Any], layout: StoreLayout) -> tuple[Path, str | None]:
+    """Return the path of a described source, and the name that it is to be called by.
+
+    Raises:
+        StateError: when an upload is there no more.
+    """
+    if "path" in about:
+        return Path(about["path"]), None
+    path = layout.staging / about["upload"]
+    if not path.is_file():
+        raise StateError(f"the upload {about['name']} is not kept any more; upload it again")
+    return path, str(about["name"])
+
+
+@contextmanager
+def readable(source: Source, layout: StoreLayout) -> Iterator[tuple[Path, str | None]]:
+    """Yield a source as a path and the name that it is to be called by, to look at it.
+
+    An upload is staged for that time alone, under a name that no job shares.
+    """
+    if not isinstance(source, Upload):
+        yield Path(source).expanduser().resolve(), None
+        return
+    path = layout.upload(uuid.uuid4().hex * 2, source.suffix)
+    replace_file(path, source.data)
+    try:
+        yield path, source.shown
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,359 @@
+"""Domains: the table, a domain in detail, and acts with preview, confirmation and undo."""
+
+import json
+
+import pytest
+import streamlit as st
+from filled_store import grow, new_store, portrait
+from tiny_base import make_tiny_store
+
+from app.dashboard.charts import domains as charts
+from app.dashboard.charts import history as history_charts
+from app.dashboard.frames import domains as frames
+from app.dashboard.frames import history as history_frames
+from pipelines import open_store
+
+PARTS = ("Versions", "Corpus", "Learning", "Weight", "Events", "Act")
+
+
+def everything(at):
+    """Return all that a page sends to the browser but its pictures, in one string."""
+    said = [*at.error, *at.warning, *at.info, *at.success, *at.caption, *at.markdown, *at.text]
+    options = [str(box.options) for box in at.selectbox]
+    tables = [table.value.to_string() for table in at.dataframe]
+    specs = [element.proto.spec for element in at.get("vega_lite_chart")]
+    return "\n".join([*(str(part.value) for part in said), *options, *tables, *specs])
+
+
+def live(folder):
+    with open_store(folder) as store:
+        return store.registry.live()
+
+
+def choose(at, label, option):
+    box = next(box for box in at.selectbox if box.label == label)
+    found = next(name for name in box.options if option in name)
+    return box.select_index(box.options.index(found)).run()
+
+
+def act_on(run_page, folder, domain, option):
+    """Open the acts of a domain and choose one."""
+    return choose(run_page("domains", folder, domain=domain, part="Act"), "What to do", option)
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_is_told_what_to_do(run_page, empty_folder):
+    at = run_page("domains", empty_folder)
+    assert not at.exception
+    assert "peer-cl ingest DOMAIN PATH" in at.info[0].value
+    assert not at.dataframe
+
+
+def test_all_domains_are_listed_live_or_not(run_page, folder):
+    with open_store(folder) as store:
+        store.roll_back("medicine", None)
+    at = run_page("domains", folder)
+    assert not at.exception
+    table = at.dataframe[0].value.set_index("domain")
+    assert table["state"].to_dict() == {"law": "live", "medicine": "rolled back"}
+    assert "Choose a domain" in at.info[0].value
+
+
+def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
+    at = run_page("domains", folder, domain="law")
+    assert [metric.value for metric in at.metric][:3] == ["live", "v2", "6"]
+    wrong = run_page("domains", folder, domain="lav")
+    assert not wrong.exception
+    assert "There is no domain" in wrong.warning[0].value
+    assert not wrong.metric
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_store_with_one_domain(run_page, tmp_path, part):
+    place = new_store(tmp_path / "one")
+    grow(place, "law")
+    at = run_page("domains", place, domain="law", part=part)
+    assert not at.exception
+    assert not at.error
+    assert at.metric
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_large_store(run_page, large_folder, part):
+    at = run_page("domains", large_folder, domain="domain-07", part=part)
+    assert not at.exception
+    assert not at.error
+    assert len(at.dataframe[0].value) == 50
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_damaged_store(run_page, folder, part):
+    """What the page shows is in the registry; a damaged object is told where it is read."""
+    for path in folder.glob("objects/*/*"):
+        path.chmod(0o644)
+        path.write_bytes(b"")
+    at = run_page("domains", folder, domain="law", part=part)
+    assert not at.exception
+    for button in [button for button in at.button if button.label.startswith("Show its weight")]:
+        button.click().run()
+        assert "is damaged" in at.error[0].value
+        assert "Traceback" not in at.error[0].value
+
+
+def test_documents_are_searched_and_cut(run_page, folder):
+    at = run_page("domains", folder, domain="law", part="Corpus")
+    assert len(at.dataframe[-1].value) == 6
+    at.text_input(key="search").input("law 1").run()
+    assert set(at.dataframe[-1].value["title"]) == {"[About] law 1"}
+    at.text_input(key="search").input("nothing like it").run()
+    assert "No document fits" in at.info[0].value
+
+
+def test_a_domain_that_is_not_live_shows_the_corpus_of_its_newest_version(run_page, folder):
+    with open_store(folder) as store:
+        store.roll_back("law", None)
+    at = run_page("domains", folder, domain="law", part="Corpus")
+    assert "not live" in everything(at)
+    assert len(at.dataframe[-1].value) == 6
+
+
+# --- acting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "field", "value"),
+    [("Freeze", "is_frozen", True), ("Disable", "is_enabled", False)],
+)
+def test_a_switch_is_previewed_done_recorded_and_undone(run_page, folder, option, field, value):
+    before = live(folder)
+    at = act_on(run_page, folder, "law", option)
+    assert any("it can be undone" in text.value for text in at.text)
+    assert live(folder) == before, "a preview changes nothing"
+    at.text_input(key="act-why").input("an audit").run()
+    at.button(key="act").click().run()
+    assert not at.exception
+    assert "law is" in at.success[0].value
+    assert getattr(live(folder).state("law"), field) is value
+    with open_store(folder) as store:
+        event = store.registry.history(1)[0]
+    assert event.why == "an audit"
+    assert event.who
+    assert at.text_input(key="act-why").value == ""
+    at.button(key="undo").click().run()
+    assert live(folder).domains == before.domains
+    assert live(folder).id == before.id + 2, "an undo is an act of its own"
+
+
+def test_rolling_back_to_a_version_and_undo(run_page, folder):
+    grow(folder, "law")
+    before = live(folder)
+    at = act_on(run_page, folder, "law", "Roll back")
+    at = choose(at, "To version", "v1")
+    assert "law goes from v3 to v1: 6 documents" in everything(at)
+    at.button(key="act").click().run()
+    assert live(folder).state("law").label == "v1"
+    at.button(key="undo").click().run()
+    assert live(folder).domains == before.domains
+
+
+def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
+    at = act_on(run_page, folder, "law", "Take out")
+    at.button(key="act").click().run()
+    assert live(folder).state("law") is None
+    assert "[About] law" in everything(run_page("domains", folder, domain="law", part="Corpus"))
+    at = act_on(run_page, folder, "law", "Purge")
+    before = portrait(folder)
+    at.text_input(key="act-typed").input("medicine").run()
+    at.button(key="act").click().run()
+    assert "type its name" in at.error[0].value
+    assert portrait(folder) == before
+    at.text_input(key="act-typed").input("law").run()
+    at.button(key="act").click().run()
+    assert "documents are gone" in at.success[0].value
+    assert not [button for button in at.button if button.label == "Undo"]
+    for part in PARTS:
+        page = run_page("domains", folder, domain="law", part=part)
+        assert not page.exception
+        assert "[About] law" not in everything(page)
+    for name in ("overview", "history"):
+        assert "[About] law" not in everything(run_page(name, folder))
+
+
+def test_a_purge_elsewhere_empties_the_cache_too(run_page, folder):
+    with open_store(folder) as store:
+        store.roll_back("law", None)
+        run_page("domains", folder, domain="law", part="Corpus")
+        store.purge("law")
+    at = run_page("domains", folder, domain="law", part="Corpus")
+    assert "[About] law" not in everything(at)
+    assert "No document of this domain is left" in everything(at)
+
+
+def test_a_live_domain_cannot_be_purged(run_page, folder):
+    at = run_page("domains", folder, domain="medicine", part="Act")
+    box = next(box for box in at.selectbox if box.label == "What to do")
+    assert not [option for option in box.options if "Purge" in option]
+    assert "take it out of the store first" in everything(at)
+
+
+def test_what_changed_meanwhile_is_told_and_nothing_is_done(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    with open_store(folder) as store:
+        store.disable("medicine")
+    before = portrait(folder)
+    at.button(key="act").click().run()
+    assert not at.exception
+    assert "Changed meanwhile; nothing was done" in at.warning[0].value
+    assert portrait(folder) == before
+    at.button(key="reload").click().run()
+    assert not at.warning
+    at.button(key="act").click().run()
+    assert live(folder).state("law").is_frozen, "after looking again it is done"
+
+
+def test_undo_is_no_longer_offered_once_the_store_moved_on(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    at.button(key="act").click().run()
+    with open_store(folder) as store:
+        store.disable("medicine")
+    at.run()
+    assert at.success
+    assert not [button for button in at.button if button.label == "Undo"]
+    at.button(key="close-done").click().run()
+    assert not at.success
+
+
+def test_a_store_that_another_writes_is_told_in_one_line(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    with open_store(folder) as other, other.registry.writing("ann"):
+        at.button(key="act").click().run()
+    assert "ann" in at.error[0].value
+    assert not live(folder).state("law").is_frozen
+
+
+# --- frames and charts ---------------------------------------------------------------------------
+
+
+def test_versions_say_what_they_grew_on_and_whether_they_are_there(folder):
+    with open_store(folder) as store:
+        first = store.registry.domain("law").chain[0].id
+        store.roll_back("law", first)
+        store.purge("law", retired=True)
+        table = frames.versions(store.registry.domain("law"))
+    assert table["state"].tolist() == ["live", "purged"]
+    assert table["grew on"].tolist() == ["", "v1"]
+    assert table["last_loss"].isna().tolist() == [False, True]
+
+
+def test_sources_are_counted_by_split(folder):
+    with open_store(folder) as store:
+        table = frames.sources(store.registry.documents("law"))
+    assert table.to_dict("records") == [
+        {
+            "source": "notes.txt",
+            "documents": 6,
+            "train": 4,
+            "validation": 0,
+            "test": 2,
+            "tokens": 60,
+        }
+    ]
+
+
+def test_a_search_counts_what_fits_though_it_shows_less(folder):
+    with open_store(folder) as store:
+        found = store.registry.documents("law")
+    table, num = frames.documents(found, search="ABOUT law", limit=4)
+    assert (len(table), num) == (4, 6)
+    table, num = frames.documents(found, split="test")
+    assert set(table["split"]) == {"test"}
+    by_id, _ = frames.documents(found, search=found[0].document_id[:12])
+    assert by_id["id"].tolist() == [found[0].document_id[:12]]
+
+
+def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
+    with open_store(large_folder) as store:
+        detail = store.registry.domain("domain-03")
+    table = frames.losses(detail, most_points=10)
+    training = table[table["kind"] == "training"]
+    assert len(training) == 11
+    assert training["step"].iloc[-1] == 100, "the last step is always there"
+    assert table[table["kind"] == "validation"]["step"].tolist() == [20, 40, 60, 80, 100]
+
+
+def test_charts_have_units_colours_and_no_text_of_documents(folder):
+    with open_store(folder) as store:
+        detail = store.registry.domain("law")
+        spans = history_frames.spans(store.registry.snapshots(), "law")
+    spec = json.dumps(charts.losses(frames.losses(detail), "#4477aa").to_dict())
+    assert "nats a token" in spec
+    assert "training step" in spec
+    assert "#4477aa" in spec
+    lanes = json.dumps(history_charts.versions(spans, {"law": "#4477aa"}).to_dict())
+    assert "snapshot (number)" in lanes
+    assert "[About]" not in spec + lanes
+
+
+def test_shades_end_with_the_domains_own_colour():
+    found = charts.shades("#4477aa", 3)
+    assert found[-1] == "#4477aa"
+    assert len(set(found)) == 3
+
+
+# --- with a model --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A tiny real store with law and medicine."""
+    return make_tiny_store(tmp_path_factory.mktemp("learned"))
+
+
+def shown(at):
+    """Press the button and wait until the model is loaded."""
+    next(button for button in at.button if button.label.startswith("Show its weight")).click().run()
+    for _ in range(60):
+        if at.get("vega_lite_chart"):
+            break
+        at.run()
+    return at
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["its own, held out", "another domain's, held out"])
+def test_the_weight_of_a_pool_over_a_document(run_page, learned, kind):
+    st.cache_resource.clear()
+    at = run_page("domains", learned, domain="law", part="Weight")
+    at.radio[0].set_value(kind).run()
+    at.checkbox[0].check().run()
+    shown(at)
+    assert not at.exception
+    assert not at.error
+    assert "Weight of law after the whole text" in everything(at)
+    table = at.dataframe[-1].value
+    assert table["weight"].between(0, 1).all()
+    assert len(table) > 5
+
+
+@pytest.mark.slow
+def test_weights_add_up_to_one_at_every_token(learned):
+    with open_store(learned) as store:
+        held = store.registry.documents("law", split="test", kind="text")[0]
+        trace = store.trace(store.registry.document_text(held), ask="all")
+    table = frames.weights(trace)
+    assert set(table["speaker"]) == {"base", "law", "medicine"}
+    assert table.groupby("place")["weight"].sum().round(6).eq(1).all()
+    spec = json.dumps(charts.weights(table, {"law": "#111111", "medicine": "#222222"}).to_dict())
+    assert "#8a8f98" in spec, "the base is grey"
+    one = frames.tokens(trace, "law")
+    assert one["token"].str.cat() in f" {trace.text}" or trace.text in one["token"].str.cat()
+
+
+def test_a_domain_that_does_not_speak_says_so(run_page, folder):
+    with open_store(folder) as store:
+        store.disable("law")
+    at = run_page("domains", folder, domain="law", part="Weight")
+    assert "live and enabled" in everything(at)
+    assert not [button for button in at.button if button.label.startswith("Show its weight")]

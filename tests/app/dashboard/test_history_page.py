@@ -1,0 +1,201 @@
+"""History: events, snapshots, what differs, and the way back."""
+
+import json
+
+import pytest
+from filled_store import grow, new_store, portrait
+from sqlalchemy import Engine, event
+
+from app.dashboard.charts import history as charts
+from app.dashboard.frames import history as frames
+from pipelines import open_store
+
+
+def live(folder):
+    with open_store(folder) as store:
+        return store.registry.live()
+
+
+@pytest.fixture
+def lived(folder):
+    """A store in which law was frozen (5), medicine disabled (6) and law taken out (7)."""
+    with open_store(folder, who="bob") as store:
+        store.freeze("law", "an audit")
+        store.disable("medicine")
+        store.roll_back("law", None)
+    return folder
+
+
+def test_an_empty_store_is_told_what_to_do_and_shows_its_first_event(run_page, empty_folder):
+    at = run_page("history", empty_folder)
+    assert not at.exception
+    assert "peer-cl ingest DOMAIN PATH" in at.info[0].value
+    assert at.dataframe[-1].value["action"].tolist() == ["create"]
+
+
+def test_a_store_with_one_domain(run_page, tmp_path):
+    place = new_store(tmp_path / "one")
+    grow(place, "law")
+    at = run_page("history", place)
+    assert not at.exception
+    assert not at.error
+    assert at.dataframe[0].value["what changed"].tolist() == ["in at v1"]
+
+
+def test_a_large_store_is_read_in_few_statements(run_page, large_folder):
+    statements = []
+
+    def note(_connection, _cursor, statement, *_rest):
+        if not statement.startswith(("PRAGMA", "BEGIN", "ROLLBACK")):
+            statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        for name, query in (
+            ("overview", {}),
+            ("history", {}),
+            ("domains", {"domain": "domain-31", "part": "Corpus"}),
+        ):
+            statements.clear()
+            at = run_page(name, large_folder, **query)
+            assert not at.exception
+            assert not at.error
+            assert len(statements) < 50, f"{name} asks {len(statements)} times"
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_a_damaged_object_does_not_keep_the_history_from_being_read(run_page, lived):
+    for path in lived.glob("objects/*/*"):
+        path.unlink()
+    at = run_page("history", lived)
+    assert not at.exception
+    assert not at.error
+
+
+def test_events_are_filtered_by_domain(run_page, lived):
+    at = run_page("history", lived)
+    assert at.dataframe[-1].value["snapshot"].tolist() == [7, 6, 5, 4, 3, 2, 1]
+    at = run_page("history", lived, domain="medicine")
+    assert set(at.dataframe[-1].value["domain"]) == {"medicine"}
+    assert len(at.dataframe[-1].value) == 2
+
+
+def test_a_link_to_a_difference_shows_it_and_a_wrong_one_says_so(run_page, lived):
+    at = run_page("history", lived, a="4", b="6")
+    table = at.dataframe[0].value.set_index("domain")
+    assert table["what changed"].to_dict() == {"law": "frozen", "medicine": "disabled"}
+    assert table["before"].to_dict() == {"law": "v2", "medicine": "v1"}
+    assert "an audit" not in str(table)
+    wrong = run_page("history", lived, a="99")
+    assert not wrong.exception
+    assert "no snapshot '99'; there are 1 to 7" in wrong.warning[0].value.replace("\\", "")
+
+
+def test_a_restore_is_previewed_done_and_undone(run_page, lived):
+    before = live(lived)
+    at = run_page("history", lived, restore="4")
+    preview = at.dataframe[1].value.set_index("domain")
+    assert preview["what changed"].to_dict() == {"law": "in at v2", "medicine": "enabled"}
+    assert live(lived) == before
+    at.text_input(key="restore-why").input("a mistake").run()
+    next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert not at.exception
+    assert "as it was at snapshot 4" in at.success[0].value
+    with open_store(lived) as store:
+        assert store.registry.live().domains == store.registry.snapshot(4).domains
+        assert store.registry.history(1)[0].why == "a mistake"
+    at.button(key="undo").click().run()
+    assert live(lived).domains == before.domains
+
+
+def test_a_restore_of_what_is_live_is_not_offered(run_page, folder):
+    with open_store(folder) as store:
+        store.freeze("law")
+        store.unfreeze("law")
+    at = run_page("history", folder, restore="4")
+    assert "would change nothing" in " ".join(info.value for info in at.info)
+    assert not [button for button in at.button if button.label.startswith("Restore")]
+
+
+def test_a_restore_that_was_decided_on_an_older_state_is_refused(run_page, lived):
+    at = run_page("history", lived, restore="4")
+    with open_store(lived) as store:
+        store.enable("medicine")
+    before = portrait(lived)
+    next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert "Changed meanwhile" in at.warning[0].value
+    assert portrait(lived) == before
+
+
+def test_what_was_purged_stays_out(run_page, lived):
+    with open_store(lived) as store:
+        store.purge("law")
+    at = run_page("history", lived, restore="4")
+    assert "law" in at.warning[0].value
+    assert at.dataframe[1].value["domain"].tolist() == ["medicine"]
+    next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert "holds purged domains" in at.error[0].value.replace("\\", "")
+    at.checkbox[0].check().run()
+    next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert not at.error
+    assert [state.domain for state in live(lived).domains] == ["medicine"]
+    assert live(lived).state("medicine").is_enabled
+
+
+# --- frames and charts ---------------------------------------------------------------------------
+
+
+def test_spans_tell_every_stretch_of_a_state(lived):
+    with open_store(lived) as store:
+        spans = frames.spans(store.registry.snapshots())
+    rows = spans[["domain", "version", "state", "first", "end"]].to_numpy().tolist()
+    assert rows == [
+        ["law", "v1", "live", 2, 4],
+        ["law", "v2", "live", 4, 5],
+        ["law", "v2", "frozen", 5, 7],
+        ["medicine", "v1", "live", 3, 6],
+        ["medicine", "v1", "disabled", 6, 8],
+    ]
+    assert spans["until"].tolist()[-1] == "", "it is so until now"
+    assert frames.spans(()).empty
+
+
+def test_spans_say_what_every_snapshot_says(large_folder):
+    """Whatever span a snapshot falls into has the state that the snapshot holds."""
+    with open_store(large_folder) as store:
+        snapshots = store.registry.snapshots()
+    spans = frames.spans(snapshots)
+    for snapshot in snapshots[::17]:
+        inside = spans[(spans["first"] <= snapshot.id) & (spans["end"] > snapshot.id)]
+        assert inside["domain"].tolist() == [state.domain for state in snapshot.domains]
+        assert inside["is_frozen"].tolist() == [state.is_frozen for state in snapshot.domains]
+        assert inside["is_enabled"].tolist() == [state.is_enabled for state in snapshot.domains]
+
+
+def test_snapshots_say_who_made_them_and_which_is_live(lived):
+    with open_store(lived) as store:
+        store.purge("law", "asked for")
+        registry = store.registry
+        table = frames.snapshots(
+            registry.snapshots(), registry.history(), 7, registry.purged_versions()
+        ).set_index("snapshot")
+    assert table.loc[7, "state"] == "live"
+    assert table.loc[5, "state"] == "1 purged"
+    assert table.loc[5, ["action", "domain", "who", "why"]].tolist() == [
+        "freeze",
+        "law",
+        "bob",
+        "an audit",
+    ]
+    assert table.loc[7, "action"] == "rollback", "a purge makes no snapshot"
+
+
+def test_the_lanes_have_a_unit_and_the_domains_colours(lived):
+    with open_store(lived) as store:
+        spans = frames.spans(store.registry.snapshots())
+    spec = charts.lanes(spans, {"law": "#111111", "medicine": "#222222"}).to_dict()
+    text = json.dumps(spec)
+    assert "snapshot (number)" in text
+    assert "#111111" in text
+    assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [2, 8]

@@ -1,0 +1,76 @@
+"""How the dashboard is started: who may reach it, and with which words."""
+
+import pytest
+
+from app.dashboard import launch
+from app.dashboard.launch import check_login, command
+from peer_cl.errors import InputError
+
+WHOLE = "\n".join(["[auth]", *(f'{key} = "x"' for key in launch.LOGIN_KEYS)])
+
+
+def test_it_listens_on_loopback_and_tells_nobody(folder):
+    words = command(folder, address="127.0.0.1", port=8501, is_headless=True, secrets=None)
+    assert "--server.address=127.0.0.1" in words
+    assert "--browser.gatherUsageStats=false" in words
+    assert words[-2:] == ["--store", str(folder.resolve())]
+    assert not [word for word in words if "secrets" in word]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.7", "::", "example.org"])
+def test_an_address_that_others_reach_is_refused_without_a_login(
+    peer_cl, folder, address, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = peer_cl("dashboard", "--address", address, folder=folder)
+    assert result.code == 2
+    assert "needs a login" in result.err
+    assert "127.0.0.1" in result.err
+
+
+def test_it_is_served_to_others_where_they_can_log_in(peer_cl, folder, tmp_path, monkeypatch):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(WHOLE)
+    started = []
+    monkeypatch.setattr("os.execve", lambda *said: started.append(said))
+    result = peer_cl(
+        "dashboard", "--address", "0.0.0.0", "--secrets", secrets, "--no-browser", folder=folder
+    )
+    assert result.code == 0
+    ((_, words, environment),) = started
+    assert f"--secrets.files={secrets}" in words
+    assert "--server.headless=true" in words
+    assert environment[launch.LOGIN_VARIABLE] == "1"
+
+
+def test_on_loopback_nobody_is_asked_to_log_in(peer_cl, folder, monkeypatch):
+    started = []
+    monkeypatch.setattr("os.execve", lambda *said: started.append(said))
+    monkeypatch.delenv(launch.LOGIN_VARIABLE, raising=False)
+    assert peer_cl("dashboard", folder=folder).code == 0
+    ((_, words, environment),) = started
+    assert "--server.address=127.0.0.1" in words
+    assert launch.LOGIN_VARIABLE not in environment
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "lacks redirect_uri"),
+        ("auth = 3", "lacks redirect_uri"),
+        (WHOLE.replace('client_id = "x"', ""), "lacks client_id in"),
+        ("[auth", "cannot be read"),
+    ],
+)
+def test_half_a_login_is_none(tmp_path, content, told):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(content)
+    with pytest.raises(InputError, match=told):
+        check_login(secrets)
+
+
+def test_a_store_that_is_not_there_is_told_before_anything_starts(peer_cl, tmp_path):
+    result = peer_cl("dashboard", folder=tmp_path / "nowhere")
+    assert result.code == 2
+    assert "nowhere" in result.err
+    assert "init" in result.err

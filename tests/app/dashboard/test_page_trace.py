@@ -1,0 +1,200 @@
+"""The Trace page, on real small stores: text in, speakers, rows, documents and words out."""
+
+import time
+
+import pytest
+from large_store import fill_large_store
+from tiny_base import SUBJECTS, copy_store, make_tiny_store
+
+from app.dashboard.page_trace import ASKED
+from pipelines import open_store
+from pipelines.writing import write
+
+TEXT = SUBJECTS["law"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("trace"))
+
+
+@pytest.fixture
+def run_loaded(run_page):
+    """Run the page until the model is there."""
+
+    def run(folder, **query):
+        return wait(run_page("trace", folder, **query))
+
+    return run
+
+
+def wait(at):
+    until = time.monotonic() + 120
+    while at.get("status") and time.monotonic() < until:
+        time.sleep(0.1)
+        at.run()
+    assert not at.exception
+    return at
+
+
+def charts_of(at):
+    return [chart.proto.alt for chart in at.get("vega_lite_chart")]
+
+
+def test_without_a_domain_it_says_what_to_do(run_page, empty_folder):
+    at = run_page("trace", empty_folder)
+    assert not at.error
+    assert "Ingest page" in at.info[0].value
+    assert not at.text_area
+
+
+def test_where_all_is_disabled_it_says_so(run_page, made, tmp_path):
+    folder = copy_store(made, tmp_path)
+    with open_store(folder) as store:
+        store.disable("law")
+        store.disable("medicine")
+    assert "Enable one" in run_page("trace", folder).info[0].value
+
+
+def test_the_model_loads_while_the_page_stands(run_page, made, tmp_path):
+    at = run_page("trace", copy_store(made, tmp_path))
+    assert at.text_area[0].label == "Text"
+    assert "Loading" in at.get("status")[0].label
+    wait(at)
+    assert "press Trace" in at.info[0].value
+
+
+def test_a_link_with_a_text_traces_it(run_loaded, made):
+    text = " ".join([TEXT] * 5)
+    at = run_loaded(made, text=text)
+    assert at.text_area[0].value == text
+    labels = [metric.label for metric in at.metric]
+    assert labels == ["Tokens", "Loss of the base", "Loss with pools"]
+    assert float(at.metric[2].value) < float(at.metric[1].value)
+    told = charts_of(at)
+    assert [text[:12] for text in told] == ["The text, ea", "Weight of th", *["Likeliest ne"] * 2]
+    assert "law at" in told[0]
+    rows, held, documents = (table.value for table in at.dataframe)
+    assert set(rows["domain"]) == {"law"}
+    assert (rows["strength"].diff().dropna() <= 0).all()
+    assert held["share"].between(0, 1).all()
+    assert documents["score"].is_monotonic_decreasing
+    assert all(
+        link.startswith("domains?domain=law&part=Corpus&search=") for link in documents["open"]
+    )
+
+
+def test_what_is_typed_is_traced_and_stands_in_the_address(run_loaded, made):
+    at = run_loaded(made)
+    at.text_area[0].set_value(TEXT)
+    at.button[0].click().run()
+    assert not at.error
+    assert at.metric
+    assert at.query_params["text"] == TEXT
+    at.text_area[0].set_value(TEXT * 8)
+    at.button[0].click().run()
+    assert "text" not in at.query_params
+
+
+def test_another_token_shows_other_rows(run_loaded, made):
+    at = run_loaded(made, text=TEXT)
+    before = at.dataframe[0].value
+    (box,) = [box for box in at.selectbox if box.label == "Token"]
+    box.set_value(5).run()
+    assert not at.dataframe[0].value.equals(before)
+
+
+def test_a_document_is_taken_from_a_list_or_a_link(run_loaded, made):
+    at = run_loaded(made)
+    take = next(button for button in at.button if button.label == "Take it")
+    take.click().run()
+    text = at.session_state[ASKED]
+    with open_store(made) as store:
+        first = store.registry.documents("law")[0]
+        assert text == store.registry.document_text(first)
+    assert at.query_params["document"] == first.document_id
+    linked = run_loaded(made, document=first.document_id)
+    assert linked.text_area[0].value == text
+    assert linked.metric
+
+
+def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
+    at = run_loaded(made, text="0 1 2 3")
+    assert any("the base alone answers" in caption.value for caption in at.caption)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"text": "word " * 2000}, "the base's context is 512"),
+        ({"text": "word " * 2000, "view": "Search"}, "the base's context is 512"),
+        ({"document": "0123456789ab"}, "0123456789ab"),
+    ],
+    ids=["too long", "too long to search", "no such document"],
+)
+def test_what_cannot_be_traced_is_one_line(run_loaded, made, query, told):
+    at = run_loaded(made, **query)
+    assert len(at.error) == 1
+    assert told in at.error[0].value
+
+
+def test_an_empty_text_is_told(run_loaded, made):
+    at = run_loaded(made, text=TEXT)
+    at.text_area[0].set_value("  ")
+    at.button[0].click().run()
+    assert "is empty" in at.toast[0].value
+    assert "press Trace" in at.info[0].value
+
+
+def test_search_ranks_documents_of_every_domain(run_loaded, made):
+    at = run_loaded(made, text=TEXT, view="Search")
+    documents, rows = (table.value for table in at.dataframe)
+    assert list(dict.fromkeys(documents["domain"])) == ["law", "medicine"]
+    assert len(rows) == 10
+    assert charts_of(at)[0].startswith("How well each domain's signature fits")
+
+
+def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
+    at = run_loaded(made, text=TEXT, view="Write on")
+    at.slider[0].set_value(8)
+    next(button for button in at.button if button.label == "Write on").click().run()
+    wait(at)
+    assert not at.error
+    with open_store(made) as store:
+        model, tokenizer = store.load()
+        expected = [
+            write(model, tokenizer, TEXT, domains=domains, max_new_tokens=8).text.strip()
+            for domains in ((), None)
+        ]
+        model.detach()
+    assert [text.value for text in at.text] == expected
+    at.run()
+    assert [text.value for text in at.text] == expected
+
+
+def test_text_is_never_markdown(run_loaded, made):
+    evil = "![x](http://evil.example/x.png) <b>law</b> :red[court]"
+    for view in ("Who speaks", "Search", "Write on"):
+        at = run_loaded(made, text=evil, view=view)
+        assert not at.error
+        for element in (*at.markdown, *at.caption, *at.info, *at.subheader):
+            assert "evil" not in element.value
+
+
+def test_a_base_that_is_not_there_is_one_line(run_loaded, tmp_path):
+    folder = fill_large_store(tmp_path / "knowledge", domains=50, documents=500, snapshots=60)
+    at = run_loaded(folder, text="some words")
+    assert len(at.error) == 1
+    assert "imagined" in at.error[0].value
+
+
+def test_a_damaged_pool_is_one_line(run_loaded, made, tmp_path):
+    folder = copy_store(made, tmp_path)
+    with open_store(folder) as store:
+        (segment,) = store.registry.domain("law").chain
+        path = store.registry.objects.path(segment.pool_object)
+    path.chmod(0o644)
+    path.write_bytes(b"not a pool")
+    at = run_loaded(folder, text=TEXT)
+    assert len(at.error) == 1
+    assert "domain law" in at.error[0].value

@@ -1,0 +1,145 @@
+"""The page Retention, on every kind of store."""
+
+import sqlite3
+
+import pytest
+from large_store import fill_large_store, put_document_scores
+
+from app.dashboard.page_retention import VIEWS, clicked
+from stores import Registry
+
+DOMAINS = 50
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """50 domains; the live snapshot freezes one, so the last evaluation still holds."""
+    folder = fill_large_store(
+        tmp_path_factory.mktemp("large") / "knowledge",
+        domains=DOMAINS,
+        documents=10 * DOMAINS,
+        snapshots=DOMAINS + 2,
+    )
+    put_document_scores(folder, "domain-03")
+    return folder
+
+
+@pytest.fixture
+def one(tmp_path):
+    return fill_large_store(tmp_path / "one", domains=1, documents=10, snapshots=2)
+
+
+def test_without_a_domain_it_says_where_to_begin(run_page, empty_folder):
+    at = run_page("retention", empty_folder)
+    assert not at.exception
+    assert not at.error
+    assert "Ingest" in at.info[0].value
+
+
+def test_without_an_evaluation_it_says_how_to_make_one(run_page, folder):
+    at = run_page("retention", folder)
+    assert not at.exception
+    assert "peer-cl evaluate" in at.info[0].value
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_one_domain_shows(run_page, one, view):
+    at = run_page("retention", one, view=view)
+    assert not at.exception
+    assert not at.error
+    assert len(at.metric) == 4
+    assert at.get("vega_lite_chart") or at.dataframe
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_fifty_domains_shows(run_page, large, view):
+    at = run_page("retention", large, view=view, domain="domain-03")
+    assert not at.exception
+    assert not at.error
+    assert at.selectbox(key="domain").value == "domain-03"
+
+
+def test_a_link_leads_to_what_it_says(run_page, large):
+    said = {
+        "metric": "perplexity",
+        "mode": "forgetting",
+        "domain": "domain-07",
+        "snapshot": "6",
+    }
+    at = run_page("retention", large, **(said | {"domain": "domain-03"}))
+    assert {key: at.selectbox(key=key).value for key in said} == said | {"domain": "domain-03"}
+
+
+def test_a_link_that_leads_nowhere_shows_what_there_is(run_page, large):
+    at = run_page("retention", large, metric="no", mode="no", domain="no", snapshot="999", view="x")
+    assert not at.exception
+    assert not at.error
+    assert at.selectbox(key="metric").value == "loss"
+    assert at.selectbox(key="domain").value is None
+
+
+def test_a_freeze_makes_no_evaluation_stale(run_page, large):
+    at = run_page("retention", large)
+    assert not at.warning
+    assert "hold for it too" in at.caption[1].value
+
+
+def test_what_is_stale_is_said(run_page, large, tmp_path):
+    folder = fill_large_store(tmp_path / "stale", domains=5, documents=50, snapshots=6)
+    with Registry.open(folder) as registry, registry.writing("ann"):
+        registry.disable("domain-01", "ann")
+    at = run_page("retention", folder)
+    assert "stale" in at.warning[0].value
+    assert "peer-cl evaluate" in at.warning[0].value
+    older = run_page("retention", large, snapshot="6")
+    assert "a newer one" in older.info[0].value
+
+
+def test_a_domain_shows_its_documents(run_page, large):
+    at = run_page("retention", large, domain="domain-03")
+    (table,) = at.dataframe
+    assert len(table.value) == 2  # every fifth of ten is held out
+    assert table.value["change_nats"].tolist() == pytest.approx([-1.2, -1.2])
+    names = [button.proto.label for button in at.get("download_button")]
+    assert names == ["Download the matrix (CSV)", "Download the documents' scores (CSV)"]
+
+
+def test_a_domain_without_scores_says_so(run_page, large):
+    at = run_page("retention", large, domain="domain-04")
+    assert not at.dataframe
+    assert "No document's scores" in at.info[0].value
+
+
+def test_choosing_a_domain_again_clears_nothing_else(run_page, large):
+    at = run_page("retention", large, metric="reduction")
+    at.selectbox(key="domain").select("domain-03").run()
+    assert not at.exception
+    assert at.selectbox(key="metric").value == "reduction"
+    assert len(at.dataframe) == 1
+
+
+def test_a_click_on_a_cell_is_its_domain():
+    assert clicked({"selection": {"cell": [{"domain": "law", "step": 2}]}}) == "law"
+    assert clicked({"selection": {"cell": []}}) is None
+    assert clicked({"selection": {}}) is None
+
+
+def test_a_damaged_report_is_one_line(run_page, one):
+    with Registry.open(one) as registry:
+        registry.put_evaluation(registry.live().id, {"domains": ["domain-00"]})
+    at = run_page("retention", one)
+    assert not at.exception
+    assert len(at.error) == 1
+    assert "damaged" in at.error[0].value
+    assert "peer-cl evaluate" in at.error[0].value
+
+
+def test_a_report_that_is_no_json_is_one_line(run_page, one):
+    with sqlite3.connect(one / "registry.sqlite") as database:
+        database.execute("UPDATE evaluations SET report = '{\"domains\": '")
+    database.close()
+    at = run_page("retention", one)
+    assert not at.exception
+    assert len(at.error) == 1
+    assert "cannot be read" in at.error[0].value
+    assert "Traceback" not in at.error[0].value

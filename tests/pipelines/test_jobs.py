@@ -1,0 +1,247 @@
+"""Jobs as real processes, on a tiny base: they end, fail, wait, are cancelled and killed."""
+
+import os
+import signal
+import time
+
+import pytest
+from tiny_base import SUBJECTS, copy_store, make_tiny_store, write_corpus
+
+from peer_cl import PoolShape
+from peer_cl.errors import CorpusError, DomainNameError, FrozenError, StateError
+from pipelines import TrainingSettings, open_store
+from pipelines.jobs import start_again, start_evaluate, start_ingest
+from pipelines.progress import LossNote
+from pipelines.run_job import read_settings
+from pipelines.telling import JobCancelled, Teller
+from pipelines.uploads import Upload
+from stores import NewJob
+
+SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
+QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0)
+LONG = TrainingSettings(shape=SHAPE, text_passes=300.0, tokens_per_step=32)
+"""Thousands of steps: it is still at it when a test stops it."""
+PATIENCE_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("jobs"), domains=("law",))
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    with open_store(copy_store(made, tmp_path), who="ann") as opened:
+        yield opened
+        for job in opened.registry.jobs(only_open=True):
+            os.kill(job.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write_corpus(tmp_path / "medicine.jsonl", "medicine")
+
+
+def until(store, job, reached):
+    """Return a job as soon as something is true of it."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        found = store.registry.job(job.id)
+        if reached(found):
+            return found
+        assert found.is_open, f"{found.state}: {found.error}"
+        time.sleep(0.05)
+    raise AssertionError(f"it is still {found.state}, at {found.what} {found.done}")
+
+
+def ended(store, job):
+    return until(store, job, lambda found: not found.is_open)
+
+
+def is_training(job):
+    return job.what == "training" and job.done > 60  # behind its first checkpoint
+
+
+def test_an_ingest_goes_on_by_itself_and_tells_how_it_went(store, corpus):
+    job = start_ingest(store, "medicine", corpus, settings=QUICK, why="asked for", evaluate=False)
+    assert (job.state, job.kind, job.domain, job.who) == ("waiting", "ingest", "medicine", "ann")
+    done = ended(store, job)
+    assert (done.state, done.error) == ("done", None)
+    assert done.note == "medicine is at v1"
+    live = store.registry.live()
+    assert done.snapshot_id == live.id
+    assert live.state("medicine").label == "v1"
+    assert done.losses[-1][0] > done.losses[0][0] > 0
+    assert 0 < done.losses[-1][1] < 10
+    event = store.registry.history(1)[0]
+    assert (event.action, event.who, event.why) == ("ingest", "ann", "asked for")
+    assert store.registry.layout.job_files() == []
+    text = " ".join(SUBJECTS["medicine"].split()[:3])
+    assert text not in str(done), "no word of a document stands in a job"
+
+
+@pytest.mark.slow
+def test_an_upload_is_learned_under_its_own_name_and_then_removed(store, corpus):
+    upload = Upload("C:\\notes\\pills.jsonl", corpus.read_bytes())
+    job = start_ingest(store, "medicine", upload, settings=QUICK, evaluate=False)
+    staged = store.registry.layout.upload(upload.sha256, ".jsonl")
+    assert staged.read_bytes() == upload.data
+    assert ended(store, job).state == "done"
+    assert not staged.exists()
+    found = store.registry.documents("medicine")
+    assert found[0].source == "pills.jsonl:1"
+    assert found[0].title == "pills, line 1"
+
+
+@pytest.mark.slow
+def test_an_evaluation_follows_where_it_is_asked_for(store, corpus):
+    job = start_ingest(store, "medicine", corpus, settings=QUICK, background=False)
+    done = ended(store, job)
+    assert (done.state, done.error) == ("done", None)
+    report = store.registry.evaluation(done.snapshot_id)
+    assert report["domains"] == ["law", "medicine"]
+    again = ended(store, start_evaluate(store, background=False))
+    assert (again.state, again.domain, again.snapshot_id) == ("done", None, done.snapshot_id)
+
+
+@pytest.mark.parametrize("how", ["asked", pytest.param("SIGTERM", marks=pytest.mark.slow)])
+def test_a_cancelled_ingest_changes_nothing_and_goes_on_later(store, corpus, how):
+    before = store.registry.live()
+    upload = Upload("medicine.jsonl", corpus.read_bytes())
+    job = start_ingest(store, "medicine", upload, settings=LONG, evaluate=False)
+    running = until(store, job, is_training)
+    assert running.speed > 0
+    assert running.seconds_left > 0
+    if how == "asked":
+        assert store.registry.ask_cancel(job.id).is_cancel_asked
+    else:
+        os.kill(running.pid, signal.SIGTERM)
+    stopped = ended(store, job)
+    assert (stopped.state, stopped.error) == ("cancelled", None)
+    assert store.registry.live() == before
+    assert len(store.registry.layout.checkpoints()) == 1
+    assert store.registry.layout.job_files() == [], "an upload is not kept for a cancelled job"
+    store.freeze("law")
+    store.unfreeze("law")
+    with pytest.raises(StateError, match=r"medicine.jsonl is not kept any more; upload it again"):
+        start_again(store, job.id)
+    second = start_ingest(store, "medicine", upload, settings=LONG, evaluate=False)
+    going_on = until(store, second, lambda found: found.what == "training" and found.losses)
+    assert going_on.done_at_first > 50, "it goes on from the checkpoint"
+
+
+def test_a_killed_job_is_lost_and_the_store_is_as_it_was(store, corpus):
+    before = store.registry.live()
+    job = start_ingest(store, "medicine", corpus, settings=LONG, evaluate=False)
+    os.kill(until(store, job, is_training).pid, signal.SIGKILL)
+    assert until(store, job, lambda found: found.state == "lost").error is None
+    assert store.registry.live() == before
+    store.freeze("law")  # the lease is free at once
+    assert "job lost" in [item.kind for item in store.registry.doctor()]
+    again = start_again(store, job.id)
+    going_on = until(store, again, lambda found: found.what == "training" and found.losses)
+    assert going_on.done_at_first > 50
+
+
+@pytest.mark.slow
+def test_a_second_job_waits_for_the_first_and_can_be_cancelled_meanwhile(store, corpus, tmp_path):
+    first = start_ingest(store, "medicine", corpus, settings=LONG, evaluate=False)
+    until(store, first, is_training)
+    minerals = write_corpus(tmp_path / "minerals.jsonl", "minerals")
+    second = start_ingest(store, "minerals", minerals, settings=QUICK, evaluate=False)
+    third = start_ingest(store, "minerals", minerals, settings=QUICK, evaluate=False)
+    waiting = until(store, second, lambda found: found.note)
+    assert (waiting.state, waiting.note) == ("waiting", f"job {first.id[:12]} comes first")
+    until(store, third, lambda found: found.note)
+    store.registry.ask_cancel(third.id)
+    assert ended(store, third).state == "cancelled"
+    store.registry.ask_cancel(first.id)
+    assert ended(store, first).state == "cancelled"
+    assert ended(store, second).state == "done"
+    assert [state.domain for state in store.registry.live().domains] == ["law", "minerals"]
+
+
+@pytest.mark.slow
+def test_a_job_waits_for_another_writer(store, corpus):
+    with store.registry.writing("bob"):
+        job = start_ingest(store, "medicine", corpus, settings=QUICK, evaluate=False)
+        waiting = until(store, job, lambda found: found.note)
+        assert "being written by bob" in waiting.note
+    assert ended(store, job).state == "done"
+
+
+def test_what_goes_wrong_is_one_line(store, corpus):
+    with corpus.open("a", encoding="utf-8") as file:
+        file.write('{"text": \n')
+    upload = Upload("pills.jsonl", corpus.read_bytes())
+    failed = ended(store, start_ingest(store, "medicine", upload, settings=QUICK))
+    assert failed.state == "failed"
+    assert failed.error.startswith("pills.jsonl:41 is no JSON")
+    assert "\n" not in failed.error
+    assert failed.snapshot_id is None
+    assert upload.path(store.registry.layout).exists(), "kept, so that it may be started again"
+    job = start_ingest(store, "medicine", upload, settings=QUICK, on_bad_row="skip", evaluate=False)
+    assert ended(store, job).state == "done"
+    assert not upload.path(store.registry.layout).exists()
+
+
+@pytest.mark.slow
+def test_a_fault_of_ours_is_told_with_where_to_look(store, corpus):
+    job = store.registry.add_job(
+        NewJob(kind="ingest", domain="law", request={"corpus": {"path": "/"}}, who="ann")
+    )
+    failed = ended(store, start_again(store, _end(store, job).id))
+    log = store.registry.layout.job_log(failed.id)
+    assert failed.error == f"KeyError: 'on_bad_row' (a fault of peer-cl; {log} shows where)"
+    assert "Traceback" in log.read_text(encoding="utf-8")
+
+
+def _end(store, job):
+    return store.registry.end_job(job.id, "failed", error="an older one")
+
+
+def test_what_can_be_told_at_once_starts_no_process(store, corpus, tmp_path):
+    store.freeze("law")
+    for error, domain, source in (
+        (FrozenError, "law", corpus),
+        (DomainNameError, "../law", corpus),
+        (CorpusError, "medicine", tmp_path / "nowhere"),
+    ):
+        with pytest.raises(error):
+            start_ingest(store, domain, source)
+    assert store.registry.jobs() == ()
+
+
+def test_only_what_did_not_end_well_is_started_again(store, corpus):
+    done = ended(store, start_ingest(store, "medicine", corpus, settings=QUICK, evaluate=False))
+    with pytest.raises(StateError, match="is done; only one that did not end well"):
+        start_again(store, done.id)
+
+
+def test_settings_come_back_as_they_were(store):
+    from dataclasses import asdict
+
+    assert read_settings(asdict(LONG)) == LONG
+    assert read_settings(None) is None
+
+
+def test_a_teller_writes_now_and_then_and_hears_the_wish_to_stop(store):
+    job = store.registry.add_job(
+        NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
+    )
+    store.registry.assign_job(job.id, os.getpid())
+    with Teller(store.registry, job.id, every=0.01) as teller:
+        teller("training", 10, 2000, LossNote(3.0))
+        for step in range(11, 1001):
+            teller("training", step, 2000, LossNote(3.0 - step / 1000))
+        store.registry.ask_cancel(job.id)
+        with pytest.raises(JobCancelled):
+            teller.wait(PATIENCE_SECONDS)
+        with pytest.raises(JobCancelled):
+            teller("training", 1001, 2000, "")
+    told = store.registry.job(job.id)
+    assert (told.what, told.done, told.done_at_first) == ("training", 1000, 10)
+    assert told.note == "loss 2.000 nats"
+    assert 200 <= len(told.losses) <= 401, "a long run's curve stays short"
+    assert told.losses[-1][0] == 1000
+    store.registry.end_job(job.id, "cancelled")
