@@ -176,3 +176,9 @@ def go_to(page: Page, title: str) -> None:
     """Go to a page by the navigation, as a person does, and wait until it stands."""
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
     wait_until_it_stands(page, title)
+
+
+def wait_for_model(page: Page, title: str) -> None:
+    """Wait until a page that needs the model has it, and stands."""
+    page.get_by_text("once for everybody").wait_for(state="detached")
+    wait_until_it_stands(page, title)

@@ -3,7 +3,7 @@
 import pytest
 from tiny_base import SUBJECTS
 
-from benchmarks.browsing import TITLES, go_to, wait_until_it_stands
+from benchmarks.browsing import TITLES, go_to, wait_for_model, wait_until_it_stands
 
 pytestmark = pytest.mark.browser
 
@@ -51,9 +51,3 @@ def test_a_text_is_traced_searched_and_written_on(server, new_page, picture):
     page.get_by_text("Write on").first.wait_for()
     wait_until_it_stands(page, "Trace")
     assert page.get_by_label("Text", exact=True).input_value() == SUBJECTS["law"]
-
-
-def wait_for_model(page, title):
-    """Wait until a page that needs the model has it."""
-    page.get_by_text("once for everybody").wait_for(state="detached")
-    wait_until_it_stands(page, title)
