@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import experts as frames
@@ -104,7 +105,7 @@ def _show_documents(held: HeldBy) -> None:
 
 
 def _show_meaning(seen: View, place: Place, held: HeldBy) -> None:
-    expert = _expert(*seen.key, place, seen)
+    expert = _expert(*cached.stamp(seen), place, seen)
     left, right = st.columns(2)
     with left:
         st.markdown("**What it promotes**")
@@ -181,7 +182,7 @@ def _show_tokens(seen: View, place: Place, held: HeldBy) -> None:
     title = st.selectbox(
         "In the document", list(offered), key=f"read-{place.host_layer}-{place.row}"
     )
-    tokens = _tokens(*seen.key, place, offered[title], seen)
+    tokens = _tokens(*cached.stamp(seen), place, offered[title], seen)
     if tokens is None:
         st.caption("This store keeps no texts, so the document cannot be read again.")
         return

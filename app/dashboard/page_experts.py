@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.expert_row import Place, show_row
 from app.dashboard.frames import experts as frames
@@ -45,7 +46,7 @@ def show(seen: View) -> None:
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = st.selectbox("Domain", domains, key="domain", bind="query-params")
-    found = _read(*seen.key, domain, seen.store)
+    found = _read(*cached.stamp(seen), domain, seen.store)
     if not found.layers:
         st.info(
             "No use of rows is recorded for this domain: it was learned by an older version. "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stores.queries import Evaluation
 
 _MOST_TROUBLES = 8
+_LAST_JOBS = 50
 _TABLE = "live-domains"
 _SHOW = {
     "error": (st.error, ":material/error:"),
@@ -59,6 +60,7 @@ def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble
         [
             *troubles.of_findings(cached.glance(seen)),
             *troubles.of_evaluation(seen.live, evaluations),
+            *troubles.of_jobs(seen.store.registry.jobs(_LAST_JOBS)),
         ]
     )
 

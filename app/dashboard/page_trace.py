@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.dashboard import cached
 from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page
 from app.dashboard.trace_reading import show_found, show_traced
@@ -129,7 +130,7 @@ def _show_documents(seen: View) -> None:
     with st.expander("Take a document's text", icon=":material/description:"):
         left, middle, right = st.columns([1, 3, 1], vertical_alignment="bottom")
         domain = left.selectbox("Domain", [state.domain for state in seen.live.domains])
-        documents = _documents(seen.key, domain, seen)
+        documents = _documents(cached.stamp(seen), domain, seen)
         number = middle.selectbox(
             "Document",
             range(len(documents)),
@@ -146,7 +147,7 @@ def _show_documents(seen: View) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
-def _documents(_key: tuple[str, int], domain: str, _seen: View) -> tuple[Document, ...]:
+def _documents(stamp: cached.Stamp, domain: str, _seen: View) -> tuple[Document, ...]:
     return _seen.store.registry.documents(domain)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app.dashboard import cached
 from app.dashboard.charts import trace as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
@@ -49,7 +50,7 @@ def named_colours(seen: View) -> dict[str, str]:
 def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
     """Show who speaks at each token of a text, by which rows, and what those hold."""
     with st.spinner("Reading the text"):
-        found = _traced(seen.key, text, domains, seen)
+        found = _traced(cached.stamp(seen), text, domains, seen)
     colours = named_colours(seen)
     _show_figures(found)
     tokens = found.tokens[:MOST_TOKENS]
@@ -73,7 +74,7 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _traced(_key: tuple[str, int], text: str, domains: tuple[str, ...], _seen: View) -> Trace:
+def _traced(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: View) -> Trace:
     with borrowed(_seen) as (model, tokenizer):
         return _seen.store.trace(
             text,
@@ -225,7 +226,7 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
         "documents cannot be compared; the log odds of their signatures can."
     )
     with st.spinner("Searching"):
-        found = _found(seen.key, text, domains, seen)
+        found = _found(cached.stamp(seen), text, domains, seen)
     likely = frames.likely_domains(found.log_odds)
     st.altair_chart(
         charts.likely_domains(likely, seen.colours),
@@ -239,7 +240,7 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _found(_key: tuple[str, int], text: str, domains: tuple[str, ...], _seen: View) -> Found:
+def _found(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: View) -> Found:
     with borrowed(_seen) as (model, tokenizer):
         return _seen.store.search(
             text, model=model, tokenizer=tokenizer, snapshot=_seen.live, domains=domains

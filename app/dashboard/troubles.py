@@ -11,7 +11,7 @@ from stores.changes import changes
 
 if TYPE_CHECKING:
     from stores import Finding, Snapshot
-    from stores.queries import Evaluation
+    from stores.queries import Evaluation, Job
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -74,6 +74,29 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
         what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
         found.append(Trouble("note", what, "Ingest more documents of it."))
     return found
+
+
+def of_jobs(jobs: Iterable[Job]) -> list[Trouble]:
+    """Return what the last job of each domain came to, where it came to no good end.
+
+    Args:
+        jobs: the newest first.
+    """
+    last: dict[str, Job] = {}
+    for job in jobs:
+        last.setdefault(job.domain or "", job)
+    return [
+        Trouble("warning", _told(job), "Start it again on the page Ingest.")
+        for job in last.values()
+        if job.state in ("failed", "lost")
+    ]
+
+
+def _told(job: Job) -> str:
+    what = f"The last job ({job.kind}{f' of {job.domain}' if job.domain else ''})"
+    if job.state == "lost":
+        return f"{what} ended without a word: its process is gone."
+    return _sentence(f"{what} failed: {job.error}")
 
 
 def _broken_bound(newest: Evaluation) -> list[Trouble]:

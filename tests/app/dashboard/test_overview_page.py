@@ -14,6 +14,7 @@ from app.dashboard.charts import overview as charts
 from app.dashboard.frames import overview as frames
 from peer_cl.metrics import backward_transfer
 from pipelines import open_store
+from stores import NewJob
 from stores.queries import Evaluation
 
 METRICS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -159,6 +160,23 @@ def test_damage_comes_first_and_the_full_check_tells_all(run_page, folder):
     at.button[0].click().run()
     assert "is damaged: its bytes have another hash" in texts(at)
     assert path.read_bytes() == before, "nothing is repaired"
+
+
+def test_a_job_that_failed_is_told_until_a_later_one_went_well(run_page, folder):
+    def ended(state, **outcome):
+        with open_store(folder) as store:
+            new = NewJob(kind="ingest", domain="law", request={"corpus": {}}, who="ann", why="")
+            job = store.registry.add_job(new)
+            store.registry.start_job(job.id)
+            store.registry.end_job(job.id, state, **outcome)
+
+    ended("failed", error="no space is left [here](http://x)")
+    at = run_page("overview", folder)
+    (told,) = [box.value for box in at.warning if "job" in box.value]
+    assert "ingest of law" in told
+    assert r"\[here\]" in told
+    ended("done")
+    assert not [box for box in run_page("overview", folder).warning if "job" in box.value]
 
 
 def test_a_full_check_of_a_whole_store_says_so(run_page, folder):
