@@ -21,7 +21,7 @@ def jobs(
 ) -> None:
     """List ingests and evaluations that the dashboard started, the newest first."""
     with request.store() as store:
-        found = store.registry.jobs(limit)
+        found = store.registry.jobs.listed(limit)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in found])
         return
@@ -67,5 +67,5 @@ def cancel(
 ) -> None:
     """Ask a job to stop; an ingest leaves the store as it was, and goes on later from there."""
     with request.store() as store:
-        asked = store.registry.ask_cancel(job)
+        asked = store.registry.jobs.ask_cancel(job)
     say(f"job {asked.id[:12]} was asked to stop; it does at its next step")

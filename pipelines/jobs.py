@@ -116,7 +116,7 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
         StateError: when it goes on still, has ended well, or what it read is kept no more.
     """
     registry = store.registry
-    old = registry.job(text)
+    old = registry.jobs.find(text)
     if old.is_open or old.state == "done":
         raise StateError(
             f"job {old.id[:12]} is {old.state}; only one that did not end well can be started again"
@@ -134,7 +134,7 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
 
 def drop_uploads(registry: Registry, job: Job) -> None:
     """Remove the uploads of a job that has ended, but those that another one is still to read."""
-    others = registry.jobs(only_open=True)
+    others = registry.jobs.listed(only_open=True)
     kept = {name for other in others if other.id != job.id for name in uploads_of(other.request)}
     for name in set(uploads_of(job.request)) - kept:
         (registry.layout.staging / name).unlink(missing_ok=True)
@@ -151,13 +151,13 @@ def _check_there(source: Source) -> None:
 
 def _start(registry: Registry, new: NewJob, uploads: list[Upload]) -> Job:
     """Write a job down, stage its uploads, and start its process."""
-    job = registry.add_job(new)  # before its uploads: those of no job are leftovers
+    job = registry.jobs.add(new)  # before its uploads: those of no job are leftovers
     try:
         for upload in uploads:
             upload.stage(registry.layout)
-        return registry.assign_job(job.id, _spawn(registry, job))
+        return registry.jobs.assign(job.id, _spawn(registry, job))
     except BaseException as error:
-        registry.end_job(job.id, FAILED, error=f"its process could not be started: {error}")
+        registry.jobs.end(job.id, FAILED, error=f"its process could not be started: {error}")
         drop_uploads(registry, job)
         raise
 

@@ -52,13 +52,13 @@ def main(arguments: Sequence[str]) -> int:
     folder, job_id = arguments
     get_ready()
     with open_store(folder) as store:
-        job = store.registry.job(job_id)
+        job = store.registry.jobs.find(job_id)
         store.who = job.who
         teller = Teller(store.registry, job.id)
         signal.signal(signal.SIGTERM, teller.stop)
         with teller:
             outcome = attempt(store, job, teller)
-        ended = store.registry.end_job(
+        ended = store.registry.jobs.end(
             job.id,
             outcome.state,
             note=outcome.note,
@@ -75,9 +75,9 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
     """Do a job's work and return how it ended, whatever went wrong."""
     try:
         with turn(store, job, teller):
-            store.registry.start_job(job.id)
+            store.registry.jobs.start(job.id)
             # Read again: its domain may have been purged while it waited.
-            request = store.registry.job(job.id).request
+            request = store.registry.jobs.find(job.id).request
             if not request:
                 return Outcome(CANCELLED)
             teller.check()
@@ -102,7 +102,9 @@ def turn(store: Store, job: Job, teller: Teller) -> Iterator[None]:
     registry = store.registry
     with ExitStack() as stack:
         while True:
-            older = [other for other in registry.jobs(only_open=True) if _is_before(other, job)]
+            older = [
+                other for other in registry.jobs.listed(only_open=True) if _is_before(other, job)
+            ]
             note = f"job {older[0].id[:12]} comes first" if older else ""
             if not older:
                 try:

@@ -108,7 +108,7 @@ class Teller:
         if news is None and not is_forced:
             return False
         try:
-            if self._registry.tell_job(self._job_id, news):
+            if self._registry.jobs.tell(self._job_id, news):
                 self._stopped.set()
         except PeerError as error:
             _log.warning("progress could not be written once: %s", error)

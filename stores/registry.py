@@ -33,6 +33,7 @@ from stores import (
 )
 from stores.config import StoreConfig
 from stores.database import Database
+from stores.job_book import JobBook
 from stores.layout import StoreLayout, connect, prepare
 from stores.leases import Lease
 from stores.objects import ObjectStore
@@ -51,13 +52,12 @@ from stores.queries import (
     HeldBy,
     HeldDocument,
     HeldOutScores,
-    Job,
     PurgeResult,
     RunSpeed,
     Segment,
     Snapshot,
 )
-from stores.records import JobProgress, NewJob, NewScore, NewSegment
+from stores.records import NewScore, NewSegment
 from stores.texts import decompress_text
 
 
@@ -72,6 +72,8 @@ class Registry:
         self._lease: Lease | None = None
         self._depth = 0
         self._expected: int | None = None
+        self.jobs = JobBook(database)
+        """Work in processes of its own."""
 
     @property
     def folder(self) -> Path:
@@ -267,48 +269,6 @@ class Registry:
         """Store the report of a snapshot's evaluation. Needs no lease."""
         with self._database.writing() as session:
             scores.put_evaluation(session, snapshot_id, report)
-
-    # Jobs; none of them needs the lease
-
-    def add_job(self, new: NewJob) -> Job:
-        """Write a job that waits for its process and its turn."""
-        with self._database.writing() as session:
-            return jobs.add_job(session, new)
-
-    def assign_job(self, job_id: str, pid: int) -> Job:
-        """Write which process of this machine does a job."""
-        with self._database.writing() as session:
-            return jobs.assign_job(session, job_id, pid)
-
-    def start_job(self, job_id: str) -> Job:
-        """Write that a job's turn has come."""
-        with self._database.writing() as session:
-            return jobs.start_job(session, job_id)
-
-    def tell_job(self, job_id: str, progress: JobProgress | None) -> bool:
-        """Write how far a job is (None: that it is alive); return whether it is to stop."""
-        with self._database.writing() as session:
-            return jobs.tell_job(session, job_id, progress)
-
-    def end_job(self, job_id: str, state: str, **outcome: Any) -> Job:
-        """Write how a job ended; see `jobs.end_job`."""
-        with self._database.writing() as session:
-            return jobs.end_job(session, job_id, state, **outcome)
-
-    def ask_cancel(self, job: str) -> Job:
-        """Ask a job (an id, or its beginning) to stop at its next step."""
-        with self._database.writing() as session:
-            return jobs.ask_cancel(session, job)
-
-    def job(self, job: str) -> Job:
-        """Return the job that an id, or its beginning, means."""
-        with self._database.reading() as session:
-            return jobs.read_job(session, job)
-
-    def jobs(self, limit: int | None = None, *, only_open: bool = False) -> tuple[Job, ...]:
-        """Return jobs, the newest first; with `only_open`, those that wait or run."""
-        with self._database.reading() as session:
-            return jobs.read_jobs(session, limit, only_open=only_open)
 
     def run_speeds(self, limit: int) -> tuple[RunSpeed, ...]:
         """Return how long the last training runs took, the newest first."""

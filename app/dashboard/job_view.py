@@ -38,7 +38,7 @@ def watch(seen: View, job: Job) -> None:
 def _live(folder: str, job_id: str, colour: str, *, was_open: bool) -> None:
     """Show a job as it is now. Runs by itself, so errors are told here."""
     try:
-        job = opened(Path(folder)).registry.job(job_id)
+        job = opened(Path(folder)).registry.jobs.find(job_id)
         if was_open and not job.is_open:
             st.rerun()  # the whole page: the domain may be new, and there is nothing to wait for
         _show(folder, job, colour)
@@ -112,7 +112,7 @@ def _offer_cancel(folder: str, job: Job) -> None:
         help=told if job.kind == "ingest" else None,
     ):
         with open_store(folder, who=who()) as store:
-            store.registry.ask_cancel(job.id)
+            store.registry.jobs.ask_cancel(job.id)
         st.rerun()
 
 

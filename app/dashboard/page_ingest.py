@@ -61,9 +61,9 @@ def show(seen: View) -> None:
         if st.button("All jobs", icon=":material/arrow_back:"):
             del st.query_params["job"]
             st.rerun()
-        watch(seen, seen.store.registry.job(wanted))
+        watch(seen, seen.store.registry.jobs.find(wanted))
         return
-    for job in reversed(seen.store.registry.jobs(only_open=True)):
+    for job in reversed(seen.store.registry.jobs.listed(only_open=True)):
         with st.container(border=True):
             watch(seen, job)
     _ask(seen)
@@ -265,7 +265,7 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
 def _list_jobs(seen: View) -> None:
     """List the jobs; choosing one opens it."""
     st.subheader("Jobs", anchor=False)
-    jobs = seen.store.registry.jobs(NUM_JOBS)
+    jobs = seen.store.registry.jobs.listed(NUM_JOBS)
     if not jobs:
         st.caption("None yet. A job that you start goes on when you close this page.")
         return

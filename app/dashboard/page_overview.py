@@ -60,7 +60,7 @@ def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble
         [
             *troubles.of_findings(cached.glance(seen)),
             *troubles.of_evaluation(seen.live, evaluations),
-            *troubles.of_jobs(seen.store.registry.jobs(_LAST_JOBS)),
+            *troubles.of_jobs(seen.store.registry.jobs.listed(_LAST_JOBS)),
         ]
     )
 

@@ -14,7 +14,7 @@ from stores.records import JobProgress
 def running(folder):
     """A job that runs, half done."""
     with Registry.open(folder) as registry:
-        job = registry.add_job(
+        job = registry.jobs.add(
             NewJob(
                 kind="ingest",
                 domain="minerals",
@@ -22,9 +22,9 @@ def running(folder):
                 who="bob",
             )
         )
-        registry.assign_job(job.id, os.getpid())
-        registry.start_job(job.id)
-        registry.tell_job(
+        registry.jobs.assign(job.id, os.getpid())
+        registry.jobs.start(job.id)
+        registry.jobs.tell(
             job.id,
             JobProgress(
                 what="training",
@@ -35,8 +35,8 @@ def running(folder):
             ),
         )
         yield job
-        if registry.job(job.id).is_open:
-            registry.end_job(job.id, "failed", error="no corpus at /data/m.jsonl")
+        if registry.jobs.find(job.id).is_open:
+            registry.jobs.end(job.id, "failed", error="no corpus at /data/m.jsonl")
 
 
 def test_no_job_yet(peer_cl, folder):
@@ -57,7 +57,7 @@ def test_jobs_are_listed_with_how_far_they_are(peer_cl, folder, running):
 
 def test_a_failed_job_says_why(peer_cl, folder, running):
     with Registry.open(folder) as registry:
-        registry.end_job(running.id, "failed", error="no corpus at /data/m.jsonl")
+        registry.jobs.end(running.id, "failed", error="no corpus at /data/m.jsonl")
     out = peer_cl("jobs", folder=folder).out
     assert "failed" in out
     assert "no corpus at /data/m.jsonl" in out
@@ -69,13 +69,13 @@ def test_a_job_is_asked_to_stop(peer_cl, folder, running):
     assert result.code == 0
     assert running.id[:12] in result.out
     with Registry.open(folder) as registry:
-        assert registry.job(running.id).is_cancel_asked
+        assert registry.jobs.find(running.id).is_cancel_asked
     assert portrait(folder) == before
 
 
 def test_what_cannot_be_cancelled_is_one_line(peer_cl, folder, running):
     with Registry.open(folder) as registry:
-        registry.end_job(running.id, "done")
+        registry.jobs.end(running.id, "done")
     for job, told in ((running.id, "it is done"), ("abcdef", "no job 'abcdef'"), ("", "no job ''")):
         result = peer_cl("cancel", job, folder=folder)
         assert result.code == 2

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
 def store(made, tmp_path):
     with open_store(copy_store(made, tmp_path), who="ann") as opened:
         yield opened
-        for job in opened.registry.jobs(only_open=True):
+        for job in opened.registry.jobs.listed(only_open=True):
             os.kill(job.pid, signal.SIGKILL)
 
 
@@ -46,7 +46,7 @@ def until(store, job, reached):
     """Return a job as soon as something is true of it."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
-        found = store.registry.job(job.id)
+        found = store.registry.jobs.find(job.id)
         if reached(found):
             return found
         assert found.is_open, f"{found.state}: {found.error}"
@@ -113,7 +113,7 @@ def test_a_cancelled_ingest_changes_nothing_and_goes_on_later(store, corpus, how
     assert running.speed > 0
     assert running.seconds_left > 0
     if how == "asked":
-        assert store.registry.ask_cancel(job.id).is_cancel_asked
+        assert store.registry.jobs.ask_cancel(job.id).is_cancel_asked
     else:
         os.kill(running.pid, signal.SIGTERM)
     stopped = ended(store, job)
@@ -153,9 +153,9 @@ def test_a_second_job_waits_for_the_first_and_can_be_cancelled_meanwhile(store, 
     waiting = until(store, second, lambda found: found.note)
     assert (waiting.state, waiting.note) == ("waiting", f"job {first.id[:12]} comes first")
     until(store, third, lambda found: found.note)
-    store.registry.ask_cancel(third.id)
+    store.registry.jobs.ask_cancel(third.id)
     assert ended(store, third).state == "cancelled"
-    store.registry.ask_cancel(first.id)
+    store.registry.jobs.ask_cancel(first.id)
     assert ended(store, first).state == "cancelled"
     assert ended(store, second).state == "done"
     assert [state.domain for state in store.registry.live().domains] == ["law", "minerals"]
@@ -187,7 +187,7 @@ def test_what_goes_wrong_is_one_line(store, corpus):
 
 @pytest.mark.slow
 def test_a_fault_of_ours_is_told_with_where_to_look(store, corpus):
-    job = store.registry.add_job(
+    job = store.registry.jobs.add(
         NewJob(kind="ingest", domain="law", request={"corpus": {"path": "/"}}, who="ann")
     )
     failed = ended(store, start_again(store, _end(store, job).id))
@@ -197,7 +197,7 @@ def test_a_fault_of_ours_is_told_with_where_to_look(store, corpus):
 
 
 def _end(store, job):
-    return store.registry.end_job(job.id, "failed", error="an older one")
+    return store.registry.jobs.end(job.id, "failed", error="an older one")
 
 
 def test_what_can_be_told_at_once_starts_no_process(store, corpus, tmp_path):
@@ -209,7 +209,7 @@ def test_what_can_be_told_at_once_starts_no_process(store, corpus, tmp_path):
     ):
         with pytest.raises(error):
             start_ingest(store, domain, source)
-    assert store.registry.jobs() == ()
+    assert store.registry.jobs.listed() == ()
 
 
 def test_only_what_did_not_end_well_is_started_again(store, corpus):
@@ -226,22 +226,22 @@ def test_settings_come_back_as_they_were(store):
 
 
 def test_a_teller_writes_now_and_then_and_hears_the_wish_to_stop(store):
-    job = store.registry.add_job(
+    job = store.registry.jobs.add(
         NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
     )
-    store.registry.assign_job(job.id, os.getpid())
+    store.registry.jobs.assign(job.id, os.getpid())
     with Teller(store.registry, job.id, every=0.01) as teller:
         teller("training", 10, 2000, LossNote(3.0))
         for step in range(11, 1001):
             teller("training", step, 2000, LossNote(3.0 - step / 1000))
-        store.registry.ask_cancel(job.id)
+        store.registry.jobs.ask_cancel(job.id)
         with pytest.raises(JobCancelled):
             teller.wait(PATIENCE_SECONDS)
         with pytest.raises(JobCancelled):
             teller("training", 1001, 2000, "")
-    told = store.registry.job(job.id)
+    told = store.registry.jobs.find(job.id)
     assert (told.what, told.done, told.done_at_first) == ("training", 1000, 10)
     assert told.note == "loss 2.000 nats"
     assert 200 <= len(told.losses) <= 401, "a long run's curve stays short"
     assert told.losses[-1][0] == 1000
-    store.registry.end_job(job.id, "cancelled")
+    store.registry.jobs.end(job.id, "cancelled")

@@ -65,10 +65,10 @@ def change(registry):
 
 def test_a_job_from_its_start_to_its_end(registry, make):
     new = new_job()
-    job = registry.add_job(new)
+    job = registry.jobs.add(new)
     assert (job.state, job.pid, job.is_open) == ("waiting", None, True)
-    assert registry.assign_job(job.id, os.getpid()).pid == os.getpid()
-    assert registry.start_job(job.id).state == "running"
+    assert registry.jobs.assign(job.id, os.getpid()).pid == os.getpid()
+    assert registry.jobs.start(job.id).state == "running"
     progress = JobProgress(
         what="training",
         done=30,
@@ -78,59 +78,59 @@ def test_a_job_from_its_start_to_its_end(registry, make):
         done_at_first=10,
         losses=((10, 3.0), (30, 2.5)),
     )
-    assert registry.tell_job(job.id, progress) is False
-    told = registry.job(job.id)
+    assert registry.jobs.tell(job.id, progress) is False
+    told = registry.jobs.find(job.id)
     assert (told.what, told.done, told.total) == ("training", 30, 100)
     assert told.losses == ((10, 3.0), (30, 2.5))
     assert told.speed == pytest.approx(2.0, rel=0.1)
     assert told.seconds_left == pytest.approx(35.0, rel=0.1)
-    assert registry.tell_job(job.id, None) is False
-    assert registry.job(job.id).losses == told.losses, "a sign of life changes nothing else"
+    assert registry.jobs.tell(job.id, None) is False
+    assert registry.jobs.find(job.id).losses == told.losses, "a sign of life changes nothing else"
     snapshot = make.grow(registry, "law")
-    ended = registry.end_job(job.id, "done", note="law is at v1", snapshot_id=snapshot.id)
+    ended = registry.jobs.end(job.id, "done", note="law is at v1", snapshot_id=snapshot.id)
     assert (ended.state, ended.snapshot_id, ended.is_open) == ("done", snapshot.id, False)
     assert ended.ended_at >= ended.started_at >= ended.created_at
-    assert registry.jobs() == (registry.job(job.id[:6]),)
-    assert registry.jobs(only_open=True) == ()
+    assert registry.jobs.listed() == (registry.jobs.find(job.id[:6]),)
+    assert registry.jobs.listed(only_open=True) == ()
     with pytest.raises(StateError, match=r"has ended .done."):
-        registry.tell_job(job.id, progress)
-    assert registry.assign_job(job.id, 1).pid == os.getpid(), "an ended job gets no process"
+        registry.jobs.tell(job.id, progress)
+    assert registry.jobs.assign(job.id, 1).pid == os.getpid(), "an ended job gets no process"
 
 
 def test_speed_is_not_told_before_anything_was_done(registry):
-    job = registry.add_job(new_job())
+    job = registry.jobs.add(new_job())
     assert job.speed is None
     now = time.time()
-    registry.tell_job(
+    registry.jobs.tell(
         job.id, JobProgress(what="training", done=300, total=400, since=now - 5, done_at_first=300)
     )
-    told = registry.job(job.id)
+    told = registry.jobs.find(job.id)
     assert told.speed is None, "what was done before a kill took none of these seconds"
     assert told.seconds_left is None
 
 
 def test_jobs_are_listed_the_newest_first(registry):
-    made = [registry.add_job(new_job(f"domain-{number}")) for number in range(3)]
-    assert [job.id for job in registry.jobs()] == [job.id for job in reversed(made)]
-    assert [job.domain for job in registry.jobs(2)] == ["domain-2", "domain-1"]
+    made = [registry.jobs.add(new_job(f"domain-{number}")) for number in range(3)]
+    assert [job.id for job in registry.jobs.listed()] == [job.id for job in reversed(made)]
+    assert [job.domain for job in registry.jobs.listed(2)] == ["domain-2", "domain-1"]
 
 
 @pytest.mark.parametrize("text", ["", "12345", "f" * 32, "%", "../x"])
 def test_a_job_that_there_is_not(registry, text):
-    registry.add_job(new_job())
+    registry.jobs.add(new_job())
     with pytest.raises(UnknownError, match="peer-cl jobs"):
-        registry.job(text)
+        registry.jobs.find(text)
 
 
 def test_a_beginning_that_fits_two_jobs_is_refused(registry):
     for digit in "01":
         job_id = "abcdef" + digit * 26
-        registry.add_job(
+        registry.jobs.add(
             NewJob(kind="evaluate", domain=None, request={"a": 1}, who="ann", job_id=job_id)
         )
     with pytest.raises(UnknownError, match="several jobs' ids begin with 'abcdef'"):
-        registry.job("abcdef")
-    assert registry.job("abcdef1").id == "abcdef" + "1" * 26
+        registry.jobs.find("abcdef")
+    assert registry.jobs.find("abcdef1").id == "abcdef" + "1" * 26
 
 
 @pytest.mark.parametrize(
@@ -150,51 +150,51 @@ def test_what_is_no_job(changes, error):
 
 
 def test_a_wish_to_cancel_is_heard_with_the_next_word(registry):
-    job = registry.add_job(new_job())
-    assert registry.ask_cancel(job.id[:8]).is_cancel_asked
-    assert registry.tell_job(job.id, None) is True
-    registry.end_job(job.id, "cancelled")
+    job = registry.jobs.add(new_job())
+    assert registry.jobs.ask_cancel(job.id[:8]).is_cancel_asked
+    assert registry.jobs.tell(job.id, None) is True
+    registry.jobs.end(job.id, "cancelled")
     with pytest.raises(StateError, match="cannot be cancelled: it is cancelled"):
-        registry.ask_cancel(job.id)
+        registry.jobs.ask_cancel(job.id)
     with pytest.raises(StateError, match="a job ends as one of"):
-        registry.end_job(job.id, "asleep")
+        registry.jobs.end(job.id, "asleep")
 
 
 def test_a_job_whose_process_is_killed_is_lost_at_once(registry, process):
-    job = registry.add_job(new_job())
-    registry.assign_job(job.id, process.pid)
-    registry.start_job(job.id)
-    assert registry.job(job.id).state == "running"
+    job = registry.jobs.add(new_job())
+    registry.jobs.assign(job.id, process.pid)
+    registry.jobs.start(job.id)
+    assert registry.jobs.find(job.id).state == "running"
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not waited for yet
-    assert registry.job(job.id).state == "lost"
-    assert registry.jobs(only_open=True) == ()
+    assert registry.jobs.find(job.id).state == "lost"
+    assert registry.jobs.listed(only_open=True) == ()
     process.wait()
-    assert registry.job(job.id).state == "lost"
+    assert registry.jobs.find(job.id).state == "lost"
     with pytest.raises(StateError, match="its process is gone"):
-        registry.ask_cancel(job.id)
+        registry.jobs.ask_cancel(job.id)
 
 
 def test_another_process_with_the_same_id_is_not_the_jobs(registry, process, change):
-    job = registry.add_job(new_job())
-    registry.assign_job(job.id, process.pid)
-    assert registry.job(job.id).state == "waiting"
+    job = registry.jobs.add(new_job())
+    registry.jobs.assign(job.id, process.pid)
+    assert registry.jobs.find(job.id).state == "waiting"
     change(job, born="1" + process_birth(process.pid))
-    assert registry.job(job.id).state == "lost"
+    assert registry.jobs.find(job.id).state == "lost"
 
 
 def test_a_job_elsewhere_is_lost_when_it_is_silent(registry, change):
-    job = registry.add_job(new_job())
+    job = registry.jobs.add(new_job())
     change(job, host="elsewhere", pid=1, state="running", heartbeat=time.time() - 5)
-    assert registry.job(job.id).state == "running"
+    assert registry.jobs.find(job.id).state == "running"
     change(job, heartbeat=time.time() - TTL_SECONDS - 1)
-    assert registry.job(job.id).state == "lost"
+    assert registry.jobs.find(job.id).state == "lost"
 
 
 def test_a_job_whose_process_never_came_is_lost(registry, change):
-    job = registry.add_job(new_job())
+    job = registry.jobs.add(new_job())
     change(job, heartbeat=time.time() - TTL_SECONDS - 1)
-    assert registry.job(job.id).state == "lost"
+    assert registry.jobs.find(job.id).state == "lost"
 
 
 def test_who_began_when():
@@ -206,9 +206,9 @@ def test_who_began_when():
 
 
 def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
-    alive, dead = registry.add_job(new_job()), registry.add_job(new_job("medicine"))
-    registry.assign_job(alive.id, os.getpid())
-    registry.assign_job(dead.id, process.pid)
+    alive, dead = registry.jobs.add(new_job()), registry.jobs.add(new_job("medicine"))
+    registry.jobs.assign(alive.id, os.getpid())
+    registry.jobs.assign(dead.id, process.pid)
     process.kill()
     process.wait()
     (told,) = registry.doctor()
@@ -216,18 +216,18 @@ def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
     assert dead.id[:12] in told.what
     assert "medicine" in told.what
     assert kinds(registry.doctor(repair=True)) == ["job lost"]
-    assert registry.job(dead.id).state == "failed"
-    assert registry.job(dead.id).error == "its process was gone before it ended"
-    assert registry.job(alive.id).state == "waiting"
+    assert registry.jobs.find(dead.id).state == "failed"
+    assert registry.jobs.find(dead.id).error == "its process was gone before it ended"
+    assert registry.jobs.find(alive.id).state == "waiting"
     assert registry.doctor() == ()
 
 
 def test_doctor_keeps_what_an_open_job_is_to_read(registry):
     layout = registry.layout
-    waiting = registry.add_job(new_job(corpus=upload(registry, "a"), facts=upload(registry, "b")))
-    registry.assign_job(waiting.id, os.getpid())
-    ended = registry.add_job(new_job(corpus=upload(registry, "c")))
-    registry.end_job(ended.id, "failed", error="no")
+    waiting = registry.jobs.add(new_job(corpus=upload(registry, "a"), facts=upload(registry, "b")))
+    registry.jobs.assign(waiting.id, os.getpid())
+    ended = registry.jobs.add(new_job(corpus=upload(registry, "c")))
+    registry.jobs.end(ended.id, "failed", error="no")
     for job in (waiting, ended):
         layout.job_log(job.id).write_text("", encoding="utf-8")
     (told,) = registry.doctor()
@@ -254,16 +254,18 @@ def traces(folder):
 def test_a_purge_leaves_nothing_of_its_domain_in_jobs(registry, make):
     make.grow(registry, "law")
     made = [
-        registry.add_job(new_job(corpus=upload(registry, "a"))),
-        registry.add_job(new_job()),
-        registry.add_job(new_job(corpus=upload(registry, "b"))),
+        registry.jobs.add(new_job(corpus=upload(registry, "a"))),
+        registry.jobs.add(new_job()),
+        registry.jobs.add(new_job(corpus=upload(registry, "b"))),
     ]
-    registry.tell_job(made[0].id, JobProgress(what="training", done=1, total=2, losses=((1, 3.0),)))
-    registry.end_job(made[0].id, "done", note=f"learned {SECRET}")
-    registry.end_job(made[1].id, "failed", error=f"/data/{SECRET}.jsonl:3 is no JSON")
-    registry.assign_job(made[2].id, os.getpid())
+    registry.jobs.tell(
+        made[0].id, JobProgress(what="training", done=1, total=2, losses=((1, 3.0),))
+    )
+    registry.jobs.end(made[0].id, "done", note=f"learned {SECRET}")
+    registry.jobs.end(made[1].id, "failed", error=f"/data/{SECRET}.jsonl:3 is no JSON")
+    registry.jobs.assign(made[2].id, os.getpid())
     registry.layout.job_log(made[1].id).write_text(SECRET, encoding="utf-8")
-    other = registry.add_job(
+    other = registry.jobs.add(
         new_job("medicine", corpus={"upload": f"upload-{'d' * 64}.txt", "name": "notes.txt"})
     )
     kept = registry.layout.upload("d" * 64, ".txt")
@@ -273,24 +275,24 @@ def test_a_purge_leaves_nothing_of_its_domain_in_jobs(registry, make):
         registry.roll_back_domain("law", None, "ann")
         registry.purge("law", "ann")
     assert traces(registry.folder) == []
-    done, failed, waiting = (registry.job(job.id) for job in made)
+    done, failed, waiting = (registry.jobs.find(job.id) for job in made)
     assert (done.state, done.request, done.note, done.losses) == ("done", {}, "", ())
     assert (failed.state, failed.request, failed.error) == ("failed", {}, jobs.PURGED)
     assert waiting.is_cancel_asked
     assert waiting.request == {}
-    registry.tell_job(waiting.id, JobProgress(what=f"reading {SECRET}", done=0, total=1))
-    registry.end_job(waiting.id, "failed", error=f"no corpus at /data/{SECRET}")
-    assert registry.job(waiting.id).error == jobs.PURGED
+    registry.jobs.tell(waiting.id, JobProgress(what=f"reading {SECRET}", done=0, total=1))
+    registry.jobs.end(waiting.id, "failed", error=f"no corpus at /data/{SECRET}")
+    assert registry.jobs.find(waiting.id).error == jobs.PURGED
     assert traces(registry.folder) == []
     assert kept.exists(), "another domain's job is still to read it"
-    assert registry.job(other.id).request["corpus"]["name"] == "notes.txt"
+    assert registry.jobs.find(other.id).request["corpus"]["name"] == "notes.txt"
 
 
 def test_a_purge_that_leaves_a_jobs_request_says_so(registry, make, monkeypatch):
     from peer_cl.errors import DamageError
 
     make.grow(registry, "law")
-    registry.end_job(registry.add_job(new_job()).id, "failed", error="no")
+    registry.jobs.end(registry.jobs.add(new_job()).id, "failed", error="no")
     monkeypatch.setattr(purging, "blank_jobs", lambda *_, **__: ())
     with registry.writing("ann"):
         registry.roll_back_domain("law", None, "ann")
@@ -301,15 +303,15 @@ def test_a_purge_that_leaves_a_jobs_request_says_so(registry, make, monkeypatch)
 def test_a_purge_of_what_is_retired_lets_the_domains_open_jobs_go_on(registry, make):
     make.grow(registry, "law")
     make.grow(registry, "law")
-    ended, waiting = registry.add_job(new_job()), registry.add_job(new_job())
-    registry.end_job(ended.id, "done")
-    registry.assign_job(waiting.id, os.getpid())
+    ended, waiting = registry.jobs.add(new_job()), registry.jobs.add(new_job())
+    registry.jobs.end(ended.id, "done")
+    registry.jobs.assign(waiting.id, os.getpid())
     with registry.writing("ann"):
         registry.roll_back_domain("law", "v1", "ann")
         registry.purge("law", "ann", retired=True)
-    assert registry.job(ended.id).request == {}
-    assert registry.job(waiting.id).request
-    assert not registry.job(waiting.id).is_cancel_asked
+    assert registry.jobs.find(ended.id).request == {}
+    assert registry.jobs.find(waiting.id).request
+    assert not registry.jobs.find(waiting.id).is_cancel_asked
 
 
 def test_the_speed_of_earlier_runs(registry, make):

@@ -167,10 +167,10 @@ def test_a_store_without_jobs_is_brought_forward(store):
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     connection.close()
     with Registry.open(store.folder) as registry:
-        assert registry.jobs() == ()
-        job = registry.add_job(NewJob(kind="evaluate", domain=None, request={"a": 1}, who="ann"))
-        assert registry.job(job.id).state == "waiting"
-        registry.end_job(job.id, "cancelled")
+        assert registry.jobs.listed() == ()
+        job = registry.jobs.add(NewJob(kind="evaluate", domain=None, request={"a": 1}, who="ann"))
+        assert registry.jobs.find(job.id).state == "waiting"
+        registry.jobs.end(job.id, "cancelled")
     after = rows(store.database)
     for name in set(before) - {"jobs"}:
         assert before[name] == after[name], name

@@ -60,7 +60,7 @@ def job(folder):
 
     def make(state="running", domain="law", pid=None, **progress):
         with Registry.open(folder) as registry:
-            new = registry.add_job(
+            new = registry.jobs.add(
                 NewJob(
                     kind="ingest",
                     domain=domain,
@@ -69,16 +69,16 @@ def job(folder):
                     why="for *the* [court](http://evil)",
                 )
             )
-            registry.assign_job(new.id, pid or os.getpid())
+            registry.jobs.assign(new.id, pid or os.getpid())
             if state in ("running", "lost"):
-                registry.start_job(new.id)
+                registry.jobs.start(new.id)
             if progress:
-                registry.tell_job(new.id, JobProgress(**progress))
+                registry.jobs.tell(new.id, JobProgress(**progress))
             if state == "failed":
-                registry.end_job(new.id, state, error="law.jsonl:3 is no JSON <b>*bad*</b>")
+                registry.jobs.end(new.id, state, error="law.jsonl:3 is no JSON <b>*bad*</b>")
             elif state in ("done", "cancelled"):
-                registry.end_job(new.id, state, note=f"law is {state}")
-            return registry.job(new.id)
+                registry.jobs.end(new.id, state, note=f"law is {state}")
+            return registry.jobs.find(new.id)
 
     return make
 
@@ -230,9 +230,9 @@ def test_an_ingest_is_started_watched_and_ends(run_page, place, corpus):
     job_id = at.query_params["job"]
     with Registry.open(place) as registry:
         end = time.monotonic() + PATIENCE_SECONDS
-        while registry.job(job_id).is_open and time.monotonic() < end:
+        while registry.jobs.find(job_id).is_open and time.monotonic() < end:
             time.sleep(0.1)
-        assert registry.job(job_id).state == "done", registry.job(job_id)
+        assert registry.jobs.find(job_id).state == "done", registry.jobs.find(job_id)
         assert registry.live().state("medicine").label == "v1"
     at = run_page("ingest", place, job=job_id)
     assert is_sound(at)
@@ -265,7 +265,7 @@ def test_cancel_asks_the_job_to_stop(run_page, folder, job):
     at = press(run_page("ingest", folder, job=running.id), "Cancel")
     assert is_sound(at)
     with Registry.open(folder) as registry:
-        assert registry.job(running.id).is_cancel_asked
+        assert registry.jobs.find(running.id).is_cancel_asked
     assert "asked to stop" in at.info[0].value
     assert next(button for button in at.button if button.label == "Cancel").disabled
 
@@ -286,9 +286,9 @@ def test_a_failed_job_says_why_and_can_be_started_again(run_page, folder, job):
     assert again != failed.id
     with Registry.open(folder) as registry:
         end = time.monotonic() + PATIENCE_SECONDS
-        while registry.job(again).is_open and time.monotonic() < end:
+        while registry.jobs.find(again).is_open and time.monotonic() < end:
             time.sleep(0.1)
-        assert registry.job(again).state == "failed", "there is no /data/law.jsonl"
+        assert registry.jobs.find(again).state == "failed", "there is no /data/law.jsonl"
 
 
 def test_a_lost_job_says_that_nothing_was_changed(run_page, folder, job):

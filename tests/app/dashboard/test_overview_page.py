@@ -166,9 +166,9 @@ def test_a_job_that_failed_is_told_until_a_later_one_went_well(run_page, folder)
     def ended(state, **outcome):
         with open_store(folder) as store:
             new = NewJob(kind="ingest", domain="law", request={"corpus": {}}, who="ann", why="")
-            job = store.registry.add_job(new)
-            store.registry.start_job(job.id)
-            store.registry.end_job(job.id, state, **outcome)
+            job = store.registry.jobs.add(new)
+            store.registry.jobs.start(job.id)
+            store.registry.jobs.end(job.id, state, **outcome)
 
     ended("failed", error="no space is left [here](http://x)")
     at = run_page("overview", folder)
