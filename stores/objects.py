@@ -7,9 +7,9 @@ committed row names was durable before that row was: put returns only then.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,11 +131,7 @@ class ObjectStore:
             listed = self._files.find(self._root, detail=True)
             there = {str(name).rsplit("/", 1)[-1]: about["size"] for name, about in listed.items()}
             return {object_id: int(there[object_id]) for object_id in wanted if object_id in there}
-        found: dict[str, int] = {}
-        for object_id in wanted:
-            with suppress(FileNotFoundError):
-                found[object_id] = self._local(object_id).stat().st_size
-        return found
+        return _local_sizes(self._folder, wanted)
 
     def delete(self, object_id: str) -> bool:
         """Delete an object durably; return whether it was there."""
@@ -201,6 +197,20 @@ class ObjectStore:
     def _remote(self, object_id: str) -> str:
         """Return where an object lies in the fsspec file system."""
         return f"{self._root}/{object_id[:2]}/{object_id}"
+
+
+def _local_sizes(folder: Path, object_ids: Iterable[str]) -> dict[str, int]:
+    """Return the sizes of those objects that are there, by one listing of each folder."""
+    by_prefix: dict[str, set[str]] = {}
+    for object_id in object_ids:
+        by_prefix.setdefault(object_id[:2], set()).add(object_id)
+    found: dict[str, int] = {}
+    for prefix, wanted in by_prefix.items():
+        if (folder / prefix).is_dir():
+            with os.scandir(folder / prefix) as entries:
+                there = [entry for entry in entries if entry.name in wanted and entry.is_file()]
+                found |= {entry.name: entry.stat().st_size for entry in there}
+    return found
 
 
 def foreign_to_objects(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.dashboard import acts
 from app.dashboard.domain_corpus import newest_documents
-from app.dashboard.outcome import attempt
+from app.dashboard.outcome import ask_why, attempt
 from app.dashboard.page import plain
 from app.dashboard.previews import Choice, choices, preview
 from peer_cl.errors import StateError
@@ -43,7 +43,7 @@ def show_actions(seen: View, detail: DomainDetail) -> None:
         st.markdown("**What will change**")
         for line in preview(chosen.action, detail, newest_documents(seen, detail), version):
             st.text(line)
-    st.text_input("Why (kept in the history)", key=_WHY, max_chars=500)
+    ask_why(seen, _WHY)
     if chosen.action in _PURGES:
         st.text_input(
             "Type the domain's name to confirm; this cannot be undone", key=_TYPED, max_chars=64

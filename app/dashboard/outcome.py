@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import acts
-from app.dashboard.page import acting, plain
+from app.dashboard.page import acting, plain, who
 from peer_cl.errors import ChangedError, PeerError
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
         for key in cleared:
             st.session_state[key] = ""
     st.session_state[_KEY] = outcome
+
+
+def ask_why(seen: View, key: str) -> None:
+    """Let a person say why, and tell under which name the act is written down."""
+    st.text_input("Why (kept in the history)", key=key, max_chars=500)
+    st.caption(plain(f"Written down as done by {who() or seen.store.who}."))
 
 
 def show_outcome(seen: View) -> None:

@@ -11,7 +11,7 @@ from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from app.dashboard.links import empty_store
-from app.dashboard.outcome import attempt, show_outcome
+from app.dashboard.outcome import ask_why, attempt, show_outcome
 from app.dashboard.page import View, page, plain
 from app.output import moment
 
@@ -120,7 +120,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     if gone:
         st.warning(plain(f"Purged and gone for ever: {', '.join(gone)}. It stays out."))
         st.checkbox("Restore the rest without what was purged", key=_WITHOUT)
-    st.text_input("Why (kept in the history)", key=_WHY, max_chars=500)
+    ask_why(seen, _WHY)
     st.button(
         f"Restore snapshot {target_id}",
         icon=":material/restore:",

@@ -66,8 +66,8 @@ def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble
 def _show_troubles(found: Sequence[Trouble], live_id: int) -> None:
     if not found:
         st.success(
-            f"Nothing is wrong: what snapshot {live_id} needs is there, and its figures are its "
-            "own.",
+            f"Nothing is wrong: what snapshot {live_id} needs is there, and its figures are up to "
+            "date.",
             icon=":material/check_circle:",
         )
     for trouble in found[:_MOST_TROUBLES]:
@@ -131,7 +131,7 @@ def _show_figure(figure: Figure) -> None:
         chart_data=list(figure.past) if len(figure.past) > 1 else None,
     )
     st.caption(plain(figure.caption))
-    with st.popover("Formula", icon=":material/function:"):
+    with st.popover(f"{figure.section}: formula", icon=":material/function:"):
         st.latex(figure.formula)
         st.text(figure.symbols)
         st.caption(f"More in docs/metrics.md, section “{figure.section}”.")

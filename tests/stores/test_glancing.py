@@ -2,6 +2,9 @@
 
 import pytest
 
+from peer_cl.errors import InputError
+from stores import ObjectStore
+
 
 def object_path(registry, object_id):
     return registry.layout.objects / object_id[:2] / object_id
@@ -59,6 +62,12 @@ def test_what_only_older_snapshots_need_is_not_looked_at(whole):
     assert whole.glance() == ()
 
 
-def test_sizes_are_those_of_the_objects_that_are_there(whole):
-    there = whole.objects.put_bytes(b"twelve bytes")
-    assert whole.objects.sizes([there, "0" * 64]) == {there: 12}
+@pytest.mark.parametrize("place", ["local", "remote"])
+def test_sizes_are_those_of_the_objects_that_are_there(tmp_path, place):
+    where = {"local": tmp_path / "objects", "remote": f"memory://{tmp_path.name}/sizes"}[place]
+    objects = ObjectStore(where, tmp_path / "staging")
+    assert objects.sizes(["0" * 64]) == {}
+    there = objects.put_bytes(b"twelve bytes")
+    assert objects.sizes([there, "0" * 64]) == {there: 12}
+    with pytest.raises(InputError):
+        objects.sizes(["../../etc/passwd"])

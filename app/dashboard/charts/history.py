@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.looks import domain_scale
+from app.dashboard.charts.looks import domain_scale, ink
 from app.dashboard.colours import BASE_COLOUR
 
 _DISABLED = 0.3
@@ -15,7 +15,8 @@ _GAP = 0.003
 """Between two bars in a row, as a share of the chart's width."""
 _LABELLED = 0.04
 """A bar that is wider than this share of the chart says its version."""
-_INK = "#101418"
+_SHORTEST = 0.4
+"""Of a bar's length at most this share is left out for the gap."""
 
 
 def lanes(spans: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
@@ -42,9 +43,12 @@ def _bars(spans: pd.DataFrame, colours: Mapping[str, str], row: str) -> alt.Laye
     first = int(spans["first"].min()) if len(spans) else 0
     end = int(spans["end"].max()) if len(spans) else 1
     width = end - first
+    length = spans["end"] - spans["first"]
     shown = spans.assign(
-        bar_end=spans["end"] - _GAP * width,  # versions in a row are told apart
-        label=spans["version"].where((spans["end"] - spans["first"] > _LABELLED * width), ""),
+        # Versions in a row are told apart, and the shortest stretch is still seen.
+        bar_end=spans["end"] - (_SHORTEST * length).clip(upper=_GAP * width),
+        ink=[ink(colours[name]) for name in spans["domain"]],
+        label=spans["version"].where(length > _LABELLED * width, ""),
     )
     base = alt.Chart(shown, height=alt.Step(22)).encode(
         x=alt.X(
@@ -75,7 +79,7 @@ def _bars(spans: pd.DataFrame, colours: Mapping[str, str], row: str) -> alt.Laye
     )
     labels = (
         base.transform_filter("datum.is_enabled")
-        .mark_text(align="left", dx=5, fontSize=10, fontWeight="bold", color=_INK)
-        .encode(text="label:N")
+        .mark_text(align="left", dx=5, fontSize=10, fontWeight="bold")
+        .encode(text="label:N", color=alt.Color("ink:N", scale=None))
     )
     return alt.LayerChart(layer=[bars, frozen, labels])

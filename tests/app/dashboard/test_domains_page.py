@@ -5,7 +5,6 @@ import json
 import pytest
 import streamlit as st
 from filled_store import grow, new_store, portrait
-from tiny_base import make_tiny_store
 
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
@@ -308,6 +307,8 @@ def test_shades_end_with_the_domains_own_colour():
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """A tiny real store with law and medicine."""
+    from tiny_base import make_tiny_store  # it loads torch, which other tests here do without
+
     return make_tiny_store(tmp_path_factory.mktemp("learned"))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, event
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from pipelines import open_store
+from stores import DomainState, Snapshot
 
 
 def live(folder):
@@ -171,6 +172,17 @@ def test_spans_say_what_every_snapshot_says(large_folder):
         assert inside["domain"].tolist() == [state.domain for state in snapshot.domains]
         assert inside["is_frozen"].tolist() == [state.is_frozen for state in snapshot.domains]
         assert inside["is_enabled"].tolist() == [state.is_enabled for state in snapshot.domains]
+
+
+def test_short_stretches_are_still_seen_in_a_long_history():
+    states = [
+        DomainState("law", "a" * 32, "v1", is_frozen=bool(n % 2), is_enabled=True) for n in (0, 1)
+    ]
+    snapshots = [Snapshot(n, n - 1, "", "freeze", (states[n % 2],)) for n in range(1, 500)]
+    spec = charts.lanes(frames.spans(snapshots), {"law": "#4477aa"}).to_dict()
+    (rows,) = spec["datasets"].values()
+    assert len(rows) == 499
+    assert all(row["first"] < row["bar_end"] < row["end"] for row in rows)
 
 
 def test_snapshots_say_who_made_them_and_which_is_live(lived):
