@@ -79,7 +79,7 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
             # Read again: its domain may have been purged while it waited.
             request = store.registry.job(job.id).request
             if not request:
-                return Outcome(CANCELLED, note="its domain was purged")
+                return Outcome(CANCELLED)
             teller.check()
             if job.kind == "evaluate":
                 return evaluate(store, request, teller)

@@ -86,8 +86,9 @@ def _show_end(job: Job) -> None:
     took = minutes(job.started_at, job.ended_at)
     after = "" if took is None else f" It took {duration(60 * took)}."
     if job.state == "done":
-        snapshot = f" Snapshot {job.snapshot_id}." if job.snapshot_id else ""
-        st.success(plain(f"Done. {job.note}{snapshot}{after}"), icon=":material/check_circle:")
+        results = [job.note, f"snapshot {job.snapshot_id}" if job.snapshot_id else ""]
+        told = ", ".join(result for result in results if result)
+        st.success(plain(f"Done: {told}.{after}"), icon=":material/check_circle:")
         if job.kind == "ingest" and job.request:
             st.link_button("See the domain", f"domains?domain={job.domain}")
     elif job.state == "failed":
@@ -97,7 +98,8 @@ def _show_end(job: Job) -> None:
         told += "it was before, and all of it can be used."
         st.warning(plain(told), icon=":material/warning:")
     else:
-        st.info(plain(f"It was cancelled; {job.note}.{after}"), icon=":material/stop_circle:")
+        told = f"It was cancelled; {job.note or 'its domain was purged'}.{after}"
+        st.info(plain(told), icon=":material/stop_circle:")
 
 
 def _offer_cancel(folder: str, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Ingest."""
+"""The page Ingest: a corpus is looked at, learned, and watched while it is."""
 
 from __future__ import annotations
 
@@ -232,13 +232,13 @@ def _show_preview(found: Preview) -> None:
         "measuring afterwards comes on top."
     )
     if found.problems:
-        st.warning(plain(f"{found.num_skipped} lines cannot be read:"))
+        st.warning(f"Lines that cannot be read: {found.num_skipped:,}, the first of them:")
         st.code("\n".join(found.problems), language=None)
 
 
 def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
     is_skipping = bool(found.num_skipped) and st.checkbox(
-        f"Leave out the {found.num_skipped} lines that cannot be read"
+        f"Leave out lines that cannot be read ({found.num_skipped:,})"
     )
     evaluates = st.checkbox("Measure what was learned and kept afterwards", value=True)
     if not found.num_new:

@@ -203,7 +203,12 @@ def test_what_is_known_already_cannot_be_started(run_page, place, made):
 
 def test_a_preview_is_of_what_the_form_says_now(run_page, place, corpus, tmp_path):
     at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
-    assert labels(at.metric) == ["New documents", "Tokens", "Pool", "Learning takes about"]
+    assert labels(at.metric) == [
+        "New documents",
+        "Tokens",
+        "Experts × host layers",
+        "Learning takes about",
+    ]
     assert at.metric[0].value == "40"
     at = fill(at, write_corpus(tmp_path / "minerals.jsonl", "minerals"))
     assert "Start learning" not in labels(at.button)
