@@ -87,7 +87,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", "from app.cli import main; main()", *words],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
             stdout=said,
             stderr=subprocess.STDOUT,
         )

@@ -61,6 +61,8 @@ def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
         for key in cleared:
             st.session_state[key] = ""
     st.session_state[_KEY] = outcome
+    # What stands at the page's top may be out of sight of who pressed a button further down.
+    st.toast(plain(outcome.done.said if outcome.done else outcome.problem))
 
 
 def ask_why(seen: View, key: str) -> None:

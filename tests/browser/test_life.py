@@ -35,7 +35,7 @@ def act(page, what, button, why, said):
     page.get_by_text("What will change").wait_for()
     page.get_by_label("Why (kept in the history)").fill(why)
     page.get_by_role("button", name=button, exact=True).click()
-    page.get_by_text(said).wait_for()
+    page.get_by_text(said).first.wait_for()
     wait_until_it_stands(page, "Domains")
 
 
@@ -65,7 +65,7 @@ def test_a_domain_s_life(server, knowledge, new_page, picture, tmp_path):
     picture(page, "life-4-history")
     choose(page, "Snapshot to restore", str(frozen))
     page.get_by_role("button", name=f"Restore snapshot {frozen}").click()
-    page.get_by_text(f"as it was at snapshot {frozen}").wait_for()
+    page.get_by_text(f"as it was at snapshot {frozen}").first.wait_for()
     wait_until_it_stands(page, "History")
     picture(page, "life-4-restored")
 
