@@ -133,7 +133,7 @@ def _show_figure(figure: Figure) -> None:
         chart_data=list(figure.past) if len(figure.past) > 1 else None,
     )
     st.caption(plain(figure.caption))
-    with st.popover(f"{figure.section}: formula", icon=":material/function:"):
+    with st.popover(figure.section, icon=":material/function:", help="Its formula."):
         st.latex(figure.formula)
         st.text(figure.symbols)
         st.caption(f"More in docs/metrics.md, section “{figure.section}”.")

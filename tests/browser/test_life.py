@@ -102,7 +102,7 @@ def learn(page, server, corpus, picture):
     picture(page, "life-1-preview")
     page.get_by_role("button", name="Start learning").click()
     page.get_by_text("Learning law").wait_for()
-    page.get_by_text("Done.").wait_for(timeout=180_000)
+    page.get_by_text("Done: ").wait_for(timeout=180_000)
     picture(page, "life-1-done")
 
 

@@ -53,7 +53,12 @@ def matrix_chart(
         "after:N",
         sort=list(rows),
         title="after an ingest",
-        axis=alt.Axis(labelFontSize=12 if is_small else 10, labelOverlap=False, labelLimit=180),
+        axis=alt.Axis(
+            labelFontSize=12 if is_small else 10,
+            labelOverlap=False,
+            labelLimit=180,
+            labelFlush=False,
+        ),
     )
     base = alt.Chart(frame).encode(x=x, y=y)
     tiles = base.mark_rect(cursor="pointer").encode(

@@ -83,6 +83,9 @@ def laid_out(tokens: Sequence[TracedToken], *, num_columns: int = 96) -> pd.Data
         width = columns_of(shown)
         if place and place + max(width, words[number]) > num_columns:
             line, place = line + 1, 0
+        if place == 0:  # no line begins with a blank
+            shown = shown.lstrip(" ") or shown
+            width = columns_of(shown)
         speaker, weight = _speaker(token)
         rows.append(
             {

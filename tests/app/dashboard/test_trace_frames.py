@@ -13,14 +13,14 @@ def token(text, base=0.25, **weights):
     return TracedToken(text, base, weights, -2.0, -1.0, dict.fromkeys(weights, 1.0), {})
 
 
-def test_lines_break_before_words_and_keep_order():
-    words = [token(" court"), token(" app"), token("eal"), token(" of")]
+def test_lines_break_before_words_keep_their_order_and_begin_with_no_blank():
+    words = [token(" court"), token(" app"), token("eal"), token(" of"), token(" it")]
     frame = frames.laid_out(words, num_columns=9)
-    assert list(frame["line"]) == [0, 1, 1, 2]
-    assert list(zip(frame["start"], frame["end"], strict=True)) == [(0, 6), (0, 4), (4, 7), (0, 3)]
-    assert list(frame["shown"]) == ["court", "app", "eal", "of"]
-    assert list(frame["left"]) == [1, 1, 4, 1]
-    assert (frame["end"] <= 9).all()
+    assert list(frame["shown"]) == ["court", "app", "eal", "of", "it"]
+    assert list(frame["line"]) == [0, 1, 1, 1, 2]
+    assert list(frame["start"]) == [0, 0, 3, 6, 0]
+    assert list(frame["end"]) == [5, 3, 6, 9, 2]
+    assert list(frame["left"]) == [0, 0, 3, 7, 0]
 
 
 def test_a_line_end_in_the_text_ends_the_line():
