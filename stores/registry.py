@@ -26,6 +26,7 @@ from stores import (
     jobs,
     lifecycle,
     purging,
+    queries,
     readers,
     scores,
     snapshots,
@@ -36,27 +37,6 @@ from stores.database import Database
 from stores.layout import StoreLayout, connect, prepare
 from stores.leases import Lease
 from stores.objects import ObjectStore
-from stores.queries import (
-    Document,
-    DocumentPlace,
-    DocumentUse,
-    DomainDetail,
-    DomainState,
-    DomainSummary,
-    EvaluatedSnapshot,
-    Evaluation,
-    Event,
-    ExpertUse,
-    Finding,
-    HeldBy,
-    HeldDocument,
-    HeldOutScores,
-    Job,
-    PurgeResult,
-    RunSpeed,
-    Segment,
-    Snapshot,
-)
 from stores.records import JobProgress, NewJob, NewScore, NewSegment
 from stores.texts import decompress_text
 
@@ -178,7 +158,7 @@ class Registry:
             live = snapshots.live_snapshot(session)
         growth.check_growth(live, domain, parent, self.config.capacity)
 
-    def add_segment(self, segment: NewSegment, who: str, why: str = "") -> Snapshot:
+    def add_segment(self, segment: NewSegment, who: str, why: str = "") -> queries.Snapshot:
         """Commit what an ingest grew: one transaction, after which it is live.
 
         Raises:
@@ -200,7 +180,7 @@ class Registry:
         segments: Sequence[NewSegment],
         who: str,
         why: str = "",
-    ) -> Snapshot:
+    ) -> queries.Snapshot:
         """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
         growth.check_stored(self.objects, segments)
         with self._acting() as session:
@@ -208,36 +188,36 @@ class Registry:
                 session, domain, version=version, onto=onto, segments=segments, who=who, why=why
             )
 
-    def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
+    def freeze(self, domain: str, who: str, why: str = "") -> queries.Snapshot:
         """Make a domain refuse new segments."""
         return self._switch("freeze", domain, who, why)
 
-    def unfreeze(self, domain: str, who: str, why: str = "") -> Snapshot:
+    def unfreeze(self, domain: str, who: str, why: str = "") -> queries.Snapshot:
         """Let a domain learn again."""
         return self._switch("unfreeze", domain, who, why)
 
-    def disable(self, domain: str, who: str, why: str = "") -> Snapshot:
+    def disable(self, domain: str, who: str, why: str = "") -> queries.Snapshot:
         """Keep a domain from being asked."""
         return self._switch("disable", domain, who, why)
 
-    def enable(self, domain: str, who: str, why: str = "") -> Snapshot:
+    def enable(self, domain: str, who: str, why: str = "") -> queries.Snapshot:
         """Let a domain be asked again."""
         return self._switch("enable", domain, who, why)
 
-    def _switch(self, action: str, domain: str, who: str, why: str) -> Snapshot:
+    def _switch(self, action: str, domain: str, who: str, why: str) -> queries.Snapshot:
         with self._acting() as session:
             return lifecycle.switch(session, action, domain, who=who, why=why)
 
     def roll_back_domain(
         self, domain: str, to_version: str | None, who: str, why: str = ""
-    ) -> Snapshot:
+    ) -> queries.Snapshot:
         """Take a domain back to an earlier version, or (None) to before it came."""
         with self._acting() as session:
             return lifecycle.roll_back_domain(session, domain, to_version, who=who, why=why)
 
     def roll_back(
         self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False
-    ) -> Snapshot:
+    ) -> queries.Snapshot:
         """Make a new snapshot with the content of an old one, and make it live."""
         with self._acting() as session:
             return lifecycle.roll_back(
@@ -249,7 +229,9 @@ class Registry:
         with self._database.reading() as session:
             purging.check_purgeable(session, domain, retired=retired)
 
-    def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
+    def purge(
+        self, domain: str, who: str, why: str = "", *, retired: bool = False
+    ) -> queries.PurgeResult:
         """Delete the bytes of a domain that is not live, and prove it.
 
         With `retired`, of a live domain: those of its segments that are in no live version.
@@ -270,17 +252,17 @@ class Registry:
 
     # Jobs; none of them needs the lease
 
-    def add_job(self, new: NewJob) -> Job:
+    def add_job(self, new: NewJob) -> queries.Job:
         """Write a job that waits for its process and its turn."""
         with self._database.writing() as session:
             return jobs.add_job(session, new)
 
-    def assign_job(self, job_id: str, pid: int) -> Job:
+    def assign_job(self, job_id: str, pid: int) -> queries.Job:
         """Write which process of this machine does a job."""
         with self._database.writing() as session:
             return jobs.assign_job(session, job_id, pid)
 
-    def start_job(self, job_id: str) -> Job:
+    def start_job(self, job_id: str) -> queries.Job:
         """Write that a job's turn has come."""
         with self._database.writing() as session:
             return jobs.start_job(session, job_id)
@@ -290,32 +272,32 @@ class Registry:
         with self._database.writing() as session:
             return jobs.tell_job(session, job_id, progress)
 
-    def end_job(self, job_id: str, state: str, **outcome: Any) -> Job:
+    def end_job(self, job_id: str, state: str, **outcome: Any) -> queries.Job:
         """Write how a job ended; see `jobs.end_job`."""
         with self._database.writing() as session:
             return jobs.end_job(session, job_id, state, **outcome)
 
-    def ask_cancel(self, job: str) -> Job:
+    def ask_cancel(self, job: str) -> queries.Job:
         """Ask a job (an id, or its beginning) to stop at its next step."""
         with self._database.writing() as session:
             return jobs.ask_cancel(session, job)
 
-    def job(self, job: str) -> Job:
+    def job(self, job: str) -> queries.Job:
         """Return the job that an id, or its beginning, means."""
         with self._database.reading() as session:
             return jobs.read_job(session, job)
 
-    def jobs(self, limit: int | None = None, *, only_open: bool = False) -> tuple[Job, ...]:
+    def jobs(self, limit: int | None = None, *, only_open: bool = False) -> tuple[queries.Job, ...]:
         """Return jobs, the newest first; with `only_open`, those that wait or run."""
         with self._database.reading() as session:
             return jobs.read_jobs(session, limit, only_open=only_open)
 
-    def run_speeds(self, limit: int) -> tuple[RunSpeed, ...]:
+    def run_speeds(self, limit: int) -> tuple[queries.RunSpeed, ...]:
         """Return how long the last training runs took, the newest first."""
         with self._database.reading() as session:
             return jobs.read_run_speeds(session, limit)
 
-    def doctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
+    def doctor(self, *, repair: bool = False) -> tuple[queries.Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
         Raises: StoreLockedError: when it is to repair while another writer is alive.
@@ -330,32 +312,34 @@ class Registry:
 
     # Questions
 
-    def live(self) -> Snapshot:
+    def live(self) -> queries.Snapshot:
         """Return the live snapshot."""
         with self._database.reading() as session:
             return snapshots.live_snapshot(session)
 
-    def snapshot(self, snapshot_id: int) -> Snapshot:
+    def snapshot(self, snapshot_id: int) -> queries.Snapshot:
         """Return a snapshot by its id."""
         with self._database.reading() as session:
             return snapshots.read_snapshot(session, snapshot_id)
 
-    def ancestry(self, snapshot_id: int) -> tuple[Snapshot, ...]:
+    def ancestry(self, snapshot_id: int) -> tuple[queries.Snapshot, ...]:
         """Return a snapshot and all that were live before it, oldest first."""
         with self._database.reading() as session:
             return snapshots.read_ancestry(session, snapshot_id)
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
+    def snapshots(self) -> tuple[queries.Snapshot, ...]:
         """Return every snapshot, oldest first."""
         with self._database.reading() as session:
             return snapshots.read_all_snapshots(session)
 
-    def glance(self) -> tuple[Finding, ...]:
+    def glance(self) -> tuple[queries.Finding, ...]:
         """Return what a quick look finds missing of what the live snapshot needs."""
         with self._database.reading() as session:
             return glancing.glance(session, self.objects, self.config)
 
-    def check_askable(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
+    def check_askable(
+        self, domain: str, snapshot: queries.Snapshot | None = None
+    ) -> queries.DomainState:
         """Return a domain's state in a snapshot (default: the live one) when it may be asked.
 
         Raises:
@@ -365,22 +349,24 @@ class Registry:
         with self._database.reading() as session:
             return snapshots.askable_state(session, domain, snapshot)
 
-    def history(self, limit: int | None = None, *, domain: str | None = None) -> tuple[Event, ...]:
+    def history(
+        self, limit: int | None = None, *, domain: str | None = None
+    ) -> tuple[queries.Event, ...]:
         """Return events, the newest first."""
         with self._database.reading() as session:
             return readers.read_events(session, domain=domain, limit=limit)
 
-    def domains(self) -> tuple[DomainSummary, ...]:
+    def domains(self) -> tuple[queries.DomainSummary, ...]:
         """Return one line for every domain that ever was."""
         with self._database.reading() as session:
             return readers.read_summaries(session)
 
-    def domain(self, name: str) -> DomainDetail:
+    def domain(self, name: str) -> queries.DomainDetail:
         """Return everything about a domain but its documents."""
         with self._database.reading() as session:
             return readers.read_domain(session, name)
 
-    def chain(self, version: str) -> tuple[Segment, ...]:
+    def chain(self, version: str) -> tuple[queries.Segment, ...]:
         """Return the segments of a version (a full id), oldest first."""
         with self._database.reading() as session:
             return chains.read_chain(session, version)
@@ -401,7 +387,7 @@ class Registry:
         version: str | None = None,
         split: str | None = None,
         kind: str | None = None,
-    ) -> tuple[Document, ...]:
+    ) -> tuple[queries.Document, ...]:
         """Return the documents of a domain at a version (default: the live one)."""
         with self._database.reading() as session:
             if version is None:
@@ -411,19 +397,19 @@ class Registry:
             segment_ids = [segment.id for segment in chains.read_chain(session, version)]
             return documents.read_documents(session, segment_ids, split=split, kind=kind)
 
-    def document_places(self, text: str) -> tuple[DocumentPlace, ...]:
+    def document_places(self, text: str) -> tuple[queries.DocumentPlace, ...]:
         """Return every place that holds the document which an id, or its beginning, means."""
         with self._database.reading() as session:
             return documents.read_places(session, text)
 
     def document_uses(
         self, document_id: str, segment_ids: Sequence[str]
-    ) -> tuple[DocumentUse, ...]:
+    ) -> tuple[queries.DocumentUse, ...]:
         """Return the rows that a document (a full id) uses in some segments, by host layer."""
         with self._database.reading() as session:
             return uses.read_document_uses(session, document_id, segment_ids)
 
-    def expert_uses(self, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:
+    def expert_uses(self, segment_ids: Sequence[str]) -> tuple[queries.ExpertUse, ...]:
         """Return the use of every row of some segments that fired."""
         with self._database.reading() as session:
             return uses.read_expert_uses(session, segment_ids)
@@ -435,7 +421,7 @@ class Registry:
 
     def rank_documents(
         self, segment_id: str, asked: Mapping[int, Mapping[int, float]], num: int
-    ) -> tuple[tuple[HeldDocument, float], ...]:
+    ) -> tuple[tuple[queries.HeldDocument, float], ...]:
         """Return the documents of a segment whose rows a text asks, with scores from 0 to 1.
 
         Args:
@@ -448,7 +434,7 @@ class Registry:
 
     def held_documents(
         self, segment_id: str, rows: Mapping[int, Sequence[int]]
-    ) -> tuple[HeldBy, ...]:
+    ) -> tuple[queries.HeldBy, ...]:
         """Return which documents some rows of a segment hold.
 
         Args:
@@ -458,7 +444,7 @@ class Registry:
         with self._database.reading() as session:
             return uses.read_held_by(session, segment_id, rows)
 
-    def document_text(self, document: Document) -> str:
+    def document_text(self, document: queries.Document) -> str:
         """Return a document's text, verified.
 
         Raises: UnsupportedError: when this store keeps no texts.
@@ -489,7 +475,7 @@ class Registry:
         with self._database.reading() as session:
             return scores.read_evaluation(session, snapshot_id)
 
-    def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
+    def evaluations(self, snapshot_id: int) -> tuple[queries.Evaluation, ...]:
         """Return the reports of a snapshot and of all before it, the oldest snapshot's first."""
         with self._database.reading() as session:
             return evaluations.read_evaluations(session, snapshot_id)
@@ -499,12 +485,12 @@ class Registry:
         with self._database.reading() as session:
             return evaluations.read_evaluated_at(session, snapshot_id)
 
-    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
+    def evaluated(self) -> tuple[queries.EvaluatedSnapshot, ...]:
         """Return the snapshots that were evaluated, the newest first."""
         with self._database.reading() as session:
             return scores.read_evaluated(session)
 
-    def held_out_scores(self, version: str) -> tuple[HeldOutScores, ...]:
+    def held_out_scores(self, version: str) -> tuple[queries.HeldOutScores, ...]:
         """Return what the base and a version (a full id) make of its held-out documents."""
         with self._database.reading() as session:
             return scores.read_held_out_scores(session, version)

@@ -29,7 +29,7 @@ def text_in_colours(
         ink: the letters' colour.
         num_columns: in a line.
     """
-    names = _names(frame["speaker"].unique(), colours)
+    names = _names(list(frame["speaker"].unique()), colours)
     num_lines = int(frame["line"].max()) + 1
     place = alt.Chart(frame).encode(
         y=alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(num_lines)), padding=0)),
@@ -82,7 +82,7 @@ def weights_over_tokens(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.
         frame: of `frames.trace.weights_over_tokens`.
         colours: by name, the base's included.
     """
-    names = _names(frame["who"].unique(), colours)
+    names = _names(list(frame["who"].unique()), colours)
     num = int(frame["token"].max())
     order = {name: number for number, name in enumerate(names)}
     placed = frame.assign(left=frame["token"] - 0.5, right=frame["token"] + 0.5)
