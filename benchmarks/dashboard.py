@@ -41,17 +41,26 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     with tempfile.TemporaryDirectory() as spare:
         folder = options.folder or fill_large_store(Path(spare) / "knowledge")
         with chromium() as browser, serving(folder, Path(spare) / "log") as address:
-            paint, first = _first_visit(browser, address)
+            firsts = [_first_visit(browser, address) for _ in range(ROUNDS)]
             seconds, heard = _visits(browser, address)
     for title, values in seconds.items():
         print(f"{title}: " + ", ".join(f"{value:.2f} s" for value in values), flush=True)
     for stranger in heard.strangers:
         print(f"left loopback: {stranger}", flush=True)
+    for complaint in heard.complaints:
+        print(f"console: {complaint}", flush=True)
+    for paint, stands in firsts:
+        print(f"first visit: painted after {paint:.2f} s, stands after {stands:.2f} s", flush=True)
     if options.folder:
         return []
     return [
-        at_most("first paint of the first page, server just started (s)", paint, 2.0, COMMAND),
-        reported("first page stands, server just started (s)", first, COMMAND),
+        at_most(
+            f"first paint, nothing cached in the browser (median s of {ROUNDS})",
+            statistics.median(paint for paint, _ in firsts),
+            2.0,
+            COMMAND,
+        ),
+        reported("first page stands, server just started (s)", firsts[0][1], COMMAND),
         *(
             at_most(
                 f"{title} stands after a click (median s of {ROUNDS})",
@@ -82,7 +91,8 @@ def _first_visit(browser: Browser, address: str) -> tuple[float, float]:
 
 def _visits(browser: Browser, address: str) -> tuple[dict[str, list[float]], Heard]:
     """Return how long each page takes until it stands, after every page was seen once."""
-    page = browser.new_context(viewport=VIEWPORT).new_page()
+    context = browser.new_context(viewport=VIEWPORT)
+    page = context.new_page()
     heard = listen(page)
     page.goto(address)
     wait_until_it_stands(page, TITLES[0])
@@ -93,4 +103,5 @@ def _visits(browser: Browser, address: str) -> tuple[dict[str, list[float]], Hea
             go_to(page, title)
             if number:
                 seconds[title].append(time.monotonic() - began)
+    context.close()  # before the server stops, which a page that is open would complain of
     return seconds, heard
