@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import PeerError, StateError, StoreLockedError
 from stores.clock import utc_now
 from stores.database import Database
+from stores.processes import process_exists
 from stores.schema import LeaseRow
 
 TTL_SECONDS = 30.0
@@ -59,17 +60,6 @@ def this_host() -> str:
     except OSError:
         return socket.gethostname()
     return f"{socket.gethostname()}/{space}"
-
-
-def process_exists(pid: int) -> bool:
-    """Return whether a process of this machine is alive."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def read_holder(session: Session) -> Holder | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-
-from stores.leases import process_exists
 
 _STATE, _START = 0, 19
 """Fields of /proc/PID/stat after the command's name: its state, and when it began."""
@@ -17,13 +16,27 @@ def process_birth(pid: int) -> str | None:
     In the machine's own clock ticks where /proc tells them, else empty: there the process id alone
     says who it is. A process that has ended and was not yet waited for is none.
     """
-    if not process_exists(pid):
+    if not _is_known(pid):
         return None
     try:
         told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return "" if not Path("/proc/self/stat").exists() else None
-    except (ProcessLookupError, PermissionError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # No /proc, one that hides other users' processes, or it has ended since.
+        return "" if _is_known(pid) else None
     fields = told.rpartition(")")[2].split()  # the name before it may hold anything
     return None if fields[_STATE] in _DEAD else fields[_START]
+
+
+def process_exists(pid: int) -> bool:
+    """Return whether a process of this machine is alive; one that waits to be buried is not."""
+    return process_birth(pid) is not None
+
+
+def _is_known(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
