@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 WRITTEN = "trace_written"
 """What was written last in this session, whole or not."""
-WANTED = "trace_write"
+WANTED, STARTED = "trace_write", "trace_writes"
+"""Whether a text is to be written now, and how many were begun."""
 _BASE, _POOLS = "The base alone", "With pools"
 
 
@@ -41,13 +42,17 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
         icon=":material/edit:",
         width="stretch",
         on_click=_want,
+        args=(st.session_state.get(STARTED, 0),),
     )
     if st.session_state.get(WRITTEN, {"is_whole": True})["is_whole"] is False:
         notice.caption("Stopped: what was written until then stands below.")
 
 
-def _want() -> None:
-    st.session_state[WANTED] = True
+def _want(number: int) -> None:
+    """Have a text written, once a click: Streamlit replays the click of a run that was ended."""
+    if number == st.session_state.get(STARTED, 0):
+        st.session_state[STARTED] = number + 1
+        st.session_state[WANTED] = True
 
 
 def _kept(seen: View, text: str, domains: tuple[str, ...]) -> dict[str, str]:
