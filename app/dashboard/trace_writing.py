@@ -24,18 +24,20 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
 
     Whatever a person does meanwhile ends the writing: the stop button needs to do nothing else.
     """
-    left, middle, _ = st.columns([2, 1, 3], vertical_alignment="bottom")
+    left, middle, right, _ = st.columns([3, 2, 2, 3], vertical_alignment="bottom")
     num = left.slider("New tokens, at most", 8, 200, 40, step=8)
-    button = middle.empty()
+    # Two places: a button in another's place is taken for it, and a click on it goes nowhere.
+    start, stop = middle.empty(), right.empty()
     kept = _kept(seen, text, domains)
     notice = st.empty()
     boxes = {who: _box(column, who) for column, who in zip(st.columns(2), kept, strict=True)}
     for who, box in boxes.items():
         box.text(kept[who] or "…")
     if st.session_state.pop(WANTED, False):
-        button.button("Stop", icon=":material/stop:", width="stretch")
+        stop.button("Stop", icon=":material/stop:", width="stretch")
         _write(seen, text, domains, num, boxes)
-    button.button(
+        stop.empty()
+    start.button(
         "Write on",
         key="trace_write_button",
         type="primary",
