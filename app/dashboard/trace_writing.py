@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 WRITTEN = "trace_written"
 """What was written last in this session, whole or not."""
-WANTED = "trace_write"
+WANTED, STARTED = "trace_write", "trace_writes"
+"""Whether a text is to be written now, and how many were begun."""
 _BASE, _POOLS = "The base alone", "With pools"
 
 
@@ -23,31 +24,37 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
 
     Whatever a person does meanwhile ends the writing: the stop button needs to do nothing else.
     """
-    left, middle, _ = st.columns([2, 1, 3], vertical_alignment="bottom")
+    left, middle, right, _ = st.columns([3, 2, 2, 3], vertical_alignment="bottom")
     num = left.slider("New tokens, at most", 8, 200, 40, step=8)
-    button = middle.empty()
+    # Two places: a button in another's place is taken for it, and a click on it goes nowhere.
+    start, stop = middle.empty(), right.empty()
     kept = _kept(seen, text, domains)
     notice = st.empty()
     boxes = {who: _box(column, who) for column, who in zip(st.columns(2), kept, strict=True)}
     for who, box in boxes.items():
         box.text(kept[who] or "…")
     if st.session_state.pop(WANTED, False):
-        button.button("Stop", icon=":material/stop:", width="stretch")
+        stop.button("Stop", icon=":material/stop:", width="stretch")
         _write(seen, text, domains, num, boxes)
-    button.button(
+        stop.empty()
+    start.button(
         "Write on",
         key="trace_write_button",
         type="primary",
         icon=":material/edit:",
         width="stretch",
         on_click=_want,
+        args=(st.session_state.get(STARTED, 0),),
     )
     if st.session_state.get(WRITTEN, {"is_whole": True})["is_whole"] is False:
         notice.caption("Stopped: what was written until then stands below.")
 
 
-def _want() -> None:
-    st.session_state[WANTED] = True
+def _want(number: int) -> None:
+    """Have a text written, once a click: Streamlit replays the click of a run that was ended."""
+    if number == st.session_state.get(STARTED, 0):
+        st.session_state[STARTED] = number + 1
+        st.session_state[WANTED] = True
 
 
 def _kept(seen: View, text: str, domains: tuple[str, ...]) -> dict[str, str]:

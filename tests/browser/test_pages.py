@@ -43,11 +43,28 @@ def test_a_text_is_traced_searched_and_written_on(server, new_page, picture):
     page.get_by_text("Nearest documents").wait_for()
     page.get_by_role("tab", name="Write on").click()
     page.get_by_role("button", name="Write on").click()
-    page.get_by_role("button", name="Stop").wait_for()
-    page.get_by_role("button", name="Write on").wait_for()
+    stop = page.get_by_test_id("stMain").get_by_role("button", name="Stop")
+    stop.wait_for()
+    stop.wait_for(state="detached")
     wait_until_it_stands(page, "Trace")
+    assert page.get_by_text("Stopped:").count() == 0
     picture(page, "trace-written")
     page.reload()
     page.get_by_text("Write on").first.wait_for()
     wait_until_it_stands(page, "Trace")
     assert page.get_by_label("Text", exact=True).input_value() == SUBJECTS["law"]
+
+
+def test_what_is_being_written_can_be_stopped(server, new_page):
+    page = new_page()
+    page.goto(f"{server}/trace?view=Write+on&text={SUBJECTS['law'].replace(' ', '+')}")
+    wait_for_model(page, "Trace")
+    page.get_by_role("slider").press("End")
+    wait_until_it_stands(page, "Trace")
+    page.get_by_role("button", name="Write on").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped: what was written until then").wait_for()
+    wait_until_it_stands(page, "Trace")
+    written = page.get_by_test_id("stText").all_inner_texts()
+    assert written[0].startswith("rent")
+    assert written[1].count("rent") < 200
