@@ -22,6 +22,7 @@ from peer_cl.branches import default_position_ids, run_base, run_branch, run_tru
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from pipelines import open_store
+from pipelines.attribution import row_costs
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.holders import document_rows
 from pipelines.recall import read_fact
@@ -313,21 +314,12 @@ class Scorer:
 
     def _by_gradient(self, sample: Sample, num: int) -> list[Row]:
         """Return the rows whose switching off would cost the document most, to first order."""
-        ups = {
-            (segment_id, layer): segment.layer(layer).experts.up_ND
-            for segment_id, segment in self.segments.items()
-            for layer in segment.host_layers
-        }
-        for up_ND in ups.values():
-            up_ND.requires_grad_(True)
-        with self.model.attachment.frozen():
-            nats = self._branch_nats([sample.ids]).sum()
-            grads = torch.autograd.grad(nats, list(ups.values()))
-        scored = []
-        for (place, up_ND), grad_ND in zip(ups.items(), grads, strict=True):
-            up_ND.requires_grad_(False)
-            cost_N = -(up_ND * grad_ND).sum(-1)
-            scored += [(value, (*place, row)) for row, value in enumerate(cost_N.tolist())]
+        costs = row_costs(self.model, self.segments, sample.ids)
+        scored = [
+            (cost, (*place, row))
+            for place, costs_N in costs.items()
+            for row, cost in enumerate(costs_N.tolist())
+        ]
         return [row for _, row in sorted(scored, key=lambda item: (-item[0], item[1]))[:num]]
 
     @torch.no_grad()

@@ -2,6 +2,9 @@
 
 It is quick and reversible, and it is no proof: rows are shared, so something of the document stays
 in the others and something of others goes with its own. `pipelines.retraining` is exact.
+
+A document's own rows are those without which its loss would rise most (`pipelines.attribution`).
+Where no text is kept to ask, they are those that it uses much and few others use (tf-idf).
 """
 
 from __future__ import annotations
@@ -13,13 +16,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import InputError, StateError
+from pipelines.attribution import row_costs
+from pipelines.batches import tokenise
 from pipelines.erasure_effect import Effect, measure_effect
 from pipelines.erasure_targets import check_erasable, live_documents
 from pipelines.holders import document_rows
+from pipelines.loading import empty_model, load_chain, load_store_base
 from pipelines.masks import Mask
 from pipelines.progress import Progress, no_progress
+from pipelines.token_scores import MAX_TOKENS
 from stores import Document, NewRun, NewSegment, Registry, Segment
-from stores.records import MASK
+from stores.records import MASK, ROWS
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -111,18 +118,21 @@ def _new_mask(
     Raises:
         StateError: when that is nothing; the message says why.
     """
-    rows: dict[tuple[str, int], list[int]] = {}
     for document in documents:
         _check_recorded(registry, document)
-        found = document_rows(registry, document.document_id, [document.segment_id])
-        own = [row for row in found if row.specificity > 0][:num_rows]
+    if all(document.text_object is not None for document in documents):
+        every = _by_cost(registry, domain, chain, documents)
+    else:
+        every = _by_use(registry, documents)
+    rows: dict[tuple[str, int], list[int]] = {}
+    for document, own in zip(documents, every, strict=True):
         if not own:
             raise StateError(
-                f"{_named([document])} has no row of its own: each one that it uses serves every "
-                "document of its segment; erase with --exact"
+                f"{_named([document])} has no row of its own that is on: what it uses serves the "
+                "other documents as well; erase with --exact"
             )
-        for row in own:
-            rows.setdefault((row.segment_id, row.host_layer), []).append(row.row)
+        for layer, row in own[:num_rows]:
+            rows.setdefault((document.segment_id, layer), []).append(row)
     mask = Mask.of(rows)
     for older in chain:
         if older.kind == MASK:
@@ -133,6 +143,44 @@ def _new_mask(
             "of them with --rows, or erase with --exact"
         )
     return mask
+
+
+def _by_use(registry: Registry, documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
+    """Return each document's own rows (host layer, row) by how few others use them, best first."""
+    return [
+        [(row.host_layer, row.row) for row in found if row.specificity > 0]
+        for document in documents
+        for found in [document_rows(registry, document.document_id, [document.segment_id])]
+    ]
+
+
+def _by_cost(
+    registry: Registry, domain: str, chain: Sequence[Segment], documents: Sequence[Document]
+) -> list[list[tuple[int, int]]]:
+    """Return each document's own rows (host layer, row) by what they are worth to it, best first.
+
+    Rows that are off already are worth nothing.
+    """
+    base = load_store_base(registry)
+    model = empty_model(registry, base)
+    loaded = load_chain(registry, domain, chain, model.identity)
+    ids = [segment.id for segment in chain if segment.kind == ROWS]
+    segments = dict(zip(ids, loaded, strict=True))
+    texts = tokenise(base.tokenizer, [registry.document_text(document) for document in documents])
+    found = []
+    for document, text in zip(documents, texts, strict=True):
+        costs = row_costs(model, segments, text[:MAX_TOKENS])
+        worth = [
+            (cost, layer, row)
+            for (segment_id, layer), costs_N in costs.items()
+            if segment_id == document.segment_id
+            for row, cost in enumerate(costs_N.tolist())
+            if cost > 0
+        ]
+        worth.sort(key=lambda item: (-item[0], *item[1:]))
+        found.append([(layer, row) for _, layer, row in worth])
+    model.detach()
+    return found
 
 
 def _check_recorded(registry: Registry, document: Document) -> None:

@@ -11,6 +11,7 @@ from tiny_base import background, copy_store, make_tiny_base, make_tiny_store, s
 from peer_cl import PoolShape
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
 from pipelines import TrainingSettings, init_store, open_store, tokenise
+from pipelines.attribution import row_costs
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 from pipelines.loading import load_chain, store_identity
@@ -85,24 +86,91 @@ def forced_loss(store, document_id):
 # --- which rows -----------------------------------------------------------------------------------
 
 
-def test_the_rows_that_go_are_those_used_much_by_it_and_by_few(store):
+def off(store, version):
+    """Return the rows of a version's mask, as (host layer, row)."""
+    (mask,) = [s for s in store.registry.chain(version) if s.kind == "mask"]
+    rows = Mask.from_bytes(store.registry.objects.read(mask.pool_object)).rows
+    return {(layer, row) for (_, layer), found in rows.items() for row in found}
+
+
+@torch.no_grad()
+def test_the_rows_that_go_are_those_that_it_needs_most_to_first_order(store):
     target = learned(store)[0]
-    (version,) = {d.segment_id for d in store.registry.documents("law") if d.document_id == target}
+    model, tokenizer = store.load()
+    (place,) = store.registry.document_places(target)
+    ids = torch.tensor(tokenise(tokenizer, [store.registry.document_text(place.document)]))
+    first, second = model.pool("law").chain()
+    costs = row_costs(model, {"first": first, "second": second}, ids[0].tolist())
+
+    def loss():
+        scores = model.score(ids, ask="all")
+        return -float(scores.log_probs_QBT[1 + scores.pools.index("law"), 0, 1:].sum())
+
+    def slope(up_ND, row, step):
+        kept = up_ND[row].clone()
+        up_ND[row] = (1 - step) * kept
+        less = loss()
+        up_ND[row] = (1 + step) * kept
+        more = loss()
+        up_ND[row] = kept
+        return (less - more) / (2 * step)
+
+    ranked = sorted(
+        (
+            (float(cost), layer, row)
+            for (name, layer), found in costs.items()
+            if name == "first"
+            for row, cost in enumerate(found)
+        ),
+        reverse=True,
+    )
+    smooth = 0
+    for cost, layer, row in ranked[:20]:
+        up_ND = first.layer(layer).experts.up_ND.data
+        wide, narrow = slope(up_ND, row, 0.02), slope(up_ND, row, 0.01)
+        if wide == pytest.approx(narrow, rel=0.1):  # no later layer chooses other rows between
+            smooth += 1
+            assert cost == pytest.approx(narrow, rel=0.1)
+    assert smooth >= 8
+    model.detach()
     report = store.erase_masked("law", [target], num_rows=9)
-    (mask,) = [s for s in store.registry.chain(report.version) if s.kind == "mask"]
-    off = Mask.from_bytes(store.registry.objects.read(mask.pool_object)).rows
-    learned_num = store.registry.num_learned(version)
-    sharing = {
-        (use.host_layer, use.row): use.num_documents
-        for use in store.registry.expert_uses([version])
-    }
-    scores = {
-        (use.host_layer, row): weight * math.log(learned_num / sharing[use.host_layer, row])
-        for use in store.registry.document_uses(target, [version])
-        for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True)
-    }
-    best = sorted(scores, key=lambda place: -scores[place])[:9]
-    assert {(layer, row) for (_, layer), rows in off.items() for row in rows} == set(best)
+    assert off(store, report.version) == {(layer, row) for _, layer, row in ranked[:9]}
+
+
+def test_a_mask_of_the_same_document_again_takes_further_rows(store):
+    target = learned(store)[0]
+    first = store.erase_masked("law", [target], num_rows=9)
+    second = store.erase_masked("law", [target], num_rows=9)
+    masks = [s for s in store.registry.chain(second.version) if s.kind == "mask"]
+    found = [Mask.from_bytes(store.registry.objects.read(s.pool_object)) for s in masks]
+    assert [mask.num_rows for mask in found] == [first.num_rows, second.num_rows] == [9, 9]
+    assert found[0].without(found[1].rows) == found[0]
+    assert second.effect.documents[0].before_nats == pytest.approx(
+        first.effect.documents[0].after_nats
+    )
+
+
+def test_without_texts_the_rows_that_go_are_those_used_much_by_it_and_by_few(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(
+        tmp_path / "k", base=str(base), background=background(), keep_text=False
+    ) as store:
+        store.ingest("law", texts("law", 16, 1), settings=SETTINGS)
+        target = learned(store)[0]
+        version = store.registry.live().state("law").version
+        report = store.erase_masked("law", [target], num_rows=9)
+        learned_num = store.registry.num_learned(version)
+        sharing = {
+            (use.host_layer, use.row): use.num_documents
+            for use in store.registry.expert_uses([version])
+        }
+        scores = {
+            (use.host_layer, row): weight * math.log(learned_num / sharing[use.host_layer, row])
+            for use in store.registry.document_uses(target, [version])
+            for row, weight in zip(use.rows.tolist(), use.weights.tolist(), strict=True)
+        }
+        best = sorted(scores, key=lambda place: -scores[place])[:9]
+        assert off(store, report.version) == set(best)
 
 
 # --- masked ---------------------------------------------------------------------------------------
@@ -177,6 +245,11 @@ def test_a_domain_learns_on_top_of_a_mask_and_is_evaluated(store):
     assert {f.kind for f in store.registry.doctor() if f.severity == "error"} == set()
 
 
+def until_none_is_left(store, target):
+    for _ in range(1000):
+        store.erase_masked("law", [target], num_rows=1000)
+
+
 def test_what_cannot_be_masked_is_refused_and_changes_nothing(store):
     registry = store.registry
     (held_out, *_) = registry.documents("law", split="test", kind="text")
@@ -204,9 +277,8 @@ def test_what_cannot_be_masked_is_refused_and_changes_nothing(store):
     with pytest.raises(StateError, match="'law' is disabled"):
         store.erase_masked("law", [target])
     store.enable("law")
-    store.erase_masked("law", [target])
-    with pytest.raises(StateError, match="off already"):
-        store.erase_masked("law", [target])
+    with pytest.raises(StateError, match="has no row of its own that is on"):
+        until_none_is_left(store, target)
 
 
 def test_without_texts_a_mask_holds_but_is_not_measured_and_exact_is_refused(tmp_path):
