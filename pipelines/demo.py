@@ -288,6 +288,7 @@ def _next_steps(folder: Path, domain: str) -> str:
     return "\n".join(
         [
             "what to try next:",
+            f"  peer-cl{place} dashboard",
             f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
             f"  peer-cl{place} trace 'In mineralogy, beryl is placed among the'",
             f"  peer-cl{place} history",
