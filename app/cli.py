@@ -5,6 +5,7 @@ Reading verbs and a domain's life load no torch; verbs that need the model impor
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -102,3 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo(f"error: {told}; see `{where} --help`", err=True)
         return 2
     return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,6 +17,17 @@ COLOURS = {"base": "#9aa5b1", "after learning": "#2a6f97"}
 """Of what the base says, and of what the mixture says at the end."""
 _LOSS = re.compile(r"loss on (?P<domain>\S+), (?:after )?(?P<after>\S+) \(nats a token\)")
 
+_GONE = re.compile(
+    r"(?P<whose>own|others') gain that goes: (?P<how>[^,]+), \d+ rows, (?P<domain>[^,]+), "
+    r"(?P<kind>texts|facts) \(share\)"
+)
+_NAMED_BY = {
+    "gradient": "#2a6f97",
+    "router weight": "#c98b00",
+    "tf-idf": "#5f8a00",
+    "random": "#9aa5b1",
+}
+
 
 def demo_picture(folder: Path = RESULTS) -> Path:
     """Draw what the demo learned and what was left of it, from demo.json; return the file."""
@@ -81,6 +92,36 @@ def specificity_picture(folder: Path = RESULTS) -> Path:
     axes[0].set_ylabel("loss on unseen documents (nats a token)")
     axes[0].set_title("Rows that few documents use learn less", loc="left", fontsize=10)
     path = folder / "specificity.png"
+    plot.savefig(path, dpi=110)
+    plt.close(plot)
+    return path
+
+
+def provenance_picture(folder: Path = RESULTS) -> Path:
+    """Draw what goes with a document's rows, its own gain against others'; return the file."""
+    shares: dict[tuple[str, str], dict[str, float]] = {}
+    for figure in read_results(folder / "provenance.json"):
+        found = _GONE.fullmatch(figure.figure)
+        if found and isinstance(figure.value, float):
+            place = (found["kind"], f"{found['how']}, {found['domain']}")
+            shares.setdefault(place, {})[found["whose"]] = figure.value
+    plot, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharex=True, sharey=True)
+    for axis, kind in zip(axes, ("texts", "facts"), strict=True):
+        for how, colour in _NAMED_BY.items():
+            points = [
+                (one["others'"], one["own"])
+                for (of, name), one in shares.items()
+                if of == kind and name.startswith(f"{how}, ")
+            ]
+            axis.scatter(*zip(*points, strict=True), color=colour, s=36, label=how)
+        axis.axvline(0.05, color="#c4cdd5", linestyle="--", linewidth=1)
+        axis.axhline(0.8, color="#c4cdd5", linestyle="--", linewidth=1)
+        axis.set_xlabel("share of others' gain that goes (goal: left of the dashed line)")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_title(f"{kind}: one point a domain", loc="left", fontsize=10)
+    axes[0].set_ylabel("share of the document's own gain that goes\n(goal: above the dashed line)")
+    axes[0].legend(frameon=False, fontsize=8, title="rows chosen by", title_fontsize=8)
+    path = folder / "provenance.png"
     plot.savefig(path, dpi=110)
     plt.close(plot)
     return path

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.results import RESULTS, Figure, at_least, at_most, reported
+from benchmarks.pictures import provenance_picture
+from benchmarks.results import RESULTS, Figure, at_least, at_most, reported, write_results
 from peer_cl.branches import default_position_ids, run_base, run_branch, run_trunk, token_log_probs
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
@@ -77,6 +78,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             figures += _truth(store, model, tokenizer, domain, options)
         model.detach()
     _keep_trace(options.store)
+    write_results("provenance", figures)
+    provenance_picture()
     return figures
 
 
