@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.heavy import get_ready
 from app.output import print_json, print_table, say
 from app.reading import DomainArgument
 from app.request import Request, verb
 from peer_cl.errors import InputError
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from pipelines.experts import Expert, ExpertDetail, ExpertsReport

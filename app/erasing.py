@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.heavy import get_ready
 from app.output import print_json, print_table, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.request import Request, verb
 from peer_cl.errors import InputError
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from pipelines.erasure import MaskedErasure

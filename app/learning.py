@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.heavy import get_ready
 from app.output import print_json, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
@@ -18,6 +17,7 @@ from app.report import print_report
 from app.request import Request, verb
 from app.settings_options import takes_settings, training_settings
 from peer_cl.errors import InputError
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from pipelines.ingest import IngestReport

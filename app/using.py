@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.heavy import get_ready
 from app.output import print_json, say
 from app.progress import show_progress
 from app.report import print_report, print_writings, weights_in_words
 from app.request import Request, verb
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from pipelines.writing import Writing

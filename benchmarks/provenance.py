@@ -19,11 +19,11 @@ from torch import Tensor
 
 from benchmarks.pictures import provenance_picture
 from benchmarks.results import RESULTS, Figure, at_least, at_most, reported, write_results
-from peer_cl.branches import default_position_ids, run_base, run_branch, run_trunk, token_log_probs
+from peer_cl.branches import run_base, token_log_probs
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from pipelines import open_store
-from pipelines.attribution import row_costs
+from pipelines.attribution import branch_nats, row_costs
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.holders import document_rows
 from pipelines.recall import read_fact
@@ -345,19 +345,7 @@ class Scorer:
 
     def _branch_nats(self, ids: Sequence[Sequence[int]]) -> Tensor:
         ids_BT, mask_BT = pad(ids, pad_id=0)
-        with torch.no_grad():
-            tap_BTD = run_trunk(
-                self.model.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
-            )
-        logits_BTV = run_branch(
-            self.model.attachment,
-            list(self.segments.values()),
-            tap_BTD,
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
-        )
-        return -(token_log_probs(logits_BTV, ids_BT) * mask_BT).sum(-1)
+        return branch_nats(self.model, list(self.segments.values()), ids_BT, mask_BT)
 
 
 def drawn(documents: Sequence[Document], num: int, salt: int = 0) -> list[Document]:

@@ -43,7 +43,7 @@ def row_costs(
         for up_ND in ups.values():
             up_ND.requires_grad_(True)
         with model.attachment.frozen(), torch.enable_grad():
-            nats = _nats(model, list(segments.values()), ids_BT, mask_BT)
+            nats = branch_nats(model, list(segments.values()), ids_BT, mask_BT).sum()
             grads = torch.autograd.grad(nats, list(ups.values()))
     finally:
         for up_ND, flag in zip(ups.values(), flags, strict=True):
@@ -54,7 +54,17 @@ def row_costs(
     }
 
 
-def _nats(model: PeerModel, segments: Sequence[Segment], ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def branch_nats(
+    model: PeerModel, segments: Sequence[Segment], ids_BT: Tensor, mask_BT: Tensor
+) -> Tensor:
+    """Return each text's loss with a pool forced on, summed over its tokens, nats, (B,).
+
+    Args:
+        model: the store's; its own pools are not used.
+        segments: the pool's, the oldest first.
+        ids_BT: the start token first.
+        mask_BT: 0 for padding.
+    """
     with torch.no_grad():
         tap_BTD = run_trunk(
             model.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
@@ -67,4 +77,4 @@ def _nats(model: PeerModel, segments: Sequence[Segment], ids_BT: Tensor, mask_BT
         attention_mask=mask_BT,
         position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
     )
-    return -token_log_probs(logits_BTV, ids_BT)[:, 1:].sum()
+    return -(token_log_probs(logits_BTV, ids_BT) * mask_BT).sum(-1)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard.page import View, plain
-from app.heavy import get_ready
 from peer_cl.errors import ChangedError, StateError
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel

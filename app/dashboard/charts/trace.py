@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
+from app.dashboard.charts.looks import domain_scale
 from app.dashboard.frames.trace import BASE
 
 COLUMN_WIDTH = 7.85
@@ -52,7 +53,7 @@ def text_in_colours(
             color=alt.Color(
                 "speaker:N",
                 title="most weight",
-                scale=alt.Scale(domain=names, range=[colours[name] for name in names]),
+                scale=domain_scale({name: colours[name] for name in names}),
                 legend=alt.Legend(orient="top", symbolOpacity=1.0, symbolStrokeWidth=0),
             ),
             fillOpacity=alt.Opacity(
@@ -111,7 +112,7 @@ def weights_over_tokens(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.
             color=alt.Color(
                 "who:N",
                 title=None,
-                scale=alt.Scale(domain=names, range=[colours[name] for name in names]),
+                scale=domain_scale({name: colours[name] for name in names}),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
@@ -177,7 +178,7 @@ def likely_domains(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart
             color=alt.Color(
                 "domain:N",
                 legend=None,
-                scale=alt.Scale(domain=names, range=[colours[name] for name in names]),
+                scale=domain_scale({name: colours[name] for name in names}),
             ),
             tooltip=[
                 alt.Tooltip("domain:N", title="domain"),
