@@ -35,8 +35,13 @@ def act(page, what, button, why, said):
     page.get_by_text("What will change").wait_for()
     page.get_by_label("Why (kept in the history)").fill(why)
     page.get_by_role("button", name=button, exact=True).click()
-    page.get_by_text(said).first.wait_for()
+    wait_until_done(page, said)
     wait_until_it_stands(page, "Domains")
+
+
+def wait_until_done(page, said):
+    """Wait until the page says that an act is done: its preview may use the same words before."""
+    page.get_by_test_id("stAlertContentSuccess").filter(has_text=said).wait_for()
 
 
 def test_a_domain_s_life(server, knowledge, new_page, picture, tmp_path):
@@ -56,7 +61,7 @@ def test_a_domain_s_life(server, knowledge, new_page, picture, tmp_path):
     wait_until_it_stands(page, "Domains")
     act(page, "Freeze: let it learn nothing more", "Freeze law", "it is whole", "is frozen")
     picture(page, "life-3-frozen")
-    act(page, "Roll back to an earlier version", "Roll back law", "too much", "from v2 to v1")
+    act(page, "Roll back to an earlier version", "Roll back law", "too much", "went from v2 to v1")
     with open_store(knowledge) as store:
         assert store.registry.live().state("law").label == "v1"
         frozen = store.registry.live().id - 1
@@ -65,7 +70,7 @@ def test_a_domain_s_life(server, knowledge, new_page, picture, tmp_path):
     picture(page, "life-4-history")
     choose(page, "Snapshot to restore", str(frozen))
     page.get_by_role("button", name=f"Restore snapshot {frozen}").click()
-    page.get_by_text(f"as it was at snapshot {frozen}").first.wait_for()
+    wait_until_done(page, f"as it was at snapshot {frozen}")
     wait_until_it_stands(page, "History")
     picture(page, "life-4-restored")
 
