@@ -1,0 +1,142 @@
+"""A domain of the stream, ready to be learned: every method reads the same rows in the same steps.
+
+The rows, their order and the weights of their tokens are those of `peer-cl ingest`, so that methods
+differ in what they train and in nothing else.
+
+Shape suffixes: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.stream.domains import StreamDomain
+from peer_cl.bases import Base
+from pipelines.batches import Batch, Row, pad, plan_steps, target_weights, tokenise
+from pipelines.evaluate import COMMON_SHARE
+from pipelines.fact_rows import VARIED, varied_rows, with_answers
+from pipelines.preparing import Chain, prepare
+from pipelines.recall import Question, questions
+from pipelines.settings import TrainingSettings
+from pipelines.token_scores import MAX_TOKENS, Item
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A domain as token ids."""
+
+    name: str
+    rows: tuple[Row, ...]
+    """Trained on: texts, facts, and facts in changed wordings."""
+    steps: tuple[tuple[int, ...], ...]
+    """Numbers of the rows that each optimiser step reads."""
+    validation: tuple[Item, ...]
+    """Unseen texts for choosing learning rates."""
+    test: tuple[Item, ...]
+    """Unseen texts for every figure; each is scored alone."""
+    questions: tuple[Question, ...]
+    """Facts asked in the trained wording ("seen") and in others ("reworded")."""
+    stock: frozenset[int]
+    """Tokens that stand in more than a fifth of the training texts."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Return how many tokens are read in training, padding left out."""
+        return sum(len(self.rows[number].ids) - 1 for step in self.steps for number in step)
+
+    def batch(self, step: Sequence[int], settings: TrainingSettings, pad_id: int) -> Batch:
+        """Return the rows of a step, padded, with the weight of each token."""
+        rows = [self.rows[number] for number in step]
+        ids_BT, mask_BT = pad([row.ids for row in rows], pad_id)
+        weights_BT = target_weights(rows, ids_BT.shape[1], settings.answer_weight)
+        return Batch(ids_BT, mask_BT, weights_BT, tuple(step))
+
+
+def prepare_domain(
+    domain: StreamDomain, base: Base, settings: TrainingSettings, *, most_questions: int = 100
+) -> Prepared:
+    """Return a domain's rows, steps, unseen texts and questions.
+
+    Args:
+        domain: documents and facts.
+        base: whose tokenizer counts.
+        settings: how often texts and facts are read, and in which order.
+        most_questions: facts that are asked, each in the seen wording and in one other.
+    """
+    learned = prepare(Chain(domain.name, None), domain.documents, domain.facts, base)
+    end_id = base.tokenizer.eos_token_id
+    rows = with_answers(
+        base.tokenizer, learned.rows("train", settings.max_tokens, end_id), learned.facts
+    )
+    texts = [document.text for document in learned.of("train", ("text",))]
+    rows += varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
+    passes = {
+        "text": settings.text_passes,
+        "fact": settings.fact_passes - settings.varied_passes,
+        VARIED: 1.0,
+    }
+    steps = plan_steps(rows, passes, settings.tokens_per_step, settings.seed)
+    return Prepared(
+        name=domain.name,
+        rows=tuple(rows),
+        steps=tuple(tuple(step) for step in steps),
+        validation=_items(learned.of("validation", ("text",)), learned.ids),
+        test=_items(learned.of("test", ("text",)), learned.ids),
+        questions=tuple(_ask(base.tokenizer, domain, most_questions)),
+        stock=_stock(tokenise(base.tokenizer, texts)),
+    )
+
+
+def _items(documents: Sequence[Any], ids: dict[str, list[int]]) -> tuple[Item, ...]:
+    return tuple(Item(tuple(ids[d.document_id][:MAX_TOKENS]), d.document_id) for d in documents)
+
+
+def _ask(tokenizer: Any, domain: StreamDomain, most: int) -> list[Question]:
+    """Ask each fact as trained and in one other wording, which goes round with its number."""
+    facts = [
+        replace(fact, reworded_prompts=(fact.reworded_prompts[n % len(fact.reworded_prompts)],))
+        for n, fact in enumerate(domain.facts[:most])
+    ]
+    return questions(tokenizer, domain.name, facts)
+
+
+def _stock(texts: Sequence[Sequence[int]]) -> frozenset[int]:
+    counts = Counter(token for ids in texts for token in set(ids))
+    return frozenset(token for token, num in counts.items() if num > COMMON_SHARE * len(texts))
+
+
+def weighted_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """Return a step's training loss, nats: that of `pipelines.training.SegmentTrainer.loss`.
+
+    Weighted losses of the tokens that count, over the number of all tokens read.
+
+    Args:
+        logits_BTV: of the model that learns, for the batch's ids.
+        batch: the step.
+    """
+    weights_BT = batch.weights_BT.roll(-1, 1)
+    counted_BT = weights_BT > 0
+    losses_X = functional.cross_entropy(
+        logits_BTV[counted_BT].float(), batch.ids_BT.roll(-1, 1)[counted_BT], reduction="none"
+    )
+    total: Tensor = (losses_X * weights_BT[counted_BT]).sum() / batch.mask_BT[:, 1:].sum()
+    return total
+
+
+def rate(step: int, total_steps: int, warmup_steps: int) -> float:
+    """Return the factor on the learning rate at a step: warmed up, then falling linearly to 0.
+
+    Example:
+        >>> [round(rate(step, 20, 4), 2) for step in (0, 3, 4, 12, 19)]
+        [0.25, 1.0, 1.0, 0.5, 0.06]
+    """
+    warm = min(warmup_steps, max(1, total_steps // 5))
+    if step < warm:
+        return (step + 1) / warm
+    return max(0.0, (total_steps - step) / max(1, total_steps - warm))

@@ -1,0 +1,24 @@
+"""What a domain of the stream is: documents, facts, and questions in words never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.documents import SourceDocument
+from pipelines.facts import Fact
+
+
+@dataclass(frozen=True)
+class StreamDomain:
+    """One domain of the stream.
+
+    `documents` are texts only, not yet divided into training and test. `facts` are trained on in
+    one wording; their `reworded_prompts` are those of benchmarks/questions, which no pipeline and
+    no augmentation may read.
+    """
+
+    name: str
+    documents: tuple[SourceDocument, ...]
+    facts: tuple[Fact, ...]
+    notice: str
+    """Whose data this is."""
