@@ -17,11 +17,12 @@ FOLDER = Path(__file__).resolve().parent
 def known(folder: Path = FOLDER) -> dict[str, str]:
     """Return each benchmark's name and what it measures, without importing any."""
     found = {}
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         if "measure" in functions:
-            found[path.stem] = (ast.get_docstring(tree) or "").split("\n")[0]
+            name = path.parent.name if path.stem == "__init__" else path.stem
+            found[name] = (ast.get_docstring(tree) or "").split("\n")[0]
     return found
 
 

@@ -8,6 +8,7 @@ Shape suffixes: B rows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -109,6 +110,19 @@ def _ask(tokenizer: Any, domain: StreamDomain, most: int) -> list[Question]:
 def _stock(texts: Sequence[Sequence[int]]) -> frozenset[int]:
     counts = Counter(token for ids in texts for token in set(ids))
     return frozenset(token for token, num in counts.items() if num > COMMON_SHARE * len(texts))
+
+
+def joined(domains: Sequence[Prepared], seed: int) -> Prepared:
+    """Return domains as one, their steps shuffled; it has neither unseen texts nor questions."""
+    rows: list[Row] = []
+    steps: list[tuple[int, ...]] = []
+    for domain in domains:
+        first = len(rows)
+        rows += domain.rows
+        steps += [tuple(first + number for number in step) for step in domain.steps]
+    random.Random(seed).shuffle(steps)
+    name = "+".join(domain.name for domain in domains)
+    return Prepared(name, tuple(rows), tuple(steps), (), (), (), frozenset())
 
 
 def weighted_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:

@@ -1,0 +1,1 @@
+"""The methods that learn the stream: what people know, beside ours."""

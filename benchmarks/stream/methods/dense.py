@@ -1,0 +1,286 @@
+"""Methods that change what the model computes for every text: full finetuning, LoRA, OSF.
+
+One model that is trained on one domain after the other. LoRA and OSF are PEFT's.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from benchmarks.stream.data import Prepared, joined
+from benchmarks.stream.methods.training import train
+from benchmarks.stream.reading import Reader, reader_of
+from peer_cl.bases import Base
+from pipelines.precision import plain_attention
+from pipelines.progress import Progress
+from pipelines.settings import TrainingSettings
+
+LORA_RANK = 16
+REPLAY_SHARE = 0.1
+"""Of the tokens that are read: rows of earlier domains, in place of as many steps of the new one's
+that come on top of them."""
+OSF_KEPT = (0.3, 0.9)
+"""Share of each matrix's singular directions that OSF protects: in the first domain, in the last.
+PEFT's own advice for a stream is to protect more and more."""
+WEIGHTS = "weights.safetensors"
+STATE = "state.json"
+
+
+class FullFinetuning:
+    """Every weight of the model is trained."""
+
+    name = "full"
+
+    def __init__(self, base: Base) -> None:
+        self.model = base.model
+        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+
+    def learn(
+        self,
+        data: Prepared,
+        *,
+        learning_rate: float,
+        settings: TrainingSettings,
+        progress: Progress,
+    ) -> None:
+        """Train all weights on the domain."""
+        with _training(self.model):
+            parameters = list(self.model.requires_grad_(True).parameters())
+            train(
+                reader_of(self.model),
+                parameters,
+                data,
+                learning_rate=learning_rate,
+                settings=settings,
+                progress=progress,
+            )
+        self.model.requires_grad_(False)
+
+    def reader(self) -> Reader:
+        """Return the model as it is now."""
+        return reader_of(self.model)
+
+    def save(self, folder: Path) -> None:
+        """Keep every weight, tied ones once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_untied(self.model), folder / WEIGHTS)
+
+    def load(self, folder: Path) -> None:
+        """Bring every weight back."""
+        _put(self.model, load_file(folder / WEIGHTS))
+
+
+class Lora:
+    """A low-rank adapter on every linear layer, trained through the whole stream.
+
+    Args:
+        base: the pretrained model; it is changed in place.
+        rank: r; alpha is twice that.
+        replay: share of the tokens that are of earlier domains.
+        name: the method's.
+    """
+
+    def __init__(
+        self, base: Base, *, rank: int = LORA_RANK, replay: float = 0.0, name: str = "lora"
+    ) -> None:
+        self.name, self.replay = name, replay
+        config = peft.LoraConfig(
+            r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model: Any = peft.get_peft_model(base.model, config)
+        self.num_parameters = sum(p.numel() for p in self.parameters())
+        self.past: list[Prepared] = []
+        """Domains learned before, for replay; the runner gives them back after a load."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        return [p for name, p in self.model.named_parameters() if "lora_" in name]
+
+    def learn(
+        self,
+        data: Prepared,
+        *,
+        learning_rate: float,
+        settings: TrainingSettings,
+        progress: Progress,
+    ) -> None:
+        """Train the adapter further, with rows of earlier domains where it replays."""
+        seen = replayed(data, self.past, self.replay, settings) if self.replay else data
+        with _training(self.model):
+            train(
+                reader_of(self.model),
+                self.parameters(),
+                seen,
+                learning_rate=learning_rate,
+                settings=settings,
+                progress=progress,
+            )
+        self.past.append(data)
+
+    def reader(self) -> Reader:
+        """Return the model with its adapter on."""
+        return reader_of(self.model)
+
+    def save(self, folder: Path) -> None:
+        """Keep the adapter."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(peft.get_peft_model_state_dict(self.model), folder / WEIGHTS)
+
+    def load(self, folder: Path) -> None:
+        """Bring the adapter back."""
+        peft.set_peft_model_state_dict(self.model, load_file(folder / WEIGHTS))
+
+
+class Osf:
+    """PEFT's orthogonal subspace finetuning: the largest singular directions are protected.
+
+    After each domain the change is merged, and the next one protects more directions.
+
+    Args:
+        base: the pretrained model; it is changed in place.
+        num_domains: how long the stream is.
+    """
+
+    name = "osf"
+
+    def __init__(self, base: Base, num_domains: int) -> None:
+        self.base, self.num_domains, self.num_learned = base, num_domains, 0
+        self.num_parameters = 0
+
+    @property
+    def kept(self) -> float:
+        """Return the share of directions that the next domain may not touch."""
+        first, last = OSF_KEPT
+        return first + (last - first) * self.num_learned / max(1, self.num_domains - 1)
+
+    def learn(
+        self,
+        data: Prepared,
+        *,
+        learning_rate: float,
+        settings: TrainingSettings,
+        progress: Progress,
+    ) -> None:
+        """Train what is not protected, then merge it."""
+        config = peft.OSFConfig(effective_rank=self.kept, target_modules=_linear_names(self.base))
+        wrapped: Any = peft.get_peft_model(self.base.model, config)
+        parameters = [p for name, p in wrapped.named_parameters() if "osf_svd_params" in name]
+        self.num_parameters = sum(p.numel() for p in parameters)
+        with _training(wrapped):
+            train(
+                reader_of(wrapped),
+                parameters,
+                data,
+                learning_rate=learning_rate,
+                settings=settings,
+                progress=progress,
+            )
+        self.base = replace(self.base, model=wrapped.merge_and_unload())
+        self.num_learned += 1
+
+    def reader(self) -> Reader:
+        """Return the merged model."""
+        return reader_of(self.base.model)
+
+    def save(self, folder: Path) -> None:
+        """Keep every weight and how many domains are in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_untied(self.base.model), folder / WEIGHTS)
+        (folder / STATE).write_text(json.dumps({"num_learned": self.num_learned}))
+
+    def load(self, folder: Path) -> None:
+        """Bring the weights back."""
+        _put(self.base.model, load_file(folder / WEIGHTS))
+        self.num_learned = json.loads((folder / STATE).read_text())["num_learned"]
+
+
+def replayed(
+    data: Prepared, past: Sequence[Prepared], share: float, settings: TrainingSettings
+) -> Prepared:
+    """Return a domain's data with steps of earlier domains strewn in.
+
+    The domain's own steps are all there: what is replayed comes on top, so that both LoRAs read as
+    much of the new domain.
+
+    Args:
+        data: the new domain.
+        past: earlier ones.
+        share: of all tokens read, that are replayed, 0 to 1.
+        settings: the seed of the draw.
+    """
+    if not past:
+        return data
+    draw = random.Random(f"{settings.seed} {data.name}")
+    old = [(one, step) for one in past for step in one.steps]
+    num_old = round(len(data.steps) * share / (1 - share))
+    chosen = draw.sample(old, min(num_old, len(old)))
+    rows, steps = list(data.rows), [tuple(step) for step in data.steps]
+    for one, step in chosen:
+        steps.insert(draw.randrange(len(steps) + 1), tuple(range(len(rows), len(rows) + len(step))))
+        rows += [one.rows[number] for number in step]
+    return replace(data, rows=tuple(rows), steps=tuple(steps))
+
+
+class JointLora(Lora):
+    """One adapter that reads all domains at once, mixed: the reference that nothing is lost to."""
+
+    def __init__(self, base: Base, *, rank: int = LORA_RANK) -> None:
+        super().__init__(base, rank=rank, name="joint")
+
+    def learn_all(
+        self,
+        domains: Sequence[Prepared],
+        *,
+        learning_rate: float,
+        settings: TrainingSettings,
+        progress: Progress,
+    ) -> None:
+        """Train on every domain's steps, shuffled together."""
+        together = joined(domains, settings.seed)
+        self.learn(together, learning_rate=learning_rate, settings=settings, progress=progress)
+
+
+@contextmanager
+def _training(model: Any) -> Iterator[None]:
+    """Train inside: no dropout anywhere, so only attention's kernel changes."""
+    model.eval()
+    with torch.enable_grad(), plain_attention(model):
+        yield
+
+
+def _linear_names(base: Base) -> list[str]:
+    """Return the last names of the linear layers, the head's left out."""
+    head = base.model.get_output_embeddings()
+    found = {
+        name.rsplit(".", 1)[-1]
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(found)
+
+
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    """Return weights by name, each tensor once: safetensors refuses shared memory."""
+    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+
+
+def _put(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    missing = dict(model.named_parameters()).keys() ^ weights.keys()
+    if missing:
+        raise ValueError(f"weights differ from the model's in {sorted(missing)[:3]}")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])

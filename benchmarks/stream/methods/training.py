@@ -1,0 +1,70 @@
+"""The loop that trains every method but ours on a domain: same rows, same steps, same schedule.
+
+Ours is trained by `peer-cl ingest` itself; its schedule and loss are these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.stream.data import Prepared, rate, weighted_loss
+from benchmarks.stream.reading import Reader
+from peer_cl.errors import DamageError
+from pipelines.precision import resolve_precision
+from pipelines.progress import LossNote, Progress
+from pipelines.settings import TrainingSettings
+
+
+def train(
+    reader: Reader,
+    parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]],
+    data: Prepared,
+    *,
+    learning_rate: float,
+    settings: TrainingSettings,
+    progress: Progress,
+    steps: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Train parameters on a domain's steps: AdamW without decay, warmed up, then falling to 0.
+
+    Args:
+        reader: the model, with gradients.
+        parameters: what is trained, or groups of it as torch's optimisers take them.
+        data: the domain.
+        learning_rate: the highest; groups may name their own.
+        settings: warm-up, weights of answers, precision.
+        progress: told (what, step, steps, loss).
+        steps: rows of each step; default: the domain's.
+
+    Raises:
+        DamageError: when the loss is not finite.
+    """
+    steps = data.steps if steps is None else steps
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: rate(step, len(steps), settings.warmup_steps)
+    )
+    is_half = resolve_precision(settings.precision) == "bf16"
+    for number, step in enumerate(steps):
+        batch = data.batch(step, settings, pad_id=0)
+        with torch.autocast("cpu", dtype=torch.bfloat16) if is_half else nullcontext():
+            loss = weighted_loss(reader(batch.ids_BT, batch.mask_BT), batch)
+        value = _finite(loss, number)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress("training", number + 1, len(steps), LossNote(value))
+
+
+def _finite(loss: Tensor, step: int) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise DamageError(f"the loss is {value} at step {step}: try a lower learning rate")
+    return value

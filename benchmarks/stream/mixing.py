@@ -1,0 +1,228 @@
+"""The piece that puts branches behind the mixture: everything here comes from per-token scores.
+
+Pools and adapters alike: the mixture only reads what each branch says of each token.
+
+Shape suffixes: B rows, T tokens, P branches, Q = P + 1 with the base first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream.branches import Branches, Shortlist, Told, ask
+from benchmarks.stream.pieces import subject
+from benchmarks.stream.raw import DIGITS, Raw
+from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
+from peer_cl.mixture import enter_at, mixture_log_probs, share
+
+CONTEXT = 32
+"""Tokens that are given where a continuation is scored."""
+GATE_NATS = 13.0
+"""A hard gate serves a branch only once its evidence is so far above the base's."""
+
+
+@dataclass(frozen=True)
+class Book:
+    """Per-token scores of the base and of branches, in one order."""
+
+    shop: Workshop
+    method: str
+    seed: int
+
+    def stack(self, names: Sequence[str], rows: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return for each row its log probabilities (Q, 1, T), the base first."""
+        tokens = self.shop.tokens
+        found = [tokens.read("base", rows)]
+        found += [tokens.read(subject(self.method, self.seed, name), rows) for name in names]
+        return [torch.from_numpy(np.stack(one))[:, None] for one in zip(*found, strict=True)]
+
+
+def mixed(stacked_Q1T: Tensor, asked: Sequence[bool], budget: float, capacity: int) -> Tensor:
+    """Return the mixture's log probability of each token, (T,), branches asked from the first.
+
+    Args:
+        stacked_Q1T: log probabilities, the base first.
+        asked: by branch, whether it takes part.
+        budget: b.
+        capacity: of the store.
+    """
+    chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
+    stacked = stacked_Q1T[chosen]
+    num_tokens = stacked.shape[-1]
+    entries = enter_at(
+        share(budget, capacity), torch.zeros(len(chosen) - 1, 1, dtype=torch.long), num_tokens
+    )
+    evidence = torch.ones(1, num_tokens, dtype=torch.bool)
+    return mixture_log_probs(stacked, evidence, entries)[0]
+
+
+def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:
+    """Return log probabilities behind a hard gate: the best branch, once it is so far ahead.
+
+    Example: the branch is ahead by 2 nats after its first token, and is served from then on.
+        >>> stacked = torch.tensor([[[-3.0, -3.0]], [[-1.0, -1.0]]])
+        >>> gated(stacked, nats=1.5).tolist()
+        [-3.0, -1.0]
+    """
+    past_QT = stacked_Q1T[:, 0].cumsum(-1).roll(1, -1)
+    past_QT[:, 0] = 0.0
+    lead_PT = past_QT[1:] - past_QT[:1]
+    best_T = lead_PT.argmax(0)
+    served_T = torch.where(lead_PT.max(0).values > nats, best_T + 1, 0)
+    return stacked_Q1T[:, 0].gather(0, served_T[None])[0]
+
+
+def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: Shortlist) -> Raw:
+    """Return what the mixture makes of texts and questions, after each domain and at the end."""
+    book, names = Book(shop, method, seed), list(shop.names)
+    shop.progress("mixing", 0, 4, "documents")
+    raw: Raw = {
+        "rows": _rows(book, names),
+        "gate": {group: _sums(map(gated, rows)) for group, rows in _stacks(book, names).items()},
+    }
+    shop.progress("mixing", 1, 4, "lengths and context")
+    raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
+    shop.progress("mixing", 2, 4, "foreign text")
+    raw["foreign"] = _foreign(book, names, shortlist)
+    shop.progress("mixing", 3, 4, "questions")
+    raw["recall"] = _recalls(shop, branches, shortlist)
+    raw["general"] = _general(shop, branches, shortlist)
+    return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": CAPACITY}
+
+
+def _stacks(book: Book, names: Sequence[str], kind: str = "test") -> dict[str, list[Tensor]]:
+    return {group: book.stack(names, rows) for group, rows in book.shop.groups(kind).items()}
+
+
+def _rows(book: Book, names: Sequence[str]) -> list[dict[str, list[float]]]:
+    """Return documents' losses with 0, 1, ... domains learned, each asked from the start."""
+    stacks = _stacks(book, names)
+    rows = []
+    for num_learned in range(len(names) + 1):
+        asked = [number < num_learned for number in range(len(names))]
+        rows.append(
+            {
+                group: _sums(mixed(one, asked, BUDGET, CAPACITY) for one in stacked)
+                for group, stacked in stacks.items()
+            }
+        )
+    return rows
+
+
+def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) -> Raw:
+    """Return a domain's documents of one length, whole and after some context.
+
+    `own_only` is the mixture with the right branch alone: what it lacks of `forced` is delay, what
+    `mixture` lacks of it is the others' doing.
+    """
+    rows = book.shop.texts[f"blocks128/{own}"]
+    stacked, place = book.stack(names, rows), names.index(own)
+    asked = shortlist.asked(rows, [CONTEXT + 1] * len(rows))
+    every, alone = [True] * len(names), [name == own for name in names]
+    listed = [[asked[name][number] for name in names] for number in range(len(rows))]
+    after = [
+        mixed(one, these, BUDGET, CAPACITY) for one, these in zip(stacked, listed, strict=True)
+    ]
+    return {
+        "base": _sums(one[0, 0] for one in stacked),
+        "forced": _sums(one[place + 1, 0] for one in stacked),
+        "mixture": _sums(mixed(one, every, BUDGET, CAPACITY) for one in stacked),
+        "own_only": _sums(mixed(one, alone, BUDGET, CAPACITY) for one in stacked),
+        "context": {
+            "base": _sums(one[0, 0, CONTEXT:] for one in stacked),
+            "forced": _sums(one[place + 1, 0, CONTEXT:] for one in stacked),
+            "mixture": _sums(one[CONTEXT:] for one in after),
+            "asked_own": [int(these[place]) for these in listed],
+            "num_asked": [sum(these) for these in listed],
+        },
+    }
+
+
+def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str, Raw]:
+    """Return what text of no domain loses with every branch asked, and whom it would ask."""
+    found: dict[str, Raw] = {}
+    for group, rows in book.shop.groups("prose", "look-alike").items():
+        stacked = book.stack(names, rows)
+        asked = shortlist.asked(rows)
+        found[group] = {
+            "base": _sums(one[0, 0] for one in stacked),
+            "mixture": _sums(mixed(one, [True] * len(names), BUDGET, CAPACITY) for one in stacked),
+            "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
+            "first_asked": [
+                next((name for name in names if asked[name][n]), None) for n in range(len(rows))
+            ],
+        }
+    return found
+
+
+def _recalls(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[str, Raw]:
+    """Return each domain's answers at the end: base, forced, mixture, and the own branch's weight.
+
+    Who is asked, and what each branch says, never depends on other domains; so the answers right
+    after a domain was learned differ from these only where another domain's branch has weight.
+    """
+    found: dict[str, Raw] = {}
+    for number, name in enumerate(shop.names):
+        asked = shop.prepared[name].questions
+        wordings = [question.wording for question in asked]
+        told = ask(branches, shortlist, asked, BUDGET)
+        early = ask(*first(branches, shortlist, number + 1), asked, BUDGET)
+        found[name] = {
+            wording: _answers(
+                [one for one, w in zip(told, wordings, strict=True) if w == wording],
+                [one for one, w in zip(early, wordings, strict=True) if w == wording],
+                name,
+            )
+            for wording in dict.fromkeys(wordings)
+        }
+    return found
+
+
+def _answers(told: Sequence[Told], early: Sequence[Told], name: str) -> Raw:
+    return {
+        "base": [int(one.base) for one in told],
+        "forced": [int(one.forced) for one in told],
+        "mixture": [int(one.mixture) for one in told],
+        "mixture_when_learned": [int(one.mixture) for one in early],
+        "own_weight": [round(one.weights.get(name, 0.0), DIGITS) for one in told],
+        "num_asked": [len(one.weights) for one in told],
+    }
+
+
+def _general(shop: Workshop, branches: Branches, shortlist: Shortlist) -> Raw:
+    """Return for general questions the largest weight of any branch, and how many are asked."""
+    told = ask(branches, shortlist, shop.general, BUDGET)
+    return {
+        "largest_weight": [round(max(one.weights.values(), default=0.0), DIGITS) for one in told],
+        "num_asked": [len(one.weights) for one in told],
+        "has_rare_word": shop.general_rare,
+    }
+
+
+def first(branches: Branches, shortlist: Shortlist, num: int) -> tuple[Branches, Shortlist]:
+    """Return the store as it was when only the first domains were learned."""
+    names = list(branches.names[:num])
+    signatures = {name: shortlist.signatures[name] for name in names}
+    return _First(branches, tuple(names)), Shortlist(shortlist.model, signatures)
+
+
+class _First:
+    """Some of the branches."""
+
+    def __init__(self, every: Branches, names: tuple[str, ...]) -> None:
+        self.every, self.names = every, names
+
+    def base(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return self.every.base(ids_BT, mask_BT)
+
+    def branch(self, name: str, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return self.every.branch(name, ids_BT, mask_BT)
+
+
+def _sums(log_probs: Iterable[Tensor]) -> list[float]:
+    return [round(-float(one.sum()), DIGITS) for one in log_probs]

@@ -1,0 +1,267 @@
+"""The pieces that learn: one domain by one method each, scored at once.
+
+A piece's name says what it is: METHOD/sSEED/NUMBER-DOMAIN. Methods that change one model need the
+piece before; pools and adapters of a domain need nothing, since domains never depend on each other.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import peft
+from safetensors.torch import load_file
+
+from benchmarks.stream import pools
+from benchmarks.stream.branches import AdapterBranches
+from benchmarks.stream.data import Prepared
+from benchmarks.stream.methods.dense import WEIGHTS, FullFinetuning, JointLora, Lora, Osf
+from benchmarks.stream.methods.method import Method
+from benchmarks.stream.raw import Raw, rare_sums, sums
+from benchmarks.stream.reading import Reader, answers, reader_of
+from benchmarks.stream.texts import Texts
+from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop, recalled, score
+from peer_cl.bases import Base
+from peer_cl.errors import StateError
+
+EQUAL_RANK = 22
+"""The rank at which LoRA on every linear layer trains as many parameters as a pool has: 6.7M."""
+Make = Callable[[Base, int], Method]
+
+CHAINS: dict[str, Make] = {
+    "lora": lambda base, _: Lora(base),
+    "lora-replay": lambda base, _: Lora(base, replay=0.1, name="lora-replay"),
+    "osf": lambda base, num_domains: Osf(base, num_domains),
+    "full": lambda base, _: FullFinetuning(base),
+}
+"""Methods that train one model on one domain after the other."""
+APART: dict[str, int] = {"lora-mixture": 16, "lora-mixture-equal": EQUAL_RANK}
+"""One LoRA a domain behind our mixture, by its rank."""
+POOLS = "peer"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a stream a piece stands."""
+
+    method: str
+    seed: int
+    number: int
+    domain: str
+
+    @property
+    def piece(self) -> str:
+        """The piece's name."""
+        return f"{self.method}/s{self.seed}/{self.number}-{self.domain}"
+
+
+def places(method: str, seed: int, names: tuple[str, ...]) -> list[Place]:
+    """Return a method's pieces, one a domain, in order."""
+    return [Place(method, seed, number, name) for number, name in enumerate(names)]
+
+
+def read_base(shop: Workshop) -> Raw:
+    """Score every text and ask every question of the bare model."""
+    base = shop.base()
+    reader, began = reader_of(base.model), time.monotonic()
+    scores = score(reader, shop.texts, shop.progress)
+    shop.tokens.write("base", shop.texts, scores)
+    lengths = {group: [len(ids) - 1 for ids in rows] for group, rows in shop.texts.items()}
+    return {
+        "nats": {group: sums(found) for group, found in scores.items()},
+        "rare_nats": {
+            f"test/{name}": rare_sums(scores[f"test/{name}"], shop.texts[f"test/{name}"], one.stock)
+            for name, one in shop.prepared.items()
+        },
+        "tokens": lengths,
+        "rare_tokens": {
+            name: [sum(t not in one.stock for t in item.ids[1:]) for item in one.test]
+            for name, one in shop.prepared.items()
+        },
+        "recall": {name: _recall(reader, one) for name, one in shop.prepared.items()},
+        "training_tokens": {name: one.num_tokens for name, one in shop.prepared.items()},
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
+    """Train one model further on its next domain, keep it, and score what it makes of everything.
+
+    Raises:
+        StateError: when the model of the domain before is gone from the work folder.
+    """
+    base = shop.base()
+    method = CHAINS[place.method](base, len(shop.names))
+    if place.number:
+        method.load(_found(_state(shop, place, place.number - 1)))
+    if isinstance(method, Lora):
+        method.past = [shop.prepared[name] for name in shop.names[: place.number]]
+    data, began = shop.prepared[place.domain], time.monotonic()
+    settings = shop.settings
+    method.learn(data, learning_rate=learning_rate, settings=settings, progress=shop.progress)
+    seconds = time.monotonic() - began
+    method.save(_state(shop, place, place.number))
+    if place.number > 1:
+        shutil.rmtree(_state(shop, place, place.number - 2), ignore_errors=True)
+    is_last = place.number == len(shop.names) - 1
+    texts = shop.groups("test", "prose", "look-alike") if is_last else shop.groups("test")
+    asked = shop.names if is_last else shop.names[place.number : place.number + 2]
+    raw = _scored(shop, method.reader(), texts)
+    raw["recall"] = {name: _recall(method.reader(), shop.prepared[name]) for name in asked}
+    return raw | _about(place, learning_rate, method.num_parameters, seconds)
+
+
+def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
+    """Train one LoRA on all domains at once, as a reference for what can be learned."""
+    method = JointLora(shop.base())
+    began = time.monotonic()
+    method.learn_all(
+        list(shop.prepared.values()),
+        learning_rate=learning_rate,
+        settings=shop.settings,
+        progress=shop.progress,
+    )
+    seconds = time.monotonic() - began
+    place = Place("joint", seed, 0, "all")
+    method.save(_state(shop, place, 0))
+    raw = _scored(shop, method.reader(), shop.groups("test", "prose", "look-alike"))
+    raw["recall"] = {n: _recall(method.reader(), one) for n, one in shop.prepared.items()}
+    return raw | _about(place, learning_rate, method.num_parameters, seconds)
+
+
+def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
+    """Ingest one domain into the stream's store, and score its pool forced on."""
+    with pools.opened(pool_folder(shop, place.seed), BUDGET, CAPACITY, shop.progress) as store:
+        domain, began = shop.domain(place.domain), time.monotonic()
+        settings = replace(shop.settings, row_learning_rate=learning_rate)
+        pools.ingest(store, domain, settings, shop.progress)
+        seconds = time.monotonic() - began
+        branches, _ = pools.load(store, [place.domain])
+        num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
+        return _branch(
+            shop,
+            place,
+            functools.partial(branches.branch, place.domain),
+            _about(place, learning_rate, num, seconds),
+        )
+
+
+def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
+    """Train a LoRA of its own on one domain, and score it forced on."""
+    method = Lora(shop.base(), rank=APART[place.method], name=place.method)
+    began = time.monotonic()
+    data = shop.prepared[place.domain]
+    method.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
+    seconds = time.monotonic() - began
+    method.save(_state(shop, place, place.number))
+    about = _about(place, learning_rate, method.num_parameters, seconds)
+    return _branch(shop, place, method.reader(), about)
+
+
+def adapters(shop: Workshop, method: str, seed: int) -> AdapterBranches:
+    """Return every domain's adapter, on one model.
+
+    Raises:
+        StateError: when one is gone from the work folder.
+    """
+    rank = APART[method]
+    first = Lora(shop.base(), rank=rank)
+    model: Any = first.model
+    config = model.peft_config["default"]
+    for place in places(method, seed, shop.names):
+        model.add_adapter(place.domain, config)
+        weights = load_file(_found(_state(shop, place, place.number)) / WEIGHTS)
+        peft.set_peft_model_state_dict(model, weights, adapter_name=place.domain)
+    return AdapterBranches(model, shop.names)
+
+
+def tune(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
+    """Learn one domain from the base at a rate, and score its validation documents."""
+    data = shop.prepared[domain]
+    made = CHAINS[method](shop.base(), len(shop.names))
+    made.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
+    return _validated(shop, data, made.reader(), learning_rate)
+
+
+def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
+    """Ingest one domain at a rate of its rows, and score its validation documents."""
+    settings = replace(shop.settings, row_learning_rate=learning_rate)
+    folder = shop.work / f"tune-{method}-{learning_rate:g}"
+    with pools.opened(folder, BUDGET, CAPACITY, shop.progress) as store:
+        pools.ingest(store, shop.domain(domain), settings, shop.progress)
+        branches, _ = pools.load(store, [domain])
+        reader = functools.partial(branches.branch, domain)
+        return _validated(shop, shop.prepared[domain], reader, learning_rate)
+
+
+def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: float) -> Raw:
+    rows = {"validation": [item.ids for item in data.validation]}
+    found = sums(score(reader, rows, shop.progress)["validation"])
+    num_tokens = sum(len(item.ids) - 1 for item in data.validation)
+    return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
+
+
+def pool_folder(shop: Workshop, seed: int) -> Path:
+    """Return the stream's store of a seed."""
+    return shop.work / f"{POOLS}-s{seed}"
+
+
+def subject(method: str, seed: int, domain: str) -> str:
+    """Return the name of a branch's per-token scores."""
+    return f"{method}/s{seed}/{domain}"
+
+
+def _branch(shop: Workshop, place: Place, reader: Reader, about: Raw) -> Raw:
+    scores = score(reader, shop.texts, shop.progress)
+    shop.tokens.write(subject(place.method, place.seed, place.domain), shop.texts, scores)
+    own, data = f"test/{place.domain}", shop.prepared[place.domain]
+    return {
+        "nats": {group: sums(found) for group, found in scores.items()},
+        "rare_nats": {own: rare_sums(scores[own], shop.texts[own], data.stock)},
+        "recall": {place.domain: _recall(reader, data)},
+    } | about
+
+
+def _scored(shop: Workshop, reader: Reader, texts: Texts) -> Raw:
+    scores = score(reader, texts, shop.progress)
+    return {
+        "nats": {group: sums(found) for group, found in scores.items()},
+        "rare_nats": {
+            f"test/{name}": rare_sums(scores[f"test/{name}"], texts[f"test/{name}"], one.stock)
+            for name, one in shop.prepared.items()
+        },
+    }
+
+
+def _recall(reader: Reader, data: Prepared) -> dict[str, list[int]]:
+    return recalled(answers(reader, data.questions), [one.wording for one in data.questions])
+
+
+def _about(place: Place, learning_rate: float, num_parameters: int, seconds: float) -> Raw:
+    return {
+        "method": place.method,
+        "seed": place.seed,
+        "number": place.number,
+        "domain": place.domain,
+        "learning_rate": learning_rate,
+        "num_parameters": num_parameters,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _state(shop: Workshop, place: Place, number: int) -> Path:
+    return shop.work / "states" / f"{place.method}-s{place.seed}" / str(number)
+
+
+def _found(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise StateError(
+            f"{folder} is gone: the model that this piece goes on from; remove the raw files of "
+            "its method and seed, and its pieces are done again from the first"
+        )
+    return folder

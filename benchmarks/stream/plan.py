@@ -1,0 +1,123 @@
+"""Which pieces a whole run has, in which order, and at which learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.stream import pools
+from benchmarks.stream.mixing import mix
+from benchmarks.stream.pieces import (
+    APART,
+    CHAINS,
+    POOLS,
+    Place,
+    adapters,
+    learn_adapter,
+    learn_in_chain,
+    learn_jointly,
+    learn_pool,
+    places,
+    pool_folder,
+    read_base,
+    tune,
+    tune_pool,
+)
+from benchmarks.stream.raw import Raw
+from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
+
+RATES: dict[str, tuple[float, float, float]] = {
+    POOLS: (3e-3, 6e-3, 1.2e-2),
+    "lora": (3e-4, 1e-3, 3e-3),
+    "osf": (3e-5, 1e-4, 3e-4),
+    "full": (1e-5, 3e-5, 1e-4),
+}
+"""Three learning rates a method, chosen among on validation documents of two domains."""
+TUNED_AS = {"lora-replay": "lora", "joint": "lora", **dict.fromkeys(APART, "lora")}
+"""Methods that take another's rate: the same adapter on the same rows."""
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the run that ends with a file of raw scores."""
+
+    name: str
+    do: Callable[[Workshop], Raw]
+
+
+def plan(shop: Workshop, seeds: Sequence[int], methods: Sequence[str]) -> list[Piece]:
+    """Return the pieces of a run in order.
+
+    Args:
+        shop: the stream.
+        seeds: of the methods that learn.
+        methods: which of them: "peer", those of CHAINS and APART, "joint".
+    """
+    pieces = [Piece(BASE, read_base)]
+    pieces += [piece for method in RATES if method in methods for piece in _tunings(shop, method)]
+    for seed in seeds:
+        for method in methods:
+            pieces += _learning(shop, method, seed)
+    return pieces
+
+
+def rate_of(shop: Workshop, method: str) -> float:
+    """Return the learning rate with the least mean loss on the two domains' validation documents.
+
+    Where nothing was tuned (a quick run), the grid's middle.
+    """
+    method = TUNED_AS.get(method, method)
+    losses: dict[float, float] = {}
+    for rate in RATES[method]:
+        names = [_tuning(method, rate, domain) for domain in shop.names[:2]]
+        if not all(shop.raw.has(name) for name in names):
+            return RATES[method][1]
+        losses[rate] = sum(shop.raw.read(name)["loss_nats"] for name in names)
+    return min(losses, key=lambda rate: losses[rate])
+
+
+def _tunings(shop: Workshop, method: str) -> list[Piece]:
+    def piece(rate: float, domain: str) -> Piece:
+        how = tune_pool if method == POOLS else tune
+        return Piece(_tuning(method, rate, domain), lambda shop: how(shop, method, rate, domain))
+
+    return [piece(rate, domain) for rate in RATES[method] for domain in shop.names[:2]]
+
+
+def _tuning(method: str, rate: float, domain: str) -> str:
+    return f"tune/{method}/{rate:g}/{domain}"
+
+
+def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
+    if method == "joint":
+        return [
+            Piece(
+                f"joint/s{seed}/0-all",
+                lambda shop: learn_jointly(shop.with_seed(seed), seed, rate_of(shop, "joint")),
+            )
+        ]
+    pieces = [_one(place) for place in places(method, seed, shop.names)]
+    if method not in CHAINS:
+        pieces.append(Piece(f"{method}/s{seed}/mixture", lambda shop: _mix(shop, method, seed)))
+    return pieces
+
+
+def _one(place: Place) -> Piece:
+    def do(shop: Workshop) -> Raw:
+        rate, seeded = rate_of(shop, place.method), shop.with_seed(place.seed)
+        if place.method == POOLS:
+            return learn_pool(seeded, place, rate)
+        how = learn_in_chain if place.method in CHAINS else learn_adapter
+        return how(seeded, place, rate)
+
+    return Piece(place.piece, do)
+
+
+def _mix(shop: Workshop, method: str, seed: int) -> Raw:
+    """Put a method's branches behind the mixture; the shortlist is the store's for all of them."""
+    seeded = shop.with_seed(seed)
+    with pools.opened(pool_folder(shop, seed), BUDGET, CAPACITY, shop.progress) as store:
+        own, shortlist = pools.load(store, shop.names)
+        branches = own if method == POOLS else adapters(seeded, method, seed)
+        return mix(seeded, method, seed, branches, shortlist)

@@ -1,0 +1,67 @@
+"""Ours: each domain is ingested into a real store, exactly as a user does it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.stream.branches import PoolBranches, Shortlist
+from benchmarks.stream.domains import StreamDomain
+from peer_cl.model import PeerModel
+from pipelines import open_store
+from pipelines.evaluate import version_branch
+from pipelines.ingest import IngestReport
+from pipelines.init import init_store
+from pipelines.progress import Progress
+from pipelines.settings import TrainingSettings
+from pipelines.store import Store
+
+
+def opened(folder: Path, budget: float, capacity: int, progress: Progress) -> Store:
+    """Return a store of the stream, made where it is missing.
+
+    Background statistics take minutes: an empty store is made once and copied.
+    """
+    empty = folder.parent / f"empty-{capacity}"
+    if not (empty / "store.toml").is_file():
+        init_store(empty, budget=budget, capacity=capacity, progress=progress).close()
+    if not (folder / "store.toml").is_file():
+        shutil.copytree(empty, folder)
+    return open_store(folder)
+
+
+def ingest(
+    store: Store, domain: StreamDomain, settings: TrainingSettings, progress: Progress
+) -> IngestReport | None:
+    """Ingest a domain; None where it is there already."""
+    if store.registry.live().state(domain.name) is not None:
+        return None
+    # What is asked stays out of the store: it keeps the facts' own wording alone.
+    facts = [replace(fact, reworded_prompts=()) for fact in domain.facts]
+    return store.ingest(
+        domain.name, domain.documents, facts=facts, settings=settings, progress=progress
+    )
+
+
+def load(store: Store, names: Sequence[str]) -> tuple[PoolBranches, Shortlist]:
+    """Return the pools and signatures of domains."""
+    model, _ = store.load_base()
+    return branches_of(store, model, names)
+
+
+def branches_of(
+    store: Store, model: PeerModel, names: Sequence[str]
+) -> tuple[PoolBranches, Shortlist]:
+    """Return the pools and signatures of domains, on a model that is there."""
+    registry = store.registry
+    found = {}
+    for name in names:
+        state = registry.live().state(name)
+        if state is not None:
+            found[name] = version_branch(registry, model, name, state.version)
+    return (
+        PoolBranches(model, {name: one.segments for name, one in found.items()}),
+        Shortlist(model, {name: one.signature for name, one in found.items()}),
+    )

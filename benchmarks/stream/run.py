@@ -1,0 +1,90 @@
+"""python -m benchmarks stream: do the pieces that are still missing, then write what they say."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.results import RESULTS, Figure
+from benchmarks.stream import corpora
+from benchmarks.stream.pieces import APART, POOLS
+from benchmarks.stream.plan import Piece, plan
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.workshop import Workshop
+from pipelines.memory import keep_freed_memory
+from pipelines.packages import cache_folder
+from pipelines.settings import TrainingSettings
+
+COMMAND = "python -m benchmarks stream"
+METHODS = (POOLS, "lora", *APART, "lora-replay", "osf", "full", "joint")
+QUICK = ("minerals", "acronyms")
+"""Domains of a quick run, of which little is read."""
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Do what is missing of the stream and return its figures.
+
+    Args:
+        arguments: `--quick`: two small domains and no raw files in the repository, to see that it
+            works; `--data FOLDER` with the public sets; `--method NAME` (may be repeated),
+            `--seed N` (may be repeated), `--minutes N`: begin no piece after so long; `--work
+            FOLDER` for what is large; `--report`: do nothing, write what is there.
+    """
+    options = _parser().parse_args(list(arguments))
+    keep_freed_memory()
+    shop = _quick(options) if options.quick else _whole(options)
+    methods = options.method or ((POOLS, "lora", "lora-mixture") if options.quick else METHODS)
+    pieces = plan(shop, options.seed or [0], methods)
+    if not options.report:
+        do_missing(shop, pieces, options.minutes)
+    return []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--method", action="append", choices=METHODS)
+    parser.add_argument("--seed", action="append", type=int)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
+    return parser
+
+
+def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
+    """Do the pieces that have no raw file yet, in order; each is kept as soon as it is done."""
+    began = time.monotonic()
+    missing = [piece for piece in pieces if not shop.raw.has(piece.name)]
+    print(f"{len(pieces) - len(missing)} of {len(pieces)} pieces are done", flush=True)
+    for piece in missing:
+        spent = (time.monotonic() - began) / 60
+        if spent > minutes:
+            print(f"{spent:.0f} minutes are over; the next call goes on", flush=True)
+            return
+        started = time.monotonic()
+        shop.raw.write(piece.name, piece.do(shop))
+        print(f"{piece.name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _whole(options: argparse.Namespace) -> Workshop:
+    for name, reason in corpora.missing().items():
+        print(f"without {name}: {reason}; this run speaks for no README figure", flush=True)
+    names = tuple(name for name in corpora.NAMES if name not in corpora.missing())
+    raw = RawFolder(RESULTS / "stream")
+    return Workshop(raw=raw, work=options.work, names=names, data=options.data)
+
+
+def _quick(options: argparse.Namespace) -> Workshop:
+    return Workshop(
+        raw=RawFolder(options.work / "quick-raw"),
+        work=options.work / "quick",
+        names=tuple(name for name in QUICK if name not in corpora.missing()),
+        data=options.data,
+        settings=TrainingSettings(text_passes=1.0, fact_passes=4.0),
+        most_facts=20,
+        most_documents=40,
+        most_foreign=5,
+    )

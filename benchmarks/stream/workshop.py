@@ -1,0 +1,130 @@
+"""What all pieces share: the domains, the texts, the base, and where things are kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.stream import corpora
+from benchmarks.stream.data import Prepared, prepare_domain
+from benchmarks.stream.domains import StreamDomain
+from benchmarks.stream.questions import general, with_questions
+from benchmarks.stream.raw import RawFolder, TokenScores
+from benchmarks.stream.reading import Reader, log_probs
+from benchmarks.stream.texts import Texts, blocks, foreign, unseen
+from peer_cl.bases import Base, load_base
+from pipelines.base_models import SMOLLM2, resolve_base
+from pipelines.batches import tokenise
+from pipelines.progress import Progress, no_progress
+from pipelines.recall import Question
+from pipelines.settings import TrainingSettings
+
+CAPACITY = 16
+BUDGET = 0.02
+
+
+@dataclass
+class Workshop:
+    """One stream and one folder of raw scores.
+
+    Args:
+        raw: where the scores of pieces are kept.
+        work: stores, adapters and per-token scores; may be deleted, then pieces are done again.
+        names: the domains, in the order of the stream.
+        data: folder of the public sets; None: what needs them is left out.
+        settings: how every domain is learned.
+        most_facts: of each domain.
+        num_tokens: of documents read a domain; None: the corpus's own size.
+        most_foreign: documents of each foreign source.
+        progress: told how far a piece is.
+    """
+
+    raw: RawFolder
+    work: Path
+    names: tuple[str, ...]
+    data: Path | None = None
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    most_facts: int = 100
+    most_documents: int | None = None
+    most_foreign: int = 40
+    ability_items: int = 250
+    progress: Progress = no_progress
+
+    @property
+    def tokens(self) -> TokenScores:
+        """Per-token scores."""
+        return TokenScores(self.work / "tokens")
+
+    def base(self) -> Base:
+        """Return the pretrained model, loaded anew: some methods change it in place."""
+        return load_base(resolve_base(SMOLLM2))
+
+    def domain(self, name: str) -> StreamDomain:
+        """Return a domain's documents and facts, with the questions that nobody may train on."""
+        found = corpora.load(name)
+        facts = with_questions(found.facts[: self.most_facts], name)
+        return replace(found, documents=found.documents[: self.most_documents], facts=facts)
+
+    @functools.cached_property
+    def prepared(self) -> dict[str, Prepared]:
+        """Every domain of the stream as token ids, with the seed's order of steps."""
+        base = self.base()
+        return {name: prepare_domain(self.domain(name), base, self.settings) for name in self.names}
+
+    @functools.cached_property
+    def texts(self) -> Texts:
+        """What is read after each domain."""
+        tokenizer, domains = self.base().tokenizer, list(self.prepared.values())
+        return {
+            **unseen(domains),
+            **blocks(domains, tokenizer),
+            **foreign(tokenizer, self.names, self.most_foreign),
+        }
+
+    @functools.cached_property
+    def general(self) -> list[Question]:
+        """Questions about no domain; the whole of each is its prompt."""
+        texts = [one.prompt for one in general()]
+        return [
+            Question("", "general", tuple(ids), len(ids))
+            for ids in tokenise(self.base().tokenizer, texts)
+        ]
+
+    @property
+    def general_rare(self) -> list[int]:
+        """By general question, 1 where a rare word of a domain stands in it."""
+        return [int(one.rare is not None) for one in general()]
+
+    def with_seed(self, seed: int) -> Workshop:
+        """Return the same stream in another random order, from another initialisation."""
+        return replace(self, settings=replace(self.settings, seed=seed))
+
+    def groups(self, *kinds: str) -> Texts:
+        """Return the texts of some kinds: test, blocks128, prose, look-alike."""
+        return {group: rows for group, rows in self.texts.items() if group.split("/")[0] in kinds}
+
+
+def score(reader: Reader, texts: Texts, progress: Progress) -> dict[str, list[np.ndarray]]:
+    """Return a reader's log probabilities of every text, by group."""
+    scores: dict[str, list[np.ndarray]] = {}
+    for number, (group, rows) in enumerate(texts.items()):
+        scores[group] = log_probs(reader, rows)
+        progress("reading", number + 1, len(texts), group)
+    return scores
+
+
+def recalled(answered: Sequence[bool], wordings: Sequence[str]) -> dict[str, list[int]]:
+    """Return answers by wording, 1 where a question was answered exactly.
+
+    Example:
+        >>> recalled([True, False, True], ["seen", "reworded", "seen"])
+        {'seen': [1, 1], 'reworded': [0]}
+    """
+    found: dict[str, list[int]] = {}
+    for answer, wording in zip(answered, wordings, strict=True):
+        found.setdefault(wording, []).append(int(answer))
+    return found
