@@ -46,16 +46,21 @@ class Piece:
     do: Callable[[Workshop], Raw]
 
 
-def plan(shop: Workshop, seeds: Sequence[int], methods: Sequence[str]) -> list[Piece]:
+def plan(
+    shop: Workshop, seeds: Sequence[int], methods: Sequence[str], *, with_tuning: bool = True
+) -> list[Piece]:
     """Return the pieces of a run in order.
 
     Args:
         shop: the stream.
         seeds: of the methods that learn.
         methods: which of them: "peer", those of CHAINS and APART, "joint".
+        with_tuning: choose learning rates first; else the grids' middles are taken.
     """
     pieces = [Piece(BASE, read_base)]
-    pieces += [piece for method in RATES if method in methods for piece in _tunings(shop, method)]
+    if with_tuning:
+        tuned = [method for method in RATES if method in methods]
+        pieces += [piece for method in tuned for piece in _tunings(shop, method)]
     for seed in seeds:
         for method in methods:
             pieces += _learning(shop, method, seed)

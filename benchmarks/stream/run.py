@@ -7,11 +7,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.results import RESULTS, Figure
+from benchmarks.results import RESULTS, Figure, table
 from benchmarks.stream import corpora
+from benchmarks.stream.drawing import draw
+from benchmarks.stream.matrices import Scores
 from benchmarks.stream.pieces import APART, POOLS
-from benchmarks.stream.plan import Piece, plan
+from benchmarks.stream.plan import BASE, Piece, plan
 from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.report import figures
+from benchmarks.stream.report import lines as lines_of
 from benchmarks.stream.workshop import Workshop
 from pipelines.memory import keep_freed_memory
 from pipelines.packages import cache_folder
@@ -36,9 +40,22 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     keep_freed_memory()
     shop = _quick(options) if options.quick else _whole(options)
     methods = options.method or ((POOLS, "lora", "lora-mixture") if options.quick else METHODS)
-    pieces = plan(shop, options.seed or [0], methods)
+    pieces = plan(shop, options.seed or [0], methods, with_tuning=not options.quick)
     if not options.report:
         do_missing(shop, pieces, options.minutes)
+    return _told(shop, is_kept=not options.quick)
+
+
+def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
+    """Return what the raw scores say; of a quick run print it, and keep nothing."""
+    if not shop.raw.has(BASE):
+        return []
+    scores = Scores(shop.raw, shop.names)
+    found, lines = figures(scores), lines_of(scores)
+    if is_kept and lines:
+        draw(lines, shop.names)
+        return found
+    print(table(found) if found else "no method is whole yet")
     return []
 
 

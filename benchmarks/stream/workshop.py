@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.stream import corpora
 from benchmarks.stream.data import Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
-from benchmarks.stream.questions import general, with_questions
+from benchmarks.stream.questions import general
 from benchmarks.stream.raw import RawFolder, TokenScores
 from benchmarks.stream.reading import Reader, log_probs
 from benchmarks.stream.texts import Texts, blocks, foreign, unseen
@@ -66,8 +66,11 @@ class Workshop:
     def domain(self, name: str) -> StreamDomain:
         """Return a domain's documents and facts, with the questions that nobody may train on."""
         found = corpora.load(name)
-        facts = with_questions(found.facts[: self.most_facts], name)
-        return replace(found, documents=found.documents[: self.most_documents], facts=facts)
+        return replace(
+            found,
+            documents=found.documents[: self.most_documents],
+            facts=found.facts[: self.most_facts],
+        )
 
     @functools.cached_property
     def prepared(self) -> dict[str, Prepared]:

@@ -1,0 +1,162 @@
+"""From raw scores to matrices: R[i][j], the loss on domain j after i domains, row 0 the base's.
+
+Losses in nats a token; recalls are shares. A cell that was not asked is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.stream.pieces import APART, CHAINS, POOLS, places
+from benchmarks.stream.plan import BASE
+from benchmarks.stream.raw import Raw, RawFolder
+
+FORCED, GATE = "forced", "gate"
+"""Ways to use branches other than the mixture: the right one is named; a hard gate chooses."""
+Matrix = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The raw scores of one stream."""
+
+    raw: RawFolder
+    names: tuple[str, ...]
+
+    @property
+    def base(self) -> Raw:
+        """The bare model's."""
+        return self.raw.read(BASE)
+
+    def learned(self, method: str, seed: int) -> list[Raw] | None:
+        """Return a method's pieces, one a domain; None where any is missing."""
+        pieces = [place.piece for place in places(method, seed, self.names)]
+        if not all(self.raw.has(piece) for piece in pieces):
+            return None
+        return [self.raw.read(piece) for piece in pieces]
+
+    def mixture(self, method: str, seed: int) -> Raw | None:
+        """Return what the mixture made of a method's branches."""
+        piece = f"{method}/s{seed}/mixture"
+        return self.raw.read(piece) if self.raw.has(piece) else None
+
+    def joint(self, seed: int) -> Raw | None:
+        """Return the scores of the model that learned all at once."""
+        piece = f"joint/s{seed}/0-all"
+        return self.raw.read(piece) if self.raw.has(piece) else None
+
+    def loss(self, raw: Raw, name: str) -> float:
+        """Return a piece's loss on a domain's unseen documents, nats a token."""
+        return per_token(raw["nats"][f"test/{name}"], self.base["tokens"][f"test/{name}"])
+
+    def rare_loss(self, raw: Raw, name: str) -> float:
+        """Return the same without the domain's stock words."""
+        return per_token(raw["rare_nats"][f"test/{name}"], self.base["rare_tokens"][name])
+
+    def losses(self, method: str, seed: int, way: str = "") -> Matrix | None:
+        """Return R of losses; None where a piece is missing.
+
+        Args:
+            method: one of the benchmark's.
+            seed: of the run.
+            way: for pools and adapters: "" the mixture, FORCED or GATE.
+        """
+        learned = self.learned(method, seed)
+        if learned is None:
+            return None
+        first = [self.loss(self.base, name) for name in self.names]
+        if method in CHAINS:
+            return [first, *([self.loss(raw, name) for name in self.names] for raw in learned)]
+        forced = [self.loss(raw, name) for raw, name in zip(learned, self.names, strict=True)]
+        if way == FORCED:
+            return triangle(first, forced)
+        mixture = self.mixture(method, seed)
+        if mixture is None:
+            return None
+        if way == GATE:
+            gate = [self.loss({"nats": mixture["gate"]}, name) for name in self.names]
+            return triangle(first, gate)
+        return [[self.loss({"nats": row}, name) for name in self.names] for row in mixture["rows"]]
+
+    def recalls(self, method: str, seed: int, wording: str, way: str = "") -> RecallEnds | None:
+        """Return the share of facts that are recalled, right after learning and at the end."""
+        learned = self.learned(method, seed)
+        if learned is None:
+            return None
+        if method in CHAINS:
+            after = [share(raw["recall"][n][wording]) for raw, n in self._pairs(learned)]
+            end = [share(learned[-1]["recall"][name][wording]) for name in self.names]
+            return RecallEnds(after, end)
+        if way == FORCED:
+            after = [share(raw["recall"][n][wording]) for raw, n in self._pairs(learned)]
+            return RecallEnds(after, after)
+        mixture = self.mixture(method, seed)
+        if mixture is None:
+            return None
+        rows = [mixture["recall"][name][wording] for name in self.names]
+        return RecallEnds(
+            [share(row["mixture_when_learned"]) for row in rows],
+            [share(row["mixture"]) for row in rows],
+        )
+
+    def _pairs(self, learned: Sequence[Raw]) -> list[tuple[Raw, str]]:
+        return list(zip(learned, self.names, strict=True))
+
+
+@dataclass(frozen=True)
+class RecallEnds:
+    """Shares of facts recalled, by domain."""
+
+    after: list[float]
+    """Right after the domain was learned."""
+    end: list[float]
+    """After all domains."""
+
+    @property
+    def backward_transfer(self) -> float:
+        """How recall changed from learning to the end, the last domain left out; negative = lost.
+
+        Example:
+            >>> round(RecallEnds([0.9, 0.8], [0.7, 0.8]).backward_transfer, 3)
+            -0.2
+        """
+        changes = [e - a for a, e in zip(self.after, self.end, strict=True)][:-1]
+        return mean(changes) if changes else 0.0
+
+
+def has_branches(method: str) -> bool:
+    """Return whether a method grows one branch a domain."""
+    return method == POOLS or method in APART
+
+
+def triangle(first: Sequence[float], own: Sequence[float]) -> Matrix:
+    """Return R of a method in which a domain's figure changes once, when it is learned.
+
+    Example:
+        >>> triangle([4.0, 4.0], [3.0, 2.0])
+        [[4.0, 4.0], [3.0, 4.0], [3.0, 2.0]]
+    """
+    return [
+        [own[j] if j < i else first[j] for j in range(len(first))] for i in range(len(first) + 1)
+    ]
+
+
+def per_token(nats: Sequence[float], tokens: Sequence[int]) -> float:
+    """Return the loss of documents, nats a token."""
+    return sum(nats) / max(1, sum(tokens))
+
+
+def share(answers: Sequence[int]) -> float:
+    """Return the share of ones."""
+    return sum(answers) / max(1, len(answers))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean.
+
+    Example:
+        >>> mean([1.0, 2.0])
+        1.5
+    """
+    return sum(values) / len(values)
