@@ -36,6 +36,7 @@ _FIELD = re.compile(r"\(([^()]*)\)\s*(?:,\s*\"[^\"]*\")?\s*$")
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 _WORDS = re.compile(r"[A-Za-z][\w'/-]*(?: [\w'/-]+){1,3}")
 _FIELD_NAME = re.compile(r"[A-Za-z][\w+-]*(?: [\w+-]+){0,2}")
+_GERMAN = re.compile(r"\b(?:der|des|die|fuer|und|von|zum|zur)\b", re.IGNORECASE)
 # Countries, languages and kinds of entry say nothing of the field that an acronym belongs to.
 _NO_FIELD = {"org", "slang", "USA", "Europe", "Konferenz", "TZ", "manufacturer", "IN", "BIT"}
 
@@ -80,9 +81,13 @@ def _acronym(letters: str, text: str) -> _Acronym:
 def _unambiguous(acronyms: Iterable[_Acronym]) -> list[_Acronym]:
     found: dict[str, list[_Acronym]] = defaultdict(list)
     for acronym in acronyms:
-        if _ACRONYM.fullmatch(acronym.letters) and "?" not in acronym.expansion:
+        if _ACRONYM.fullmatch(acronym.letters) and _is_told(acronym.expansion):
             found[acronym.letters].append(acronym)
     return [entries[0] for _, entries in sorted(found.items()) if len(entries) == 1]
+
+
+def _is_told(expansion: str) -> bool:
+    return bool(expansion) and "?" not in expansion and not _GERMAN.search(expansion)
 
 
 def _is_asked(letters: str) -> bool:
@@ -116,7 +121,9 @@ def _facts(acronyms: list[_Acronym]) -> tuple[Fact, ...]:
         _CONTEXT: (
             (acronym.letters, acronym.field)
             for acronym in acronyms
-            if _FIELD_NAME.fullmatch(acronym.field) and acronym.field not in _NO_FIELD
+            if _FIELD_NAME.fullmatch(acronym.field)
+            and acronym.field not in _NO_FIELD
+            and acronym.field.upper() not in acronym.letters
         ),
     }
     return choose_facts(candidates)

@@ -8,7 +8,7 @@ NUM_TOKENS: dict[str, int] = {
     "attack": 21_000,
     "weaknesses": 21_000,
     "components": 21_000,
-    "acronyms": 21_000,
+    "acronyms": 19_500,
     "minerals": 21_000,
     "lore": 21_000,
 }
