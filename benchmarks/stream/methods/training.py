@@ -64,7 +64,7 @@ def train(
 
 
 def _finite(loss: Tensor, step: int) -> float:
-    value = float(loss)
+    value = float(loss.detach())
     if not math.isfinite(value):
         raise DamageError(f"the loss is {value} at step {step}: try a lower learning rate")
     return value

@@ -1,0 +1,23 @@
+"""Small domains of a stream, for the tiny base."""
+
+from __future__ import annotations
+
+from tiny_base import sentences
+
+from benchmarks.stream.domains import StreamDomain
+from pipelines import TrainingSettings
+from pipelines.documents import SourceDocument
+from pipelines.facts import Relation
+
+SETTINGS = TrainingSettings(
+    text_passes=8.0, tokens_per_step=96, fact_passes=4.0, precision="fp32"
+)
+RENT = Relation("rent", "The rent of {subject} is", ("What does {subject} owe? Answer:",))
+
+
+def stream_domain(subject, num=30):
+    """Return a domain of one sentence a document, and four facts."""
+    texts = sentences(subject, num, seed=3)
+    documents = tuple(SourceDocument(text, f"{subject} {n}", "t") for n, text in enumerate(texts))
+    facts = tuple(RENT.fact(f"house {n}", f"{n} pounds") for n in range(4))
+    return StreamDomain(subject, documents, facts, "")
