@@ -1,0 +1,1 @@
+"""The ways of learning that the stream benchmark compares, behind one interface."""
