@@ -146,9 +146,9 @@ class SparseMemory:
         for group in group_by_length([len(ids) for ids in texts], TOKENS_PER_PASS):
             ids_BT, mask_BT = pad([texts[number] for number in group], self.pad_id)
             counted_BT = mask_BT.clone()
-            counted_BT[:, 0] = 0  # the start token is no text's own
+            counted_BT[:, 0] = 0  # the start token is no text's own, and all that the head reads
             asked: dict[int, Tensor] = {}
-            self._logits(ids_BT, mask_BT, _keep(asked))
+            self._logits(ids_BT, mask_BT, watch=_keep(asked), head_reads_BT=mask_BT > counted_BT)
             for layer, asked_XHK in asked.items():
                 asked_BTC = asked_XHK.reshape(*ids_BT.shape, -1)
                 counts_BTC = counted_BT.unsqueeze(-1).expand_as(asked_BTC)
@@ -199,7 +199,7 @@ class SparseMemory:
         num = self.memory.shape.num_experts
         return {layer: torch.ones(num, dtype=torch.bool) for layer in self.memory.host_layers}
 
-    def _logits(self, ids_BT: Tensor, mask_BT: Tensor, watch: Watch | None = None) -> Tensor:
+    def _logits(self, ids_BT: Tensor, mask_BT: Tensor, **options: Any) -> Tensor:
         attachment = self.model.attachment
         with torch.no_grad():
             tap_BTD = run_trunk(
@@ -212,7 +212,7 @@ class SparseMemory:
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
-            watch=watch,
+            **options,
         )
 
 
