@@ -18,16 +18,23 @@ import peft
 from safetensors.torch import load_file
 
 from benchmarks.stream import pools
+from benchmarks.stream.ability import ReaderScorer, Scorer
 from benchmarks.stream.branches import AdapterBranches
 from benchmarks.stream.data import Prepared
 from benchmarks.stream.methods.dense import WEIGHTS, FullFinetuning, JointLora, Lora, Osf
+from benchmarks.stream.methods.embeddings import MiniLm
 from benchmarks.stream.methods.method import Method
+from benchmarks.stream.methods.rag import Rag
+from benchmarks.stream.methods.sparse_memory import SparseMemory
 from benchmarks.stream.raw import Raw, rare_sums, sums
-from benchmarks.stream.reading import Reader, answers, reader_of
+from benchmarks.stream.reading import Reader, reader_of
 from benchmarks.stream.texts import Texts
 from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop, recalled, score
 from peer_cl.bases import Base
 from peer_cl.errors import StateError
+from pipelines.background import load_background
+from pipelines.batches import tokenise
+from pipelines.init import MAX_BACKGROUND_TOKENS
 
 EQUAL_RANK = 22
 """The rank at which LoRA on every linear layer trains as many parameters as a pool has: 6.7M."""
@@ -38,8 +45,12 @@ CHAINS: dict[str, Make] = {
     "lora-replay": lambda base, _: Lora(base, replay=0.1, name="lora-replay"),
     "osf": lambda base, num_domains: Osf(base, num_domains),
     "full": lambda base, _: FullFinetuning(base),
+    "sparse": lambda base, _: SparseMemory(base, _background(base)),
+    "rag": lambda base, _: Rag(base, MiniLm()),
 }
-"""Methods that train one model on one domain after the other."""
+"""Methods that hold one state, which goes from one domain to the next; RAG's is an index."""
+SPARSE_TEXTS = 100
+"""Ordinary texts against which sparse memory ranks rows."""
 APART: dict[str, int] = {"lora-mixture": 16, "lora-mixture-equal": EQUAL_RANK}
 """One LoRA a domain behind our mixture, by its rank."""
 POOLS = "peer"
@@ -68,7 +79,7 @@ def places(method: str, seed: int, names: tuple[str, ...]) -> list[Place]:
 def read_base(shop: Workshop) -> Raw:
     """Score every text and ask every question of the bare model."""
     base = shop.base()
-    reader, began = reader_of(base.model), time.monotonic()
+    reader, began = ReaderScorer(reader_of(base.model)), time.monotonic()
     scores = score(reader, shop.texts, shop.progress)
     shop.tokens.write("base", shop.texts, scores)
     lengths = {group: [len(ids) - 1 for ids in rows] for group, rows in shop.texts.items()}
@@ -98,21 +109,21 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     base = shop.base()
     method = CHAINS[place.method](base, len(shop.names))
     if place.number:
-        method.load(_found(_state(shop, place, place.number - 1)))
+        method.load(_found(state_folder(shop, place, place.number - 1)))
     if isinstance(method, Lora):
         method.past = [shop.prepared[name] for name in shop.names[: place.number]]
     data, began = shop.prepared[place.domain], time.monotonic()
     settings = shop.settings
     method.learn(data, learning_rate=learning_rate, settings=settings, progress=shop.progress)
     seconds = time.monotonic() - began
-    method.save(_state(shop, place, place.number))
+    method.save(state_folder(shop, place, place.number))
     if place.number > 1:
-        shutil.rmtree(_state(shop, place, place.number - 2), ignore_errors=True)
+        shutil.rmtree(state_folder(shop, place, place.number - 2), ignore_errors=True)
     is_last = place.number == len(shop.names) - 1
     texts = shop.groups("test", "prose", "look-alike") if is_last else shop.groups("test")
     asked = shop.names if is_last else shop.names[place.number : place.number + 2]
-    raw = _scored(shop, method.reader(), texts)
-    raw["recall"] = {name: _recall(method.reader(), shop.prepared[name]) for name in asked}
+    raw = _scored(shop, scorer_of(method), texts)
+    raw["recall"] = {name: _recall(scorer_of(method), shop.prepared[name]) for name in asked}
     return raw | _about(place, learning_rate, method.num_parameters, seconds)
 
 
@@ -128,9 +139,9 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
     )
     seconds = time.monotonic() - began
     place = Place("joint", seed, 0, "all")
-    method.save(_state(shop, place, 0))
-    raw = _scored(shop, method.reader(), shop.groups("test", "prose", "look-alike"))
-    raw["recall"] = {n: _recall(method.reader(), one) for n, one in shop.prepared.items()}
+    method.save(state_folder(shop, place, 0))
+    raw = _scored(shop, scorer_of(method), shop.groups("test", "prose", "look-alike"))
+    raw["recall"] = {n: _recall(scorer_of(method), one) for n, one in shop.prepared.items()}
     return raw | _about(place, learning_rate, method.num_parameters, seconds)
 
 
@@ -158,7 +169,7 @@ def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     data = shop.prepared[place.domain]
     method.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
     seconds = time.monotonic() - began
-    method.save(_state(shop, place, place.number))
+    method.save(state_folder(shop, place, place.number))
     about = _about(place, learning_rate, method.num_parameters, seconds)
     return _branch(shop, place, method.reader(), about)
 
@@ -175,7 +186,7 @@ def adapters(shop: Workshop, method: str, seed: int) -> AdapterBranches:
     config = model.peft_config["default"]
     for place in places(method, seed, shop.names):
         model.add_adapter(place.domain, config)
-        weights = load_file(_found(_state(shop, place, place.number)) / WEIGHTS)
+        weights = load_file(_found(state_folder(shop, place, place.number)) / WEIGHTS)
         peft.set_peft_model_state_dict(model, weights, adapter_name=place.domain)
     return AdapterBranches(model, shop.names)
 
@@ -201,7 +212,7 @@ def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) ->
 
 def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: float) -> Raw:
     rows = {"validation": [item.ids for item in data.validation]}
-    found = sums(score(reader, rows, shop.progress)["validation"])
+    found = sums(score(ReaderScorer(reader), rows, shop.progress)["validation"])
     num_tokens = sum(len(item.ids) - 1 for item in data.validation)
     return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
 
@@ -216,19 +227,25 @@ def subject(method: str, seed: int, domain: str) -> str:
     return f"{method}/s{seed}/{domain}"
 
 
+def scorer_of(method: Method) -> Scorer:
+    """Return a method as what is scored: RAG puts a passage before what it reads."""
+    return method.scorer() if isinstance(method, Rag) else ReaderScorer(method.reader())
+
+
 def _branch(shop: Workshop, place: Place, reader: Reader, about: Raw) -> Raw:
-    scores = score(reader, shop.texts, shop.progress)
+    scorer = ReaderScorer(reader)
+    scores = score(scorer, shop.texts, shop.progress)
     shop.tokens.write(subject(place.method, place.seed, place.domain), shop.texts, scores)
     own, data = f"test/{place.domain}", shop.prepared[place.domain]
     return {
         "nats": {group: sums(found) for group, found in scores.items()},
         "rare_nats": {own: rare_sums(scores[own], shop.texts[own], data.stock)},
-        "recall": {place.domain: _recall(reader, data)},
+        "recall": {place.domain: _recall(scorer, data)},
     } | about
 
 
-def _scored(shop: Workshop, reader: Reader, texts: Texts) -> Raw:
-    scores = score(reader, texts, shop.progress)
+def _scored(shop: Workshop, scorer: Scorer, texts: Texts) -> Raw:
+    scores = score(scorer, texts, shop.progress)
     return {
         "nats": {group: sums(found) for group, found in scores.items()},
         "rare_nats": {
@@ -238,8 +255,14 @@ def _scored(shop: Workshop, reader: Reader, texts: Texts) -> Raw:
     }
 
 
-def _recall(reader: Reader, data: Prepared) -> dict[str, list[int]]:
-    return recalled(answers(reader, data.questions), [one.wording for one in data.questions])
+def _recall(scorer: Scorer, data: Prepared) -> dict[str, list[int]]:
+    return recalled(scorer.answers(data.questions), [one.wording for one in data.questions])
+
+
+def _background(base: Base) -> list[list[int]]:
+    texts = [text for source in load_background("calibration") for text in source.documents]
+    every = len(texts) // SPARSE_TEXTS
+    return [ids[:MAX_BACKGROUND_TOKENS] for ids in tokenise(base.tokenizer, texts[::every])]
 
 
 def _about(place: Place, learning_rate: float, num_parameters: int, seconds: float) -> Raw:
@@ -254,7 +277,8 @@ def _about(place: Place, learning_rate: float, num_parameters: int, seconds: flo
     }
 
 
-def _state(shop: Workshop, place: Place, number: int) -> Path:
+def state_folder(shop: Workshop, place: Place, number: int) -> Path:
+    """Return where a method's state after a domain is kept."""
     return shop.work / "states" / f"{place.method}-s{place.seed}" / str(number)
 
 

@@ -6,6 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.stream import pools
+from benchmarks.stream.ability_pieces import (
+    read_base_ability,
+    read_chain_ability,
+    read_mixture_ability,
+)
+from benchmarks.stream.ability_tasks import FILES
 from benchmarks.stream.mixing import mix
 from benchmarks.stream.pieces import (
     APART,
@@ -26,13 +32,16 @@ from benchmarks.stream.pieces import (
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
 
-RATES: dict[str, tuple[float, float, float]] = {
+RATES: dict[str, tuple[float, ...]] = {
     POOLS: (3e-3, 6e-3, 1.2e-2),
     "lora": (3e-4, 1e-3, 3e-3),
     "osf": (3e-5, 1e-4, 3e-4),
     "full": (1e-5, 3e-5, 1e-4),
+    "sparse": (3e-3, 6e-3, 1.2e-2),
+    "rag": (0.0,),
 }
-"""Three learning rates a method, chosen among on validation documents of two domains."""
+"""Three learning rates a method, chosen among on validation documents of two domains; RAG learns
+nothing by gradients."""
 TUNED_AS = {"lora-replay": "lora", "joint": "lora", **dict.fromkeys(APART, "lora")}
 """Methods that take another's rate: the same adapter on the same rows."""
 BASE = "base"
@@ -59,11 +68,13 @@ def plan(
     """
     pieces = [Piece(BASE, read_base)]
     if with_tuning:
-        tuned = [method for method in RATES if method in methods]
+        tuned = [m for m in methods if len(RATES.get(m, ())) > 1]
         pieces += [piece for method in tuned for piece in _tunings(shop, method)]
     for seed in seeds:
         for method in methods:
             pieces += _learning(shop, method, seed)
+    if shop.data is not None:
+        pieces += [piece for method in ("base", *methods) for piece in _abilities(method, seeds[0])]
     return pieces
 
 
@@ -77,7 +88,7 @@ def rate_of(shop: Workshop, method: str) -> float:
     for rate in RATES[method]:
         names = [_tuning(method, rate, domain) for domain in shop.names[:2]]
         if not all(shop.raw.has(name) for name in names):
-            return RATES[method][1]
+            return RATES[method][len(RATES[method]) // 2]
         losses[rate] = sum(shop.raw.read(name)["loss_nats"] for name in names)
     return min(losses, key=lambda rate: losses[rate])
 
@@ -106,6 +117,26 @@ def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
     if method not in CHAINS:
         pieces.append(Piece(f"{method}/s{seed}/mixture", lambda shop: _mix(shop, method, seed)))
     return pieces
+
+
+def _abilities(method: str, seed: int) -> list[Piece]:
+    """Return the pieces of general ability: the base's, chains' ends, and ours."""
+
+    def piece(task: str) -> Piece:
+        if method == BASE:
+            return Piece(f"ability/base/{task}", lambda shop: read_base_ability(shop, task))
+        name = f"ability/{method}/s{seed}/{task}"
+        if method == POOLS:
+            return Piece(name, lambda shop: _mixture_ability(shop, seed, task))
+        return Piece(name, lambda shop: read_chain_ability(shop, method, seed, task))
+
+    is_read = method in (BASE, POOLS) or method in CHAINS
+    return [piece(task) for task in FILES] if is_read else []
+
+
+def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
+    with pools.opened(pool_folder(shop, seed), BUDGET, CAPACITY, shop.progress) as store:
+        return read_mixture_ability(shop, *pools.load(store, shop.names), task)
 
 
 def _one(place: Place) -> Piece:

@@ -22,6 +22,7 @@ WORDS = {
     "osf": "OSF",
     "full": "full finetuning",
     "sparse": "sparse memory finetuning",
+    "rag": "RAG",
     "lora-mixture": "one LoRA r16 a domain, our mixture",
     f"lora-mixture {FORCED}": "one LoRA r16 a domain, right one forced on",
     "lora-mixture-equal": "one LoRA r22 a domain, our mixture",

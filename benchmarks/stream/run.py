@@ -17,12 +17,12 @@ from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of
 from benchmarks.stream.workshop import Workshop
-from pipelines.memory import keep_freed_memory
 from pipelines.packages import cache_folder
+from pipelines.quiet import get_ready
 from pipelines.settings import TrainingSettings
 
 COMMAND = "python -m benchmarks stream"
-METHODS = (POOLS, "lora", *APART, "lora-replay", "osf", "full", "joint")
+METHODS = (POOLS, "lora", *APART, "full", "rag", "lora-replay", "joint", "sparse", "osf")
 QUICK = ("minerals", "acronyms")
 """Domains of a quick run, of which little is read."""
 
@@ -37,7 +37,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             FOLDER` for what is large; `--report`: do nothing, write what is there.
     """
     options = _parser().parse_args(list(arguments))
-    keep_freed_memory()
+    get_ready()
     shop = _quick(options) if options.quick else _whole(options)
     methods = options.method or ((POOLS, "lora", "lora-mixture") if options.quick else METHODS)
     pieces = plan(shop, options.seed or [0], methods, with_tuning=not options.quick)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.stream import corpora
+from benchmarks.stream.ability import Scorer
 from benchmarks.stream.data import Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
 from benchmarks.stream.questions import general
 from benchmarks.stream.raw import RawFolder, TokenScores
-from benchmarks.stream.reading import Reader, log_probs
 from benchmarks.stream.texts import Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
 from pipelines.base_models import SMOLLM2, resolve_base
@@ -111,11 +111,11 @@ class Workshop:
         return {group: rows for group, rows in self.texts.items() if group.split("/")[0] in kinds}
 
 
-def score(reader: Reader, texts: Texts, progress: Progress) -> dict[str, list[np.ndarray]]:
-    """Return a reader's log probabilities of every text, by group."""
+def score(scorer: Scorer, texts: Texts, progress: Progress) -> dict[str, list[np.ndarray]]:
+    """Return log probabilities of every text, by group."""
     scores: dict[str, list[np.ndarray]] = {}
     for number, (group, rows) in enumerate(texts.items()):
-        scores[group] = log_probs(reader, rows)
+        scores[group] = scorer.log_probs(rows)
         progress("reading", number + 1, len(texts), group)
     return scores
 
