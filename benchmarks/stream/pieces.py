@@ -29,7 +29,7 @@ from benchmarks.stream.methods.sparse_memory import SparseMemory
 from benchmarks.stream.raw import Raw, rare_sums, sums
 from benchmarks.stream.reading import Reader, reader_of
 from benchmarks.stream.texts import Texts
-from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop, recalled, score
+from benchmarks.stream.workshop import Workshop, recalled, score
 from peer_cl.bases import Base
 from peer_cl.errors import StateError
 from pipelines.background import load_background
@@ -147,7 +147,7 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
 
 def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Ingest one domain into the stream's store, and score its pool forced on."""
-    with pools.opened(pool_folder(shop, place.seed), BUDGET, CAPACITY, shop.progress) as store:
+    with shop.store(store_name(place.seed)) as store:
         domain, began = shop.domain(place.domain), time.monotonic()
         settings = replace(shop.settings, row_learning_rate=learning_rate)
         pools.ingest(store, domain, settings, shop.progress)
@@ -202,8 +202,7 @@ def tune(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
 def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
     """Ingest one domain at a rate of its rows, and score its validation documents."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
-    folder = shop.work / f"tune-{method}-{learning_rate:g}"
-    with pools.opened(folder, BUDGET, CAPACITY, shop.progress) as store:
+    with shop.store(f"tune-{method}-{learning_rate:g}") as store:
         pools.ingest(store, shop.domain(domain), settings, shop.progress)
         branches, _ = pools.load(store, [domain])
         reader = functools.partial(branches.branch, domain)
@@ -217,9 +216,9 @@ def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: fl
     return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
 
 
-def pool_folder(shop: Workshop, seed: int) -> Path:
-    """Return the stream's store of a seed."""
-    return shop.work / f"{POOLS}-s{seed}"
+def store_name(seed: int) -> str:
+    """Return the name of a seed's store in the work folder."""
+    return f"{POOLS}-s{seed}"
 
 
 def subject(method: str, seed: int, domain: str) -> str:

@@ -24,13 +24,13 @@ from benchmarks.stream.pieces import (
     learn_jointly,
     learn_pool,
     places,
-    pool_folder,
     read_base,
+    store_name,
     tune,
     tune_pool,
 )
 from benchmarks.stream.raw import Raw
-from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
+from benchmarks.stream.workshop import Workshop
 
 RATES: dict[str, tuple[float, ...]] = {
     POOLS: (3e-3, 6e-3, 1.2e-2),
@@ -135,7 +135,7 @@ def _abilities(method: str, seed: int) -> list[Piece]:
 
 
 def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
-    with pools.opened(pool_folder(shop, seed), BUDGET, CAPACITY, shop.progress) as store:
+    with shop.store(store_name(seed)) as store:
         return read_mixture_ability(shop, *pools.load(store, shop.names), task)
 
 
@@ -153,7 +153,7 @@ def _one(place: Place) -> Piece:
 def _mix(shop: Workshop, method: str, seed: int) -> Raw:
     """Put a method's branches behind the mixture; the shortlist is the store's for all of them."""
     seeded = shop.with_seed(seed)
-    with pools.opened(pool_folder(shop, seed), BUDGET, CAPACITY, shop.progress) as store:
+    with shop.store(store_name(seed)) as store:
         own, shortlist = pools.load(store, shop.names)
         branches = own if method == POOLS else adapters(seeded, method, seed)
         return mix(seeded, method, seed, branches, shortlist)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from benchmarks.stream.branches import PoolBranches, Shortlist
 from benchmarks.stream.domains import StreamDomain
 from peer_cl.model import PeerModel
-from pipelines import open_store
 from pipelines.evaluate import version_branch
 from pipelines.ingest import IngestReport
-from pipelines.init import init_store
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-
-
-def opened(folder: Path, budget: float, capacity: int, progress: Progress) -> Store:
-    """Return a store of the stream, made where it is missing.
-
-    Background statistics take minutes: an empty store is made once and copied.
-    """
-    empty = folder.parent / f"empty-{capacity}"
-    if not (empty / "store.toml").is_file():
-        init_store(empty, budget=budget, capacity=capacity, progress=progress).close()
-    if not (folder / "store.toml").is_file():
-        shutil.copytree(empty, folder)
-    return open_store(folder)
 
 
 def ingest(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +19,14 @@ from benchmarks.stream.questions import general
 from benchmarks.stream.raw import RawFolder, TokenScores
 from benchmarks.stream.texts import Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
+from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
+from pipelines.init import init_store
 from pipelines.progress import Progress, no_progress
 from pipelines.recall import Question
 from pipelines.settings import TrainingSettings
+from pipelines.store import Store
 
 CAPACITY = 16
 BUDGET = 0.02
@@ -35,17 +40,26 @@ class Workshop:
         raw: where the scores of pieces are kept.
         work: stores, adapters and per-token scores; may be deleted, then pieces are done again.
         names: the domains, in the order of the stream.
+        base_id: the pretrained model.
+        load: gives a domain by its name.
+        foreign: gives text of no domain: (tokenizer, names, most documents) to groups of rows.
+        background: ordinary texts for a new store; None: the pinned calibration sources.
         data: folder of the public sets; None: what needs them is left out.
         settings: how every domain is learned.
         most_facts: of each domain.
-        num_tokens: of documents read a domain; None: the corpus's own size.
+        most_documents: read of each domain, unseen ones included; None: all that it has.
         most_foreign: documents of each foreign source.
+        ability_items: of each task of general ability, for methods that are not ours.
         progress: told how far a piece is.
     """
 
     raw: RawFolder
     work: Path
     names: tuple[str, ...]
+    base_id: str = SMOLLM2
+    load: Callable[[str], StreamDomain] = corpora.load
+    foreign: Callable[[Any, Sequence[str], int], Texts] = foreign
+    background: Sequence[str] | None = None
     data: Path | None = None
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     most_facts: int = 100
@@ -61,11 +75,30 @@ class Workshop:
 
     def base(self) -> Base:
         """Return the pretrained model, loaded anew: some methods change it in place."""
-        return load_base(resolve_base(SMOLLM2))
+        return load_base(resolve_base(self.base_id))
+
+    def store(self, name: str) -> Store:
+        """Return a store in the work folder, made where it is missing.
+
+        Background statistics take minutes: an empty store is made once and copied.
+        """
+        empty, folder = self.work / f"empty-{CAPACITY}", self.work / name
+        if not (empty / "store.toml").is_file():
+            init_store(
+                empty,
+                base=self.base_id,
+                budget=BUDGET,
+                capacity=CAPACITY,
+                background=self.background,
+                progress=self.progress,
+            ).close()
+        if not (folder / "store.toml").is_file():
+            shutil.copytree(empty, folder)
+        return open_store(folder)
 
     def domain(self, name: str) -> StreamDomain:
         """Return a domain's documents and facts, with the questions that nobody may train on."""
-        found = corpora.load(name)
+        found = self.load(name)
         return replace(
             found,
             documents=found.documents[: self.most_documents],
@@ -85,7 +118,7 @@ class Workshop:
         return {
             **unseen(domains),
             **blocks(domains, tokenizer),
-            **foreign(tokenizer, self.names, self.most_foreign),
+            **self.foreign(tokenizer, self.names, self.most_foreign),
         }
 
     @functools.cached_property

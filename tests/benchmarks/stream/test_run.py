@@ -1,0 +1,120 @@
+"""The whole stream on a tiny base: every piece is done once, and its figures add up."""
+
+import json
+import math
+
+import pytest
+from tiny_base import background, make_tiny_base, sentences
+from tiny_stream import SETTINGS, stream_domain
+
+from benchmarks.stream import run
+from benchmarks.stream.matrices import FORCED, Scores
+from benchmarks.stream.plan import BASE, plan, rate_of
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.report import figures, lines
+from benchmarks.stream.workshop import Workshop
+from peer_cl.mixture import worst_added_nats
+from pipelines.batches import tokenise
+
+NAMES = ("law", "minerals")
+METHODS = ("peer", "lora", "lora-mixture", "full", "joint")
+
+
+def foreign(tokenizer, names, most):
+    texts = sentences("prose", most, seed=11)
+    return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream")
+    return Workshop(
+        raw=RawFolder(folder / "raw"),
+        work=folder / "work",
+        names=NAMES,
+        base_id=str(make_tiny_base(folder / "base")),
+        load=stream_domain,
+        foreign=foreign,
+        background=background(),
+        settings=SETTINGS,
+        most_foreign=6,
+    )
+
+
+@pytest.fixture(scope="module")
+def scores(shop):
+    pieces = plan(shop, [0], METHODS, with_tuning=False)
+    run.do_missing(shop, pieces, math.inf)
+    return Scores(shop.raw, NAMES)
+
+
+def test_a_second_call_does_nothing_again(shop, scores, capsys):
+    pieces = plan(shop, [0], METHODS, with_tuning=False)
+    run.do_missing(shop, pieces, math.inf)
+    assert capsys.readouterr().out == f"{len(pieces)} of {len(pieces)} pieces are done\n"
+
+
+def test_every_method_has_a_line_and_row_0_is_the_base(scores):
+    found = {line.method: line for line in lines(scores)}
+    assert found.keys() == {
+        "peer", "peer forced", "peer gate", "lora", "lora-mixture", "lora-mixture forced", "full",
+    }  # fmt: skip
+    first = [scores.loss(scores.base, name) for name in NAMES]
+    assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
+
+
+def test_pools_learn_and_forget_nothing(scores):
+    mixture, forced = (scores.losses("peer", 0, way) for way in ("", FORCED))
+    assert forced[2][0] < forced[0][0]
+    assert forced[2][1] < forced[0][1]
+    # Asking a second pool may cost what its share is, and no more.
+    num_tokens = sum(scores.base["tokens"]["test/law"])
+    most = worst_added_nats(0.02) * len(scores.base["tokens"]["test/law"]) / num_tokens
+    assert mixture[2][0] <= mixture[1][0] + most
+
+
+def test_no_document_loses_more_than_the_budget_allows(scores):
+    raw = scores.mixture("peer", 0)
+    bound = worst_added_nats(raw["budget"]) + 2e-4  # raw sums are rounded
+    for row in raw["rows"]:
+        for group, nats in row.items():
+            base = scores.base["nats"][group]
+            assert all(n <= b + bound for n, b in zip(nats, base, strict=True))
+    foreign_row = raw["foreign"]["prose/rain"]
+    pairs = zip(foreign_row["mixture"], foreign_row["base"], strict=True)
+    assert all(nats <= base + bound for nats, base in pairs)
+
+
+def test_figures_are_finite_and_named_once(scores):
+    found = figures(scores)
+    names = [figure.figure for figure in found]
+    assert len(set(names)) == len(names)
+    assert any(figure.holds is not None for figure in found)
+
+
+def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
+    place = f"lora/s0/1-{NAMES[1]}"
+    kept = shop.raw.path(place).read_text()
+    shop.raw.path(place).unlink()
+    states = shop.work / "states"
+    states.rename(tmp_path / "elsewhere")
+    (piece,) = [p for p in plan(shop, [0], ["lora"], with_tuning=False) if p.name == place]
+    with pytest.raises(Exception, match="is gone: the model that this piece goes on from"):
+        piece.do(shop)
+    (tmp_path / "elsewhere").rename(states)
+    shop.raw.path(place).write_text(kept)
+
+
+def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
+    own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
+    assert rate_of(own, "lora") == 1e-3  # nothing tuned: the grid's middle
+    for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
+        for name in NAMES:
+            own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
+    assert rate_of(own, "lora") == rate_of(own, "joint") == 3e-3
+
+
+def test_raw_files_hold_sums_a_document(shop, scores):
+    raw = json.loads(shop.raw.path(BASE).read_text())
+    lengths = raw["tokens"]["test/law"]
+    assert len(raw["nats"]["test/law"]) == len(lengths) == len(shop.prepared["law"].test)
