@@ -12,10 +12,12 @@ from pipelines.batches import tokenise
 
 BLOCK = 128
 """Tokens of a document of one length, the start token left out."""
-FOREIGN_TOKENS = 192
+FOREIGN_TOKENS = 128
 """Documents of foreign sources are cut here."""
-FOREIGN_DOCUMENTS = 40
+FOREIGN_DOCUMENTS = 30
 """Of each foreign source."""
+MOST_BLOCKS = 16
+"""Of each domain."""
 
 Texts = dict[str, list[tuple[int, ...]]]
 """Token ids, the start token first, by group: KIND/NAME."""
@@ -34,7 +36,9 @@ def blocks(domains: Sequence[Prepared], tokenizer: Any, length: int = BLOCK) -> 
     """
     gap = tuple(tokenizer("\n\n", add_special_tokens=False).input_ids)
     return {
-        f"blocks{length}/{one.name}": _cut([item.ids for item in one.test], gap, length)
+        f"blocks{length}/{one.name}": _cut([item.ids for item in one.test], gap, length)[
+            :MOST_BLOCKS
+        ]
         for one in domains
     }
 

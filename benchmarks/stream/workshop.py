@@ -17,7 +17,7 @@ from benchmarks.stream.data import Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
 from benchmarks.stream.questions import general
 from benchmarks.stream.raw import RawFolder, TokenScores
-from benchmarks.stream.texts import Texts, blocks, foreign, unseen
+from benchmarks.stream.texts import FOREIGN_DOCUMENTS, Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
 from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
@@ -64,7 +64,7 @@ class Workshop:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     most_facts: int = 100
     most_documents: int | None = None
-    most_foreign: int = 40
+    most_foreign: int = FOREIGN_DOCUMENTS
     ability_items: int = 250
     progress: Progress = no_progress
 
