@@ -237,6 +237,11 @@ class Registry:
         with self._acting() as session:
             return lifecycle.roll_back_domain(session, domain, to_version, who=who, why=why)
 
+    def bring_back(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Put a domain that is out of the store back, as it last was in it."""
+        with self._acting() as session:
+            return lifecycle.bring_back(session, domain, who=who, why=why)
+
     def roll_back(
         self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False
     ) -> Snapshot:
