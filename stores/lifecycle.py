@@ -70,9 +70,7 @@ def bring_back(session: Session, domain: str, *, who: str, why: str) -> Snapshot
         raise StateError(f"{domain} is live already")
     row = find_domain(session, domain)
     newest = session.scalar(
-        select(func.max(SnapshotDomainRow.snapshot_id)).where(
-            SnapshotDomainRow.domain_id == row.id
-        )
+        select(func.max(SnapshotDomainRow.snapshot_id)).where(SnapshotDomainRow.domain_id == row.id)
     )
     state = None if newest is None else read_snapshot(session, newest).state(domain)
     if state is None:

@@ -165,7 +165,8 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config=_columns(),
-        alt="Live domains: state, documents, tokens, size, losses, retained share, cost to others and recall",
+        alt="Live domains: state, documents, tokens, size, losses, what is retained, cost to "
+        "others, recall",
     )
     _open_chosen(table)
     if table["loss"].notna().any():
@@ -185,12 +186,12 @@ def _open_chosen(table: pd.DataFrame) -> None:
         st.switch_page(destination("domains"), query_params={"domain": domain})
 
 
-def _columns() -> dict[str, ColumnConfig]:
+def _columns() -> dict[str, ColumnConfig | None]:
     config = st.column_config
     return {
         "domain": config.TextColumn("domain", pinned=True),
         "state": config.TextColumn("state"),
-        "version": config.TextColumn("version", width="small"),
+        "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
         "documents": config.NumberColumn("documents", format="localized"),
         "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
         "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),

@@ -19,7 +19,7 @@ class Choice:
     """Something that can be done with a domain as it is now."""
 
     action: str
-    """freeze, unfreeze, disable, enable, roll back, take out, bring back, purge or purge retired."""
+    """freeze, unfreeze, disable, enable, roll back, take out, bring back, purge, purge retired."""
     label: str
     button: str
 

@@ -43,7 +43,10 @@ def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
             "kind:N",
             title="loss on",
             scale=alt.Scale(domain=[TRAINING, VALIDATION], range=[[1, 0], [5, 3]]),
-            legend=alt.Legend(symbolOpacity=1),
+            # Without a colour of its own it is black, which no one sees on the dark page.
+            legend=alt.Legend(
+                symbolOpacity=1, symbolType="stroke", symbolSize=300, symbolStrokeColor=BASE_COLOUR
+            ),
         ),
         tooltip=[
             alt.Tooltip("version:N"),

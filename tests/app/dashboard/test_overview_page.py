@@ -100,7 +100,7 @@ def test_a_whole_store_with_figures(run_page, folder):
     assert "Nothing is wrong" in at.success[0].value
     assert [(metric.label, metric.value) for metric in at.metric] == [
         ("Worst added loss", "+0.0100"),
-        ("Backward transfer", "+0.0000"),
+        ("Backward transfer", "0.0000"),
         ("Mean gain", "+0.650"),
         ("Recall of trained facts", "90%"),
     ]
@@ -222,8 +222,8 @@ def test_what_was_not_measured_is_no_zero(evaluations):
     [
         (-0.25, "-0.2500", "got worse"),
         (0.25, "+0.2500", "got better"),
-        (-9.8e-7, "-9.8e-07", "as good as when they were learned"),
-        (0.0, "+0.0000", "as good as when they were learned"),
+        (-9.8e-7, "0.0000", "as good as when they were learned"),
+        (0.0, "0.0000", "as good as when they were learned"),
     ],
 )
 def test_the_sign_of_forgetting_is_told_in_words(evaluations, value, shown, told):
