@@ -62,23 +62,16 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
             "`peer-cl evaluate` adds them."
         )
     colour = seen.colours.get(domain, BASE_COLOUR)
-    left, right = st.columns([3, 2])
-    with left:
-        picked = st.dataframe(
-            frame.head(SHOWN_DOCUMENTS),
-            hide_index=True,
-            height=340,
-            column_config=_DOCUMENTS,
-            key=f"documents-{domain}-{chosen.snapshot_id}",
-            on_select="rerun",
-            selection_mode="single-row",
-            alt=f"Held-out documents of {domain} with their losses",
-        )
-    with right:
-        st.altair_chart(
-            charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
-            alt=f"Scatter of the loss with pools against the base's, {len(frame)} documents",
-        )
+    picked = st.dataframe(
+        frame.head(SHOWN_DOCUMENTS),
+        hide_index=True,
+        height=340,
+        column_config=_DOCUMENTS,
+        key=f"documents-{domain}-{chosen.snapshot_id}",
+        on_select="rerun",
+        selection_mode="single-row",
+        alt=f"Held-out documents of {domain} with their losses",
+    )
     if len(frame) > SHOWN_DOCUMENTS:
         st.caption(f"{SHOWN_DOCUMENTS:,} of {len(frame):,} documents; the file has them all.")
     st.download_button(
@@ -91,6 +84,10 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
     for place in picked["selection"]["rows"]:
         item = next(item for item in found if item.document_id == frame["id"][place])
         _tokens(item, share, colour)
+    st.altair_chart(
+        charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
+        alt=f"Scatter of the loss with pools against the base's, {len(frame)} documents",
+    )
 
 
 def pool_share(seen: View) -> float:

@@ -216,6 +216,6 @@ def _columns() -> dict[str, ColumnConfig | None]:
             "recall", format="percent", help="Facts answered exactly, asked as they were taught."
         ),
         "losses": config.LineChartColumn(
-            "loss over evaluations", help="The base's loss first, then at every evaluation."
+            "loss over time", help="The base's loss first, then at every evaluation."
         ),
     }

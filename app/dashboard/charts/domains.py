@@ -43,10 +43,7 @@ def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
             "kind:N",
             title="loss on",
             scale=alt.Scale(domain=[TRAINING, VALIDATION], range=[[1, 0], [5, 3]]),
-            # Without a colour of its own it is black, which no one sees on the dark page.
-            legend=alt.Legend(
-                symbolOpacity=1, symbolType="stroke", symbolSize=300, symbolStrokeColor=BASE_COLOUR
-            ),
+            legend=None,  # the page's caption says it; its symbols are black on the dark page
         ),
         tooltip=[
             alt.Tooltip("version:N"),
