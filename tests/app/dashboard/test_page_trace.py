@@ -125,7 +125,7 @@ def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
     next(button for button in at.button if "the likeliest" in button.label).click().run()
     assert not at.exception
     assert not at.info
-    assert at.multiselect[0].value == at.query_params["domains"]
+    assert at.multiselect[0].value == [at.query_params["domains"]]
     assert any(metric.delta for metric in at.metric), "a domain was asked"
 
 
