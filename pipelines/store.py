@@ -161,6 +161,11 @@ class Store:
         with self.registry.writing(self.who):
             return self.registry.roll_back_domain(domain, to_version, self.who, why)
 
+    def bring_back(self, domain: str, why: str = "") -> Snapshot:
+        """Put a domain that is out of the store back, as it last was in it."""
+        with self.registry.writing(self.who):
+            return self.registry.bring_back(domain, self.who, why)
+
     def restore(self, snapshot_id: int, why: str = "") -> Snapshot:
         """Make the store as it was at a snapshot, as a new snapshot."""
         with self.registry.writing(self.who):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError
 from stores.chains import read_chain, resolve_version
 from stores.queries import DomainState, Segment, Snapshot
-from stores.snapshots import commit_snapshot, live_snapshot, live_state, read_snapshot
+from stores.schema import SnapshotDomainRow
+from stores.snapshots import (
+    commit_snapshot,
+    find_domain,
+    live_snapshot,
+    live_state,
+    read_snapshot,
+)
 
 _SWITCHES = {
     "freeze": ("is_frozen", True, "already frozen"),
@@ -48,6 +56,29 @@ def roll_back_domain(
     target = _earlier_segment(session, state, to_version)
     changed = dataclasses.replace(state, version=target.id, label=target.label)
     return _commit_changed(session, changed, action="rollback", who=who, why=why)
+
+
+def bring_back(session: Session, domain: str, *, who: str, why: str) -> Snapshot:
+    """Put a domain that is out of the store back, as it was in the newest snapshot with it.
+
+    Raises:
+        UnknownError: when there never was such a domain.
+        StateError: when it is live, or its bytes were purged.
+    """
+    live = live_snapshot(session)
+    if live.state(domain) is not None:
+        raise StateError(f"{domain} is live already")
+    row = find_domain(session, domain)
+    newest = session.scalar(
+        select(func.max(SnapshotDomainRow.snapshot_id)).where(SnapshotDomainRow.domain_id == row.id)
+    )
+    state = None if newest is None else read_snapshot(session, newest).state(domain)
+    if state is None:
+        raise StateError(f"{domain} never was live: there is nothing to bring back")
+    if any(segment.is_purged for segment in read_chain(session, state.version)):
+        raise StateError(f"{domain} was purged: its bytes are gone; ingest it again")
+    states = sorted([*live.domains, state], key=lambda item: item.domain)
+    return commit_snapshot(session, states, action="rollback", who=who, why=why, domain=domain)
 
 
 def roll_back(

@@ -305,6 +305,9 @@ class HeldOutScores:
     """(T,), nats: each token after the start token, given those before it."""
     log_probs: NDArray[np.float64]
     """(T,), the same with the version's pool on, whatever its signature says."""
+    asked_log_probs: NDArray[np.float64] | None = None
+    """(P, T), the same with each of the versions that are asked on, one at a time; None where one
+    of them did not score the document."""
 
 
 @dataclass(frozen=True)

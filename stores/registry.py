@@ -237,6 +237,11 @@ class Registry:
         with self._acting() as session:
             return lifecycle.roll_back_domain(session, domain, to_version, who=who, why=why)
 
+    def bring_back(self, domain: str, who: str, why: str = "") -> Snapshot:
+        """Put a domain that is out of the store back, as it last was in it."""
+        with self._acting() as session:
+            return lifecycle.bring_back(session, domain, who=who, why=why)
+
     def roll_back(
         self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False
     ) -> Snapshot:
@@ -464,7 +469,10 @@ class Registry:
         with self._database.reading() as session:
             return scores.read_evaluated(session)
 
-    def held_out_scores(self, version: str) -> tuple[HeldOutScores, ...]:
-        """Return what the base and a version (a full id) make of its held-out documents."""
+    def held_out_scores(self, version: str, asked: Sequence[str] = ()) -> tuple[HeldOutScores, ...]:
+        """Return what the base and a version (a full id) make of its held-out documents.
+
+        With `asked`, also what each of those versions makes of them.
+        """
         with self._database.reading() as session:
-            return scores.read_held_out_scores(session, version)
+            return scores.read_held_out_scores(session, version, asked)

@@ -76,7 +76,14 @@ def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
     base, own = aliased(ScoreRow), aliased(ScoreRow)
     document = SegmentDocumentRow
     return (
-        select(document.document_id, document.title, document.source, base.values, own.values)
+        select(
+            document.document_id,
+            document.title,
+            document.source,
+            base.document_key,
+            base.values,
+            own.values,
+        )
         .join(
             base,
             and_(base.document_id == document.document_id, base.subject == BASE_SUBJECT),
@@ -91,19 +98,33 @@ def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
     )
 
 
-def read_held_out_scores(session: Session, version: str) -> tuple[HeldOutScores, ...]:
+def read_held_out_scores(
+    session: Session, version: str, asked: Sequence[str] = ()
+) -> tuple[HeldOutScores, ...]:
     """Return the scores of a version's held-out documents, those that are stored.
+
+    Args:
+        session: of the registry.
+        version: whose documents.
+        asked: versions whose scores of these documents are wanted too.
 
     Raises:
         UnknownError: when there is no such version.
         DamageError: when stored scores are no numbers, or not of the same tokens.
     """
     segment_ids = [segment.id for segment in read_chain(session, version)]
+    found = session.execute(held_out_query(version, segment_ids)).all()
+    keys = [row[3] for row in found]
+    by_version = [read_scores(session, subject, keys) for subject in asked]
     return tuple(
-        HeldOutScores(document_id, title, source, *_decode(document_id, base, own))
-        for document_id, title, source, base, own in session.execute(
-            held_out_query(version, segment_ids)
+        HeldOutScores(
+            document_id,
+            title,
+            source,
+            *_decode(document_id, base, own),
+            _decode_asked(document_id, base, [scores.get(key) for scores in by_version]),
         )
+        for document_id, title, source, key, base, own in found
     )
 
 
@@ -116,6 +137,15 @@ def _decode(
             "`peer-cl doctor`"
         )
     return np.frombuffer(base, "<f8"), np.frombuffer(own, "<f8")
+
+
+def _decode_asked(
+    document_id: str, base: bytes, asked: Sequence[bytes | None]
+) -> NDArray[np.float64] | None:
+    known = [values for values in asked if values is not None]
+    if not asked or len(known) < len(asked):
+        return None
+    return np.stack([_decode(document_id, base, values)[1] for values in known])
 
 
 def put_evaluation(session: Session, snapshot_id: int, report: dict[str, Any]) -> None:

@@ -64,6 +64,14 @@ def roll_back(store: Store, domain: str, version: str | None, why: str) -> Done:
     return _done(said, before, after)
 
 
+def bring_back(store: Store, domain: str, why: str) -> Done:
+    """Put a domain that is out of the store back, as it last was in it."""
+    before = store.registry.live()
+    after = store.bring_back(domain, why)
+    state = after.state(domain)
+    return _done(f"{domain} is back, at {state.label if state else '?'}.", before, after)
+
+
 def restore(store: Store, snapshot_id: int, why: str, *, without_purged: bool = False) -> Done:
     """Make the store as it was at a snapshot.
 

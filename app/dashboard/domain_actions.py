@@ -80,6 +80,8 @@ def _do(action: str, domain: str, version: str | None, store: Store) -> acts.Don
         done = acts.purge(store, domain, typed, why, retired=action == "purge retired")
         st.cache_data.clear()  # no title of it shall stay in memory
         return done
+    if action == "bring back":
+        return acts.bring_back(store, domain, why)
     if action in ("roll back", "take out"):
         return acts.roll_back(store, domain, version, why)
     return acts.switch(store, action, domain, why)

@@ -118,7 +118,7 @@ def _transfer(report: Report, past: tuple[float, ...]) -> Figure:
         caption = "Earlier domains got better by this much as later ones came."
     return Figure(
         name="Backward transfer",
-        shown=_number(value, "+.4f" if value == 0 or abs(value) >= _NOTICEABLE else "+.1e"),
+        shown=_number(value, "+.4f") if abs(value) >= _NOTICEABLE else "0.0000",
         unit="nats a token (BWT)",
         caption=caption,
         formula=r"\frac{1}{T-1} \sum_{j=1}^{T-1} \big(R_{T,j} - R_{j,j}\big)",

@@ -29,9 +29,13 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 def _scores(
     folder: str, snapshot_id: int, evaluated_at: str, domain: str, _store: Store
 ) -> tuple[HeldOutScores, ...]:
-    """Return a domain's document scores under the version that an evaluated snapshot has."""
-    state = _store.registry.snapshot(snapshot_id).state(domain)
-    return () if state is None else _store.registry.held_out_scores(state.version)
+    """Return a domain's document scores under the versions that an evaluated snapshot has."""
+    snapshot = _store.registry.snapshot(snapshot_id)
+    state = snapshot.state(domain)
+    if state is None:
+        return ()
+    asked = [other.version for other in snapshot.domains if other.is_enabled]
+    return _store.registry.held_out_scores(state.version, asked)
 
 
 def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
@@ -46,28 +50,28 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         )
         return
     st.caption(
-        "Loss of the base, and with the domain's pool alone, whatever its signature says of the "
-        "text; negative change = learned. Select a row to see its tokens."
+        "Loss of the base, and with every enabled pool asked from the first word, as the matrix "
+        "has it; negative change = learned. Besides, with the domain's pool alone. Select a row to "
+        "see its tokens."
     )
-    frame = frames.documents_frame(found)
+    share = pool_share(seen)
+    frame = frames.documents_frame(found, share)
+    if frame["nats"].isna().any():
+        st.caption(
+            f"{frame['nats'].isna().sum():,} documents lack the scores of some pool: "
+            "`peer-cl evaluate` adds them."
+        )
     colour = seen.colours.get(domain, BASE_COLOUR)
-    left, right = st.columns([3, 2])
-    with left:
-        picked = st.dataframe(
-            frame.head(SHOWN_DOCUMENTS),
-            hide_index=True,
-            height=340,
-            column_config=_DOCUMENTS,
-            key=f"documents-{domain}-{chosen.snapshot_id}",
-            on_select="rerun",
-            selection_mode="single-row",
-            alt=f"Held-out documents of {domain} with their losses",
-        )
-    with right:
-        st.altair_chart(
-            charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
-            alt=f"Scatter of the loss with the pool against the base's, {len(frame)} documents",
-        )
+    picked = st.dataframe(
+        frame.head(SHOWN_DOCUMENTS),
+        hide_index=True,
+        height=340,
+        column_config=_DOCUMENTS,
+        key=f"documents-{domain}-{chosen.snapshot_id}",
+        on_select="rerun",
+        selection_mode="single-row",
+        alt=f"Held-out documents of {domain} with their losses",
+    )
     if len(frame) > SHOWN_DOCUMENTS:
         st.caption(f"{SHOWN_DOCUMENTS:,} of {len(frame):,} documents; the file has them all.")
     st.download_button(
@@ -78,14 +82,26 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         icon=":material/download:",
     )
     for place in picked["selection"]["rows"]:
-        _tokens(next(item for item in found if item.document_id == frame["id"][place]), colour)
+        item = next(item for item in found if item.document_id == frame["id"][place])
+        _tokens(item, share, colour)
+    st.altair_chart(
+        charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
+        alt=f"Scatter of the loss with pools against the base's, {len(frame)} documents",
+    )
 
 
-def _tokens(item: HeldOutScores, colour: str) -> None:
+def pool_share(seen: View) -> float:
+    """Return one pool's share of the mixture, as the store has it."""
+    config = seen.store.registry.config
+    return config.budget / config.capacity
+
+
+def _tokens(item: HeldOutScores, share: float, colour: str) -> None:
     st.text(item.title)
     st.altair_chart(
-        charts.tokens_chart(frames.tokens_frame(item), colour),
-        alt=f"Loss of each of {len(item.log_probs)} tokens, for the base and with the pool",
+        charts.tokens_chart(frames.tokens_frame(item, share), colour),
+        alt=f"Loss of each of {len(item.log_probs)} tokens, for the base, with pools, and with the "
+        "domain's pool alone",
     )
 
 
@@ -93,7 +109,8 @@ _DOCUMENTS: dict[str, Any] = {
     "title": st.column_config.TextColumn("document", width="medium"),
     "tokens": "tokens",
     "base_nats": st.column_config.NumberColumn("base", format="%.4f"),
-    "nats": st.column_config.NumberColumn("with the pool", format="%.4f"),
+    "nats": st.column_config.NumberColumn("with pools", format="%.4f"),
+    "alone_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
     "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.4f"),
     "added_nats": st.column_config.NumberColumn("whole document", format="%+.2f"),
     "source": "source",

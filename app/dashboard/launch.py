@@ -109,5 +109,5 @@ def command(
     if secrets is not None:
         options["secrets.files"] = str(secrets)
     words = [f"--{name}={value}" for name, value in options.items()]
-    server = [sys.executable, "-m", "streamlit", "run", str(MAIN)]
+    server = [sys.executable, "-m", "app.dashboard.serve", "run", str(MAIN)]
     return [*server, *words, "--", "--store", str(folder.resolve())]

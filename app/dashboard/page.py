@@ -126,6 +126,15 @@ def plain(text: str) -> str:
     )
 
 
+def _say_which_store(seen: View) -> None:
+    """Say beside every page which store it is of, and which snapshot."""
+    path = Path(seen.folder)
+    st.sidebar.caption(
+        plain(f"Store {path.parent.name}/{path.name}, snapshot {seen.live.id}"),
+        help=plain(str(path)),
+    )
+
+
 def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callable[[], None]]:
     """Return a decorator that makes a page of a function of a View.
 
@@ -147,7 +156,9 @@ def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callabl
                 st.button("Log in", on_click=st.login, type="primary")
                 return
             try:
-                function(view())
+                seen = view()
+                _say_which_store(seen)
+                function(seen)
             except PeerError as error:
                 st.error(plain(str(error)), icon=":material/error:")
             except Exception as error:

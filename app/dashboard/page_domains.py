@@ -12,6 +12,7 @@ from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
 from app.dashboard.domain_actions import show_actions
 from app.dashboard.domain_corpus import show_corpus
+from app.dashboard.domain_costs import show_costs
 from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
@@ -93,10 +94,13 @@ def _choose_row() -> None:
 def _show_detail(seen: View, detail: DomainDetail) -> None:
     st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
     _show_figures(detail)
+    if not detail.summary.is_live and _is_kept(detail):
+        st.info("It is out of the store; “Act” brings it back.", icon=":material/undo:")
     parts: dict[str, Callable[[View, DomainDetail], None]] = {
         "Versions": _show_versions,
         "Corpus": show_corpus,
         "Learning": _show_learning,
+        "Cost": show_costs,
         "Weight": show_weights,
         "Events": _show_events,
         "Act": show_actions,
@@ -110,6 +114,11 @@ def _show_detail(seen: View, detail: DomainDetail) -> None:
         required=True,
     )
     parts[part or "Versions"](seen, detail)
+
+
+def _is_kept(detail: DomainDetail) -> bool:
+    """Return whether bytes of the domain are left."""
+    return any(not segment.is_purged for segment in detail.versions)
 
 
 def _show_figures(detail: DomainDetail) -> None:

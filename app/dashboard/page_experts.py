@@ -12,7 +12,7 @@ from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.expert_row import Place, show_row
 from app.dashboard.frames import experts as frames
-from app.dashboard.page import View, page
+from app.dashboard.page import View, page, plain
 from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
 from stores.records import ROWS
 
@@ -43,6 +43,11 @@ def show(seen: View) -> None:
             icon=":material/upload_file:",
         )
         return
+    wanted = st.query_params.get("domain")
+    if wanted and wanted not in domains:
+        st.warning(
+            plain(f"{wanted[:64]!r} is no live domain, so it has no experts to look at now.")
+        )
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = st.selectbox("Domain", domains, key="domain", bind="query-params")
@@ -159,10 +164,11 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
     with left:
         st.markdown(f"**Rows of layer {layer}**")
         st.caption(
-            "Stronger blue: more router weight; orange: never fired. Click a row to open it."
+            "Stronger blue: more router weight; pale orange: never fired. Click a row to open it; "
+            "it has an orange frame then."
         )
         st.altair_chart(
-            charts.grid_chart(rows),
+            charts.grid_chart(rows, _opened(len(rows))),
             key="grid",
             on_select=_pick_row,
             selection_mode=charts.ROW,
@@ -181,6 +187,16 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
             charts.spread_chart(frames.spread_frame(rows)),
             alt=f"Histogram of the effective documents of the rows of layer {layer}",
         )
+
+
+def _opened(num_rows: int) -> int | None:
+    """Return the row whose page is open: chosen before, or named by the address."""
+    row = st.session_state.get("row", st.query_params.get("row"))
+    try:
+        number = -1 if row is None else int(row)
+    except ValueError:
+        return None
+    return number if 0 <= number < num_rows else None
 
 
 def _pick_row() -> None:

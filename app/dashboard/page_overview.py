@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from streamlit.elements.lib.column_types import ColumnConfig
 
+    from stores import Finding
     from stores.queries import Evaluation
 
 _MOST_TROUBLES = 8
@@ -36,8 +37,10 @@ _SHOW = {
 def show(seen: View) -> None:
     """Show the page."""
     evaluations = cached.evaluations(seen)
-    _show_troubles(find_troubles(seen, evaluations), seen.live.id)
-    _offer_doctor(seen)
+    top = st.container()  # what the full check finds is told first, too
+    checked = _offer_doctor(seen)
+    with top:
+        _show_troubles(find_troubles(seen, evaluations, checked or ()), seen.live.id)
     if not seen.live.domains:
         if seen.domains:
             st.info("No domain is live. The page History can restore an earlier snapshot.")
@@ -49,16 +52,20 @@ def show(seen: View) -> None:
     _show_domains(seen, evaluations)
 
 
-def find_troubles(seen: View, evaluations: Sequence[Evaluation]) -> list[Trouble]:
+def find_troubles(
+    seen: View, evaluations: Sequence[Evaluation], checked: Sequence[Finding] = ()
+) -> list[Trouble]:
     """Return everything that is wrong, the worst first.
 
     Args:
         seen: the store.
         evaluations: of the live snapshot and of those before it, the oldest first.
+        checked: what the full check found, where it was run.
     """
+    found = dict.fromkeys([*cached.glance(seen), *checked])
     return troubles.sort_troubles(
         [
-            *troubles.of_findings(cached.glance(seen)),
+            *troubles.of_findings(found),
             *troubles.of_evaluation(seen.live, evaluations),
             *troubles.of_jobs(seen.store.registry.jobs.listed(_LAST_JOBS)),
         ]
@@ -79,7 +86,7 @@ def _show_troubles(found: Sequence[Trouble], live_id: int) -> None:
         st.caption(f"{len(found) - _MOST_TROUBLES} more; the full check lists them all.")
 
 
-def _offer_doctor(seen: View) -> None:
+def _offer_doctor(seen: View) -> tuple[Finding, ...] | None:
     """Let a person run the full check; what it found stays until the store changes."""
     key = "doctor {} {}".format(*cached.stamp(seen))
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -88,16 +95,23 @@ def _offer_doctor(seen: View) -> None:
             icon=":material/health_and_safety:",
             help="Reads every byte of the store, as `peer-cl doctor` does; nothing is changed.",
         )
-        st.caption("A quick look at sizes is taken by itself; the full check reads every byte.")
+        note = st.empty()
     if wanted:
         with st.spinner("Reading every object of the store"):
             st.session_state[key] = seen.store.registry.doctor()
-    found = st.session_state.get(key)
-    if found is None:
-        return
-    if not found:
-        st.success("All is well: every object was read and has the right bytes.")
-        return
+    found: tuple[Finding, ...] | None = st.session_state.get(key)
+    note.caption(
+        "A quick look at sizes is taken by itself; the full check reads every byte."
+        if found is None
+        else "Every byte was read"
+        + (": each has what it should have." if not found else "; what was found stands above.")
+    )
+    if found and len(found) > _MOST_TROUBLES:
+        _show_findings(found)
+    return found
+
+
+def _show_findings(found: Sequence[Finding]) -> None:
     st.dataframe(
         frames.findings(found),
         hide_index=True,
@@ -151,7 +165,8 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config=_columns(),
-        alt="Live domains: state, documents, tokens, size, losses, kept share and recall",
+        alt="Live domains: state, documents, tokens, size, losses, what is retained, cost to "
+        "others, recall",
     )
     _open_chosen(table)
     if table["loss"].notna().any():
@@ -171,12 +186,12 @@ def _open_chosen(table: pd.DataFrame) -> None:
         st.switch_page(destination("domains"), query_params={"domain": domain})
 
 
-def _columns() -> dict[str, ColumnConfig]:
+def _columns() -> dict[str, ColumnConfig | None]:
     config = st.column_config
     return {
         "domain": config.TextColumn("domain", pinned=True),
         "state": config.TextColumn("state"),
-        "version": config.TextColumn("version", width="small"),
+        "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
         "documents": config.NumberColumn("documents", format="localized"),
         "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
         "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
@@ -186,13 +201,21 @@ def _columns() -> dict[str, ColumnConfig]:
         "loss": config.NumberColumn(
             "loss now", format="%.3f", help="With every enabled pool asked, nats a token."
         ),
-        "kept": config.NumberColumn(
-            "kept", format="percent", help="Share of the pool's own gain that the mixture keeps."
+        "retained": config.NumberColumn(
+            "retained",
+            format="percent",
+            help="Share of what it gained when it was learned that is left now.",
+        ),
+        "cost": config.NumberColumn(
+            "cost to others",
+            format="%.4f",
+            help="The most that another domain's loss rose when this one came, nats a token. Open "
+            "the domain, Cost, to see each.",
         ),
         "recall": config.NumberColumn(
             "recall", format="percent", help="Facts answered exactly, asked as they were taught."
         ),
         "losses": config.LineChartColumn(
-            "loss over evaluations", help="The base's loss first, then at every evaluation."
+            "loss over time", help="The base's loss first, then at every evaluation."
         ),
     }

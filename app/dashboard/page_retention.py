@@ -136,7 +136,7 @@ def _headline(report: Report) -> None:
         ("Retention", f"{told['retention']:.2%}", frames.MEANINGS["retention"]),
         (
             "Forgetting, nats a token",
-            cell(told["forgetting"]),
+            f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000"),
             frames.MEANINGS["forgetting"],
         ),
         (

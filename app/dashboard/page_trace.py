@@ -8,15 +8,15 @@ import streamlit as st
 
 from app.dashboard import cached
 from app.dashboard.model import wait_for_model
-from app.dashboard.page import View, page
-from app.dashboard.trace_reading import show_found, show_traced
+from app.dashboard.page import View, page, plain
+from app.dashboard.trace_reading import DOMAINS, show_found, show_traced
 from app.dashboard.trace_writing import show_writing
 
 if TYPE_CHECKING:
     from stores import Document
 
-TEXT, DOMAINS, ASKED = "trace_text", "trace_domains", "trace_asked"
-"""Keys of the session: what stands in the box, which domains are to be asked, what was asked."""
+TEXT, ASKED = "trace_text", "trace_asked"
+"""Keys of the session: what stands in the box, and what was asked."""
 LONGEST_IN_ADDRESS = 500
 """Characters of a text that the page's address still carries."""
 LONGEST = 50_000
@@ -29,7 +29,7 @@ def show(seen: View) -> None:
     if not askable:
         _say_what_to_do(seen)
         return
-    _take_address(seen)
+    _take_address(seen, askable)
     _show_box(askable)
     _show_documents(seen)
     text = str(st.session_state.get(ASKED, ""))
@@ -71,7 +71,7 @@ def _say_what_to_do(seen: View) -> None:
         )
 
 
-def _take_address(seen: View) -> None:
+def _take_address(seen: View, askable: list[str]) -> None:
     """Fill the box when the page opens: from the address, or with what was asked before."""
     if TEXT in st.session_state:
         return
@@ -81,6 +81,15 @@ def _take_address(seen: View) -> None:
         text = _document_text(seen, wanted)
     if text.strip():
         st.session_state[ASKED] = text[:LONGEST]
+    named = [name for name in str(st.query_params.get("domains", "")).split(",") if name]
+    unknown = [name[:64] for name in named if name not in askable]
+    if unknown:
+        st.warning(
+            plain(f"Not asked, since no such domain is live and enabled: {', '.join(unknown)}.")
+        )
+    st.session_state[DOMAINS] = [name for name in named if name in askable] or (
+        st.session_state.get(DOMAINS, [])
+    )
     st.session_state[TEXT] = st.session_state.get(ASKED, "")
 
 
@@ -100,14 +109,16 @@ def _show_box(askable: list[str]) -> None:
             key=TEXT,
             height=110,
             max_chars=LONGEST,
-            placeholder="Some words, a question, or a whole document",
+            placeholder="Some words, a question, or a whole document. The model continues what "
+            "stands here: it answers best where the answer is begun, as in “The capital of "
+            "Peru is”.",
         )
         left, right = st.columns([5, 1], vertical_alignment="bottom")
         left.multiselect(
             "Ask only these domains",
             askable,
             key=DOMAINS,
-            placeholder="those whose signature matches the text",
+            placeholder="by itself: those that the text is like",
         )
         right.form_submit_button("Trace", type="primary", width="stretch", on_click=_ask)
 
@@ -117,6 +128,11 @@ def _ask() -> None:
     text = str(st.session_state[TEXT])
     st.session_state[ASKED] = text
     st.query_params.pop("document", None)
+    domains = st.session_state[DOMAINS]
+    if domains:
+        st.query_params["domains"] = ",".join(domains)
+    else:
+        st.query_params.pop("domains", None)
     if text.strip() and len(text) <= LONGEST_IN_ADDRESS:
         st.query_params["text"] = text
     else:

@@ -19,7 +19,7 @@ class Choice:
     """Something that can be done with a domain as it is now."""
 
     action: str
-    """freeze, unfreeze, disable, enable, roll back, take out, purge or purge retired."""
+    """freeze, unfreeze, disable, enable, roll back, take out, bring back, purge, purge retired."""
     label: str
     button: str
 
@@ -49,6 +49,8 @@ def choices(detail: DomainDetail, *, purgeable: bool, retired: bool) -> list[Cho
             label = "Roll back to an earlier version"
             found.append(Choice("roll back", label, f"Roll back {name}"))
         found.append(Choice("take out", "Take out of the store", f"Take out {name}"))
+    elif purgeable:
+        found.append(Choice("bring back", "Bring back into the store", f"Bring back {name}"))
     if purgeable:
         found.append(Choice("purge", "Purge: delete it for ever", f"Purge {name}"))
     if retired:
@@ -89,6 +91,12 @@ def preview(
             lost = _lost(detail.chain, documents)
             return [
                 f"{at} leaves the store: {lost} are no longer known.",
+                "No other domain's answers change.",
+                UNDONE,
+            ]
+        case "bring back":
+            return [
+                f"{name} is in the store again as it last was: {len(documents):,} documents.",
                 "No other domain's answers change.",
                 UNDONE,
             ]

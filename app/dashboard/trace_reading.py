@@ -12,7 +12,7 @@ from app.dashboard.charts import trace as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
 from app.dashboard.model import borrowed
-from app.dashboard.page import View
+from app.dashboard.page import View, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ NUM_COLUMNS = 104
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
+DOMAINS = "trace_domains"
+"""Key of the session: which domains are to be asked, by name."""
 PICKED, PICKED_OF = "trace_token", "trace_token_of"
 """Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
@@ -53,6 +55,8 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
         found = _traced(cached.stamp(seen), text, domains, seen)
     colours = named_colours(seen)
     _show_figures(found)
+    if not found.asked:
+        show_unasked(seen, text, domains)
     tokens = found.tokens[:MOST_TOKENS]
     if not tokens:
         return
@@ -111,8 +115,6 @@ def _show_figures(found: Trace) -> None:
     with four:
         st.caption("Weights after the whole text")
         st.text(_weights_in_words(found))
-        if not found.asked:
-            st.caption("No domain's signature matches this text, so the base alone answers it.")
 
 
 def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
@@ -216,6 +218,37 @@ def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
             )
 
 
+def show_unasked(seen: View, text: str, domains: tuple[str, ...]) -> None:
+    """Say why the base alone answers, what can be done, and which documents are near all the same.
+
+    A short question often has too few words for a signature to be sure of it.
+    """
+    found = _found(cached.stamp(seen), text, domains, seen)
+    st.info(
+        "No domain is sure enough that this text is its own, so the base alone answers; a short "
+        "question is often too short for that. Ask a domain by name to hear it all the same.",
+        icon=":material/hearing_disabled:",
+    )
+    with st.container(horizontal=True):
+        likeliest = next(iter(found.log_odds))
+        st.button(
+            plain(f"Ask {likeliest}, the likeliest"),
+            on_click=_ask_domains,
+            args=([likeliest],),
+            type="primary",
+        )
+        if len(found.log_odds) > 1:
+            st.button("Ask every domain", on_click=_ask_domains, args=(list(found.log_odds),))
+    st.subheader("Documents that the text is like", anchor=False)
+    _show_documents(frames.ranked_documents(found.documents))
+
+
+def _ask_domains(domains: list[str]) -> None:
+    """Ask domains by name, as if they were chosen in the box."""
+    st.session_state[DOMAINS] = domains
+    st.query_params["domains"] = ",".join(domains)
+
+
 # --- search ---------------------------------------------------------------------------------------
 
 
@@ -223,7 +256,9 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
     """Show which rows and documents of every domain are nearest to a text."""
     st.caption(
         "Every enabled domain is searched, whatever its signature says. Scores of two domains' "
-        "documents cannot be compared; the log odds of their signatures can."
+        "documents cannot be compared; the log odds of their signatures can. Above 0 a text is "
+        "more like the domain than like ordinary text; past a threshold of its own a domain "
+        "answers by itself."
     )
     with st.spinner("Searching"):
         found = _found(cached.stamp(seen), text, domains, seen)

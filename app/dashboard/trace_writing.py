@@ -46,7 +46,13 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
         on_click=_want,
         args=(st.session_state.get(STARTED, 0),),
     )
-    if st.session_state.get(WRITTEN, {"is_whole": True})["is_whole"] is False:
+    written: dict[str, Any] = st.session_state.get(WRITTEN, {})
+    if written and not all(written["texts"].values()) and written["is_whole"]:
+        notice.caption(
+            "Where nothing stands, the model took the text as ended. It continues a text rather "
+            "than answering a question: begin the answer, such as “The capital of Peru is”."
+        )
+    elif written and not written["is_whole"]:
         notice.caption("Stopped: what was written until then stands below.")
 
 

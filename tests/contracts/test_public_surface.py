@@ -24,8 +24,8 @@ VERBS = {
         print_trainable_parameters save_pretrained score set_pool
     """,
     "pipelines.Store": """
-        close disable enable erase_exact erase_masked evaluate experts freeze ingest load load_base
-        purge restore roll_back search trace unfreeze
+        bring_back close disable enable erase_exact erase_masked evaluate experts freeze ingest load
+        load_base purge restore roll_back search trace unfreeze
     """,
 }
 

@@ -56,6 +56,16 @@ def test_a_version_s_own_held_out_documents_come_with_both_scores(registry, scor
         assert found.log_probs.tolist() == (TOKENS / (number + 2)).tolist()
 
 
+def test_what_other_versions_make_of_the_same_documents_comes_along(registry, make, scored):
+    law, medicine = (scored[name].segment_id for name in ("law", "medicine"))
+    (found,) = registry.held_out_scores(law, [law, medicine])
+    assert found.asked_log_probs.tolist() == [(TOKENS / 2).tolist(), (TOKENS / 3).tolist()]
+    (found,) = registry.held_out_scores(law, [law, "f" * 32])
+    assert found.asked_log_probs is None, "one of them did not score it"
+    (found,) = registry.held_out_scores(law)
+    assert found.asked_log_probs is None
+
+
 def test_documents_of_the_whole_chain_are_found(registry, make, scored):
     older = scored["law"]
     grown = make.segment(registry, "law", older.segment_id, texts=["one", "two", "three"])

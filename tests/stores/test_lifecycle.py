@@ -104,6 +104,25 @@ def test_a_snapshot_is_restored_as_a_new_one(registry, make):
     assert registry.ancestry(old.id)[-1] == old
 
 
+def test_a_domain_that_was_taken_out_comes_back_as_it_was(registry, make):
+    make.grow(registry, "law")
+    make.grow(registry, "medicine")
+    with registry.writing("ann"):
+        before = registry.freeze("law", "ann")
+        with pytest.raises(StateError, match="law is live already"):
+            registry.bring_back("law", "ann")
+        registry.roll_back_domain("law", None, "ann")
+        assert registry.bring_back("law", "ann", "missed").domains == before.domains
+        event = registry.history(1)[0]
+        assert (event.action, event.domain, event.why) == ("rollback", "law", "missed")
+        with pytest.raises(UnknownError, match="no domain 'lav'"):
+            registry.bring_back("lav", "ann")
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+        with pytest.raises(StateError, match="law was purged"):
+            registry.bring_back("law", "ann")
+
+
 def test_the_index_tag_follows_versions_and_switches_only(registry, make):
     grown = make.grow(registry, "law")
     with registry.writing("ann"):

@@ -13,9 +13,10 @@ __all__ = ["fill_large_store", "put_document_scores"]
 
 
 def put_document_scores(folder, domain):
-    """Give a domain's held-out documents per-token scores under the base and the live version."""
+    """Give held-out documents of a domain per-token scores: its own version alone knows them."""
     with Registry.open(folder) as registry:
-        version = registry.live().state(domain).version
+        versions = {state.version: -4.0 for state in registry.live().domains}
+        levels = {**versions, "base": -4.0, registry.live().state(domain).version: -2.8}
         found = registry.documents(domain, split="test")
         registry.put_scores(
             [
@@ -27,6 +28,6 @@ def put_document_scores(folder, domain):
                     document_id=document.document_id,
                 )
                 for document in found
-                for subject, level in (("base", -4.0), (version, -2.8))
+                for subject, level in levels.items()
             ]
         )

@@ -43,7 +43,7 @@ def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
             "kind:N",
             title="loss on",
             scale=alt.Scale(domain=[TRAINING, VALIDATION], range=[[1, 0], [5, 3]]),
-            legend=alt.Legend(symbolOpacity=1),
+            legend=None,  # the page's caption says it; its symbols are black on the dark page
         ),
         tooltip=[
             alt.Tooltip("version:N"),

@@ -13,13 +13,16 @@ ROW = "picked"
 """The name of the selection that a click on a row makes."""
 DEAD = "rgba(217, 102, 11, 0.45)"
 OWN = "#2f7fc1"
+OUTLINE = "#d9660b"
+"""Around the row whose page is open: it reads on faint and on strong blue, in both themes."""
 
 
-def grid_chart(rows: pd.DataFrame) -> Any:
+def grid_chart(rows: pd.DataFrame, opened: int | None = None) -> Any:
     """Return the heat map of one layer's rows, S by S; a click on a cell selects its row.
 
     Args:
         rows: of `rows_frame`.
+        opened: the row whose page is shown: it has an outline, whether a click or a link chose it.
     """
     chosen = alt.selection_point(name=ROW, fields=["row"], on="click", empty=False)
     fired = rows.loc[rows["weight"] > 0, "weight"]
@@ -31,6 +34,7 @@ def grid_chart(rows: pd.DataFrame) -> Any:
     )
     side = int(rows["i"].max()) + 1 if len(rows) else 1
     axis = alt.Axis(values=list(range(0, side, 4)), labelAngle=0)
+    is_opened = alt.datum.row == (-1 if opened is None else opened)
     return (
         alt.Chart(rows)
         .mark_rect(cursor="pointer")
@@ -38,8 +42,8 @@ def grid_chart(rows: pd.DataFrame) -> Any:
             x=alt.X("j:O", title="second sub-key j", axis=axis),
             y=alt.Y("i:O", title="first sub-key i (row = S*i + j)", axis=axis),
             color=alt.condition(alt.datum.weight > 0, weight, alt.value(DEAD)),
-            stroke=alt.condition(chosen, alt.value(LINE), alt.value(None)),
-            strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0)),
+            stroke=alt.condition(is_opened, alt.value(OUTLINE), alt.value(None)),
+            strokeWidth=alt.condition(is_opened, alt.value(3), alt.value(0)),
             tooltip=[
                 alt.Tooltip("row:Q", title="row"),
                 alt.Tooltip("weight:Q", title="router weight", format=".4g"),

@@ -39,6 +39,18 @@ def versions(spans: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
     return _bars(spans, colours, row="version")
 
 
+def _ticks(first: int, end: int) -> list[int]:
+    """Return the snapshots that the axis names: all of them, or about twelve.
+
+    Example:
+        >>> _ticks(2, 6), _ticks(1, 101)
+        ([2, 3, 4, 5], [1, 11, 21, 31, 41, 51, 61, 71, 81, 91])
+    """
+    fitting = (step for power in (1, 10, 100, 1000) for step in (power, 2 * power, 5 * power))
+    step = next((step for step in fitting if (end - first) <= 12 * step), end - first)
+    return list(range(first, end, step))
+
+
 def _bars(spans: pd.DataFrame, colours: Mapping[str, str], row: str) -> alt.LayerChart:
     first = int(spans["first"].min()) if len(spans) else 0
     end = int(spans["end"].max()) if len(spans) else 1
@@ -55,7 +67,8 @@ def _bars(spans: pd.DataFrame, colours: Mapping[str, str], row: str) -> alt.Laye
             "first:Q",
             title="snapshot (number)",
             scale=alt.Scale(domain=[first, end], nice=False),
-            axis=alt.Axis(tickMinStep=1, format="d"),
+            # A bar ends where the next snapshot would begin, and there is none after the last.
+            axis=alt.Axis(values=_ticks(first, end), format="d"),
         ),
         y=alt.Y(f"{row}:N", title=None if row == "domain" else "version", sort=None),
         tooltip=[

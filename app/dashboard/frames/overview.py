@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from app.dashboard.frames.costs import retained, worst_costs
 from app.reading import state_in_words
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ COLUMNS = (
     "size_bytes",
     "base_loss",
     "loss",
-    "kept",
+    "retained",
+    "cost",
     "recall",
     "losses",
 )
@@ -37,8 +39,9 @@ def live_domains(
         summaries: of every domain.
         evaluations: of the live snapshot and of those before it, the oldest first.
 
-    Returns: the table; losses are in nats a token, `kept` and `recall` are shares, and `losses` is
-        the base's loss and then the mixture's at every evaluation that measured the domain.
+    Returns: the table; losses are in nats a token, and so is `cost`: the most that another domain
+        lost when this one came. `retained` and `recall` are shares, and `losses` is the base's loss
+        and then the mixture's at every evaluation that measured the domain.
     """
     rows = [row for evaluation in evaluations for row in evaluation.report["mixture"]]
     newest = evaluations[-1].report if evaluations else {"mixture": [], "recall": []}
@@ -47,6 +50,8 @@ def live_domains(
         row["domain"]: row["mixture"] for row in newest["recall"] if row["wording"] == "seen"
     }
     past = _losses(rows)
+    left = retained(newest) if evaluations else {}
+    cost = worst_costs(newest) if evaluations else {}
     found = []
     for item in summaries:
         if not item.is_live:
@@ -62,13 +67,14 @@ def live_domains(
                 item.size_bytes,
                 measured.get("base_loss_nats"),
                 measured.get("loss_nats"),
-                measured.get("kept"),
+                left.get(item.domain),
+                cost.get(item.domain),
                 recalled.get(item.domain),
                 past.get(item.domain, []),
             )
         )
     table = pd.DataFrame(found, columns=list(COLUMNS))
-    numbers = ["base_loss", "loss", "kept", "recall"]
+    numbers = ["base_loss", "loss", "retained", "cost", "recall"]
     table[numbers] = table[numbers].astype("float64")
     return table
 

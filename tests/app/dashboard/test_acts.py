@@ -102,7 +102,7 @@ def test_what_is_offered_is_what_can_be_done(store):
     acts.roll_back(store, "law", store.registry.domain("law").chain[0].id, "")
     assert offered(store, "law") == ["freeze", "disable", "take out", "purge retired"]
     acts.roll_back(store, "medicine", None, "")
-    assert offered(store, "medicine") == ["purge"]
+    assert offered(store, "medicine") == ["bring back", "purge"]
     acts.purge(store, "medicine", "medicine", "")
     assert offered(store, "medicine") == []
 

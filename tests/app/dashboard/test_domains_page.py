@@ -12,7 +12,7 @@ from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
 from pipelines import open_store
 
-PARTS = ("Versions", "Corpus", "Learning", "Weight", "Events", "Act")
+PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
 
 
 def everything(at):
@@ -155,6 +155,22 @@ def test_rolling_back_to_a_version_and_undo(run_page, folder):
     assert live(folder).state("law").label == "v1"
     at.button(key="undo").click().run()
     assert live(folder).domains == before.domains
+
+
+def test_what_was_taken_out_is_brought_back_as_it_was(run_page, folder):
+    with open_store(folder) as store:
+        store.freeze("law")
+        before = store.registry.live()
+        store.roll_back("law", None)
+    at = run_page("domains", folder, domain="law", part="Act")
+    box = next(box for box in at.selectbox if box.label == "What to do")
+    assert "Bring back" in box.value.label, "what can be undone stands before the purge"
+    assert "it can be undone" in everything(at)
+    at.button(key="act").click().run()
+    assert "law is back, at v2" in at.success[0].value
+    assert live(folder).domains == before.domains
+    at.button(key="undo").click().run()
+    assert live(folder).state("law") is None
 
 
 def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):

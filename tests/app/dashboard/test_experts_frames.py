@@ -97,6 +97,14 @@ def test_the_grid_tells_dead_rows_from_quiet_ones(rows):
     assert {param["name"] for param in drawn["params"]} == {charts.ROW}
 
 
+def test_the_row_that_is_open_has_a_frame_however_it_was_chosen(rows):
+    drawn = charts.grid_chart(rows, 6).to_dict()
+    stroke = drawn["encoding"]["stroke"]["condition"]
+    assert stroke == {"test": "(datum.row === 6)", "value": charts.OUTLINE}
+    none = charts.grid_chart(rows).to_dict()["encoding"]["stroke"]["condition"]["test"]
+    assert none == "(datum.row === -1)", "no row has that number"
+
+
 def test_a_row_with_many_documents_shows_the_first(rows):
     documents = tuple(HeldDocument(f"{n:064}", f"*{n}*", "law.txt", "text") for n in range(5))
     held = HeldBy(USES[0], documents, (0.4, 0.3, 0.1, 0.1, 0.1))

@@ -174,3 +174,10 @@ def test_reading_pages_import_no_torch(large):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_link_to_a_domain_that_is_not_live_says_so(run_page, large_folder):
+    at = run_page("experts", large_folder, domain="domain-x*y")
+    assert not at.exception
+    assert "no live domain" in at.warning[0].value
+    assert "x*y" not in at.warning[0].value, "the name is no Markdown"

@@ -1,5 +1,7 @@
 """How the dashboard is started: who may reach it, and with which words."""
 
+import sys
+
 import pytest
 
 from app.dashboard import launch
@@ -74,3 +76,16 @@ def test_a_store_that_is_not_there_is_told_before_anything_starts(peer_cl, tmp_p
     assert result.code == 2
     assert "nowhere" in result.err
     assert "init" in result.err
+
+
+def test_the_pages_are_imported_before_streamlit_serves(monkeypatch):
+    """A first visit then waits for no import."""
+    from app.dashboard import serve
+
+    called = []
+    monkeypatch.delitem(sys.modules, "app.dashboard.main", raising=False)
+    monkeypatch.setattr(
+        serve.cli, "main", lambda **named: called.append("app.dashboard.main" in sys.modules)
+    )
+    serve.main()
+    assert called == [True]

@@ -100,13 +100,13 @@ def test_a_whole_store_with_figures(run_page, folder):
     assert "Nothing is wrong" in at.success[0].value
     assert [(metric.label, metric.value) for metric in at.metric] == [
         ("Worst added loss", "+0.0100"),
-        ("Backward transfer", "+0.0000"),
+        ("Backward transfer", "0.0000"),
         ("Mean gain", "+0.650"),
         ("Recall of trained facts", "90%"),
     ]
     assert all(metric.delta for metric in at.metric), "every figure has its unit"
     table = at.dataframe[0].value.set_index("domain")
-    assert table.loc["law", ["base_loss", "loss", "kept", "recall"]].tolist() == [4, 3, 0.95, 0.9]
+    assert table.loc["law", ["base_loss", "loss", "retained", "recall"]].tolist() == [4, 3, 1, 0.9]
     assert len(at.latex) == 4
 
 
@@ -222,8 +222,8 @@ def test_what_was_not_measured_is_no_zero(evaluations):
     [
         (-0.25, "-0.2500", "got worse"),
         (0.25, "+0.2500", "got better"),
-        (-9.8e-7, "-9.8e-07", "as good as when they were learned"),
-        (0.0, "+0.0000", "as good as when they were learned"),
+        (-9.8e-7, "0.0000", "as good as when they were learned"),
+        (0.0, "0.0000", "as good as when they were learned"),
     ],
 )
 def test_the_sign_of_forgetting_is_told_in_words(evaluations, value, shown, told):
@@ -293,3 +293,17 @@ def test_the_chart_has_units_and_the_domains_colours(folder, evaluations):
     text = str(chart)
     assert "nats a token" in text
     assert chart["layer"][0]["encoding"]["color"]["scale"]["range"] == ["#111111", "#222222"]
+
+
+def test_what_the_full_check_finds_is_told_first_and_nothing_is_called_right(run_page, folder):
+    evaluated(folder)
+    path = next(path for path in folder.glob("objects/*/*") if path.stat().st_size)
+    path.chmod(0o644)
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+    at = run_page("overview", folder)
+    assert "Nothing is wrong" in at.success[0].value, "a quick look takes sizes alone"
+    next(button for button in at.button if button.label == "Run the full check").click().run()
+    assert not at.exception
+    assert not at.success
+    assert "is damaged" in texts(at)
+    assert at.error

@@ -120,7 +120,19 @@ def test_a_document_is_taken_from_a_list_or_a_link(run_loaded, made):
 
 def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
     at = run_loaded(made, text="0 1 2 3")
-    assert any("the base alone answers" in caption.value for caption in at.caption)
+    assert "the base alone answers" in at.info[0].value
+    assert len(at.dataframe[0].value), "what it is near to is shown all the same"
+    next(button for button in at.button if "the likeliest" in button.label).click().run()
+    assert not at.exception
+    assert not at.info
+    assert at.multiselect[0].value == [at.query_params["domains"]]
+    assert any(metric.delta for metric in at.metric), "a domain was asked"
+
+
+def test_a_link_may_name_domains_and_wrong_ones_are_told(run_loaded, made):
+    at = run_loaded(made, text=TEXT, domains="law,lav")
+    assert at.multiselect[0].value == ["law"]
+    assert "lav" in at.warning[0].value
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """From a report to tables, and from tables to charts."""
 
+import dataclasses
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -264,8 +266,12 @@ def test_the_bound_stands_beside_the_worst_documents(report):
 # Documents
 
 
+SHARE = 0.5
+
+
 def scored(title, base, own):
-    return HeldOutScores("a" * 64, title, "law.txt", np.array(base), np.array(own))
+    asked = np.array([own])
+    return HeldOutScores("a" * 64, title, "law.txt", np.array(base), np.array(own), asked)
 
 
 FOUND = [
@@ -276,24 +282,52 @@ FOUND = [
 
 
 def test_documents_are_listed_by_what_they_gained_least():
-    frame = document_frames.documents_frame(FOUND)
+    frame = document_frames.documents_frame(FOUND, SHARE)
     assert list(frame["title"]) == ["harmed", "empty", "learned"]
     learned = frame.set_index("title").loc["learned"]
-    assert (learned["base_nats"], learned["nats"], learned["tokens"]) == (4.0, 2.5, 2)
-    assert (learned["change_nats"], learned["added_nats"]) == (-1.5, -3.0)
+    whole = -math.log((math.exp(-8) + math.exp(-5)) / 2)
+    assert (learned["base_nats"], learned["alone_nats"], learned["tokens"]) == (4.0, 2.5, 2)
+    assert learned["nats"] == pytest.approx(whole / 2)
+    assert learned["change_nats"] == pytest.approx(whole / 2 - 4)
+    assert learned["added_nats"] == pytest.approx(whole - 8)
+
+
+def test_the_mixture_of_a_document_is_what_an_evaluation_makes_of_it():
+    torch = pytest.importorskip("torch")
+    from peer_cl.mixture import enter_at, mixture_log_probs
+
+    rng = np.random.default_rng(0)
+    base, asked = -rng.exponential(3, 40), -rng.exponential(2, (3, 40))
+    item = HeldOutScores("a" * 64, "any", "law.txt", base, asked[0], asked)
+    stacked = torch.tensor(np.vstack([base, asked]))[:, None]
+    entries = enter_at(0.01, torch.zeros(3, 1, dtype=torch.long), 40)
+    told = mixture_log_probs(stacked, torch.ones(1, 40, dtype=torch.bool), entries)[0]
+    mixed = document_frames.mixture_log_probs(item, 0.01)
+    np.testing.assert_allclose(mixed, told.numpy(), rtol=0, atol=1e-9)
+
+
+def test_without_all_scores_there_is_no_mixture_and_the_page_still_draws():
+    item = dataclasses.replace(FOUND[0], asked_log_probs=None)
+    frame = document_frames.documents_frame([item], SHARE)
+    assert math.isnan(frame["nats"][0])
+    assert frame["alone_nats"][0] == 2.5
+    assert document_charts.documents_chart(frame, "#111111").to_dict()["layer"]
+    models = document_frames.tokens_frame(item, SHARE)["model"].unique()
+    assert models.tolist() == ["base", "its pool alone"]
 
 
 def test_a_document_has_a_row_a_token_and_model():
-    frame = document_frames.tokens_frame(FOUND[0])
+    frame = document_frames.tokens_frame(FOUND[0], SHARE)
     assert frame.query("model == 'base'")["nats"].tolist() == [4.0, 4.0]
-    assert frame.query("model == 'with the pool'")["nats"].tolist() == [2.0, 3.0]
+    assert frame.query("model == 'its pool alone'")["nats"].tolist() == [2.0, 3.0]
+    assert (frame["model"] == "with pools").sum() == 2
     drawn = document_charts.tokens_chart(frame, "#111111").to_dict()
     assert drawn["encoding"]["color"]["scale"]["range"][1] == "#111111"
 
 
 def test_documents_are_drawn_against_the_base():
     drawn = document_charts.documents_chart(
-        document_frames.documents_frame(FOUND), "#111111"
+        document_frames.documents_frame(FOUND, SHARE), "#111111"
     ).to_dict()
     assert len(drawn["layer"]) == 2
     assert "nats a token" in drawn["layer"][1]["encoding"]["x"]["title"]

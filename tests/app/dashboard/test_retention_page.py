@@ -2,6 +2,7 @@
 
 import sqlite3
 
+import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
 
@@ -99,7 +100,12 @@ def test_a_domain_shows_its_documents(run_page, large):
     at = run_page("retention", large, domain="domain-03")
     (table,) = at.dataframe
     assert len(table.value) == 2  # every fifth of ten is held out
-    assert table.value["change_nats"].tolist() == pytest.approx([-1.2, -1.2])
+    with Registry.open(large) as registry:
+        config = registry.config
+    share, tokens = config.budget / config.capacity, table.value["tokens"]
+    learned = np.log(1 - share + share * np.exp(1.2 * tokens)) / tokens
+    assert table.value["change_nats"].tolist() == pytest.approx((-learned).tolist())
+    assert table.value["alone_nats"].tolist() == pytest.approx([2.8, 2.8])
     names = [button.proto.label for button in at.get("download_button")]
     assert names == ["Download the matrix (CSV)", "Download the documents' scores (CSV)"]
 
