@@ -65,6 +65,13 @@ class RawFolder:
         found: Raw = json.loads(self.path(piece).read_text(encoding="utf-8"))
         return found
 
+    def of(self, method: str) -> list[Raw]:
+        """Return the scores of every piece of a method, whatever its seed."""
+        return [
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(self.folder.glob(f"{method}.s*.json"))
+        ]
+
     def write(self, piece: str, raw: Raw) -> None:
         """Keep a piece's scores: whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)

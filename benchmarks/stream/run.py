@@ -12,11 +12,12 @@ from benchmarks.stream import corpora
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.matrices import Scores
 from benchmarks.stream.pieces import APART, POOLS
-from benchmarks.stream.plan import BASE, Piece, plan
+from benchmarks.stream.plan import BASE, Piece, plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of
 from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import StateError
 from pipelines.packages import cache_folder
 from pipelines.quiet import get_ready
 from pipelines.settings import TrainingSettings
@@ -34,13 +35,15 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         arguments: `--quick`: two small domains and no raw files in the repository, to see that it
             works; `--data FOLDER` with the public sets; `--method NAME` (may be repeated),
             `--seed N` (may be repeated), `--minutes N`: begin no piece after so long; `--work
-            FOLDER` for what is large; `--report`: do nothing, write what is there.
+            FOLDER` for what is large; `--untuned`: learn at the grids' middles where no rate was
+            chosen yet; `--report`: do nothing, write what is there.
     """
     options = _parser().parse_args(list(arguments))
     get_ready()
     shop = _quick(options) if options.quick else _whole(options)
     methods = options.method or ((POOLS, "lora", "lora-mixture") if options.quick else METHODS)
-    pieces = plan(shop, options.seed or [0], methods, with_tuning=not options.quick)
+    is_untuned = options.quick or options.untuned
+    pieces = plan(shop, options.seed or [0], methods, with_tuning=not is_untuned)
     if not options.report:
         do_missing(shop, pieces, options.minutes)
     return _told(shop, is_kept=not options.quick)
@@ -63,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--untuned", action="store_true")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--seed", action="append", type=int)
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
     """Do the pieces that have no raw file yet, in order; each is kept as soon as it is done."""
     began = time.monotonic()
+    check_rates(shop)
     missing = [piece for piece in pieces if not shop.raw.has(piece.name)]
     print(f"{len(pieces) - len(missing)} of {len(pieces)} pieces are done", flush=True)
     for piece in missing:
@@ -84,6 +89,20 @@ def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
         started = time.monotonic()
         shop.raw.write(piece.name, piece.do(shop))
         print(f"{piece.name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def check_rates(shop: Workshop) -> None:
+    """Refuse to go on where pieces learned at another rate than tuning has chosen since.
+
+    Raises: StateError: naming the method and both rates.
+    """
+    for method in METHODS:
+        rates = {raw["learning_rate"] for raw in shop.raw.of(method) if "learning_rate" in raw}
+        if rates and rates != {rate_of(shop, method)}:
+            raise StateError(
+                f"{method} learned at {sorted(rates)}, and tuning says {rate_of(shop, method):g}: "
+                f"remove {shop.raw.folder}/{method}.s*.json, and its pieces are done again"
+            )
 
 
 def _whole(options: argparse.Namespace) -> Workshop:

@@ -13,6 +13,7 @@ from benchmarks.stream.plan import BASE, plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures, lines
 from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
 from pipelines.batches import tokenise
 
@@ -99,7 +100,7 @@ def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
     states = shop.work / "states"
     states.rename(tmp_path / "elsewhere")
     (piece,) = [p for p in plan(shop, [0], ["lora"], with_tuning=False) if p.name == place]
-    with pytest.raises(Exception, match="is gone: the model that this piece goes on from"):
+    with pytest.raises(StateError, match="is gone: the model that this piece goes on from"):
         piece.do(shop)
     (tmp_path / "elsewhere").rename(states)
     shop.raw.path(place).write_text(kept)
@@ -118,3 +119,14 @@ def test_raw_files_hold_sums_a_document(shop, scores):
     raw = json.loads(shop.raw.path(BASE).read_text())
     lengths = raw["tokens"]["test/law"]
     assert len(raw["nats"]["test/law"]) == len(lengths) == len(shop.prepared["law"].test)
+
+
+def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
+    own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
+    own.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
+    run.check_rates(own)  # nothing was tuned yet, and 1e-3 is the middle
+    for rate, loss in ((3e-4, 2.0), (1e-3, 2.9), (3e-3, 2.5)):
+        for name in NAMES:
+            own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
+    with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
+        run.check_rates(own)
