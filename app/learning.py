@@ -67,6 +67,17 @@ BackgroundOption = Annotated[
 ]
 
 
+NameOddsOption = Annotated[
+    float,
+    typer.Option(
+        "--name-odds",
+        help="How much a pool weighs beside its share, as odds against the base, where a prompt "
+        "names a document or a fact of its domain; after such a prompt a text may lose log(1 + "
+        "odds) nats more. 0: names count for nothing.",
+    ),
+]
+
+
 @verb("json", "who")
 def init(
     request: Request,
@@ -74,6 +85,7 @@ def init(
     host_layers: HostLayersOption = None,
     budget: BudgetOption = 0.02,
     capacity: CapacityOption = 16,
+    name_odds: NameOddsOption = 0.0,
     keep_text: KeepTextOption = True,
     background: BackgroundOption = None,
 ) -> None:
@@ -92,6 +104,7 @@ def init(
             host_layers=layers,
             budget=budget,
             capacity=capacity,
+            name_odds=name_odds,
             keep_text=keep_text,
             background=[document.text for document in documents] or None,
             who=request.who,
@@ -110,6 +123,9 @@ def _print_init(folder: Path, config: StoreConfig) -> None:
     say(f"base {config.base_id} ({config.architecture}, {config.num_layers} layers)")
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget}: at most {-math.log1p(-config.budget):.4f} nats a document")
+    if config.name_odds:
+        bound = math.log1p(config.name_odds) - math.log1p(-config.budget)
+        say(f"after a prompt that names a domain: at most {bound:.4f} nats for each such domain")
     say("next: `peer-cl ingest DOMAIN PATH`")
 
 

@@ -32,6 +32,7 @@ from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.scoring import evidence_tokens
+from peer_cl.shortlist import Choice
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -273,10 +274,12 @@ class MixtureDriver(GenerationMixin):
                 evidence_BL[:, :known] &= cache.evidence_BL
         cache.evidence_BL = evidence_BL
         base = BasePass(states.new_zeros(0), states, signature)
-        names, rows_of = self._asked(base, evidence_BL)
+        choice = self._asked(base, ids_BL, evidence_BL)
+        names = list(choice.pools)
+        rows_of = [(at_B >= 0).nonzero().squeeze(-1) for at_B in choice.at_PB]
         cache.branches = {}
         log_probs = self._branch_log_probs(names, rows_of, ids_BL, cache, attention_mask)
-        held, masses = self._weigh(names, rows_of, log_probs, evidence_BL)
+        held, masses = self._weigh(choice, log_probs, evidence_BL)
         cache.masses_QB, cache.pools = masses, held.pools
         for number, name in enumerate(held.pools, 1):
             rows = held.rows(number)
@@ -286,18 +289,14 @@ class MixtureDriver(GenerationMixin):
                 del cache.branches[name]
         return held
 
-    def _asked(self, base: BasePass, evidence_BL: Tensor) -> tuple[list[str], list[Tensor]]:
+    def _asked(self, base: BasePass, ids_BL: Tensor, evidence_BL: Tensor) -> Choice:
+        """Return the pools that some row asks."""
         model, request = self._model, self._request
-        ask = "context" if model.background is not None or request.domains is not None else "none"
-        if ask == "none":
-            return [], []
-        names, asked_at_PB = model.asked(base, evidence_BL, ask, None, request.domains)
-        asked = [
-            (name, (row >= 0).nonzero().squeeze(-1))
-            for name, row in zip(names, asked_at_PB, strict=True)
-            if bool((row >= 0).any())
-        ]
-        return [name for name, _ in asked], [rows for _, rows in asked]
+        if model.background is None and request.domains is None:
+            return Choice((), evidence_BL.new_zeros((0, len(evidence_BL)), dtype=torch.long))
+        choice = model.asked(base, ids_BL, evidence_BL, "context", None, request.domains)
+        asked_P = (choice.at_PB >= 0).any(1).tolist()
+        return choice.of([n for n, is_asked in zip(choice.pools, asked_P, strict=True) if is_asked])
 
     def _branch_log_probs(
         self,
@@ -336,27 +335,24 @@ class MixtureDriver(GenerationMixin):
 
     def _weigh(
         self,
-        names: list[str],
-        rows_of: list[Tensor],
+        choice: Choice,
         log_probs: list[Tensor],
         evidence_BL: Tensor,
     ) -> tuple[Held, Tensor]:
         """Return the held weights, and the unrounded log masses that they come from."""
         num_rows, num_tokens = evidence_BL.shape
-        if not names:
+        if not choice.pools:
             weights = evidence_BL.new_ones((1, num_rows), dtype=torch.float64)
             return Held((), weights), weights.log()
-        asked_at_PB = rows_of[0].new_full((len(names), num_rows), -1)
-        for number, rows in enumerate(rows_of):
-            asked_at_PB[number, rows] = 0
-        entries = enter_at(self._model.share, asked_at_PB, num_tokens)
-        masses_QB = log_masses(torch.stack(log_probs), evidence_BL, entries)[..., -1]
+        entries = enter_at(self._model.share, choice.at_PB, num_tokens)
+        stacked_QBL = torch.stack(log_probs)
+        masses_QB = log_masses(stacked_QBL, evidence_BL, entries, choice.odds_PB)[..., -1]
         if self._request.force:
             weights = torch.zeros_like(masses_QB)
             weights[1] = 1.0
         else:
             weights = held_weights(masses_QB, self._model.budget)
-        return Held(tuple(names), weights), masses_QB
+        return Held(choice.pools, weights), masses_QB
 
     def _speak(
         self, base: BasePass | None, cache: PeerCache, attention_mask: Tensor | None

@@ -53,7 +53,26 @@ def worst_added_nats(budget: float) -> float:
     return -math.log1p(-budget)
 
 
-def log_masses(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) -> Tensor:
+def named_bound_nats(budget: float, name_odds: float, num_named: int = 1) -> float:
+    """Return the most that a text can lose after a context that names so many domains, in nats.
+
+    What a name adds to a pool is not taken from the base but comes on top, so that no pool's mass
+    depends on another: weights are made to add up to one, and the base begins with
+    (1 - b) / (1 + odds * num_named).
+
+    Example:
+        >>> round(named_bound_nats(0.02, 1.0), 4)
+        0.7133
+    """
+    return worst_added_nats(budget) + math.log1p(name_odds * num_named)
+
+
+def log_masses(
+    log_probs_QBT: Tensor,
+    evidence_BT: Tensor,
+    entries_PBU: Tensor,
+    odds_PB: Tensor | None = None,
+) -> Tensor:
     """Return every branch's unnormalised log mass at every border between tokens.
 
     The base starts with all mass. When a pool is asked before token i, a share of the base's mass
@@ -64,6 +83,8 @@ def log_masses(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) 
         log_probs_QBT: float, log probability of token i given those before it, base first.
         evidence_BT: bool, which tokens count.
         entries_PBU: float, the share that enters before token i; they add up to less than 1.
+        odds_PB: float, what a pool has from the start beside its share, as odds against the base;
+            nothing is taken from the base for it. None: nothing.
 
     Returns:
         masses_QBU, fp64, -inf where a pool has not entered.
@@ -96,7 +117,10 @@ def log_masses(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) 
     base_BU = evidence_QBU[0] + torch.log1p(-moved_BU)
     # Mass that entered at border e holds the base's evidence up to e and the pool's own after it.
     entered_PBU = entries_PBU.log() + evidence_QBU[:1] - evidence_QBU[1:]
-    pools_PBU = evidence_QBU[1:] + torch.logcumsumexp(entered_PBU, dim=-1)
+    shares_PBU = torch.logcumsumexp(entered_PBU, dim=-1)
+    if odds_PB is not None:
+        shares_PBU = torch.logaddexp(shares_PBU, odds_PB.double().log()[..., None])
+    pools_PBU = evidence_QBU[1:] + shares_PBU
     return torch.cat([base_BU[None], pools_PBU])
 
 
@@ -111,18 +135,23 @@ def log_weights(masses_QBU: Tensor) -> Tensor:
     return masses_QBU - torch.logsumexp(masses_QBU, dim=0)
 
 
-def mixture_log_probs(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor) -> Tensor:
+def mixture_log_probs(
+    log_probs_QBT: Tensor,
+    evidence_BT: Tensor,
+    entries_PBU: Tensor,
+    odds_PB: Tensor | None = None,
+) -> Tensor:
     """Return the mixture's log probability of every token.
 
     A token that is no evidence is predicted by the base alone, and so is every token before a pool
     has entered, in the base's own bits.
 
     Args:
-        log_probs_QBT, evidence_BT, entries_PBU: as for `log_masses`.
+        log_probs_QBT, evidence_BT, entries_PBU, odds_PB: as for `log_masses`.
 
     Returns:
         (B, T), fp64. Over the tokens that are evidence, a row's sum is at least the base's sum
-        plus log(1 - entered shares).
+        plus log(1 - entered shares), less log(1 + odds).
 
     Example:
         >>> steps = torch.tensor([[[0.25, 0.25]], [[0.5, 0.5]]]).log()
@@ -131,7 +160,7 @@ def mixture_log_probs(log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: T
         >>> round(mixture_log_probs(steps, evidence, entries).exp()[0, 0].item(), 6)
         0.375
     """
-    masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU)
+    masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PB)
     steps_QBT = log_weights(masses_QBU)[..., :-1] + log_probs_QBT.double()
     mixed_BT = torch.logsumexp(steps_QBT, dim=0)
     entered_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, :-1]

@@ -30,7 +30,13 @@ from peer_cl.layer import PoolShape
 from peer_cl.mixture import enter_at, log_masses, log_weights, share
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
 from peer_cl.scoring import Scores, evidence_tokens
-from peer_cl.shortlist import asked_at_token, asked_by_context, token_evidence
+from peer_cl.shortlist import (
+    Choice,
+    asked_at_token,
+    asked_by_context,
+    named_by_context,
+    token_evidence,
+)
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 
 ASK = ("all", "signature", "context")
@@ -72,6 +78,9 @@ class PeerModel(nn.Module):
         capacity: how many domains the budget is divided among.
         special_ids: tokens that are never evidence.
         search: the shortlist's search over centroids.
+        name_odds: what a pool has beside its share where a given context names its domain, as odds
+            against the base. 0: nothing. Above it the bound after such a context is
+            `named_bound_nats`; what is only scored keeps its own.
 
     Raises:
         InputError: when a layer, the budget or the capacity cannot be used.
@@ -90,8 +99,12 @@ class PeerModel(nn.Module):
         capacity: int = 16,
         special_ids: Sequence[int] = (),
         search: NearestSearch = nearest_distances,
+        name_odds: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0.0 <= name_odds < float("inf"):
+            raise InputError(f"name_odds must be 0 or more, not {name_odds}")
+        self.name_odds = name_odds
         if not host_layers or list(host_layers) != sorted(set(host_layers)):
             raise InputError(f"host layers must be ascending, not {list(host_layers)}")
         self.share = share(budget, capacity)
@@ -287,9 +300,9 @@ class PeerModel(nn.Module):
             self.attachment, input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         )
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        names, asked_at_PB = self.asked(base, evidence_BT, ask, context_lengths, domains)
+        choice = self.asked(base, input_ids, evidence_BT, ask, context_lengths, domains)
         log_probs = [token_log_probs(base.logits_BTV, input_ids)]
-        for name, asked_at_B in zip(names, asked_at_PB, strict=True):
+        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
             rows = (asked_at_B >= 0).nonzero().squeeze(-1)
             if not len(rows):
                 log_probs.append(torch.zeros_like(log_probs[0]))
@@ -298,8 +311,9 @@ class PeerModel(nn.Module):
                 name, base.tap_BTD, rows, input_ids, attention_mask, positions
             )
             log_probs.append(row_log_probs(logits, rows, input_ids))
-        entries_PBU = enter_at(self.share, asked_at_PB, input_ids.shape[1])
-        return Scores(tuple(names), torch.stack(log_probs), evidence_BT, entries_PBU)
+        entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
+        stacked_QBT = torch.stack(log_probs)
+        return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds_PB)
 
     def forward(
         self,
@@ -336,11 +350,11 @@ class PeerModel(nn.Module):
             **own,
         )
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        names, asked_at_PB = self.asked(base, evidence_BT, ask, context_lengths, domains)
-        if not bool((asked_at_PB >= 0).any()):
+        choice = self.asked(base, input_ids, evidence_BT, ask, context_lengths, domains)
+        if not bool((choice.at_PB >= 0).any()):
             return CausalLMOutputWithPast(logits=base.logits_BTV)
         branches: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, asked_at_B in zip(names, asked_at_PB, strict=True):
+        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
             rows = (asked_at_B >= 0).nonzero().squeeze(-1)
             if len(rows):
                 branches[name] = (
@@ -349,29 +363,28 @@ class PeerModel(nn.Module):
                         name, base.tap_BTD, rows, input_ids, attention_mask, positions
                     ),
                 )
-        asked = [names.index(name) for name in branches]
-        entries_PBU = enter_at(self.share, asked_at_PB[asked], input_ids.shape[1])
+        choice = choice.of(list(branches))
+        entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
         speaks_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
         if evidence_mask is not None:
             next_BT = torch.nn.functional.pad(evidence_mask[:, 1:].bool(), (0, 1), value=True)
             speaks_BT = speaks_BT & next_BT
-        logits = mix_logits(base.logits_BTV, branches, input_ids, evidence_BT, entries_PBU)
+        logits = mix_logits(
+            base.logits_BTV, branches, input_ids, evidence_BT, entries_PBU, choice.odds_PB
+        )
         mixed_BTV = torch.where(speaks_BT[..., None], logits, base.logits_BTV.float())
         return CausalLMOutputWithPast(logits=mixed_BTV)
 
     def asked(
         self,
         base: BasePass,
+        input_ids: Tensor,
         evidence_BT: Tensor,
         ask: str,
         context_lengths: Tensor | None = None,
         domains: Sequence[str] | None = None,
-    ) -> tuple[list[str], Tensor]:
-        """Return the pools that may be asked and before which token each enters each row.
-
-        Returns:
-            names, and (P, B) int64: the border at which a pool enters, -1 for never.
-        """
+    ) -> Choice:
+        """Return the pools that may be asked and before which token each enters each row."""
         if ask not in ASK:
             raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
         num_rows, num_tokens = evidence_BT.shape
@@ -382,7 +395,8 @@ class PeerModel(nn.Module):
         elif ask != "all":
             names = [name for name in names if self.pool(name).signature is not None]
         if not names or domains is not None or ask == "all":
-            return names, evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
+            every_PB = evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
+            return Choice(tuple(names), every_PB)
         if self.background is None:
             raise StateError(
                 "no background statistics: pools can be asked by name or by ask='all' only"
@@ -396,10 +410,15 @@ class PeerModel(nn.Module):
             search=self.search,
         )
         if ask == "signature":
-            return names, asked_at_token(evidence, signatures)
+            return Choice(tuple(names), asked_at_token(evidence, signatures))
         if context_lengths is None:
             context_lengths = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
-        return names, asked_by_context(evidence, signatures, context_lengths).long() - 1
+        asked_PB = asked_by_context(evidence, signatures, context_lengths)
+        if not self.name_odds:
+            return Choice(tuple(names), asked_PB.long() - 1)
+        named_PB = named_by_context(input_ids, evidence_BT, signatures, context_lengths)
+        odds_PB = named_PB.double() * self.name_odds
+        return Choice(tuple(names), (asked_PB | named_PB).long() - 1, odds_PB)
 
     def branch_logits(
         self,
@@ -456,6 +475,7 @@ def mix_logits(
     input_ids: Tensor,
     evidence_BT: Tensor,
     entries_PBU: Tensor,
+    odds_PB: Tensor | None = None,
 ) -> Tensor:
     """Return the log of the mixture's next-token probabilities, fp32.
 
@@ -463,12 +483,13 @@ def mix_logits(
         base_BTV: the base's logits.
         branches: by pool, the rows that asked it and its logits there.
         input_ids, evidence_BT: what was read, and which of it counts.
-        entries_PBU: shares, one row a pool of `branches`.
+        entries_PBU, odds_PB: shares and odds, one row a pool of `branches`.
     """
     log_probs = [token_log_probs(base_BTV, input_ids)]
     for rows, logits in branches.values():
         log_probs.append(row_log_probs(logits, rows, input_ids))
-    weights_QBU = log_weights(log_masses(torch.stack(log_probs), evidence_BT, entries_PBU))
+    masses_QBU = log_masses(torch.stack(log_probs), evidence_BT, entries_PBU, odds_PB)
+    weights_QBU = log_weights(masses_QBU)
     weights_QBT1 = weights_QBU[..., 1:, None].float()
     mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
     for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):

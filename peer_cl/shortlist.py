@@ -23,6 +23,24 @@ MIN_TOKENS = 2
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which pools a batch of texts asks, from where on, and with how much weight."""
+
+    pools: tuple[str, ...]
+    at_PB: Tensor
+    """int64; the border before which a pool enters a row with its share, -1 for never."""
+    odds_PB: Tensor | None = None
+    """fp64; what a pool has beside its share because the context names its domain, as odds
+    against the base; None: nothing."""
+
+    def of(self, pools: Sequence[str]) -> Choice:
+        """Return the part of some of these pools."""
+        places = [self.pools.index(pool) for pool in pools]
+        odds = None if self.odds_PB is None else self.odds_PB[places]
+        return Choice(tuple(pools), self.at_PB[places], odds)
+
+
+@dataclass(frozen=True)
 class TokenEvidence:
     """What each token says about each pool, before any averaging."""
 
@@ -116,6 +134,22 @@ def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
     """
     totals_BTP = torch.where(counted_BT1, values_BTP.double(), 0.0).cumsum(1)
     return totals_BTP[:, -1] / counted_BT1.sum(1).clamp_min(1)
+
+
+def named_by_context(
+    input_ids: Tensor, counted_BT: Tensor, signatures: Sequence[Signature], lengths_B: Tensor
+) -> Tensor:
+    """Return which pools' domains a given context names: bool (P, B).
+
+    Args:
+        input_ids: (B, T).
+        counted_BT: bool; a name must stand in such tokens alone.
+        signatures: one a pool.
+        lengths_B: how many tokens of each row are context.
+    """
+    inside_BT = torch.arange(input_ids.shape[1], device=lengths_B.device) < lengths_B[:, None]
+    counted_BT = counted_BT & inside_BT
+    return torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
 
 
 def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:

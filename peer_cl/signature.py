@@ -11,7 +11,7 @@ Shape suffixes: B rows, T tokens, D width, C centroids, P pools.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from peer_cl.errors import DamageError, InputError
+from peer_cl.names import Names
 
 SHRINKAGE = 0.05
 """How far the background's covariance is pulled towards a multiple of the identity."""
@@ -128,11 +129,17 @@ class Signature:
     """The pool is asked where the mean log odds a token reach this."""
     max_distance: float
     """and the mean squared distance to its centroids stays below this."""
+    names: Names = field(default_factory=Names)
+    """What the domain's documents and facts are about; used where a person opted in."""
 
     def to_bytes(self) -> bytes:
         """Return the signature as safetensors bytes."""
         limits = torch.tensor([self.threshold, self.max_distance], dtype=torch.float64)
-        return save({"centroids": self.centroids_CD.contiguous(), "limits": limits})
+        tensors = {"centroids": self.centroids_CD.contiguous(), "limits": limits}
+        if len(self.names):
+            tensors["names"] = self.names.hashes_X
+            tensors["name_lengths"] = torch.tensor(self.names.lengths)
+        return save(tensors)
 
     @staticmethod
     def from_bytes(data: bytes) -> Signature:
@@ -142,7 +149,11 @@ class Signature:
             DamageError: when the bytes cannot be read, or tensors are missing or unexpected.
         """
         tensors = _load(data, "a signature")
-        if set(tensors) != {"centroids", "limits"}:
+        own, named = {"centroids", "limits"}, {"names", "name_lengths"}
+        if set(tensors) not in (own, own | named):
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
         threshold, max_distance = tensors["limits"].tolist()
-        return Signature(tensors["centroids"], threshold, max_distance)
+        names = Names()
+        if "names" in tensors:
+            names = Names(tensors["names"], tuple(tensors["name_lengths"].tolist()))
+        return Signature(tensors["centroids"], threshold, max_distance, names)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipelines.batches import tokenise
 from pipelines.evaluate import version_branch
 from pipelines.loading import empty_model, load_store_base
+from pipelines.masks import masked_documents
 from pipelines.progress import Progress, no_progress
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, sums
 from stores import Document, Registry
@@ -42,12 +43,6 @@ class Effect:
     """Mean change of their losses, nats a token; positive = worse."""
     others_removed: float | None
     """Share of what the pool had gained on them, taken together."""
-
-
-def masked_documents(registry: Registry, domain: str) -> dict[str, tuple[str, ...]]:
-    """Return the ids of the documents that each mask ever made in a domain is for, by its id."""
-    runs = registry.domain(domain).runs
-    return {run.segment_id: tuple(run.config.get("erases", ())) for run in runs}
 
 
 def measure_effect(

@@ -15,15 +15,14 @@ import torch
 
 from peer_cl import metrics
 from peer_cl.errors import StateError
-from peer_cl.mixture import share, worst_added_nats
+from peer_cl.mixture import named_bound_nats, share, worst_added_nats
 from peer_cl.model import PeerModel
 from peer_cl.pool import ExpertPool
-from peer_cl.signature import Signature
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_process import equal_to_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
-from pipelines.loading import empty_model, load_chain, load_store_base
+from pipelines.loading import empty_model, load_chain, load_store_base, read_signature
 from pipelines.mixture_scores import continuation_sums, mixture_loss
 from pipelines.progress import Progress, no_progress
 from pipelines.recall import WORDINGS, questions, read_fact, recall
@@ -152,6 +151,8 @@ def evaluate(
         "metrics": _metrics(scores),
         "budget": registry.config.budget,
         "bound_nats": worst_added_nats(registry.config.budget),
+        "name_odds": registry.config.name_odds,
+        "named_bound_nats": named_bound_nats(registry.config.budget, registry.config.name_odds),
         "background": [
             _background_row(book, pin, source, foreign[source.name], unchanged)
             for source in sources
@@ -172,10 +173,8 @@ def version_branch(
     registry: Registry, model: PeerModel, domain: str, version: str
 ) -> VersionBranch:
     """Return a version of a domain, loaded and verified."""
-    chain = registry.chain(version)
-    segments = load_chain(registry, domain, chain, model.identity)
-    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
-    return VersionBranch(version, segments, signature)
+    segments = load_chain(registry, domain, registry.chain(version), model.identity)
+    return VersionBranch(version, segments, read_signature(registry, domain, version))
 
 
 def _all_branches(

@@ -45,6 +45,7 @@ def init_store(
     host_layers: Sequence[int] | None = None,
     budget: float = 0.02,
     capacity: int = 16,
+    name_odds: float = 0.0,
     keep_text: bool = True,
     background: Sequence[str] | None = None,
     who: str | None = None,
@@ -61,6 +62,8 @@ def init_store(
         host_layers: decoder layers that pools use; default: five, spread over the depth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
+        name_odds: what a pool has beside its share where a prompt names its domain, as odds
+            against the base; after such a prompt the bound is wider by log(1 + name_odds).
         keep_text: keep the documents' texts; without them a document cannot be evaluated again or
             erased exactly.
         background: texts that show the base ordinary language; default: pinned public sources.
@@ -112,6 +115,7 @@ def init_store(
         signature_layer=signature_layer,
         budget=budget,
         capacity=capacity,
+        name_odds=name_odds,
         background_object=objects.put_bytes(statistics.to_bytes()),
         keep_text=keep_text,
     )

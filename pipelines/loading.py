@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from pipelines.base_models import resolve_base
 from pipelines.masks import Mask
+from pipelines.naming import names_of
 from stores import DomainState, Registry, Snapshot
 from stores.records import MASK
 
@@ -97,6 +100,7 @@ def empty_model(registry: Registry, base: Base) -> PeerModel:
         background=load_background_statistics(registry),
         budget=config.budget,
         capacity=config.capacity,
+        name_odds=config.name_odds,
         special_ids=base.tokenizer.all_special_ids,
     )
 
@@ -114,11 +118,28 @@ def add_version(
     Raises:
         DamageError: naming the domain whose object is damaged or missing.
     """
-    chain = registry.chain(version)
-    segments = load_chain(registry, domain, chain, model.identity)
-    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
+    segments = load_chain(registry, domain, registry.chain(version), model.identity)
     name = name or domain
-    return model.add_pool(name, ExpertPool(name, segments, signature))
+    return model.add_pool(
+        name, ExpertPool(name, segments, read_signature(registry, domain, version))
+    )
+
+
+def read_signature(registry: Registry, domain: str, version: str) -> Signature:
+    """Return a version's signature, with the domain's names in a store that counts them."""
+    chain = registry.chain(version)
+    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
+    if not registry.config.name_odds:
+        return signature
+    tokenizer = _tokenizer(str(resolve_base(registry.config.base_id)))
+    return replace(signature, names=names_of(registry, domain, version, tokenizer))
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def load_chain(

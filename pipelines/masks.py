@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,9 @@ from safetensors.torch import load, save
 
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment
+
+if TYPE_CHECKING:
+    from stores import Registry
 
 FORMAT = "peer-cl-mask-1"
 _NAME = re.compile(r"rows\.([0-9a-f]{32})\.([0-9]+)")
@@ -108,3 +112,9 @@ class Mask:
                 raise DamageError(f"a mask holds {name!r} with {found.dtype}, which is no mask's")
             rows[place[1], int(place[2])] = found.tolist()
         return cls.of(rows)
+
+
+def masked_documents(registry: Registry, domain: str) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the documents that each mask ever made in a domain is for, by its id."""
+    runs = registry.domain(domain).runs
+    return {run.segment_id: tuple(run.config.get("erases", ())) for run in runs}

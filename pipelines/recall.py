@@ -27,7 +27,7 @@ from peer_cl.branches import (
 from peer_cl.generation import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.model import PeerModel
-from peer_cl.shortlist import asked_by_context, token_evidence
+from peer_cl.shortlist import asked_by_context, named_by_context, token_evidence
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.facts import Fact
 from pipelines.progress import Progress
@@ -124,7 +124,7 @@ def _answer(
     prompt_BT = torch.arange(ids_BT.shape[1]) < torch.tensor([[q.num_prompt] for q in batch])
     prompt_BT[:, 0] = False
     names = sorted(branches)
-    asked_PB = _asked(model, [branches[name] for name in names], base, prompt_BT)
+    asked_PB, odds_PB = _asked(model, [branches[name] for name in names], base, ids_BT, prompt_BT)
     logits: dict[str, tuple[Tensor, Tensor]] = {}
     for place, name in enumerate(names):
         own_B = torch.tensor([question.domain == name for question in batch])
@@ -141,7 +141,7 @@ def _answer(
                     position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
                 ),
             )
-    held = _hold(model, names, asked_PB, base.logits_BTV, logits, ids_BT, prompt_BT)
+    held = _hold(model, names, asked_PB, odds_PB, base.logits_BTV, logits, ids_BT, prompt_BT)
     answers = []
     for row, question in enumerate(batch):
         span = slice(question.num_prompt - 1, len(question.ids) - 1)
@@ -158,22 +158,33 @@ def _answer(
 
 
 def _asked(
-    model: PeerModel, branches: Sequence[VersionBranch], base: BasePass, prompt_BT: Tensor
-) -> Tensor:
+    model: PeerModel,
+    branches: Sequence[VersionBranch],
+    base: BasePass,
+    ids_BT: Tensor,
+    prompt_BT: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return who is asked, (P, B), and the odds of those whose domain is named."""
     if model.background is None or not branches:
-        return torch.zeros(len(branches), len(prompt_BT), dtype=torch.bool)
+        none_PB = torch.zeros(len(branches), len(prompt_BT), dtype=torch.bool)
+        return none_PB, none_PB.double()
     signatures = [branch.signature for branch in branches]
     evidence = token_evidence(
         base.signature_BTD, prompt_BT, background=model.background, signatures=signatures
     )
     lengths_B = torch.full((len(prompt_BT),), prompt_BT.shape[1])
-    return asked_by_context(evidence, signatures, lengths_B)
+    asked_PB = asked_by_context(evidence, signatures, lengths_B)
+    if not model.name_odds:
+        return asked_PB, torch.zeros_like(asked_PB, dtype=torch.float64)
+    named_PB = named_by_context(ids_BT, prompt_BT, signatures, lengths_B)
+    return asked_PB | named_PB, named_PB.double() * model.name_odds
 
 
 def _hold(
     model: PeerModel,
     names: Sequence[str],
     asked_PB: Tensor,
+    odds_PB: Tensor,
     base_BTV: Tensor,
     logits: dict[str, tuple[Tensor, Tensor]],
     ids_BT: Tensor,
@@ -188,7 +199,7 @@ def _hold(
         else:
             log_probs.append(torch.zeros_like(log_probs[0]))
     entries = enter_at(model.share, asked_PB.long() - 1, ids_BT.shape[1])
-    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries)[..., -1]
+    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, odds_PB)[..., -1]
     return Held(tuple(names), held_weights(masses_QB, model.budget))
 
 

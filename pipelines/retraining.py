@@ -17,11 +17,10 @@ from peer_cl.bases import Base
 from peer_cl.errors import StateError, UnsupportedError
 from peer_cl.layer import PoolShape
 from pipelines.erasure import mask_segment
-from pipelines.erasure_effect import masked_documents
 from pipelines.erasure_targets import check_erasable, live_documents
 from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
-from pipelines.masks import Mask
+from pipelines.masks import Mask, masked_documents
 from pipelines.preparing import (
     PROBE_SOURCE,
     Chain,

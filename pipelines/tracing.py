@@ -145,16 +145,17 @@ def trace(
         base = run_base(model.attachment, input_ids=ids_BT, use_cache=False)
         special: Any = model.special_ids
         evidence_BT = evidence_tokens(ids_BT, None, special)
-        names, asked_at_PB = model.asked(base, evidence_BT, ask, None, domains)
-        asked = [
-            name for name, at in zip(names, asked_at_PB[:, 0].tolist(), strict=True) if at >= 0
-        ]
+        choice = model.asked(base, ids_BT, evidence_BT, ask, None, domains)
+        entered = choice.at_PB[:, 0].tolist()
+        asked = [name for name, at in zip(choice.pools, entered, strict=True) if at >= 0]
+        choice = choice.of(asked)
         branches = [_run(registry, model, snapshot, name, base.tap_BTD, ids_BT) for name in asked]
-        entries_PBU = enter_at(model.share, asked_at_PB[asked_at_PB[:, 0] >= 0], ids_BT.shape[1])
+        entries_PBU = enter_at(model.share, choice.at_PB, ids_BT.shape[1])
         log_probs_QBT = torch.stack(
             [token_log_probs(base.logits_BTV, ids_BT), *(b.log_probs_BT for b in branches)]
         )
-        weights_QU = log_weights(log_masses(log_probs_QBT, evidence_BT, entries_PBU)).exp()[:, 0]
+        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, choice.odds_PB)
+        weights_QU = log_weights(masses_QBU).exp()[:, 0]
         next_QV = torch.stack([_probabilities(base.logits_BTV), *(b.next_V for b in branches)])
     tokens = _tokens(tokenizer, ids_BT[0], branches, log_probs_QBT[:, 0], weights_QU, num_rows)
     last = weights_QU[:, -1].tolist()

@@ -50,6 +50,9 @@ class StoreConfig:
     """b: a scored document loses at most -log(1 - b) nats over the base."""
     capacity: int = 16
     """Most domains that may be live at once; each has the share b / capacity."""
+    name_odds: float = 0.0
+    """What a pool has beside its share where a given context names its domain, as odds against the
+    base; 0: nothing, and the file does not mention it."""
     keep_text: bool = True
     """Whether the documents' texts are kept as objects."""
     objects_url: str | None = None
@@ -66,6 +69,8 @@ class StoreConfig:
             raise InputError(f"the budget must lie between 0 and 1, not {self.budget}")
         if self.capacity < 1:
             raise InputError(f"the capacity must be at least 1, not {self.capacity}")
+        if not 0 <= self.name_odds < float("inf"):
+            raise InputError(f"name_odds must be 0 or more, not {self.name_odds}")
         layers = self.host_layers
         if not layers or sorted(set(layers)) != list(layers) or layers[0] < 0:
             raise InputError(f"host layers must be ascending and not empty, not {list(layers)}")
@@ -89,6 +94,8 @@ class StoreConfig:
         """Write the file at once or not at all."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         values["host_layers"] = list(self.host_layers)
+        if not self.name_odds:  # so that earlier versions can read it
+            del values["name_odds"]
         text = "# Made by `peer-cl init`; do not edit: pools and shares depend on it.\n"
         replace_file(Path(path), (text + tomli_w.dumps(values)).encode())
 

@@ -6,6 +6,7 @@ from tiny import make_base, teach
 from peer_cl import PeerCache, generation
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
 from peer_cl.mixture import log_weights
+from peer_cl.shortlist import Choice
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 
@@ -81,8 +82,8 @@ def test_rows_of_one_batch_go_to_different_pools(ids, make_model, monkeypatch):
         for name in ("a", "b")
     }
 
-    def ask(base, evidence, how, lengths=None, domains=None):
-        return ["a", "b"], torch.tensor([[0, -1, -1], [-1, 0, -1]])
+    def ask(base, ids, evidence, how, lengths=None, domains=None):
+        return Choice(("a", "b"), torch.tensor([[0, -1, -1], [-1, 0, -1]]))
 
     monkeypatch.setattr(model, "asked", ask)
     mixed = model.generate(

@@ -1,0 +1,61 @@
+"""A domain's names: the titles of the documents that it learned and the subjects of its facts.
+
+They are read from the registry whenever a model is loaded: a document that was rolled back, erased
+or purged names its domain no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peer_cl.names import Names
+from pipelines.masks import masked_documents
+
+if TYPE_CHECKING:
+    from stores import Registry
+
+_AFTER = re.compile(r"\s*[(\[].*$")
+_LETTER = re.compile(r"[^\W\d_]")
+MIN_CHARACTERS = 3
+
+
+def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> Names:
+    """Return the names of a domain's version, as the base's tokens.
+
+    Args:
+        registry: an open store.
+        domain: the domain's name.
+        version: a full id.
+        tokenizer: the base's.
+    """
+    masks = masked_documents(registry, domain)
+    gone = {d for segment in registry.chain(version) for d in masks.get(segment.id, ())}
+    documents = [d for d in registry.documents(domain, version) if d.document_id not in gone]
+    titles = [d.title for d in documents if d.kind == "text" and d.split == "train"]
+    subjects = [d.title for d in documents if d.kind == "probe"]
+    return Names.of(spellings([*titles, *subjects], tokenizer))
+
+
+def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:
+    """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
+
+    What follows in brackets is left out. A name of several tokens is also known in lower case; one
+    of a single token only as it is written, since "turkey" is not Turkey.
+    """
+    plain = {_AFTER.sub("", title).strip() for title in titles}
+    names = sorted(n for n in plain if len(n) >= MIN_CHARACTERS and _LETTER.search(n))
+    found: list[Sequence[int]] = []
+    for name in names:
+        written = _encode(tokenizer, name)
+        found += written
+        if len(written[0]) > 1:
+            found += _encode(tokenizer, name.lower())
+            found += _encode(tokenizer, name[0].upper() + name[1:])
+    return found
+
+
+def _encode(tokenizer: Any, name: str) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer([f" {name}", name], add_special_tokens=False).input_ids
+    return ids

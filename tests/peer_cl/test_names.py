@@ -1,0 +1,111 @@
+"""Names stand in a text or not, by their tokens alone, and what they add is bounded."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer_cl.mixture import (
+    enter_at,
+    log_masses,
+    log_weights,
+    mixture_log_probs,
+    named_bound_nats,
+)
+from peer_cl.names import MAX_TOKENS, Names
+from peer_cl.signature import Signature
+
+TOKENS = st.integers(0, 5)
+
+
+def holds(ids, counted, name):
+    places = range(len(ids) - len(name) + 1)
+    return any(
+        ids[n : n + len(name)] == name and all(counted[n : n + len(name)]) for n in places
+    )
+
+
+@given(
+    st.lists(TOKENS, min_size=1, max_size=12),
+    st.lists(st.lists(TOKENS, min_size=1, max_size=4), max_size=4),
+    st.data(),
+)
+def test_a_name_stands_where_its_tokens_do(ids, names, data):
+    size = len(ids)
+    counted = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    found = Names.of(names).stand_in(torch.tensor([ids]), torch.tensor([counted]))
+    assert found.tolist() == [any(holds(ids, counted, name) for name in names)]
+
+
+def test_a_long_name_is_known_by_its_beginning():
+    name = list(range(MAX_TOKENS + 4))
+    names = Names.of([name])
+    whole, beginning, half = name, name[:MAX_TOKENS], name[: MAX_TOKENS // 2]
+    for ids, stands in ((whole, True), (beginning, True), (half, False)):
+        ids_BT = torch.tensor([ids])
+        assert names.stand_in(ids_BT, torch.ones_like(ids_BT, dtype=torch.bool)).item() == stands
+
+
+def test_a_signature_keeps_its_names_in_a_file_and_is_as_before_without():
+    centroids = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    plain = Signature(centroids, 1.0, 2.0)
+    named = Signature(centroids, 1.0, 2.0, Names.of([[3, 4], [5]]))
+    assert len(Signature.from_bytes(plain.to_bytes()).names) == 0
+    again = Signature.from_bytes(named.to_bytes()).names
+    assert torch.equal(again.hashes_X, named.names.hashes_X)
+    assert again.lengths == (1, 2)
+
+
+def random_text(num_pools, num_tokens, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = -5 * torch.rand(num_pools + 1, 1, num_tokens, generator=generator).double()
+    return scores, torch.ones(1, num_tokens, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("num_named", [1, 2, 5])
+@pytest.mark.parametrize("odds", [0.1, 1.0, 7.0])
+def test_no_text_loses_more_than_the_bound_that_is_told(num_named, odds):
+    for seed in range(20):
+        scores, counts = random_text(num_named, 30, seed)
+        entries = enter_at(0.02 / 16, torch.zeros(num_named, 1, dtype=torch.long), 30)
+        named = torch.full((num_named, 1), odds)
+        mixed = mixture_log_probs(scores, counts, entries, named)
+        added = float(scores[0].sum() - mixed.sum())
+        assert added <= named_bound_nats(0.02, odds, num_named) + 1e-9
+
+
+def test_the_bound_is_reached_by_pools_that_are_always_wrong():
+    scores = torch.full((2, 1, 40), -1.0, dtype=torch.float64)
+    scores[1] = -50.0
+    entries = enter_at(0.02, torch.zeros(1, 1, dtype=torch.long), 40)
+    counts = torch.ones(1, 40, dtype=torch.bool)
+    mixed = mixture_log_probs(scores, counts, entries, torch.ones(1, 1))
+    assert float(scores[0].sum() - mixed.sum()) == pytest.approx(named_bound_nats(0.02, 1.0))
+
+
+def test_a_pool_s_mass_does_not_know_whether_another_is_named():
+    scores, counts = random_text(2, 12, 3)
+    entries = enter_at(0.001, torch.zeros(2, 1, dtype=torch.long), 12)
+    both = log_masses(scores, counts, entries, torch.tensor([[1.0], [1.0]]))
+    one = log_masses(scores, counts, entries, torch.tensor([[1.0], [0.0]]))
+    alone = log_masses(scores[:2], counts, entries[:1], torch.tensor([[1.0]]))
+    assert torch.equal(both[:2], one[:2])
+    assert torch.equal(both[1], alone[1])
+
+
+def test_without_odds_nothing_changes_to_the_bit():
+    scores, counts = random_text(3, 20, 1)
+    entries = enter_at(0.001, torch.zeros(3, 1, dtype=torch.long), 20)
+    plain = log_masses(scores, counts, entries)
+    assert torch.equal(plain, log_masses(scores, counts, entries, torch.zeros(3, 1)))
+
+
+def test_even_odds_give_both_half():
+    scores = torch.full((2, 1, 3), -2.0, dtype=torch.float64)
+    entries = torch.zeros(1, 1, 4)
+    counts = torch.ones(1, 3, dtype=torch.bool)
+    weights = log_weights(log_masses(scores, counts, entries, torch.ones(1, 1))).exp()
+    assert weights[:, 0, -1].tolist() == pytest.approx([0.5, 0.5])
+    assert math.isclose(named_bound_nats(0.0001, 1.0), math.log(2) - math.log1p(-0.0001))
