@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared, joined
 from benchmarks.stream.methods.training import train
-from benchmarks.stream.reading import Reader, reader_of
 from peer_cl.bases import Base
 from pipelines.precision import plain_attention
 from pipelines.progress import Progress
+from pipelines.reading import Reader, reader_of
 from pipelines.settings import TrainingSettings
 
 LORA_RANK = 16

@@ -2,7 +2,7 @@
 
 Accuracies are shares, 0 to 1, higher is better; losses are nats a token, lower is better.
 What is kept of each item is enough to compare two models item by item, which
-`benchmarks.stream.ability_changes` does.
+`pipelines.general_changes` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.stream.ability_tasks import LAMBADA, AbilityItem
-from benchmarks.stream.reading import Reader, answers, log_probs
+from pipelines.general_tasks import CHOICE, CONTINUATION, GeneralItem
+from pipelines.reading import Reader, answers, log_probs
 from pipelines.recall import Question
 
 
@@ -51,7 +51,7 @@ class ItemScore:
     key: str
     """The item's, by which two models' scores are paired."""
     log_probs: tuple[float, ...] = ()
-    """Nats: of each choice, or of a whole text; empty for LAMBADA, which is decoded only."""
+    """Nats: of each choice, or of a whole text; empty for a continuation, which is decoded only."""
     num_tokens: int | None = None
     """Of a text."""
     choice: int | None = None
@@ -59,7 +59,7 @@ class ItemScore:
     plain_choice: int | None = None
     """With the largest log probability, whatever its length."""
     is_right: bool | None = None
-    """LAMBADA: every token of the last word is the likeliest. Else: the choice is the right one."""
+    """Of a continuation: each of its tokens is the likeliest. Else: the choice is the right one."""
     is_plain_right: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,27 +72,32 @@ class ItemScore:
         return cls(**{**about, "log_probs": tuple(about.get("log_probs", ()))})
 
 
-def score(scorer: Scorer, items: Sequence[AbilityItem]) -> tuple[ItemScore, ...]:
-    """Return what a model makes of each item, in their order; items of several tasks may be mixed.
+def score(scorer: Scorer, items: Sequence[GeneralItem]) -> tuple[ItemScore, ...]:
+    """Return what a model makes of each item, in their order; tasks may be mixed."""
+    return tuple(map(judge, items, read_items(scorer, items)))
 
+
+def read_items(scorer: Scorer, items: Sequence[GeneralItem]) -> list[tuple[float, ...]]:
+    """Return the figures that a verdict on each item needs: all that a model has to be run for.
+
+    Nats of each row after its context; of a continuation 1 where it is written exactly, else 0.
     All rows go to the scorer together, which groups them by length: the choices of one item mostly
     share a pass, and little is padded.
     """
-    asked = [item for item in items if item.task == LAMBADA]
-    said = dict(zip(asked, scorer.answers([_question(item) for item in asked]), strict=True))
-    read = [item for item in items if item.task != LAMBADA]
+    asked = [item for item in items if item.kind == CONTINUATION]
+    said = iter(scorer.answers([_question(item) for item in asked]))
+    read = [item for item in items if item.kind != CONTINUATION]
     values = iter(scorer.log_probs([row for item in read for row in item.rows]))
-    nats = {item: [_sum(next(values), item.num_context) for _ in item.rows] for item in read}
-    return tuple(
-        ItemScore(item.task, item.key, is_right=said[item])
-        if item in said
-        else _judged(item, nats[item])
+    return [
+        (float(next(said)),)
+        if item.kind == CONTINUATION
+        else tuple(_sum(next(values), item.num_context) for _ in item.rows)
         for item in items
-    )
+    ]
 
 
-def _question(item: AbilityItem) -> Question:
-    return Question(item.task, "seen", item.rows[0], item.num_context)
+def _question(item: GeneralItem) -> Question:
+    return Question("", "seen", item.rows[0], item.num_context)
 
 
 def _sum(values_T: np.ndarray, num_context: int) -> float:
@@ -100,15 +105,19 @@ def _sum(values_T: np.ndarray, num_context: int) -> float:
     return float(values_T[num_context - 1 :].sum())
 
 
-def _judged(item: AbilityItem, nats: Sequence[float]) -> ItemScore:
-    if item.gold is None:
-        return ItemScore(item.task, item.key, tuple(nats), len(item.rows[0]) - item.num_context)
-    each = [value / length for value, length in zip(nats, item.num_characters, strict=True)]
-    choice, plain = int(np.argmax(each)), int(np.argmax(nats))
+def judge(item: GeneralItem, figures: Sequence[float]) -> ItemScore:
+    """Return the verdict on an item, from the figures that `read_items` gives."""
+    if item.kind == CONTINUATION:
+        return ItemScore(item.task, item.key, is_right=bool(figures[0]))
+    if item.kind != CHOICE:
+        num_tokens = len(item.rows[0]) - item.num_context
+        return ItemScore(item.task, item.key, tuple(figures), num_tokens)
+    each = [nats / length for nats, length in zip(figures, item.num_characters, strict=True)]
+    choice, plain = int(np.argmax(each)), int(np.argmax(figures))
     return ItemScore(
         item.task,
         item.key,
-        tuple(nats),
+        tuple(figures),
         choice=choice,
         plain_choice=plain,
         is_right=choice == item.gold,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.stream.ability import ItemScore
 from peer_cl.errors import InputError
+from pipelines.general import ItemScore
 
 _Z = 1.959963984540054
 """The normal distribution's 97.5th percentile."""
