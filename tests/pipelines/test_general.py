@@ -1,3 +1,5 @@
+"""General ability's scores and comparisons, on items made by hand."""
+
 import json
 import math
 
@@ -39,7 +41,8 @@ def test_a_choice_is_the_likeliest_a_character_and_the_plain_one_the_likeliest()
 
 def test_a_continuation_is_written_whole_or_wrong_and_texts_are_read_from_their_first_token():
     words = [
-        GeneralItem("LAMBADA", CONTINUATION, key, ((0, 5, *end),), 2) for key, end in (("a", (7,)), ("b", (7, 8)))
+        GeneralItem("LAMBADA", CONTINUATION, key, ((0, 5, *end),), 2)
+        for key, end in (("a", (7,)), ("b", (7, 8)))
     ]
     text = GeneralItem("WikiText", TEXT, "c", ((0, 1, 2, 2),), 1)
     scores = score(ByHand({1: -1.0, 2: -2.0}), [words[0], text, words[1]])

@@ -100,7 +100,7 @@ def test_a_file_of_another_form_is_left_out_of_a_folder_and_refused_alone(folder
     told = "stream.jsonl:1 has the fields domain, text, questions; wanted query, choices, gold"
     assert [line.split(" ")[2] for line in left_out] == ["empty.jsonl", "stream.jsonl:1"]
     assert told in left_out[1]
-    with pytest.raises(InputError, match="wanted query, choices, gold .* or context, continuation"):
+    with pytest.raises(InputError, match=r"wanted query, .* or context, continuation"):
         read_sets(other)
 
 
@@ -127,9 +127,9 @@ def test_a_line_that_is_no_item_is_named(tmp_path, row, told):
 
 
 def test_what_is_no_set_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no set at .*none; give a folder or file"):
+    with pytest.raises(InputError, match=r"no set at .*none; give a folder or file"):
         read_sets(tmp_path / "none")
-    with pytest.raises(InputError, match="no set in .*; a set is a jsonl file with query, choices"):
+    with pytest.raises(InputError, match=r"no set in .*; a set is a jsonl file with query"):
         read_sets(tmp_path)
     (tmp_path / "own.csv").write_text("a,b")
     with pytest.raises(InputError, match=r"own.csv is neither a jsonl nor a txt file"):
