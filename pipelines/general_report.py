@@ -15,8 +15,16 @@ import numpy as np
 from peer_cl.errors import DamageError
 from peer_cl.model import PeerModel
 from pipelines.branches import PoolBranches, Shortlist
-from pipelines.general import ItemScore, ReaderScorer, TaskResult, judge, read_items, results
-from pipelines.general_changes import Change, changed
+from pipelines.general import (
+    Change,
+    ItemScore,
+    ReaderScorer,
+    TaskResult,
+    changed,
+    judge,
+    read_items,
+    results,
+)
 from pipelines.general_mixture import CHUNK, read_mixture
 from pipelines.general_tasks import GeneralItem, GeneralSet
 from pipelines.progress import Progress

@@ -18,9 +18,15 @@ import peft
 from safetensors.torch import load_file
 
 from benchmarks.stream import pools
-from benchmarks.stream.adapters import AdapterBranches
 from benchmarks.stream.data import Prepared
-from benchmarks.stream.methods.dense import WEIGHTS, FullFinetuning, JointLora, Lora, Osf
+from benchmarks.stream.methods.dense import (
+    WEIGHTS,
+    AdapterBranches,
+    FullFinetuning,
+    JointLora,
+    Lora,
+    Osf,
+)
 from benchmarks.stream.methods.embeddings import MiniLm
 from benchmarks.stream.methods.method import Method
 from benchmarks.stream.methods.rag import Rag

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from peer_cl.errors import InputError
-from pipelines.general import ItemScore, ReaderScorer, results, score
-from pipelines.general_changes import changed, mcnemar, paired_interval
+from pipelines.general import (
+    ItemScore,
+    ReaderScorer,
+    changed,
+    mcnemar,
+    paired_interval,
+    results,
+    score,
+)
 from pipelines.general_tasks import CHOICE, CONTINUATION, TEXT, GeneralItem
 
 
