@@ -242,13 +242,32 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    general: Annotated[
+        Path | None,
+        typer.Option(
+            "--general",
+            metavar="PATH",
+            help="Measure general ability too, before and after, on your own sets: a jsonl file "
+            "with query, choices and gold, or context and continuation, a txt file, or a folder "
+            "of them.",
+            show_default=False,
+        ),
+    ] = None,
+    general_items: Annotated[
+        int, typer.Option("--general-items", min=1, help="With --general: items of each set.")
+    ] = 250,
 ) -> None:
     """Score held-out documents and tell what was learned, kept and lost."""
     with request.store() as store:
         get_ready()
         with show_progress() as progress:
             report = store.evaluate(
-                progress, background=background, with_recall=recall, max_documents=max_documents
+                progress,
+                background=background,
+                with_recall=recall,
+                max_documents=max_documents,
+                general=general,
+                general_items=general_items,
             )
     if request.as_json:
         print_json(report)

@@ -41,6 +41,19 @@ RECALL = {
     "mixture": "mixture",
 }
 """Columns of the tables: the report's key and the heading that people see."""
+GENERAL = {
+    "task": "task",
+    "kind": "kind",
+    "items": "items",
+    "before": "base alone",
+    "after": "with pools",
+    "changed_items": "changed",
+    "gained": "gained",
+    "lost": "lost",
+    "interval": "95 % interval",
+    "asked_items": "asked",
+}
+"""The same for general ability; before, after and interval are made of several keys."""
 
 NATS = "nats a token"
 METRICS = {
@@ -67,6 +80,7 @@ def print_report(report: dict[str, Any]) -> None:
         say(f"{domain}: no text of it is held out, so nothing was measured on it")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
     _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])
+    _print_general(report)
     _print_rows("\nexact recall of trained facts", RECALL, report["recall"])
 
 
@@ -76,6 +90,26 @@ def _print_matrix(report: dict[str, Any]) -> None:
     names = ["base", *(f"after {domain}" for domain in domains)]
     rows = [(name, *losses) for name, losses in zip(names, matrix, strict=True)]
     print_table("\nloss on unseen documents (nats a token)", ("", *domains), rows)
+
+
+def _print_general(report: dict[str, Any]) -> None:
+    """Print general ability before and after, where it was measured."""
+    for line in report.get("general_left_out", ()):
+        say(line)
+    rows = [_general_row(row) for row in report.get("general", ())]
+    if rows:
+        _print_rows(
+            "\ngeneral ability, each context asking its pools (share right; texts: nats a token)",
+            GENERAL,
+            rows,
+        )
+
+
+def _general_row(row: dict[str, Any]) -> dict[str, Any]:
+    figure = "loss_nats" if row["kind"] == "text" else "accuracy"
+    low, high = row["difference_interval"]
+    made = {"before": row[f"base_{figure}"], "after": row[figure]}
+    return row | made | {"interval": f"{low:+.4f} to {high:+.4f}"}
 
 
 def _print_rows(title: str, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> None:

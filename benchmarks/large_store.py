@@ -11,6 +11,7 @@ import math
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -181,6 +182,12 @@ def _report(registry: Registry, draw: np.random.Generator, names: Sequence[str])
                     "loss_nats": 3.2,
                 }
             ],
+            "general": [
+                _general("PIQA", "choice", base_accuracy=0.66, accuracy=0.66),
+                _general("LAMBADA", "continuation", base_accuracy=0.42, accuracy=0.416, lost=1),
+                _general("WikiText", "text", base_loss_nats=3.3, loss_nats=3.3, max_added_nats=0.0),
+            ],
+            "general_left_out": [],
             "mixture": [
                 {
                     "domain": name,
@@ -211,3 +218,19 @@ def _report(registry: Registry, draw: np.random.Generator, names: Sequence[str])
             ],
         },
     )
+
+
+def _general(task: str, kind: str, *, lost: int = 0, **figures: float) -> dict[str, Any]:
+    """Return a row on general ability; what does not fit its kind is None."""
+    names = ("base_accuracy", "accuracy", "base_loss_nats", "loss_nats", "max_added_nats")
+    return {
+        "task": task,
+        "kind": kind,
+        "items": 250,
+        **{name: figures.get(name) for name in names},
+        "changed_items": lost,
+        "gained": 0,
+        "lost": lost,
+        "difference_interval": [-0.0224 if lost else -0.0151, 0.0151 if kind != "text" else 0.0],
+        "asked_items": 2 * lost,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from peer_cl.model import PeerModel
 from peer_cl.shortlist import asked_by_context, token_evidence
 from pipelines import open_store
 from pipelines.batches import tokenise
+from pipelines.general_tasks import MIN_CHARACTERS, wikitext_paragraphs
 from pipelines.init import MAX_BACKGROUND_TOKENS
 from pipelines.progress import no_progress
 from pipelines.states import signature_states
 
 COMMAND = "python -m benchmarks shortlist --data FOLDER"
-MIN_CHARACTERS = 200
 
 
 def _json_field(field: str) -> Callable[[str], Iterator[str]]:
@@ -33,18 +33,8 @@ def _json_field(field: str) -> Callable[[str], Iterator[str]]:
     return read
 
 
-def _paragraphs(content: str) -> Iterator[str]:
-    """Yield WikiText's paragraphs in ordinary spelling: its copy is split into tokens."""
-    for line in content.splitlines():
-        if "<unk>" not in line and not line.strip().startswith("="):
-            text = line.strip().replace(" @-@ ", "-").replace(" @,@ ", ",").replace(" @.@ ", ".")
-            for mark in (",", ".", ";", ":", ")", "'s", "%", "?", "!"):
-                text = text.replace(f" {mark}", mark)
-            yield text.replace("( ", "(")
-
-
-SOURCES: dict[str, tuple[str, Callable[[str], Iterator[str]]]] = {
-    "WikiText": ("wikitext2_valid.txt", _paragraphs),
+SOURCES: dict[str, tuple[str, Callable[[str], Iterable[str]]]] = {
+    "WikiText": ("wikitext2_valid.txt", wikitext_paragraphs),
     "LAMBADA, novels": ("lambada_openai.jsonl", _json_field("context")),
     "SQuAD, encyclopedia": ("squad_stream.jsonl", _json_field("text")),
     "HellaSwag, instructions": ("hellaswag_1k.jsonl", _json_field("query")),
@@ -87,7 +77,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     return figures
 
 
-def _texts(path: Path, read: Callable[[str], Iterator[str]]) -> list[str]:
+def _texts(path: Path, read: Callable[[str], Iterable[str]]) -> list[str]:
     """Return a file's longer texts in an order that hashes decide: a fair sample from the front."""
     if not path.is_file():
         raise InputError(f"{path} is missing; --data wants a folder with that public set")

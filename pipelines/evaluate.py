@@ -8,79 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from peer_cl import metrics
 from peer_cl.errors import StateError
-from peer_cl.mixture import named_bound_nats, share, worst_added_nats
+from peer_cl.mixture import named_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
 from peer_cl.pool import ExpertPool
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_process import equal_to_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
+from pipelines.general_report import general_rows, known_rows
+from pipelines.general_tasks import read_sets
 from pipelines.loading import empty_model, load_chain, load_store_base, read_signature
 from pipelines.mixture_scores import continuation_sums, mixture_loss
+from pipelines.pinned import Learned, Pinned, learned_order
 from pipelines.progress import Progress, no_progress
 from pipelines.recall import WORDINGS, questions, read_fact, recall
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
-from stores import Registry, Snapshot
+from stores import Registry
 
 if TYPE_CHECKING:
     from pipelines.store import Store
 
 COMMON_SHARE = 0.2
 """A token that stands in more than this share of a domain's documents is one of its stock words."""
-
-
-@dataclass(frozen=True)
-class _Learned:
-    """A live domain and the snapshot in which its live version came."""
-
-    domain: str
-    version: str
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True)
-class _Pinned:
-    """What is evaluated: the snapshot that was live at the start, whatever others do meanwhile."""
-
-    registry: Registry
-    live: Snapshot
-    learned: list[_Learned]
-    """Its domains, in the order in which their versions came."""
-    measured: list[_Learned]
-    """Those of which documents are held out."""
-
-    @property
-    def share(self) -> float:
-        """One pool's share."""
-        return share(self.registry.config.budget, self.registry.config.capacity)
-
-    def versions(self, snapshot: Snapshot | None = None) -> list[str]:
-        """Return the versions of still live domains that were on in a snapshot (default: now)."""
-        domains = {one.domain for one in self.learned}
-        states = (snapshot or self.live).domains
-        return [state.version for state in states if state.is_enabled and state.domain in domains]
-
-
-def learned_order(registry: Registry, live: Snapshot) -> list[_Learned]:
-    """Return a snapshot's domains in the order in which their versions were learned.
-
-    Along its ancestry; a domain that was rolled back or grew again is counted where the version
-    came that it now has.
-    """
-    order: dict[str, _Learned] = {}
-    for snapshot in registry.ancestry(live.id):
-        for state in snapshot.domains:
-            now = live.state(state.domain)
-            if now is not None and now.version == state.version:
-                order.setdefault(state.domain, _Learned(state.domain, state.version, snapshot))
-    return list(order.values())
 
 
 def evaluate(
@@ -91,6 +48,8 @@ def evaluate(
     with_recall: bool = True,
     max_documents: int | None = None,
     max_background_tokens: int = MAX_TOKENS,
+    general: str | Path | None = None,
+    general_items: int = 250,
 ) -> dict[str, Any]:
     """Score what is missing, and return and store the report on the live snapshot.
 
@@ -101,16 +60,21 @@ def evaluate(
         with_recall: ask the facts too.
         max_documents: at most so many documents of each background source.
         max_background_tokens: each of these documents is cut to so many tokens.
+        general: a folder (or file) of sets that no domain teaches, see `pipelines.general_tasks`;
+            None: what an evaluation of the same versions found is kept.
+        general_items: of each of these sets.
 
     Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
     domain of which no document is held out, or no text kept, has nothing to be measured on: it is
     asked like every other, and listed under "unmeasured".
 
     Raises:
+        InputError: when `general` holds no set, or a set with a line that is no item.
         StateError: when no domain is live, or none can be measured.
         CorpusError: when background sources are neither cached nor to be had.
     """
     registry = store.registry
+    sets, left_out = ((), ()) if general is None else read_sets(Path(general))
     live = registry.live()
     everything = learned_order(registry, live)
     if not everything:
@@ -138,7 +102,7 @@ def evaluate(
         "scoring documents",
         progress,
     )
-    pin = _Pinned(registry, live, everything, order)
+    pin = Pinned(registry, live, everything, order)
     losses = _matrix(book, pin, documents)
     scores = [[-loss for loss in row] for row in losses]
     common = {one.domain: _stock_tokens(registry, base.tokenizer, one) for one in order}
@@ -157,6 +121,18 @@ def evaluate(
             _background_row(book, pin, source, foreign[source.name], unchanged)
             for source in sources
         ],
+        "general": general_rows(
+            registry,
+            model,
+            base.tokenizer,
+            {name: one for name, one in branches.items() if one.version in pin.versions()},
+            sets,
+            general_items,
+            progress,
+        )
+        if sets
+        else known_rows(registry, live),
+        "general_left_out": list(left_out),
         "mixture": [
             _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order
         ],
@@ -180,7 +156,7 @@ def version_branch(
 def _all_branches(
     registry: Registry,
     model: PeerModel,
-    order: Sequence[_Learned],
+    order: Sequence[Learned],
     live: dict[str, VersionBranch],
 ) -> Sequence[VersionBranch]:
     """Return every version that stands in a row of the matrix, live ones loaded already."""
@@ -202,7 +178,7 @@ def _items(tokenizer: Any, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -
     return [Item(tuple(ids[:max_tokens])) for ids in tokenise(tokenizer, texts)]
 
 
-def _test_items(registry: Registry, tokenizer: Any, one: _Learned) -> list[Item]:
+def _test_items(registry: Registry, tokenizer: Any, one: Learned) -> list[Item]:
     documents = registry.documents(one.domain, one.version, split="test", kind="text")
     kept = [document for document in documents if document.text_object is not None]
     items = _items(tokenizer, [registry.document_text(document) for document in kept])
@@ -212,7 +188,7 @@ def _test_items(registry: Registry, tokenizer: Any, one: _Learned) -> list[Item]
     ]
 
 
-def _matrix(book: ScoreBook, pin: _Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
+def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
     """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
 
     The last row is the live snapshot, so that a disabled domain shows.
@@ -240,7 +216,7 @@ def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
 
 def _unchanged(
     book: ScoreBook,
-    pin: _Pinned,
+    pin: Pinned,
     branches: dict[str, VersionBranch],
     foreign: dict[str, list[Item]],
     progress: Progress,
@@ -271,7 +247,7 @@ def _unchanged(
 
 def _background_row(
     book: ScoreBook,
-    pin: _Pinned,
+    pin: Pinned,
     source: BackgroundSource,
     items: Sequence[Item],
     unchanged: set[str],
@@ -290,8 +266,8 @@ def _background_row(
 
 def _mixture_row(
     book: ScoreBook,
-    pin: _Pinned,
-    own: _Learned,
+    pin: Pinned,
+    own: Learned,
     items: Sequence[Item],
     stock: set[int],
 ) -> dict[str, Any]:
@@ -320,7 +296,7 @@ def _mixture_row(
     }
 
 
-def _stock_tokens(registry: Registry, tokenizer: Any, one: _Learned) -> set[int]:
+def _stock_tokens(registry: Registry, tokenizer: Any, one: Learned) -> set[int]:
     """Return tokens that stand in more than a fifth of the domain's training documents."""
     documents = registry.documents(one.domain, one.version, split="train", kind="text")
     texts = [registry.document_text(d) for d in documents if d.text_object is not None]
@@ -341,7 +317,7 @@ def _rare_losses(
 
 
 def _recall_rows(
-    pin: _Pinned,
+    pin: Pinned,
     model: PeerModel,
     tokenizer: Any,
     branches: dict[str, VersionBranch],

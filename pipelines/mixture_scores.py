@@ -48,12 +48,21 @@ def item_log_probs(
     book: ScoreBook, versions: Sequence[str], item: Item, share: float
 ) -> torch.Tensor:
     """Return the mixture's log probability of each token of one document, (T,), fp64."""
-    stacked_QBT = book.stack(versions, item)
-    num_tokens = stacked_QBT.shape[-1]
-    evidence_BT = torch.ones(1, num_tokens, dtype=torch.bool)
-    asked_at = torch.zeros(len(versions), 1, dtype=torch.long)
+    return mixed(book.stack(versions, item), share)
+
+
+def mixed(stacked_Q1T: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the mixture's log probability of each token of one text, (T,).
+
+    Args:
+        stacked_Q1T: log probabilities, the base first; every other branch is asked from the start.
+        share: one branch's.
+    """
+    num_branches, _, num_tokens = stacked_Q1T.shape
+    evidence_1T = torch.ones(1, num_tokens, dtype=torch.bool)
+    asked_at = torch.zeros(num_branches - 1, 1, dtype=torch.long)
     entries_PBU = enter_at(share, asked_at, num_tokens)
-    return mixture_log_probs(stacked_QBT, evidence_BT, entries_PBU)[0]
+    return mixture_log_probs(stacked_Q1T, evidence_1T, entries_PBU)[0]
 
 
 def continuation_sums(

@@ -128,11 +128,27 @@ class Store:
 
         return DomainExperts(self, domain, **options)
 
-    def evaluate(self, progress: Progress = no_progress, **options: Any) -> dict[str, Any]:
-        """Score what is missing and return the report; see `pipelines.evaluate.evaluate`."""
+    def evaluate(
+        self,
+        progress: Progress = no_progress,
+        *,
+        general: str | Path | None = None,
+        general_items: int = 250,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Score what is missing and return the report; see `pipelines.evaluate.evaluate`.
+
+        Args:
+            progress: told how far it is.
+            general: a folder (or file) of sets that measure general ability before and after.
+            general_items: of each of these sets.
+            options: passed on.
+        """
         from pipelines.evaluate import evaluate
 
-        return evaluate(self, progress=progress, **options)
+        return evaluate(
+            self, progress=progress, general=general, general_items=general_items, **options
+        )
 
     # --- a domain's life ------------------------------------------------------------------------
 

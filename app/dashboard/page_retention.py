@@ -1,4 +1,4 @@
-"""Retention: an evaluation's matrix, curves, other text and metrics, down to single documents."""
+"""Retention: an evaluation's matrix, curves, general ability and metrics, down to documents."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 from app.dashboard.charts import retention as charts
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import MEASURES, MODES, Report
+from app.dashboard.general import show_general
 from app.dashboard.held_out import show_documents, to_csv
 from app.dashboard.page import View, page, plain
 from app.output import cell, moment
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from pipelines.store import Store
     from stores.queries import EvaluatedSnapshot
 
-MATRIX, CURVES, EXCHANGE, OTHER, FIGURES = (
+MATRIX, CURVES, EXCHANGE, GENERAL, OTHER, FIGURES = (
     "matrix",
     "curves",
     "learning and forgetting",
+    "general ability",
     "other text",
     "metrics",
 )
-VIEWS = (MATRIX, CURVES, EXCHANGE, OTHER, FIGURES)
+VIEWS = (MATRIX, CURVES, EXCHANGE, GENERAL, OTHER, FIGURES)
 
 
 @page("Retention", "What each domain learned, and what it kept while others came.")
@@ -56,6 +58,8 @@ def show(seen: View) -> None:
         _curves(report, seen.colours, domain)
     elif view == EXCHANGE:
         _exchange(report, seen.colours)
+    elif view == GENERAL:
+        show_general(report.general)
     elif view == OTHER:
         _other_text(report)
     else:
@@ -226,25 +230,23 @@ def _exchange(report: Report, colours: dict[str, str]) -> None:
 
 
 def _other_text(report: Report) -> None:
-    st.subheader("General ability before and after: foreign text", anchor=False)
+    st.subheader("Other text: what could be lost at worst", anchor=False)
     st.caption(
-        "What the base alone and the store with every pool asked lose on text of no domain. "
-        "Prose is ordinary text; look-alikes are near a domain. This is loss on foreign text, no "
-        "test of skills."
+        "Text of no domain: prose is ordinary text, look-alikes are near a domain. The losses are "
+        "of the worst case, in which every pool is asked of every document. As the store is used, "
+        "a document asks only the pools whose domain it resembles, and mostly none: `identical` "
+        "is the share that ask none, for which the answer is the bare base's, bit for bit. At "
+        "100 % the pools change nothing here, whatever the losses beside it say."
     )
-    if report.background:
-        frame = frames.background_frame(report)
-        st.altair_chart(
-            charts.background_chart(frame, report.bound_nats),
-            alt="Bars of the worst added loss in each foreign source, with the bound as a line",
-        )
-        st.dataframe(frame, hide_index=True, column_config=_BACKGROUND, alt="Foreign sources")
-    else:
+    if not report.background:
         st.info("This evaluation scored no foreign text.", icon=":material/info:")
-    further = frames.general_frame(report.general)
-    if len(further):
-        st.subheader("Further figures of general ability", anchor=False)
-        st.dataframe(further, hide_index=True, alt="Further figures of general ability")
+        return
+    frame = frames.background_frame(report)
+    st.altair_chart(
+        charts.background_chart(frame, report.bound_nats),
+        alt="Bars of the worst added loss in each foreign source, with the bound as a line",
+    )
+    st.dataframe(frame, hide_index=True, column_config=_BACKGROUND, alt="Foreign sources")
 
 
 _BACKGROUND: dict[str, Any] = {
@@ -254,10 +256,11 @@ _BACKGROUND: dict[str, Any] = {
     "identical": st.column_config.NumberColumn(
         "identical",
         format="percent",
-        help="Share of documents that ask no pool and get the bare model's logits, bit for bit.",
+        help="Share of documents that ask no pool: the store then answers with the bare model's "
+        "own bits. 100 % = nothing changes here in use.",
     ),
-    "base_loss_nats": st.column_config.NumberColumn("before", format="%.4f"),
-    "loss_nats": st.column_config.NumberColumn("after", format="%.4f"),
+    "base_loss_nats": st.column_config.NumberColumn("base alone", format="%.4f"),
+    "loss_nats": st.column_config.NumberColumn("every pool asked", format="%.4f"),
     "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.5f"),
     "max_added_nats": st.column_config.NumberColumn(
         "worst document, nats", format="%.5f", help="Added to a whole document's loss."

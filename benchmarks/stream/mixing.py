@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.stream.branches import Branches, Shortlist, Told, ask
 from benchmarks.stream.pieces import subject
 from benchmarks.stream.raw import DIGITS, Raw
 from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
-from peer_cl.mixture import enter_at, mixture_log_probs, share
+from peer_cl.mixture import share
+from pipelines import mixture_scores
+from pipelines.branches import Branches, Shortlist, Told, ask
 
 CONTEXT = 32
 """Tokens that are given where a continuation is scored."""
@@ -52,13 +53,7 @@ def mixed(stacked_Q1T: Tensor, asked: Sequence[bool], budget: float, capacity: i
         capacity: of the store.
     """
     chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
-    stacked = stacked_Q1T[chosen]
-    num_tokens = stacked.shape[-1]
-    entries = enter_at(
-        share(budget, capacity), torch.zeros(len(chosen) - 1, 1, dtype=torch.long), num_tokens
-    )
-    evidence = torch.ones(1, num_tokens, dtype=torch.bool)
-    return mixture_log_probs(stacked, evidence, entries)[0]
+    return mixture_scores.mixed(stacked_Q1T[chosen], share(budget, capacity))
 
 
 def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:

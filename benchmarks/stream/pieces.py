@@ -18,23 +18,29 @@ import peft
 from safetensors.torch import load_file
 
 from benchmarks.stream import pools
-from benchmarks.stream.ability import ReaderScorer, Scorer
-from benchmarks.stream.branches import AdapterBranches
 from benchmarks.stream.data import Prepared
-from benchmarks.stream.methods.dense import WEIGHTS, FullFinetuning, JointLora, Lora, Osf
+from benchmarks.stream.methods.dense import (
+    WEIGHTS,
+    AdapterBranches,
+    FullFinetuning,
+    JointLora,
+    Lora,
+    Osf,
+)
 from benchmarks.stream.methods.embeddings import MiniLm
 from benchmarks.stream.methods.method import Method
 from benchmarks.stream.methods.rag import Rag
 from benchmarks.stream.methods.sparse_memory import SparseMemory
 from benchmarks.stream.raw import Raw, rare_sums, sums
-from benchmarks.stream.reading import Reader, reader_of
 from benchmarks.stream.texts import Texts
 from benchmarks.stream.workshop import Workshop, recalled, score
 from peer_cl.bases import Base
 from peer_cl.errors import StateError
 from pipelines.background import load_background
 from pipelines.batches import tokenise
+from pipelines.general import ReaderScorer, Scorer
 from pipelines.init import MAX_BACKGROUND_TOKENS
+from pipelines.reading import Reader, reader_of
 
 EQUAL_RANK = 22
 """The rank at which LoRA on every linear layer trains as many parameters as a pool has: 6.7M."""

@@ -11,7 +11,6 @@ from benchmarks.stream.ability_pieces import (
     read_chain_ability,
     read_mixture_ability,
 )
-from benchmarks.stream.ability_tasks import FILES
 from benchmarks.stream.mixing import mix
 from benchmarks.stream.pieces import (
     APART,
@@ -31,6 +30,7 @@ from benchmarks.stream.pieces import (
 )
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.workshop import Workshop
+from pipelines.general_tasks import FILES
 
 RATES: dict[str, tuple[float, ...]] = {
     POOLS: (3e-3, 6e-3, 1.2e-2),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.stream.branches import PoolBranches, Shortlist
 from benchmarks.stream.domains import StreamDomain
 from peer_cl.model import PeerModel
+from pipelines.branches import PoolBranches, Shortlist
 from pipelines.evaluate import version_branch
 from pipelines.ingest import IngestReport
 from pipelines.progress import Progress

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.stream import corpora
-from benchmarks.stream.ability import Scorer
 from benchmarks.stream.data import Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
 from benchmarks.stream.questions import general
@@ -22,6 +21,7 @@ from peer_cl.bases import Base, load_base
 from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
+from pipelines.general import Scorer
 from pipelines.init import init_store
 from pipelines.progress import Progress, no_progress
 from pipelines.recall import Question

@@ -207,6 +207,27 @@ def test_a_text_that_cannot_be_written(peer_cl, place, words, told):
     assert is_refused(peer_cl(*words, folder=place), told)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (None, "", "no set in"),
+        ("stream.jsonl", '{"domain": "law", "text": "a"}', "stream.jsonl:1 has the fields domain"),
+        ("own.jsonl", '{"context": "a", "continuation": ""}', 'own.jsonl:1 has no text in "conti'),
+    ],
+)
+def test_general_ability_without_a_set(peer_cl, place, tmp_path, name, content, told):
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    if name is not None:
+        (folder / name).write_text(content + "\n", encoding="utf-8")
+    result = peer_cl("evaluate", "--general", folder, folder=place)
+    assert is_refused(result, told), result.err
+    assert is_refused(peer_cl("evaluate", "--general", folder / "x", folder=place), "no set at")
+    few = peer_cl("evaluate", "--general", folder, "--general-items", "0", folder=place)
+    assert few.code == 2
+    assert "--general-items" in few.err
+
+
 # --- stores ---------------------------------------------------------------------------------------
 
 VERBS = [

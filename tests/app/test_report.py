@@ -30,6 +30,34 @@ def test_a_report_shows_its_figures(capsys):
         assert part in told
 
 
+GENERAL = {
+    "task": "PIQA",
+    "kind": "choice",
+    "items": 20,
+    "base_accuracy": 0.55,
+    "accuracy": 0.5,
+    "changed_items": 2,
+    "gained": 0,
+    "lost": 1,
+    "difference_interval": [-0.2361, 0.1166],
+    "asked_items": 3,
+    "base_loss_nats": None,
+    "loss_nats": None,
+    "max_added_nats": None,
+}
+TEXTS = {"task": "letters", "kind": "text", "base_loss_nats": 3.1234, "loss_nats": 3.1239}
+
+
+def test_general_ability_is_shown_where_it_was_measured(capsys):
+    print_report(REPORT)
+    assert "general ability" not in capsys.readouterr().out
+    told = {"general": [GENERAL, GENERAL | TEXTS], "general_left_out": ["left out: a.jsonl:1"]}
+    print_report(REPORT | told)
+    shown = capsys.readouterr().out
+    for part in ("left out: a.jsonl:1", "0.5500", "-0.2361 to +0.1166", "3.1234", "3.1239"):
+        assert part in shown
+
+
 def test_continuations_stand_side_by_side(capsys):
     print_writings("law", [Writing("The [court]", " held", 0.25, {"law": 0.75}, " was")])
     told = capsys.readouterr().out

@@ -61,8 +61,16 @@ def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made,
     assert report["domains"] == ["law", "medicine"]
     assert len(report["matrix"]["loss_nats"]) == 3
     assert {row["wording"] for row in report["recall"]} == {"seen", "reworded"}
-    shown = peer_cl("evaluate", "--no-background", "--no-recall", folder=store)
+    sets = tmp_path / "sets"
+    sets.mkdir()
+    (sets / "letters.txt").write_text("It rains.\n\nThe river is quiet.\n", encoding="utf-8")
+    shown = peer_cl(
+        *("evaluate", "--no-background", "--no-recall"),
+        *("--general", sets, "--general-items", "1"),
+        folder=store,
+    )
     assert "loss on unseen documents" in shown.out
+    assert "letters  text" in shown.out
     assert "after medicine" in shown.out
 
     asked = peer_cl(

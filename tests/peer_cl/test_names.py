@@ -22,9 +22,7 @@ TOKENS = st.integers(0, 5)
 
 def holds(ids, counted, name):
     places = range(len(ids) - len(name) + 1)
-    return any(
-        ids[n : n + len(name)] == name and all(counted[n : n + len(name)]) for n in places
-    )
+    return any(ids[n : n + len(name)] == name and all(counted[n : n + len(name)]) for n in places)
 
 
 @given(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from app.dashboard.frames.general import read_general
 from app.report import BACKGROUND, METRICS
 from peer_cl import metrics
 from peer_cl.errors import DamageError
@@ -66,8 +67,8 @@ class Report:
     bound_nats: float
     background: list[dict[str, Any]]
     mixture: list[dict[str, Any]]
-    general: Any
-    """Further figures of general ability; None where the report has none."""
+    general: list[dict[str, Any]]
+    """Of `read_general`: a row a set that no domain teaches; none where nothing was measured."""
 
     @property
     def rows(self) -> list[str]:
@@ -92,7 +93,7 @@ def read_report(snapshot_id: int, told: Any) -> Report:
             bound_nats=float(told["bound_nats"]),
             background=[_checked(row, BACKGROUND) for row in told["background"]],
             mixture=[_checked(row, ("domain", "reduction")) for row in told["mixture"]],
-            general=told.get("general"),
+            general=read_general(told.get("general")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(snapshot_id, f"{type(error).__name__} {error}") from None
@@ -219,21 +220,6 @@ def background_frame(report: Report) -> pd.DataFrame:
     change = frame["loss_nats"] - frame["base_loss_nats"]
     frame.insert(list(frame.columns).index("loss_nats") + 1, "change_nats", change)
     return frame
-
-
-def general_frame(general: Any) -> pd.DataFrame:
-    """Return further figures of general ability as a table, whatever their names are.
-
-    Args:
-        general: a list of rows, or names with values.
-    """
-    rows = general if isinstance(general, list) else [general]
-    table = [
-        {str(name): value for name, value in row.items() if isinstance(value, str | int | float)}
-        for row in rows
-        if isinstance(row, dict)
-    ]
-    return pd.DataFrame(table)
 
 
 MEANINGS = {

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared, joined
 from benchmarks.stream.methods.training import train
-from benchmarks.stream.reading import Reader, reader_of
 from peer_cl.bases import Base
 from pipelines.precision import plain_attention
 from pipelines.progress import Progress
+from pipelines.reading import Reader, reader_of
 from pipelines.settings import TrainingSettings
 
 LORA_RANK = 16
@@ -284,3 +284,25 @@ def _put(model: nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
+
+
+class AdapterBranches:
+    """One LoRA a domain: PEFT's adapters of these names on one model."""
+
+    def __init__(self, model: Any, names: Sequence[str]) -> None:
+        self.model, self.names = model, tuple(names)
+
+    def base(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return the logits with every adapter off."""
+        with self.model.disable_adapter():
+            return self._logits(ids_BT, mask_BT)
+
+    def branch(self, name: str, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return the logits with one domain's adapter on."""
+        self.model.set_adapter(name)
+        return self._logits(ids_BT, mask_BT)
+
+    def _logits(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        output = self.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+        logits: Tensor = output.logits
+        return logits

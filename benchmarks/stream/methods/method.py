@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.stream.data import Prepared
-from benchmarks.stream.reading import Reader
 from pipelines.progress import Progress
+from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
 
 

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 
 from benchmarks.stream.data import Prepared
 from benchmarks.stream.methods.embeddings import Embedder
-from benchmarks.stream.reading import Reader, answers, log_probs, reader_of
 from peer_cl.bases import Base
 from peer_cl.errors import InputError
 from pipelines.progress import Progress
+from pipelines.reading import Reader, answers, log_probs, reader_of
 from pipelines.recall import Question
 from pipelines.settings import TrainingSettings
 
@@ -159,7 +159,7 @@ class Rag:
 
 @dataclass(frozen=True)
 class RagScorer:
-    """The base with retrieved passages, as a `benchmarks.stream.ability.Scorer`."""
+    """The base with retrieved passages, as a `pipelines.general.Scorer`."""
 
     rag: Rag
     num_passages: int

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from benchmarks.stream.data import Prepared
 from benchmarks.stream.methods.training import train
-from benchmarks.stream.reading import Reader
 from peer_cl.attach import Watch
 from peer_cl.bases import Base
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
@@ -37,6 +36,7 @@ from peer_cl.product_keys import top_k_lowest_index
 from pipelines.batches import group_by_length, pad
 from pipelines.init import spread_layers
 from pipelines.progress import Progress
+from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
 from pipelines.token_scores import TOKENS_PER_PASS
 

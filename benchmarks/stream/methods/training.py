@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared, rate, weighted_loss
-from benchmarks.stream.reading import Reader
 from peer_cl.errors import DamageError
 from pipelines.precision import resolve_precision
 from pipelines.progress import LossNote, Progress
+from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
 
 

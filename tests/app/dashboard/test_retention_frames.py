@@ -132,6 +132,9 @@ def test_a_base_that_loses_nothing_is_no_division_by_zero():
         told(bound_nats=None),
         told(background=[{"source": "films"}]),
         told(background=3),
+        told(general=3),
+        told(general="words"),
+        told(general=[{"task": "PIQA"}]),
     ],
 )
 def test_a_damaged_report_is_told_in_one_line(damaged):
@@ -152,20 +155,6 @@ def test_the_export_has_every_cell_and_comparison(report):
 def test_foreign_text_says_what_changed(report):
     (row,) = frames.background_frame(report).itertuples()
     assert (row.change_nats, row.identical) == (0.125, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("general", "columns", "num"),
-    [
-        (None, [], 0),
-        ({"accuracy": 0.5, "by_task": {"a": 1}}, ["accuracy"], 1),
-        ([{"task": "words", "base": 0.5, "store": 0.5}], ["task", "base", "store"], 1),
-        ("words", [], 0),
-    ],
-)
-def test_further_figures_are_shown_whatever_they_are_called(general, columns, num):
-    frame = frames.general_frame(general)
-    assert (list(frame.columns), len(frame)) == (columns, num)
 
 
 def test_metrics_come_from_the_report_with_unit_and_sense(report):

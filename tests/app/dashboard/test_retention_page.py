@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
 
-from app.dashboard.page_retention import VIEWS, clicked
+from app.dashboard.page_retention import GENERAL, OTHER, VIEWS, clicked
 from stores import Registry
 
 DOMAINS = 50
@@ -58,6 +58,36 @@ def test_every_view_of_fifty_domains_shows(run_page, large, view):
     assert not at.exception
     assert not at.error
     assert at.selectbox(key="domain").value == "domain-03"
+
+
+def test_general_ability_is_shown_before_and_after(run_page, one):
+    at = run_page("retention", one, view=GENERAL)
+    accuracies, losses = (table.value for table in at.dataframe)
+    assert accuracies["task"].tolist() == ["PIQA", "LAMBADA"]
+    assert accuracies["before"].tolist() == [0.66, 0.42]
+    assert accuracies["after"].tolist() == [0.66, 0.416]
+    assert accuracies["lost"].tolist() == [0, 1]
+    assert losses["task"].tolist() == ["WikiText"]
+    assert "Of 750 items 2 asked a pool, and 1 changed" in "".join(c.value for c in at.caption)
+    assert len(at.get("vega_lite_chart")) == 2
+
+
+def test_without_general_ability_it_says_what_to_type(run_page, one):
+    with Registry.open(one) as registry:
+        evaluated = registry.evaluated()[0].snapshot_id
+        report = registry.evaluation(evaluated)
+        del report["general"]  # as evaluations were written before there was any
+        registry.put_evaluation(evaluated, report)
+    at = run_page("retention", one, view=GENERAL)
+    assert not at.exception
+    assert not at.dataframe
+    assert "peer-cl evaluate --general FOLDER" in at.info[0].value
+
+
+def test_other_text_explains_what_identical_means(run_page, one):
+    at = run_page("retention", one, view=OTHER)
+    assert any("At 100 % the pools change nothing" in caption.value for caption in at.caption)
+    assert at.dataframe[0].value["identical"].tolist() == [1.0]
 
 
 def test_a_link_leads_to_what_it_says(run_page, large):

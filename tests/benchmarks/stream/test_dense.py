@@ -9,10 +9,10 @@ from tiny_stream import SETTINGS, stream_domain
 
 from benchmarks.stream.data import prepare_domain
 from benchmarks.stream.methods.dense import FullFinetuning, JointLora, Lora, Osf, replayed
-from benchmarks.stream.reading import log_probs
 from peer_cl.bases import load_base
 from peer_cl.errors import DamageError
 from pipelines.progress import no_progress
+from pipelines.reading import log_probs
 
 MAKE = {
     "lora": lambda base: Lora(base, rank=4),

@@ -6,7 +6,6 @@ import pytest
 import torch
 from bits import same_bits
 
-from benchmarks.stream.ability import ReaderScorer
 from benchmarks.stream.methods import rag as module
 from benchmarks.stream.methods.embeddings import PACKAGE, MiniLm
 from benchmarks.stream.methods.rag import (
@@ -16,10 +15,11 @@ from benchmarks.stream.methods.rag import (
     domain_passages,
     right_passages,
 )
-from benchmarks.stream.reading import log_probs, reader_of
 from peer_cl.errors import InputError
 from peer_cl.pool import tensors_sha256
+from pipelines.general import ReaderScorer
 from pipelines.progress import no_progress
+from pipelines.reading import log_probs, reader_of
 from pipelines.recall import Question
 
 

@@ -7,11 +7,11 @@ from tiny_base import background
 
 from benchmarks.stream.methods import sparse_memory as module
 from benchmarks.stream.methods.sparse_memory import SparseMemory, frozen_sha256, tf_idf
-from benchmarks.stream.reading import log_probs, reader_of
 from peer_cl.errors import DamageError, InputError
 from peer_cl.pool import tensors_sha256
 from pipelines.batches import tokenise
 from pipelines.progress import no_progress
+from pipelines.reading import log_probs, reader_of
 
 RATE = 0.02
 

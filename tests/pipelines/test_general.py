@@ -1,16 +1,23 @@
+"""General ability's scores and comparisons, on items made by hand."""
+
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from tiny_base import make_tiny_base
-from transformers import AutoTokenizer
 
-from benchmarks.stream.ability import ItemScore, ReaderScorer, results, score
-from benchmarks.stream.ability_changes import changed, mcnemar, paired_interval
-from benchmarks.stream.ability_tasks import FILES, AbilityItem, tasks
 from peer_cl.errors import InputError
+from pipelines.general import (
+    ItemScore,
+    ReaderScorer,
+    changed,
+    mcnemar,
+    paired_interval,
+    results,
+    score,
+)
+from pipelines.general_tasks import CHOICE, CONTINUATION, TEXT, GeneralItem
 
 
 class ByHand:
@@ -28,7 +35,7 @@ class ByHand:
 
 def chosen(gold, key="k"):
     """Two choices after the context 5: "1", of one character, and "2 2", of four."""
-    return AbilityItem("PIQA", key, ((0, 5, 1), (0, 5, 2, 2)), 2, (1, 4), gold)
+    return GeneralItem("PIQA", CHOICE, key, ((0, 5, 1), (0, 5, 2, 2)), 2, (1, 4), gold)
 
 
 def test_a_choice_is_the_likeliest_a_character_and_the_plain_one_the_likeliest():
@@ -39,11 +46,12 @@ def test_a_choice_is_the_likeliest_a_character_and_the_plain_one_the_likeliest()
     assert (one.is_right, one.is_plain_right) == (True, False)
 
 
-def test_lambada_needs_the_whole_last_word_and_texts_are_read_from_their_first_token():
+def test_a_continuation_is_written_whole_or_wrong_and_texts_are_read_from_their_first_token():
     words = [
-        AbilityItem("LAMBADA", key, ((0, 5, *end),), 2) for key, end in (("a", (7,)), ("b", (7, 8)))
+        GeneralItem("LAMBADA", CONTINUATION, key, ((0, 5, *end),), 2)
+        for key, end in (("a", (7,)), ("b", (7, 8)))
     ]
-    text = AbilityItem("WikiText", "c", ((0, 1, 2, 2),), 1)
+    text = GeneralItem("WikiText", TEXT, "c", ((0, 1, 2, 2),), 1)
     scores = score(ByHand({1: -1.0, 2: -2.0}), [words[0], text, words[1]])
     assert [one.key for one in scores] == ["a", "c", "b"]
     assert [one.is_right for one in scores] == [True, None, False]
@@ -70,70 +78,14 @@ def test_a_real_reader_scores_each_row_as_if_alone():
         return logits_V.expand(*ids_BT.shape, 4)
 
     items = [
-        AbilityItem("PIQA", "a", ((0, 3, 2), (0, 3, 1, 1)), 2, (1, 1), 0),
-        AbilityItem("LAMBADA", "b", ((0, 3, 2),), 2),
-        AbilityItem("LAMBADA", "c", ((0, 3, 2, 1),), 2),
+        GeneralItem("PIQA", CHOICE, "a", ((0, 3, 2), (0, 3, 1, 1)), 2, (1, 1), 0),
+        GeneralItem("LAMBADA", CONTINUATION, "b", ((0, 3, 2),), 2),
+        GeneralItem("LAMBADA", CONTINUATION, "c", ((0, 3, 2, 1),), 2),
     ]
     scores = score(ReaderScorer(reader), items)
     nats = logits_V.double().log_softmax(-1).tolist()
     assert scores[0].log_probs == pytest.approx((nats[2], 2 * nats[1]), abs=1e-6)
     assert [one.is_right for one in scores] == [True, True, False]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return AutoTokenizer.from_pretrained(make_tiny_base(tmp_path_factory.mktemp("base")))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    choice = [
-        {"query": f"Question: {n}?\n", "choices": [" an egg", "rain "], "gold": n % 2}
-        for n in range(9)
-    ]
-    word = [
-        {"context": f"It was {n} and quiet in the ", "continuation": "garden"} for n in range(9)
-    ]
-    long = "The river was quiet , " * 12
-    wiki = [f" The <unk> {n} . {long}\n" for n in range(9)] + [" = Head = \n", " It <unk> \n"]
-    for task, name in FILES.items():
-        rows = {"LAMBADA": word, "WikiText": None}.get(task, choice)
-        lines = wiki if rows is None else [json.dumps(row) + "\n" for row in rows]
-        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
-    return tmp_path
-
-
-def test_items_say_what_the_files_say(folder, tokenizer):
-    found = tasks(folder, tokenizer)
-    assert {task: len(items) for task, items in found.items()} == dict.fromkeys(FILES, 9)
-    said = {task: tokenizer.decode(items[0].rows[0][1:]) for task, items in found.items()}
-    assert said["PIQA"].endswith("?\nAnswer: an egg")
-    assert said["HellaSwag"].endswith("? an egg")
-    assert said["LAMBADA"].endswith("quiet in the garden")
-    assert "quiet, The river" in said["WikiText"]
-    item = found["ARC-easy"][0]
-    assert item.num_characters == (6, 4)
-    ends = [tokenizer.decode(row[item.num_context :]) for row in item.rows]
-    assert ends == [" an egg", " rain"]
-    assert found["WikiText"][0].num_context == 1
-
-
-def test_fewer_items_are_a_part_of_more(folder, tokenizer):
-    few, more = tasks(folder, tokenizer, 3), tasks(folder, tokenizer, 5)
-    for task in FILES:
-        assert few[task] == more[task][:3]
-        assert len({item.key for item in more[task]}) == 5
-
-
-def test_missing_and_damaged_files_are_named(folder, tokenizer):
-    with pytest.raises(InputError, match="at least 1, not 0"):
-        tasks(folder, tokenizer, 0)
-    (folder / "piqa.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 3}\n')
-    with pytest.raises(InputError, match=r"piqa.jsonl holds .* no item: gold 3 of 1 choices"):
-        tasks(folder, tokenizer)
-    (folder / "piqa.jsonl").unlink()
-    with pytest.raises(InputError, match=r"piqa\.jsonl is missing"):
-        tasks(folder, tokenizer)
 
 
 def verdict(key, choice, gold=0):

@@ -1,0 +1,111 @@
+"""General ability behind the mixture: an item's context decides which pools are asked.
+
+Where none is, the base's own score is the score, since its bits are the base's; only the other
+items are read again, by every pool that they ask.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipelines.branches import Branches, Shortlist, ask
+from pipelines.general import ItemScore, score
+from pipelines.general_tasks import GeneralItem
+from pipelines.mixture_scores import mixed
+from pipelines.progress import Progress, no_progress
+from pipelines.reading import log_probs
+from pipelines.recall import Question
+
+CHUNK = 32
+"""Items that are read together."""
+
+
+@dataclass(frozen=True)
+class MixtureRead:
+    """What the mixture made of items."""
+
+    scores: tuple[ItemScore, ...]
+    num_asked: Counter[str]
+    """By task, how many of its items ask any pool."""
+
+
+def read_mixture(
+    branches: Branches,
+    shortlist: Shortlist,
+    items: Sequence[GeneralItem],
+    before: Sequence[ItemScore],
+    progress: Progress = no_progress,
+) -> MixtureRead:
+    """Return what a store's pools make of items, each behind the shortlist of its context.
+
+    Args:
+        branches: the base and the pools.
+        shortlist: decides which of them are asked.
+        items: of any tasks.
+        before: the base's score of each item, in the same order.
+        progress: told how far it is.
+    """
+    scores: list[ItemScore] = []
+    num_asked: Counter[str] = Counter()
+    progress("general ability, with pools", 0, len(items), "")
+    for start in range(0, len(items), CHUNK):
+        some = items[start : start + CHUNK]
+        touched = _touched(branches, shortlist, some)
+        num_asked.update(item.task for item in touched)
+        read = score(MixtureScorer(branches, shortlist, touched), touched) if touched else ()
+        again = {(one.task, one.key): one for one in read}
+        known = before[start : start + CHUNK]
+        scores += [again.get((one.task, one.key), one) for one in known]
+        progress("general ability, with pools", len(scores), len(items), some[-1].task)
+    return MixtureRead(tuple(scores), num_asked)
+
+
+def _touched(
+    branches: Branches, shortlist: Shortlist, items: Sequence[GeneralItem]
+) -> list[GeneralItem]:
+    asked = shortlist.asked([item.context for item in items])
+    return [
+        item for number, item in enumerate(items) if any(asked[n][number] for n in branches.names)
+    ]
+
+
+class MixtureScorer:
+    """Branches behind the mixture as a `pipelines.general.Scorer`.
+
+    Args:
+        branches: the base and the pools.
+        shortlist: decides which of them are asked.
+        items: whose rows are to be scored.
+    """
+
+    def __init__(
+        self, branches: Branches, shortlist: Shortlist, items: Sequence[GeneralItem]
+    ) -> None:
+        self.branches, self.shortlist = branches, shortlist
+        self.contexts = {row: len(item.context) for item in items for row in item.rows}
+
+    def answers(self, asked: Sequence[Question]) -> list[bool]:
+        """Return for each question whether the mixture writes its answer."""
+        told = ask(self.branches, self.shortlist, asked, self.shortlist.model.budget)
+        return [one.mixture for one in told]
+
+    @torch.no_grad()
+    def log_probs(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Return the mixture's log probability of each token after the start token."""
+        lengths = [self.contexts[tuple(row)] for row in rows]
+        asked = self.shortlist.asked(rows, lengths)
+        stacks = [[one] for one in log_probs(self.branches.base, rows)]
+        for name in self.branches.names:
+            wanted = [number for number, takes in enumerate(asked[name]) if takes]
+            branch = functools.partial(self.branches.branch, name)
+            said = log_probs(branch, [rows[number] for number in wanted])
+            for number, one in zip(wanted, said, strict=True):
+                stacks[number].append(one)
+        share = self.shortlist.model.share
+        return [mixed(torch.from_numpy(np.stack(one))[:, None], share).numpy() for one in stacks]

@@ -1,0 +1,55 @@
+"""What an evaluation is about: one snapshot, and its domains in the order in which they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peer_cl.mixture import share
+from stores import Registry, Snapshot
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A live domain and the snapshot in which its live version came."""
+
+    domain: str
+    version: str
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What is evaluated: the snapshot that was live at the start, whatever others do meanwhile."""
+
+    registry: Registry
+    live: Snapshot
+    learned: list[Learned]
+    """Its domains, in the order in which their versions came."""
+    measured: list[Learned]
+    """Those of which documents are held out."""
+
+    @property
+    def share(self) -> float:
+        """One pool's share."""
+        return share(self.registry.config.budget, self.registry.config.capacity)
+
+    def versions(self, snapshot: Snapshot | None = None) -> list[str]:
+        """Return the versions of still live domains that were on in a snapshot (default: now)."""
+        domains = {one.domain for one in self.learned}
+        states = (snapshot or self.live).domains
+        return [state.version for state in states if state.is_enabled and state.domain in domains]
+
+
+def learned_order(registry: Registry, live: Snapshot) -> list[Learned]:
+    """Return a snapshot's domains in the order in which their versions were learned.
+
+    Along its ancestry; a domain that was rolled back or grew again is counted where the version
+    came that it now has.
+    """
+    order: dict[str, Learned] = {}
+    for snapshot in registry.ancestry(live.id):
+        for state in snapshot.domains:
+            now = live.state(state.domain)
+            if now is not None and now.version == state.version:
+                order.setdefault(state.domain, Learned(state.domain, state.version, snapshot))
+    return list(order.values())

@@ -1,0 +1,58 @@
+"""The stream's pieces of general ability, on a tiny base and sets of a few items."""
+
+import json
+
+import pytest
+from tiny_base import background, make_tiny_base, sentences
+from tiny_stream import SETTINGS, stream_domain
+
+from benchmarks.stream import pools
+from benchmarks.stream.ability_pieces import items_of, read_base_ability, read_mixture_ability
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import InputError
+from pipelines.general_tasks import FILES
+from pipelines.progress import no_progress
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ability")
+    data = folder / "data"
+    data.mkdir()
+    drawn = [*sentences("law", 6, seed=31), *sentences("prose", 6, seed=31)]
+    rows = [{"query": text, "choices": ["rent.", "rain."], "gold": 0} for text in drawn]
+    (data / FILES["PIQA"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [" ".join(sentences(subject, 12, seed=32)) for subject in ("law", "prose")]
+    (data / FILES["WikiText"]).write_text("\n".join(texts))
+    return Workshop(
+        raw=RawFolder(folder / "raw"),
+        work=folder / "work",
+        names=("law",),
+        base_id=str(make_tiny_base(folder / "base")),
+        load=stream_domain,
+        background=background(),
+        data=data,
+        settings=SETTINGS,
+    )
+
+
+def test_the_base_and_our_pools_are_read_item_by_item(shop):
+    with shop.store("peer") as store:
+        pools.ingest(store, shop.domain("law"), shop.settings, no_progress)
+        for task, num in (("PIQA", 12), ("WikiText", 2)):
+            before = read_base_ability(shop, task)
+            shop.raw.write(f"ability/base/{task}", before)
+            after = read_mixture_ability(shop, *pools.load(store, shop.names), task)
+            assert 0 < after["num_asked"] < num
+            pairs = list(zip(before["items"], after["items"], strict=True))
+            assert len(pairs) == num
+            assert all(one["key"] == other["key"] for one, other in pairs)
+            changed = sum(one["log_probs"] != other["log_probs"] for one, other in pairs)
+            assert changed <= after["num_asked"]
+
+
+def test_without_a_folder_of_sets_it_says_what_is_missing(tmp_path):
+    shop = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=())
+    with pytest.raises(InputError, match="name their folder with --data"):
+        items_of(shop, "PIQA")
