@@ -25,7 +25,7 @@ from peer_cl.generation import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses, log_weights
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import asked_by_context, token_evidence
+from peer_cl.shortlist import asked_by_context, named_by_context, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.recall import Question
@@ -78,8 +78,9 @@ class Shortlist:
 
     model: PeerModel
     signatures: dict[str, Signature]
+    name_odds: float = 0.0
+    """What a domain has beside its share where a context names it, as odds against the base."""
 
-    @torch.no_grad()
     def asked(
         self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
     ) -> dict[str, list[bool]]:
@@ -89,31 +90,49 @@ class Shortlist:
             rows: token ids, the start token first.
             lengths: how many tokens of each row are context; default: all.
         """
+        found = self.choose(rows, lengths)
+        return {name: [is_asked for is_asked, _ in values] for name, values in found.items()}
+
+    @torch.no_grad()
+    def choose(
+        self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
+    ) -> dict[str, list[tuple[bool, float]]]:
+        """Return by domain whether each row's first tokens ask it, and its odds beside its share.
+
+        Args: as for `asked`.
+        """
         lengths = [len(row) for row in rows] if lengths is None else lengths
         heads = [tuple(row[:length]) for row, length in zip(rows, lengths, strict=True)]
-        found = {name: [False] * len(rows) for name in self.signatures}
+        found = {name: [(False, 0.0)] * len(rows) for name in self.signatures}
         for group in group_by_length([len(head) for head in heads], TOKENS_PER_PASS):
             ids_BT, mask_BT = pad([heads[number] for number in group], pad_id=0)
-            asked_PB = self.asked_batch(
-                ids_BT, mask_BT, torch.tensor([len(heads[n]) for n in group])
-            )
+            lengths_B = torch.tensor([len(heads[number]) for number in group])
+            asked_PB, odds_PB = self.choose_batch(ids_BT, mask_BT, lengths_B)
             for place, name in enumerate(self.signatures):
                 for row, number in enumerate(group):
-                    found[name][number] = bool(asked_PB[place, row])
+                    chosen = bool(asked_PB[place, row]), float(odds_PB[place, row])
+                    found[name][number] = chosen
         return found
 
-    def asked_batch(self, ids_BT: Tensor, mask_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Return which domains the first tokens of each row ask: bool (P, B)."""
+    def choose_batch(
+        self, ids_BT: Tensor, mask_BT: Tensor, lengths_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return which domains the first tokens of each row ask, bool (P, B), and their odds."""
         signatures = list(self.signatures.values())
         if self.model.background is None or not signatures:
-            return torch.zeros(len(signatures), len(ids_BT), dtype=torch.bool)
+            none_PB = torch.zeros(len(signatures), len(ids_BT), dtype=torch.bool)
+            return none_PB, none_PB.double()
         _, states_BTD = read_states(self.model.attachment, ids_BT, mask_BT)
         counted_BT = mask_BT.bool()
         counted_BT[:, 0] = False
         evidence = token_evidence(
             states_BTD, counted_BT, background=self.model.background, signatures=signatures
         )
-        return asked_by_context(evidence, signatures, lengths_B)
+        asked_PB = asked_by_context(evidence, signatures, lengths_B)
+        if not self.name_odds:
+            return asked_PB, torch.zeros_like(asked_PB, dtype=torch.float64)
+        named_PB = named_by_context(ids_BT, counted_BT, signatures, lengths_B)
+        return asked_PB | named_PB, named_PB.double() * self.name_odds
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ def _tell(
     ids_BT, mask_BT = pad([question.ids for question in batch], pad_id=0)
     lengths_B = torch.tensor([question.num_prompt for question in batch])
     prompt_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
-    asked_PB = shortlist.asked_batch(ids_BT, mask_BT, lengths_B)
+    asked_PB, odds_PB = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
     prompt_BT[:, 0] = False
     base_BTV = branches.base(ids_BT, mask_BT)
     log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
@@ -166,7 +185,7 @@ def _tell(
             said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
             log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
     entries = enter_at(shortlist.model.share, asked_PB.long() - 1, ids_BT.shape[1])
-    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries)[..., -1]
+    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, odds_PB)[..., -1]
     weights_QB = log_weights(masses_QB).exp()
     held = Held(branches.names, held_weights(masses_QB, budget))
     return [

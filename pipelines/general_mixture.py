@@ -99,13 +99,18 @@ class MixtureScorer:
     def log_probs(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Return the mixture's log probability of each token after the start token."""
         lengths = [self.contexts[tuple(row)] for row in rows]
-        asked = self.shortlist.asked(rows, lengths)
+        chosen = self.shortlist.choose(rows, lengths)
         stacks = [[one] for one in log_probs(self.branches.base, rows)]
+        odds: list[list[float]] = [[] for _ in rows]
         for name in self.branches.names:
-            wanted = [number for number, takes in enumerate(asked[name]) if takes]
+            wanted = [number for number, (takes, _) in enumerate(chosen[name]) if takes]
             branch = functools.partial(self.branches.branch, name)
             said = log_probs(branch, [rows[number] for number in wanted])
             for number, one in zip(wanted, said, strict=True):
                 stacks[number].append(one)
+                odds[number].append(chosen[name][number][1])
         share = self.shortlist.model.share
-        return [mixed(torch.from_numpy(np.stack(one))[:, None], share).numpy() for one in stacks]
+        return [
+            mixed(torch.from_numpy(np.stack(one))[:, None], share, own).numpy()
+            for one, own in zip(stacks, odds, strict=True)
+        ]

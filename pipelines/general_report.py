@@ -55,7 +55,8 @@ def general_rows(
         progress: told how far it is.
     """
     branches = PoolBranches(model, {name: one.segments for name, one in live.items()})
-    shortlist = Shortlist(model, {name: one.signature for name, one in live.items()})
+    signatures = {name: one.signature for name, one in live.items()}
+    shortlist = Shortlist(model, signatures, model.name_odds)
     items = [item for one in sets for item in one.items(tokenizer, most)]
     before = _base_scores(registry, ReaderScorer(branches.base), items, progress)
     read = read_mixture(branches, shortlist, items, before, progress)

@@ -8,7 +8,7 @@ Shape suffixes: B rows, T tokens, P branches, Q = P + 1 with the base first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from pipelines.branches import Branches, Shortlist, Told, ask
 
 CONTEXT = 32
 """Tokens that are given where a continuation is scored."""
+NAME_ODDS = (1.0, 0.1)
+"""Where a person lets names count: what a named domain has beside its share, against the base."""
 GATE_NATS = 13.0
 """A hard gate serves a branch only once its evidence is so far above the base's."""
 
@@ -75,18 +77,26 @@ def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:
 def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: Shortlist) -> Raw:
     """Return what the mixture makes of texts and questions, after each domain and at the end."""
     book, names = Book(shop, method, seed), list(shop.names)
-    shop.progress("mixing", 0, 4, "documents")
+    shop.progress("mixing", 0, 5, "documents")
     raw: Raw = {
         "rows": _rows(book, names),
         "gate": {group: _sums(map(gated, rows)) for group, rows in _stacks(book, names).items()},
     }
-    shop.progress("mixing", 1, 4, "lengths and context")
+    shop.progress("mixing", 1, 5, "lengths and context")
     raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
-    shop.progress("mixing", 2, 4, "foreign text")
+    shop.progress("mixing", 2, 5, "foreign text")
     raw["foreign"] = _foreign(book, names, shortlist)
-    shop.progress("mixing", 3, 4, "questions")
+    shop.progress("mixing", 3, 5, "questions")
     raw["recall"] = _recalls(shop, branches, shortlist)
     raw["general"] = _general(shop, branches, shortlist)
+    shop.progress("mixing", 4, 5, "questions, names count")
+    raw["named"] = {}
+    for odds in NAME_ODDS:
+        named = replace(shortlist, name_odds=odds)
+        raw["named"][str(odds)] = {
+            "recall": _recalls(shop, branches, named),
+            "general": _general(shop, branches, named),
+        }
     return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": CAPACITY}
 
 
@@ -203,7 +213,7 @@ def first(branches: Branches, shortlist: Shortlist, num: int) -> tuple[Branches,
     """Return the store as it was when only the first domains were learned."""
     names = list(branches.names[:num])
     signatures = {name: shortlist.signatures[name] for name in names}
-    return _First(branches, tuple(names)), Shortlist(shortlist.model, signatures)
+    return _First(branches, tuple(names)), replace(shortlist, signatures=signatures)
 
 
 class _First:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.stream.domains import StreamDomain
-from peer_cl.model import PeerModel
 from pipelines.branches import PoolBranches, Shortlist
 from pipelines.evaluate import version_branch
 from pipelines.ingest import IngestReport
+from pipelines.naming import names_of
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
@@ -29,22 +29,15 @@ def ingest(
 
 
 def load(store: Store, names: Sequence[str]) -> tuple[PoolBranches, Shortlist]:
-    """Return the pools and signatures of domains."""
-    model, _ = store.load_base()
-    return branches_of(store, model, names)
-
-
-def branches_of(
-    store: Store, model: PeerModel, names: Sequence[str]
-) -> tuple[PoolBranches, Shortlist]:
-    """Return the pools and signatures of domains, on a model that is there."""
+    """Return the pools of domains, and their signatures with the domains' names."""
+    model, tokenizer = store.load_base()
     registry = store.registry
-    found = {}
+    segments, signatures = {}, {}
     for name in names:
         state = registry.live().state(name)
         if state is not None:
-            found[name] = version_branch(registry, model, name, state.version)
-    return (
-        PoolBranches(model, {name: one.segments for name, one in found.items()}),
-        Shortlist(model, {name: one.signature for name, one in found.items()}),
-    )
+            one = version_branch(registry, model, name, state.version)
+            known = names_of(registry, name, state.version, tokenizer)
+            segments[name] = one.segments
+            signatures[name] = replace(one.signature, names=known)
+    return PoolBranches(model, segments), Shortlist(model, signatures)

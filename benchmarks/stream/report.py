@@ -10,7 +10,7 @@ from benchmarks.stream.matrices import FORCED, GATE, Matrix, Scores, has_branche
 from benchmarks.stream.pieces import APART, CHAINS, POOLS
 from benchmarks.stream.raw import Raw
 from peer_cl import metrics
-from peer_cl.mixture import worst_added_nats
+from peer_cl.mixture import named_bound_nats, worst_added_nats
 
 COMMAND = "python -m benchmarks stream --full --data FOLDER"
 WORDS = {
@@ -113,6 +113,10 @@ def _ours(scores: Scores, seed: int) -> Iterator[Figure]:
     yield from _learned(scores, seed)
     yield from _kept(mixture, scores.names)
     yield from _questions(mixture, scores.names)
+    for odds, found in mixture["named"].items():
+        bound = named_bound_nats(mixture["budget"], float(odds))
+        yield reported(f"bound where one domain is named, odds {odds} (nats)", bound, COMMAND)
+        yield from _questions(found, scores.names, f", names count with odds {odds}")
     yield from _alone(scores, learned)
     yield from _foreign(mixture)
 
@@ -160,18 +164,18 @@ def _kept(mixture: Raw, names: tuple[str, ...]) -> Iterator[Figure]:
             yield at_least(f"kept, {said}, {name} (share)", value, goal, COMMAND)
 
 
-def _questions(mixture: Raw, names: tuple[str, ...]) -> Iterator[Figure]:
+def _questions(mixture: Raw, names: tuple[str, ...], how: str = "") -> Iterator[Figure]:
     asked = [mixture["recall"][name][w] for name in names for w in ("seen", "reworded")]
     weights = [weight for one in asked for weight in one["own_weight"]]
     yield at_least(
-        "questions about a domain whose pool has weight above 0.5 (share)",
+        f"questions about a domain whose pool has weight above 0.5{how} (share)",
         share([int(weight > 0.5) for weight in weights]),
         0.95,
         COMMAND,
     )
     largest = mixture["general"]["largest_weight"]
     yield at_most(
-        "general questions where any pool has weight above 0.5 (share)",
+        f"general questions where any pool has weight above 0.5{how} (share)",
         share([int(weight > 0.5) for weight in largest]),
         0.01,
         COMMAND,
@@ -179,7 +183,10 @@ def _questions(mixture: Raw, names: tuple[str, ...]) -> Iterator[Figure]:
     for wording, goal in (("seen", 0.95), ("reworded", 0.85)):
         rows = [mixture["recall"][name][wording] for name in names]
         value = mean([share(row["mixture"]) for row in rows])
-        yield at_least(f"recall through the mixture, {wording} (share)", value, goal, COMMAND)
+        name = f"recall through the mixture, {wording}{how} (share)"
+        yield at_least(name, value, goal, COMMAND)
+        if how:
+            continue
         forced = mean([share(row["forced"]) for row in rows])
         yield reported(f"recall, pool forced on, {wording} (share)", forced, COMMAND)
 
