@@ -26,7 +26,7 @@ from pipelines import open_store
 from pipelines.attribution import branch_nats, row_costs
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.holders import document_rows
-from pipelines.recall import read_fact
+from pipelines.questions import read_fact
 from pipelines.store import Store
 from pipelines.tracing import learned_segments
 from stores import Document

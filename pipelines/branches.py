@@ -15,20 +15,15 @@ from torch import Tensor
 from peer_cl.branches import (
     default_position_ids,
     read_states,
-    row_log_probs,
     run_base,
     run_branch,
     run_trunk,
-    token_log_probs,
 )
-from peer_cl.generation import Held, mix_last
-from peer_cl.mixture import enter_at, held_weights, log_masses, log_weights
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from peer_cl.shortlist import asked_by_context, named_by_context, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
-from pipelines.recall import Question
 from pipelines.token_scores import TOKENS_PER_PASS
 
 
@@ -133,94 +128,3 @@ class Shortlist:
             return asked_PB, torch.zeros_like(asked_PB, dtype=torch.float64)
         named_PB = named_by_context(ids_BT, counted_BT, signatures, lengths_B)
         return asked_PB | named_PB, named_PB.double() * self.name_odds
-
-
-@dataclass(frozen=True)
-class Told:
-    """What was answered to one question, and who would speak."""
-
-    base: bool
-    forced: bool
-    """The question's own domain alone; False where it has none."""
-    mixture: bool
-    weights: dict[str, float]
-    """By domain that was asked: its weight after the prompt, before anything is dropped."""
-
-
-@torch.no_grad()
-def ask(
-    branches: Branches, shortlist: Shortlist, asked: Sequence[Question], budget: float
-) -> list[Told]:
-    """Return the answers to questions: the prompt chooses the shortlist and gives the weights.
-
-    Args:
-        branches: base and domains.
-        shortlist: who is asked; its names are those of the branches.
-        asked: the questions; one whose prompt is all of it is only weighed.
-        budget: b of the store.
-    """
-    told: list[Told | None] = [None] * len(asked)
-    for group in group_by_length([len(question.ids) for question in asked], TOKENS_PER_PASS):
-        batch = [asked[number] for number in group]
-        for number, one in zip(group, _tell(branches, shortlist, batch, budget), strict=True):
-            told[number] = one
-    return [one for one in told if one is not None]
-
-
-def _tell(
-    branches: Branches, shortlist: Shortlist, batch: Sequence[Question], budget: float
-) -> list[Told]:
-    ids_BT, mask_BT = pad([question.ids for question in batch], pad_id=0)
-    lengths_B = torch.tensor([question.num_prompt for question in batch])
-    prompt_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
-    asked_PB, odds_PB = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
-    prompt_BT[:, 0] = False
-    base_BTV = branches.base(ids_BT, mask_BT)
-    log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
-    for place, name in enumerate(branches.names):
-        own_B = torch.tensor([question.domain == name for question in batch])
-        rows = (asked_PB[place] | own_B).nonzero().squeeze(-1)
-        log_probs.append(torch.zeros_like(log_probs[0]))
-        if len(rows):
-            said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
-            log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
-    entries = enter_at(shortlist.model.share, asked_PB.long() - 1, ids_BT.shape[1])
-    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, odds_PB)[..., -1]
-    weights_QB = log_weights(masses_QB).exp()
-    held = Held(branches.names, held_weights(masses_QB, budget))
-    return [
-        _one(question, row, base_BTV, said, held, weights_QB[1:, row].tolist())
-        for row, question in enumerate(batch)
-    ]
-
-
-def _one(
-    question: Question,
-    row: int,
-    base_BTV: Tensor,
-    said: dict[str, tuple[Tensor, Tensor]],
-    held: Held,
-    weights: Sequence[float],
-) -> Told:
-    span = slice(question.num_prompt - 1, len(question.ids) - 1)
-    answer = list(question.ids[question.num_prompt :])
-    base_TV = base_BTV[row, span]
-    own: dict[str, Tensor] = {}
-    for name, (rows, logits) in said.items():
-        places = (rows == row).nonzero()
-        if len(places):
-            own[name] = logits[int(places[0, 0]), span]
-    speaking = {
-        number: own[name]
-        for number, name in enumerate(held.pools, 1)
-        if held.weights_QB[number, row] > 0
-    }
-    every = Held(held.pools, held.weights_QB[:, row, None].expand(-1, len(base_TV)))
-    mixed_TV = mix_last(every, base_TV, speaking) if answer else base_TV
-    forced_TV = own.get(question.domain)
-    return Told(
-        base=base_TV.argmax(-1).tolist() == answer,
-        forced=forced_TV is not None and forced_TV.argmax(-1).tolist() == answer,
-        mixture=mixed_TV.argmax(-1).tolist() == answer,
-        weights={n: w for n, w in zip(held.pools, weights, strict=True) if w > 0},
-    )

@@ -29,7 +29,8 @@ from pipelines.loading import empty_model, load_chain, load_store_base, read_sig
 from pipelines.mixture_scores import continuation_sums, mixture_loss
 from pipelines.pinned import Learned, Pinned, learned_order
 from pipelines.progress import Progress, no_progress
-from pipelines.recall import WORDINGS, questions, read_fact, recall
+from pipelines.questions import WORDINGS, questions, read_fact
+from pipelines.recall import recall
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from stores import Registry
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from peer_cl.errors import InputError
 from pipelines.general_tasks import CHOICE, CONTINUATION, GeneralItem
+from pipelines.questions import Question
 from pipelines.reading import Reader, answers, log_probs
-from pipelines.recall import Question
 
 _Z = 1.959963984540054
 """The normal distribution's 97.5th percentile."""

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.branches import Branches, Shortlist, ask
+from pipelines.asking import ask
+from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, score
 from pipelines.general_tasks import GeneralItem
 from pipelines.mixture_scores import mixed
 from pipelines.progress import Progress, no_progress
+from pipelines.questions import Question
 from pipelines.reading import log_probs
-from pipelines.recall import Question
 
 CHUNK = 32
 """Items that are read together."""

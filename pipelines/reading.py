@@ -14,7 +14,7 @@ from torch import Tensor
 
 from peer_cl.branches import token_log_probs
 from pipelines.batches import group_by_length, pad
-from pipelines.recall import Question
+from pipelines.questions import Question
 from pipelines.token_scores import TOKENS_PER_PASS
 
 Reader = Callable[[Tensor, Tensor], Tensor]

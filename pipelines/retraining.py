@@ -30,7 +30,7 @@ from pipelines.preparing import (
     stored_document,
 )
 from pipelines.progress import Progress, no_progress
-from pipelines.recall import read_fact
+from pipelines.questions import read_fact
 from pipelines.settings import TrainingSettings
 from stores import Document, NewSegment, Registry, Segment
 from stores.records import MASK

@@ -23,7 +23,7 @@ from pipelines.batches import Batch, Row, pad, plan_steps, target_weights, token
 from pipelines.evaluate import COMMON_SHARE
 from pipelines.fact_rows import VARIED, varied_rows, with_answers
 from pipelines.preparing import Chain, prepare
-from pipelines.recall import Question, questions
+from pipelines.questions import Question, questions
 from pipelines.settings import TrainingSettings
 from pipelines.token_scores import MAX_TOKENS, Item
 

@@ -19,7 +19,8 @@ from benchmarks.stream.raw import DIGITS, Raw
 from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
 from peer_cl.mixture import share
 from pipelines import mixture_scores
-from pipelines.branches import Branches, Shortlist, Told, ask
+from pipelines.asking import Told, ask
+from pipelines.branches import Branches, Shortlist
 
 CONTEXT = 32
 """Tokens that are given where a continuation is scored."""

@@ -24,7 +24,7 @@ from pipelines.batches import tokenise
 from pipelines.general import Scorer
 from pipelines.init import init_store
 from pipelines.progress import Progress, no_progress
-from pipelines.recall import Question
+from pipelines.questions import Question
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 MAX_LINES = 500
-GROWING = ("docs/LOG.md", "docs/results/")
-"""Records, which grow for as long as the project lives."""
+GROWING = ("docs/LOG.md", "docs/results/", "README.md")
+"""Records, which grow for as long as the project lives; the README's tree has a line a module."""
 
 # Split, so that this file does not hold what it looks for.
 FORBIDDEN = [

@@ -26,8 +26,8 @@ from benchmarks.stream.methods.embeddings import Embedder
 from peer_cl.bases import Base
 from peer_cl.errors import InputError
 from pipelines.progress import Progress
+from pipelines.questions import Question
 from pipelines.reading import Reader, answers, log_probs, reader_of
-from pipelines.recall import Question
 from pipelines.settings import TrainingSettings
 
 PASSAGE_TOKENS = 128

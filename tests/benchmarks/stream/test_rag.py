@@ -19,8 +19,8 @@ from peer_cl.errors import InputError
 from peer_cl.pool import tensors_sha256
 from pipelines.general import ReaderScorer
 from pipelines.progress import no_progress
+from pipelines.questions import Question
 from pipelines.reading import log_probs, reader_of
-from pipelines.recall import Question
 
 
 def by_words(texts):

@@ -143,5 +143,5 @@ def test_a_loss_that_is_not_finite_and_wrong_arguments_are_told(make, learn, dom
     memory = make()
     with torch.no_grad():
         memory.memory.layer(0).experts.up_ND[:] = float("nan")
-    with pytest.raises(DamageError, match="law: the loss is nan at step 1"):
+    with pytest.raises(DamageError, match="the loss is nan at step 0"):
         learn(memory, dataclasses.replace(domains["law"], steps=domains["law"].steps[:2]))

@@ -1,0 +1,43 @@
+"""Facts as questions: a prompt, and the answer that should follow it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.batches import tokenise
+from pipelines.facts import Fact
+
+WORDINGS = ("seen", "reworded")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with the answer that should follow it."""
+
+    domain: str
+    wording: str
+    ids: tuple[int, ...]
+    """Start token, prompt and answer."""
+    num_prompt: int
+    """How many of them are start token and prompt."""
+
+
+def read_fact(text: str) -> Fact:
+    """Return the fact in a stored probe document."""
+    about: dict[str, Any] = json.loads(text)
+    return Fact(**{**about, "reworded_prompts": tuple(about["reworded_prompts"])})
+
+
+def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Question]:
+    """Return every fact as a question in its trained wording and in each other one."""
+    asked = [("seen", fact.seen_prompt, fact.answer) for fact in facts]
+    asked += [("reworded", prompt, f.answer) for f in facts for prompt in f.reworded_prompts]
+    prompts = tokenise(tokenizer, [prompt for _, prompt, _ in asked])
+    wholes = tokenise(tokenizer, [f"{prompt} {answer}" for _, prompt, answer in asked])
+    return [
+        Question(domain, wording, tuple(whole), len(prompt))
+        for (wording, _, _), prompt, whole in zip(asked, prompts, wholes, strict=True)
+    ]
