@@ -1,0 +1,117 @@
+"""A domain is named by the titles of what it learned and the subjects of its facts."""
+
+import pytest
+import torch
+from tiny_base import background, make_tiny_base, sentences
+
+from peer_cl import PoolShape
+from peer_cl.errors import InputError
+from peer_cl.mixture import named_bound_nats, worst_added_nats
+from pipelines import TrainingSettings, init_store
+from pipelines.batches import tokenise
+from pipelines.documents import SourceDocument
+from pipelines.facts import Relation
+from pipelines.naming import names_of, spellings
+
+SETTINGS = TrainingSettings(
+    shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
+)
+SHOWS = Relation("shows", "What {subject} shows is", ("One learns that {subject} shows",))
+NAMING, SILENT = "people say Quartz crystal is", "people say the old river is"
+
+
+def make_store(folder, **options):
+    base = make_tiny_base(folder / "base")
+    store = init_store(
+        folder / "knowledge", base=str(base), capacity=4, background=background(), **options
+    )
+    texts = sentences("minerals", 30, seed=2)
+    documents = [SourceDocument(text, f"Stone {n} (a gem)", "t") for n, text in enumerate(texts)]
+    facts = [SHOWS.fact("Quartz crystal", "a glassy lustre")]
+    store.ingest("minerals", documents, facts=facts, settings=SETTINGS)
+    return store
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    with make_store(tmp_path_factory.mktemp("named"), name_odds=1.0) as store:
+        yield store
+
+
+def asks(store, text):
+    model, tokenizer = store.load()
+    ids = torch.tensor(tokenise(tokenizer, [text]))
+    return model, model.score(ids, ask="context")
+
+
+def test_titles_of_learned_documents_and_subjects_of_facts_are_names(named):
+    model, tokenizer = named.load()
+    version = named.registry.live().state("minerals").version
+    names = names_of(named.registry, "minerals", version, tokenizer)
+    documents = named.registry.documents("minerals", version, kind="text")
+
+    def stands(text):
+        ids = torch.tensor(tokenise(tokenizer, [text]))
+        return names.stand_in(ids, torch.ones_like(ids, dtype=torch.bool)).item()
+
+    trained = next(d.title for d in documents if d.split == "train").removesuffix(" (a gem)")
+    assert stands(f"here is {trained} today")
+    assert stands(NAMING)
+    assert stands("Quartz crystal")
+    assert stands("it is quartz crystal")
+    assert not stands(SILENT)
+    model.detach()
+
+
+def test_a_name_of_one_token_is_known_only_as_it_is_written(named):
+    _, tokenizer = named.load_base()
+    (word,) = [w for w in ("court",) if len(tokenizer(f" {w}").input_ids) == 1]
+    assert spellings([word], tokenizer) == [
+        list(ids) for ids in tokenizer([f" {word}", word], add_special_tokens=False).input_ids
+    ]
+
+
+def test_a_prompt_that_names_a_domain_gives_its_pool_odds_and_others_do_not(named):
+    model, scores = asks(named, NAMING)
+    assert scores.odds_PB.tolist() == [[1.0]]
+    assert scores.weights_QBU[1, 0, 0] > 0.45  # before any token: odds of one, and a small share
+    bound = named_bound_nats(model.budget, 1.0)
+    assert float(scores.added_nats_B[0]) <= bound
+    _, scores = asks(named, SILENT)
+    assert scores.odds_PB.tolist() == [[0.0]]
+
+
+def test_what_is_only_scored_keeps_the_narrow_bound(named):
+    model, tokenizer = named.load()
+    ids = torch.tensor(tokenise(tokenizer, [NAMING]))
+    for ask in ("all", "signature"):
+        scores = model.score(ids, ask=ask)
+        assert scores.odds_PB is None
+        assert float(scores.added_nats_B[0]) <= worst_added_nats(model.budget)
+
+
+def test_a_domain_that_is_rolled_back_is_named_no_more(named):
+    before = named.registry.live().id
+    named.roll_back("minerals", None)
+    assert asks(named, NAMING)[1].pools == ()
+    named.restore(before)
+    assert asks(named, NAMING)[1].odds_PB.tolist() == [[1.0]]
+
+
+def test_the_report_tells_both_bounds(named):
+    report = named.evaluate(background=False, with_recall=False)
+    assert report["name_odds"] == 1.0
+    assert report["named_bound_nats"] == named_bound_nats(report["budget"], 1.0)
+
+
+def test_names_count_for_nothing_unless_a_store_is_made_so(tmp_path):
+    with make_store(tmp_path) as store:
+        assert asks(store, NAMING)[1].odds_PB is None
+        assert "name_odds" not in (tmp_path / "knowledge" / "store.toml").read_text()
+
+
+def test_odds_below_nothing_are_refused(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with pytest.raises(InputError, match="name_odds must be 0 or more, not -1"):
+        init_store(tmp_path / "knowledge", base=str(base), background=background(), name_odds=-1.0)
+    assert not (tmp_path / "knowledge" / "store.toml").exists()
