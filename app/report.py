@@ -70,6 +70,12 @@ METRICS = {
 def print_report(report: dict[str, Any]) -> None:
     """Print what `evaluate` found."""
     say(f"snapshot {report['snapshot']}, budget {report['budget']}")
+    if report.get("name_odds"):
+        say(
+            f"names count, with odds {report['name_odds']:g}: scored text loses at most "
+            f"{report['bound_nats']:.4f} nats, text after a prompt that names one domain "
+            f"{report['named_bound_nats']:.4f}"
+        )
     _print_matrix(report)
     print_table(
         "\nmetrics (a score is a loss with its sign flipped)",

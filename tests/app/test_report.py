@@ -30,6 +30,16 @@ def test_a_report_shows_its_figures(capsys):
         assert part in told
 
 
+def test_both_bounds_are_told_where_names_count(capsys):
+    print_report(REPORT)
+    assert "names count" not in capsys.readouterr().out
+    print_report(REPORT | {"name_odds": 0.1, "bound_nats": 0.0202, "named_bound_nats": 0.1155})
+    told = capsys.readouterr().out
+    assert "names count, with odds 0.1" in told
+    assert "0.0202" in told
+    assert "0.1155" in told
+
+
 GENERAL = {
     "task": "PIQA",
     "kind": "choice",
