@@ -72,8 +72,8 @@ NameOddsOption = Annotated[
     typer.Option(
         "--name-odds",
         help="How much a pool weighs beside its share, as odds against the base, where a prompt "
-        "names a document or a fact of its domain; after such a prompt a text may lose log(1 + "
-        "odds) nats more. 0: names count for nothing.",
+        "names a document or a fact of its domain; such a prompt and what follows it, scored "
+        "together, may lose log(1 + odds) nats more. 0: names count for nothing.",
     ),
 ]
 
@@ -125,7 +125,7 @@ def _print_init(folder: Path, config: StoreConfig) -> None:
     say(f"budget {config.budget}: at most {-math.log1p(-config.budget):.4f} nats a document")
     if config.name_odds:
         bound = math.log1p(config.name_odds) - math.log1p(-config.budget)
-        say(f"after a prompt that names a domain: at most {bound:.4f} nats for each such domain")
+        say(f"a prompt that names one domain, and what follows it: at most {bound:.4f} nats")
     say("next: `peer-cl ingest DOMAIN PATH`")
 
 

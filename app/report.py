@@ -72,9 +72,9 @@ def print_report(report: dict[str, Any]) -> None:
     say(f"snapshot {report['snapshot']}, budget {report['budget']}")
     if report.get("name_odds"):
         say(
-            f"names count, with odds {report['name_odds']:g}: scored text loses at most "
-            f"{report['bound_nats']:.4f} nats, text after a prompt that names one domain "
-            f"{report['named_bound_nats']:.4f}"
+            f"names count, with odds {report['name_odds']:g}: a document loses at most "
+            f"{report['bound_nats']:.4f} nats, a prompt that names one domain and what follows it "
+            f"{report['named_bound_nats']:.4f} together"
         )
     _print_matrix(report)
     print_table(

@@ -54,7 +54,8 @@ def worst_added_nats(budget: float) -> float:
 
 
 def named_bound_nats(budget: float, name_odds: float, num_named: int = 1) -> float:
-    """Return the most that a text can lose after a context that names so many domains, in nats.
+    """Return the most that a context which names so many domains and what follows it, scored
+    together, can lose over the base, in nats.
 
     What a name adds to a pool is not taken from the base but comes on top, so that no pool's mass
     depends on another: weights are made to add up to one, and the base begins with

@@ -57,6 +57,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "signature_layer": model.attachment.signature_layer,
         "budget": model.budget,
         "capacity": model.capacity,
+        **({"name_odds": model.name_odds} if model.name_odds else {}),
         "special_ids": special.tolist(),
         "background": background,
         "pools": pools,
@@ -155,6 +156,7 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
         background=Background.from_bytes(_read(files, background)) if background else None,
         budget=config["budget"],
         capacity=config["capacity"],
+        name_odds=config.get("name_odds", 0.0),
         special_ids=config["special_ids"],
     )
     try:

@@ -143,10 +143,13 @@ def named_by_context(
 
     Args:
         input_ids: (B, T).
-        counted_BT: bool; a name must stand in such tokens alone.
+        counted_BT: bool; a name must stand in such tokens alone, or begin just before the first of
+            them: a text without a start token begins with one that nothing predicts.
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
     """
+    begins_BT = torch.nn.functional.pad(counted_BT[:, 1:], (0, 1)) & (counted_BT.cumsum(1) == 0)
+    counted_BT = counted_BT | begins_BT
     inside_BT = torch.arange(input_ids.shape[1], device=lengths_B.device) < lengths_B[:, None]
     counted_BT = counted_BT & inside_BT
     return torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])

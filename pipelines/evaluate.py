@@ -112,7 +112,7 @@ def evaluate(
         "snapshot": live.id,
         "domains": [one.domain for one in order],
         "unmeasured": [one.domain for one in everything if not documents[one.domain]],
-        "matrix": {"loss_nats": losses},
+        "matrix": {"loss_nats": losses, "coming_nats": _coming(book, pin, documents)},
         "metrics": _metrics(scores),
         "budget": registry.config.budget,
         "bound_nats": worst_added_nats(registry.config.budget),
@@ -202,6 +202,13 @@ def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> l
         found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
         rows.append([loss.mixture for loss in found])
     return rows
+
+
+def _coming(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[float]:
+    """Return the losses right after the newest domain came, whatever was switched off since."""
+    versions = pin.versions(pin.measured[-1].snapshot)
+    found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
+    return [loss.mixture for loss in found]
 
 
 def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch
 from pipelines.asking import ask
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, score
-from pipelines.general_tasks import GeneralItem
+from pipelines.general_tasks import TEXT, GeneralItem
 from pipelines.mixture_scores import mixed
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
@@ -54,13 +54,19 @@ def read_mixture(
     """
     scores: list[ItemScore] = []
     num_asked: Counter[str] = Counter()
+    # A text that is scored whole has no context that could name anybody.
+    nameless = replace(shortlist, name_odds=0.0)
     progress("general ability, with pools", 0, len(items), "")
     for start in range(0, len(items), CHUNK):
         some = items[start : start + CHUNK]
-        touched = _touched(branches, shortlist, some)
-        num_asked.update(item.task for item in touched)
-        read = score(MixtureScorer(branches, shortlist, touched), touched) if touched else ()
-        again = {(one.task, one.key): one for one in read}
+        again: dict[tuple[str, str], ItemScore] = {}
+        for chooses, is_text in ((shortlist, False), (nameless, True)):
+            kind = [item for item in some if (item.kind == TEXT) == is_text]
+            touched = _touched(branches, chooses, kind)
+            num_asked.update(item.task for item in touched)
+            if touched:
+                read = score(MixtureScorer(branches, chooses, touched), touched)
+                again |= {(one.task, one.key): one for one in read}
         known = before[start : start + CHUNK]
         scores += [again.get((one.task, one.key), one) for one in known]
         progress("general ability, with pools", len(scores), len(items), some[-1].task)

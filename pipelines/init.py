@@ -63,7 +63,8 @@ def init_store(
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
         name_odds: what a pool has beside its share where a prompt names its domain, as odds
-            against the base; after such a prompt the bound is wider by log(1 + name_odds).
+            against the base; for such a prompt with what follows it the bound is wider by
+            log(1 + name_odds).
         keep_text: keep the documents' texts; without them a document cannot be evaluated again or
             erased exactly.
         background: texts that show the base ordinary language; default: pinned public sources.

@@ -79,8 +79,10 @@ def continuation_sums(
     base = forced = mixture = 0.0
     for item in items:
         start = item.context_length - 1
-        asked = [version for version in versions if book.asked(version, item).first_half]
+        chosen = {version: book.asked(version, item) for version in versions}
+        asked = [version for version in versions if chosen[version].first_half]
+        odds = [chosen[version].odds for version in asked]
         base -= float(book.log_probs("base", item)[start:].sum())
         forced -= float(book.log_probs(own, item)[start:].sum())
-        mixture -= float(item_log_probs(book, asked, item, share)[start:].sum())
+        mixture -= float(mixed(book.stack(asked, item), share, odds)[start:].sum())
     return base, forced, mixture

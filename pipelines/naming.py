@@ -34,7 +34,8 @@ def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> N
     gone = {d for segment in registry.chain(version) for d in masks.get(segment.id, ())}
     documents = [d for d in registry.documents(domain, version) if d.document_id not in gone]
     titles = [d.title for d in documents if d.kind == "text" and d.split == "train"]
-    subjects = [d.title for d in documents if d.kind == "probe"]
+    # A fact's document is called "subject: relation".
+    subjects = [d.title.rpartition(": ")[0] for d in documents if d.kind == "fact"]
     return Names.of(spellings([*titles, *subjects], tokenizer))
 
 

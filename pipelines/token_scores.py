@@ -81,6 +81,8 @@ class Asked:
 
     whole: bool
     first_half: bool
+    odds: float = 0.0
+    """What it has beside its share after the first half, because that names its domain."""
 
 
 class ScoreBook:
@@ -234,7 +236,15 @@ class ScoreBook:
             )
             for n in range(2)
         ]
-        return Asked(*decisions)
+        if not self.model.name_odds:
+            return Asked(*decisions)
+        names = limits.names
+        named = [names.stand_in_text(item.ids[:end]) for end in (None, item.context_length)]
+        return Asked(
+            decisions[0] or named[0],
+            decisions[1] or named[1],
+            odds=self.model.name_odds * named[1],
+        )
 
 
 def sums(book: ScoreBook, subject: str, items: Sequence[Item]) -> float:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError
 from stores.chains import read_chain, resolve_version
+from stores.growth import check_growth
 from stores.queries import DomainState, Segment, Snapshot
 from stores.schema import SnapshotDomainRow
 from stores.snapshots import (
@@ -58,12 +59,12 @@ def roll_back_domain(
     return _commit_changed(session, changed, action="rollback", who=who, why=why)
 
 
-def bring_back(session: Session, domain: str, *, who: str, why: str) -> Snapshot:
+def bring_back(session: Session, domain: str, *, capacity: int, who: str, why: str) -> Snapshot:
     """Put a domain that is out of the store back, as it was in the newest snapshot with it.
 
     Raises:
         UnknownError: when there never was such a domain.
-        StateError: when it is live, or its bytes were purged.
+        StateError: when it is live, its bytes were purged, or the store is full.
     """
     live = live_snapshot(session)
     if live.state(domain) is not None:
@@ -77,6 +78,7 @@ def bring_back(session: Session, domain: str, *, who: str, why: str) -> Snapshot
         raise StateError(f"{domain} never was live: there is nothing to bring back")
     if any(segment.is_purged for segment in read_chain(session, state.version)):
         raise StateError(f"{domain} was purged: its bytes are gone; ingest it again")
+    check_growth(live, domain, None, capacity)
     states = sorted([*live.domains, state], key=lambda item: item.domain)
     return commit_snapshot(session, states, action="rollback", who=who, why=why, domain=domain)
 

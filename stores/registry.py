@@ -240,7 +240,8 @@ class Registry:
     def bring_back(self, domain: str, who: str, why: str = "") -> Snapshot:
         """Put a domain that is out of the store back, as it last was in it."""
         with self._acting() as session:
-            return lifecycle.bring_back(session, domain, who=who, why=why)
+            capacity = self.config.capacity
+            return lifecycle.bring_back(session, domain, capacity=capacity, who=who, why=why)
 
     def roll_back(
         self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False

@@ -143,7 +143,9 @@ def _decode_asked(
     document_id: str, base: bytes, asked: Sequence[bytes | None]
 ) -> NDArray[np.float64] | None:
     known = [values for values in asked if values is not None]
-    if not asked or len(known) < len(asked):
+    if not asked:  # nobody is asked: the mixture is the base
+        return np.empty((0, len(base) // 8))
+    if len(known) < len(asked):
         return None
     return np.stack([_decode(document_id, base, values)[1] for values in known])
 

@@ -90,7 +90,7 @@ def _worst(report: Report, past: tuple[float, ...]) -> Figure:
     rule = f"No text can lose more than {bound:.4f} nats in all, whatever it is."
     if report.get("name_odds"):
         wide = float(report["named_bound_nats"])
-        rule += f" After a prompt that names one domain the bound is {wide:.4f}."
+        rule += f" A prompt that names one domain and what follows it: {wide:.4f} together."
     is_gain = value is not None and value <= 0
     found = "No measured document lost anything." if is_gain else "What one document lost at most."
     return Figure(

@@ -15,6 +15,7 @@ from peer_cl.mixture import (
     named_bound_nats,
 )
 from peer_cl.names import MAX_TOKENS, Names
+from peer_cl.shortlist import named_by_context
 from peer_cl.signature import Signature
 
 TOKENS = st.integers(0, 5)
@@ -54,6 +55,18 @@ def test_a_signature_keeps_its_names_in_a_file_and_is_as_before_without():
     again = Signature.from_bytes(named.to_bytes()).names
     assert torch.equal(again.hashes_X, named.names.hashes_X)
     assert again.lengths == (1, 2)
+
+
+def test_a_text_without_a_start_token_may_begin_with_a_name():
+    signature = Signature(torch.zeros(1, 4), 0.0, 0.0, Names.of([[3, 4]]))
+    ids = torch.tensor([[3, 4, 9], [9, 3, 4], [9, 9, 3]])
+    predicted = torch.tensor([[False, True, True]] * 3)  # nothing predicts a row's first token
+    lengths = torch.tensor([3, 3, 3])
+    assert named_by_context(ids, predicted, [signature], lengths).tolist() == [[True, True, False]]
+    masked = torch.tensor([[False, False, True]] * 3)
+    assert named_by_context(ids, masked, [signature], lengths).tolist() == [[False, True, False]]
+    short = torch.tensor([1, 2, 3])  # what follows the context names nobody
+    assert named_by_context(ids, predicted, [signature], short).tolist() == [[False] * 3]
 
 
 def random_text(num_pools, num_tokens, seed):

@@ -110,6 +110,17 @@ def test_a_model_without_pools_or_background_can_be_saved(make_model, ids, tmp_p
     assert same_bits(again(ids).logits, make_base("gpt2")(ids).logits)
 
 
+def test_a_model_in_which_names_count_comes_back_so(make_model, tmp_path):
+    model = make_model("llama")
+    model.save_pretrained(tmp_path / "plain")
+    assert "name_odds" not in (tmp_path / "plain" / "peer_config.json").read_text()
+    model.name_odds = 0.1
+    model.save_pretrained(tmp_path / "named")
+    for folder, odds in (("plain", 0.0), ("named", 0.1)):
+        again = PeerModel.from_pretrained(tmp_path / folder, make_base("llama"))
+        assert again.name_odds == odds
+
+
 def test_names_never_name_files(make_model, tmp_path):
     names = ("../../escape", "a/b", "ä", "")
     model = make_model("llama", pools=())

@@ -123,6 +123,20 @@ def test_a_domain_that_was_taken_out_comes_back_as_it_was(registry, make):
             registry.bring_back("law", "ann")
 
 
+def test_a_full_store_brings_nothing_back(registry, make):
+    names = [f"domain-{n}" for n in range(registry.config.capacity)]
+    for name in names:
+        make.grow(registry, name)
+    with registry.writing("ann"):
+        registry.roll_back_domain(names[0], None, "ann")
+    make.grow(registry, "another")
+    with registry.writing("ann"):
+        before = registry.live()
+        with pytest.raises(StateError, match="the store is full: 4 domains are live"):
+            registry.bring_back(names[0], "ann")
+        assert registry.live() == before
+
+
 def test_the_index_tag_follows_versions_and_switches_only(registry, make):
     grown = make.grow(registry, "law")
     with registry.writing("ann"):

@@ -27,13 +27,14 @@ def costs(report: dict[str, Any], domain: str) -> pd.DataFrame:
         and with this domain. change_nats: the second less the first; positive = lost.
     """
     place = report["domains"].index(domain)
-    before, after = report["matrix"]["loss_nats"][place : place + 2]
-    rows = [
+    rows = _coming_rows(report)
+    before, after = rows[place], rows[place + 1]
+    told = [
         (name, EARLIER if at < place else LATER, before[at], after[at], after[at] - before[at])
         for at, name in enumerate(report["domains"])
         if at != place
     ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(told, columns=list(COLUMNS))
     return frame.sort_values("change_nats", ascending=False, ignore_index=True)
 
 
@@ -45,11 +46,18 @@ def worst_costs(report: dict[str, Any]) -> dict[str, float]:
 
 def retained(report: dict[str, Any]) -> dict[str, float]:
     """Return, by domain, the share of its gain right after learning that is left; 1 = all."""
-    losses = report["matrix"]["loss_nats"]
+    losses, came = report["matrix"]["loss_nats"], _coming_rows(report)
     return {
-        name: metrics.kept(losses[0][at], losses[at + 1][at], losses[-1][at])
+        name: metrics.kept(losses[0][at], came[at + 1][at], losses[-1][at])
         for at, name in enumerate(report["domains"])
     }
+
+
+def _coming_rows(report: dict[str, Any]) -> list[list[float]]:
+    """Return the matrix with the newest domain's row as it came: the matrix's own last row is the
+    live snapshot, in which a domain may have been switched off since."""
+    rows: list[list[float]] = report["matrix"]["loss_nats"]
+    return [*rows[:-1], report["matrix"].get("coming_nats", rows[-1])]
 
 
 def in_words(frame: pd.DataFrame, domain: str) -> str:

@@ -42,6 +42,17 @@ def test_what_is_left_of_the_first_gain():
     assert frames.retained(REPORT) == pytest.approx({"law": 0.75, "medicine": 1.0, "soil": 1.0})
 
 
+def test_what_was_switched_off_since_is_not_what_the_newest_domain_cost():
+    came = REPORT["matrix"]["loss_nats"][-1]
+    off = [4.0, 2.0, 4.0]  # law is disabled now
+    matrix = {"loss_nats": [*REPORT["matrix"]["loss_nats"][:-1], off], "coming_nats": came}
+    report = REPORT | {"matrix": matrix}
+    assert frames.costs(report, "soil").equals(frames.costs(REPORT, "soil"))
+    assert frames.retained(report)["law"] == 0.0
+    disabled = report | {"matrix": matrix | {"loss_nats": [*matrix["loss_nats"][:-1], [2.5, 2, 5]]}}
+    assert frames.retained(disabled)["soil"] == 0.0  # not "all of nothing"
+
+
 def test_one_domain_alone_costs_nobody():
     alone = {"domains": ["law"], "matrix": {"loss_nats": [[4.0], [2.0]]}}
     frame = frames.costs(alone, "law")

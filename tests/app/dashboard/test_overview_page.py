@@ -218,10 +218,10 @@ def test_what_was_not_measured_is_no_zero(evaluations):
 
 
 def test_a_store_in_which_names_count_tells_the_wider_bound_too(evaluations):
-    assert "After a prompt" not in figures.headline(evaluations)[0].caption
+    assert "names one domain" not in figures.headline(evaluations)[0].caption
     named = evaluations[-1].report | {"name_odds": 0.1, "named_bound_nats": 0.1155}
     figure = figures.headline([Evaluation(evaluations[-1].snapshot, "", named)])[0]
-    assert "After a prompt that names one domain the bound is 0.1155." in figure.caption
+    assert "names one domain and what follows it: 0.1155 together." in figure.caption
 
 
 @pytest.mark.parametrize(
