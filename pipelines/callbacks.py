@@ -96,7 +96,7 @@ class LossRecord(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: Any) -> None:
         """Note the loss of the step."""
-        self._losses[self._start + trainer.global_step] = (float(outputs["loss"]), None)
+        self._losses[self._start + trainer.global_step] = (float(outputs["nats"]), None)
 
     def add_validation(self, step: int, nats: float) -> None:
         """Note the validation loss beside a step's."""
@@ -115,7 +115,7 @@ class ProgressReport(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: Any) -> None:
         """Report the step, the number of steps and the loss."""
-        self._report(self._start + trainer.global_step, self._total, float(outputs["loss"]))
+        self._report(self._start + trainer.global_step, self._total, float(outputs["nats"]))
 
 
 class ValidationStop(lightning.Callback):

@@ -22,6 +22,7 @@ from peer_cl.signature import Signature
 from pipelines.batches import Row
 from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.features import TAP_FILE, read_features
+from pipelines.ordinary import OrdinaryInputs
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
 from pipelines.progress import LossNote, Progress, no_progress
@@ -142,6 +143,7 @@ def _learn(
             features=features,
             settings=settings,
             end_id=end_id if end_id is not None else 0,
+            ordinary=_ordinary(registry, settings),
             checkpoint=checkpoint,
             progress=lambda step, total, loss: progress("training", step, total, LossNote(loss)),
         )
@@ -160,6 +162,14 @@ def _learn(
     finally:
         (staging / TAP_FILE).unlink(missing_ok=True)
     return trained, _signature(model, learned, rows, states, validation, settings), recorded
+
+
+def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryInputs | None:
+    """Return what host layers read in ordinary text, where the run looks at it and it is kept."""
+    kept = registry.config.ordinary_object
+    if not settings.quiet_weight or kept is None:
+        return None
+    return OrdinaryInputs.from_bytes(registry.objects.read(kept))
 
 
 def _signature(

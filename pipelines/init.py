@@ -14,6 +14,7 @@ from peer_cl.errors import InputError, StoreFormatError
 from peer_cl.mixture import share
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
+from pipelines.ordinary import read_ordinary
 from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
 from pipelines.signatures import make_background
@@ -99,6 +100,7 @@ def init_store(
     states = signature_states(
         attachment, ids, "reading background text", progress, precision=resolve_precision("auto")
     )
+    ordinary = read_ordinary(attachment, ids, layers, progress, precision=resolve_precision("auto"))
     half = (len(states) + 1) // 2
     statistics = make_background(states[:half], states[half:], seed=0)
     attachment.detach()
@@ -118,6 +120,7 @@ def init_store(
         capacity=capacity,
         name_odds=name_odds,
         background_object=objects.put_bytes(statistics.to_bytes()),
+        ordinary_object=objects.put_bytes(ordinary.to_bytes()),
         keep_text=keep_text,
     )
     return Store(Registry.create(folder, config, who=who or ""), who=who)

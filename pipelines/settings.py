@@ -16,7 +16,14 @@ _POSITIVE = (
     "row_learning_rate",
     "key_learning_rate",
 )
-_LEAST = {"tokens_per_step": 2, "max_tokens": 2, "warmup_steps": 0, "validations": 0, "patience": 1}
+_LEAST = {
+    "quiet_tokens": 1,
+    "tokens_per_step": 2,
+    "max_tokens": 2,
+    "warmup_steps": 0,
+    "validations": 0,
+    "patience": 1,
+}
 _MOST_SEED = 2**31 - 1
 
 
@@ -34,6 +41,11 @@ class TrainingSettings:
     """Share of a fact's readings in which the words around its subject are changed at random."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
+    quiet_weight: float = 0.0
+    """How strongly a pool learns to say nothing to ordinary text: the weight, beside the loss in
+    nats, of the squared length of what it adds there. 0: not at all."""
+    quiet_tokens: int = 96
+    """Tokens of ordinary text that each step looks at for that."""
     tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
@@ -76,6 +88,8 @@ class TrainingSettings:
             raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if not 0 <= self.quiet_weight < math.inf:
+            raise InputError(f"quiet_weight must be 0 or more, not {self.quiet_weight}")
         if not 0 <= self.varied_share <= 1:
             raise InputError(f"varied_share must lie between 0 and 1, not {self.varied_share}")
 

@@ -40,6 +40,7 @@ from pipelines.callbacks import (
 )
 from pipelines.fact_rows import VARIED
 from pipelines.features import Features
+from pipelines.ordinary import OrdinaryInputs, answer_to_ordinary
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.settings import TrainingSettings
 
@@ -95,6 +96,8 @@ class SegmentTrainer(lightning.LightningModule):
         older: the domain's older segments, on and unchanged.
         features: states at the tap; where none are kept, the trunk is run in each step.
         settings: learning rates and schedule.
+        ordinary: what host layers read in ordinary text, to which the segment learns to say
+            nothing; None: it does not.
         total_steps: of the whole run.
         start_step: where it goes on after a kill.
         optimiser_state: of the killed run.
@@ -109,6 +112,7 @@ class SegmentTrainer(lightning.LightningModule):
         features: Features,
         settings: TrainingSettings,
         total_steps: int,
+        ordinary: OrdinaryInputs | None = None,
         start_step: int = 0,
         optimiser_state: dict[str, Any] | None = None,
     ) -> None:
@@ -117,7 +121,7 @@ class SegmentTrainer(lightning.LightningModule):
         # Plain attributes, not submodules: Lightning must neither move nor save the base.
         self.__dict__["attachment"] = attachment
         self.__dict__["older"] = list(older)
-        self.features, self.settings = features, settings
+        self.features, self.settings, self.ordinary = features, settings, ordinary
         self.total_steps, self.start_step = total_steps, start_step
         self.optimiser_state = optimiser_state
 
@@ -151,9 +155,16 @@ class SegmentTrainer(lightning.LightningModule):
         )
         return (losses_X * weights_BT[counted_BT]).sum() / mask_BT[:, 1:].sum()
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of one step."""
-        return self.loss(batch, self.features)
+    def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Return a step's loss in nats, and what is minimised: with the answer to ordinary text."""
+        nats = self.loss(batch, self.features)
+        if self.ordinary is None:
+            return {"loss": nats, "nats": nats.detach()}
+        settings, step = self.settings, self.start_step + number
+        loud = answer_to_ordinary(
+            self.segment, self.ordinary, settings.quiet_tokens, settings.seed, step
+        )
+        return {"loss": nats + settings.quiet_weight * loud, "nats": nats.detach()}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW without decay, rows faster than keys, warmed up and then falling to 0.
@@ -198,6 +209,7 @@ def train_segment(
     features: Features,
     settings: TrainingSettings,
     end_id: int,
+    ordinary: OrdinaryInputs | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None,
 ) -> TrainedSegment:
@@ -212,6 +224,7 @@ def train_segment(
         features: states at the tap of the first of `rows`; the trunk is run for the others.
         settings: how.
         end_id: pads rows; padding is masked.
+        ordinary: what host layers read in ordinary text; None: nothing is learned about it.
         checkpoint: a file that is written now and then; if it is there, the run goes on from it
             and ends with the same bits as one that was never killed.
         progress: told (step, steps in all, loss in nats a token).
@@ -239,6 +252,7 @@ def train_segment(
         older=older,
         features=features,
         settings=settings,
+        ordinary=ordinary,
         total_steps=len(steps),
         start_step=start,
         optimiser_state=optimiser_state,

@@ -46,6 +46,9 @@ class StoreConfig:
     """Layer whose hidden state signatures read."""
     background_object: str
     """Object that holds the background statistics."""
+    ordinary_object: str | None = None
+    """Object that holds what host layers read in ordinary text; None in older stores, whose pools
+    do not learn to say nothing to it."""
     budget: float = 0.02
     """b: a scored document loses at most -log(1 - b) nats over the base."""
     capacity: int = 16

@@ -16,6 +16,8 @@ KIND_IN_WORDS = {ROWS: "pool", MASK: "mask"}
 def needed_objects(session: Session, config: StoreConfig) -> dict[str, str]:
     """Return the ids of all objects that unpurged rows or store.toml name, with their users."""
     needed = {config.background_object: "the background statistics"}
+    if config.ordinary_object is not None:
+        needed[config.ordinary_object] = "the inputs of ordinary text"
     texts = (
         select(SegmentDocumentRow.text_object, DomainRow.name)
         .join(SegmentRow, SegmentRow.id == SegmentDocumentRow.segment_id)
