@@ -36,7 +36,7 @@ def read_base_ability(shop: Workshop, task: str) -> Raw:
 
 def read_chain_ability(shop: Workshop, method: str, seed: int, task: str) -> Raw:
     """Read a task's first items with a method's model after the whole stream."""
-    made = CHAINS[method](shop.base(), len(shop.names))
+    made = CHAINS[method](shop.base(), len(shop.names), seed)
     last = places(method, seed, shop.names)[-1]
     made.load(state_folder(shop, last, last.number))
     return _kept(score(scorer_of(made), items_of(shop, task, shop.ability_items)))

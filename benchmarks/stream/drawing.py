@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from benchmarks.results import RESULTS
+from benchmarks.stream.pieces import JOINT
 from benchmarks.stream.report import Line
 from peer_cl import metrics
 
@@ -27,6 +28,7 @@ def draw(lines: Sequence[Line], names: Sequence[str], folder: Path = RESULTS) ->
 
 def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
     """Draw each method's matrix as change over the base: blue is learned, red is lost."""
+    lines = [line for line in lines if line.method != JOINT] or list(lines)
     num_columns = min(3, len(lines))
     num_rows = -(-len(lines) // num_columns)
     plot, axes = plt.subplots(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.stream.pieces import APART, CHAINS, POOLS, places
+from benchmarks.stream.pieces import APART, CHAINS, JOINT, POOLS, Place, places
 from benchmarks.stream.plan import BASE
 from benchmarks.stream.raw import Raw, RawFolder
 
@@ -30,8 +30,9 @@ class Scores:
         return self.raw.read(BASE)
 
     def learned(self, method: str, seed: int) -> list[Raw] | None:
-        """Return a method's pieces, one a domain; None where any is missing."""
-        pieces = [place.piece for place in places(method, seed, self.names)]
+        """Return a method's pieces, one a domain (of the joint model one); None: one is missing."""
+        found = [Place(JOINT, seed, 0, "all")] if method == JOINT else None
+        pieces = [place.piece for place in found or places(method, seed, self.names)]
         if not all(self.raw.has(piece) for piece in pieces):
             return None
         return [self.raw.read(piece) for piece in pieces]
@@ -41,21 +42,33 @@ class Scores:
         piece = f"{method}/s{seed}/mixture"
         return self.raw.read(piece) if self.raw.has(piece) else None
 
-    def joint(self, seed: int) -> Raw | None:
-        """Return the scores of the model that learned all at once."""
-        piece = f"joint/s{seed}/0-all"
-        return self.raw.read(piece) if self.raw.has(piece) else None
-
     def loss(self, raw: Raw, name: str) -> float:
         """Return a piece's loss on a domain's unseen documents, nats a token."""
         return per_token(raw["nats"][f"test/{name}"], self.base["tokens"][f"test/{name}"])
 
-    def rare_loss(self, raw: Raw, name: str) -> float:
-        """Return the same without the domain's stock words."""
-        return per_token(raw["rare_nats"][f"test/{name}"], self.base["rare_tokens"][name])
+    def rare_losses(self, method: str, seed: int, way: str = "") -> list[float] | None:
+        """Return losses right after learning without each domain's stock words, by domain.
+
+        Args: as for `losses`; behind a hard gate they are not known.
+        """
+        learned = self.learned(method, seed)
+        if way == GATE or learned is None:
+            return None
+        found = learned * len(self.names) if method == JOINT else learned
+        if has_branches(method) and way != FORCED:
+            mixture = self.mixture(method, seed)
+            if mixture is None:
+                return None
+            found = [mixture] * len(self.names)
+        return [
+            per_token(raw["rare_nats"][f"test/{name}"], self.base["rare_tokens"][name])
+            for raw, name in self._pairs(found)
+        ]
 
     def losses(self, method: str, seed: int, way: str = "") -> Matrix | None:
         """Return R of losses; None where a piece is missing.
+
+        The joint model learned all domains at once: each of its rows but the first is its end.
 
         Args:
             method: one of the benchmark's.
@@ -66,6 +79,8 @@ class Scores:
         if learned is None:
             return None
         first = [self.loss(self.base, name) for name in self.names]
+        if method == JOINT:
+            return [first, *([self.loss(learned[0], n) for n in self.names] for _ in self.names)]
         if method in CHAINS:
             return [first, *([self.loss(raw, name) for name in self.names] for raw in learned)]
         forced = [self.loss(raw, name) for raw, name in zip(learned, self.names, strict=True)]
@@ -74,16 +89,17 @@ class Scores:
         mixture = self.mixture(method, seed)
         if mixture is None:
             return None
-        if way == GATE:
-            gate = [self.loss({"nats": mixture["gate"]}, name) for name in self.names]
-            return triangle(first, gate)
-        return [[self.loss({"nats": row}, name) for name in self.names] for row in mixture["rows"]]
+        rows = mixture["gate" if way == GATE else "rows"]
+        return [[self.loss({"nats": row}, name) for name in self.names] for row in rows]
 
     def recalls(self, method: str, seed: int, wording: str, way: str = "") -> RecallEnds | None:
         """Return the share of facts that are recalled, right after learning and at the end."""
         learned = self.learned(method, seed)
         if learned is None:
             return None
+        if method == JOINT:
+            end = [share(learned[0]["recall"][name][wording]) for name in self.names]
+            return RecallEnds(end, end)
         if method in CHAINS:
             after = [share(raw["recall"][n][wording]) for raw, n in self._pairs(learned)]
             end = [share(learned[-1]["recall"][name][wording]) for name in self.names]
@@ -99,6 +115,12 @@ class Scores:
             [share(row["mixture_when_learned"]) for row in rows],
             [share(row["mixture"]) for row in rows],
         )
+
+    def added(self, nats: dict[str, list[float]], kind: str) -> float:
+        """Return a kind's loss above the base's, nats a token; positive = spoiled."""
+        groups = [group for group in nats if group.startswith(kind)]
+        more = sum(sum(nats[group]) - sum(self.base["nats"][group]) for group in groups)
+        return float(more / sum(sum(self.base["tokens"][group]) for group in groups))
 
     def _pairs(self, learned: Sequence[Raw]) -> list[tuple[Raw, str]]:
         return list(zip(learned, self.names, strict=True))
@@ -143,8 +165,12 @@ def triangle(first: Sequence[float], own: Sequence[float]) -> Matrix:
 
 
 def per_token(nats: Sequence[float], tokens: Sequence[int]) -> float:
-    """Return the loss of documents, nats a token."""
-    return sum(nats) / max(1, sum(tokens))
+    """Return the loss of documents, nats a token.
+
+    Raises: ValueError: when there are not as many losses as lengths.
+    """
+    pairs = list(zip(nats, tokens, strict=True))
+    return sum(loss for loss, _ in pairs) / max(1, sum(num for _, num in pairs))
 
 
 def share(answers: Sequence[int]) -> float:

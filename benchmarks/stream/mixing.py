@@ -7,7 +7,7 @@ Shape suffixes: B rows, T tokens, P branches, Q = P + 1 with the base first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream.pieces import subject
-from benchmarks.stream.raw import DIGITS, Raw
+from benchmarks.stream.raw import DIGITS, Raw, rare_sums
 from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
 from peer_cl.mixture import share
 from pipelines import mixture_scores
@@ -67,6 +67,8 @@ def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:
         >>> gated(stacked, nats=1.5).tolist()
         [-3.0, -1.0]
     """
+    if len(stacked_Q1T) == 1:
+        return stacked_Q1T[0, 0]
     past_QT = stacked_Q1T[:, 0].cumsum(-1).roll(1, -1)
     past_QT[:, 0] = 0.0
     lead_PT = past_QT[1:] - past_QT[:1]
@@ -80,8 +82,9 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     book, names = Book(shop, method, seed), list(shop.names)
     shop.progress("mixing", 0, 5, "documents")
     raw: Raw = {
-        "rows": _rows(book, names),
-        "gate": {group: _sums(map(gated, rows)) for group, rows in _stacks(book, names).items()},
+        "rows": _rows(book, names, _mixed),
+        "gate": _rows(book, names, gated),
+        "rare_nats": _rare(book, names),
     }
     shop.progress("mixing", 1, 5, "lengths and context")
     raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
@@ -105,19 +108,33 @@ def _stacks(book: Book, names: Sequence[str], kind: str = "test") -> dict[str, l
     return {group: book.stack(names, rows) for group, rows in book.shop.groups(kind).items()}
 
 
-def _rows(book: Book, names: Sequence[str]) -> list[dict[str, list[float]]]:
-    """Return documents' losses with 0, 1, ... domains learned, each asked from the start."""
+def _mixed(stacked_Q1T: Tensor) -> Tensor:
+    return mixed(stacked_Q1T, [True] * (len(stacked_Q1T) - 1), BUDGET, CAPACITY)
+
+
+def _rows(
+    book: Book, names: Sequence[str], how: Callable[[Tensor], Tensor]
+) -> list[dict[str, list[float]]]:
+    """Return documents' losses with 0, 1, ... domains learned; later branches take no part."""
     stacks = _stacks(book, names)
-    rows = []
-    for num_learned in range(len(names) + 1):
-        asked = [number < num_learned for number in range(len(names))]
-        rows.append(
-            {
-                group: _sums(mixed(one, asked, BUDGET, CAPACITY) for one in stacked)
-                for group, stacked in stacks.items()
-            }
-        )
-    return rows
+    return [
+        {
+            group: _sums(how(one[: num_learned + 1]) for one in stacked)
+            for group, stacked in stacks.items()
+        }
+        for num_learned in range(len(names) + 1)
+    ]
+
+
+def _rare(book: Book, names: Sequence[str]) -> dict[str, list[float]]:
+    """Return documents' losses without stock words, each right after its domain was learned."""
+    found = {}
+    for number, name in enumerate(names):
+        rows = book.shop.texts[f"test/{name}"]
+        stacked = book.stack(names[: number + 1], rows)
+        log_probs = [_mixed(one).numpy() for one in stacked]
+        found[f"test/{name}"] = rare_sums(log_probs, rows, book.shop.prepared[name].stock)
+    return found
 
 
 def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) -> Raw:
@@ -144,7 +161,6 @@ def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) ->
             "forced": _sums(one[place + 1, 0, CONTEXT:] for one in stacked),
             "mixture": _sums(one[CONTEXT:] for one in after),
             "asked_own": [int(these[place]) for these in listed],
-            "num_asked": [sum(these) for these in listed],
         },
     }
 
@@ -159,15 +175,12 @@ def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str
             "base": _sums(one[0, 0] for one in stacked),
             "mixture": _sums(mixed(one, [True] * len(names), BUDGET, CAPACITY) for one in stacked),
             "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
-            "first_asked": [
-                next((name for name in names if asked[name][n]), None) for n in range(len(rows))
-            ],
         }
     return found
 
 
 def _recalls(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[str, Raw]:
-    """Return each domain's answers at the end: base, forced, mixture, and the own branch's weight.
+    """Return each domain's answers at the end: forced, mixture, and the own branch's weight.
 
     Who is asked, and what each branch says, never depends on other domains; so the answers right
     after a domain was learned differ from these only where another domain's branch has weight.
@@ -191,21 +204,18 @@ def _recalls(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[s
 
 def _answers(told: Sequence[Told], early: Sequence[Told], name: str) -> Raw:
     return {
-        "base": [int(one.base) for one in told],
         "forced": [int(one.forced) for one in told],
         "mixture": [int(one.mixture) for one in told],
         "mixture_when_learned": [int(one.mixture) for one in early],
         "own_weight": [round(one.weights.get(name, 0.0), DIGITS) for one in told],
-        "num_asked": [len(one.weights) for one in told],
     }
 
 
 def _general(shop: Workshop, branches: Branches, shortlist: Shortlist) -> Raw:
-    """Return for general questions the largest weight of any branch, and how many are asked."""
+    """Return for general questions the largest weight of any branch, and which have a rare word."""
     told = ask(branches, shortlist, shop.general, BUDGET)
     return {
         "largest_weight": [round(max(one.weights.values(), default=0.0), DIGITS) for one in told],
-        "num_asked": [len(one.weights) for one in told],
         "has_rare_word": shop.general_rare,
     }
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import peft
-from safetensors.torch import load_file
-
 from benchmarks.stream import pools
 from benchmarks.stream.data import Prepared
+from benchmarks.stream.keeping import put_adapter
 from benchmarks.stream.methods.dense import (
+    REPLAY_SHARE,
     WEIGHTS,
     AdapterBranches,
     FullFinetuning,
@@ -44,22 +43,25 @@ from pipelines.reading import Reader, reader_of
 
 EQUAL_RANK = 22
 """The rank at which LoRA on every linear layer trains as many parameters as a pool has: 6.7M."""
-Make = Callable[[Base, int], Method]
+Make = Callable[[Base, int, int], Method]
+"""Of the base, the number of domains and the seed."""
 
 CHAINS: dict[str, Make] = {
-    "lora": lambda base, _: Lora(base),
-    "lora-replay": lambda base, _: Lora(base, replay=0.1, name="lora-replay"),
-    "osf": lambda base, num_domains: Osf(base, num_domains),
-    "full": lambda base, _: FullFinetuning(base),
-    "sparse": lambda base, _: SparseMemory(base, _background(base)),
-    "rag": lambda base, _: Rag(base, MiniLm()),
+    "lora": lambda base, _, seed: Lora(base, seed=seed),
+    "lora-replay": lambda base, _, seed: Lora(
+        base, replay=REPLAY_SHARE, name="lora-replay", seed=seed
+    ),
+    "osf": lambda base, num_domains, _: Osf(base, num_domains),
+    "full": lambda base, _, __: FullFinetuning(base),
+    "sparse": lambda base, _, seed: SparseMemory(base, _background(base), seed=seed),
+    "rag": lambda base, _, __: Rag(base, MiniLm()),
 }
 """Methods that hold one state, which goes from one domain to the next; RAG's is an index."""
 SPARSE_TEXTS = 100
 """Ordinary texts against which sparse memory ranks rows."""
 APART: dict[str, int] = {"lora-mixture": 16, "lora-mixture-equal": EQUAL_RANK}
 """One LoRA a domain behind our mixture, by its rank."""
-POOLS = "peer"
+POOLS, JOINT = "peer", "joint"
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,13 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     Raises:
         StateError: when the model of the domain before is gone from the work folder.
     """
-    base = shop.base()
-    method = CHAINS[place.method](base, len(shop.names))
+    settings = shop.settings
+    method = CHAINS[place.method](shop.base(), len(shop.names), settings.seed)
     if place.number:
         method.load(_found(state_folder(shop, place, place.number - 1)))
     if isinstance(method, Lora):
         method.past = [shop.prepared[name] for name in shop.names[: place.number]]
     data, began = shop.prepared[place.domain], time.monotonic()
-    settings = shop.settings
     method.learn(data, learning_rate=learning_rate, settings=settings, progress=shop.progress)
     seconds = time.monotonic() - began
     method.save(state_folder(shop, place, place.number))
@@ -127,7 +128,7 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
         shutil.rmtree(state_folder(shop, place, place.number - 2), ignore_errors=True)
     is_last = place.number == len(shop.names) - 1
     texts = shop.groups("test", "prose", "look-alike") if is_last else shop.groups("test")
-    asked = shop.names if is_last else shop.names[place.number : place.number + 2]
+    asked = shop.names if is_last else (place.domain,)
     raw = _scored(shop, scorer_of(method), texts)
     raw["recall"] = {name: _recall(scorer_of(method), shop.prepared[name]) for name in asked}
     return raw | _about(place, learning_rate, method.num_parameters, seconds)
@@ -135,7 +136,7 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
 
 def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
     """Train one LoRA on all domains at once, as a reference for what can be learned."""
-    method = JointLora(shop.base())
+    method = JointLora(shop.base(), seed=shop.settings.seed)
     began = time.monotonic()
     method.learn_all(
         list(shop.prepared.values()),
@@ -144,7 +145,7 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
         progress=shop.progress,
     )
     seconds = time.monotonic() - began
-    place = Place("joint", seed, 0, "all")
+    place = Place(JOINT, seed, 0, "all")
     method.save(state_folder(shop, place, 0))
     raw = _scored(shop, scorer_of(method), shop.groups("test", "prose", "look-alike"))
     raw["recall"] = {n: _recall(scorer_of(method), one) for n, one in shop.prepared.items()}
@@ -154,10 +155,8 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
 def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Ingest one domain into the stream's store, and score its pool forced on."""
     with shop.store(store_name(place.seed)) as store:
-        domain, began = shop.domain(place.domain), time.monotonic()
         settings = replace(shop.settings, row_learning_rate=learning_rate)
-        pools.ingest(store, domain, settings, shop.progress)
-        seconds = time.monotonic() - began
+        seconds = pools.ingest(store, shop.domain(place.domain), settings, shop.progress)
         branches, _ = pools.load(store, [place.domain])
         num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
         return _branch(
@@ -170,7 +169,8 @@ def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
 
 def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Train a LoRA of its own on one domain, and score it forced on."""
-    method = Lora(shop.base(), rank=APART[place.method], name=place.method)
+    rank, seed = APART[place.method], shop.settings.seed
+    method = Lora(shop.base(), rank=rank, name=place.method, seed=seed)
     began = time.monotonic()
     data = shop.prepared[place.domain]
     method.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
@@ -192,15 +192,15 @@ def adapters(shop: Workshop, method: str, seed: int) -> AdapterBranches:
     config = model.peft_config["default"]
     for place in places(method, seed, shop.names):
         model.add_adapter(place.domain, config)
-        weights = load_file(_found(state_folder(shop, place, place.number)) / WEIGHTS)
-        peft.set_peft_model_state_dict(model, weights, adapter_name=place.domain)
+        folder = _found(state_folder(shop, place, place.number))
+        put_adapter(model, folder / WEIGHTS, place.domain)
     return AdapterBranches(model, shop.names)
 
 
 def tune(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
     """Learn one domain from the base at a rate, and score its validation documents."""
     data = shop.prepared[domain]
-    made = CHAINS[method](shop.base(), len(shop.names))
+    made = CHAINS[method](shop.base(), len(shop.names), shop.settings.seed)
     made.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
     return _validated(shop, data, made.reader(), learning_rate)
 

@@ -15,6 +15,7 @@ from benchmarks.stream.mixing import mix
 from benchmarks.stream.pieces import (
     APART,
     CHAINS,
+    JOINT,
     POOLS,
     Place,
     adapters,
@@ -42,7 +43,7 @@ RATES: dict[str, tuple[float, ...]] = {
 }
 """Three learning rates a method, chosen among on validation documents of two domains; RAG learns
 nothing by gradients."""
-TUNED_AS = {"lora-replay": "lora", "joint": "lora", **dict.fromkeys(APART, "lora")}
+TUNED_AS = {"lora-replay": "lora", JOINT: "lora", **dict.fromkeys(APART, "lora")}
 """Methods that take another's rate: the same adapter on the same rows."""
 BASE = "base"
 
@@ -53,6 +54,11 @@ class Piece:
 
     name: str
     do: Callable[[Workshop], Raw]
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it serves the choice of a rate."""
+        return self.name.startswith("tune/")
 
 
 def plan(
@@ -67,8 +73,10 @@ def plan(
         with_tuning: choose learning rates first; else the grids' middles are taken.
     """
     pieces = [Piece(BASE, read_base)]
+    methods = sorted(methods, key=lambda method: method != POOLS)  # others need its signatures
     if with_tuning:
-        tuned = [m for m in methods if len(RATES.get(m, ())) > 1]
+        borrowed = dict.fromkeys(TUNED_AS.get(method, method) for method in methods)
+        tuned = [method for method in borrowed if len(RATES[method]) > 1]
         pieces += [piece for method in tuned for piece in _tunings(shop, method)]
     for seed in seeds:
         for method in methods:
@@ -101,21 +109,27 @@ def _tunings(shop: Workshop, method: str) -> list[Piece]:
     return [piece(rate, domain) for rate in RATES[method] for domain in shop.names[:2]]
 
 
+def mixture_piece(method: str, seed: int) -> str:
+    """Return the name of the piece that puts a method's branches behind the mixture."""
+    return f"{method}/s{seed}/mixture"
+
+
 def _tuning(method: str, rate: float, domain: str) -> str:
     return f"tune/{method}/{rate:g}/{domain}"
 
 
 def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
-    if method == "joint":
+    if method == JOINT:
+        place = Place(JOINT, seed, 0, "all")
         return [
             Piece(
-                f"joint/s{seed}/0-all",
-                lambda shop: learn_jointly(shop.with_seed(seed), seed, rate_of(shop, "joint")),
+                place.piece,
+                lambda shop: learn_jointly(shop.with_seed(seed), seed, rate_of(shop, JOINT)),
             )
         ]
     pieces = [_one(place) for place in places(method, seed, shop.names)]
     if method not in CHAINS:
-        pieces.append(Piece(f"{method}/s{seed}/mixture", lambda shop: _mix(shop, method, seed)))
+        pieces.append(Piece(mixture_piece(method, seed), lambda shop: _mix(shop, method, seed)))
     return pieces
 
 

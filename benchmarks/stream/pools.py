@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.stream.domains import StreamDomain
+from peer_cl.errors import StateError
 from pipelines.branches import PoolBranches, Shortlist
 from pipelines.evaluate import version_branch
-from pipelines.ingest import IngestReport
 from pipelines.naming import names_of
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
@@ -17,27 +18,57 @@ from pipelines.store import Store
 
 def ingest(
     store: Store, domain: StreamDomain, settings: TrainingSettings, progress: Progress
-) -> IngestReport | None:
-    """Ingest a domain; None where it is there already."""
+) -> float:
+    """Ingest a domain, unless it is there already; return the seconds that its run took.
+
+    Raises:
+        StateError: when it is there and was learned with other settings.
+    """
     if store.registry.live().state(domain.name) is not None:
-        return None
+        return _seconds_of(store, domain.name, settings)
     # What is asked stays out of the store: it keeps the facts' own wording alone.
     facts = [replace(fact, reworded_prompts=()) for fact in domain.facts]
-    return store.ingest(
+    report = store.ingest(
         domain.name, domain.documents, facts=facts, settings=settings, progress=progress
     )
+    return report.seconds
+
+
+def _seconds_of(store: Store, name: str, settings: TrainingSettings) -> float:
+    """Return how long a domain's run took, once it is plain that it was run as is wanted."""
+    run = store.registry.domain(name).runs[-1]
+    wanted = json.loads(json.dumps(settings.to_dict()))
+    differing = [
+        f"{key} {run.config.get(key)}, not {value}"
+        for key, value in wanted.items()
+        if run.config.get(key) != value
+    ]
+    if differing:
+        raise StateError(
+            f"{name} was learned with {'; '.join(differing)}: remove {store.registry.folder} "
+            "and the raw files of its domains, and they are learned again"
+        )
+    return run.seconds
 
 
 def load(store: Store, names: Sequence[str]) -> tuple[PoolBranches, Shortlist]:
-    """Return the pools of domains, and their signatures with the domains' names."""
+    """Return the pools of domains, and their signatures with the domains' names.
+
+    Raises:
+        StateError: when the store lacks one of them.
+    """
     model, tokenizer = store.load_base()
     registry = store.registry
     segments, signatures = {}, {}
     for name in names:
         state = registry.live().state(name)
-        if state is not None:
-            one = version_branch(registry, model, name, state.version)
-            known = names_of(registry, name, state.version, tokenizer)
-            segments[name] = one.segments
-            signatures[name] = replace(one.signature, names=known)
+        if state is None:
+            raise StateError(
+                f"{store.registry.folder} has no {name}: remove the raw files of peer, and its "
+                "pieces are done again"
+            )
+        one = version_branch(registry, model, name, state.version)
+        known = names_of(registry, name, state.version, tokenizer)
+        segments[name] = one.segments
+        signatures[name] = replace(one.signature, names=known)
     return PoolBranches(model, segments), Shortlist(model, signatures)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.stream.texts import Texts
@@ -60,6 +62,15 @@ class RawFolder:
         """Return whether a piece is done."""
         return self.path(piece).is_file()
 
+    def paths(self) -> list[Path]:
+        """Return the files of all pieces that are done."""
+        return sorted(self.folder.glob("*.json"))
+
+    def seeds(self) -> list[int]:
+        """Return the seeds of all pieces that are done."""
+        found = (re.search(r"\.s(\d+)\.", path.name) for path in self.paths())
+        return sorted({int(match[1]) for match in found if match})
+
     def read(self, piece: str) -> Raw:
         """Return a piece's scores."""
         found: Raw = json.loads(self.path(piece).read_text(encoding="utf-8"))
@@ -98,7 +109,10 @@ class TokenScores:
             pairs = zip(rows, scores[group], strict=True)
             known |= {key(ids): one.astype("<f4") for ids, one in pairs}
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file(known, self._path(subject))
+        path = self._path(subject)
+        partial = path.with_suffix(".partial")
+        save_file(known, partial)
+        partial.replace(path)
 
     def read(self, subject: str, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Return a subject's scores of rows, fp64.
@@ -110,7 +124,11 @@ class TokenScores:
 
     def has(self, subject: str, rows: Sequence[Sequence[int]]) -> bool:
         """Return whether a subject scored all of these rows."""
-        return {key(ids) for ids in rows} <= self._known(subject).keys()
+        path = self._path(subject)
+        if not path.is_file():
+            return False
+        with safe_open(path, framework="numpy") as file:
+            return {key(ids) for ids in rows} <= set(file.keys())
 
     def _known(self, subject: str) -> dict[str, np.ndarray]:
         path = self._path(subject)

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from benchmarks.results import RESULTS, Figure, table
 from benchmarks.stream import corpora
+from benchmarks.stream.checks import check_made_of, check_rates, check_work
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.matrices import Scores
-from benchmarks.stream.pieces import APART, POOLS
-from benchmarks.stream.plan import BASE, Piece, plan, rate_of
+from benchmarks.stream.pieces import APART, JOINT, POOLS
+from benchmarks.stream.plan import BASE, Piece, plan
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of
 from benchmarks.stream.workshop import Workshop
-from peer_cl.errors import StateError
 from pipelines.packages import cache_folder
 from pipelines.quiet import get_ready
 from pipelines.settings import TrainingSettings
 
 COMMAND = "python -m benchmarks stream"
-METHODS = (POOLS, "lora", *APART, "full", "rag", "lora-replay", "joint", "sparse", "osf")
+METHODS = (POOLS, "lora", *APART, "full", "rag", "lora-replay", JOINT, "sparse", "osf")
 QUICK = ("minerals", "acronyms")
 """Domains of a quick run, of which little is read."""
 
@@ -53,8 +53,9 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
     """Return what the raw scores say; of a quick run print it, and keep nothing."""
     if not shop.raw.has(BASE):
         return []
-    scores = Scores(shop.raw, shop.names)
-    found, lines = figures(scores), lines_of(scores)
+    check_made_of(shop)
+    scores, seeds = Scores(shop.raw, shop.names), shop.raw.seeds()
+    found, lines = figures(scores, seeds), lines_of(scores, seeds)
     if is_kept and lines:
         draw(lines, shop.names)
         return found
@@ -79,6 +80,8 @@ def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
     """Do the pieces that have no raw file yet, in order; each is kept as soon as it is done."""
     began = time.monotonic()
     check_rates(shop)
+    check_made_of(shop)
+    check_work(shop, pieces)
     missing = [piece for piece in pieces if not shop.raw.has(piece.name)]
     print(f"{len(pieces) - len(missing)} of {len(pieces)} pieces are done", flush=True)
     for piece in missing:
@@ -86,38 +89,28 @@ def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
         if spent > minutes:
             print(f"{spent:.0f} minutes are over; the next call goes on", flush=True)
             return
+        if not piece.tunes:  # the choice may have fallen since the run began
+            check_rates(shop)
         started = time.monotonic()
-        shop.raw.write(piece.name, piece.do(shop))
+        shop.raw.write(piece.name, piece.do(shop) | {"made_of": shop.made_of})
         print(f"{piece.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
-def check_rates(shop: Workshop) -> None:
-    """Refuse to go on where pieces learned at another rate than tuning has chosen since.
-
-    Raises: StateError: naming the method and both rates.
-    """
-    for method in METHODS:
-        rates = {raw["learning_rate"] for raw in shop.raw.of(method) if "learning_rate" in raw}
-        if rates and rates != {rate_of(shop, method)}:
-            raise StateError(
-                f"{method} learned at {sorted(rates)}, and tuning says {rate_of(shop, method):g}: "
-                f"remove {shop.raw.folder}/{method}.s*.json, and its pieces are done again"
-            )
-
-
 def _whole(options: argparse.Namespace) -> Workshop:
-    for name, reason in corpora.missing().items():
+    missing = corpora.missing()
+    for name, reason in missing.items():
         print(f"without {name}: {reason}; this run speaks for no README figure", flush=True)
-    names = tuple(name for name in corpora.NAMES if name not in corpora.missing())
+    names = tuple(name for name in corpora.NAMES if name not in missing)
     raw = RawFolder(RESULTS / "stream")
     return Workshop(raw=raw, work=options.work, names=names, data=options.data)
 
 
 def _quick(options: argparse.Namespace) -> Workshop:
+    missing = corpora.missing(QUICK)
     return Workshop(
         raw=RawFolder(options.work / "quick-raw"),
         work=options.work / "quick",
-        names=tuple(name for name in QUICK if name not in corpora.missing()),
+        names=tuple(name for name in QUICK if name not in missing),
         data=options.data,
         settings=TrainingSettings(text_passes=1.0, fact_passes=4.0),
         most_facts=20,

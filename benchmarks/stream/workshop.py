@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from benchmarks.stream import corpora
 from benchmarks.stream.data import Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
 from benchmarks.stream.questions import general
-from benchmarks.stream.raw import RawFolder, TokenScores
+from benchmarks.stream.raw import RawFolder, TokenScores, key
 from benchmarks.stream.texts import FOREIGN_DOCUMENTS, Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
 from pipelines import open_store
@@ -129,6 +131,24 @@ class Workshop:
             Question("", "general", tuple(ids), len(ids))
             for ids in tokenise(self.base().tokenizer, texts)
         ]
+
+    @functools.cached_property
+    def made_of(self) -> str:
+        """A hash over what every piece is made of: domains, base, settings, rows and texts.
+
+        Seed and rate of the rows are left out: a piece has its own.
+        """
+        settings = self.settings.to_dict()
+        for own in ("seed", "row_learning_rate"):
+            del settings[own]
+        about: list[Any] = [self.names, self.base_id, settings]
+        for name, one in self.prepared.items():
+            rows = [row.ids for row in one.rows if row.kind in ("text", "fact")]
+            asked = [question.ids for question in one.questions]
+            about.append([name, [key(ids) for ids in (*rows, *asked)]])
+        about += [[group, [key(ids) for ids in rows]] for group, rows in self.texts.items()]
+        about.append([key(one.ids) for one in self.general])
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def general_rare(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from benchmarks.stream.corpora import (
@@ -61,10 +61,10 @@ def load(name: str) -> StreamDomain:
     return replace(domain, facts=with_questions(domain.facts, name))
 
 
-def missing() -> dict[str, str]:
-    """Return the domains whose packages cannot be had on this machine, with the reason of each."""
+def missing(names: Iterable[str] = NAMES) -> dict[str, str]:
+    """Return those domains whose packages cannot be had on this machine, with each one's reason."""
     reasons = {}
-    for name in NAMES:
+    for name in names:
         try:
             for package in PACKAGES[name]:
                 fetch(package) if isinstance(package, Package) else fetch_deb(package)

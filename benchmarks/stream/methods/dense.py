@@ -15,16 +15,19 @@ from typing import Any
 
 import peft
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared, joined
+from benchmarks.stream.keeping import put_adapter, save_tensors
 from benchmarks.stream.methods.training import train
 from peer_cl.bases import Base
+from peer_cl.errors import DamageError
 from pipelines.precision import plain_attention
 from pipelines.progress import Progress
 from pipelines.reading import Reader, reader_of
 from pipelines.settings import TrainingSettings
+from stores.durable import replace_file
 
 LORA_RANK = 16
 REPLAY_SHARE = 0.1
@@ -73,8 +76,7 @@ class FullFinetuning:
 
     def save(self, folder: Path) -> None:
         """Keep every weight, tied ones once."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(_untied(self.model), folder / WEIGHTS)
+        save_tensors(_untied(self.model), folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
         """Bring every weight back."""
@@ -89,17 +91,24 @@ class Lora:
         rank: r; alpha is twice that.
         replay: share of the tokens that are of earlier domains.
         name: the method's.
+        seed: of the initialisation.
     """
 
     def __init__(
-        self, base: Base, *, rank: int = LORA_RANK, replay: float = 0.0, name: str = "lora"
+        self,
+        base: Base,
+        *,
+        rank: int = LORA_RANK,
+        replay: float = 0.0,
+        name: str = "lora",
+        seed: int = 0,
     ) -> None:
         self.name, self.replay = name, replay
         config = peft.LoraConfig(
             r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             self.model: Any = peft.get_peft_model(base.model, config)
         self.num_parameters = sum(p.numel() for p in self.parameters())
         self.past: list[Prepared] = []
@@ -136,12 +145,11 @@ class Lora:
 
     def save(self, folder: Path) -> None:
         """Keep the adapter."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(peft.get_peft_model_state_dict(self.model), folder / WEIGHTS)
+        save_tensors(peft.get_peft_model_state_dict(self.model), folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
         """Bring the adapter back."""
-        peft.set_peft_model_state_dict(self.model, load_file(folder / WEIGHTS))
+        put_adapter(self.model, folder / WEIGHTS)
 
 
 class Osf:
@@ -197,9 +205,8 @@ class Osf:
 
     def save(self, folder: Path) -> None:
         """Keep every weight and how many domains are in it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(_untied(self.base.model), folder / WEIGHTS)
-        (folder / STATE).write_text(json.dumps({"num_learned": self.num_learned}))
+        save_tensors(_untied(self.base.model), folder / WEIGHTS)
+        replace_file(folder / STATE, json.dumps({"num_learned": self.num_learned}).encode())
 
     def load(self, folder: Path) -> None:
         """Bring the weights back."""
@@ -237,8 +244,8 @@ def replayed(
 class JointLora(Lora):
     """One adapter that reads all domains at once, mixed: the reference that nothing is lost to."""
 
-    def __init__(self, base: Base, *, rank: int = LORA_RANK) -> None:
-        super().__init__(base, rank=rank, name="joint")
+    def __init__(self, base: Base, *, rank: int = LORA_RANK, seed: int = 0) -> None:
+        super().__init__(base, rank=rank, name="joint", seed=seed)
 
     def learn_all(
         self,
@@ -280,7 +287,10 @@ def _untied(model: nn.Module) -> dict[str, Tensor]:
 def _put(model: nn.Module, weights: dict[str, Tensor]) -> None:
     missing = dict(model.named_parameters()).keys() ^ weights.keys()
     if missing:
-        raise ValueError(f"weights differ from the model's in {sorted(missing)[:3]}")
+        raise DamageError(
+            f"weights differ from the model's in {sorted(missing)[:3]}; "
+            "remove the method's states and raw files"
+        )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])

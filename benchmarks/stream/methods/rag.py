@@ -19,9 +19,9 @@ import faiss
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from benchmarks.stream.data import Prepared
+from benchmarks.stream.keeping import save_tensors
 from benchmarks.stream.methods.embeddings import Embedder
 from peer_cl.bases import Base
 from peer_cl.errors import InputError
@@ -134,7 +134,6 @@ class Rag:
 
     def save(self, folder: Path) -> None:
         """Write passages and vectors into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         domains = list(dict.fromkeys(passage.domain for passage in self.passages))
         tensors = {
             "vectors": torch.from_numpy(self._vectors_ND).contiguous(),
@@ -142,7 +141,7 @@ class Rag:
             "lengths": torch.tensor([len(p.ids) for p in self.passages]).long(),
             "domains": torch.tensor([domains.index(p.domain) for p in self.passages]).long(),
         }
-        save_file(tensors, folder / _FILE, metadata={"domains": json.dumps(domains)})
+        save_tensors(tensors, folder / _FILE, {"domains": json.dumps(domains)})
 
     def load(self, folder: Path) -> None:
         """Read passages and vectors that `save` wrote, in place of those that are there."""

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.stream.data import Prepared
+from benchmarks.stream.keeping import save_tensors
 from benchmarks.stream.methods.training import train
 from peer_cl.attach import Watch
 from peer_cl.bases import Base
@@ -175,9 +176,8 @@ class SparseMemory:
 
     def save(self, folder: Path) -> None:
         """Write the memory into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.contiguous() for name, tensor in self.memory.state_dict().items()}
-        save_file({**tensors, _LEARNED: torch.tensor(self.num_learned)}, folder / _FILE)
+        save_tensors({**tensors, _LEARNED: torch.tensor(self.num_learned)}, folder / _FILE)
 
     def load(self, folder: Path) -> None:
         """Read the memory that `save` wrote, in place of what was learned so far."""

@@ -7,8 +7,8 @@ import pytest
 from tiny_base import background, make_tiny_base, sentences
 from tiny_stream import SETTINGS, stream_domain
 
-from benchmarks.stream import run
-from benchmarks.stream.matrices import FORCED, Scores
+from benchmarks.stream import checks, run
+from benchmarks.stream.matrices import FORCED, GATE, Scores
 from benchmarks.stream.plan import BASE, plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures, lines
@@ -59,6 +59,7 @@ def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
         "peer", "peer forced", "peer gate", "lora", "lora-mixture", "lora-mixture forced", "full",
+        "joint",
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -91,6 +92,26 @@ def test_figures_are_finite_and_named_once(scores):
     names = [figure.figure for figure in found]
     assert len(set(names)) == len(names)
     assert any(figure.holds is not None for figure in found)
+    for part in ("intransigence", "joint training", "nothing was chosen", "without stock words"):
+        assert any(part in name for name in names)
+
+
+def test_a_mixture_that_knows_no_names_is_reported_without_them(shop, scores):
+    place = "peer/s0/mixture"
+    kept = shop.raw.path(place).read_text()
+    raw = shop.raw.read(place)
+    del raw["named"]
+    shop.raw.write(place, raw)
+    assert not any("names count" in figure.figure for figure in figures(scores))
+    shop.raw.path(place).write_text(kept)
+
+
+def test_a_gate_knows_no_branch_before_it_is_learned(scores):
+    gate, first = scores.losses("peer", 0, GATE), scores.loss(scores.base, "minerals")
+    assert gate[0][1] == pytest.approx(first, abs=1e-5)
+    rows = scores.mixture("peer", 0)["gate"]
+    assert len(rows) == len(NAMES) + 1
+    assert rows[0]["test/law"] == pytest.approx(scores.base["nats"]["test/law"], abs=2e-4)
 
 
 def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
@@ -124,9 +145,9 @@ def test_raw_files_hold_sums_a_document(shop, scores):
 def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     own.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
-    run.check_rates(own)  # nothing was tuned yet, and 1e-3 is the middle
+    checks.check_rates(own)  # nothing was tuned yet, and 1e-3 is the middle
     for rate, loss in ((3e-4, 2.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
     with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
-        run.check_rates(own)
+        checks.check_rates(own)

@@ -1,0 +1,57 @@
+"""What a method's stream does to general ability: the same items before and after.
+
+Tasks with verdicts are taken together: their items are many only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.stream.pieces import POOLS
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.seeds import Measured
+from benchmarks.stream.words import WORDS
+from pipelines.general import Change, ItemScore, changed, paired_interval
+from pipelines.general_tasks import FILES
+
+
+def abilities(raw: RawFolder, method: str, seed: int) -> Iterator[Measured]:
+    """Yield a method's figures of general ability; none where a task was not read yet."""
+    pieces = {task: f"ability/{method}/s{seed}/{task}" for task in FILES}
+    bases = {task: f"ability/base/{task}" for task in FILES}
+    if not all(map(raw.has, (*pieces.values(), *bases.values()))):
+        return
+    found = {task: _change(raw, bases[task], pieces[task], task) for task in FILES}
+    for task, change in found.items():
+        is_text = change.p_value is None
+        what = "added loss (nats a token)" if is_text else "change of accuracy (share)"
+        yield Measured(f"{WORDS[method]}: {task}, {what}", change.difference)
+    yield from _together(WORDS[method], list(found.values()))
+    if method == POOLS:
+        num_asked = sum(raw.read(piece)["num_asked"] for piece in pieces.values())
+        yield Measured(f"{WORDS[method]}: general ability, items that ask any pool", num_asked)
+
+
+def _change(raw: RawFolder, base: str, piece: str, task: str) -> Change:
+    """Return a task's change on the items that the method read, which may be the first ones."""
+    after = [ItemScore.from_dict(one) for one in raw.read(piece)["items"]]
+    read = {one.key for one in after}
+    every = [ItemScore.from_dict(one) for one in raw.read(base)["items"]]
+    return changed([one for one in every if one.key in read], after)[task]
+
+
+def _together(words: str, changes: list[Change]) -> Iterator[Measured]:
+    judged = [change for change in changes if change.p_value is not None]
+    gains, losses, num = (
+        sum(getattr(change, name) for change in judged) for name in ("gains", "losses", "num_items")
+    )
+    low, high = paired_interval(gains, losses, num)
+    named = {
+        "change of accuracy, all tasks (share)": (gains - losses) / num,
+        "the same, low end of 95 % (share)": low,
+        "the same, high end of 95 % (share)": high,
+        "items with a verdict": num,
+        "items whose verdict or choice changed": sum(change.num_changed for change in judged),
+    }
+    for name, value in named.items():
+        yield Measured(f"{words}: general ability, {name}", value)

@@ -1,0 +1,90 @@
+"""Whether what is kept fits together: a run refuses to go on, or to report, where it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from benchmarks.stream.pieces import APART, POOLS, places, store_name, subject
+from benchmarks.stream.plan import BASE, RATES, TUNED_AS, Piece, mixture_piece, rate_of
+from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import StateError
+
+
+def check_rates(shop: Workshop) -> None:
+    """Refuse to go on where pieces learned at another rate than tuning has chosen since.
+
+    Raises: StateError: naming the method and both rates.
+    """
+    for method in (*RATES, *TUNED_AS):
+        rates = {raw["learning_rate"] for raw in shop.raw.of(method) if "learning_rate" in raw}
+        if rates and rates != {rate_of(shop, method)}:
+            raise StateError(
+                f"{method} learned at {sorted(rates)}, and tuning says {rate_of(shop, method):g}: "
+                f"remove {shop.raw.folder}/{method}.s*.json, and its pieces are done again"
+            )
+
+
+def check_made_of(shop: Workshop) -> None:
+    """Refuse raw files of other domains, texts, settings or another base than this run has.
+
+    Raises: StateError: naming the first such file.
+    """
+    for path in shop.raw.paths():
+        found = json.loads(path.read_text(encoding="utf-8")).get("made_of")
+        if found != shop.made_of:
+            raise StateError(
+                f"{path} was made of other domains, texts or settings ({found}) than this run has "
+                f"({shop.made_of}): remove it, and its piece is done again"
+            )
+
+
+def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
+    """Refuse to train for a mixture whose other parts are gone from the work folder, or never were.
+
+    Raises: StateError: saying what to run first, or which raw files to remove.
+    """
+    planned = {piece.name for piece in pieces}
+    for method in (POOLS, *APART):
+        for seed in _seeds(planned):
+            mixture = mixture_piece(method, seed)
+            if mixture in planned and not shop.raw.has(mixture):
+                _check_signatures(shop, method, seed, planned)
+                _check_tokens(shop, method, seed)
+
+
+def _seeds(pieces: Iterable[str]) -> list[int]:
+    parts = {name.split("/")[1] for name in pieces if name.endswith("/mixture")}
+    return sorted(int(part.removeprefix("s")) for part in parts)
+
+
+def _check_signatures(shop: Workshop, method: str, seed: int, planned: set[str]) -> None:
+    own = [place.piece for place in places(POOLS, seed, shop.names)]
+    if not all(shop.raw.has(piece) or piece in planned for piece in own):
+        raise StateError(
+            f"{method} needs the signatures of {POOLS}, seed {seed}: run --method {POOLS} first"
+        )
+    folder = shop.work / store_name(seed)
+    if any(map(shop.raw.has, own)) and not (folder / "store.toml").is_file():
+        raise StateError(
+            f"{folder} is gone, which {method} needs: remove "
+            f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
+        )
+
+
+def _check_tokens(shop: Workshop, method: str, seed: int) -> None:
+    rows = [ids for group in shop.texts.values() for ids in group]
+    subjects = {BASE: BASE} | {
+        place.piece: subject(method, seed, place.domain)
+        for place in places(method, seed, shop.names)
+    }
+    gone = [
+        str(shop.raw.path(piece))
+        for piece, of in subjects.items()
+        if shop.raw.has(piece) and not shop.tokens.has(of, rows)
+    ]
+    if gone:
+        raise StateError(
+            f"scores of tokens that {method}'s mixture needs are gone from {shop.work}: remove "
+            f"{', '.join(gone)}, and these pieces are done again"
+        )

@@ -1,0 +1,140 @@
+"""Our figures against their goals, a seed at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.stream.matrices import FORCED, Scores, mean, share
+from benchmarks.stream.pieces import APART, CHAINS, POOLS
+from benchmarks.stream.raw import Raw
+from benchmarks.stream.seeds import Measured
+from benchmarks.stream.words import WORDS
+from peer_cl import metrics
+from peer_cl.mixture import named_bound_nats, worst_added_nats
+
+CHOSEN_WITH = ("attack", "geography", "minerals")
+"""Domains with which training's settings and the odds of a named domain were chosen."""
+_NUMBERS = ("no", "one", "two", "three", "four", "five")
+
+
+def ours(scores: Scores, seed: int) -> Iterator[Measured]:
+    """Yield our figures of a seed; none where its pieces are not all there."""
+    learned, mixture = scores.learned(POOLS, seed), scores.mixture(POOLS, seed)
+    if learned is None or mixture is None:
+        return
+    yield from _learned(scores, seed)
+    yield from _kept(mixture, scores.names)
+    yield from _lacking(mixture, scores.names)
+    yield from _asking(mixture, scores.names)
+    for odds, found in mixture.get("named", {}).items():
+        bound = named_bound_nats(mixture["budget"], float(odds))
+        yield Measured(f"bound where one domain is named, odds {odds} (nats)", bound)
+        yield from _asking(found, scores.names, f", names count with odds {odds}")
+    yield from _alone(scores, learned)
+    yield from _foreign(mixture)
+
+
+def _learned(scores: Scores, seed: int) -> Iterator[Measured]:
+    own = scores.losses(POOLS, seed, FORCED)
+    if own is None:
+        return
+    for rival in ("lora", *APART):
+        theirs = scores.losses(rival, seed, "" if rival in CHAINS else FORCED)
+        if theirs is None:
+            continue
+        after = [theirs[j + 1][j] for j in range(len(scores.names))]
+        name = f"unseen loss after learning, ours forced on, against {WORDS[rival]} (nats a token)"
+        yield Measured(name, mean(own[-1]), at_most=mean(after))
+        gains = [
+            (b - o) / (b - t) if b > t else 1.0
+            for b, o, t in zip(own[0], own[-1], after, strict=True)
+        ]
+        name = f"gain of ours forced on over {WORDS[rival]}'s, worst domain (share)"
+        yield Measured(name, min(gains), at_least=0.98)
+
+
+def _kept(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
+    for what, goal in (("whole", 0.94), ("context", 0.96)):
+        shares = {}
+        for name in names:
+            found = mixture["blocks"][name]
+            found = found["context"] if what == "context" else found
+            base, forced, mixed = (sum(found[key]) for key in ("base", "forced", "mixture"))
+            shares[name] = metrics.kept(base, forced, mixed)
+        said = "documents of 128 tokens" if what == "whole" else "the same after 32 tokens, listed"
+        yield Measured(f"kept, {said}, mean (share)", mean(list(shares.values())), at_least=goal)
+        for name, value in shares.items():
+            yield Measured(f"kept, {said}, {name} (share)", value, at_least=goal)
+
+
+def _lacking(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
+    """Yield why the mixture keeps less than all of a pool's gain: it waits, or others speak."""
+    delays, others, misses = [], [], []
+    for name in names:
+        found = mixture["blocks"][name]
+        base, forced, alone, every = (
+            sum(found[key]) for key in ("base", "forced", "own_only", "mixture")
+        )
+        kept_alone = metrics.kept(base, forced, alone)
+        delays.append(1.0 - kept_alone)
+        others.append(kept_alone - metrics.kept(base, forced, every))
+        misses.append(1.0 - share(found["context"]["asked_own"]))
+    said = "documents of 128 tokens, mean (share)"
+    yield Measured(f"not kept because evidence comes late, {said}", mean(delays))
+    yield Measured(f"not kept because other pools speak, {said}", mean(others))
+    yield Measured(f"own pool not asked after 32 tokens, {said}", mean(misses))
+
+
+def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measured]:
+    yield from _questions(mixture, names, how)
+    rest = [name for name in names if name not in CHOSEN_WITH]
+    if 0 < len(rest) < len(names):
+        where = "domain" if len(rest) == 1 else "domains"
+        apart = f", {_NUMBERS[len(rest)]} {where} on which nothing was chosen"
+        yield from _questions(mixture, rest, how + apart)
+    general = mixture["general"]
+    heavy = [int(weight > 0.5) for weight in general["largest_weight"]]
+    yield Measured(
+        f"general questions where any pool has weight above 0.5{how} (share)",
+        share(heavy),
+        at_most=0.01,
+    )
+    rare = [one for one, is_rare in zip(heavy, general["has_rare_word"], strict=True) if is_rare]
+    name = f"the same, questions with a domain's rare word{how} (share)"
+    yield Measured(name, share(rare))
+
+
+def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measured]:
+    asked = [mixture["recall"][name][w] for name in names for w in ("seen", "reworded")]
+    weights = [weight for one in asked for weight in one["own_weight"]]
+    yield Measured(
+        f"questions about a domain whose pool has weight above 0.5{how} (share)",
+        share([int(weight > 0.5) for weight in weights]),
+        at_least=0.95,
+    )
+    for wording, goal in (("seen", 0.95), ("reworded", 0.85)):
+        rows = [mixture["recall"][name][wording] for name in names]
+        value = mean([share(row["mixture"]) for row in rows])
+        name = f"recall through the mixture, {wording}{how} (share)"
+        yield Measured(name, value, at_least=goal)
+        if "names count" not in how:  # a pool that is forced on says the same, whoever is named
+            forced = mean([share(row["forced"]) for row in rows])
+            yield Measured(f"recall, pool forced on, {wording}{how} (share)", forced)
+
+
+def _alone(scores: Scores, learned: Sequence[Raw]) -> Iterator[Measured]:
+    """Yield what a pool that is always on does to prose."""
+    for raw in learned:
+        name = f"loss added to prose by {raw['domain']}'s pool, always on (nats a token)"
+        yield Measured(name, scores.added(raw["nats"], "prose"), at_most=0.0)
+
+
+def _foreign(mixture: Raw) -> Iterator[Measured]:
+    bound = worst_added_nats(mixture["budget"])
+    for group, found in mixture["foreign"].items():
+        worst = max(m - b for m, b in zip(found["mixture"], found["base"], strict=True))
+        name = f"worst added loss of a document, {group} (nats)"
+        yield Measured(name, worst, at_most=bound, is_worst=True)
+        goal = 0.99 if group.startswith("prose") else 0.90
+        silent = share([int(num == 0) for num in found["num_asked"]])
+        yield Measured(f"ask no pool, {group} (share)", silent, at_least=goal)

@@ -1,0 +1,24 @@
+"""What each method is called in tables and pictures."""
+
+from __future__ import annotations
+
+from benchmarks.stream.matrices import FORCED, GATE
+from benchmarks.stream.pieces import JOINT, POOLS
+
+WORDS = {
+    POOLS: "ours",
+    f"{POOLS} {FORCED}": "ours, right pool forced on",
+    f"{POOLS} {GATE}": "ours, behind a hard gate",
+    "lora": "LoRA r16, sequential",
+    "lora-replay": "LoRA r16, 10 % replay",
+    "osf": "OSF",
+    "full": "full finetuning",
+    "sparse": "sparse memory finetuning",
+    "rag": "RAG",
+    "lora-mixture": "one LoRA r16 a domain, our mixture",
+    f"lora-mixture {FORCED}": "one LoRA r16 a domain, right one forced on",
+    "lora-mixture-equal": "one LoRA r22 a domain, our mixture",
+    f"lora-mixture-equal {FORCED}": "one LoRA r22 a domain, right one forced on",
+    JOINT: "joint training (upper bound)",
+}
+"""By method, and way to use its branches."""

@@ -1,0 +1,179 @@
+"""A run refuses what does not fit together, and its figures are those of whole seeds."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from tiny_base import background, make_tiny_base
+from tiny_stream import SETTINGS, stream_domain
+
+from benchmarks.stream import checks, corpora, pools, run
+from benchmarks.stream.ability_figures import abilities
+from benchmarks.stream.keeping import put_adapter, save_tensors
+from benchmarks.stream.matrices import per_token
+from benchmarks.stream.methods.dense import WEIGHTS, Lora
+from benchmarks.stream.mixing import gated
+from benchmarks.stream.plan import plan
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.report import Line, averaged
+from benchmarks.stream.seeds import Measured, over_seeds
+from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import DamageError, StateError
+from pipelines.general_tasks import FILES
+from pipelines.progress import no_progress
+
+
+def no_foreign(tokenizer, names, most):
+    return {}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checks")
+    return Workshop(
+        raw=RawFolder(folder / "raw"),
+        work=folder / "work",
+        names=("law", "minerals"),
+        base_id=str(make_tiny_base(folder / "base")),
+        load=stream_domain,
+        foreign=no_foreign,
+        background=background(),
+        settings=dataclasses.replace(SETTINGS, text_passes=1.0),
+    )
+
+
+@pytest.fixture
+def shop(made, tmp_path):
+    """The same stream with nothing done yet."""
+    return dataclasses.replace(made, raw=RawFolder(tmp_path / "raw"), work=tmp_path / "work")
+
+
+def test_a_live_domain_must_have_been_learned_as_is_wanted(made):
+    with made.store("peer") as store:
+        seconds = pools.ingest(store, made.domain("law"), made.settings, no_progress)
+        again = pools.ingest(store, made.domain("law"), made.settings, no_progress)
+        assert 0 < again <= seconds
+        other = dataclasses.replace(made.settings, row_learning_rate=0.5)
+        wanted = r"law was learned with row_learning_rate 0.006, not 0.5: remove .*peer "
+        with pytest.raises(StateError, match=wanted):
+            pools.ingest(store, made.domain("law"), other, no_progress)
+        with pytest.raises(StateError, match="has no minerals"):
+            pools.load(store, made.names)
+
+
+def test_raw_files_of_something_else_are_refused_by_name(shop):
+    shop.raw.write("base", {"made_of": shop.made_of})
+    checks.check_made_of(shop)
+    seeded = shop.with_seed(5)
+    assert seeded.made_of == shop.made_of
+    shop.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
+    with pytest.raises(StateError, match=r"lora\.s0\.0-law\.json was made of other"):
+        run.do_missing(shop, [], 1.0)
+    with pytest.raises(StateError, match="was made of other"):
+        run._told(shop, is_kept=False)
+    settings = dataclasses.replace(shop.settings, text_passes=3.0)
+    assert dataclasses.replace(shop, settings=settings).made_of != shop.made_of
+    assert dataclasses.replace(shop, names=("law",)).made_of != shop.made_of
+
+
+def test_a_mixture_without_the_pools_it_needs_is_refused_before_training(shop):
+    pieces = plan(shop, [0], ["lora-mixture"], with_tuning=False)
+    with pytest.raises(StateError, match="needs the signatures of peer, seed 0: run --method peer"):
+        checks.check_work(shop, pieces)
+    both = plan(shop, [0], ["lora-mixture", "peer"], with_tuning=False)
+    checks.check_work(shop, both)
+    assert [piece.name.split("/")[0] for piece in both][1] == "peer"
+    shop.raw.write("peer/s0/0-law", {})
+    with pytest.raises(StateError, match=r"peer-s0 is gone.*remove .*peer\.s0\."):
+        checks.check_work(shop, both)
+    (shop.work / "peer-s0").mkdir(parents=True)
+    (shop.work / "peer-s0" / "store.toml").touch()
+    with pytest.raises(StateError, match=r"are gone from .*: remove .*peer\.s0\.0-law\.json"):
+        checks.check_work(shop, both)
+
+
+def test_a_borrowed_rate_is_tuned(shop):
+    names = [piece.name for piece in plan(shop, [0], ["joint", "lora-replay", "rag"])]
+    assert sum(name.startswith("tune/") for name in names) == 3 * 2
+    assert "tune/lora/0.001/law" in names
+
+
+def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
+    looked = []
+    monkeypatch.setattr(run, "check_rates", lambda shop: looked.append(1))
+    monkeypatch.setattr(run, "check_work", lambda shop, pieces: None)
+    pieces = plan(shop, [0], ["lora"])
+    quick = [dataclasses.replace(piece, do=lambda shop: {}) for piece in pieces]
+    run.do_missing(shop, quick, 1.0)
+    assert len(looked) == 1 + sum(not piece.tunes for piece in pieces) == 1 + 3
+    kept = json.loads(shop.raw.path("lora/s0/0-law").read_text())
+    assert kept == {"made_of": shop.made_of}
+
+
+def test_a_quick_run_looks_for_its_own_corpora_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(corpora, "fetch", asked.append)
+    monkeypatch.setattr(corpora, "fetch_deb", asked.append)
+    assert corpora.missing(("minerals",)) == {}
+    assert tuple(asked) == corpora.PACKAGES["minerals"]
+
+
+def test_seeds_begin_differently_and_damaged_adapters_are_told(made, tmp_path):
+    same = [Lora(made.base(), seed=3).parameters()[0].clone() for _ in range(2)]
+    assert torch.equal(*same)
+    other = Lora(made.base(), seed=4)
+    assert not torch.equal(same[0], other.parameters()[0])
+    other.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+    put_adapter(other.model, tmp_path / WEIGHTS)
+    save_tensors({"base_model.model.odd.lora_A.weight": torch.ones(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(DamageError, match="weights are missing or unknown"):
+        other.load(tmp_path)
+
+
+def test_a_gate_without_branches_is_the_base():
+    assert gated(torch.tensor([[[-3.0, -2.0]]])).tolist() == [-3.0, -2.0]
+
+
+def test_losses_and_lengths_go_together():
+    with pytest.raises(ValueError, match="shorter"):
+        per_token([1.0, 2.0], [3])
+
+
+def test_seeds_are_averaged_and_a_bound_is_held_by_the_worst():
+    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, 0.0, 0.1, 1.0, 10, 2.0)
+    other = dataclasses.replace(line, losses=[[4.0], [3.0]], worst_added=3.0)
+    both = averaged([line, other])
+    assert both.losses == [[4.0], [2.5]]
+    assert (both.worst_added, both.reworded) == (3.0, None)
+    found = over_seeds(
+        [Measured("worst (nats)", value, at_most=0.02, is_worst=True)] for value in (0.01, 0.03)
+    )
+    assert [figure.figure for figure in found] == ["worst (nats) (worst of 2 seeds, 0.01-0.03)"]
+    assert found[0].holds is False
+
+
+def test_ability_is_compared_on_the_items_that_were_read(tmp_path):
+    raw = RawFolder(tmp_path)
+    assert list(abilities(raw, "lora", 0)) == []
+    for task in FILES:
+        if task == "WikiText":
+            base = [
+                {"task": task, "key": key, "log_probs": [-4.0], "num_tokens": 2} for key in "ab"
+            ]
+            after = [{**base[0], "log_probs": [-6.0]}]
+        else:
+            base = [{"task": task, "key": key, "choice": 0, "is_right": True} for key in "abc"]
+            after = [{**base[0], "choice": 1, "is_right": False}, base[1]]
+        raw.write(f"ability/base/{task}", {"items": base})
+        raw.write(f"ability/lora/s0/{task}", {"items": after})
+    found = {one.name.partition(": ")[2]: one.value for one in abilities(raw, "lora", 0)}
+    assert found["WikiText, added loss (nats a token)"] == 1.0
+    assert found["PIQA, change of accuracy (share)"] == -0.5
+    assert found["general ability, items with a verdict"] == 8
+    assert found["general ability, items whose verdict or choice changed"] == 4
+    low, high = (
+        found[f"general ability, the same, {end} end of 95 % (share)"] for end in ("low", "high")
+    )
+    assert low < -0.5 < high
