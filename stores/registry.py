@@ -470,7 +470,9 @@ class Registry:
         with self._database.reading() as session:
             return scores.read_evaluated(session)
 
-    def held_out_scores(self, version: str, asked: Sequence[str] = ()) -> tuple[HeldOutScores, ...]:
+    def held_out_scores(
+        self, version: str, asked: Sequence[str] | None = None
+    ) -> tuple[HeldOutScores, ...]:
         """Return what the base and a version (a full id) make of its held-out documents.
 
         With `asked`, also what each of those versions makes of them.

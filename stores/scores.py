@@ -99,14 +99,14 @@ def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
 
 
 def read_held_out_scores(
-    session: Session, version: str, asked: Sequence[str] = ()
+    session: Session, version: str, asked: Sequence[str] | None = None
 ) -> tuple[HeldOutScores, ...]:
     """Return the scores of a version's held-out documents, those that are stored.
 
     Args:
         session: of the registry.
         version: whose documents.
-        asked: versions whose scores of these documents are wanted too.
+        asked: versions whose scores of these documents are wanted too; None: of no others.
 
     Raises:
         UnknownError: when there is no such version.
@@ -115,14 +115,16 @@ def read_held_out_scores(
     segment_ids = [segment.id for segment in read_chain(session, version)]
     found = session.execute(held_out_query(version, segment_ids)).all()
     keys = [row[3] for row in found]
-    by_version = [read_scores(session, subject, keys) for subject in asked]
+    by_version = [read_scores(session, subject, keys) for subject in asked or ()]
     return tuple(
         HeldOutScores(
             document_id,
             title,
             source,
             *_decode(document_id, base, own),
-            _decode_asked(document_id, base, [scores.get(key) for scores in by_version]),
+            None
+            if asked is None
+            else _decode_asked(document_id, base, [scores.get(key) for scores in by_version]),
         )
         for document_id, title, source, key, base, own in found
     )

@@ -9,15 +9,23 @@ from peer_cl.errors import InputError
 from pipelines.settings import TrainingSettings
 
 POSITIVE = ("text_passes", "fact_passes", "answer_weight", "row_learning_rate", "key_learning_rate")
-LEAST = {"tokens_per_step": 2, "max_tokens": 2, "warmup_steps": 0, "validations": 0, "patience": 1}
+LEAST = {
+    "quiet_tokens": 1,
+    "tokens_per_step": 2,
+    "max_tokens": 2,
+    "warmup_steps": 0,
+    "validations": 0,
+    "patience": 1,
+}
+OTHERS = ("varied_share", "quiet_weight", "seed")
 NUMBERS = [field.name for field in dataclasses.fields(TrainingSettings) if field.type != "str"]
 
 
 def test_every_number_has_a_test_here():
-    assert {*POSITIVE, *LEAST, "varied_share", "seed", "shape"} == set(NUMBERS)
+    assert {*POSITIVE, *LEAST, *OTHERS, "shape"} == set(NUMBERS)
 
 
-@pytest.mark.parametrize("name", [*POSITIVE, *LEAST, "varied_share", "seed"])
+@pytest.mark.parametrize("name", [*POSITIVE, *LEAST, *OTHERS])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_refused(name, value):
     with pytest.raises(InputError, match=f"{name} must .*, not {value}"):
@@ -46,6 +54,12 @@ def test_a_seed_that_torch_cannot_take_everywhere_is_refused(seed):
     with pytest.raises(InputError, match=f"seed must lie between 0 and 2147483647, not {seed}"):
         TrainingSettings(seed=seed)
     assert TrainingSettings(seed=2**31 - 1).seed == 2**31 - 1
+
+
+def test_a_weight_may_be_nothing_but_not_less():
+    with pytest.raises(InputError, match=r"quiet_weight must be 0 or more, not -0\.01"):
+        TrainingSettings(quiet_weight=-0.01)
+    assert TrainingSettings(quiet_weight=0.0).quiet_weight == 0.0
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01])

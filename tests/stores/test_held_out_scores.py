@@ -63,7 +63,9 @@ def test_what_other_versions_make_of_the_same_documents_comes_along(registry, ma
     (found,) = registry.held_out_scores(law, [law, "f" * 32])
     assert found.asked_log_probs is None, "one of them did not score it"
     (found,) = registry.held_out_scores(law)
-    assert found.asked_log_probs is None
+    assert found.asked_log_probs is None, "none were wanted"
+    (found,) = registry.held_out_scores(law, [])
+    assert found.asked_log_probs.shape == (0, len(TOKENS)), "nobody is asked"
 
 
 def test_documents_of_the_whole_chain_are_found(registry, make, scored):
