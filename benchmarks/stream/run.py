@@ -41,7 +41,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     options = _parser().parse_args(list(arguments))
     get_ready()
     shop = _quick(options) if options.quick else _whole(options)
-    methods = options.method or ((POOLS, "lora", "lora-mixture") if options.quick else METHODS)
+    methods = options.method or ((POOLS, "lora") if options.quick else METHODS)
     is_untuned = options.quick or options.untuned
     pieces = plan(shop, options.seed or [0], methods, with_tuning=not is_untuned)
     if not options.report:
@@ -113,7 +113,7 @@ def _quick(options: argparse.Namespace) -> Workshop:
         names=tuple(name for name in QUICK if name not in missing),
         data=options.data,
         settings=TrainingSettings(text_passes=1.0, fact_passes=4.0),
-        most_facts=20,
+        most_facts=12,
         most_documents=40,
         most_foreign=5,
     )
