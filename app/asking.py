@@ -99,7 +99,7 @@ def _print_trace(found: Trace) -> None:
     asked = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.asked)
     say(f"asked: {asked or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.asked:
-        say("no signature matches the text: the bare model answers; --domain or --all asks anyway")
+        say("the text asks no domain: the bare model answers; --domain or --all asks anyway")
     tables: list[tuple[str, Sequence[str], list[Sequence[object]]]] = [
         (
             "tokens (nats; evidence above 0 speaks for the domain)",

@@ -22,7 +22,8 @@ DomainsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--domain",
-        help="Ask this domain only; may be repeated. Default: those whose signature matches.",
+        help="Ask this domain only; may be repeated. Default: those whose signature matches, and, "
+        "where names count, those that the prompt names.",
         show_default=False,
     ),
 ]

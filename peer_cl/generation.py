@@ -96,7 +96,8 @@ def generate(
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
             result then is padded on the left.
         attention_mask: (B, L), 0 for padding.
-        domains: ask only these pools; default: those whose signature matches the prompt.
+        domains: ask only these pools, without odds for names; default: those whose signature
+            matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, run its pool alone. Outside the promises.
         evidence_mask: (B, L), False for text that is no evidence (templates, earlier answers).
         cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the

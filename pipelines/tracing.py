@@ -122,7 +122,8 @@ def trace(
         model: of `snapshot`; default: loaded here.
         tokenizer: the base's, with a model.
         snapshot: which one the model is of; default: the live one.
-        domains: ask only these; default: those whose signature matches the text.
+        domains: ask only these, without odds for names; default: those whose signature matches the
+            text, and, where names count, those that it names.
         ask: "context", or "all": every enabled domain.
         num_rows: strongest rows kept, a token and a pool.
         num_documents: documents kept, a domain.

@@ -49,7 +49,8 @@ def write(
         model: the model with its pools.
         tokenizer: the base's.
         prompt: read as the beginning of a document.
-        domains: ask only these; default: those whose signature matches the prompt.
+        domains: ask only these, without odds for names; default: those whose signature matches the
+            prompt, and, where names count, those that it names.
         force: with exactly one domain, its pool alone.
         max_new_tokens: at most so many.
         sample: draw tokens instead of taking the likeliest.
