@@ -30,13 +30,7 @@ from peer_cl.layer import PoolShape
 from peer_cl.mixture import enter_at, log_masses, log_weights, share
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
 from peer_cl.scoring import Scores, evidence_tokens
-from peer_cl.shortlist import (
-    Choice,
-    asked_at_token,
-    asked_by_context,
-    named_by_context,
-    token_evidence,
-)
+from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, token_evidence
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 
 ASK = ("all", "signature", "context")
@@ -413,12 +407,9 @@ class PeerModel(nn.Module):
             return Choice(tuple(names), asked_at_token(evidence, signatures))
         if context_lengths is None:
             context_lengths = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
-        asked_PB = asked_by_context(evidence, signatures, context_lengths)
-        if not self.name_odds:
-            return Choice(tuple(names), asked_PB.long() - 1)
-        named_PB = named_by_context(input_ids, evidence_BT, signatures, context_lengths)
-        odds_PB = named_PB.double() * self.name_odds
-        return Choice(tuple(names), (asked_PB | named_PB).long() - 1, odds_PB)
+        return choose_by_context(
+            names, input_ids, evidence, signatures, context_lengths, self.name_odds
+        )
 
     def branch_logits(
         self,

@@ -155,6 +155,32 @@ def named_by_context(
     return torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
 
 
+def choose_by_context(
+    pools: Sequence[str],
+    input_ids: Tensor,
+    evidence: TokenEvidence,
+    signatures: Sequence[Signature],
+    lengths_B: Tensor,
+    name_odds: float,
+) -> Choice:
+    """Return which pools a given context asks, by signature and, where names count, by name.
+
+    Args:
+        pools: their names.
+        input_ids: (B, T).
+        evidence: of every token.
+        signatures: one a pool.
+        lengths_B: how many tokens of each row are context.
+        name_odds: what a named pool has beside its share; 0: names count for nothing.
+    """
+    asked_PB = asked_by_context(evidence, signatures, lengths_B)
+    if not name_odds:
+        return Choice(tuple(pools), asked_PB.long() - 1)
+    named_PB = named_by_context(input_ids, evidence.counted_BT, signatures, lengths_B)
+    odds_PB = named_PB.double() * name_odds
+    return Choice(tuple(pools), (asked_PB | named_PB).long() - 1, odds_PB)
+
+
 def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:
     """Return before which token each pool enters a text that has no context: int64 (P, B).
 

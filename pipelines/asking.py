@@ -61,19 +61,19 @@ def _tell(
     ids_BT, mask_BT = pad([question.ids for question in batch], pad_id=0)
     lengths_B = torch.tensor([question.num_prompt for question in batch])
     prompt_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
-    asked_PB, odds_PB = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
+    choice = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
     prompt_BT[:, 0] = False
     base_BTV = branches.base(ids_BT, mask_BT)
     log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
     for place, name in enumerate(branches.names):
         own_B = torch.tensor([question.domain == name for question in batch])
-        rows = (asked_PB[place] | own_B).nonzero().squeeze(-1)
+        rows = ((choice.at_PB[place] >= 0) | own_B).nonzero().squeeze(-1)
         log_probs.append(torch.zeros_like(log_probs[0]))
         if len(rows):
             said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
             log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
-    entries = enter_at(shortlist.model.share, asked_PB.long() - 1, ids_BT.shape[1])
-    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, odds_PB)[..., -1]
+    entries = enter_at(shortlist.model.share, choice.at_PB, ids_BT.shape[1])
+    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, choice.odds_PB)[..., -1]
     weights_QB = log_weights(masses_QB).exp()
     held = Held(branches.names, held_weights(masses_QB, budget))
     return [

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from peer_cl.bases import start_token_id
 from peer_cl.errors import CorpusError
@@ -103,6 +104,33 @@ def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Te
         if row.answer_from is not None:
             weights_BT[number, row.answer_from : len(row.ids)] = answer_weight
     return weights_BT
+
+
+def next_weights(batch: Batch) -> Tensor:
+    """Return the weight of what each position predicts, (B, T).
+
+    The last position predicts nothing, and neither do those whose next token does not count.
+    """
+    return batch.weights_BT.roll(-1, 1)
+
+
+def weighted_loss(logits_XV: Tensor, batch: Batch) -> Tensor:
+    """Return a training step's loss: weighted, over the number of tokens read, nats.
+
+    Over all that are read, not over those that count: else a step of varied facts, in which answers
+    alone count, would pull as hard as one in which every token teaches.
+
+    Args:
+        logits_XV: at the X positions whose `next_weights` are above 0, one row after the other.
+        batch: the step.
+    """
+    weights_BT = next_weights(batch)
+    counted_BT = weights_BT > 0
+    losses_X = functional.cross_entropy(
+        logits_XV.float(), batch.ids_BT.roll(-1, 1)[counted_BT], reduction="none"
+    )
+    total: Tensor = (losses_X * weights_BT[counted_BT]).sum() / batch.mask_BT[:, 1:].sum()
+    return total
 
 
 def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ from peer_cl.branches import (
 )
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import asked_by_context, named_by_context, token_evidence
+from peer_cl.shortlist import Choice, choose_by_context, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.token_scores import TOKENS_PER_PASS
@@ -102,29 +102,22 @@ class Shortlist:
         for group in group_by_length([len(head) for head in heads], TOKENS_PER_PASS):
             ids_BT, mask_BT = pad([heads[number] for number in group], pad_id=0)
             lengths_B = torch.tensor([len(heads[number]) for number in group])
-            asked_PB, odds_PB = self.choose_batch(ids_BT, mask_BT, lengths_B)
-            for place, name in enumerate(self.signatures):
+            choice = self.choose_batch(ids_BT, mask_BT, lengths_B)
+            for place, name in enumerate(choice.pools):
                 for row, number in enumerate(group):
-                    chosen = bool(asked_PB[place, row]), float(odds_PB[place, row])
-                    found[name][number] = chosen
+                    odds = 0.0 if choice.odds_PB is None else float(choice.odds_PB[place, row])
+                    found[name][number] = bool(choice.at_PB[place, row] >= 0), odds
         return found
 
-    def choose_batch(
-        self, ids_BT: Tensor, mask_BT: Tensor, lengths_B: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return which domains the first tokens of each row ask, bool (P, B), and their odds."""
-        signatures = list(self.signatures.values())
+    def choose_batch(self, ids_BT: Tensor, mask_BT: Tensor, lengths_B: Tensor) -> Choice:
+        """Return which domains the first tokens of each row ask."""
+        names, signatures = tuple(self.signatures), list(self.signatures.values())
         if self.model.background is None or not signatures:
-            none_PB = torch.zeros(len(signatures), len(ids_BT), dtype=torch.bool)
-            return none_PB, none_PB.double()
+            return Choice(names, torch.full((len(names), len(ids_BT)), -1))
         _, states_BTD = read_states(self.model.attachment, ids_BT, mask_BT)
         counted_BT = mask_BT.bool()
         counted_BT[:, 0] = False
         evidence = token_evidence(
             states_BTD, counted_BT, background=self.model.background, signatures=signatures
         )
-        asked_PB = asked_by_context(evidence, signatures, lengths_B)
-        if not self.name_odds:
-            return asked_PB, torch.zeros_like(asked_PB, dtype=torch.float64)
-        named_PB = named_by_context(ids_BT, counted_BT, signatures, lengths_B)
-        return asked_PB | named_PB, named_PB.double() * self.name_odds
+        return choose_by_context(names, ids_BT, evidence, signatures, lengths_B, self.name_odds)

@@ -106,7 +106,7 @@ def evaluate(
     pin = Pinned(registry, live, everything, order)
     losses = _matrix(book, pin, documents)
     scores = [[-loss for loss in row] for row in losses]
-    common = {one.domain: _stock_tokens(registry, base.tokenizer, one) for one in order}
+    common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
     unchanged = _unchanged(book, pin, branches, foreign, progress)
     report: dict[str, Any] = {
         "snapshot": live.id,
@@ -304,11 +304,16 @@ def _mixture_row(
     }
 
 
-def _stock_tokens(registry: Registry, tokenizer: Any, one: Learned) -> set[int]:
-    """Return tokens that stand in more than a fifth of the domain's training documents."""
+def _own_stock(registry: Registry, tokenizer: Any, one: Learned) -> set[int]:
+    """Return the stock words of a domain's training documents."""
     documents = registry.documents(one.domain, one.version, split="train", kind="text")
     texts = [registry.document_text(d) for d in documents if d.text_object is not None]
-    counts = Counter(token for ids in tokenise(tokenizer, texts) for token in set(ids))
+    return stock_tokens(tokenise(tokenizer, texts))
+
+
+def stock_tokens(texts: Sequence[Sequence[int]]) -> set[int]:
+    """Return tokens that stand in more than a fifth of texts, given as token ids."""
+    counts = Counter(token for ids in texts for token in set(ids))
     return {token for token, num in counts.items() if num > COMMON_SHARE * len(texts)}
 
 

@@ -137,6 +137,15 @@ def varied_rows(
     return rows
 
 
+def read_times(settings: TrainingSettings) -> dict[str, float]:
+    """Return how often rows of each kind are read."""
+    return {
+        "text": settings.text_passes,
+        "fact": settings.fact_passes - settings.varied_passes,
+        VARIED: 1.0,
+    }
+
+
 def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
     """Return how many tokens a prompt and the text that it begins have in common."""
     pairs = enumerate(zip(prompt, whole, strict=False))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
-from peer_cl.bases import Base, load_base
-from peer_cl.errors import DamageError, PeerError
+from peer_cl.bases import Base, load_base, tokenizer_sha256
+from peer_cl.errors import BaseMismatchError, CorpusError, DamageError, PeerError
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
@@ -131,15 +132,37 @@ def read_signature(registry: Registry, domain: str, version: str) -> Signature:
     signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
     if not registry.config.name_odds:
         return signature
-    tokenizer = _tokenizer(str(resolve_base(registry.config.base_id)))
-    return replace(signature, names=names_of(registry, domain, version, tokenizer))
+    names = names_of(registry, domain, version, load_tokenizer(registry))
+    return replace(signature, names=names)
+
+
+def load_tokenizer(registry: Registry) -> Any:
+    """Return the base's tokenizer without loading the base.
+
+    Raises:
+        CorpusError: when it cannot be loaded.
+        BaseMismatchError: when it is not the one that the store was made with.
+    """
+    config = registry.config
+    return _checked_tokenizer(str(resolve_base(config.base_id)), config.base_tokenizer_sha256)
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(folder: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
+def _checked_tokenizer(source: str, expected: str) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CorpusError(
+            f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
+        ) from error
+    found = tokenizer_sha256(tokenizer)
+    if found != expected:
+        raise BaseMismatchError(
+            f"the tokenizer in {source!r} hashes to {found[:16]}..., the store was made with "
+            f"{expected[:16]}...; put the old one back"
+        )
+    return tokenizer
 
 
 def load_chain(

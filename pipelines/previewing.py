@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from peer_cl.errors import BaseMismatchError, CorpusError
+from peer_cl.errors import CorpusError
 from pipelines.domain_names import check_domain_name
 from pipelines.quiet import quieten
 from pipelines.uploads import Source, readable
@@ -241,33 +241,6 @@ def _read_facts(registry: Registry, facts: Source | None) -> tuple[list[SourceDo
 def _count_tokens(registry: Registry, texts: Sequence[str]) -> int:
     """Return how many tokens texts have, start tokens not counted."""
     from pipelines.batches import tokenise
+    from pipelines.loading import load_tokenizer
 
-    return sum(len(ids) - 1 for ids in tokenise(_tokenizer(registry), texts))
-
-
-def _tokenizer(registry: Registry) -> Any:
-    """Return the base's tokenizer without loading the base.
-
-    Raises:
-        BaseMismatchError: when it is not the one that the store was made with.
-    """
-    from transformers import AutoTokenizer
-
-    from peer_cl.bases import tokenizer_sha256
-    from pipelines.base_models import resolve_base
-
-    source = resolve_base(registry.config.base_id)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CorpusError(
-            f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
-        ) from error
-    found, expected = tokenizer_sha256(tokenizer), registry.config.base_tokenizer_sha256
-    if found != expected:
-        raise BaseMismatchError(
-            f"the tokenizer in {source!r} hashes to {found[:16]}..., the store was made with "
-            f"{expected[:16]}...; put the old one back"
-        )
-    return tokenizer
+    return sum(len(ids) - 1 for ids in tokenise(load_tokenizer(registry), texts))

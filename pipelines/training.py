@@ -21,14 +21,22 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from peer_cl.attach import Attachment
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
 from peer_cl.errors import InputError
 from peer_cl.pool import Segment
-from pipelines.batches import Batch, Row, group_by_length, pad, plan_steps, target_weights
+from pipelines.batches import (
+    Batch,
+    Row,
+    group_by_length,
+    next_weights,
+    pad,
+    plan_steps,
+    target_weights,
+    weighted_loss,
+)
 from pipelines.callbacks import (
     FiniteCheck,
     FrozenCheck,
@@ -38,10 +46,11 @@ from pipelines.callbacks import (
     ValidationStop,
     resume_step,
 )
-from pipelines.fact_rows import VARIED
+from pipelines.fact_rows import read_times
 from pipelines.features import Features
 from pipelines.ordinary import OrdinaryInputs, answer_to_ordinary
 from pipelines.precision import cast_once, plain_attention, resolve_precision
+from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -126,11 +135,7 @@ class SegmentTrainer(lightning.LightningModule):
         self.optimiser_state = optimiser_state
 
     def loss(self, batch: Batch, features: Features | None) -> Tensor:
-        """Return the weighted loss of a batch over the number of tokens read, nats.
-
-        Over all that are read, not over those that count: else a step of varied facts, in which
-        answers alone count, would pull as hard as one in which every token teaches.
-        """
+        """Return the weighted loss of a batch over the number of tokens read, nats."""
         ids_BT, mask_BT = batch.ids_BT, batch.mask_BT
         tap_BTD = features.tap_states(batch.rows, ids_BT.shape[1]) if features else None
         if tap_BTD is None:
@@ -138,9 +143,6 @@ class SegmentTrainer(lightning.LightningModule):
                 tap_BTD = run_trunk(
                     self.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
                 )
-        # The last position predicts nothing, and neither do those whose next token does not count.
-        weights_BT = batch.weights_BT.roll(-1, 1)
-        counted_BT = weights_BT > 0
         logits_1XV = run_branch(
             self.attachment,
             [*self.older, self.segment],
@@ -148,12 +150,9 @@ class SegmentTrainer(lightning.LightningModule):
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
-            head_reads_BT=counted_BT,
+            head_reads_BT=next_weights(batch) > 0,
         )
-        losses_X = functional.cross_entropy(
-            logits_1XV[0].float(), ids_BT.roll(-1, 1)[counted_BT], reduction="none"
-        )
-        return (losses_X * weights_BT[counted_BT]).sum() / mask_BT[:, 1:].sum()
+        return weighted_loss(logits_1XV[0], batch)
 
     def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Return a step's loss in nats, and what is minimised: with the answer to ordinary text."""
@@ -192,11 +191,7 @@ class SegmentTrainer(lightning.LightningModule):
 
     def rate(self, step: int) -> float:
         """Return the factor on the learning rates at a step of this fit."""
-        step += self.start_step
-        warm = min(self.settings.warmup_steps, max(1, self.total_steps // 5))
-        if step < warm:
-            return (step + 1) / warm
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warm))
+        return rate_factor(self.start_step + step, self.total_steps, self.settings.warmup_steps)
 
 
 def train_segment(
@@ -234,12 +229,7 @@ def train_segment(
         DamageError: when the loss or a weight is not finite, or frozen bytes changed.
         KeyboardInterrupt: on Ctrl-C; the same run goes on from its last checkpoint.
     """
-    passes = {
-        "text": settings.text_passes,
-        "fact": settings.fact_passes - settings.varied_passes,
-        VARIED: 1.0,
-    }
-    steps = plan_steps(rows, passes, settings.tokens_per_step, settings.seed)
+    steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     if not steps:
         raise InputError(
             f"text_passes {settings.text_passes} and fact_passes {settings.fact_passes} read none "

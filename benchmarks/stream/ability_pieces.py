@@ -26,7 +26,7 @@ def items_of(shop: Workshop, task: str, most: int | None = None) -> tuple[Genera
     """
     if shop.data is None:
         raise InputError("general ability needs the public sets: name their folder with --data")
-    return read_set(shop.data / FILES[task]).items(shop.base().tokenizer, most)
+    return read_set(shop.data / FILES[task]).items(shop.tokenizer, most)
 
 
 def read_base_ability(shop: Workshop, task: str) -> Raw:

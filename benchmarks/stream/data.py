@@ -9,19 +9,15 @@ Shape suffixes: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-from torch.nn import functional
-
 from benchmarks.stream.domains import StreamDomain
 from peer_cl.bases import Base
 from pipelines.batches import Batch, Row, pad, plan_steps, target_weights, tokenise
-from pipelines.evaluate import COMMON_SHARE
-from pipelines.fact_rows import VARIED, varied_rows, with_answers
+from pipelines.evaluate import stock_tokens
+from pipelines.fact_rows import read_times, varied_rows, with_answers
 from pipelines.preparing import Chain, prepare
 from pipelines.questions import Question, questions
 from pipelines.settings import TrainingSettings
@@ -81,12 +77,7 @@ def prepare_domain(
     )
     texts = [document.text for document in learned.of("train", ("text",))]
     rows += varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
-    passes = {
-        "text": settings.text_passes,
-        "fact": settings.fact_passes - settings.varied_passes,
-        VARIED: 1.0,
-    }
-    steps = plan_steps(rows, passes, settings.tokens_per_step, settings.seed)
+    steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     return Prepared(
         name=domain.name,
         rows=tuple(rows),
@@ -94,7 +85,7 @@ def prepare_domain(
         validation=_items(learned.of("validation", ("text",)), learned.ids),
         test=_first(_items(learned.of("test", ("text",)), learned.ids), TEST_TOKENS),
         questions=tuple(_ask(base.tokenizer, domain, most_questions)),
-        stock=_stock(tokenise(base.tokenizer, texts)),
+        stock=frozenset(stock_tokens(tokenise(base.tokenizer, texts))),
     )
 
 
@@ -121,11 +112,6 @@ def _ask(tokenizer: Any, domain: StreamDomain, most: int) -> list[Question]:
     return questions(tokenizer, domain.name, facts)
 
 
-def _stock(texts: Sequence[Sequence[int]]) -> frozenset[int]:
-    counts = Counter(token for ids in texts for token in set(ids))
-    return frozenset(token for token, num in counts.items() if num > COMMON_SHARE * len(texts))
-
-
 def joined(domains: Sequence[Prepared], seed: int) -> Prepared:
     """Return domains as one, their steps shuffled; it has neither unseen texts nor questions."""
     rows: list[Row] = []
@@ -137,34 +123,3 @@ def joined(domains: Sequence[Prepared], seed: int) -> Prepared:
     random.Random(seed).shuffle(steps)
     name = "+".join(domain.name for domain in domains)
     return Prepared(name, tuple(rows), tuple(steps), (), (), (), frozenset())
-
-
-def weighted_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
-    """Return a step's training loss, nats: that of `pipelines.training.SegmentTrainer.loss`.
-
-    Weighted losses of the tokens that count, over the number of all tokens read.
-
-    Args:
-        logits_BTV: of the model that learns, for the batch's ids.
-        batch: the step.
-    """
-    weights_BT = batch.weights_BT.roll(-1, 1)
-    counted_BT = weights_BT > 0
-    losses_X = functional.cross_entropy(
-        logits_BTV[counted_BT].float(), batch.ids_BT.roll(-1, 1)[counted_BT], reduction="none"
-    )
-    total: Tensor = (losses_X * weights_BT[counted_BT]).sum() / batch.mask_BT[:, 1:].sum()
-    return total
-
-
-def rate(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Return the factor on the learning rate at a step: warmed up, then falling linearly to 0.
-
-    Example:
-        >>> [round(rate(step, 20, 4), 2) for step in (0, 3, 4, 12, 19)]
-        [0.25, 1.0, 1.0, 0.5, 0.06]
-    """
-    warm = min(warmup_steps, max(1, total_steps // 5))
-    if step < warm:
-        return (step + 1) / warm
-    return max(0.0, (total_steps - step) / max(1, total_steps - warm))

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import peft
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from peer_cl.errors import DamageError
+from stores.durable import replace_file
 
 
 def save_tensors(
     tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors beside their file, then give the whole its name; folders are made."""
+    """Write tensors as one file, whole or not at all; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
-    partial.replace(path)
+    replace_file(path, save(tensors, metadata=None if metadata is None else dict(metadata)))
 
 
 def put_adapter(model: Any, path: Path, name: str = "default") -> None:

@@ -46,17 +46,15 @@ class Book:
         return [torch.from_numpy(np.stack(one))[:, None] for one in zip(*found, strict=True)]
 
 
-def mixed(stacked_Q1T: Tensor, asked: Sequence[bool], budget: float, capacity: int) -> Tensor:
+def mixed(stacked_Q1T: Tensor, asked: Sequence[bool]) -> Tensor:
     """Return the mixture's log probability of each token, (T,), branches asked from the first.
 
     Args:
         stacked_Q1T: log probabilities, the base first.
         asked: by branch, whether it takes part.
-        budget: b.
-        capacity: of the store.
     """
     chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
-    return mixture_scores.mixed(stacked_Q1T[chosen], share(budget, capacity))
+    return mixture_scores.mixed(stacked_Q1T[chosen], share(BUDGET, CAPACITY))
 
 
 def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:
@@ -81,10 +79,11 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     """Return what the mixture makes of texts and questions, after each domain and at the end."""
     book, names = Book(shop, method, seed), list(shop.names)
     shop.progress("mixing", 0, 5, "documents")
+    stacks = {group: book.stack(names, rows) for group, rows in shop.groups("test").items()}
     raw: Raw = {
-        "rows": _rows(book, names, _mixed),
-        "gate": _rows(book, names, gated),
-        "rare_nats": _rare(book, names),
+        "rows": _rows(stacks, len(names), _mixed),
+        "gate": _rows(stacks, len(names), gated),
+        "rare_nats": _rare(shop, stacks),
     }
     shop.progress("mixing", 1, 5, "lengths and context")
     raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
@@ -104,36 +103,30 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": CAPACITY}
 
 
-def _stacks(book: Book, names: Sequence[str], kind: str = "test") -> dict[str, list[Tensor]]:
-    return {group: book.stack(names, rows) for group, rows in book.shop.groups(kind).items()}
-
-
 def _mixed(stacked_Q1T: Tensor) -> Tensor:
-    return mixed(stacked_Q1T, [True] * (len(stacked_Q1T) - 1), BUDGET, CAPACITY)
+    return mixed(stacked_Q1T, [True] * (len(stacked_Q1T) - 1))
 
 
 def _rows(
-    book: Book, names: Sequence[str], how: Callable[[Tensor], Tensor]
+    stacks: dict[str, list[Tensor]], num_names: int, how: Callable[[Tensor], Tensor]
 ) -> list[dict[str, list[float]]]:
     """Return documents' losses with 0, 1, ... domains learned; later branches take no part."""
-    stacks = _stacks(book, names)
     return [
         {
             group: _sums(how(one[: num_learned + 1]) for one in stacked)
             for group, stacked in stacks.items()
         }
-        for num_learned in range(len(names) + 1)
+        for num_learned in range(num_names + 1)
     ]
 
 
-def _rare(book: Book, names: Sequence[str]) -> dict[str, list[float]]:
+def _rare(shop: Workshop, stacks: dict[str, list[Tensor]]) -> dict[str, list[float]]:
     """Return documents' losses without stock words, each right after its domain was learned."""
     found = {}
-    for number, name in enumerate(names):
-        rows = book.shop.texts[f"test/{name}"]
-        stacked = book.stack(names[: number + 1], rows)
-        log_probs = [_mixed(one).numpy() for one in stacked]
-        found[f"test/{name}"] = rare_sums(log_probs, rows, book.shop.prepared[name].stock)
+    for number, name in enumerate(shop.names):
+        group = f"test/{name}"
+        log_probs = [_mixed(one[: number + 2]).numpy() for one in stacks[group]]
+        found[group] = rare_sums(log_probs, shop.texts[group], shop.prepared[name].stock)
     return found
 
 
@@ -148,14 +141,12 @@ def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) ->
     asked = shortlist.asked(rows, [CONTEXT + 1] * len(rows))
     every, alone = [True] * len(names), [name == own for name in names]
     listed = [[asked[name][number] for name in names] for number in range(len(rows))]
-    after = [
-        mixed(one, these, BUDGET, CAPACITY) for one, these in zip(stacked, listed, strict=True)
-    ]
+    after = [mixed(one, these) for one, these in zip(stacked, listed, strict=True)]
     return {
         "base": _sums(one[0, 0] for one in stacked),
         "forced": _sums(one[place + 1, 0] for one in stacked),
-        "mixture": _sums(mixed(one, every, BUDGET, CAPACITY) for one in stacked),
-        "own_only": _sums(mixed(one, alone, BUDGET, CAPACITY) for one in stacked),
+        "mixture": _sums(mixed(one, every) for one in stacked),
+        "own_only": _sums(mixed(one, alone) for one in stacked),
         "context": {
             "base": _sums(one[0, 0, CONTEXT:] for one in stacked),
             "forced": _sums(one[place + 1, 0, CONTEXT:] for one in stacked),
@@ -173,7 +164,7 @@ def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str
         asked = shortlist.asked(rows)
         found[group] = {
             "base": _sums(one[0, 0] for one in stacked),
-            "mixture": _sums(mixed(one, [True] * len(names), BUDGET, CAPACITY) for one in stacked),
+            "mixture": _sums(mixed(one, [True] * len(names)) for one in stacked),
             "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
         }
     return found

@@ -9,20 +9,21 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.stream import pools
-from benchmarks.stream.data import Prepared
+from benchmarks.stream.data import Prepared, joined
 from benchmarks.stream.keeping import put_adapter
 from benchmarks.stream.methods.dense import (
     REPLAY_SHARE,
     WEIGHTS,
     AdapterBranches,
     FullFinetuning,
-    JointLora,
     Lora,
     Osf,
 )
@@ -91,12 +92,7 @@ def read_base(shop: Workshop) -> Raw:
     scores = score(reader, shop.texts, shop.progress)
     shop.tokens.write("base", shop.texts, scores)
     lengths = {group: [len(ids) - 1 for ids in rows] for group, rows in shop.texts.items()}
-    return {
-        "nats": {group: sums(found) for group, found in scores.items()},
-        "rare_nats": {
-            f"test/{name}": rare_sums(scores[f"test/{name}"], shop.texts[f"test/{name}"], one.stock)
-            for name, one in shop.prepared.items()
-        },
+    return _summed(shop, scores, shop.names) | {
         "tokens": lengths,
         "rare_tokens": {
             name: [sum(t not in one.stock for t in item.ids[1:]) for item in one.test]
@@ -136,14 +132,11 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
 
 def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
     """Train one LoRA on all domains at once, as a reference for what can be learned."""
-    method = JointLora(shop.base(), seed=shop.settings.seed)
+    settings = shop.settings
+    method = Lora(shop.base(), name=JOINT, seed=settings.seed)
     began = time.monotonic()
-    method.learn_all(
-        list(shop.prepared.values()),
-        learning_rate=learning_rate,
-        settings=shop.settings,
-        progress=shop.progress,
-    )
+    together = joined(list(shop.prepared.values()), settings.seed)
+    method.learn(together, learning_rate=learning_rate, settings=settings, progress=shop.progress)
     seconds = time.monotonic() - began
     place = Place(JOINT, seed, 0, "all")
     method.save(state_folder(shop, place, 0))
@@ -241,23 +234,22 @@ def _branch(shop: Workshop, place: Place, reader: Reader, about: Raw) -> Raw:
     scorer = ReaderScorer(reader)
     scores = score(scorer, shop.texts, shop.progress)
     shop.tokens.write(subject(place.method, place.seed, place.domain), shop.texts, scores)
-    own, data = f"test/{place.domain}", shop.prepared[place.domain]
-    return {
-        "nats": {group: sums(found) for group, found in scores.items()},
-        "rare_nats": {own: rare_sums(scores[own], shop.texts[own], data.stock)},
-        "recall": {place.domain: _recall(scorer, data)},
-    } | about
+    recall = {place.domain: _recall(scorer, shop.prepared[place.domain])}
+    return _summed(shop, scores, [place.domain]) | {"recall": recall} | about
 
 
 def _scored(shop: Workshop, scorer: Scorer, texts: Texts) -> Raw:
-    scores = score(scorer, texts, shop.progress)
-    return {
-        "nats": {group: sums(found) for group, found in scores.items()},
-        "rare_nats": {
-            f"test/{name}": rare_sums(scores[f"test/{name}"], texts[f"test/{name}"], one.stock)
-            for name, one in shop.prepared.items()
-        },
+    return _summed(shop, score(scorer, texts, shop.progress), shop.names)
+
+
+def _summed(shop: Workshop, scores: dict[str, list[np.ndarray]], names: Sequence[str]) -> Raw:
+    """Return sums a document of every group, and without stock words of these domains' unseen."""
+    rare = {
+        group: rare_sums(scores[group], shop.texts[group], shop.prepared[name].stock)
+        for name in names
+        for group in [f"test/{name}"]
     }
+    return {"nats": {group: sums(found) for group, found in scores.items()}, "rare_nats": rare}
 
 
 def _recall(scorer: Scorer, data: Prepared) -> dict[str, list[int]]:

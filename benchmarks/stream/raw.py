@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from benchmarks.stream.texts import Texts
+from stores.durable import replace_file
 
 Raw = dict[str, Any]
 DIGITS = 4
@@ -86,10 +87,8 @@ class RawFolder:
     def write(self, piece: str, raw: Raw) -> None:
         """Keep a piece's scores: whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(piece)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(raw, separators=(",", ":")) + "\n", encoding="utf-8")
-        partial.replace(path)
+        text = json.dumps(raw, separators=(",", ":")) + "\n"
+        replace_file(self.path(piece), text.encode())
 
 
 class TokenScores:
@@ -109,10 +108,7 @@ class TokenScores:
             pairs = zip(rows, scores[group], strict=True)
             known |= {key(ids): one.astype("<f4") for ids, one in pairs}
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(subject)
-        partial = path.with_suffix(".partial")
-        save_file(known, partial)
-        partial.replace(path)
+        replace_file(self._path(subject), save(known))
 
     def read(self, subject: str, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Return a subject's scores of rows, fp64.

@@ -69,6 +69,7 @@ class Workshop:
     most_foreign: int = FOREIGN_DOCUMENTS
     ability_items: int = 250
     progress: Progress = no_progress
+    _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def tokens(self) -> TokenScores:
@@ -108,6 +109,11 @@ class Workshop:
         )
 
     @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The base's tokenizer."""
+        return self.base().tokenizer
+
+    @functools.cached_property
     def prepared(self) -> dict[str, Prepared]:
         """Every domain of the stream as token ids, with the seed's order of steps."""
         base = self.base()
@@ -116,7 +122,7 @@ class Workshop:
     @functools.cached_property
     def texts(self) -> Texts:
         """What is read after each domain."""
-        tokenizer, domains = self.base().tokenizer, list(self.prepared.values())
+        tokenizer, domains = self.tokenizer, list(self.prepared.values())
         return {
             **unseen(domains),
             **blocks(domains, tokenizer),
@@ -128,8 +134,7 @@ class Workshop:
         """Questions about no domain; the whole of each is its prompt."""
         texts = [one.prompt for one in general()]
         return [
-            Question("", "general", tuple(ids), len(ids))
-            for ids in tokenise(self.base().tokenizer, texts)
+            Question("", "general", tuple(ids), len(ids)) for ids in tokenise(self.tokenizer, texts)
         ]
 
     @functools.cached_property
@@ -157,7 +162,12 @@ class Workshop:
 
     def with_seed(self, seed: int) -> Workshop:
         """Return the same stream in another random order, from another initialisation."""
-        return replace(self, settings=replace(self.settings, seed=seed))
+        if seed == self.settings.seed:
+            return self
+        if seed not in self._seeded:  # dividing and tokenising eight corpora is work of its own
+            settings = replace(self.settings, seed=seed)
+            self._seeded[seed] = replace(self, settings=settings)
+        return self._seeded[seed]
 
     def groups(self, *kinds: str) -> Texts:
         """Return the texts of some kinds: test, blocks128, prose, look-alike."""

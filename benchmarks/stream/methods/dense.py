@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from benchmarks.stream.data import Prepared, joined
+from benchmarks.stream.data import Prepared
 from benchmarks.stream.keeping import put_adapter, save_tensors
 from benchmarks.stream.methods.training import train
 from peer_cl.bases import Base
@@ -31,8 +30,7 @@ from stores.durable import replace_file
 
 LORA_RANK = 16
 REPLAY_SHARE = 0.1
-"""Of the tokens that are read: rows of earlier domains, in place of as many steps of the new one's
-that come on top of them."""
+"""Of the tokens that are read, those of earlier domains; they come on top of the new one's own."""
 OSF_KEPT = (0.3, 0.9)
 """Share of each matrix's singular directions that OSF protects: in the first domain, in the last.
 PEFT's own advice for a stream is to protect more and more."""
@@ -58,16 +56,8 @@ class FullFinetuning:
         progress: Progress,
     ) -> None:
         """Train all weights on the domain."""
-        with _training(self.model):
-            parameters = list(self.model.requires_grad_(True).parameters())
-            train(
-                reader_of(self.model),
-                parameters,
-                data,
-                learning_rate=learning_rate,
-                settings=settings,
-                progress=progress,
-            )
+        parameters = list(self.model.requires_grad_(True).parameters())
+        _fit(self.model, parameters, data, learning_rate, settings, progress)
         self.model.requires_grad_(False)
 
     def reader(self) -> Reader:
@@ -128,15 +118,7 @@ class Lora:
     ) -> None:
         """Train the adapter further, with rows of earlier domains where it replays."""
         seen = replayed(data, self.past, self.replay, settings) if self.replay else data
-        with _training(self.model):
-            train(
-                reader_of(self.model),
-                self.parameters(),
-                seen,
-                learning_rate=learning_rate,
-                settings=settings,
-                progress=progress,
-            )
+        _fit(self.model, self.parameters(), seen, learning_rate, settings, progress)
         self.past.append(data)
 
     def reader(self) -> Reader:
@@ -187,15 +169,7 @@ class Osf:
         wrapped: Any = peft.get_peft_model(self.base.model, config)
         parameters = [p for name, p in wrapped.named_parameters() if "osf_svd_params" in name]
         self.num_parameters = sum(p.numel() for p in parameters)
-        with _training(wrapped):
-            train(
-                reader_of(wrapped),
-                parameters,
-                data,
-                learning_rate=learning_rate,
-                settings=settings,
-                progress=progress,
-            )
+        _fit(wrapped, parameters, data, learning_rate, settings, progress)
         self.base = replace(self.base, model=wrapped.merge_and_unload())
         self.num_learned += 1
 
@@ -241,31 +215,25 @@ def replayed(
     return replace(data, rows=tuple(rows), steps=tuple(steps))
 
 
-class JointLora(Lora):
-    """One adapter that reads all domains at once, mixed: the reference that nothing is lost to."""
-
-    def __init__(self, base: Base, *, rank: int = LORA_RANK, seed: int = 0) -> None:
-        super().__init__(base, rank=rank, name="joint", seed=seed)
-
-    def learn_all(
-        self,
-        domains: Sequence[Prepared],
-        *,
-        learning_rate: float,
-        settings: TrainingSettings,
-        progress: Progress,
-    ) -> None:
-        """Train on every domain's steps, shuffled together."""
-        together = joined(domains, settings.seed)
-        self.learn(together, learning_rate=learning_rate, settings=settings, progress=progress)
-
-
-@contextmanager
-def _training(model: Any) -> Iterator[None]:
-    """Train inside: no dropout anywhere, so only attention's kernel changes."""
+def _fit(
+    model: Any,
+    parameters: Sequence[nn.Parameter],
+    data: Prepared,
+    learning_rate: float,
+    settings: TrainingSettings,
+    progress: Progress,
+) -> None:
+    """Train parameters of a model: no dropout anywhere, so only attention's kernel changes."""
     model.eval()
     with torch.enable_grad(), plain_attention(model):
-        yield
+        train(
+            reader_of(model),
+            parameters,
+            data,
+            learning_rate=learning_rate,
+            settings=settings,
+            progress=progress,
+        )
 
 
 def _linear_names(base: Base) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.stream.data import Prepared, rate, weighted_loss
+from benchmarks.stream.data import Prepared
 from peer_cl.errors import DamageError
+from pipelines.batches import next_weights, weighted_loss
 from pipelines.precision import resolve_precision
 from pipelines.progress import LossNote, Progress
 from pipelines.reading import Reader
+from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
 
 
@@ -29,7 +31,6 @@ def train(
     learning_rate: float,
     settings: TrainingSettings,
     progress: Progress,
-    steps: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Train parameters on a domain's steps: AdamW without decay, warmed up, then falling to 0.
 
@@ -40,27 +41,26 @@ def train(
         learning_rate: the highest; groups may name their own.
         settings: warm-up, weights of answers, precision.
         progress: told (what, step, steps, loss).
-        steps: rows of each step; default: the domain's.
 
     Raises:
         DamageError: when the loss is not finite.
     """
-    steps = data.steps if steps is None else steps
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: rate(step, len(steps), settings.warmup_steps)
+        optimiser, lambda step: rate_factor(step, len(data.steps), settings.warmup_steps)
     )
     is_half = resolve_precision(settings.precision) == "bf16"
-    for number, step in enumerate(steps):
+    for number, step in enumerate(data.steps):
         batch = data.batch(step, settings, pad_id=0)
         with torch.autocast("cpu", dtype=torch.bfloat16) if is_half else nullcontext():
-            loss = weighted_loss(reader(batch.ids_BT, batch.mask_BT), batch)
+            logits_BTV = reader(batch.ids_BT, batch.mask_BT)
+            loss = weighted_loss(logits_BTV[next_weights(batch) > 0], batch)
         value = _finite(loss, number)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
-        progress("training", number + 1, len(steps), LossNote(value))
+        progress("training", number + 1, len(data.steps), LossNote(value))
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -7,8 +7,8 @@ import torch
 from tiny_base import make_tiny_base
 from tiny_stream import SETTINGS, stream_domain
 
-from benchmarks.stream.data import prepare_domain
-from benchmarks.stream.methods.dense import FullFinetuning, JointLora, Lora, Osf, replayed
+from benchmarks.stream.data import joined, prepare_domain
+from benchmarks.stream.methods.dense import FullFinetuning, Lora, Osf, replayed
 from peer_cl.bases import load_base
 from peer_cl.errors import DamageError
 from pipelines.progress import no_progress
@@ -100,9 +100,9 @@ def test_replay_adds_a_tenth_of_earlier_steps_and_drops_none(domains):
 
 
 def test_the_joint_model_learns_all_domains(folder, domains):
-    method = JointLora(load_base(str(folder)), rank=4)
+    method = Lora(load_base(str(folder)), rank=4)
     before = [loss(method, one) for one in domains]
-    method.learn_all(domains, learning_rate=3e-2, settings=SETTINGS, progress=no_progress)
+    learn(method, joined(domains, seed=0), 3e-2)
     assert all(loss(method, one) < was for one, was in zip(domains, before, strict=True))
 
 
