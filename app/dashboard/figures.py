@@ -85,6 +85,17 @@ def headline(evaluations: Sequence[Evaluation]) -> tuple[Figure, ...]:
     )
 
 
+def told_past(figure: Figure) -> str:
+    """Return in words what a figure's line shows, for those who cannot see it.
+
+    Args:
+        figure: with at least one value.
+    """
+    first, last = figure.past[0], figure.past[-1]
+    told = f"{figure.name} over {len(figure.past)} evaluations: first {first:.4g}, now {last:.4g}"
+    return f"{told}; least {min(figure.past):.4g}, most {max(figure.past):.4g}, {figure.unit}"
+
+
 def _worst(report: Report, past: tuple[float, ...]) -> Figure:
     value, bound = worst_added(report), float(report["bound_nats"])
     rule = f"No text can lose more than {bound:.4f} nats in all, whatever it is."

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import streamlit as st
+
+from app.dashboard.page import plain
+
+_MOST_TOLD = 10
+_LONGEST_TOLD = 64
 
 
 def destination(path: str) -> st.Page:
@@ -28,6 +35,28 @@ def link(path: str, label: str, **query: str) -> None:
         query: what the page shall show, such as domain="law".
     """
     st.page_link(destination(path), label=label, query_params=query or None)
+
+
+def warn_of_unknown(parameter: str, what: str, known: Iterable[object], told: str = "") -> None:
+    """Say so where the address asks a page for something that is not there.
+
+    Call it before the widget that is bound to the parameter: the widget takes unknown values out
+    of the address.
+
+    Args:
+        parameter: of the address.
+        what: it names, such as "snapshot".
+        known: values that it may have.
+        told: what is said of them, in place of a list.
+    """
+    wanted = st.query_params.get(parameter)
+    names = [str(one) for one in known]
+    if not wanted or wanted in names:
+        return
+    if not told:
+        told = "known: " + ", ".join(names[:_MOST_TOLD]) if names else "there is none"
+        told += f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
+    st.warning(plain(f"There is no {what} {wanted[:_LONGEST_TOLD]!r}; {told}."))
 
 
 def empty_store() -> None:

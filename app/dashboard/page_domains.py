@@ -16,7 +16,7 @@ from app.dashboard.domain_costs import show_costs
 from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
-from app.dashboard.links import empty_store
+from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
 from app.output import size
@@ -38,7 +38,7 @@ def show(seen: View) -> None:
         empty_store()
         return
     names = [item.domain for item in seen.domains]
-    _warn_of_unknown(names)
+    warn_of_unknown(_CHOSEN, "domain", names)
     _show_all(seen, names)
     domain = st.selectbox(
         "Domain",
@@ -52,13 +52,6 @@ def show(seen: View) -> None:
         st.info("Choose a domain to see its corpus, versions and state, and to act on it.")
         return
     _show_detail(seen, cached.domain_detail(seen, domain))
-
-
-def _warn_of_unknown(names: list[str]) -> None:
-    """A link may name a domain that is not there."""
-    wanted = st.query_params.get(_CHOSEN)
-    if wanted and wanted not in names:
-        st.warning(plain(f"There is no domain {wanted[:64]!r}; known: {', '.join(names[:10])}."))
 
 
 def _show_all(seen: View, names: list[str]) -> None:
@@ -105,6 +98,7 @@ def _show_detail(seen: View, detail: DomainDetail) -> None:
         "Events": _show_events,
         "Act": show_actions,
     }
+    warn_of_unknown("part", "part of a domain", parts)
     part = st.segmented_control(
         "What to show",
         list(parts),

@@ -12,7 +12,8 @@ from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.expert_row import Place, show_row
 from app.dashboard.frames import experts as frames
-from app.dashboard.page import View, page, plain
+from app.dashboard.links import warn_of_unknown
+from app.dashboard.page import View, page
 from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
 from stores.records import ROWS
 
@@ -43,11 +44,7 @@ def show(seen: View) -> None:
             icon=":material/upload_file:",
         )
         return
-    wanted = st.query_params.get("domain")
-    if wanted and wanted not in domains:
-        st.warning(
-            plain(f"{wanted[:64]!r} is no live domain, so it has no experts to look at now.")
-        )
+    warn_of_unknown("domain", "live domain", domains)
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = st.selectbox("Domain", domains, key="domain", bind="query-params")
@@ -60,6 +57,7 @@ def show(seen: View) -> None:
         )
         return
     by_label = {segment.label: segment for segment in found.segments}
+    warn_of_unknown("version", "version", by_label)
     with middle:
         label = st.selectbox(
             "Version",
@@ -70,6 +68,7 @@ def show(seen: View) -> None:
         )
     segment = by_label[label]
     names = [str(number) for number in segment.host_layers]
+    warn_of_unknown("layer", "host layer", names)
     with right:
         layer = int(st.selectbox("Host layer", names, key="layer", bind="query-params"))
     _show_layers(found, segment, layer)
@@ -216,6 +215,7 @@ def _choose_row(num_rows: int) -> int | None:
     kept = st.session_state.get("row")
     if kept is not None and kept >= num_rows:  # of another, larger pool
         st.session_state["row"] = None
+    warn_of_unknown("row", "row", range(num_rows), f"there are 0 to {num_rows - 1}")
     return st.number_input(
         "Row",
         min_value=0,

@@ -10,7 +10,7 @@ import streamlit as st
 from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
-from app.dashboard.links import empty_store
+from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import ask_why, attempt, show_outcome
 from app.dashboard.page import View, page, plain
 from app.output import moment
@@ -65,7 +65,7 @@ def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
     ids = [snapshot.id for snapshot in reversed(found)]
     events = cached.events(seen)
     for name in ("a", "b"):
-        _warn_of_unknown(st.query_params.get(name), ids)
+        _warn_of_unknown(name, ids)
     left, right = st.columns(2)
     with left:
         before = _choose(ids, "Before (snapshot)", "a", index=min(1, len(ids) - 1))
@@ -81,10 +81,8 @@ def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
     st.dataframe(table, hide_index=True, alt="Domains that differ, before and after")
 
 
-def _warn_of_unknown(wanted: str | None, ids: list[int]) -> None:
-    """A link may name a snapshot that is not there."""
-    if wanted is not None and wanted not in {str(number) for number in ids}:
-        st.warning(plain(f"There is no snapshot {wanted[:40]!r}; there are {ids[-1]} to {ids[0]}."))
+def _warn_of_unknown(parameter: str, ids: list[int]) -> None:
+    warn_of_unknown(parameter, "snapshot", ids, f"there are {ids[-1]} to {ids[0]}")
 
 
 def _choose(ids: list[int], label: str, key: str, *, index: int) -> int:
@@ -106,6 +104,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     if not ids:
         st.info("There is one snapshot alone: nothing to go back to yet.")
         return
+    warn_of_unknown("restore", "snapshot to restore", ids)
     target_id = _choose(ids, "Snapshot to restore", "restore", index=0)
     target = next(item for item in found if item.id == target_id)
     _tell(found, cached.events(seen), target_id)
@@ -157,6 +156,8 @@ def _show_events(seen: View) -> None:
     st.subheader("Events", anchor=False)
     left, right = st.columns([3, 1])
     names = [item.domain for item in seen.domains]
+    warn_of_unknown("domain", "domain", names)
+    warn_of_unknown("limit", "choice of events", _LIMITS)
     domain = left.selectbox(
         "Only of domain",
         names,

@@ -137,15 +137,17 @@ def _show_figures(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _show_figure(figure: Figure) -> None:
-    st.metric(
-        figure.name,
-        figure.shown,
-        delta=figure.unit,
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        chart_data=list(figure.past) if len(figure.past) > 1 else None,
-    )
+    with st.container(border=True):
+        st.metric(
+            figure.name,
+            figure.shown,
+            delta=figure.unit,
+            delta_color="off",
+            delta_arrow="off",
+        )
+        # The metric's own line has no words for those who cannot see it.
+        if len(figure.past) > 1:
+            st.altair_chart(charts.spark(figure.past), alt=figures.told_past(figure))
     st.caption(plain(figure.caption))
     with st.popover(figure.section, icon=":material/function:", help="Its formula."):
         st.latex(figure.formula)

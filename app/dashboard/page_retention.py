@@ -11,6 +11,7 @@ from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import MEASURES, MODES, Report
 from app.dashboard.general import show_general
 from app.dashboard.held_out import show_documents, to_csv
+from app.dashboard.links import warn_of_unknown
 from app.dashboard.page import View, page, plain
 from app.output import cell, moment
 
@@ -42,6 +43,7 @@ def show(seen: View) -> None:
     _say_age(seen, chosen, evaluated)
     report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
     _headline(report)
+    warn_of_unknown("domain", "evaluated domain", report.domains)
     controls = st.columns(3 if view == MATRIX else 1)
     with controls[0]:
         domain = st.selectbox(
@@ -87,6 +89,8 @@ def _choose(evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot
     """Return the evaluation that the person wants to see, and which view of it."""
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     by_id = {str(item.snapshot_id): item for item in evaluated}
+    warn_of_unknown("snapshot", "evaluated snapshot", by_id)
+    warn_of_unknown("view", "view", VIEWS)
     with left:
         snapshot = st.selectbox(
             "Evaluated snapshot", list(by_id), key="snapshot", bind="query-params"
@@ -162,6 +166,8 @@ def _headline(report: Report) -> None:
 
 def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None:
     """Show the heat map; what it shows is chosen in two columns."""
+    warn_of_unknown("metric", "measure", MEASURES)
+    warn_of_unknown("mode", "way to show it", MODES)
     with left:
         measure = st.selectbox("Measure", list(MEASURES), key="metric", bind="query-params")
     with right:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached
+from app.dashboard.links import warn_of_unknown
 from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page, plain
 from app.dashboard.trace_reading import DOMAINS, show_found, show_traced
@@ -20,6 +21,7 @@ TEXT, ASKED = "trace_text", "trace_asked"
 LONGEST_IN_ADDRESS = 500
 """Characters of a text that the page's address still carries."""
 LONGEST = 50_000
+_VIEWS = ["Who speaks", "Search", "Write on"]
 
 
 @page("Trace", "Which pools answer a text, by which experts, and which documents taught them.")
@@ -42,9 +44,8 @@ def show(seen: View) -> None:
             icon=":material/edit_note:",
         )
         return
-    speakers, search, writing = st.tabs(
-        ["Who speaks", "Search", "Write on"], key="view", on_change="rerun", bind="query-params"
-    )
+    warn_of_unknown("view", "view", _VIEWS)
+    speakers, search, writing = st.tabs(_VIEWS, key="view", on_change="rerun", bind="query-params")
     if speakers.open:
         with speakers:
             show_traced(seen, text, domains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -11,6 +11,27 @@ from app.dashboard.charts.looks import domain_scale
 from app.dashboard.colours import BASE_COLOUR
 
 LOSS_TITLE = "loss on held-out documents (nats a token)"
+
+
+SPARK_HEIGHT = 48
+"""Pixels."""
+
+
+def spark(past: Sequence[float]) -> alt.Chart:
+    """Return a small line of a figure's values, without axes: its shape is what tells.
+
+    Args:
+        past: values over the evaluations, oldest first.
+    """
+    table = pd.DataFrame({"evaluation": range(1, len(past) + 1), "value": past})
+    close = alt.Scale(zero=False, nice=False, padding=4)
+    line: alt.Chart = alt.Chart(table, height=SPARK_HEIGHT).mark_line(point=True)
+    drawn: alt.Chart = line.encode(
+        x=alt.X("evaluation:Q", axis=None, scale=close),
+        y=alt.Y("value:Q", axis=None, scale=close),
+        tooltip=[alt.Tooltip("evaluation:O"), alt.Tooltip("value:Q", format=".4~g")],
+    ).configure_view(strokeWidth=0)
+    return drawn
 
 
 def losses(table: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:

@@ -67,6 +67,10 @@ def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
     assert not wrong.exception
     assert "There is no domain" in wrong.warning[0].value
     assert not wrong.metric
+    wrong = run_page("domains", folder, domain="law", part="x_y")
+    assert not wrong.exception
+    told = wrong.warning[0].value.replace("\\", "")
+    assert "no part of a domain 'x_y'; known: Versions, Corpus" in told
 
 
 @pytest.mark.parametrize("part", PARTS)

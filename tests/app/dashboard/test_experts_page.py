@@ -1,6 +1,7 @@
 """The page Experts, on every kind of store."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -101,12 +102,23 @@ def test_a_row_that_never_fired_says_so(run_page, large):
 
 
 @pytest.mark.parametrize(
-    "said", [{"row": "99999"}, {"row": "-1"}, {"row": "x"}, {"layer": "7"}, {"domain": "no"}]
+    "said",
+    [
+        {"row": "99999"},
+        {"row": "-1"},
+        {"row": "x"},
+        {"layer": "7"},
+        {"version": "v9"},
+        {"domain": "no"},
+    ],
 )
-def test_a_link_that_leads_nowhere_shows_what_there_is(run_page, large, said):
+def test_a_link_that_leads_nowhere_says_so_and_shows_what_there_is(run_page, large, said):
     at = run_page("experts", large, **said)
     assert not at.exception
     assert not at.error
+    (wrong,) = said.values()
+    assert repr(wrong) in at.warning[0].value.replace("\\", "")
+    assert re.search(r"known\\: |there are 0 to", at.warning[0].value)
     assert len(at.get("vega_lite_chart")) == 3
 
 

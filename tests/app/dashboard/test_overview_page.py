@@ -209,6 +209,18 @@ def test_the_figures_are_what_their_formulas_say(evaluations):
     assert gain.past == (pytest.approx(0.5), pytest.approx(0.65))
 
 
+def test_a_figures_line_is_told_in_words_and_drawn_from_the_first_to_the_last(
+    run_page, folder, evaluations
+):
+    at = run_page("overview", folder)
+    told = [chart.proto.alt for chart in at.get("vega_lite_chart")]
+    assert "Mean gain over 2 evaluations: first 0.5, now 0.65" in told[2]
+    assert len(told) == 5, "a line for each figure, and the chart of losses"
+    drawn = charts.spark(figures.headline(evaluations)[2].past).to_dict()
+    (values,) = drawn["datasets"].values()
+    assert [point["value"] for point in values] == pytest.approx([0.5, 0.65])
+
+
 def test_what_was_not_measured_is_no_zero(evaluations):
     without = copy.deepcopy(evaluations[-1].report)
     without["recall"] = []

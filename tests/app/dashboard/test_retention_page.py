@@ -101,12 +101,15 @@ def test_a_link_leads_to_what_it_says(run_page, large):
     assert {key: at.selectbox(key=key).value for key in said} == said | {"domain": "domain-03"}
 
 
-def test_a_link_that_leads_nowhere_shows_what_there_is(run_page, large):
+def test_a_link_that_leads_nowhere_says_so_and_shows_what_there_is(run_page, large):
     at = run_page("retention", large, metric="no", mode="no", domain="no", snapshot="999", view="x")
     assert not at.exception
     assert not at.error
     assert at.selectbox(key="metric").value == "loss"
     assert at.selectbox(key="domain").value is None
+    told = "\n".join(warning.value.replace("\\", "") for warning in at.warning)
+    for what in ("snapshot '999'", "view 'x'", "domain 'no'", "measure 'no'", "show it 'no'"):
+        assert what in told
 
 
 def test_a_freeze_makes_no_evaluation_stale(run_page, large):
