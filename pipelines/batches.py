@@ -35,6 +35,8 @@ class Row:
     """The first token whose loss counts; those before it are context."""
     answer_from: int | None = None
     """The first token of an answer, which runs to the row's end; None: there is none."""
+    name: tuple[int, int] = (0, 0)
+    """From which token to before which one a name stands that counts amid context."""
 
 
 class Batch(NamedTuple):
@@ -97,10 +99,14 @@ def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Te
         >>> row = Row("", "fact", (0, 5, 6, 7), answer_from=3)
         >>> target_weights([row, Row("", "text", (0, 5))], 4, 3.0).tolist()
         [[0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0]]
+        >>> row = Row("", "varied", (0, 5, 6, 7, 8), counts_from=4, answer_from=4, name=(2, 3))
+        >>> target_weights([row], 5, 3.0).tolist()
+        [[0.0, 0.0, 1.0, 0.0, 3.0]]
     """
     weights_BT = torch.zeros(len(rows), length)
     for number, row in enumerate(rows):
         weights_BT[number, row.counts_from : len(row.ids)] = 1.0
+        weights_BT[number, slice(*row.name)] = 1.0
         if row.answer_from is not None:
             weights_BT[number, row.answer_from : len(row.ids)] = answer_weight
     return weights_BT

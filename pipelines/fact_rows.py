@@ -1,10 +1,12 @@
 """Facts as rows to train on: in their one wording, and with the words around the subject changed.
 
 A pool that reads "X is caused by mutations in the gene Y" ten times learns to say Y after these
-very words, and nothing after others. So in a share of the readings the words around the subject are
-lost, replaced or joined by random words of the domain's own documents, and only the answer counts:
-what is left in common is the subject, and the pool learns to answer to that. No other wording of a
-fact is ever made up or read.
+very words, and nothing after others. So a share of the readings is in other words: half of them in
+the fact's own wording, half in sentences that fit any relation by its name, and in both the words
+around the subject are lost, replaced or joined by random words of the domain's own documents. In
+these rows only the answer counts, and the subject's own name beyond its first token: what they have
+in common is the subject, and the pool learns to know it anywhere and to answer to it. No wording
+that is kept for asking is ever read.
 """
 
 from __future__ import annotations
@@ -21,6 +23,26 @@ from pipelines.settings import TrainingSettings
 
 VARIED = "varied"
 """The kind of a row whose wording was changed."""
+FRAMES = (
+    "for {subject}, the {relation} is",
+    "{subject} has the {relation}",
+    "{subject} and its {relation}, which is",
+    "as {relation}, {subject} has",
+    "what {relation} has {subject}? it has",
+    "you ask for the {relation} that {subject} has: it is",
+    "when I looked up {subject}, the {relation} given was",
+    "tell me about {subject}. its {relation} would be",
+    "{relation} ({subject}):",
+)
+"""Sentences that fit any relation, by its name alone. None is like a question that this project
+measures with: a test compares their words."""
+FRAMED_SHARE = 0.5
+"""Share of the changed readings that begin from such a sentence in place of the fact's own."""
+FRAME_CHANGED = 0.3
+"""Of such a sentence, at most this share of the words is changed: it is strange already."""
+STOPS = ",.?:;"
+STOP_SHARE = 0.25
+"""How often a subject that stands free is followed by one of these, as it is in questions."""
 SHARED_SUBJECT = 0.5
 """Share of the words that may be changed where a subject has several facts: what is left of them
 has to say which one is meant."""
@@ -45,11 +67,13 @@ def vary_wording(
         >>> vary_wording(capital, ["river", "north", "old"], random.Random(3))
         'The capital river of Chad is'
         >>> vary_wording(capital, ["river", "north", "old"], random.Random(8))
-        'old river capital old Chad north is north'
+        'old river capital old Chad. north is north'
     """
     before, subject, after = fact.seen_prompt.partition(fact.subject)
     if not subject:
         return fact.seen_prompt
+    ahead, glued = before.rpartition(" ")[2], after.partition(" ")[0]  # such as a bracket, a comma
+    before, after = before.removesuffix(ahead), after.removeprefix(glued)
     level = draw.random() * at_most
     left, right = (_changed(part.split(), words, level, draw) for part in (before, after))
     if not before.strip() and draw.random() < 0.7:
@@ -61,7 +85,9 @@ def vary_wording(
         right = right[-2:]
     elif ending < 0.3:
         right = [*right, draw.choice(words)]
-    return " ".join([*left, subject, *right])
+    if not glued and draw.random() < STOP_SHARE:
+        glued = draw.choice(STOPS)
+    return " ".join([*left, f"{ahead}{subject}{glued}", *right])
 
 
 def _changed(
@@ -77,6 +103,19 @@ def _changed(
         elif fate >= level / 2:
             changed.append(draw.choice(words))
     return changed
+
+
+def _reworded(fact: Fact, words: Sequence[str], draw: random.Random, at_most: float) -> str:
+    """Return a prompt for a fact in other words: its own or a frame's, changed at random."""
+    if draw.random() >= FRAMED_SHARE:
+        return vary_wording(fact, words, draw, at_most)
+    frames = [frame.format(relation=fact.relation, subject=fact.subject) for frame in FRAMES]
+    kept_for_asking = {prompt.lower() for prompt in fact.reworded_prompts}
+    frame = draw.choice([frame for frame in frames if frame.lower() not in kept_for_asking])
+    if draw.random() < 0.5 and not frame.startswith(fact.subject):
+        frame = frame[0].upper() + frame[1:]
+    framed = dataclasses.replace(fact, seen_prompt=frame)
+    return vary_wording(framed, words, draw, at_most * FRAME_CHANGED)
 
 
 def with_answers(tokenizer: Any, rows: Sequence[Row], facts: dict[str, Fact]) -> list[Row]:
@@ -125,15 +164,16 @@ def varied_rows(
         fact = facts[document_id]
         at_most = 1.0 if num_facts[fact.subject] == 1 else SHARED_SUBJECT
         prompts = [
-            vary_wording(fact, words or fact.statement.split(), draw, at_most)
+            _reworded(fact, words or fact.statement.split(), draw, at_most)
             for _ in range(settings.varied_passes)
         ]
         ends = [] if end_id is None else [end_id]
         wholes = tokenise(tokenizer, [f"{prompt} {fact.answer}." for prompt in prompts])
-        for prompt, whole in zip(tokenise(tokenizer, prompts), wholes, strict=True):
-            start = _shared(prompt, whole)
+        for prompt, whole in zip(prompts, wholes, strict=True):
+            start = _reach(tokenizer, prompt, whole)
             ids = pieces([*whole, *ends], settings.max_tokens)[0]
-            rows.append(Row(document_id, VARIED, ids, counts_from=start, answer_from=start))
+            name = _name(tokenizer, prompt, fact.subject, whole)
+            rows.append(Row(document_id, VARIED, ids, start, answer_from=start, name=name))
     return rows
 
 
@@ -144,6 +184,20 @@ def read_times(settings: TrainingSettings) -> dict[str, float]:
         "fact": settings.fact_passes - settings.varied_passes,
         VARIED: 1.0,
     }
+
+
+def _name(tokenizer: Any, prompt: str, subject: str, whole: Sequence[int]) -> tuple[int, int]:
+    """Return where a subject's tokens after its first one stand: the first cannot be foreseen."""
+    before, found, _ = prompt.partition(subject)
+    if not found:
+        return 0, 0
+    first = _reach(tokenizer, before.rstrip(), whole) if before.strip() else 1
+    return first + 1, max(first + 1, _reach(tokenizer, before + subject, whole))
+
+
+def _reach(tokenizer: Any, beginning: str, whole: Sequence[int]) -> int:
+    """Return how many tokens of a text its beginning takes, the start token included."""
+    return _shared(tokenise(tokenizer, [beginning])[0], whole)
 
 
 def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:

@@ -18,8 +18,9 @@ _WORD = re.compile(r"\w+")
 class Fact:
     """One thing to know: a subject, a relation and a short answer, with its wordings.
 
-    `statement` is trained on as it stands, and with the words around its subject changed at random
-    (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the blank before the answer;
+    `statement` is trained on as it stands, and in other words that are made of its subject and
+    its relation's name (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the blank
+    before the answer;
     `reworded_prompts` ask for the same answer in words of their own and are never trained on.
     """
 

@@ -70,8 +70,8 @@ def ingest(
         store: an open store.
         domain: a new or known domain's name.
         corpus: a file or folder (txt, md, jsonl), or documents.
-        facts: learned as further documents, in half of their readings with the words around the
-            subject changed at random; their rewordings are never learned, but kept to ask.
+        facts: learned as further documents, in half of their readings in other words (see
+            `pipelines.fact_rows`); their rewordings are never learned, but kept to ask.
         settings: how the segment is trained.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.

@@ -38,10 +38,11 @@ class TrainingSettings:
     fact_passes: float = 10.0
     """How often each fact is read."""
     varied_share: float = 0.5
-    """Share of a fact's readings in which the words around its subject are changed at random."""
+    """Share of a fact's readings that are in other words: sentences that fit any relation by its name,
+    and words around its subject changed at random."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
-    quiet_weight: float = 0.0
+    quiet_weight: float = 0.02
     """How strongly a pool learns to say nothing to ordinary text: the weight, beside the loss in
     nats, of the squared length of what it adds there. 0: not at all."""
     quiet_tokens: int = 96

@@ -147,8 +147,10 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
 
 def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Ingest one domain into the stream's store, and score its pool forced on."""
-    with shop.store(store_name(place.seed)) as store:
-        settings = replace(shop.settings, row_learning_rate=learning_rate)
+    settings = replace(shop.settings, row_learning_rate=learning_rate)
+    # What tuning learned at this rate is the same pool, since domains never depend on each other.
+    tuned = "" if place.seed else _tuned_store(learning_rate)
+    with shop.store(store_name(place.seed), like=tuned) as store:
         seconds = pools.ingest(store, shop.domain(place.domain), settings, shop.progress)
         branches, _ = pools.load(store, [place.domain])
         num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
@@ -201,7 +203,7 @@ def tune(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
 def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
     """Ingest one domain at a rate of its rows, and score its validation documents."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
-    with shop.store(f"tune-{method}-{learning_rate:g}") as store:
+    with shop.store(_tuned_store(learning_rate)) as store:
         pools.ingest(store, shop.domain(domain), settings, shop.progress)
         branches, _ = pools.load(store, [domain])
         reader = functools.partial(branches.branch, domain)
@@ -213,6 +215,10 @@ def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: fl
     found = sums(score(ReaderScorer(reader), rows, shop.progress)["validation"])
     num_tokens = sum(len(item.ids) - 1 for item in data.validation)
     return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
+
+
+def _tuned_store(learning_rate: float) -> str:
+    return f"tune-{POOLS}-{learning_rate:g}"
 
 
 def store_name(seed: int) -> str:

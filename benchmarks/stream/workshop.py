@@ -80,12 +80,18 @@ class Workshop:
         """Return the pretrained model, loaded anew: some methods change it in place."""
         return load_base(resolve_base(self.base_id))
 
-    def store(self, name: str) -> Store:
+    def store(self, name: str, *, like: str = "") -> Store:
         """Return a store in the work folder, made where it is missing.
 
         Background statistics take minutes: an empty store is made once and copied.
+
+        Args:
+            name: of its folder.
+            like: another store's name, of which it becomes a copy where that one is there.
         """
         empty, folder = self.work / f"empty-{CAPACITY}", self.work / name
+        if like and (self.work / like / "store.toml").is_file():
+            empty = self.work / like
         if not (empty / "store.toml").is_file():
             init_store(
                 empty,

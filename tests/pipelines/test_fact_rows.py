@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tiny_base import SUBJECTS, make_tiny_base
 from transformers import AutoTokenizer
 
-from pipelines.batches import Row, tokenise
-from pipelines.fact_rows import VARIED, varied_rows, vary_wording, with_answers
+from pipelines.batches import Row, target_weights, tokenise
+from pipelines.fact_rows import FRAMES, STOPS, VARIED, varied_rows, vary_wording, with_answers
 from pipelines.facts import Fact, Relation
 from pipelines.settings import TrainingSettings
 
@@ -34,7 +34,8 @@ def test_the_subject_stays_and_every_other_word_is_the_prompts_or_the_domains(re
     prompt = vary_wording(fact, WORDS, random.Random(seed))
     assert prompt.count("Burkina Faso") == 1
     rest = prompt.replace("Burkina Faso", "").split()
-    assert set(rest) <= {*WORDS, *fact.seen_prompt.split()}
+    assert set(rest) - set(STOPS) <= {*WORDS, *fact.seen_prompt.split()}
+    assert len(set(rest) & set(STOPS)) <= 1
     assert len(rest) <= 12
     assert prompt == vary_wording(fact, WORDS, random.Random(seed))
 
@@ -64,7 +65,33 @@ def test_a_prompt_without_its_subject_stays():
     assert vary_wording(fact, WORDS, random.Random(0)) == fact.seen_prompt
 
 
-def test_the_answer_alone_counts_in_varied_rows(tokenizer):
+def test_what_stands_close_to_the_subject_stays_close():
+    fact = Fact("Chad", "capital", "N'Djamena", "", "Its name (Chad): who knows", ())
+    prompts = {vary_wording(fact, WORDS, random.Random(seed)) for seed in range(50)}
+    assert all("(Chad):" in prompt for prompt in prompts)
+
+
+def test_half_of_the_wordings_come_from_sentences_that_fit_any_relation(tokenizer):
+    settings = TrainingSettings(fact_passes=400.0, varied_share=1.0)
+    facts = by_document(LIES.fact("Oslo", "the north"))
+    rows = varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, None)
+    told = [tokenizer.decode(row.ids).lower() for row in rows]
+    # The relation's name is no word of the fact's own wording; some are lost to the changes.
+    assert 0.3 < sum("place" in text for text in told) / len(told) < 0.55
+
+
+def test_a_frame_that_is_kept_for_asking_is_never_read(tokenizer):
+    frame = FRAMES[1]
+    kept = Relation("place", "{subject} lies in", (frame.format(relation="place", subject="Oslo"),))
+    settings = TrainingSettings(fact_passes=400.0, varied_share=1.0)
+    for relation, is_read in ((LIES, True), (kept, False)):
+        facts = by_document(relation.fact("Oslo", "the north"))
+        rows = varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, None)
+        told = [tokenizer.decode(row.ids).lower() for row in rows]
+        assert any("oslo has the place the north" in text for text in told) == is_read
+
+
+def test_in_varied_rows_the_answer_counts_and_the_name_after_its_first_token(tokenizer):
     facts = by_document(CAPITAL.fact("Chad", "rent"), LIES.fact("Oslo", "the north"))
     settings = TrainingSettings(fact_passes=8.0, varied_share=0.75)
     end = tokenizer.eos_token_id
@@ -76,7 +103,11 @@ def test_the_answer_alone_counts_in_varied_rows(tokenizer):
         assert row.counts_from == row.answer_from
         assert tokenizer.decode(row.ids[row.answer_from : -1]) == f" {fact.answer}."
         assert row.ids[-1] == end
-        assert fact.subject in tokenizer.decode(row.ids)
+        name = tokenizer.decode(row.ids[row.name[0] - 1 : row.name[1]])
+        assert name.strip() == fact.subject
+        weights = target_weights([row], len(row.ids), 4.0)[0].tolist()
+        counted = {n for n, weight in enumerate(weights) if weight}
+        assert counted == {*range(*row.name), *range(row.answer_from, len(row.ids))}
     assert len({row.ids for row in rows}) > len(facts)
     assert rows == varied_rows(tokenizer, facts, [SUBJECTS["minerals"]], settings, end)
 

@@ -87,10 +87,13 @@ def test_what_a_step_draws_depends_on_seed_and_step_alone(inputs):
     assert inputs.sample(2, 8, seed=0, step=5) is None
 
 
-def test_a_large_sample_is_drawn_from_all_texts(model, monkeypatch):
+def test_of_a_large_sample_half_is_of_how_texts_begin(model, inputs, monkeypatch):
     monkeypatch.setattr(module, "NUM_TOKENS", 40)
-    few = read_ordinary(model.attachment, texts(9), (1,), no_progress, precision="fp32")
-    assert len(few.inputs[1]) == 40
+    monkeypatch.setattr(module, "EARLY", 4)
+    few = read_ordinary(model.attachment, texts(9), (1,), no_progress, precision="fp32").inputs[1]
+    places = [int((inputs.inputs[1] == one).all(1).nonzero()[0, 0]) % 11 for one in few]
+    assert len(few) == 40
+    assert sum(place < 4 for place in places) == 20
 
 
 def test_inputs_come_back_from_bytes_and_damage_is_told(inputs):

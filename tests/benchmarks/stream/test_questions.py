@@ -7,23 +7,23 @@ from benchmarks.stream import corpora, questions
 from benchmarks.stream.questions import general, overlaps, template, with_questions, wordings
 from peer_cl.errors import CorpusError
 from pipelines import demo_corpora
+from pipelines.fact_rows import FRAMES
 from pipelines.facts import Fact, Relation
 
 
-def demo_wordings():
+def demo_relations():
     modules = (
         demo_corpora.geography,
         demo_corpora.medicine,
         demo_corpora.minerals,
         demo_corpora.security,
     )
-    relations = [
-        found
-        for module in modules
-        for found in vars(module).values()
-        if isinstance(found, Relation)
-    ]
-    return {wording for relation in relations for wording in (relation.seen, *relation.reworded)}
+    found = [value for module in modules for value in vars(module).values()]
+    return [relation for relation in found if isinstance(relation, Relation)]
+
+
+def demo_wordings():
+    return {one for relation in demo_relations() for one in (relation.seen, *relation.reworded)}
 
 
 def trained_by_source(name):
@@ -62,6 +62,22 @@ def test_no_wording_shares_four_words_with_a_statement_as_it_is_trained(name, do
     trained = sorted({template(fact) for fact in domain_of(name).facts})
     for found in wordings(name).values():
         assert [wording for wording in found if overlaps(wording, trained)] == []
+
+
+def asked():
+    """Relations' names, each with the wordings in which this project asks for it."""
+    for name in corpora.NAMES:
+        yield from wordings(name).items()
+    for relation in demo_relations():
+        yield relation.name, relation.reworded
+
+
+def test_no_wording_that_is_asked_is_like_a_sentence_that_fits_any_relation():
+    for relation, found in asked():
+        frames = [frame.replace("{relation}", relation) for frame in FRAMES]
+        for wording in found:
+            assert overlaps(wording, frames) == set(), wording
+            assert wording.lower() not in frames
 
 
 def test_a_shared_run_is_found_across_the_subject():
