@@ -29,6 +29,8 @@ from pipelines.writing import Writing, write
 from stores import Registry, Snapshot
 
 CAPACITY = 8
+NAME_ODDS = 0.1
+"""Names count in the demo's store: most questions are short, and name whom they are about."""
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""
 LEARNED = "demo"
@@ -126,7 +128,7 @@ def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
     if (folder / "store.toml").is_file():
         return open_store(folder)
     face.say(f"making the store {folder} on SmolLM2-135M ...")
-    return init_store(folder, capacity=CAPACITY, progress=progress)
+    return init_store(folder, capacity=CAPACITY, name_odds=NAME_ODDS, progress=progress)
 
 
 def _check_own(store: Store, domains: tuple[str, ...]) -> None:
@@ -135,10 +137,11 @@ def _check_own(store: Store, domains: tuple[str, ...]) -> None:
     Raises: StateError: naming what is another's.
     """
     config, folder = store.registry.config, store.registry.layout.folder
-    if (config.base_id, config.capacity) != (SMOLLM2, CAPACITY):
+    made, own = (config.base_id, config.capacity, config.name_odds), (SMOLLM2, CAPACITY, NAME_ODDS)
+    if made != own:
         raise StateError(
-            f"{folder} was made with base {config.base_id} and capacity {config.capacity}, "
-            f"the demo's with {SMOLLM2} and {CAPACITY}; name another folder with --store"
+            "{} was made with base {}, capacity {} and name odds {:g}, the demo's with {}, {} and "
+            "{:g}; name another folder with --store".format(folder, *made, *own)
         )
     for act in store.registry.history():
         if act.action == "ingest" and act.domain in domains and act.why != LEARNED:

@@ -38,8 +38,8 @@ class TrainingSettings:
     fact_passes: float = 10.0
     """How often each fact is read."""
     varied_share: float = 0.5
-    """Share of a fact's readings that are in other words: sentences that fit any relation by its name,
-    and words around its subject changed at random."""
+    """Share of a fact's readings in other words: in sentences that fit any relation by its name,
+    and with the words around its subject changed at random."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
     quiet_weight: float = 0.02
