@@ -9,7 +9,7 @@ Shape suffixes: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +60,12 @@ class Prepared:
 
 
 def prepare_domain(
-    domain: StreamDomain, base: Base, settings: TrainingSettings, *, most_questions: int = 100
+    domain: StreamDomain,
+    base: Base,
+    settings: TrainingSettings,
+    *,
+    most_questions: int = 100,
+    test_tokens: int = TEST_TOKENS,
 ) -> Prepared:
     """Return a domain's rows, steps, unseen texts and questions.
 
@@ -68,14 +73,17 @@ def prepare_domain(
         domain: documents and facts.
         base: whose tokenizer counts.
         settings: how often texts and facts are read, and in which order.
-        most_questions: facts that are asked, each in the seen wording and in one other.
+        most_questions: facts that are asked, each in the seen wording and in one other; and
+            people's questions on learned documents.
+        test_tokens: about how many tokens of unseen documents are kept.
     """
     learned = prepare(Chain(domain.name, None), domain.documents, domain.facts, base)
     end_id = base.tokenizer.eos_token_id
     rows = with_answers(
         base.tokenizer, learned.rows("train", settings.max_tokens, end_id), learned.facts
     )
-    texts = [document.text for document in learned.of("train", ("text",))]
+    texts_read = learned.of("train", ("text",))
+    texts = [document.text for document in texts_read]
     rows += varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
     steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     return Prepared(
@@ -83,8 +91,13 @@ def prepare_domain(
         rows=tuple(rows),
         steps=tuple(tuple(step) for step in steps),
         validation=_items(learned.of("validation", ("text",)), learned.ids),
-        test=_first(_items(learned.of("test", ("text",)), learned.ids), TEST_TOKENS),
-        questions=tuple(_ask(base.tokenizer, domain, most_questions)),
+        test=_first(_items(learned.of("test", ("text",)), learned.ids), test_tokens),
+        questions=(
+            *_ask(base.tokenizer, domain, most_questions),
+            *_ask_for_people(base.tokenizer, domain, {d.document_id for d in texts_read})[
+                :most_questions
+            ],
+        ),
         stock=frozenset(stock_tokens(tokenise(base.tokenizer, texts))),
     )
 
@@ -110,6 +123,22 @@ def _ask(tokenizer: Any, domain: StreamDomain, most: int) -> list[Question]:
         for n, fact in enumerate(domain.facts[:most])
     ]
     return questions(tokenizer, domain.name, facts)
+
+
+def _ask_for_people(
+    tokenizer: Any, domain: StreamDomain, learned: Collection[str]
+) -> list[Question]:
+    """Ask what people asked about documents that are learned, one question a document in turn."""
+    asked = sorted(
+        (one for one in domain.asked if one.document_id in learned),
+        key=lambda one: (one.turn, one.document_id),
+    )
+    prompts = tokenise(tokenizer, [one.prompt for one in asked])
+    wholes = tokenise(tokenizer, [f"{one.prompt} {one.answer}" for one in asked])
+    return [
+        Question(domain.name, "people", tuple(whole), len(prompt))
+        for prompt, whole in zip(prompts, wholes, strict=True)
+    ]
 
 
 def joined(domains: Sequence[Prepared], seed: int) -> Prepared:

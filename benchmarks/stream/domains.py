@@ -9,6 +9,17 @@ from pipelines.facts import Fact
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a person asked about a document, which says the answer in words of its own."""
+
+    document_id: str
+    turn: int
+    """Which of the document's questions it is, from 0."""
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class StreamDomain:
     """One domain of the stream.
 
@@ -22,3 +33,5 @@ class StreamDomain:
     facts: tuple[Fact, ...]
     notice: str
     """Whose data this is."""
+    asked: tuple[Asked, ...] = ()
+    """People's questions on the documents; never trained on."""

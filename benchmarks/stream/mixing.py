@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.stream.pieces import subject
 from benchmarks.stream.raw import DIGITS, Raw, rare_sums
-from benchmarks.stream.workshop import BUDGET, CAPACITY, Workshop
+from benchmarks.stream.workshop import BUDGET, Workshop
 from peer_cl.mixture import share
 from pipelines import mixture_scores
 from pipelines.asking import Told, ask
@@ -45,16 +45,17 @@ class Book:
         found += [tokens.read(subject(self.method, self.seed, name), rows) for name in names]
         return [torch.from_numpy(np.stack(one))[:, None] for one in zip(*found, strict=True)]
 
+    def mixed(self, stacked_Q1T: Tensor, asked: Sequence[bool] | None = None) -> Tensor:
+        """Return the mixture's log probability of each token, (T,), branches asked from the first.
 
-def mixed(stacked_Q1T: Tensor, asked: Sequence[bool]) -> Tensor:
-    """Return the mixture's log probability of each token, (T,), branches asked from the first.
-
-    Args:
-        stacked_Q1T: log probabilities, the base first.
-        asked: by branch, whether it takes part.
-    """
-    chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
-    return mixture_scores.mixed(stacked_Q1T[chosen], share(BUDGET, CAPACITY))
+        Args:
+            stacked_Q1T: log probabilities, the base first.
+            asked: by branch, whether it takes part; default: all do.
+        """
+        chosen = [0, *range(1, len(stacked_Q1T))]
+        if asked is not None:
+            chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
+        return mixture_scores.mixed(stacked_Q1T[chosen], share(BUDGET, self.shop.capacity))
 
 
 def gated(stacked_Q1T: Tensor, nats: float = GATE_NATS) -> Tensor:
@@ -81,9 +82,9 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     shop.progress("mixing", 0, 5, "documents")
     stacks = {group: book.stack(names, rows) for group, rows in shop.groups("test").items()}
     raw: Raw = {
-        "rows": _rows(stacks, len(names), _mixed),
+        "rows": _rows(stacks, len(names), book.mixed),
         "gate": _rows(stacks, len(names), gated),
-        "rare_nats": _rare(shop, stacks),
+        "rare_nats": _rare(book, stacks),
     }
     shop.progress("mixing", 1, 5, "lengths and context")
     raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
@@ -100,11 +101,7 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
             "recall": _recalls(shop, branches, named),
             "general": _general(shop, branches, named),
         }
-    return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": CAPACITY}
-
-
-def _mixed(stacked_Q1T: Tensor) -> Tensor:
-    return mixed(stacked_Q1T, [True] * (len(stacked_Q1T) - 1))
+    return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": shop.capacity}
 
 
 def _rows(
@@ -120,12 +117,12 @@ def _rows(
     ]
 
 
-def _rare(shop: Workshop, stacks: dict[str, list[Tensor]]) -> dict[str, list[float]]:
+def _rare(book: Book, stacks: dict[str, list[Tensor]]) -> dict[str, list[float]]:
     """Return documents' losses without stock words, each right after its domain was learned."""
-    found = {}
+    shop, found = book.shop, {}
     for number, name in enumerate(shop.names):
         group = f"test/{name}"
-        log_probs = [_mixed(one[: number + 2]).numpy() for one in stacks[group]]
+        log_probs = [book.mixed(one[: number + 2]).numpy() for one in stacks[group]]
         found[group] = rare_sums(log_probs, shop.texts[group], shop.prepared[name].stock)
     return found
 
@@ -139,14 +136,14 @@ def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) ->
     rows = book.shop.texts[f"blocks128/{own}"]
     stacked, place = book.stack(names, rows), names.index(own)
     asked = shortlist.asked(rows, [CONTEXT + 1] * len(rows))
-    every, alone = [True] * len(names), [name == own for name in names]
+    alone = [name == own for name in names]
     listed = [[asked[name][number] for name in names] for number in range(len(rows))]
-    after = [mixed(one, these) for one, these in zip(stacked, listed, strict=True)]
+    after = [book.mixed(one, these) for one, these in zip(stacked, listed, strict=True)]
     return {
         "base": _sums(one[0, 0] for one in stacked),
         "forced": _sums(one[place + 1, 0] for one in stacked),
-        "mixture": _sums(mixed(one, every) for one in stacked),
-        "own_only": _sums(mixed(one, alone) for one in stacked),
+        "mixture": _sums(map(book.mixed, stacked)),
+        "own_only": _sums(book.mixed(one, alone) for one in stacked),
         "context": {
             "base": _sums(one[0, 0, CONTEXT:] for one in stacked),
             "forced": _sums(one[place + 1, 0, CONTEXT:] for one in stacked),
@@ -164,7 +161,7 @@ def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str
         asked = shortlist.asked(rows)
         found[group] = {
             "base": _sums(one[0, 0] for one in stacked),
-            "mixture": _sums(mixed(one, [True] * len(names)) for one in stacked),
+            "mixture": _sums(map(book.mixed, stacked)),
             "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
         }
     return found

@@ -127,7 +127,7 @@ def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
                 lambda shop: learn_jointly(shop.with_seed(seed), seed, rate_of(shop, JOINT)),
             )
         ]
-    pieces = [_one(place) for place in places(method, seed, shop.names)]
+    pieces = [learning_piece(place) for place in places(method, seed, shop.names)]
     if method not in CHAINS:
         pieces.append(Piece(mixture_piece(method, seed), lambda shop: _mix(shop, method, seed)))
     return pieces
@@ -153,7 +153,9 @@ def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
         return read_mixture_ability(shop, *pools.load(store, shop.names), task)
 
 
-def _one(place: Place) -> Piece:
+def learning_piece(place: Place) -> Piece:
+    """Return the piece in which a method learns one domain, at the rate that was chosen."""
+
     def do(shop: Workshop) -> Raw:
         rate, seeded = rate_of(shop, place.method), shop.with_seed(place.seed)
         if place.method == POOLS:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.stream import corpora
-from benchmarks.stream.data import Prepared, prepare_domain
+from benchmarks.stream.data import TEST_TOKENS, Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
 from benchmarks.stream.questions import general
 from benchmarks.stream.raw import RawFolder, TokenScores, key
@@ -51,6 +51,8 @@ class Workshop:
         most_facts: of each domain.
         most_documents: read of each domain, unseen ones included; None: all that it has.
         most_foreign: documents of each foreign source.
+        test_tokens: about how many tokens of a domain's unseen documents are read.
+        capacity: of the stores, in pools.
         ability_items: of each task of general ability, for methods that are not ours.
         progress: told how far a piece is.
     """
@@ -67,6 +69,8 @@ class Workshop:
     most_facts: int = 100
     most_documents: int | None = None
     most_foreign: int = FOREIGN_DOCUMENTS
+    test_tokens: int = TEST_TOKENS
+    capacity: int = CAPACITY
     ability_items: int = 250
     progress: Progress = no_progress
     _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)
@@ -89,7 +93,7 @@ class Workshop:
             name: of its folder.
             like: another store's name, of which it becomes a copy where that one is there.
         """
-        empty, folder = self.work / f"empty-{CAPACITY}", self.work / name
+        empty, folder = self.work / f"empty-{self.capacity}", self.work / name
         if like and (self.work / like / "store.toml").is_file():
             empty = self.work / like
         if not (empty / "store.toml").is_file():
@@ -97,7 +101,7 @@ class Workshop:
                 empty,
                 base=self.base_id,
                 budget=BUDGET,
-                capacity=CAPACITY,
+                capacity=self.capacity,
                 background=self.background,
                 progress=self.progress,
             ).close()
@@ -123,7 +127,12 @@ class Workshop:
     def prepared(self) -> dict[str, Prepared]:
         """Every domain of the stream as token ids, with the seed's order of steps."""
         base = self.base()
-        return {name: prepare_domain(self.domain(name), base, self.settings) for name in self.names}
+        return {
+            name: prepare_domain(
+                self.domain(name), base, self.settings, test_tokens=self.test_tokens
+            )
+            for name in self.names
+        }
 
     @functools.cached_property
     def texts(self) -> Texts:

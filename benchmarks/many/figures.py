@@ -1,0 +1,117 @@
+"""What the raw scores of many small domains say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from benchmarks.results import Figure, at_least, at_most, reported
+from benchmarks.stream.matrices import mean, share
+from benchmarks.stream.raw import Raw
+from peer_cl import metrics
+from peer_cl.mixture import named_bound_nats, worst_added_nats
+
+COMMAND = "python -m benchmarks many --data FOLDER"
+
+
+def figures(grown: Raw, asked: Raw, learned: list[Raw], tokens: int) -> list[Figure]:
+    """Return every figure.
+
+    Args:
+        grown: of `growing.grow`.
+        asked: of `growing.question`.
+        learned: the raw scores of each domain's piece.
+        tokens: of a document of one length.
+    """
+    return [
+        *_learned(grown, learned, tokens),
+        *_sizes(grown),
+        *_growth(grown),
+        *_questions(asked, grown["budget"]),
+    ]
+
+
+def _learned(grown: Raw, learned: list[Raw], tokens: int) -> Iterator[Figure]:
+    last = list(grown["sizes"].values())[-1]["own"]
+    num = sum(len(one["base"]) for one in last.values()) * tokens
+    for key in ("base", "forced", "mixture"):
+        loss = sum(sum(one[key]) for one in last.values()) / num
+        said = {"base": "base alone", "forced": "own pool forced on", "mixture": "all pools asked"}
+        yield reported(f"unseen loss, {said[key]} (nats a token)", loss, COMMAND)
+    yield reported("time to learn a domain (s)", mean([r["seconds"] for r in learned]), COMMAND)
+    yield reported("capacity (pools)", grown["capacity"], COMMAND)
+
+
+def _sizes(grown: Raw) -> Iterator[Figure]:
+    bound = worst_added_nats(grown["budget"])
+    for size, found in grown["sizes"].items():
+        own, pools = found["own"], "pool" if size == "1" else "pools"
+        kept = [
+            metrics.kept(*(sum(one[k]) for k in ("base", "forced", "mixture")))
+            for one in own.values()
+        ]
+        name = f"kept, documents of 128 tokens, {size} {pools}, mean (share)"
+        yield at_least(name, mean(kept), 0.9, COMMAND)
+        yield reported(
+            f"own pool asked after 32 tokens, {size} {pools} (share)",
+            share([one for found in own.values() for one in found["asked_own"]]),
+            COMMAND,
+        )
+        yield reported(
+            f"pools that a document asks after 32 tokens, {size} {pools} (number)",
+            _asked(found),
+            COMMAND,
+        )
+        worst = max(
+            m - b
+            for one in (*own.values(), *found["foreign"].values())
+            for m, b in zip(one["mixture"], one["base"], strict=True)
+        )
+        name = f"worst added loss of a document, {size} {pools} (nats)"
+        yield at_most(name, worst, bound, COMMAND)
+        prose = [one for group, one in found["foreign"].items() if group.startswith("prose")]
+        silent = [int(num == 0) for one in prose for num in one["num_asked"]]
+        yield at_least(
+            f"prose that asks no pool, {size} {pools} (share)", share(silent), 0.99, COMMAND
+        )
+
+
+def _growth(grown: Raw) -> Iterator[Figure]:
+    """Yield how the pools that a document asks grow with the store, against log of its size."""
+    counts = {int(size): _asked(found) for size, found in grown["sizes"].items() if int(size) > 1}
+    first, last = min(counts), max(counts)
+    if first < last and counts[first]:
+        yield at_most(
+            f"pools asked, {last} pools over {first} (ratio)",
+            counts[last] / counts[first],
+            math.log(last) / math.log(first),
+            COMMAND,
+        )
+
+
+def _asked(found: Raw) -> float:
+    return mean([float(num) for one in found["own"].values() for num in one["num_asked"]])
+
+
+def _questions(asked: Raw, budget: float) -> Iterator[Figure]:
+    for odds, told in asked["told"].items():
+        how = f"names count with odds {odds}" if float(odds) else "names count for nothing"
+        if not float(odds):
+            for way, said in (("base", "base alone"), ("forced", "own pool forced on")):
+                yield reported(
+                    f"people's questions answered, {said} (share)", share(told[way]), COMMAND
+                )
+        yield reported(
+            f"people's questions answered, all pools, {how} (share)",
+            share(told["mixture"]),
+            COMMAND,
+        )
+        heavy = [int(weight > 0.5) for weight in told["own_weight"]]
+        yield reported(
+            f"people's questions whose pool has weight above 0.5, {how} (share)",
+            share(heavy),
+            COMMAND,
+        )
+        if float(odds):
+            bound = named_bound_nats(budget, float(odds))
+            yield reported(f"bound where one domain is named, odds {odds} (nats)", bound, COMMAND)

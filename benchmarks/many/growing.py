@@ -1,0 +1,102 @@
+"""What the mixture makes of articles and of foreign text while the store grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from benchmarks.stream import pools
+from benchmarks.stream.mixing import CONTEXT, NAME_ODDS, Book
+from benchmarks.stream.pieces import POOLS, store_name
+from benchmarks.stream.raw import DIGITS, Raw
+from benchmarks.stream.workshop import BUDGET, Workshop
+from pipelines.asking import ask
+
+SIZES = (1, 2, 4, 8, 16, 32, 48)
+"""Pools in the store."""
+
+
+def sizes(num_domains: int) -> list[int]:
+    """Return the numbers of pools that are looked at, the last of them all that there are.
+
+    Example:
+        >>> sizes(10)
+        [1, 2, 4, 8, 10]
+    """
+    return [*(size for size in SIZES if size < num_domains), num_domains]
+
+
+def grow(shop: Workshop, seed: int) -> Raw:
+    """Return losses and who is asked, for each size of the store.
+
+    Who a text asks, and what each pool says of it, never depends on other domains: so a store of
+    eight pools is the first eight of one that holds all.
+    """
+    book, names = Book(shop, POOLS, seed), list(shop.names)
+    with shop.store(store_name(seed)) as store:
+        _, shortlist = pools.load(store, names)
+        own = {name: shop.texts[f"blocks128/{name}"] for name in names}
+        foreign = shop.groups("prose", "look-alike")
+        heads = {
+            name: shortlist.asked(rows, [CONTEXT + 1] * len(rows)) for name, rows in own.items()
+        }
+        whole = {group: shortlist.asked(rows) for group, rows in foreign.items()}
+    stacks = {name: book.stack(names, rows) for name, rows in own.items()}
+    strange = {group: book.stack(names, rows) for group, rows in foreign.items()}
+    found = {}
+    for size in sizes(len(names)):
+        shop.progress("mixing", size, len(names), "pools")
+        learned = names[:size]
+        found[str(size)] = {
+            "own": {
+                name: {
+                    "base": _sums([one[0, 0] for one in stacks[name]]),
+                    "forced": _sums([one[place + 1, 0] for one in stacks[name]]),
+                    "mixture": _sums([book.mixed(one[: size + 1]) for one in stacks[name]]),
+                    "num_asked": _num_asked(heads[name], learned, len(own[name])),
+                    "asked_own": [int(is_asked) for is_asked in heads[name][name]],
+                }
+                for place, name in enumerate(learned)
+            },
+            "foreign": {
+                group: {
+                    "base": _sums([one[0, 0] for one in stacked]),
+                    "mixture": _sums([book.mixed(one[: size + 1]) for one in stacked]),
+                    "num_asked": _num_asked(whole[group], learned, len(stacked)),
+                }
+                for group, stacked in strange.items()
+            },
+        }
+    return {"sizes": found, "capacity": shop.capacity, "budget": BUDGET}
+
+
+def question(shop: Workshop, seed: int) -> Raw:
+    """Return what all pools together answer to people's questions, by how much names count."""
+    asked = [one for name in shop.names for one in shop.prepared[name].questions]
+    found: Raw = {}
+    with shop.store(store_name(seed)) as store:
+        branches, shortlist = pools.load(store, shop.names)
+        for odds in (0.0, *NAME_ODDS):
+            shop.progress("asking", len(found), 1 + len(NAME_ODDS), "")
+            told = ask(branches, replace(shortlist, name_odds=odds), asked, BUDGET)
+            found[str(odds)] = {
+                "base": [int(one.base) for one in told],
+                "forced": [int(one.forced) for one in told],
+                "mixture": [int(one.mixture) for one in told],
+                "own_weight": [
+                    round(one.weights.get(q.domain, 0.0), DIGITS)
+                    for one, q in zip(told, asked, strict=True)
+                ],
+                "num_asked": [len(one.weights) for one in told],
+            }
+    return {"domains": [one.domain for one in asked], "told": found}
+
+
+def _num_asked(asked: dict[str, list[bool]], learned: Sequence[str], num: int) -> list[int]:
+    return [sum(asked[name][row] for name in learned) for row in range(num)]
+
+
+def _sums(log_probs: Sequence[Tensor]) -> list[float]:
+    return [round(-float(one.sum()), DIGITS) for one in log_probs]

@@ -1,0 +1,83 @@
+"""python -m benchmarks many: learn the articles that are missing, then write what they say."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.many.articles import Articles
+from benchmarks.many.figures import figures
+from benchmarks.many.growing import grow, question
+from benchmarks.results import RESULTS, Figure
+from benchmarks.stream.checks import check_made_of
+from benchmarks.stream.pieces import POOLS, places, read_base
+from benchmarks.stream.plan import BASE, Piece, learning_piece
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.run import do_missing
+from benchmarks.stream.texts import BLOCK
+from benchmarks.stream.workshop import Workshop
+from pipelines.packages import cache_folder
+from pipelines.quiet import get_ready
+from pipelines.settings import TrainingSettings
+
+CAPACITY = 64
+SEED = 0
+TEST_TOKENS = 300
+"""Of each article's held-out paragraphs: every pool reads those of all articles."""
+FOREIGN = 8
+"""Documents of each foreign source."""
+SETTINGS = TrainingSettings(text_passes=2.0)
+"""An article is short, and there are no facts beside it."""
+GROWN, ASKED = f"{POOLS}/s{SEED}/grown", f"{POOLS}/s{SEED}/asked"
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Learn what is missing and return the figures, once all is there.
+
+    Args:
+        arguments: `--data FOLDER` with the public sets; `--domains N` for the first N articles
+            alone, of which nothing is kept in the repository; `--minutes N`: begin no piece after
+            so long; `--work FOLDER` for what is large.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks many")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--domains", type=int)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--work", type=Path, default=cache_folder() / "many")
+    options = parser.parse_args(list(arguments))
+    get_ready()
+    articles = Articles(options.data)
+    names = articles.names()[: options.domains]
+    is_kept = options.domains is None
+    shop = Workshop(
+        raw=RawFolder(RESULTS / "many" if is_kept else options.work / "raw"),
+        work=options.work,
+        names=names,
+        load=articles.load,
+        settings=SETTINGS,
+        test_tokens=TEST_TOKENS,
+        most_foreign=FOREIGN,
+        capacity=CAPACITY,
+    )
+    do_missing(shop, pieces(names), options.minutes)
+    return told(shop)
+
+
+def pieces(names: tuple[str, ...]) -> list[Piece]:
+    """Return the pieces of a run in order."""
+    return [
+        Piece(BASE, read_base),
+        *(learning_piece(place) for place in places(POOLS, SEED, names)),
+        Piece(GROWN, lambda shop: grow(shop, SEED)),
+        Piece(ASKED, lambda shop: question(shop, SEED)),
+    ]
+
+
+def told(shop: Workshop) -> list[Figure]:
+    """Return the figures; none while a piece is missing."""
+    check_made_of(shop)
+    if not all(shop.raw.has(piece.name) for piece in pieces(shop.names)):
+        return []
+    learned = [shop.raw.read(place.piece) for place in places(POOLS, SEED, shop.names)]
+    return figures(shop.raw.read(GROWN), shop.raw.read(ASKED), learned, BLOCK)

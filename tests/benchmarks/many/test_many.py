@@ -1,0 +1,125 @@
+"""Many small domains on a tiny base: articles of a file, learned one after the other."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from tiny_base import background, make_tiny_base, sentences
+from tiny_stream import SETTINGS
+
+from benchmarks.many import run
+from benchmarks.many.articles import Articles, slug
+from benchmarks.many.growing import sizes
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.run import do_missing
+from benchmarks.stream.workshop import Workshop
+from peer_cl.errors import CorpusError
+from peer_cl.mixture import worst_added_nats
+from pipelines.batches import tokenise
+
+LINES = 10
+"""Of a paragraph: the held-out ones together are longer than a document of 128 tokens."""
+TITLES = {"Law (England)": "law", "Minerals": "minerals", "Ships": "prose"}
+
+
+def foreign(tokenizer, names, most):
+    texts = sentences("prose", most, seed=11)
+    return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for title, subject in TITLES.items():
+        lines = sentences(subject, 40 * LINES, seed=2)
+        for number in range(40):
+            text = " ".join(lines[number * LINES : (number + 1) * LINES])
+            asked = [
+                {"question": "What comes first?", "answer": f"{text.split()[0]}."},
+                {"question": "What comes first?", "answer": "something else"},
+                {"question": "All of it?", "answer": "far too many words for this"},
+            ]
+            about = {"domain": title, "doc_id": f"{title}/{number}", "text": text}
+            rows.append(json.dumps(about | {"questions": asked}))
+    (folder / "squad_stream.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("many")
+    articles = Articles(data)
+    return Workshop(
+        raw=RawFolder(folder / "raw"),
+        work=folder / "work",
+        names=articles.names(),
+        base_id=str(make_tiny_base(folder / "base")),
+        load=articles.load,
+        foreign=foreign,
+        background=background(),
+        settings=replace(SETTINGS, text_passes=2.0),
+        most_foreign=4,
+        capacity=run.CAPACITY,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(shop):
+    assert run.told(shop) == [], "nothing is learned yet"
+    do_missing(shop, run.pieces(shop.names), math.inf)
+    return {figure.figure: figure for figure in run.told(shop)}
+
+
+def test_articles_are_domains_with_short_questions_on_their_paragraphs(data):
+    articles = Articles(data)
+    assert articles.names() == ("law-england", "minerals", "ships")
+    domain = articles.load("minerals")
+    assert len(domain.documents) == 40
+    assert len(domain.asked) == 40, "one of three: another is a repetition, another is too long"
+    by_id = {document.document_id: document.text for document in domain.documents}
+    for one in domain.asked:
+        assert by_id[one.document_id].startswith(one.answer)
+        assert one.prompt == "What comes first? Answer:"
+
+
+def test_without_the_file_it_says_what_to_name(tmp_path):
+    with pytest.raises(CorpusError, match="name the folder of the public sets with --data"):
+        Articles(tmp_path).names()
+
+
+def test_a_title_is_a_plain_name():
+    assert slug("1973 oil crisis") == "1973-oil-crisis"
+
+
+def test_sizes_end_with_all():
+    assert sizes(48)[-2:] == [32, 48]
+    assert sizes(1) == [1]
+
+
+def test_only_questions_on_learned_paragraphs_are_asked(shop):
+    for name, prepared in shop.prepared.items():
+        asked = [one for one in prepared.questions if one.wording == "people"]
+        assert 0 < len(asked) < 40, name
+
+
+def test_no_document_loses_more_than_the_budget_and_every_size_is_told(shop, found):
+    worst = [figure for name, figure in found.items() if name.startswith("worst added loss")]
+    assert len(worst) == len(sizes(len(TITLES)))
+    assert all(figure.value <= worst_added_nats(0.02) + 2e-4 for figure in worst)
+    assert found["capacity (pools)"].value == 64
+
+
+def test_a_size_is_the_same_store_with_fewer_pools(shop, found):
+    told = shop.raw.read(run.GROWN)["sizes"]
+    assert list(told) == ["1", "2", "3"]
+    first = [size["own"]["law-england"] for size in told.values()]
+    assert first[0]["forced"] == first[2]["forced"]
+    assert first[0]["asked_own"] == first[2]["asked_own"]
+    assert all(a <= b for a, b in zip(first[0]["num_asked"], first[2]["num_asked"], strict=True))
+
+
+def test_a_pool_learns_its_article(found):
+    forced = found["unseen loss, own pool forced on (nats a token)"].value
+    assert forced < found["unseen loss, base alone (nats a token)"].value
