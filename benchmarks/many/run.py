@@ -11,8 +11,8 @@ from benchmarks.many.figures import figures
 from benchmarks.many.growing import grow, question
 from benchmarks.results import RESULTS, Figure
 from benchmarks.stream.checks import check_made_of
-from benchmarks.stream.pieces import POOLS, places, read_base
-from benchmarks.stream.plan import BASE, Piece, learning_piece
+from benchmarks.stream.pieces import BASE, POOLS, places, read_base
+from benchmarks.stream.plan import Piece, learning_piece
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.run import do_missing
 from benchmarks.stream.texts import BLOCK

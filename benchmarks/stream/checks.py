@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from benchmarks.stream.pieces import APART, POOLS, places, store_name, subject
-from benchmarks.stream.plan import BASE, RATES, TUNED_AS, Piece, mixture_piece, rate_of
+from benchmarks.stream.pieces import APART, BASE, POOLS, places, store_name, subject
+from benchmarks.stream.plan import RATES, TUNED_AS, Piece, mixture_piece, rate_of
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.stream.matrices import FORCED, Scores, mean, share
 from benchmarks.stream.pieces import APART, CHAINS, POOLS
+from benchmarks.stream.prose import piece_name, prose_figures
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.words import WORDS
 from peer_cl import metrics
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 
-CHOSEN_WITH = ("attack", "geography", "minerals")
+CHOSEN_WITH = ("attack", "diseases", "geography", "minerals")
 """Domains with which training's settings and the odds of a named domain were chosen."""
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
@@ -32,6 +33,8 @@ def ours(scores: Scores, seed: int) -> Iterator[Measured]:
         yield from _asking(found, scores.names, f", names count with odds {odds}")
     yield from _alone(scores, learned)
     yield from _foreign(mixture)
+    if scores.raw.has(piece_name(seed)):
+        yield from prose_figures(scores.raw.read(piece_name(seed)), scores.names)
 
 
 def _learned(scores: Scores, seed: int) -> Iterator[Measured]:

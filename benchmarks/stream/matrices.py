@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.stream.pieces import APART, CHAINS, JOINT, POOLS, Place, places
-from benchmarks.stream.plan import BASE
+from benchmarks.stream.pieces import APART, BASE, CHAINS, JOINT, POOLS, Place, places
 from benchmarks.stream.raw import Raw, RawFolder
 
 FORCED, GATE = "forced", "gate"

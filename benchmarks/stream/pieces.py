@@ -62,7 +62,7 @@ SPARSE_TEXTS = 100
 """Ordinary texts against which sparse memory ranks rows."""
 APART: dict[str, int] = {"lora-mixture": 16, "lora-mixture-equal": EQUAL_RANK}
 """One LoRA a domain behind our mixture, by its rank."""
-POOLS, JOINT = "peer", "joint"
+BASE, POOLS, JOINT = "base", "peer", "joint"
 
 
 @dataclass(frozen=True)

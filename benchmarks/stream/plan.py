@@ -14,6 +14,7 @@ from benchmarks.stream.ability_pieces import (
 from benchmarks.stream.mixing import mix
 from benchmarks.stream.pieces import (
     APART,
+    BASE,
     CHAINS,
     JOINT,
     POOLS,
@@ -29,6 +30,7 @@ from benchmarks.stream.pieces import (
     tune,
     tune_pool,
 )
+from benchmarks.stream.prose import piece_name, read_prose
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.workshop import Workshop
 from pipelines.general_tasks import FILES
@@ -45,7 +47,6 @@ RATES: dict[str, tuple[float, ...]] = {
 nothing by gradients."""
 TUNED_AS = {"lora-replay": "lora", JOINT: "lora", **dict.fromkeys(APART, "lora")}
 """Methods that take another's rate: the same adapter on the same rows."""
-BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def plan(
         for method in methods:
             pieces += _learning(shop, method, seed)
     if shop.data is not None:
+        if POOLS in methods:
+            pieces.append(Piece(piece_name(seeds[0]), lambda shop: read_prose(shop, seeds[0])))
         pieces += [piece for method in ("base", *methods) for piece in _abilities(method, seeds[0])]
     return pieces
 

@@ -12,8 +12,8 @@ from benchmarks.stream import corpora
 from benchmarks.stream.checks import check_made_of, check_rates, check_work
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.matrices import Scores
-from benchmarks.stream.pieces import APART, JOINT, POOLS
-from benchmarks.stream.plan import BASE, Piece, plan
+from benchmarks.stream.pieces import APART, BASE, JOINT, POOLS
+from benchmarks.stream.plan import Piece, plan
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of

@@ -36,7 +36,7 @@ def blocks(domains: Sequence[Prepared], tokenizer: Any, length: int = BLOCK) -> 
     """
     gap = tuple(tokenizer("\n\n", add_special_tokens=False).input_ids)
     return {
-        f"blocks{length}/{one.name}": _cut([item.ids for item in one.test], gap, length)[
+        f"blocks{length}/{one.name}": cut([item.ids for item in one.test], gap, length)[
             :MOST_BLOCKS
         ]
         for one in domains
@@ -67,7 +67,7 @@ def foreign(tokenizer: Any, names: Sequence[str], most: int = FOREIGN_DOCUMENTS)
     }
 
 
-def _cut(
+def cut(
     documents: Sequence[tuple[int, ...]], gap: tuple[int, ...], length: int
 ) -> list[tuple[int, ...]]:
     """Return documents one after the other, cut into rows of `length` tokens after the start."""

@@ -6,8 +6,9 @@ import pytest
 from tiny_base import background, make_tiny_base, sentences
 from tiny_stream import SETTINGS, stream_domain
 
-from benchmarks.stream import pools
+from benchmarks.stream import pools, prose
 from benchmarks.stream.ability_pieces import items_of, read_base_ability, read_mixture_ability
+from benchmarks.stream.pieces import store_name
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import InputError
@@ -24,6 +25,8 @@ def shop(tmp_path_factory):
     rows = [{"query": text, "choices": ["rent.", "rain."], "gold": 0} for text in drawn]
     (data / FILES["PIQA"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     texts = [" ".join(sentences(subject, 12, seed=32)) for subject in ("law", "prose")]
+    rows = [{"context": text, "continuation": " rain"} for text in drawn]
+    (data / FILES["LAMBADA"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (data / FILES["WikiText"]).write_text("\n".join(texts))
     return Workshop(
         raw=RawFolder(folder / "raw"),
@@ -52,7 +55,28 @@ def test_the_base_and_our_pools_are_read_item_by_item(shop):
             assert changed <= after["num_asked"]
 
 
+def test_prose_by_length_tells_who_is_asked_and_what_it_costs(shop, monkeypatch):
+    monkeypatch.setattr(prose, "LONG", (32,))
+    monkeypatch.setattr(prose, "MOST", {128: 10, 32: 4})
+    monkeypatch.setattr(prose, "SCORED", {128: 3, 32: 2})
+    with shop.store(store_name(0)) as store:
+        pools.ingest(store, shop.domain("law"), shop.settings, no_progress)
+    raw = prose.read_prose(shop, 0)
+    found = {one.name: one for one in prose.prose_figures(raw, shop.names)}
+    assert {"128", "32"} == raw["lengths"].keys()
+    assert len(raw["lengths"]["128"]["asked"]["law"]) == 10
+    silent = found["ask no pool, 10 documents, prose of 128 tokens, 1 pool (share)"]
+    assert 0 < silent.value < 1, "passages on rain ask nobody, those on law their pool"
+    for length, num in (("128", 3), ("32", 2)):
+        worst = found[
+            f"worst added loss of {num} documents, prose of {length} tokens, 1 pool (nats)"
+        ]
+        assert worst.value <= worst.at_most + 2e-4
+
+
 def test_without_a_folder_of_sets_it_says_what_is_missing(tmp_path):
     shop = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=())
     with pytest.raises(InputError, match="name their folder with --data"):
         items_of(shop, "PIQA")
+    with pytest.raises(InputError, match="name their folder, --data"):
+        prose.read_prose(shop, 0)

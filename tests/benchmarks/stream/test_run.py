@@ -9,7 +9,8 @@ from tiny_stream import SETTINGS, stream_domain
 
 from benchmarks.stream import checks, run
 from benchmarks.stream.matrices import FORCED, GATE, Scores
-from benchmarks.stream.plan import BASE, plan, rate_of
+from benchmarks.stream.pieces import BASE
+from benchmarks.stream.plan import plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures, lines
 from benchmarks.stream.workshop import Workshop
