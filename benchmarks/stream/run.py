@@ -12,6 +12,7 @@ from benchmarks.stream import corpora
 from benchmarks.stream.checks import check_made_of, check_rates, check_work
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.matrices import Scores
+from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.pieces import APART, BASE, JOINT, POOLS
 from benchmarks.stream.plan import Piece, plan
 from benchmarks.stream.raw import RawFolder
@@ -58,6 +59,8 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
     found, lines = figures(scores, seeds), lines_of(scores, seeds)
     if is_kept and lines:
         draw(lines, shop.names)
+        table_path = RESULTS / "stream-methods.md"
+        table_path.write_text(methods_table(found), encoding="utf-8")
         return found
     print(table(found) if found else "no method is whole yet")
     return []

@@ -7,8 +7,10 @@ import pytest
 from tiny_base import background, make_tiny_base, sentences
 from tiny_stream import SETTINGS, stream_domain
 
+from benchmarks.results import shown
 from benchmarks.stream import checks, run
 from benchmarks.stream.matrices import FORCED, GATE, Scores
+from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.pieces import BASE
 from benchmarks.stream.plan import plan, rate_of
 from benchmarks.stream.raw import RawFolder
@@ -95,6 +97,17 @@ def test_figures_are_finite_and_named_once(scores):
     assert any(figure.holds is not None for figure in found)
     for part in ("intransigence", "joint training", "nothing was chosen", "without stock words"):
         assert any(part in name for name in names)
+
+
+def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
+    found = figures(scores)
+    head, _, *rows = methods_table(found).splitlines()
+    cells = {row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ") for row in rows}
+    assert {"base", "ours", "LoRA r16, sequential", "joint training (upper bound)"} <= cells.keys()
+    values = {figure.figure: shown(figure.value) for figure in found}
+    column = [name.strip() for name in head.strip("| ").split(" | ")].index("in other words")
+    assert cells["ours"][column] == values["ours: recall at the end, reworded (share)"]
+    assert cells["base"][column] == values["base: recall, reworded wording (share)"]
 
 
 def test_a_mixture_that_knows_no_names_is_reported_without_them(shop, scores):
