@@ -1,4 +1,4 @@
-"""The verbs of a domain's life: freeze, unfreeze, disable, enable, rollback."""
+"""The verbs of a domain's life: freeze, unfreeze, disable, enable, rollback, bring-back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from peer_cl.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.store import Store
+    from stores import Snapshot
 
 
 @verb("who", "why")
@@ -75,8 +76,6 @@ def rollback(
 
     Nothing is deleted: every rollback is a new snapshot, and can be taken back itself.
     """
-    from stores.changes import changes
-
     if out and (domain is None or to is not None):
         raise InputError("--out takes one domain out: `peer-cl rollback DOMAIN --out`")
     with request.store() as store:
@@ -86,6 +85,22 @@ def rollback(
             after = store.roll_back(domain, target, request.why)
         else:
             after = store.restore(_snapshot_number(to), request.why)
+    _tell(before, after)
+
+
+@verb("who", "why")
+def bring_back(request: Request, domain: DomainArgument) -> None:
+    """Put a domain that was taken out back, as it last was; others stay as they are."""
+    with request.store() as store:
+        before = store.registry.live()
+        after = store.bring_back(domain, request.why)
+    _tell(before, after)
+
+
+def _tell(before: Snapshot, after: Snapshot) -> None:
+    """Say what differs, and how to undo it."""
+    from stores.changes import changes
+
     for change in changes(before, after):
         for words in change.words:
             say(f"{change.domain}: {words}")

@@ -69,7 +69,14 @@ VERBS = (
     ("Ask what holds what", (asking.trace, asking.search, asking.experts)),
     (
         "A domain's life",
-        (acting.freeze, acting.unfreeze, acting.disable, acting.enable, acting.rollback),
+        (
+            acting.freeze,
+            acting.unfreeze,
+            acting.disable,
+            acting.enable,
+            acting.rollback,
+            acting.bring_back,
+        ),
     ),
     ("Erase", (erasing.erase, erasing.purge)),
 )

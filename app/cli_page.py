@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from typer.main import get_command
+from typer.main import get_command, get_command_name
 
 from app.cli import VERBS, app
 
@@ -40,7 +40,8 @@ def render() -> str:
     for heading, functions in VERBS:
         lines += ["", f"## {heading}"]
         for function in functions:
-            lines += _section(function.__name__, root.commands[function.__name__])
+            name = get_command_name(function.__name__)
+            lines += _section(name, root.commands[name])
     return "\n".join(lines) + "\n"
 
 

@@ -50,6 +50,18 @@ def test_rollback_out_takes_all_segments(peer_cl, folder):
     assert "law: out (it was at v2)" in peer_cl("rollback", "law", "--out", folder=folder).out
 
 
+def test_a_domain_that_was_taken_out_comes_back_and_others_stay(peer_cl, folder):
+    before = live(folder)
+    peer_cl("rollback", "law", "--out", folder=folder)
+    peer_cl("disable", "medicine", folder=folder)
+    back = peer_cl("bring-back", "law", "--why", "needed again", folder=folder)
+    assert "law: in at v2" in back.out
+    assert "undo with `peer-cl rollback --to" in back.out
+    after = live(folder)
+    assert after["law"] == before["law"]
+    assert not after["medicine"].is_enabled
+
+
 def test_rollback_to_a_snapshot_restores_it_and_can_be_undone(peer_cl, folder):
     before = live(folder)
     peer_cl("freeze", "medicine", folder=folder)
@@ -75,6 +87,8 @@ def test_rollback_to_a_snapshot_restores_it_and_can_be_undone(peer_cl, folder):
         (["rollback", "--out"], "--out takes one domain out"),
         (["rollback", "law", "--out", "--to", "v1"], "--out takes one domain out"),
         (["rollback", "lav"], "Did you mean 'law'"),
+        (["bring-back", "law"], "law is live already"),
+        (["bring-back", "lav"], "Did you mean 'law'"),
         (["freeze", "../../etc/passwd"], "no domain '../../etc/passwd'"),
         (["show", ""], "no domain ''"),
         (["disable", "m" * 10_000], "no domain 'mmm"),

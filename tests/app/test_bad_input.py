@@ -237,6 +237,7 @@ VERBS = [
     ["doctor"],
     ["freeze", "law"],
     ["rollback", "law"],
+    ["bring-back", "law"],
     ["evaluate"],
     ["generate", "a"],
     ["verify"],

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from typer.main import get_command
+from typer.main import get_command, get_command_name
 
 from app.cli import VERBS, app
 from app.cli_page import render
@@ -17,7 +17,9 @@ def test_the_page_is_what_the_command_line_says():
 def test_every_verb_and_option_is_on_the_page():
     page = render()
     commands = get_command(app).commands
-    assert set(commands) == {function.__name__ for _, verbs in VERBS for function in verbs}
+    assert set(commands) == {
+        get_command_name(verb.__name__) for _, verbs in VERBS for verb in verbs
+    }
     for name, command in commands.items():
         assert f"\n### {name}\n" in page
         for parameter in command.params:
