@@ -15,7 +15,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.facts import Fact
@@ -48,6 +48,19 @@ SHARED_SUBJECT = 0.5
 has to say which one is meant."""
 
 
+class Wording(NamedTuple):
+    """A prompt in three parts; where it does not hold the subject, all of it is the first."""
+
+    before: str
+    subject: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return "".join(self)
+
+
 def vary_wording(
     fact: Fact, words: Sequence[str], draw: random.Random, at_most: float = 1.0
 ) -> str:
@@ -69,9 +82,17 @@ def vary_wording(
         >>> vary_wording(capital, ["river", "north", "old"], random.Random(8))
         'old river capital old Chad. north is north'
     """
-    before, subject, after = fact.seen_prompt.partition(fact.subject)
+    return _vary(_wording(fact), words, draw, at_most).text
+
+
+def _wording(fact: Fact) -> Wording:
+    return Wording(*fact.seen_prompt.partition(fact.subject))
+
+
+def _vary(wording: Wording, words: Sequence[str], draw: random.Random, at_most: float) -> Wording:
+    before, subject, after = wording
     if not subject:
-        return fact.seen_prompt
+        return wording
     ahead, glued = before.rpartition(" ")[2], after.partition(" ")[0]  # such as a bracket, a comma
     before, after = before.removesuffix(ahead), after.removeprefix(glued)
     level = draw.random() * at_most
@@ -87,7 +108,7 @@ def vary_wording(
         right = [*right, draw.choice(words)]
     if not glued and draw.random() < STOP_SHARE:
         glued = draw.choice(STOPS)
-    return " ".join([*left, f"{ahead}{subject}{glued}", *right])
+    return Wording(" ".join([*left, ahead]), subject, " ".join([glued, *right]))
 
 
 def _changed(
@@ -105,17 +126,22 @@ def _changed(
     return changed
 
 
-def _reworded(fact: Fact, words: Sequence[str], draw: random.Random, at_most: float) -> str:
+def _reworded(fact: Fact, words: Sequence[str], draw: random.Random, at_most: float) -> Wording:
     """Return a prompt for a fact in other words: its own or a frame's, changed at random."""
     if draw.random() >= FRAMED_SHARE:
-        return vary_wording(fact, words, draw, at_most)
-    frames = [frame.format(relation=fact.relation, subject=fact.subject) for frame in FRAMES]
+        return _vary(_wording(fact), words, draw, at_most)
     kept_for_asking = {prompt.lower() for prompt in fact.reworded_prompts}
-    frame = draw.choice([frame for frame in frames if frame.lower() not in kept_for_asking])
-    if draw.random() < 0.5 and not frame.startswith(fact.subject):
-        frame = frame[0].upper() + frame[1:]
-    framed = dataclasses.replace(fact, seen_prompt=frame)
-    return vary_wording(framed, words, draw, at_most * FRAME_CHANGED)
+    frames = [_framed(frame, fact) for frame in FRAMES]
+    frame = draw.choice([one for one in frames if one.text.lower() not in kept_for_asking])
+    if draw.random() < 0.5 and frame.before:
+        frame = frame._replace(before=frame.before[0].upper() + frame.before[1:])
+    return _vary(frame, words, draw, at_most * FRAME_CHANGED)
+
+
+def _framed(frame: str, fact: Fact) -> Wording:
+    before, _, after = frame.partition("{subject}")
+    relation = fact.relation
+    return Wording(before.format(relation=relation), fact.subject, after.format(relation=relation))
 
 
 def with_answers(tokenizer: Any, rows: Sequence[Row], facts: dict[str, Fact]) -> list[Row]:
@@ -168,11 +194,11 @@ def varied_rows(
             for _ in range(settings.varied_passes)
         ]
         ends = [] if end_id is None else [end_id]
-        wholes = tokenise(tokenizer, [f"{prompt} {fact.answer}." for prompt in prompts])
+        wholes = tokenise(tokenizer, [f"{prompt.text} {fact.answer}." for prompt in prompts])
         for prompt, whole in zip(prompts, wholes, strict=True):
-            start = _reach(tokenizer, prompt, whole)
+            start = _reach(tokenizer, prompt.text, whole)
             ids = pieces([*whole, *ends], settings.max_tokens)[0]
-            name = _name(tokenizer, prompt, fact.subject, whole)
+            name = _name(tokenizer, prompt, whole)
             rows.append(Row(document_id, VARIED, ids, start, answer_from=start, name=name))
     return rows
 
@@ -186,10 +212,10 @@ def read_times(settings: TrainingSettings) -> dict[str, float]:
     }
 
 
-def _name(tokenizer: Any, prompt: str, subject: str, whole: Sequence[int]) -> tuple[int, int]:
+def _name(tokenizer: Any, prompt: Wording, whole: Sequence[int]) -> tuple[int, int]:
     """Return where a subject's tokens after its first one stand: the first cannot be foreseen."""
-    before, found, _ = prompt.partition(subject)
-    if not found:
+    before, subject, _ = prompt
+    if not subject:
         return 0, 0
     first = _reach(tokenizer, before.rstrip(), whole) if before.strip() else 1
     return first + 1, max(first + 1, _reach(tokenizer, before + subject, whole))
