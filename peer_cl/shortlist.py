@@ -21,6 +21,10 @@ LEAK = 0.95
 MIN_TOKENS = 2
 """A text shorter than this asks no pool by signature."""
 
+MOST_NAMED_TOKENS = 48
+"""In a longer context names count for nothing: it says enough by itself, and prose of some length
+names something of every domain."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -177,6 +181,7 @@ def choose_by_context(
     if not name_odds:
         return Choice(tuple(pools), asked_PB.long() - 1)
     named_PB = named_by_context(input_ids, evidence.counted_BT, signatures, lengths_B)
+    named_PB &= lengths_B <= MOST_NAMED_TOKENS
     odds_PB = named_PB.double() * name_odds
     return Choice(tuple(pools), (asked_PB | named_PB).long() - 1, odds_PB)
 
