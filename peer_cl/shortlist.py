@@ -143,7 +143,7 @@ def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
 def named_by_context(
     input_ids: Tensor, counted_BT: Tensor, signatures: Sequence[Signature], lengths_B: Tensor
 ) -> Tensor:
-    """Return which pools' domains a given context names: bool (P, B).
+    """Return which pools' domains a given context names: bool (P, B); a long one names none.
 
     Args:
         input_ids: (B, T).
@@ -156,7 +156,8 @@ def named_by_context(
     counted_BT = counted_BT | begins_BT
     inside_BT = torch.arange(input_ids.shape[1], device=lengths_B.device) < lengths_B[:, None]
     counted_BT = counted_BT & inside_BT
-    return torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
+    named_PB = torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
+    return named_PB & (lengths_B <= MOST_NAMED_TOKENS)
 
 
 def choose_by_context(
@@ -181,7 +182,6 @@ def choose_by_context(
     if not name_odds:
         return Choice(tuple(pools), asked_PB.long() - 1)
     named_PB = named_by_context(input_ids, evidence.counted_BT, signatures, lengths_B)
-    named_PB &= lengths_B <= MOST_NAMED_TOKENS
     odds_PB = named_PB.double() * name_odds
     return Choice(tuple(pools), (asked_PB | named_PB).long() - 1, odds_PB)
 

@@ -63,7 +63,7 @@ def init_store(
         host_layers: decoder layers that pools use; default: five, spread over the depth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
-        name_odds: what a pool has beside its share where a prompt names its domain, as odds
+        name_odds: what a pool has beside its share where a short prompt names its domain, as odds
             against the base; for such a prompt with what follows it the bound is wider by
             log(1 + name_odds).
         keep_text: keep the documents' texts; without them a document cannot be evaluated again or

@@ -15,7 +15,7 @@ from peer_cl.mixture import (
     named_bound_nats,
 )
 from peer_cl.names import MAX_TOKENS, Names
-from peer_cl.shortlist import named_by_context
+from peer_cl.shortlist import MOST_NAMED_TOKENS, named_by_context
 from peer_cl.signature import Signature
 
 TOKENS = st.integers(0, 5)
@@ -73,6 +73,15 @@ def random_text(num_pools, num_tokens, seed):
     generator = torch.Generator().manual_seed(seed)
     scores = -5 * torch.rand(num_pools + 1, 1, num_tokens, generator=generator).double()
     return scores, torch.ones(1, num_tokens, dtype=torch.bool)
+
+
+def test_a_long_context_names_nobody():
+    signature = Signature(torch.zeros(1, 2), 0.0, 1.0, Names.of([[5, 6]]))
+    ids = torch.full((2, MOST_NAMED_TOKENS + 1), 9)
+    ids[:, 3:5] = torch.tensor([5, 6])
+    lengths = torch.tensor([MOST_NAMED_TOKENS, MOST_NAMED_TOKENS + 1])
+    counted = torch.ones_like(ids, dtype=torch.bool)
+    assert named_by_context(ids, counted, [signature], lengths).tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize("num_named", [1, 2, 5])
