@@ -72,8 +72,9 @@ NameOddsOption = Annotated[
     typer.Option(
         "--name-odds",
         help="How much a pool weighs beside its share, as odds against the base, where a prompt "
-        "of up to 48 tokens names a document or a fact of its domain; such a prompt and what follows it, scored "
-        "together, may lose log(1 + odds) nats more. 0: names count for nothing.",
+        "of up to 48 tokens names a document or a fact of its domain; such a prompt and what "
+        "follows it, scored together, may lose log(1 + odds) nats more. 0: names count for "
+        "nothing.",
     ),
 ]
 
