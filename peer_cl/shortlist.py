@@ -22,8 +22,7 @@ MIN_TOKENS = 2
 """A text shorter than this asks no pool by signature."""
 
 MOST_NAMED_TOKENS = 48
-"""In a longer context names count for nothing: it says enough by itself, and prose of some length
-names something of every domain."""
+"""In a longer context names count for nothing: it says enough by itself."""
 
 
 @dataclass(frozen=True)
