@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from benchmarks.stream import pools
 from benchmarks.stream.mixing import CONTEXT, NAME_ODDS, Book
 from benchmarks.stream.pieces import POOLS, store_name
-from benchmarks.stream.raw import DIGITS, Raw
+from benchmarks.stream.raw import DIGITS, Raw, sums
 from benchmarks.stream.workshop import BUDGET, Workshop
 from pipelines.asking import ask
 
@@ -52,9 +50,9 @@ def grow(shop: Workshop, seed: int) -> Raw:
         found[str(size)] = {
             "own": {
                 name: {
-                    "base": _sums([one[0, 0] for one in stacks[name]]),
-                    "forced": _sums([one[place + 1, 0] for one in stacks[name]]),
-                    "mixture": _sums([book.mixed(one[: size + 1]) for one in stacks[name]]),
+                    "base": sums([one[0, 0] for one in stacks[name]]),
+                    "forced": sums([one[place + 1, 0] for one in stacks[name]]),
+                    "mixture": sums([book.mixed(one[: size + 1]) for one in stacks[name]]),
                     "num_asked": _num_asked(heads[name], learned, len(own[name])),
                     "asked_own": [int(is_asked) for is_asked in heads[name][name]],
                 }
@@ -62,8 +60,8 @@ def grow(shop: Workshop, seed: int) -> Raw:
             },
             "foreign": {
                 group: {
-                    "base": _sums([one[0, 0] for one in stacked]),
-                    "mixture": _sums([book.mixed(one[: size + 1]) for one in stacked]),
+                    "base": sums([one[0, 0] for one in stacked]),
+                    "mixture": sums([book.mixed(one[: size + 1]) for one in stacked]),
                     "num_asked": _num_asked(whole[group], learned, len(stacked)),
                 }
                 for group, stacked in strange.items()
@@ -96,7 +94,3 @@ def question(shop: Workshop, seed: int) -> Raw:
 
 def _num_asked(asked: dict[str, list[bool]], learned: Sequence[str], num: int) -> list[int]:
     return [sum(asked[name][row] for name in learned) for row in range(num)]
-
-
-def _sums(log_probs: Sequence[Tensor]) -> list[float]:
-    return [round(-float(one.sum()), DIGITS) for one in log_probs]

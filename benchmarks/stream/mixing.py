@@ -7,7 +7,7 @@ Shape suffixes: B rows, T tokens, P branches, Q = P + 1 with the base first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream.pieces import subject
-from benchmarks.stream.raw import DIGITS, Raw, rare_sums
+from benchmarks.stream.raw import DIGITS, Raw, rare_sums, sums
 from benchmarks.stream.workshop import BUDGET, Workshop
 from peer_cl.mixture import share
 from pipelines import mixture_scores
@@ -110,7 +110,7 @@ def _rows(
     """Return documents' losses with 0, 1, ... domains learned; later branches take no part."""
     return [
         {
-            group: _sums(how(one[: num_learned + 1]) for one in stacked)
+            group: sums(how(one[: num_learned + 1]) for one in stacked)
             for group, stacked in stacks.items()
         }
         for num_learned in range(num_names + 1)
@@ -140,14 +140,14 @@ def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) ->
     listed = [[asked[name][number] for name in names] for number in range(len(rows))]
     after = [book.mixed(one, these) for one, these in zip(stacked, listed, strict=True)]
     return {
-        "base": _sums(one[0, 0] for one in stacked),
-        "forced": _sums(one[place + 1, 0] for one in stacked),
-        "mixture": _sums(map(book.mixed, stacked)),
-        "own_only": _sums(book.mixed(one, alone) for one in stacked),
+        "base": sums(one[0, 0] for one in stacked),
+        "forced": sums(one[place + 1, 0] for one in stacked),
+        "mixture": sums(map(book.mixed, stacked)),
+        "own_only": sums(book.mixed(one, alone) for one in stacked),
         "context": {
-            "base": _sums(one[0, 0, CONTEXT:] for one in stacked),
-            "forced": _sums(one[place + 1, 0, CONTEXT:] for one in stacked),
-            "mixture": _sums(one[CONTEXT:] for one in after),
+            "base": sums(one[0, 0, CONTEXT:] for one in stacked),
+            "forced": sums(one[place + 1, 0, CONTEXT:] for one in stacked),
+            "mixture": sums(one[CONTEXT:] for one in after),
             "asked_own": [int(these[place]) for these in listed],
         },
     }
@@ -160,8 +160,8 @@ def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str
         stacked = book.stack(names, rows)
         asked = shortlist.asked(rows)
         found[group] = {
-            "base": _sums(one[0, 0] for one in stacked),
-            "mixture": _sums(map(book.mixed, stacked)),
+            "base": sums(one[0, 0] for one in stacked),
+            "mixture": sums(map(book.mixed, stacked)),
             "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
         }
     return found
@@ -226,7 +226,3 @@ class _First:
 
     def branch(self, name: str, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         return self.every.branch(name, ids_BT, mask_BT)
-
-
-def _sums(log_probs: Iterable[Tensor]) -> list[float]:
-    return [round(-float(one.sum()), DIGITS) for one in log_probs]

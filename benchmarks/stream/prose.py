@@ -66,7 +66,7 @@ def read_prose(shop: Workshop, seed: int) -> Raw:
                 "asked": {name: [int(one) for one in asked[name]] for name in names},
                 "base": sums(said[0]),
                 "mixture": {
-                    str(size): sums([book.mixed(one[: size + 1]).numpy() for one in stacked])
+                    str(size): sums(book.mixed(one[: size + 1]) for one in stacked)
                     for size in _sizes(len(names))
                 },
             }

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
+from torch import Tensor
 
 from benchmarks.stream.texts import Texts
 from stores.durable import replace_file
@@ -24,7 +25,7 @@ Raw = dict[str, Any]
 DIGITS = 4
 
 
-def sums(log_probs: Sequence[np.ndarray]) -> list[float]:
+def sums(log_probs: Iterable[np.ndarray | Tensor]) -> list[float]:
     """Return each document's loss, summed over its tokens, nats.
 
     Example:

@@ -6,6 +6,7 @@ from tiny_base import sentences
 
 from benchmarks.stream.domains import StreamDomain
 from pipelines import TrainingSettings
+from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 
@@ -19,3 +20,9 @@ def stream_domain(subject, num=30):
     documents = tuple(SourceDocument(text, f"{subject} {n}", "t") for n, text in enumerate(texts))
     facts = tuple(RENT.fact(f"house {n}", f"{n} pounds") for n in range(4))
     return StreamDomain(subject, documents, facts, "")
+
+
+def foreign(tokenizer, names, most):
+    """Return text of no domain, as `Workshop.foreign` does."""
+    texts = sentences("prose", most, seed=11)
+    return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}

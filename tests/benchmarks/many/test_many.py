@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tiny_base import background, make_tiny_base, sentences
-from tiny_stream import SETTINGS
+from tiny_stream import SETTINGS, foreign
 
 from benchmarks.many import run
 from benchmarks.many.articles import Articles, slug
@@ -16,16 +16,10 @@ from benchmarks.stream.run import do_missing
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import CorpusError
 from peer_cl.mixture import worst_added_nats
-from pipelines.batches import tokenise
 
 LINES = 10
 """Of a paragraph: the held-out ones together are longer than a document of 128 tokens."""
 TITLES = {"Law (England)": "law", "Minerals": "minerals", "Ships": "prose"}
-
-
-def foreign(tokenizer, names, most):
-    texts = sentences("prose", most, seed=11)
-    return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}
 
 
 @pytest.fixture(scope="module")

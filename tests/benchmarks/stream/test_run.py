@@ -4,8 +4,8 @@ import json
 import math
 
 import pytest
-from tiny_base import background, make_tiny_base, sentences
-from tiny_stream import SETTINGS, stream_domain
+from tiny_base import background, make_tiny_base
+from tiny_stream import SETTINGS, foreign, stream_domain
 
 from benchmarks.results import shown
 from benchmarks.stream import checks, run
@@ -18,15 +18,9 @@ from benchmarks.stream.report import figures, lines
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
-from pipelines.batches import tokenise
 
 NAMES = ("law", "minerals")
 METHODS = ("peer", "lora", "lora-mixture", "full", "joint")
-
-
-def foreign(tokenizer, names, most):
-    texts = sentences("prose", most, seed=11)
-    return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}
 
 
 @pytest.fixture(scope="module")
