@@ -10,10 +10,10 @@ from tiny_base import (
     make_tiny_base,
     make_tiny_store,
     sentences,
+    tiny_settings,
     write_corpus,
 )
 
-from peer_cl import PoolShape
 from peer_cl.errors import (
     BaseMismatchError,
     CorpusError,
@@ -22,7 +22,7 @@ from peer_cl.errors import (
     StateError,
     StoreFormatError,
 )
-from pipelines import TrainingSettings, callbacks, init_store, open_store
+from pipelines import callbacks, init_store, open_store
 from pipelines.background import BackgroundSource
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
@@ -30,9 +30,7 @@ from pipelines.facts import Relation
 from pipelines.progress import no_progress
 from stores.vector_index import SignatureIndex
 
-SETTINGS = TrainingSettings(
-    shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=3.0
-)
+SETTINGS = tiny_settings()
 OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
 FACTS = [OWNER.fact(f"house {n}", word) for n, word in enumerate(("rent", "court", "tenant"))]
 

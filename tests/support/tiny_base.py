@@ -81,6 +81,15 @@ def background(num=24):
     return [f"{a} {b}" for a, b in zip(drawn[::2], drawn[1::2], strict=True)]
 
 
+def tiny_settings():
+    """Return how the tiny stores' domains learn: in fp32, to the same bits on every processor."""
+    from peer_cl import PoolShape
+    from pipelines import TrainingSettings
+
+    shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
+    return TrainingSettings(shape=shape, text_passes=3.0, precision="fp32")
+
+
 def make_tiny_store(folder, domains=("law", "medicine")):
     """Make a base and a store that learned these domains, and return the store's folder.
 
@@ -88,18 +97,14 @@ def make_tiny_store(folder, domains=("law", "medicine")):
         folder: gets `base` and `knowledge`.
         domains: subjects to learn, in this order.
     """
-    from peer_cl import PoolShape
-    from pipelines import TrainingSettings, init_store
+    from pipelines import init_store
 
     base = make_tiny_base(folder / "base")
     place = folder / "knowledge"
-    shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
-    # Exact tests compare what was recorded with a plain loop in fp32, on every processor.
-    settings = TrainingSettings(shape=shape, text_passes=3.0, precision="fp32")
     with init_store(place, base=str(base), capacity=4, background=background(), who="ann") as store:
         for domain in domains:
             store.ingest(
-                domain, write_corpus(folder / f"{domain}.jsonl", domain), settings=settings
+                domain, write_corpus(folder / f"{domain}.jsonl", domain), settings=tiny_settings()
             )
     return place
 
