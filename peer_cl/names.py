@@ -48,11 +48,6 @@ class Names:
     def __len__(self) -> int:
         return len(self.hashes_X)
 
-    def stand_in_text(self, ids: Sequence[int]) -> bool:
-        """Return whether a text of these token ids holds a name."""
-        ids_1T = torch.tensor([list(ids)])
-        return bool(self.stand_in(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool)))
-
     def stand_in(self, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
         """Return which rows hold a name: bool (B,).
 

@@ -21,6 +21,9 @@ LEAK = 0.95
 MIN_TOKENS = 2
 """A text shorter than this asks no pool by signature."""
 
+TRIED_TOKENS = 128
+"""Who is asked token by token is tried at every token: the limits are those of so long a text."""
+
 MOST_NAMED_TOKENS = 48
 """In a longer context names count for nothing: it says enough by itself."""
 
@@ -48,9 +51,10 @@ class TokenEvidence:
     """What each token says about each pool, before any averaging."""
 
     log_odds_BTP: Tensor
-    """Half the difference of squared distances to background and pool; above 0 for the pool."""
+    """Half the difference of squared distances to background and pool, each cut off as the pool's
+    signature says; above 0 for the pool."""
     distance_BTP: Tensor
-    """Squared distance to the pool's nearest centroid, divided by the width."""
+    """Squared distance to the pool's nearest centroid, divided by the width and cut off."""
     counted_BT: Tensor
     """Which tokens count: neither padding, special nor masked."""
 
@@ -73,15 +77,33 @@ def token_evidence(
         search: distances to the nearest centroid of each set.
     Cost: O(C*D) a token, C centroids in all.
     """
-    shape, width = states_BTD.shape[:2], states_BTD.shape[-1]
     # Centroids and the index over them stay on the CPU, wherever the base runs.
     white_XD = background.whiten(states_BTD.flatten(0, 1)).cpu()
-    sets = [signature.centroids_CD for signature in signatures]
-    pools_XP = search(white_XD, sets)
+    log_odds_XP, distance_XP = white_evidence(white_XD, background, signatures, search)
+    shape, device = states_BTD.shape[:2], counted_BT.device
+    return TokenEvidence(
+        log_odds_XP.unflatten(0, shape).to(device),
+        distance_XP.unflatten(0, shape).to(device),
+        counted_BT,
+    )
+
+
+def white_evidence(
+    white_XD: Tensor,
+    background: Background,
+    signatures: Sequence[Signature],
+    search: NearestSearch = nearest_distances,
+) -> tuple[Tensor, Tensor]:
+    """Return each whitened state's log odds for each pool, and distance over the width: (X, P).
+
+    Args: as for `token_evidence`.
+    """
+    width = white_XD.shape[-1]
+    most_P = white_XD.new_tensor([signature.cutoff * width for signature in signatures])
+    pools_XP = search(white_XD, [signature.centroids_CD for signature in signatures])
     base_X1 = nearest_distances(white_XD, [background.centroids_CD])
-    log_odds_BTP = (0.5 * (base_X1 - pools_XP)).unflatten(0, shape).to(counted_BT.device)
-    distance_BTP = (pools_XP / width).unflatten(0, shape).to(counted_BT.device)
-    return TokenEvidence(log_odds_BTP, distance_BTP, counted_BT)
+    pools_XP, base_XP = pools_XP.minimum(most_P), base_X1.minimum(most_P)
+    return 0.5 * (base_XP - pools_XP), pools_XP / width
 
 
 def leaky_mean(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Tensor:
@@ -124,9 +146,26 @@ def asked_by_context(
     count_B1 = counted_BT1.sum(1)
     log_odds_BP = _mean(evidence.log_odds_BTP, counted_BT1)
     distance_BP = _mean(evidence.distance_BTP, counted_BT1)
-    thresholds_P, distances_P = _limits(signatures, log_odds_BP)
-    asked_BP = (log_odds_BP >= thresholds_P) & (distance_BP <= distances_P)
-    return (asked_BP & (count_B1 >= MIN_TOKENS)).T
+    return asked_by_means(log_odds_BP, distance_BP, signatures, count_B1).T
+
+
+def asked_by_means(
+    log_odds_BP: Tensor, distance_BP: Tensor, signatures: Sequence[Signature], count_B1: Tensor
+) -> Tensor:
+    """Return which pools are asked by texts of which these are the means: bool, (..., P).
+
+    Args:
+        log_odds_BP: log odds a token; may have further axes in front.
+        distance_BP: squared distance over the width.
+        signatures: one a pool.
+        count_B1: of how many tokens the means are.
+    """
+    thresholds_P = log_odds_BP.new_tensor([signature.threshold for signature in signatures])
+    farthest_P = log_odds_BP.new_tensor([signature.max_distance for signature in signatures])
+    slacks_P = log_odds_BP.new_tensor([signature.slack for signature in signatures])
+    limits_BP = farthest_P * (1 + slacks_P / count_B1.clamp_min(1).to(slacks_P.dtype).sqrt())
+    near_BP = (log_odds_BP >= thresholds_P) & (distance_BP <= limits_BP)
+    return near_BP & (count_B1 >= MIN_TOKENS)
 
 
 def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
@@ -192,14 +231,8 @@ def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> 
     """
     log_odds_BTP = leaky_mean(evidence.log_odds_BTP, evidence.counted_BT)
     distance_BTP = leaky_mean(evidence.distance_BTP, evidence.counted_BT)
-    thresholds_P, distances_P = _limits(signatures, log_odds_BTP)
-    enough_BT1 = (evidence.counted_BT.cumsum(1) >= MIN_TOKENS)[..., None]
-    asked_BTP = (log_odds_BTP >= thresholds_P) & (distance_BTP <= distances_P) & enough_BT1
+    count_BT1 = evidence.counted_BT.cumsum(1)[..., None]
+    tried_BT1 = torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0)
+    asked_BTP = asked_by_means(log_odds_BTP, distance_BTP, signatures, tried_BT1)
     first_BP = asked_BTP.int().argmax(1)
     return torch.where(asked_BTP.any(1), first_BP + 1, -1).T
-
-
-def _limits(signatures: Sequence[Signature], like: Tensor) -> tuple[Tensor, Tensor]:
-    thresholds = [signature.threshold for signature in signatures]
-    distances = [signature.max_distance for signature in signatures]
-    return like.new_tensor(thresholds), like.new_tensor(distances)

@@ -10,6 +10,7 @@ Shape suffixes: B rows, T tokens, D width, C centroids, P pools.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -128,13 +129,19 @@ class Signature:
     threshold: float
     """The pool is asked where the mean log odds a token reach this."""
     max_distance: float
-    """and the mean squared distance to its centroids stays below this."""
+    """and the mean squared distance to its centroids, over the width, stays below this."""
     names: Names = field(default_factory=Names)
     """What the domain's documents and facts are about; used where a person opted in."""
+    slack: float = 0.0
+    """It may lie above by this share over the root of the number of tokens: few say less."""
+    cutoff: float = math.inf
+    """A token's squared distance, over the width, counts for no more: some tokens lie a hundred
+    times farther out than the others, in any text, and one of them would decide for all."""
 
     def to_bytes(self) -> bytes:
         """Return the signature as safetensors bytes."""
-        limits = torch.tensor([self.threshold, self.max_distance], dtype=torch.float64)
+        numbers = [self.threshold, self.max_distance, self.slack, self.cutoff]
+        limits = torch.tensor(numbers, dtype=torch.float64)
         tensors = {"centroids": self.centroids_CD.contiguous(), "limits": limits}
         if len(self.names):
             tensors["names"] = self.names.hashes_X
@@ -152,8 +159,10 @@ class Signature:
         own, named = {"centroids", "limits"}, {"names", "name_lengths"}
         if set(tensors) not in (own, own | named):
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
-        threshold, max_distance = tensors["limits"].tolist()
+        limits = tensors["limits"].tolist()
+        if len(limits) not in (2, 4):  # the first stores had neither slack nor cut-off
+            raise DamageError(f"a signature holds {len(limits)} limits, not 4")
         names = Names()
         if "names" in tensors:
             names = Names(tensors["names"], tuple(tensors["name_lengths"].tolist()))
-        return Signature(tensors["centroids"], threshold, max_distance, names)
+        return Signature(tensors["centroids"], *limits[:2], names, *limits[2:])

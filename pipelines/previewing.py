@@ -192,10 +192,12 @@ def near_domains(
 def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
     """Return of how many texts the signature of each domain says that they are its own."""
     quieten()
+    import torch
+
+    from peer_cl.shortlist import asked_by_context, token_evidence
     from peer_cl.signature import Signature
     from pipelines.batches import tokenise
     from pipelines.progress import no_progress
-    from pipelines.signatures import text_evidence
     from pipelines.states import signature_states
 
     registry = store.registry
@@ -205,15 +207,17 @@ def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) 
     rows = [ids[: SAMPLED_TOKENS + 1] for ids in tokenise(tokenizer, texts)]
     states = signature_states(model.attachment, rows, "", no_progress)
     model.detach()
-    counts = dict.fromkeys(versions, 0)
-    for name, version in versions.items():
-        object_id = registry.chain(version)[-1].signature_object
-        signature = Signature.from_bytes(registry.objects.read(object_id))
-        for states_TD in states:
-            found = text_evidence(model.background, signature.centroids_CD, states_TD)
-            log_odds, distance = found
-            counts[name] += log_odds >= signature.threshold and distance <= signature.max_distance
-    return counts
+    objects = [registry.chain(version)[-1].signature_object for version in versions.values()]
+    signatures = [Signature.from_bytes(registry.objects.read(one)) for one in objects]
+    counts = torch.zeros(len(signatures), dtype=torch.long)
+    for states_TD in states:
+        counted_BT = torch.ones(1, len(states_TD), dtype=torch.bool)
+        evidence = token_evidence(
+            states_TD[None], counted_BT, background=model.background, signatures=signatures
+        )
+        lengths_B = torch.tensor([len(states_TD)])
+        counts += asked_by_context(evidence, signatures, lengths_B)[:, 0]
+    return dict(zip(versions, counts.tolist(), strict=True))
 
 
 def _read(

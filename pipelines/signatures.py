@@ -8,20 +8,27 @@ Shape suffixes: X tokens of several texts, D width, C centroids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from peer_cl.errors import CorpusError
-from peer_cl.signature import Background, Signature, nearest_distances, whitening
+from peer_cl.shortlist import white_evidence
+from peer_cl.signature import Background, Signature, whitening
 
 BACKGROUND_CENTROIDS = 256
 DOMAIN_CENTROIDS = 128
 FOREIGN_QUANTILE = 0.995
 """Share of held-out background texts that must stay below the threshold."""
-DISTANCE_FACTOR = 1.25
-"""A text may lie so much farther from the centroids than the domain's own new text does."""
+DISTANCE_FACTOR = 1.15
+"""A long text may lie so much farther from the centroids than the domain's own new text does,"""
+SLACK = 1.0
+"""and a text of n tokens by this share of it over the root of n more."""
+CUTOFF = 2.0
+"""A token's squared distance counts for no more; ordinary tokens' is 1.1 in the median."""
 
 
 def make_background(fitting: Sequence[Tensor], held: Sequence[Tensor], seed: int) -> Background:
@@ -63,10 +70,12 @@ def make_signature(
         seed: of k-means.
     """
     white_XD = torch.cat([background.whiten(states_TD) for states_TD in train])
-    centroids_CD = _kmeans(white_XD, DOMAIN_CENTROIDS, seed)
+    bare = Signature(
+        _kmeans(white_XD, DOMAIN_CENTROIDS, seed), 0.0, math.inf, slack=SLACK, cutoff=CUTOFF
+    )
     foreign = torch.tensor(
         [
-            text_evidence(background, centroids_CD, states_TD, is_white=True)
+            _means(background, bare, states_TD)
             for states_TD in background.held_XD.float().split(background.held_lengths.tolist())
         ]
     )
@@ -76,24 +85,22 @@ def make_signature(
     wholes = own or train
     starts = [states_TD[: (len(states_TD) + 1) // 2] for states_TD in wholes]
     max_distance = DISTANCE_FACTOR * max(
-        _mean_distance(background, centroids_CD, texts) for texts in (wholes, starts)
+        _mean_distance(background, bare, texts) for texts in (wholes, starts)
     )
-    return Signature(centroids_CD, threshold, max_distance)
+    return replace(bare, threshold=threshold, max_distance=max_distance)
 
 
-def _mean_distance(background: Background, centroids_CD: Tensor, texts: Sequence[Tensor]) -> float:
-    distances = [text_evidence(background, centroids_CD, states_TD)[1] for states_TD in texts]
+def _mean_distance(background: Background, signature: Signature, texts: Sequence[Tensor]) -> float:
+    distances = [
+        _means(background, signature, background.whiten(states_TD))[1] for states_TD in texts
+    ]
     return sum(distances) / len(distances)
 
 
-def text_evidence(
-    background: Background, centroids_CD: Tensor, states_TD: Tensor, *, is_white: bool = False
-) -> tuple[float, float]:
+def _means(background: Background, signature: Signature, white_TD: Tensor) -> tuple[float, float]:
     """Return a text's mean log odds a token, and its mean squared distance over the width."""
-    white_TD = states_TD if is_white else background.whiten(states_TD)
-    distances_T2 = nearest_distances(white_TD, [background.centroids_CD, centroids_CD])
-    log_odds = 0.5 * (distances_T2[:, 0] - distances_T2[:, 1])
-    return float(log_odds.mean()), float(distances_T2[:, 1].mean() / white_TD.shape[-1])
+    log_odds_T1, distance_T1 = white_evidence(white_TD, background, [signature])
+    return float(log_odds_T1.mean()), float(distance_T1.mean())
 
 
 def grow_signature(older: Signature | None, new: Signature) -> Signature:
@@ -104,6 +111,8 @@ def grow_signature(older: Signature | None, new: Signature) -> Signature:
         torch.cat([older.centroids_CD, new.centroids_CD]),
         min(older.threshold, new.threshold),
         max(older.max_distance, new.max_distance),
+        slack=max(older.slack, new.slack),
+        cutoff=max(older.cutoff, new.cutoff),
     )
 
 

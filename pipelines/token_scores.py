@@ -25,7 +25,7 @@ from peer_cl.branches import (
 )
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import MIN_TOKENS, token_evidence
+from peer_cl.shortlist import asked_by_means, named_by_context, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.progress import Progress
@@ -225,25 +225,21 @@ class ScoreBook:
 
     def asked(self, version: str, item: Item) -> Asked:
         """Return whether a version is asked by a text, given whole or by its first half."""
-        limits = self.versions[version].signature
-        values = self._evidence[version, item.ask_key]
-        lengths = (len(item.ids) - 1, item.context_length - 1)
-        decisions = [
-            bool(
-                values[2 * n] >= limits.threshold
-                and values[2 * n + 1] <= limits.max_distance
-                and lengths[n] >= MIN_TOKENS
-            )
-            for n in range(2)
-        ]
+        signature = self.versions[version].signature
+        lengths_B = torch.tensor([len(item.ids), item.context_length])
+        log_odds_B, distance_B = torch.tensor(self._evidence[version, item.ask_key]).view(2, 2).T
+        whole, context = asked_by_means(
+            log_odds_B[:, None], distance_B[:, None], [signature], lengths_B[:, None] - 1
+        )[:, 0].tolist()
         if not self.model.name_odds:
-            return Asked(*decisions)
-        names = limits.names
-        named = [names.stand_in_text(item.ids[:end]) for end in (None, item.context_length)]
+            return Asked(whole, context)
+        ids_BT = torch.tensor([item.ids, item.ids])
+        every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+        names_whole, names_context = named_by_context(ids_BT, every_BT, [signature], lengths_B)[0]
         return Asked(
-            decisions[0] or named[0],
-            decisions[1] or named[1],
-            odds=self.model.name_odds * named[1],
+            whole or bool(names_whole),
+            context or bool(names_context),
+            odds=self.model.name_odds * bool(names_context),
         )
 
 

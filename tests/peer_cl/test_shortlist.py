@@ -12,6 +12,7 @@ from peer_cl import Background, Signature
 from peer_cl.shortlist import (
     LEAK,
     MIN_TOKENS,
+    TRIED_TOKENS,
     TokenEvidence,
     asked_at_token,
     asked_by_context,
@@ -34,8 +35,8 @@ def random_evidence(seed, num_rows=4, num_tokens=30, num_pools=3):
 
 def random_signatures(seed, num_pools=3):
     generator = torch.Generator().manual_seed(seed)
-    limits = torch.rand(num_pools, 2, generator=generator, dtype=torch.float64).tolist()
-    return [Signature(CENTROIDS, 0.6 * low, 0.3 + high / 2) for low, high in limits]
+    limits = torch.rand(num_pools, 3, generator=generator, dtype=torch.float64).tolist()
+    return [Signature(CENTROIDS, 0.6 * low, high / 2, slack=slack) for low, high, slack in limits]
 
 
 def only(evidence, pools):
@@ -133,6 +134,26 @@ def test_both_limits_must_hold():
         assert asked.any(1).tolist() == [True, False, True]
 
 
+def test_a_short_context_may_lie_farther_out():
+    """By the slack over the root of its tokens; a text without a context never by so much."""
+    signature = Signature(CENTROIDS, 0.0, 1.0, slack=1.0)
+    for num_tokens, distance, is_asked in [
+        (4, 1.49, True),
+        (4, 1.51, False),
+        (100, 1.09, True),
+        (100, 1.11, False),
+    ]:
+        evidence = TokenEvidence(
+            torch.ones(1, num_tokens, 1),
+            torch.full((1, num_tokens, 1), distance),
+            torch.ones(1, num_tokens, dtype=torch.bool),
+        )
+        lengths = torch.tensor([num_tokens])
+        assert asked_by_context(evidence, [signature], lengths).item() is is_asked
+        at_once = distance <= 1 + 1 / math.sqrt(TRIED_TOKENS)
+        assert (asked_at_token(evidence, [signature]).item() >= 0) is at_once
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 9999),
@@ -189,7 +210,10 @@ def test_evidence_is_half_the_difference_of_squared_distances():
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.5, 1.0]))
     ordinary = torch.randn(6, 4, generator=generator)
     background = Background(mean, matrix, ordinary, ordinary[:2], torch.tensor([2]))
-    pools = [Signature(torch.randn(n, 4, generator=generator), 0.0, 1.0) for n in (1, 5)]
+    pools = [
+        Signature(torch.randn(n, 4, generator=generator), 0.0, 1.0, cutoff=cutoff)
+        for n, cutoff in [(1, math.inf), (5, math.inf), (3, 0.8)]
+    ]
     counted = torch.rand(3, 7, generator=generator) < 0.5
     found = token_evidence(states, counted, background=background, signatures=pools)
     assert found.counted_BT is counted
@@ -198,9 +222,10 @@ def test_evidence_is_half_the_difference_of_squared_distances():
             white = (states[row, token] - mean) @ matrix
             far = (ordinary - white).square().sum(1).min()
             for number, pool in enumerate(pools):
-                near = (pool.centroids_CD - white).square().sum(1).min()
+                near = (pool.centroids_CD - white).square().sum(1).min().clamp(max=4 * pool.cutoff)
                 odds = found.log_odds_BTP[row, token, number].item()
-                assert odds == pytest.approx((far - near).item() / 2, abs=1e-4)
+                expected = (far.clamp(max=4 * pool.cutoff) - near).item() / 2
+                assert odds == pytest.approx(expected, abs=1e-4)
                 distance = found.distance_BTP[row, token, number].item()
                 assert distance == pytest.approx(near.item() / 4, abs=1e-4)
 

@@ -103,16 +103,26 @@ def test_a_centroid_itself_is_at_distance_zero():
 
 @pytest.mark.parametrize("max_distance", [2.5, math.inf])
 def test_signatures_and_backgrounds_come_back_bit_for_bit(max_distance):
-    signature = Signature(torch.randn(7, 5), 0.1 + 0.2, max_distance)
+    signature = Signature(torch.randn(7, 5), 0.1 + 0.2, max_distance, slack=0.7, cutoff=1.9)
     again = Signature.from_bytes(signature.to_bytes())
     assert same_bits(again.centroids_CD, signature.centroids_CD)
     assert (again.threshold, again.max_distance) == (0.1 + 0.2, max_distance)
+    assert (again.slack, again.cutoff) == (0.7, 1.9)
     assert again.to_bytes() == signature.to_bytes()
     statistics = background(spread(100, 5, seed=3))
     found = Background.from_bytes(statistics.to_bytes())
     assert found.to_bytes() == statistics.to_bytes()
     for name in vars(statistics):
         assert same_bits(getattr(found, name), getattr(statistics, name))
+
+
+def test_a_signature_of_the_first_stores_has_neither_slack_nor_cut_off():
+    limits = torch.tensor([0.5, 1.5], dtype=torch.float64)
+    old = Signature.from_bytes(save({"centroids": torch.randn(7, 5), "limits": limits}))
+    assert (old.threshold, old.max_distance, old.slack, old.cutoff) == (0.5, 1.5, 0.0, math.inf)
+    odd = save({"centroids": torch.randn(7, 5), "limits": limits[:1]})
+    with pytest.raises(DamageError, match="holds 1 limits, not 4"):
+        Signature.from_bytes(odd)
 
 
 @pytest.mark.parametrize("kind", [Signature, Background])

@@ -1,5 +1,7 @@
 """A domain is named by the titles of what it learned and the subjects of its facts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_base import background, make_tiny_base, sentences
@@ -10,8 +12,11 @@ from peer_cl.mixture import named_bound_nats, worst_added_nats
 from pipelines import TrainingSettings, init_store
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
+from pipelines.evaluate import version_branch
 from pipelines.facts import Relation
 from pipelines.naming import names_of, spellings
+from pipelines.progress import no_progress
+from pipelines.token_scores import Item, ScoreBook
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
@@ -96,6 +101,31 @@ def test_a_domain_that_is_rolled_back_is_named_no_more(named):
     assert asks(named, NAMING)[1].pools == ()
     named.restore(before)
     assert asks(named, NAMING)[1].odds_PB.tolist() == [[1.0]]
+
+
+def test_stored_scores_say_of_whom_a_text_asks_what_the_model_does(named):
+    """Also where a long text holds a name, which counts for nothing there."""
+    model, tokenizer = named.load()
+    version = named.registry.live().state("minerals").version
+    branch = version_branch(named.registry, model, "minerals", version)
+    names = names_of(named.registry, "minerals", version, tokenizer)
+    book = ScoreBook(
+        named.registry,
+        model,
+        [replace(branch, signature=replace(branch.signature, names=names))],
+    )
+    filler = "people say the old river is where they say it is "
+    texts = [NAMING, SILENT, f"{NAMING} {filler * 20}", f"{filler * 2} {NAMING} {filler * 2}"]
+    texts += sentences("minerals", 3, seed=9)
+    items = [Item(tuple(ids)) for ids in tokenise(tokenizer, texts)]
+    book.fill(items, "scoring", no_progress)
+    found = [book.asked(version, item) for item in items]
+    for item, asked in zip(items, found, strict=True):
+        for is_asked, end in ((asked.whole, None), (asked.first_half, item.context_length)):
+            choice = model.score(torch.tensor([item.ids[:end]]), ask="context").entries_PBU
+            assert is_asked is bool(choice.sum() > 0)
+    assert [asked.whole for asked in found[:3]] == [True, False, False]
+    model.detach()
 
 
 def test_the_report_tells_both_bounds(named):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from peer_cl.signature import Background
-from pipelines.signatures import DISTANCE_FACTOR, make_background, make_signature
+from peer_cl.signature import Background, Signature
+from pipelines.signatures import (
+    CUTOFF,
+    DISTANCE_FACTOR,
+    SLACK,
+    grow_signature,
+    make_background,
+    make_signature,
+)
 
 WIDTH = 16
 
@@ -30,7 +39,9 @@ def _texts(num: int, seed: int, scales: Tensor) -> list[Tensor]:
 
 def _distance(background: Background, centroids_CD: Tensor, states_TD: Tensor) -> float:
     white_TD = background.whiten(states_TD)
-    return float(torch.cdist(white_TD, centroids_CD).square().amin(1).mean() / WIDTH)
+    return float(
+        (torch.cdist(white_TD, centroids_CD).square().amin(1) / WIDTH).clamp(max=CUTOFF).mean()
+    )
 
 
 def test_the_limit_follows_the_starts_of_texts_where_these_lie_farther(
@@ -66,6 +77,25 @@ def test_a_text_of_one_token_sets_a_limit_too(background: Background) -> None:
     train = _texts(30, 1, torch.ones(8))
     signature = make_signature(background, train, [train[0][:1] + 1.0], seed=0)
     assert 0 < signature.max_distance < float("inf")
+
+
+def test_one_token_far_out_says_no_more_than_the_cut_off(background: Background) -> None:
+    train = _texts(30, 1, torch.ones(8))
+    far = [torch.cat([text[:7], 1e4 * text[7:]]) for text in train]
+    whole = make_signature(background, train, far, seed=0)
+    assert whole.max_distance <= DISTANCE_FACTOR * CUTOFF
+    plain = make_signature(background, train, train, seed=0)
+    assert whole.max_distance - plain.max_distance <= DISTANCE_FACTOR * CUTOFF / 4
+    assert (whole.slack, whole.cutoff) == (SLACK, CUTOFF)
+
+
+def test_a_domain_that_grows_keeps_the_wider_limits(background: Background) -> None:
+    new = make_signature(background, _texts(30, 1, torch.ones(8)), [], seed=0)
+    old = Signature(new.centroids_CD[:1], -0.5, 0.1)  # of the first stores: nothing is cut off
+    grown = grow_signature(old, new)
+    assert len(grown.centroids_CD) == len(new.centroids_CD) + 1
+    assert (grown.threshold, grown.max_distance) == (-0.5, new.max_distance)
+    assert (grown.slack, grown.cutoff) == (SLACK, math.inf)
 
 
 def test_the_threshold_is_zero_log_odds_or_what_foreign_text_reaches(
