@@ -160,9 +160,12 @@ class Signature:
         if set(tensors) not in (own, own | named):
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
         limits = tensors["limits"].tolist()
-        if len(limits) not in (2, 4):  # the first stores had neither slack nor cut-off
+        if len(limits) == 2:  # the first stores had neither slack nor cut-off
+            limits += [0.0, math.inf]
+        if len(limits) != 4:
             raise DamageError(f"a signature holds {len(limits)} limits, not 4")
+        threshold, max_distance, slack, cutoff = limits
         names = Names()
         if "names" in tensors:
             names = Names(tensors["names"], tuple(tensors["name_lengths"].tolist()))
-        return Signature(tensors["centroids"], *limits[:2], names, *limits[2:])
+        return Signature(tensors["centroids"], threshold, max_distance, names, slack, cutoff)

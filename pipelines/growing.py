@@ -22,7 +22,7 @@ from peer_cl.signature import Signature
 from pipelines.batches import Row
 from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.features import TAP_FILE, read_features
-from pipelines.ordinary import OrdinaryInputs
+from pipelines.ordinary import OrdinaryText
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
 from pipelines.progress import LossNote, Progress, no_progress
@@ -164,12 +164,12 @@ def _learn(
     return trained, _signature(model, learned, rows, states, validation, settings), recorded
 
 
-def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryInputs | None:
-    """Return what host layers read in ordinary text, where the run looks at it and it is kept."""
+def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryText | None:
+    """Return ordinary text, where the run looks at it and it is kept."""
     kept = registry.config.ordinary_object
-    if not settings.quiet_weight or kept is None:
+    if kept is None or not (settings.quiet_weight or settings.kl_weight):
         return None
-    return OrdinaryInputs.from_bytes(registry.objects.read(kept))
+    return OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
 def _signature(

@@ -1,9 +1,11 @@
-"""What host layers read in ordinary text: a new pool learns to say nothing to it.
+"""Ordinary text: a new pool learns to say nothing to it.
 
 A pool that is trained on its domain alone speaks everywhere: always on, it makes prose worse by
-half a nat a token. So a sample of what the base's feed-forwards read in calibration text is kept
-when a store is made, and each training step also pulls the pool's answer to some of it towards
-nothing. That costs no pass through the base.
+half a nat a token. So when a store is made, two things are kept of its calibration texts. A sample
+of what the base's feed-forwards read: each training step pulls the pool's answer to some of it
+towards nothing, at the cost of no pass through the base. And how the texts begin: each step reads
+one beginning with the pool on, and pulls its predictions towards the base's own. The first alone
+can be fooled, as no pool was on when the inputs were read, and a pool can tell.
 
 Shape suffixes: X tokens, D model width.
 """
@@ -34,31 +36,50 @@ EARLY = 12
 """So many tokens begin a text, and half of those that are kept are of them: nearly all that a pool
 spoils of prose it spoils in the first dozen tokens. The start token before them is left alone: it
 is the same in the domain's own texts, and a pool that must be silent there learns less."""
+BEGINNING = 25
+"""Tokens of a text's beginning, the start token among them."""
 TOKENS_PER_PASS = 1024
 
 
 @dataclass(frozen=True)
-class OrdinaryInputs:
-    """What feed-forwards read in ordinary text."""
+class OrdinaryText:
+    """What feed-forwards read in ordinary text, and how such text begins."""
 
     inputs: Mapping[int, Tensor]
     """By host layer, (X, D), half precision."""
+    beginnings: tuple[tuple[int, ...], ...] = ()
+    """Token ids, the start token first; none in stores that were made before they were kept."""
 
     def to_bytes(self) -> bytes:
-        """Return the inputs as safetensors bytes."""
-        return save({f"layer.{n}": one.contiguous() for n, one in self.inputs.items()})
+        """Return all of it as safetensors bytes."""
+        tensors = {f"layer.{n}": one.contiguous() for n, one in self.inputs.items()}
+        if self.beginnings:
+            tensors["beginnings"] = torch.tensor([n for row in self.beginnings for n in row])
+            tensors["lengths"] = torch.tensor([len(row) for row in self.beginnings])
+        return save(tensors)
 
     @staticmethod
-    def from_bytes(data: bytes) -> OrdinaryInputs:
-        """Return the inputs that `to_bytes` wrote.
+    def from_bytes(data: bytes) -> OrdinaryText:
+        """Return what `to_bytes` wrote.
 
         Raises: DamageError: when the bytes cannot be read.
         """
         try:
             tensors = load(data)
-            return OrdinaryInputs({int(n.removeprefix("layer.")): t for n, t in tensors.items()})
-        except (SafetensorError, ValueError) as error:
-            raise DamageError(f"inputs of ordinary text cannot be read: {error}") from error
+            lengths = tensors.pop("lengths", torch.empty(0, dtype=torch.long)).tolist()
+            ids = tensors.pop("beginnings", torch.empty(0, dtype=torch.long))
+            beginnings = tuple(tuple(row.tolist()) for row in ids.split(lengths) if len(row))
+            inputs = {int(n.removeprefix("layer.")): t for n, t in tensors.items()}
+        except (SafetensorError, ValueError, RuntimeError) as error:
+            raise DamageError(f"ordinary text cannot be read: {error}") from error
+        return OrdinaryText(inputs, beginnings)
+
+    def beginning(self, seed: int, step: int) -> tuple[int, ...] | None:
+        """Return how some text begins, the same for a step whoever asks; None: none is kept."""
+        if not self.beginnings:
+            return None
+        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        return self.beginnings[int(torch.randint(len(self.beginnings), (), generator=draw))]
 
     def sample(self, layer: int, num: int, seed: int, step: int) -> Tensor | None:
         """Return some inputs of a layer, fp32; the same for a step whoever asks and however often.
@@ -73,7 +94,7 @@ class OrdinaryInputs:
 
 
 def answer_to_ordinary(
-    segment: Segment, ordinary: OrdinaryInputs, num: int, seed: int, step: int
+    segment: Segment, ordinary: OrdinaryText, num: int, seed: int, step: int
 ) -> Tensor:
     """Return how loudly a segment answers ordinary text: the squared length of what it adds, mean
     over tokens, summed over its host layers.
@@ -101,8 +122,8 @@ def read_ordinary(
     progress: Progress,
     *,
     precision: str,
-) -> OrdinaryInputs:
-    """Return a sample of what host layers read in texts.
+) -> OrdinaryText:
+    """Return a sample of what host layers read in texts, and how each begins.
 
     Args:
         attachment: the base with its hooks.
@@ -134,7 +155,8 @@ def read_ordinary(
             done += len(group)
             progress("reading ordinary text", done, len(rows), "")
     chosen = _chosen(torch.cat(early))
-    return OrdinaryInputs({layer: torch.cat(own)[chosen] for layer, own in found.items()})
+    inputs = {layer: torch.cat(own)[chosen] for layer, own in found.items()}
+    return OrdinaryText(inputs, tuple(tuple(row[:BEGINNING]) for row in rows))
 
 
 def _chosen(is_early_X: Tensor) -> Tensor:

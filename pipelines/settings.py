@@ -47,6 +47,10 @@ class TrainingSettings:
     nats, of the squared length of what it adds there. 0: not at all."""
     quiet_tokens: int = 96
     """Tokens of ordinary text that each step looks at for that."""
+    kl_weight: float = 0.15
+    """How strongly a pool learns to leave predictions of ordinary text as the base makes them: the
+    weight, beside the loss in nats, of the KL divergence from the base's to the pool's, mean over
+    the tokens with which a text begins. 0: not at all."""
     tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
@@ -89,8 +93,9 @@ class TrainingSettings:
             raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
-        if not 0 <= self.quiet_weight < math.inf:
-            raise InputError(f"quiet_weight must be 0 or more, not {self.quiet_weight}")
+        for name in ("quiet_weight", "kl_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.varied_share <= 1:
             raise InputError(f"varied_share must lie between 0 and 1, not {self.varied_share}")
 

@@ -21,6 +21,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from peer_cl.attach import Attachment
@@ -48,7 +49,7 @@ from pipelines.callbacks import (
 )
 from pipelines.fact_rows import read_times
 from pipelines.features import Features
-from pipelines.ordinary import OrdinaryInputs, answer_to_ordinary
+from pipelines.ordinary import OrdinaryText, answer_to_ordinary
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
@@ -96,6 +97,11 @@ def _only(batches: list[Batch]) -> Batch:
     return batches[0]
 
 
+def _widened(values_BT: Tensor, length: int) -> Tensor:
+    """Return rows padded on the right with zeros."""
+    return functional.pad(values_BT, (0, length - values_BT.shape[1]))
+
+
 class SegmentTrainer(lightning.LightningModule):
     """Next-token loss of a new segment on a domain's rows.
 
@@ -105,8 +111,7 @@ class SegmentTrainer(lightning.LightningModule):
         older: the domain's older segments, on and unchanged.
         features: states at the tap; where none are kept, the trunk is run in each step.
         settings: learning rates and schedule.
-        ordinary: what host layers read in ordinary text, to which the segment learns to say
-            nothing; None: it does not.
+        ordinary: ordinary text, to which the segment learns to say nothing; None: it does not.
         total_steps: of the whole run.
         start_step: where it goes on after a kill.
         optimiser_state: of the killed run.
@@ -121,7 +126,7 @@ class SegmentTrainer(lightning.LightningModule):
         features: Features,
         settings: TrainingSettings,
         total_steps: int,
-        ordinary: OrdinaryInputs | None = None,
+        ordinary: OrdinaryText | None = None,
         start_step: int = 0,
         optimiser_state: dict[str, Any] | None = None,
     ) -> None:
@@ -136,34 +141,83 @@ class SegmentTrainer(lightning.LightningModule):
 
     def loss(self, batch: Batch, features: Features | None) -> Tensor:
         """Return the weighted loss of a batch over the number of tokens read, nats."""
-        ids_BT, mask_BT = batch.ids_BT, batch.mask_BT
-        tap_BTD = features.tap_states(batch.rows, ids_BT.shape[1]) if features else None
-        if tap_BTD is None:
-            with torch.no_grad():
-                tap_BTD = run_trunk(
-                    self.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
-                )
-        logits_1XV = run_branch(
+        read = batch.ids_BT, batch.mask_BT
+        tap_BTD = features.tap_states(batch.rows, batch.ids_BT.shape[1]) if features else None
+        tap_BTD = self._tap(*read) if tap_BTD is None else tap_BTD
+        pool = [*self.older, self.segment]
+        return weighted_loss(self._branch(pool, tap_BTD, *read, next_weights(batch) > 0), batch)
+
+    @torch.no_grad()
+    def _tap(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return states at the tap, the trunk run for them."""
+        return run_trunk(self.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+
+    def _branch(
+        self,
+        segments: Sequence[Segment],
+        tap_BTD: Tensor,
+        ids_BT: Tensor,
+        mask_BT: Tensor,
+        counted_BT: Tensor,
+    ) -> Tensor:
+        """Return logits (X, V) at the positions that count."""
+        return run_branch(
             self.attachment,
-            [*self.older, self.segment],
+            segments,
             tap_BTD,
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
-            head_reads_BT=next_weights(batch) > 0,
+            head_reads_BT=counted_BT,
+        )[0]
+
+    def loss_and_divergence(self, batch: Batch, beginning: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and how far the pool is from the base in ordinary text, nats.
+
+        Both from one pass of the pool.
+
+        Args:
+            batch: the step.
+            beginning: how an ordinary text begins.
+        """
+        own_1L = torch.tensor([list(beginning)], device=batch.ids_BT.device)
+        length = max(batch.ids_BT.shape[1], own_1L.shape[1])
+        ids_BT, mask_BT, counted_BT = (
+            torch.cat([_widened(one, length), _widened(other, length)])
+            for one, other in (
+                (batch.ids_BT, own_1L),
+                (batch.mask_BT, torch.ones_like(own_1L)),
+                (next_weights(batch) > 0, torch.ones_like(own_1L, dtype=torch.bool)),
+            )
         )
-        return weighted_loss(logits_1XV[0], batch)
+        tap_BTD = self.features.tap_states(batch.rows, length)
+        tap_BTD = self._tap(ids_BT[:-1], mask_BT[:-1]) if tap_BTD is None else tap_BTD
+        tap_BTD = torch.cat([tap_BTD, self._tap(ids_BT[-1:], mask_BT[-1:])])
+        logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
+        with torch.no_grad():
+            base_LV = self._branch([], tap_BTD[-1:], ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
+        num_own = own_1L.shape[1]
+        own_LV = logits_XV[-num_own:].float().log_softmax(-1)
+        divergence = functional.kl_div(
+            own_LV, base_LV.float().log_softmax(-1), reduction="batchmean", log_target=True
+        )
+        return weighted_loss(logits_XV[:-num_own], batch), divergence
 
     def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Return a step's loss in nats, and what is minimised: with the answer to ordinary text."""
-        nats = self.loss(batch, self.features)
-        if self.ordinary is None:
-            return {"loss": nats, "nats": nats.detach()}
-        settings, step = self.settings, self.start_step + number
-        loud = answer_to_ordinary(
-            self.segment, self.ordinary, settings.quiet_tokens, settings.seed, step
-        )
-        return {"loss": nats + settings.quiet_weight * loud, "nats": nats.detach()}
+        settings, step, ordinary = self.settings, self.start_step + number, self.ordinary
+        beginning = ordinary.beginning(settings.seed, step) if ordinary else None
+        if beginning is None or not settings.kl_weight:
+            nats = total = self.loss(batch, self.features)
+        else:
+            nats, divergence = self.loss_and_divergence(batch, beginning)
+            total = nats + settings.kl_weight * divergence
+        if ordinary is not None and settings.quiet_weight:
+            loud = answer_to_ordinary(
+                self.segment, ordinary, settings.quiet_tokens, settings.seed, step
+            )
+            total = total + settings.quiet_weight * loud
+        return {"loss": total, "nats": nats.detach()}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW without decay, rows faster than keys, warmed up and then falling to 0.
@@ -204,7 +258,7 @@ def train_segment(
     features: Features,
     settings: TrainingSettings,
     end_id: int,
-    ordinary: OrdinaryInputs | None = None,
+    ordinary: OrdinaryText | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None,
 ) -> TrainedSegment:
@@ -219,7 +273,7 @@ def train_segment(
         features: states at the tap of the first of `rows`; the trunk is run for the others.
         settings: how.
         end_id: pads rows; padding is masked.
-        ordinary: what host layers read in ordinary text; None: nothing is learned about it.
+        ordinary: ordinary text; None: nothing is learned about it.
         checkpoint: a file that is written now and then; if it is there, the run goes on from it
             and ends with the same bits as one that was never killed.
         progress: told (step, steps in all, loss in nats a token).

@@ -1,18 +1,21 @@
 """A new pool learns to say nothing to ordinary text, the same in every run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import SHAPE, VOCABULARY, make_base
 
 from peer_cl import PeerModel
+from peer_cl.branches import run_branch, run_trunk
 from peer_cl.errors import DamageError
 from pipelines import ordinary as module
-from pipelines.batches import Row
+from pipelines.batches import Batch, Row, pad, target_weights
 from pipelines.features import Features
-from pipelines.ordinary import OrdinaryInputs, answer_to_ordinary, read_ordinary
+from pipelines.ordinary import BEGINNING, OrdinaryText, answer_to_ordinary, read_ordinary
 from pipelines.progress import no_progress
 from pipelines.settings import TrainingSettings
-from pipelines.training import train_segment
+from pipelines.training import SegmentTrainer, train_segment
 
 SETTINGS = TrainingSettings(
     shape=SHAPE, text_passes=6.0, tokens_per_step=64, precision="fp32", validations=0
@@ -34,7 +37,13 @@ def inputs(model):
     return read_ordinary(model.attachment, texts(9), (1, 3), no_progress, precision="fp32")
 
 
-def train(model, inputs, weight):
+def batch_of(rows):
+    ids_BT, mask_BT = pad([row.ids for row in rows], 1)
+    weights_BT = target_weights(rows, ids_BT.shape[1], 1.0)
+    return Batch(ids_BT, mask_BT, weights_BT, tuple(range(len(rows))))
+
+
+def train(model, inputs, weight, kl_weight=0.0):
     torch.manual_seed(0)
     return train_segment(
         model.attachment,
@@ -43,7 +52,7 @@ def train(model, inputs, weight):
         rows=[Row(f"{n:064x}", "text", ids) for n, ids in enumerate(texts(3))],
         validation=[],
         features=Features((), (), None, ()),
-        settings=TrainingSettings(**{**vars(SETTINGS), "quiet_weight": weight}),
+        settings=replace(SETTINGS, quiet_weight=weight, kl_weight=kl_weight),
         end_id=1,
         ordinary=inputs,
     )
@@ -97,7 +106,76 @@ def test_of_a_large_sample_half_is_of_how_texts_begin(model, inputs, monkeypatch
 
 
 def test_inputs_come_back_from_bytes_and_damage_is_told(inputs):
-    again = OrdinaryInputs.from_bytes(inputs.to_bytes())
+    again = OrdinaryText.from_bytes(inputs.to_bytes())
+    assert again.beginnings == inputs.beginnings == tuple(texts(9))
     assert all(torch.equal(again.inputs[n], one) for n, one in inputs.inputs.items())
-    with pytest.raises(DamageError, match="inputs of ordinary text cannot be read"):
-        OrdinaryInputs.from_bytes(b"none")
+    with pytest.raises(DamageError, match="ordinary text cannot be read"):
+        OrdinaryText.from_bytes(b"none")
+
+
+def test_ordinary_text_of_stores_that_kept_no_beginnings_is_read(inputs):
+    old = OrdinaryText.from_bytes(OrdinaryText(inputs.inputs).to_bytes())
+    assert old.beginnings == ()
+    assert old.beginning(0, 5) is None
+    assert old.inputs.keys() == inputs.inputs.keys()
+
+
+def test_of_a_long_text_the_beginning_is_kept(model):
+    long = [(0, *range(2, 60))]
+    kept = read_ordinary(model.attachment, long, (1,), no_progress, precision="fp32")
+    assert kept.beginnings == (long[0][:BEGINNING],)
+    assert len({kept.beginning(0, step) for step in range(9)}) == 1
+
+
+def far_from_base(model, segment, rows):
+    """The KL divergence from the base's predictions to the pool's, by the plain definition."""
+    total = tokens = 0
+    for ids in rows:
+        ids_BT = torch.tensor([ids])
+        mask_BT = torch.ones_like(ids_BT)
+        with torch.no_grad():
+            tap_BTD = run_trunk(model.attachment, input_ids=ids_BT, attention_mask=mask_BT)
+            base, own = (
+                run_branch(
+                    model.attachment,
+                    segments,
+                    tap_BTD,
+                    input_ids=ids_BT,
+                    attention_mask=mask_BT,
+                    position_ids=torch.arange(len(ids))[None],
+                )[0].double()
+                for segments in ([], [segment])
+            )
+        p, log_p, log_q = base.softmax(-1), base.log_softmax(-1), own.log_softmax(-1)
+        total += float((p * (log_p - log_q)).sum())
+        tokens += len(ids)
+    return total / tokens
+
+
+def test_a_pool_learns_to_leave_predictions_of_ordinary_text_alone(model, inputs):
+    loud, quiet = train(model, inputs, 0.0), train(model, inputs, 0.0, kl_weight=100.0)
+    far = [far_from_base(model, one.segment, inputs.beginnings) for one in (loud, quiet)]
+    assert far[1] < 0.5 * far[0]
+    assert quiet.losses[-1][1] < quiet.losses[0][1]
+    assert quiet.losses[0][1] == pytest.approx(loud.losses[0][1], rel=1e-6)
+
+
+def test_the_divergence_of_a_step_is_that_of_its_beginning(model, inputs):
+    """Padding, and the rows that share its pass, change nothing of it."""
+    segment = train(model, inputs, 0.0).segment
+    trainer = SegmentTrainer(
+        attachment=model.attachment,
+        segment=segment,
+        older=[],
+        features=Features((), (), None, ()),
+        settings=SETTINGS,
+        total_steps=1,
+    )
+    for rows in ([texts(3)[0][:4]], [*texts(3)[:2], (0, *range(2, 30))]):
+        batch = batch_of([Row(f"{n:064x}", "text", ids) for n, ids in enumerate(rows)])
+        with torch.no_grad():
+            nats, divergence = trainer.loss_and_divergence(batch, inputs.beginnings[0])
+            alone = trainer.loss(batch, None)
+        expected = far_from_base(model, segment, inputs.beginnings[:1])
+        assert float(divergence) == pytest.approx(expected, rel=1e-4)
+        assert float(nats) == pytest.approx(float(alone), rel=1e-5)
