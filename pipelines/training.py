@@ -97,11 +97,6 @@ def _only(batches: list[Batch]) -> Batch:
     return batches[0]
 
 
-def _widened(values_BT: Tensor, length: int) -> Tensor:
-    """Return rows padded on the right with zeros."""
-    return functional.pad(values_BT, (0, length - values_BT.shape[1]))
-
-
 class SegmentTrainer(lightning.LightningModule):
     """Next-token loss of a new segment on a domain's rows.
 
@@ -180,23 +175,23 @@ class SegmentTrainer(lightning.LightningModule):
             batch: the step.
             beginning: how an ordinary text begins.
         """
-        own_1L = torch.tensor([list(beginning)], device=batch.ids_BT.device)
-        length = max(batch.ids_BT.shape[1], own_1L.shape[1])
-        ids_BT, mask_BT, counted_BT = (
-            torch.cat([_widened(one, length), _widened(other, length)])
-            for one, other in (
-                (batch.ids_BT, own_1L),
-                (batch.mask_BT, torch.ones_like(own_1L)),
-                (next_weights(batch) > 0, torch.ones_like(own_1L, dtype=torch.bool)),
-            )
+        length = batch.ids_BT.shape[1]
+        # Cut to the batch's length: a longer row would pad all the others.
+        own_1L = torch.tensor([list(beginning[:length])], device=batch.ids_BT.device)
+        counted_1L = torch.ones_like(own_1L)
+        num_own = own_1L.shape[1]
+        own_1T, counted_1T = (
+            functional.pad(one, (0, length - num_own)) for one in (own_1L, counted_1L)
         )
+        ids_BT = torch.cat([batch.ids_BT, own_1T])
+        mask_BT = torch.cat([batch.mask_BT, counted_1T])
+        counted_BT = torch.cat([next_weights(batch) > 0, counted_1T.bool()])
         tap_BTD = self.features.tap_states(batch.rows, length)
         tap_BTD = self._tap(ids_BT[:-1], mask_BT[:-1]) if tap_BTD is None else tap_BTD
         tap_BTD = torch.cat([tap_BTD, self._tap(ids_BT[-1:], mask_BT[-1:])])
         logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
         with torch.no_grad():
             base_LV = self._branch([], tap_BTD[-1:], ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
-        num_own = own_1L.shape[1]
         own_LV = logits_XV[-num_own:].float().log_softmax(-1)
         divergence = functional.kl_div(
             own_LV, base_LV.float().log_softmax(-1), reduction="batchmean", log_target=True
