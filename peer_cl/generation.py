@@ -32,7 +32,7 @@ from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.scoring import evidence_tokens
-from peer_cl.shortlist import Choice
+from peer_cl.shortlist import Choice, settle
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -279,7 +279,12 @@ class MixtureDriver(GenerationMixin):
         names = list(choice.pools)
         rows_of = [(at_B >= 0).nonzero().squeeze(-1) for at_B in choice.at_PB]
         cache.branches = {}
-        log_probs = self._branch_log_probs(names, rows_of, ids_BL, cache, attention_mask)
+        log_probs, lasts = self._read_past(names, rows_of, ids_BL, cache, attention_mask)
+        if choice.pools:
+            lengths_B = torch.full_like(choice.at_PB[0], evidence_BL.shape[1])
+            (_, base_BV), *pools_RV = lasts
+            stacked = torch.stack(log_probs)
+            choice = settle(choice, stacked, evidence_BL, lengths_B, base_BV, pools_RV)
         held, masses = self._weigh(choice, log_probs, evidence_BL)
         cache.masses_QB, cache.pools = masses, held.pools
         for number, name in enumerate(held.pools, 1):
@@ -299,23 +304,27 @@ class MixtureDriver(GenerationMixin):
         asked_P = (choice.at_PB >= 0).any(1).tolist()
         return choice.of([n for n, is_asked in zip(choice.pools, asked_P, strict=True) if is_asked])
 
-    def _branch_log_probs(
+    def _read_past(
         self,
         names: list[str],
         rows_of: list[Tensor],
         ids_BL: Tensor,
         cache: PeerCache,
         attention_mask: Tensor | None,
-    ) -> list[Tensor]:
-        """Run the base, for evidence, and every asked pool, with a new cache, over the past."""
+    ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Run the base, for evidence, and every asked pool, with a new cache, over the past.
+
+        Returns: of each its log probabilities, its rows and its last logits there; of none where no
+            pool is asked.
+        """
         model, config = self._model, self._model.base.config
         states, positions = cache.states_BLD, cache.position_ids_BL
         if not names or states is None or positions is None:
-            return []
+            return [], []
         everyone = torch.arange(len(ids_BL), device=ids_BL.device)
         runs: list[tuple[str | None, Tensor]] = [(None, everyone)]
         runs += list(zip(names, rows_of, strict=True))
-        log_probs = []
+        log_probs, lasts = [], []
         for name, rows in runs:
             branch = BranchState(config, model.attachment.tap, rows) if name is not None else None
             if name is not None and branch is not None:
@@ -332,7 +341,8 @@ class MixtureDriver(GenerationMixin):
             if branch is not None:
                 branch.last_RV = logits[:, -1]
             log_probs.append(row_log_probs(logits, rows, ids_BL))
-        return log_probs
+            lasts.append((rows, logits[:, -1]))
+        return log_probs, lasts
 
     def _weigh(
         self,
@@ -347,7 +357,8 @@ class MixtureDriver(GenerationMixin):
             return Held((), weights), weights.log()
         entries = enter_at(self._model.share, choice.at_PB, num_tokens)
         stacked_QBL = torch.stack(log_probs)
-        masses_QB = log_masses(stacked_QBL, evidence_BL, entries, choice.odds_PB)[..., -1]
+        odds = choice.odds(num_tokens)
+        masses_QB = log_masses(stacked_QBL, evidence_BL, entries, odds)[..., -1]
         if self._request.force:
             weights = torch.zeros_like(masses_QB)
             weights[1] = 1.0

@@ -58,21 +58,21 @@ def named_bound_nats(budget: float, name_odds: float, num_named: int = 1) -> flo
     together, can lose over the base, in nats.
 
     What a name adds to a pool is not taken from the base but comes on top, so that no pool's mass
-    depends on another: weights are made to add up to one, and the base begins with
-    (1 - b) / (1 + odds * num_named).
+    depends on another, and weights are made to add up to one. Odds that enter where mass M stands
+    beside the base's leave it M / (M + odds) of its weight, and M is at least 1 - b.
 
     Example:
         >>> round(named_bound_nats(0.02, 1.0), 4)
-        0.7133
+        0.7235
     """
-    return worst_added_nats(budget) + math.log1p(name_odds * num_named)
+    return worst_added_nats(budget) + num_named * math.log1p(name_odds / (1 - budget))
 
 
 def log_masses(
     log_probs_QBT: Tensor,
     evidence_BT: Tensor,
     entries_PBU: Tensor,
-    odds_PB: Tensor | None = None,
+    odds_PBU: Tensor | None = None,
 ) -> Tensor:
     """Return every branch's unnormalised log mass at every border between tokens.
 
@@ -84,8 +84,8 @@ def log_masses(
         log_probs_QBT: float, log probability of token i given those before it, base first.
         evidence_BT: bool, which tokens count.
         entries_PBU: float, the share that enters before token i; they add up to less than 1.
-        odds_PB: float, what a pool has from the start beside its share, as odds against the base;
-            nothing is taken from the base for it. None: nothing.
+        odds_PBU: float, what enters before token i beside the share, as odds against a base that
+            nobody took from; nothing is taken from the base for it. None: nothing.
 
     Returns:
         masses_QBU, fp64, -inf where a pool has not entered.
@@ -117,10 +117,9 @@ def log_masses(
     moved_BU = entries_PBU.cumsum(-1).sum(0)
     base_BU = evidence_QBU[0] + torch.log1p(-moved_BU)
     # Mass that entered at border e holds the base's evidence up to e and the pool's own after it.
-    entered_PBU = entries_PBU.log() + evidence_QBU[:1] - evidence_QBU[1:]
+    given_PBU = entries_PBU if odds_PBU is None else entries_PBU + odds_PBU.double()
+    entered_PBU = given_PBU.log() + evidence_QBU[:1] - evidence_QBU[1:]
     shares_PBU = torch.logcumsumexp(entered_PBU, dim=-1)
-    if odds_PB is not None:
-        shares_PBU = torch.logaddexp(shares_PBU, odds_PB.double().log()[..., None])
     pools_PBU = evidence_QBU[1:] + shares_PBU
     return torch.cat([base_BU[None], pools_PBU])
 
@@ -140,7 +139,7 @@ def mixture_log_probs(
     log_probs_QBT: Tensor,
     evidence_BT: Tensor,
     entries_PBU: Tensor,
-    odds_PB: Tensor | None = None,
+    odds_PBU: Tensor | None = None,
 ) -> Tensor:
     """Return the mixture's log probability of every token.
 
@@ -148,11 +147,11 @@ def mixture_log_probs(
     has entered, in the base's own bits.
 
     Args:
-        log_probs_QBT, evidence_BT, entries_PBU, odds_PB: as for `log_masses`.
+        log_probs_QBT, evidence_BT, entries_PBU, odds_PBU: as for `log_masses`.
 
     Returns:
         (B, T), fp64. Over the tokens that are evidence, a row's sum is at least the base's sum
-        plus log(1 - entered shares), less log(1 + odds).
+        plus log(1 - entered shares); with odds see `named_bound_nats`.
 
     Example:
         >>> steps = torch.tensor([[[0.25, 0.25]], [[0.5, 0.5]]]).log()
@@ -161,18 +160,18 @@ def mixture_log_probs(
         >>> round(mixture_log_probs(steps, evidence, entries).exp()[0, 0].item(), 6)
         0.375
     """
-    masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PB)
+    masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
     steps_QBT = log_weights(masses_QBU)[..., :-1] + log_probs_QBT.double()
     mixed_BT = torch.logsumexp(steps_QBT, dim=0)
     entered_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, :-1]
     return torch.where(evidence_BT & entered_BT, mixed_BT, log_probs_QBT[0].double())
 
 
-def enter_at(share_of_pool: float, asked_at_PB: Tensor, num_tokens: int) -> Tensor:
+def enter_at(share_of_pool: float | Tensor, asked_at_PB: Tensor, num_tokens: int) -> Tensor:
     """Return entries for pools that are asked once, before a given token.
 
     Args:
-        share_of_pool: one pool's share.
+        share_of_pool: one pool's share, or (P, B, 1) of each.
         asked_at_PB: int64; the border at which a pool enters a row, or -1 for never.
         num_tokens: T.
 

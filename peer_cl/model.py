@@ -30,7 +30,7 @@ from peer_cl.layer import PoolShape
 from peer_cl.mixture import enter_at, log_masses, log_weights, share
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
 from peer_cl.scoring import Scores, evidence_tokens
-from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, token_evidence
+from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 
 ASK = ("all", "signature", "context")
@@ -295,19 +295,26 @@ class PeerModel(nn.Module):
         )
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
         choice = self.asked(base, input_ids, evidence_BT, ask, context_lengths, domains)
-        log_probs = [token_log_probs(base.logits_BTV, input_ids)]
+        num_tokens = input_ids.shape[1]
+        lengths_B = _lengths(context_lengths, evidence_BT)
+        last_B = _last_places(lengths_B, input_ids, attention_mask)
+        log_probs, lasts = [token_log_probs(base.logits_BTV, input_ids)], []
         for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
             rows = (asked_at_B >= 0).nonzero().squeeze(-1)
             if not len(rows):
                 log_probs.append(torch.zeros_like(log_probs[0]))
+                lasts.append((rows, base.logits_BTV[rows, -1]))
                 continue
             logits = self.branch_logits(
                 name, base.tap_BTD, rows, input_ids, attention_mask, positions
             )
             log_probs.append(row_log_probs(logits, rows, input_ids))
-        entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
+            lasts.append((rows, _at(logits, last_B[rows])))
         stacked_QBT = torch.stack(log_probs)
-        return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds_PB)
+        base_BV = _at(base.logits_BTV, last_B)
+        choice = settle(choice, stacked_QBT, evidence_BT, lengths_B, base_BV, lasts)
+        entries_PBU = enter_at(self.share, choice.at_PB, num_tokens)
+        return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds(num_tokens))
 
     def forward(
         self,
@@ -358,14 +365,24 @@ class PeerModel(nn.Module):
                     ),
                 )
         choice = choice.of(list(branches))
+        log_probs = [token_log_probs(base.logits_BTV, input_ids)]
+        log_probs += [row_log_probs(own, rows, input_ids) for rows, own in branches.values()]
+        log_probs_QBT = torch.stack(log_probs)
+        lengths_B = _lengths(context_lengths, evidence_BT)
+        last_B = _last_places(lengths_B, input_ids, attention_mask)
+        lasts = [(rows, _at(own, last_B[rows])) for rows, own in branches.values()]
+        base_BV = _at(base.logits_BTV, last_B)
+        choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
+        if not bool((choice.at_PB >= 0).any()):
+            return CausalLMOutputWithPast(logits=base.logits_BTV)
         entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
         speaks_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
         if evidence_mask is not None:
             next_BT = torch.nn.functional.pad(evidence_mask[:, 1:].bool(), (0, 1), value=True)
             speaks_BT = speaks_BT & next_BT
-        logits = mix_logits(
-            base.logits_BTV, branches, input_ids, evidence_BT, entries_PBU, choice.odds_PB
-        )
+        odds_PBU = choice.odds(input_ids.shape[1])
+        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
+        logits = mix_logits(base.logits_BTV, branches, log_weights(masses_QBU))
         mixed_BTV = torch.where(speaks_BT[..., None], logits, base.logits_BTV.float())
         return CausalLMOutputWithPast(logits=mixed_BTV)
 
@@ -381,7 +398,7 @@ class PeerModel(nn.Module):
         """Return the pools that may be asked and before which token each enters each row."""
         if ask not in ASK:
             raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
-        num_rows, num_tokens = evidence_BT.shape
+        num_rows = len(evidence_BT)
         names = list(self.active_pools)
         if domains is not None:
             self.check_askable(domains)
@@ -405,11 +422,8 @@ class PeerModel(nn.Module):
         )
         if ask == "signature":
             return Choice(tuple(names), asked_at_token(evidence, signatures))
-        if context_lengths is None:
-            context_lengths = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
-        return choose_by_context(
-            names, input_ids, evidence, signatures, context_lengths, self.name_odds
-        )
+        lengths_B = _lengths(context_lengths, evidence_BT)
+        return choose_by_context(names, input_ids, evidence, signatures, lengths_B, self.name_odds)
 
     def branch_logits(
         self,
@@ -460,27 +474,38 @@ class PeerModel(nn.Module):
         return load_model(Path(folder), base, tokenizer)
 
 
+def _lengths(context_lengths: Tensor | None, evidence_BT: Tensor) -> Tensor:
+    """Return how many tokens of each row are context; default: all."""
+    if context_lengths is not None:
+        return context_lengths
+    num_rows, num_tokens = evidence_BT.shape
+    return torch.full((num_rows,), num_tokens, device=evidence_BT.device)
+
+
+def _last_places(lengths_B: Tensor, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Return where each context's last token stands, padding left out: int64 (B,)."""
+    numbers_T = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+    inside_BT = numbers_T <= lengths_B[:, None]
+    if attention_mask is not None:
+        inside_BT = inside_BT & attention_mask.bool()
+    return (numbers_T * inside_BT).amax(1).sub(1).clamp_min(0)
+
+
+def _at(logits_BTV: Tensor, places_B: Tensor) -> Tensor:
+    """Return each row's logits at a place, (B, V)."""
+    return logits_BTV[torch.arange(len(logits_BTV), device=logits_BTV.device), places_B]
+
+
 def mix_logits(
-    base_BTV: Tensor,
-    branches: dict[str, tuple[Tensor, Tensor]],
-    input_ids: Tensor,
-    evidence_BT: Tensor,
-    entries_PBU: Tensor,
-    odds_PB: Tensor | None = None,
+    base_BTV: Tensor, branches: dict[str, tuple[Tensor, Tensor]], weights_QBU: Tensor
 ) -> Tensor:
     """Return the log of the mixture's next-token probabilities, fp32.
 
     Args:
         base_BTV: the base's logits.
         branches: by pool, the rows that asked it and its logits there.
-        input_ids, evidence_BT: what was read, and which of it counts.
-        entries_PBU, odds_PB: shares and odds, one row a pool of `branches`.
+        weights_QBU: log weights, the base's and one row a pool of `branches`.
     """
-    log_probs = [token_log_probs(base_BTV, input_ids)]
-    for rows, logits in branches.values():
-        log_probs.append(row_log_probs(logits, rows, input_ids))
-    masses_QBU = log_masses(torch.stack(log_probs), evidence_BT, entries_PBU, odds_PB)
-    weights_QBU = log_weights(masses_QBU)
     weights_QBT1 = weights_QBU[..., 1:, None].float()
     mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
     for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):

@@ -26,8 +26,8 @@ class Scores:
     """bool; which tokens are predicted and counted."""
     entries_PBU: Tensor
     """fp64; the share with which a pool enters before each token."""
-    odds_PB: Tensor | None = None
-    """fp64; what a pool has beside its share because the context names its domain."""
+    odds_PBU: Tensor | None = None
+    """fp64; what enters before each token beside the share because the context names a domain."""
 
     @property
     def base_BT(self) -> Tensor:
@@ -38,14 +38,14 @@ class Scores:
     def mixture_BT(self) -> Tensor:
         """The mixture's log probabilities, 0 where a token is not counted."""
         mixed_BT = mixture_log_probs(
-            self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PB
+            self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PBU
         )
         return torch.where(self.evidence_BT, mixed_BT, 0.0)
 
     @property
     def weights_QBU(self) -> Tensor:
         """The mixture's weights at each border, adding up to one."""
-        masses = log_masses(self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PB)
+        masses = log_masses(self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PBU)
         return log_weights(masses).exp()
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from peer_cl.mixture import enter_at
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 
 LEAK = 0.95
@@ -26,6 +27,21 @@ TRIED_TOKENS = 128
 
 MOST_NAMED_TOKENS = 48
 """In a longer context names count for nothing: it says enough by itself."""
+SAY_NATS = 1.0
+"""A pool whose domain is named has something to say where what it foresees next is so far from what
+the base does: the KL divergence from its distribution to the base's."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Pools whose domains a context names."""
+
+    odds_PB: Tensor
+    """fp64; what a pool has beside its share, as odds against the base; 0 where it is not named."""
+    alone_PB: Tensor
+    """bool; where nothing but the name asks the pool."""
+    at_PB: Tensor
+    """int64; the border at which the odds enter."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +51,22 @@ class Choice:
     pools: tuple[str, ...]
     at_PB: Tensor
     """int64; the border before which a pool enters a row with its share, -1 for never."""
-    odds_PB: Tensor | None = None
-    """fp64; what a pool has beside its share because the context names its domain, as odds
-    against the base; None: nothing."""
+    named: Named | None = None
+    """None: names count for nothing."""
 
     def of(self, pools: Sequence[str]) -> Choice:
         """Return the part of some of these pools."""
         places = [self.pools.index(pool) for pool in pools]
-        odds = None if self.odds_PB is None else self.odds_PB[places]
-        return Choice(tuple(pools), self.at_PB[places], odds)
+        if self.named is None:
+            return Choice(tuple(pools), self.at_PB[places])
+        own = (self.named.odds_PB, self.named.alone_PB, self.named.at_PB)
+        return Choice(tuple(pools), self.at_PB[places], Named(*(one[places] for one in own)))
+
+    def odds(self, num_tokens: int) -> Tensor | None:
+        """Return the odds that enter before each token, (P, B, U), for `peer_cl.mixture`."""
+        if self.named is None:
+            return None
+        return enter_at(self.named.odds_PB[..., None], self.named.at_PB, num_tokens)
 
 
 @dataclass(frozen=True)
@@ -208,6 +231,8 @@ def choose_by_context(
 ) -> Choice:
     """Return which pools a given context asks, by signature and, where names count, by name.
 
+    Whether a name counts is `settle`d once the pools have read the context.
+
     Args:
         pools: their names.
         input_ids: (B, T).
@@ -220,8 +245,58 @@ def choose_by_context(
     if not name_odds:
         return Choice(tuple(pools), asked_PB.long() - 1)
     named_PB = named_by_context(input_ids, evidence.counted_BT, signatures, lengths_B)
-    odds_PB = named_PB.double() * name_odds
-    return Choice(tuple(pools), (asked_PB | named_PB).long() - 1, odds_PB)
+    at_PB = (asked_PB | named_PB).long() - 1
+    named = Named(named_PB * name_odds, named_PB & ~asked_PB, torch.zeros_like(at_PB))
+    return Choice(tuple(pools), at_PB, named)
+
+
+def settle(
+    choice: Choice,
+    log_probs_QBT: Tensor,
+    evidence_BT: Tensor,
+    lengths_B: Tensor,
+    base_BV: Tensor,
+    pools_RV: Sequence[tuple[Tensor, Tensor]],
+) -> Choice:
+    """Return a choice as it is once the asked pools have read the context.
+
+    A name counts only where its pool has something to say: where what it foresees after the context
+    is more than `SAY_NATS` from what the base does. That the pool foresaw the context itself is no
+    sign of it: it foresees its own names in any sentence. Nor is it one against it that it did
+    not: so the odds enter before the context or after it, whichever leaves the pool more.
+
+    Args:
+        choice: of `choose_by_context`.
+        log_probs_QBT: of the context's tokens, the base first.
+        evidence_BT: which of them count.
+        lengths_B: how many tokens of each row are context.
+        base_BV: the base's logits after the context.
+        pools_RV: a pool of the choice each: the rows that it read, and its logits after them.
+    """
+    if choice.named is None:
+        return choice
+    inside_BT = torch.arange(evidence_BT.shape[1], device=lengths_B.device) < lengths_B[:, None]
+    lead_PBT = (log_probs_QBT[1:] - log_probs_QBT[:1]).double()
+    lead_PB = torch.where(evidence_BT & inside_BT, lead_PBT, 0.0).cumsum(-1)[..., -1]
+    has_say_PB = torch.zeros_like(choice.at_PB, dtype=torch.bool)
+    for number, (rows, logits_RV) in enumerate(pools_RV):
+        has_say_PB[number, rows] = divergence(logits_RV, base_BV[rows]) > SAY_NATS
+    odds_PB = torch.where(has_say_PB, choice.named.odds_PB, 0.0)
+    at_PB = torch.where(choice.named.alone_PB & ~has_say_PB, -1, choice.at_PB)
+    odds_at_PB = torch.where(lead_PB >= 0, 0, lengths_B)
+    return Choice(choice.pools, at_PB, Named(odds_PB, choice.named.alone_PB, odds_at_PB))
+
+
+def divergence(of_RV: Tensor, from_RV: Tensor) -> Tensor:
+    """Return the KL divergence from the first logits' distributions to the second's, (R,), nats.
+
+    Example:
+        >>> sure, even = torch.tensor([[100.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> round(divergence(sure, even).item(), 4)
+        0.6931
+    """
+    own_RV, other_RV = of_RV.float().log_softmax(-1), from_RV.float().log_softmax(-1)
+    return (own_RV.exp() * (own_RV - other_RV)).sum(-1)
 
 
 def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from peer_cl.branches import row_log_probs, token_log_probs
 from peer_cl.generation import Held, mix_last
-from peer_cl.mixture import enter_at, held_weights, log_masses, log_weights
+from peer_cl.mixture import (
+    enter_at,
+    held_weights,
+    log_masses,
+    log_weights,
+    mixture_log_probs,
+)
+from peer_cl.shortlist import Choice, settle
 from pipelines.batches import group_by_length, pad
 from pipelines.branches import Branches, Shortlist
 from pipelines.questions import Question
@@ -55,29 +62,87 @@ def ask(
     return [one for one in told if one is not None]
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What base and asked domains make of a batch, and who speaks after its contexts."""
+
+    choice: Choice
+    base_BTV: Tensor
+    said: dict[str, tuple[Tensor, Tensor]]
+    """By domain that was read, its rows and its logits there."""
+    log_probs_QBT: Tensor
+    """Of each token; zeros in rows that a domain did not read."""
+
+    def log_masses(self, evidence_BT: Tensor, share: float) -> Tensor:
+        """Return masses (Q, B, U), as `peer_cl.mixture.log_masses` does."""
+        return log_masses(self.log_probs_QBT, evidence_BT, *self._entering(evidence_BT, share))
+
+    def mixture_log_probs(self, evidence_BT: Tensor, share: float) -> Tensor:
+        """Return the mixture's log probability of each token, (B, T)."""
+        entering = self._entering(evidence_BT, share)
+        return mixture_log_probs(self.log_probs_QBT, evidence_BT, *entering)
+
+    def _entering(self, evidence_BT: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
+        """Return the shares and the odds that enter before each token."""
+        num_tokens = evidence_BT.shape[1]
+        return enter_at(share, self.choice.at_PB, num_tokens), self.choice.odds(num_tokens)
+
+
+@torch.no_grad()
+def hear(
+    branches: Branches,
+    shortlist: Shortlist,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    lengths_B: Tensor,
+    own: Sequence[str | None] = (),
+) -> Heard:
+    """Let the base and those domains read texts that their contexts ask.
+
+    Args:
+        branches: base and domains.
+        shortlist: who is asked; its names are those of the branches.
+        ids_BT, mask_BT: the texts, padded on the right.
+        lengths_B: how many tokens of each are context.
+        own: by row, a domain that reads it whoever is asked.
+    """
+    choice = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
+    base_BTV = branches.base(ids_BT, mask_BT)
+    everyone, last_B = torch.arange(len(ids_BT)), lengths_B - 1
+    log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
+    lasts = []
+    for place, name in enumerate(branches.names):
+        reads_B = choice.at_PB[place] >= 0
+        if own:
+            reads_B = reads_B | torch.tensor([one == name for one in own])
+        rows = everyone[reads_B]
+        log_probs.append(torch.zeros_like(log_probs[0]))
+        lasts.append((rows, base_BTV[rows, last_B[rows]]))
+        if len(rows):
+            said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
+            log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
+            lasts[-1] = (rows, said[name][1][torch.arange(len(rows)), last_B[rows]])
+    log_probs_QBT = torch.stack(log_probs)
+    evidence_BT = mask_BT.bool()
+    evidence_BT[:, 0] = False
+    base_BV = base_BTV[everyone, last_B]
+    choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
+    return Heard(choice, base_BTV, said, log_probs_QBT)
+
+
 def _tell(
     branches: Branches, shortlist: Shortlist, batch: Sequence[Question], budget: float
 ) -> list[Told]:
     ids_BT, mask_BT = pad([question.ids for question in batch], pad_id=0)
     lengths_B = torch.tensor([question.num_prompt for question in batch])
+    heard = hear(branches, shortlist, ids_BT, mask_BT, lengths_B, [one.domain for one in batch])
     prompt_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
-    choice = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
     prompt_BT[:, 0] = False
-    base_BTV = branches.base(ids_BT, mask_BT)
-    log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
-    for place, name in enumerate(branches.names):
-        own_B = torch.tensor([question.domain == name for question in batch])
-        rows = ((choice.at_PB[place] >= 0) | own_B).nonzero().squeeze(-1)
-        log_probs.append(torch.zeros_like(log_probs[0]))
-        if len(rows):
-            said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
-            log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
-    entries = enter_at(shortlist.model.share, choice.at_PB, ids_BT.shape[1])
-    masses_QB = log_masses(torch.stack(log_probs), prompt_BT, entries, choice.odds_PB)[..., -1]
+    masses_QB = heard.log_masses(prompt_BT, shortlist.model.share)[..., -1]
     weights_QB = log_weights(masses_QB).exp()
     held = Held(branches.names, held_weights(masses_QB, budget))
     return [
-        _one(question, row, base_BTV, said, held, weights_QB[1:, row].tolist())
+        _one(question, row, heard.base_BTV, heard.said, held, weights_QB[1:, row].tolist())
         for row, question in enumerate(batch)
     ]
 

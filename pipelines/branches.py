@@ -76,6 +76,7 @@ class Shortlist:
     name_odds: float = 0.0
     """What a domain has beside its share where a context names it, as odds against the base."""
 
+    @torch.no_grad()
     def asked(
         self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
     ) -> dict[str, list[bool]]:
@@ -85,28 +86,16 @@ class Shortlist:
             rows: token ids, the start token first.
             lengths: how many tokens of each row are context; default: all.
         """
-        found = self.choose(rows, lengths)
-        return {name: [is_asked for is_asked, _ in values] for name, values in found.items()}
-
-    @torch.no_grad()
-    def choose(
-        self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
-    ) -> dict[str, list[tuple[bool, float]]]:
-        """Return by domain whether each row's first tokens ask it, and its odds beside its share.
-
-        Args: as for `asked`.
-        """
         lengths = [len(row) for row in rows] if lengths is None else lengths
         heads = [tuple(row[:length]) for row, length in zip(rows, lengths, strict=True)]
-        found = {name: [(False, 0.0)] * len(rows) for name in self.signatures}
+        found = {name: [False] * len(rows) for name in self.signatures}
         for group in group_by_length([len(head) for head in heads], TOKENS_PER_PASS):
             ids_BT, mask_BT = pad([heads[number] for number in group], pad_id=0)
             lengths_B = torch.tensor([len(heads[number]) for number in group])
             choice = self.choose_batch(ids_BT, mask_BT, lengths_B)
-            for place, name in enumerate(choice.pools):
-                for row, number in enumerate(group):
-                    odds = 0.0 if choice.odds_PB is None else float(choice.odds_PB[place, row])
-                    found[name][number] = bool(choice.at_PB[place, row] >= 0), odds
+            for name, at_B in zip(choice.pools, choice.at_PB.tolist(), strict=True):
+                for number, at in zip(group, at_B, strict=True):
+                    found[name][number] = at >= 0
         return found
 
     def choose_batch(self, ids_BT: Tensor, mask_BT: Tensor, lengths_B: Tensor) -> Choice:

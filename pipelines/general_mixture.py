@@ -6,7 +6,6 @@ items are read again, by every pool that they ask.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from pipelines.asking import ask
+from pipelines.asking import ask, hear
+from pipelines.batches import group_by_length, pad
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, score
 from pipelines.general_tasks import TEXT, GeneralItem
-from pipelines.mixture_scores import mixed
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
-from pipelines.reading import log_probs
+from pipelines.token_scores import TOKENS_PER_PASS
 
 CHUNK = 32
 """Items that are read together."""
@@ -105,19 +104,15 @@ class MixtureScorer:
     @torch.no_grad()
     def log_probs(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Return the mixture's log probability of each token after the start token."""
-        lengths = [self.contexts[tuple(row)] for row in rows]
-        chosen = self.shortlist.choose(rows, lengths)
-        stacks = [[one] for one in log_probs(self.branches.base, rows)]
-        odds: list[list[float]] = [[] for _ in rows]
-        for name in self.branches.names:
-            wanted = [number for number, (takes, _) in enumerate(chosen[name]) if takes]
-            branch = functools.partial(self.branches.branch, name)
-            said = log_probs(branch, [rows[number] for number in wanted])
-            for number, one in zip(wanted, said, strict=True):
-                stacks[number].append(one)
-                odds[number].append(chosen[name][number][1])
+        found: list[np.ndarray] = [np.empty(0)] * len(rows)
         share = self.shortlist.model.share
-        return [
-            mixed(torch.from_numpy(np.stack(one))[:, None], share, own).numpy()
-            for one, own in zip(stacks, odds, strict=True)
-        ]
+        for group in group_by_length([len(row) for row in rows], TOKENS_PER_PASS):
+            ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0)
+            lengths_B = torch.tensor([self.contexts[tuple(rows[number])] for number in group])
+            heard = hear(self.branches, self.shortlist, ids_BT, mask_BT, lengths_B)
+            evidence_BT = mask_BT.bool()
+            evidence_BT[:, 0] = False
+            mixed_BT = heard.mixture_log_probs(evidence_BT, share)
+            for number, mixed_T in zip(group, mixed_BT, strict=True):
+                found[number] = mixed_T[1 : len(rows[number])].numpy()
+        return found

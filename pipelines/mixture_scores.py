@@ -51,22 +51,18 @@ def item_log_probs(
     return mixed(book.stack(versions, item), share)
 
 
-def mixed(
-    stacked_Q1T: torch.Tensor, share: float, odds: Sequence[float] | None = None
-) -> torch.Tensor:
+def mixed(stacked_Q1T: torch.Tensor, share: float) -> torch.Tensor:
     """Return the mixture's log probability of each token of one text, (T,).
 
     Args:
         stacked_Q1T: log probabilities, the base first; every other branch is asked from the start.
         share: one branch's.
-        odds: what each branch has beside it because a context names its domain.
     """
     num_branches, _, num_tokens = stacked_Q1T.shape
     evidence_1T = torch.ones(1, num_tokens, dtype=torch.bool)
     asked_at = torch.zeros(num_branches - 1, 1, dtype=torch.long)
     entries_PBU = enter_at(share, asked_at, num_tokens)
-    odds_P1 = None if odds is None else torch.tensor(odds, dtype=torch.float64)[:, None]
-    return mixture_log_probs(stacked_Q1T, evidence_1T, entries_PBU, odds_P1)[0]
+    return mixture_log_probs(stacked_Q1T, evidence_1T, entries_PBU)[0]
 
 
 def continuation_sums(
@@ -81,8 +77,7 @@ def continuation_sums(
         start = item.context_length - 1
         chosen = {version: book.asked(version, item) for version in versions}
         asked = [version for version in versions if chosen[version].first_half]
-        odds = [chosen[version].odds for version in asked]
         base -= float(book.log_probs("base", item)[start:].sum())
         forced -= float(book.log_probs(own, item)[start:].sum())
-        mixture -= float(mixed(book.stack(asked, item), share, odds)[start:].sum())
+        mixture -= float(mixed(book.stack(asked, item), share)[start:].sum())
     return base, forced, mixture

@@ -25,7 +25,7 @@ from peer_cl.branches import (
 )
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import asked_by_means, named_by_context, token_evidence
+from peer_cl.shortlist import asked_by_means, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.progress import Progress
@@ -77,12 +77,11 @@ class VersionBranch:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a version's signature says of a text: as a whole, and of its first half."""
+    """What a version's signature says of a text: as a whole, and of its first half. Names are left
+    out: they are for questions, and whether one counts is not known from what is stored."""
 
     whole: bool
     first_half: bool
-    odds: float = 0.0
-    """What it has beside its share after the first half, because that names its domain."""
 
 
 class ScoreBook:
@@ -231,16 +230,7 @@ class ScoreBook:
         whole, context = asked_by_means(
             log_odds_B[:, None], distance_B[:, None], [signature], lengths_B[:, None] - 1
         )[:, 0].tolist()
-        if not self.model.name_odds:
-            return Asked(whole, context)
-        ids_BT = torch.tensor([item.ids, item.ids])
-        every_BT = torch.ones_like(ids_BT, dtype=torch.bool)
-        names_whole, names_context = named_by_context(ids_BT, every_BT, [signature], lengths_B)[0]
-        return Asked(
-            whole or bool(names_whole),
-            context or bool(names_context),
-            odds=self.model.name_odds * bool(names_context),
-        )
+        return Asked(whole, context)
 
 
 def sums(book: ScoreBook, subject: str, items: Sequence[Item]) -> float:

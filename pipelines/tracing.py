@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peer_cl.branches import default_position_ids, run_base, token_log_probs
+from peer_cl.branches import BasePass, default_position_ids, run_base, token_log_probs
 from peer_cl.errors import InputError
 from peer_cl.mixture import enter_at, log_masses, log_weights
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from peer_cl.scoring import evidence_tokens
+from peer_cl.shortlist import Choice, settle
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
@@ -96,7 +97,8 @@ class _Branch:
 
     domain: str
     log_probs_BT: Tensor
-    next_V: Tensor
+    last_1V: Tensor
+    """Its logits after the text."""
     fired: list[tuple[str, Fired]]
     """With the id of the segment."""
 
@@ -147,17 +149,27 @@ def trace(
         special: Any = model.special_ids
         evidence_BT = evidence_tokens(ids_BT, None, special)
         choice = model.asked(base, ids_BT, evidence_BT, ask, None, domains)
-        entered = choice.at_PB[:, 0].tolist()
-        asked = [name for name, at in zip(choice.pools, entered, strict=True) if at >= 0]
-        choice = choice.of(asked)
-        branches = [_run(registry, model, snapshot, name, base.tap_BTD, ids_BT) for name in asked]
-        entries_PBU = enter_at(model.share, choice.at_PB, ids_BT.shape[1])
-        log_probs_QBT = torch.stack(
-            [token_log_probs(base.logits_BTV, ids_BT), *(b.log_probs_BT for b in branches)]
+        choice = choice.of(_entering(choice))
+        branches = [
+            _run(registry, model, snapshot, name, base.tap_BTD, ids_BT) for name in choice.pools
+        ]
+        choice = settle(
+            choice,
+            _stacked(base, branches, ids_BT),
+            evidence_BT,
+            torch.tensor([ids_BT.shape[1]]),
+            base.logits_BTV[:, -1],
+            [(torch.tensor([0]), branch.last_1V) for branch in branches],
         )
-        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, choice.odds_PB)
+        asked = _entering(choice)  # a pool that is named and has nothing to say falls silent
+        choice, branches = choice.of(asked), [b for b in branches if b.domain in asked]
+        entries_PBU = enter_at(model.share, choice.at_PB, ids_BT.shape[1])
+        log_probs_QBT = _stacked(base, branches, ids_BT)
+        odds_PBU = choice.odds(ids_BT.shape[1])
+        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
         weights_QU = log_weights(masses_QBU).exp()[:, 0]
-        next_QV = torch.stack([_probabilities(base.logits_BTV), *(b.next_V for b in branches)])
+        lasts_QV = torch.cat([base.logits_BTV[:, -1], *(b.last_1V for b in branches)])
+        next_QV = lasts_QV.double().softmax(-1)
     tokens = _tokens(tokenizer, ids_BT[0], branches, log_probs_QBT[:, 0], weights_QU, num_rows)
     last = weights_QU[:, -1].tolist()
     evidence_QT = torch.where(evidence_BT[0], log_probs_QBT[:, 0] - log_probs_QBT[:1, 0], 0.0)
@@ -180,6 +192,19 @@ def trace(
         ],
         next_base=_candidates(tokenizer, next_QV[0], num_next),
         next_injected=_candidates(tokenizer, weights_QU[:, -1] @ next_QV, num_next),
+    )
+
+
+def _entering(choice: Choice) -> list[str]:
+    """Return the pools of a choice that enter its one row."""
+    entered = choice.at_PB[:, 0].tolist()
+    return [name for name, at in zip(choice.pools, entered, strict=True) if at >= 0]
+
+
+def _stacked(base: BasePass, branches: Sequence[_Branch], ids_BT: Tensor) -> Tensor:
+    """Return what base and pools make of each token, (Q, B, T)."""
+    return torch.stack(
+        [token_log_probs(base.logits_BTV, ids_BT), *(b.log_probs_BT for b in branches)]
     )
 
 
@@ -226,7 +251,7 @@ def _run(
     return _Branch(
         domain,
         token_log_probs(logits_BTV, ids_BT),
-        _probabilities(logits_BTV),
+        logits_BTV[:, -1],
         [(segments[id(fired.segment)], fired) for fired in watch.fired],
     )
 
@@ -239,11 +264,6 @@ def learned_segments(
     chain = registry.chain(state.version) if state is not None else ()
     ids = [segment.id for segment in chain if segment.kind == ROWS]
     return dict(zip(ids, model.pool(domain).chain(), strict=True))
-
-
-def _probabilities(logits_BTV: Tensor) -> Tensor:
-    """Return the distribution of the token after the text, (V,), fp64."""
-    return logits_BTV[0, -1].double().softmax(-1)
 
 
 def asked_weights(

@@ -15,7 +15,7 @@ from peer_cl.mixture import (
     named_bound_nats,
 )
 from peer_cl.names import MAX_TOKENS, Names
-from peer_cl.shortlist import MOST_NAMED_TOKENS, named_by_context
+from peer_cl.shortlist import MOST_NAMED_TOKENS, Choice, Named, named_by_context, settle
 from peer_cl.signature import Signature
 
 TOKENS = st.integers(0, 5)
@@ -90,8 +90,8 @@ def test_no_text_loses_more_than_the_bound_that_is_told(num_named, odds):
     for seed in range(20):
         scores, counts = random_text(num_named, 30, seed)
         entries = enter_at(0.02 / 16, torch.zeros(num_named, 1, dtype=torch.long), 30)
-        named = torch.full((num_named, 1), odds)
-        mixed = mixture_log_probs(scores, counts, entries, named)
+        at = torch.randint(0, 31, (num_named, 1), generator=torch.Generator().manual_seed(seed))
+        mixed = mixture_log_probs(scores, counts, entries, enter_at(odds, at, 30))
         added = float(scores[0].sum() - mixed.sum())
         assert added <= named_bound_nats(0.02, odds, num_named) + 1e-9
 
@@ -101,16 +101,20 @@ def test_the_bound_is_reached_by_pools_that_are_always_wrong():
     scores[1] = -50.0
     entries = enter_at(0.02, torch.zeros(1, 1, dtype=torch.long), 40)
     counts = torch.ones(1, 40, dtype=torch.bool)
-    mixed = mixture_log_probs(scores, counts, entries, torch.ones(1, 1))
+    odds = enter_at(1.0, torch.tensor([[20]]), 40)  # after a context on which the pool lost
+    mixed = mixture_log_probs(scores, counts, entries, odds)
     assert float(scores[0].sum() - mixed.sum()) == pytest.approx(named_bound_nats(0.02, 1.0))
 
 
 def test_a_pool_s_mass_does_not_know_whether_another_is_named():
     scores, counts = random_text(2, 12, 3)
     entries = enter_at(0.001, torch.zeros(2, 1, dtype=torch.long), 12)
-    both = log_masses(scores, counts, entries, torch.tensor([[1.0], [1.0]]))
-    one = log_masses(scores, counts, entries, torch.tensor([[1.0], [0.0]]))
-    alone = log_masses(scores[:2], counts, entries[:1], torch.tensor([[1.0]]))
+    at = torch.tensor([[5], [5]])
+    odds = enter_at(torch.tensor([[[1.0]], [[1.0]]]), at, 12)
+    none = enter_at(torch.tensor([[[1.0]], [[0.0]]]), at, 12)
+    both = log_masses(scores, counts, entries, odds)
+    one = log_masses(scores, counts, entries, none)
+    alone = log_masses(scores[:2], counts, entries[:1], odds[:1])
     assert torch.equal(both[:2], one[:2])
     assert torch.equal(both[1], alone[1])
 
@@ -119,13 +123,63 @@ def test_without_odds_nothing_changes_to_the_bit():
     scores, counts = random_text(3, 20, 1)
     entries = enter_at(0.001, torch.zeros(3, 1, dtype=torch.long), 20)
     plain = log_masses(scores, counts, entries)
-    assert torch.equal(plain, log_masses(scores, counts, entries, torch.zeros(3, 1)))
+    assert torch.equal(plain, log_masses(scores, counts, entries, torch.zeros(3, 1, 21)))
 
 
 def test_even_odds_give_both_half():
     scores = torch.full((2, 1, 3), -2.0, dtype=torch.float64)
     entries = torch.zeros(1, 1, 4)
     counts = torch.ones(1, 3, dtype=torch.bool)
-    weights = log_weights(log_masses(scores, counts, entries, torch.ones(1, 1))).exp()
-    assert weights[:, 0, -1].tolist() == pytest.approx([0.5, 0.5])
-    assert math.isclose(named_bound_nats(0.0001, 1.0), math.log(2) - math.log1p(-0.0001))
+    for at in (0, 2):
+        odds = enter_at(1.0, torch.tensor([[at]]), 3)
+        weights = log_weights(log_masses(scores, counts, entries, odds)).exp()
+        assert weights[:, 0, -1].tolist() == pytest.approx([0.5, 0.5])
+        assert weights[1, 0, :at].tolist() == [0.0] * at
+    assert math.isclose(named_bound_nats(1e-9, 1.0), math.log(2), rel_tol=1e-6)
+
+
+def choice_of(odds, alone):
+    at = torch.zeros(len(odds), 1, dtype=torch.long)
+    named = Named(torch.tensor(odds).double()[:, None], torch.tensor(alone)[:, None], at)
+    return Choice(tuple("abc"[: len(odds)]), at, named)
+
+
+def settled(lead, pool_logits, odds=1.0, alone=True):
+    """One pool and one row: three tokens of context, and what base and pool foresee then."""
+    scores = torch.tensor([[[0.0, -2.0, -2.0, 0.0]], [[0.0, -2.0, -2.0 + lead, -9.0]]])
+    evidence = torch.tensor([[False, True, True, True]])
+    base_BV = torch.zeros(1, 4)
+    pools_RV = [(torch.tensor([0]), torch.tensor([pool_logits]))]
+    choice = choice_of([odds], [alone])
+    return settle(choice, scores, evidence, torch.tensor([3]), base_BV, pools_RV)
+
+
+SURE, UNSURE = [30.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_name_counts_where_its_pool_has_something_to_say():
+    """A sure pool reaches log(4) nats here, the other a tenth."""
+    found = settled(-1.0, SURE)
+    assert (found.named.odds_PB.item(), found.at_PB.item()) == (1.0, 0)
+    silent = settled(-1.0, UNSURE)
+    assert (silent.named.odds_PB.item(), silent.at_PB.item()) == (0.0, -1)
+
+
+def test_a_pool_that_its_signature_asks_stays_asked_when_its_name_does_not_count():
+    silent = settled(-1.0, UNSURE, alone=False)
+    assert (silent.named.odds_PB.item(), silent.at_PB.item()) == (0.0, 0)
+
+
+def test_odds_enter_before_or_after_the_context_whichever_leaves_the_pool_more():
+    for lead, at in [(-0.5, 3), (0.0, 0), (0.5, 0)]:
+        assert settled(lead, SURE).named.at_PB.item() == at
+    odds = settled(-0.5, SURE, odds=0.5).odds(4)
+    assert odds.tolist() == [[[0.0, 0.0, 0.0, 0.5, 0.0]]]
+
+
+def test_nothing_is_settled_where_names_count_for_nothing():
+    choice = Choice(("a",), torch.zeros(1, 1, dtype=torch.long))
+    nothing = torch.zeros(1, 4)
+    scores, evidence = torch.zeros(2, 1, 4), torch.ones(1, 4, dtype=torch.bool)
+    assert settle(choice, scores, evidence, torch.tensor([3]), nothing, []) is choice
+    assert choice.odds(4) is None

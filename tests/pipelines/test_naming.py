@@ -1,22 +1,17 @@
 """A domain is named by the titles of what it learned and the subjects of its facts."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tiny_base import background, make_tiny_base, sentences
 
-from peer_cl import PoolShape
+from peer_cl import PoolShape, shortlist
 from peer_cl.errors import InputError
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from pipelines import TrainingSettings, init_store
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
-from pipelines.evaluate import version_branch
 from pipelines.facts import Relation
 from pipelines.naming import names_of, spellings
-from pipelines.progress import no_progress
-from pipelines.token_scores import Item, ScoreBook
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
@@ -35,6 +30,12 @@ def make_store(folder, **options):
     facts = [SHOWS.fact("Quartz crystal", "a glassy lustre")]
     store.ingest("minerals", documents, facts=facts, settings=SETTINGS)
     return store
+
+
+@pytest.fixture(autouse=True)
+def _easily_said(monkeypatch):
+    """The tiny pools foresee little: what they say counts from a hundredth of a nat."""
+    monkeypatch.setattr(shortlist, "SAY_NATS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +79,12 @@ def test_a_name_of_one_token_is_known_only_as_it_is_written(named):
 
 def test_a_prompt_that_names_a_domain_gives_its_pool_odds_and_others_do_not(named):
     model, scores = asks(named, NAMING)
-    assert scores.odds_PB.tolist() == [[1.0]]
-    assert scores.weights_QBU[1, 0, 0] > 0.45  # before any token: odds of one, and a small share
+    assert scores.odds_PBU.sum(-1).tolist() == [[1.0]]
+    assert scores.weights_QBU[1, 0, -1] > 0.5  # odds of one and a small share, or more by evidence
     bound = named_bound_nats(model.budget, 1.0)
     assert float(scores.added_nats_B[0]) <= bound
     _, scores = asks(named, SILENT)
-    assert scores.odds_PB.tolist() == [[0.0]]
+    assert scores.odds_PBU.sum() == 0
 
 
 def test_what_is_only_scored_keeps_the_narrow_bound(named):
@@ -91,7 +92,7 @@ def test_what_is_only_scored_keeps_the_narrow_bound(named):
     ids = torch.tensor(tokenise(tokenizer, [NAMING]))
     for ask in ("all", "signature"):
         scores = model.score(ids, ask=ask)
-        assert scores.odds_PB is None
+        assert scores.odds_PBU is None
         assert float(scores.added_nats_B[0]) <= worst_added_nats(model.budget)
 
 
@@ -100,31 +101,42 @@ def test_a_domain_that_is_rolled_back_is_named_no_more(named):
     named.roll_back("minerals", None)
     assert asks(named, NAMING)[1].pools == ()
     named.restore(before)
-    assert asks(named, NAMING)[1].odds_PB.tolist() == [[1.0]]
+    assert asks(named, NAMING)[1].odds_PBU.sum() == 1
 
 
-def test_stored_scores_say_of_whom_a_text_asks_what_the_model_does(named):
-    """Also where a long text holds a name, which counts for nothing there."""
+@torch.no_grad()
+def test_a_named_pool_that_has_nothing_to_say_leaves_the_base_its_bits(named, monkeypatch):
     model, tokenizer = named.load()
-    version = named.registry.live().state("minerals").version
-    branch = version_branch(named.registry, model, "minerals", version)
-    names = names_of(named.registry, "minerals", version, tokenizer)
-    book = ScoreBook(
-        named.registry,
-        model,
-        [replace(branch, signature=replace(branch.signature, names=names))],
-    )
-    filler = "people say the old river is where they say it is "
-    texts = [NAMING, SILENT, f"{NAMING} {filler * 20}", f"{filler * 2} {NAMING} {filler * 2}"]
-    texts += sentences("minerals", 3, seed=9)
-    items = [Item(tuple(ids)) for ids in tokenise(tokenizer, texts)]
-    book.fill(items, "scoring", no_progress)
-    found = [book.asked(version, item) for item in items]
-    for item, asked in zip(items, found, strict=True):
-        for is_asked, end in ((asked.whole, None), (asked.first_half, item.context_length)):
-            choice = model.score(torch.tensor([item.ids[:end]]), ask="context").entries_PBU
-            assert is_asked is bool(choice.sum() > 0)
-    assert [asked.whole for asked in found[:3]] == [True, False, False]
+    ids = torch.tensor(tokenise(tokenizer, [NAMING]))
+    bare = model.base(ids).logits
+    assert not torch.equal(model(ids, ask="context").logits, bare)
+    written = model.generate(ids, max_new_tokens=3, do_sample=False)
+    monkeypatch.setattr(shortlist, "SAY_NATS", float("inf"))
+    assert torch.equal(model(ids, ask="context").logits, bare)
+    assert model.score(ids, ask="context").entries_PBU.sum() == 0
+    silent = model.generate(ids, max_new_tokens=3, do_sample=False)
+    assert torch.equal(silent, model.base.generate(ids, max_new_tokens=3, do_sample=False))
+    assert not torch.equal(silent, written)
+    model.detach()
+
+
+def test_the_batch_around_a_prompt_and_its_padding_change_nothing(named):
+    model, tokenizer = named.load()
+    rows = tokenise(tokenizer, [NAMING, SILENT, f"{SILENT} and {NAMING}"])
+    width = max(len(row) for row in rows)
+    for left in (False, True):
+        pads = [[0] * (width - len(row)) for row in rows]
+        ids = [[*p, *r] if left else [*r, *p] for r, p in zip(rows, pads, strict=True)]
+        mask = [
+            [0] * len(p) + [1] * len(r) if left else [1] * len(r) + [0] * len(p)
+            for r, p in zip(rows, pads, strict=True)
+        ]
+        together = model.score(torch.tensor(ids), torch.tensor(mask), ask="context")
+        for number, row in enumerate(rows):
+            alone = model.score(torch.tensor([row]), ask="context")
+            for name in ("entries_PBU", "odds_PBU"):
+                found, expected = getattr(together, name), getattr(alone, name)
+                assert torch.equal(found[:, number].sum(-1), expected[:, 0].sum(-1))
     model.detach()
 
 
@@ -136,7 +148,7 @@ def test_the_report_tells_both_bounds(named):
 
 def test_names_count_for_nothing_unless_a_store_is_made_so(tmp_path):
     with make_store(tmp_path) as store:
-        assert asks(store, NAMING)[1].odds_PB is None
+        assert asks(store, NAMING)[1].odds_PBU is None
         assert "name_odds" not in (tmp_path / "knowledge" / "store.toml").read_text()
 
 
