@@ -72,9 +72,9 @@ NameOddsOption = Annotated[
     typer.Option(
         "--name-odds",
         help="How much a pool weighs beside its share, as odds against the base, where a prompt "
-        "of up to 48 tokens names a document or a fact of its domain; such a prompt and what "
-        "follows it, scored together, may lose log(1 + odds) nats more. 0: names count for "
-        "nothing.",
+        "of up to 48 tokens names a document or a fact of its domain and the pool has something "
+        "to say; such a prompt and what follows it, scored together, may lose about "
+        "log(1 + odds) nats more. 0: names count for nothing.",
     ),
 ]
 
@@ -125,7 +125,9 @@ def _print_init(folder: Path, config: StoreConfig) -> None:
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget}: at most {-math.log1p(-config.budget):.4f} nats a document")
     if config.name_odds:
-        bound = math.log1p(config.name_odds) - math.log1p(-config.budget)
+        from peer_cl.mixture import named_bound_nats
+
+        bound = named_bound_nats(config.budget, config.name_odds)
         say(f"a prompt that names one domain, and what follows it: at most {bound:.4f} nats")
     say("next: `peer-cl ingest DOMAIN PATH`")
 

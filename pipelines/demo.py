@@ -29,7 +29,7 @@ from pipelines.writing import Writing, write
 from stores import Registry, Snapshot
 
 CAPACITY = 8
-NAME_ODDS = 0.1
+NAME_ODDS = 1.0
 """Names count in the demo's store: most questions are short, and name whom they are about."""
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""

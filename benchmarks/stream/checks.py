@@ -32,10 +32,11 @@ def check_made_of(shop: Workshop) -> None:
     """
     for path in shop.raw.paths():
         found = json.loads(path.read_text(encoding="utf-8")).get("made_of")
-        if found != shop.made_of:
+        wanted = shop.made_of(path.stem)
+        if found != wanted:
             raise StateError(
                 f"{path} was made of other domains, texts or settings ({found}) than this run has "
-                f"({shop.made_of}): remove it, and its piece is done again"
+                f"({wanted}): remove it, and its piece is done again"
             )
 
 

@@ -24,7 +24,7 @@ from pipelines.branches import Branches, Shortlist
 
 CONTEXT = 32
 """Tokens that are given where a continuation is scored."""
-NAME_ODDS = (1.0, 0.1)
+NAME_ODDS = (1.0,)
 """Where a person lets names count: what a named domain has beside its share, against the base."""
 GATE_NATS = 13.0
 """A hard gate serves a branch only once its evidence is so far above the base's."""

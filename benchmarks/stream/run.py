@@ -95,7 +95,7 @@ def do_missing(shop: Workshop, pieces: Sequence[Piece], minutes: float) -> None:
         if not piece.tunes:  # the choice may have fallen since the run began
             check_rates(shop)
         started = time.monotonic()
-        shop.raw.write(piece.name, piece.do(shop) | {"made_of": shop.made_of})
+        shop.raw.write(piece.name, piece.do(shop) | {"made_of": shop.made_of(piece.name)})
         print(f"{piece.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,22 @@ from pipelines.store import Store
 
 CAPACITY = 16
 BUDGET = 0.02
+OF_POOLS = ("shape", "key_learning_rate", "quiet_weight", "quiet_tokens", "kl_weight")
+"""Settings that nothing but a pool reads."""
+WITHOUT_POOLS = frozenset(
+    [
+        "base",
+        "lora",
+        "lora-mixture",
+        "lora-mixture-equal",
+        "lora-replay",
+        "full",
+        "joint",
+        "rag",
+        "osf",
+    ]
+)
+"""Methods in whose pieces no pool learns, as their names stand in those of the pieces."""
 
 
 @dataclass
@@ -152,23 +169,28 @@ class Workshop:
             Question("", "general", tuple(ids), len(ids)) for ids in tokenise(self.tokenizer, texts)
         ]
 
-    @functools.cached_property
-    def made_of(self) -> str:
-        """A hash over what every piece is made of: domains, base, settings, rows and texts.
+    def made_of(self, piece: str) -> str:
+        """Return a hash over what a piece is made of: domains, base, settings, rows and texts.
 
-        Seed and rate of the rows are left out: a piece has its own.
+        Seed and rate of the rows are left out: a piece has its own. So is, where no pool learns,
+        what pools alone are told.
         """
         settings = self.settings.to_dict()
-        for own in ("seed", "row_learning_rate"):
+        has_pools = not WITHOUT_POOLS & set(re.split(r"[./]", piece))
+        for own in ("seed", "row_learning_rate", *(() if has_pools else OF_POOLS)):
             del settings[own]
-        about: list[Any] = [self.names, self.base_id, settings]
+        about = json.dumps([self._read_by_all, settings], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def _read_by_all(self) -> list[Any]:
+        about: list[Any] = [self.names, self.base_id]
         for name, one in self.prepared.items():
             rows = [row.ids for row in one.rows if row.kind in ("text", "fact")]
             asked = [question.ids for question in one.questions]
             about.append([name, [key(ids) for ids in (*rows, *asked)]])
         about += [[group, [key(ids) for ids in rows]] for group, rows in self.texts.items()]
-        about.append([key(one.ids) for one in self.general])
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        return [*about, [key(one.ids) for one in self.general]]
 
     @property
     def general_rare(self) -> list[int]:

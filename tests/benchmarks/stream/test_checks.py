@@ -63,18 +63,28 @@ def test_a_live_domain_must_have_been_learned_as_is_wanted(made):
 
 
 def test_raw_files_of_something_else_are_refused_by_name(shop):
-    shop.raw.write("base", {"made_of": shop.made_of})
+    shop.raw.write("base", {"made_of": shop.made_of("base")})
     checks.check_made_of(shop)
     seeded = shop.with_seed(5)
-    assert seeded.made_of == shop.made_of
+    assert seeded.made_of("peer/s0/0-law") == shop.made_of("peer.s0.0-law")
     shop.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
     with pytest.raises(StateError, match=r"lora\.s0\.0-law\.json was made of other"):
         run.do_missing(shop, [], 1.0)
     with pytest.raises(StateError, match="was made of other"):
         run._told(shop, is_kept=False)
     settings = dataclasses.replace(shop.settings, text_passes=3.0)
-    assert dataclasses.replace(shop, settings=settings).made_of != shop.made_of
-    assert dataclasses.replace(shop, names=("law",)).made_of != shop.made_of
+    for other in ({"settings": settings}, {"names": ("law",)}):
+        for piece in ("base", "peer/s0/0-law", "tune/lora/0.001/law"):
+            assert dataclasses.replace(shop, **other).made_of(piece) != shop.made_of(piece)
+
+
+def test_what_pools_alone_are_told_leaves_the_others_as_they_are(shop):
+    settings = dataclasses.replace(shop.settings, kl_weight=0.5)
+    other = dataclasses.replace(shop, settings=settings)
+    for piece in ("base", "lora/s0/0-law", "tune/lora/0.001/law", "lora-mixture/s0/mixture"):
+        assert other.made_of(piece) == shop.made_of(piece)
+    for piece in ("peer/s0/0-law", "tune/peer/0.006/law", "peer.s0.mixture", "prose.peer.s0"):
+        assert other.made_of(piece) != shop.made_of(piece)
 
 
 def test_a_mixture_without_the_pools_it_needs_is_refused_before_training(shop):
@@ -108,7 +118,7 @@ def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
     run.do_missing(shop, quick, 1.0)
     assert len(looked) == 1 + sum(not piece.tunes for piece in pieces) == 1 + 3
     kept = json.loads(shop.raw.path("lora/s0/0-law").read_text())
-    assert kept == {"made_of": shop.made_of}
+    assert kept == {"made_of": shop.made_of("lora/s0/0-law")}
 
 
 def test_a_quick_run_looks_for_its_own_corpora_alone(monkeypatch):
