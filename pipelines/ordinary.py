@@ -38,6 +38,9 @@ spoils of prose it spoils in the first dozen tokens. The start token before them
 is the same in the domain's own texts, and a pool that must be silent there learns less."""
 BEGINNING = 25
 """Tokens of a text's beginning, the start token among them."""
+EVERY = 2
+"""One step in so many reads a beginning, which then counts so many times: each costs a third of a
+step."""
 TOKENS_PER_PASS = 1024
 
 
@@ -75,8 +78,8 @@ class OrdinaryText:
         return OrdinaryText(inputs, beginnings)
 
     def beginning(self, seed: int, step: int) -> tuple[int, ...] | None:
-        """Return how some text begins, the same for a step whoever asks; None: none is kept."""
-        if not self.beginnings:
+        """Return how some text begins, the same for a step whoever asks; None: a step without."""
+        if not self.beginnings or step % EVERY:
             return None
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
         return self.beginnings[int(torch.randint(len(self.beginnings), (), generator=draw))]
