@@ -27,7 +27,7 @@ TRIED_TOKENS = 128
 
 MOST_NAMED_TOKENS = 48
 """In a longer context names count for nothing: it says enough by itself."""
-SAY_NATS = 1.0
+SAY_NATS = 2.0
 """A pool whose domain is named has something to say where what it foresees next is so far from what
 the base does: the KL divergence from its distribution to the base's."""
 

@@ -148,17 +148,17 @@ def settled(lead, pool_logits, odds=1.0, alone=True):
     """One pool and one row: three tokens of context, and what base and pool foresee then."""
     scores = torch.tensor([[[0.0, -2.0, -2.0, 0.0]], [[0.0, -2.0, -2.0 + lead, -9.0]]])
     evidence = torch.tensor([[False, True, True, True]])
-    base_BV = torch.zeros(1, 4)
+    base_BV = torch.zeros(1, 16)
     pools_RV = [(torch.tensor([0]), torch.tensor([pool_logits]))]
     choice = choice_of([odds], [alone])
     return settle(choice, scores, evidence, torch.tensor([3]), base_BV, pools_RV)
 
 
-SURE, UNSURE = [30.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
+SURE, UNSURE = [30.0] + [0.0] * 15, [1.0] + [0.0] * 15
 
 
 def test_a_name_counts_where_its_pool_has_something_to_say():
-    """A sure pool reaches log(4) nats here, the other a tenth."""
+    """A sure pool reaches log(16) nats here, the other a tenth."""
     found = settled(-1.0, SURE)
     assert (found.named.odds_PB.item(), found.at_PB.item()) == (1.0, 0)
     silent = settled(-1.0, UNSURE)
