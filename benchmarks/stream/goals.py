@@ -105,6 +105,11 @@ def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measu
     rare = [one for one, is_rare in zip(heavy, general["has_rare_word"], strict=True) if is_rare]
     name = f"the same, questions with a domain's rare word{how} (share)"
     yield Measured(name, share(rare))
+    naming = [weight for one in mixture["naming"].values() for weight in one]
+    name = (
+        f"sentences that name a subject and ask nothing, any pool's weight above 0.5{how} (share)"
+    )
+    yield Measured(name, share([int(weight > 0.5) for weight in naming]))
 
 
 def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measured]:

@@ -93,6 +93,7 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     shop.progress("mixing", 3, 5, "questions")
     raw["recall"] = _recalls(shop, branches, shortlist)
     raw["general"] = _general(shop, branches, shortlist)
+    raw["naming"] = _naming(shop, branches, shortlist)
     shop.progress("mixing", 4, 5, "questions, names count")
     raw["named"] = {}
     for odds in NAME_ODDS:
@@ -100,6 +101,7 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
         raw["named"][str(odds)] = {
             "recall": _recalls(shop, branches, named),
             "general": _general(shop, branches, named),
+            "naming": _naming(shop, branches, named),
         }
     return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": shop.capacity}
 
@@ -201,11 +203,21 @@ def _answers(told: Sequence[Told], early: Sequence[Told], name: str) -> Raw:
 
 def _general(shop: Workshop, branches: Branches, shortlist: Shortlist) -> Raw:
     """Return for general questions the largest weight of any branch, and which have a rare word."""
-    told = ask(branches, shortlist, shop.general, BUDGET)
     return {
-        "largest_weight": [round(max(one.weights.values(), default=0.0), DIGITS) for one in told],
+        "largest_weight": _largest(ask(branches, shortlist, shop.general, BUDGET)),
         "has_rare_word": shop.general_rare,
     }
+
+
+def _naming(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[str, list[float]]:
+    """Return by domain, for sentences that only name its subjects, any branch's largest weight."""
+    return {
+        name: _largest(ask(branches, shortlist, shop.naming(name), BUDGET)) for name in shop.names
+    }
+
+
+def _largest(told: Sequence[Told]) -> list[float]:
+    return [round(max(one.weights.values(), default=0.0), DIGITS) for one in told]
 
 
 def first(branches: Branches, shortlist: Shortlist, num: int) -> tuple[Branches, Shortlist]:

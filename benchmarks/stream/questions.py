@@ -6,6 +6,7 @@ so that a method that learns wordings instead of facts is found out.
 
 from __future__ import annotations
 
+import random
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,9 @@ from peer_cl.errors import CorpusError
 from pipelines.facts import Fact
 
 FOLDER = Path(__file__).parent.parent / "questions"
-"""One file a domain, and general.toml."""
+"""One file a domain, general.toml and naming.toml."""
+NUM_NAMED = 20
+"""Subjects of a domain that sentences name which ask nothing."""
 
 _SUBJECT = "{subject}"
 _WORD = re.compile(r"\w+(?:'\w+)?")
@@ -67,6 +70,17 @@ def with_questions(facts: Iterable[Fact], domain: str) -> tuple[Fact, ...]:
 def general() -> tuple[GeneralQuestion, ...]:
     """Return the prompts on common knowledge: first the plain ones, then those with a rare word."""
     return tuple(GeneralQuestion(**entry) for entry in _read("general")["questions"])
+
+
+def naming(facts: Iterable[Fact]) -> list[str]:
+    """Return sentences that name subjects of facts and ask nothing that a fact says.
+
+    The same subjects whatever the order of the facts.
+    """
+    subjects = sorted({fact.subject for fact in facts})
+    random.Random(0).shuffle(subjects)
+    texts = _read("naming")["texts"]
+    return [text.replace(_SUBJECT, name) for name in subjects[:NUM_NAMED] for text in texts]
 
 
 def template(fact: Fact) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.stream import corpora
 from benchmarks.stream.data import TEST_TOKENS, Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
-from benchmarks.stream.questions import general
+from benchmarks.stream.questions import general, naming
 from benchmarks.stream.raw import RawFolder, TokenScores, key
 from benchmarks.stream.texts import FOREIGN_DOCUMENTS, Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
@@ -164,10 +164,15 @@ class Workshop:
     @functools.cached_property
     def general(self) -> list[Question]:
         """Questions about no domain; the whole of each is its prompt."""
-        texts = [one.prompt for one in general()]
-        return [
-            Question("", "general", tuple(ids), len(ids)) for ids in tokenise(self.tokenizer, texts)
-        ]
+        return self._prompts("general", [one.prompt for one in general()])
+
+    def naming(self, name: str) -> list[Question]:
+        """Return sentences that name a domain's subjects and ask nothing that it knows."""
+        return self._prompts("naming", naming(self.domain(name).facts))
+
+    def _prompts(self, wording: str, texts: Sequence[str]) -> list[Question]:
+        rows = tokenise(self.tokenizer, texts)
+        return [Question("", wording, tuple(ids), len(ids)) for ids in rows]
 
     def made_of(self, piece: str) -> str:
         """Return a hash over what a piece is made of: domains, base, settings, rows and texts.

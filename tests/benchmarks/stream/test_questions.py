@@ -4,7 +4,15 @@ from collections import Counter
 import pytest
 
 from benchmarks.stream import corpora, questions
-from benchmarks.stream.questions import general, overlaps, template, with_questions, wordings
+from benchmarks.stream.questions import (
+    NUM_NAMED,
+    general,
+    naming,
+    overlaps,
+    template,
+    with_questions,
+    wordings,
+)
 from peer_cl.errors import CorpusError
 from pipelines import demo_corpora
 from pipelines.fact_rows import FRAMES
@@ -137,3 +145,21 @@ def holds(text, word):
 def test_questions_lie_beside_the_benchmarks_and_not_in_a_pipeline():
     assert questions.FOLDER.parts[-2:] == ("benchmarks", "questions")
     assert {path.stem for path in questions.FOLDER.glob("*.toml")} == {*corpora.NAMES, "general"}
+
+
+def test_sentences_that_only_name_are_no_questions_and_share_no_words_with_trained_ones():
+    facts = [
+        Fact(f"stone {n}", "colour", "red", "", f"The colour of stone {n} is", ())
+        for n in range(30)
+    ]
+    found = naming(facts)
+    assert len(set(found)) == len(found) == NUM_NAMED * 12
+    assert found == naming(facts[::-1])
+    trained = [one for name in corpora.NAMES for one in trained_by_source(name).values()]
+    asked = [one for name in corpora.NAMES for found in wordings(name).values() for one in found]
+    for text in found[:12]:
+        form = text.replace(
+            next(f.subject for f in facts if f"{f.subject} " in f"{text} "), "{subject}"
+        )
+        assert form.count("{subject}") == 1
+        assert overlaps(form, [*trained, *asked, *FRAMES]) == set(), form
