@@ -14,7 +14,7 @@ from peer_cl import metrics
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 
 CHOSEN_WITH = ("attack", "diseases", "geography", "minerals")
-"""Domains with which training's settings and the odds of a named domain were chosen."""
+"""Domains with which training's settings were chosen."""
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
@@ -91,7 +91,7 @@ def _lacking(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
 def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measured]:
     yield from _questions(mixture, names, how)
     rest = [name for name in names if name not in CHOSEN_WITH]
-    if 0 < len(rest) < len(names):
+    if not how and 0 < len(rest) < len(names):  # who is named was chosen with all of them
         where = "domain" if len(rest) == 1 else "domains"
         apart = f", {_NUMBERS[len(rest)]} {where} on which nothing was chosen"
         yield from _questions(mixture, rest, how + apart)
