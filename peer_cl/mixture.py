@@ -167,6 +167,24 @@ def mixture_log_probs(
     return torch.where(evidence_BT & entered_BT, mixed_BT, log_probs_QBT[0].double())
 
 
+def mix_logits(
+    base_BTV: Tensor, branches: dict[str, tuple[Tensor, Tensor]], weights_QBU: Tensor
+) -> Tensor:
+    """Return the log of the mixture's next-token probabilities, fp32.
+
+    Args:
+        base_BTV: the base's logits.
+        branches: by pool, the rows that asked it and its logits there.
+        weights_QBU: log weights, the base's and one row a pool of `branches`.
+    """
+    weights_QBT1 = weights_QBU[..., 1:, None].float()
+    mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
+    for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):
+        said = weights_BT1[rows] + logits.float().log_softmax(-1)
+        mixed_BTV[rows] = torch.logaddexp(mixed_BTV[rows], said)
+    return mixed_BTV
+
+
 def enter_at(share_of_pool: float | Tensor, asked_at_PB: Tensor, num_tokens: int) -> Tensor:
     """Return entries for pools that are asked once, before a given token.
 

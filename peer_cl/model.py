@@ -27,7 +27,7 @@ from peer_cl.branches import (
 )
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
-from peer_cl.mixture import enter_at, log_masses, log_weights, share
+from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits, share
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
 from peer_cl.scoring import Scores, evidence_tokens
 from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
@@ -494,21 +494,3 @@ def _last_places(lengths_B: Tensor, input_ids: Tensor, attention_mask: Tensor | 
 def _at(logits_BTV: Tensor, places_B: Tensor) -> Tensor:
     """Return each row's logits at a place, (B, V)."""
     return logits_BTV[torch.arange(len(logits_BTV), device=logits_BTV.device), places_B]
-
-
-def mix_logits(
-    base_BTV: Tensor, branches: dict[str, tuple[Tensor, Tensor]], weights_QBU: Tensor
-) -> Tensor:
-    """Return the log of the mixture's next-token probabilities, fp32.
-
-    Args:
-        base_BTV: the base's logits.
-        branches: by pool, the rows that asked it and its logits there.
-        weights_QBU: log weights, the base's and one row a pool of `branches`.
-    """
-    weights_QBT1 = weights_QBU[..., 1:, None].float()
-    mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
-    for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):
-        said = weights_BT1[rows] + logits.float().log_softmax(-1)
-        mixed_BTV[rows] = torch.logaddexp(mixed_BTV[rows], said)
-    return mixed_BTV
