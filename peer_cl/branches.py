@@ -181,6 +181,16 @@ def select_rows(cache: DynamicCache, rows: Tensor) -> None:
             layer.batch_select_indices(rows)
 
 
+def logits_at(logits_BTV: Tensor, places_B: Tensor) -> Tensor:
+    """Return each row's logits at a place of its own, (B, V).
+
+    Args:
+        logits_BTV: a forward's logits.
+        places_B: int64, one position a row.
+    """
+    return logits_BTV[torch.arange(len(logits_BTV), device=logits_BTV.device), places_B]
+
+
 def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
     """Return the log probability of each token given those before it.
 

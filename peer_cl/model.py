@@ -20,6 +20,7 @@ from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
+    logits_at,
     row_log_probs,
     run_base,
     run_branch,
@@ -309,9 +310,9 @@ class PeerModel(nn.Module):
                 name, base.tap_BTD, rows, input_ids, attention_mask, positions
             )
             log_probs.append(row_log_probs(logits, rows, input_ids))
-            lasts.append((rows, _at(logits, last_B[rows])))
+            lasts.append((rows, logits_at(logits, last_B[rows])))
         stacked_QBT = torch.stack(log_probs)
-        base_BV = _at(base.logits_BTV, last_B)
+        base_BV = logits_at(base.logits_BTV, last_B)
         choice = settle(choice, stacked_QBT, evidence_BT, lengths_B, base_BV, lasts)
         entries_PBU = enter_at(self.share, choice.at_PB, num_tokens)
         return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds(num_tokens))
@@ -370,8 +371,8 @@ class PeerModel(nn.Module):
         log_probs_QBT = torch.stack(log_probs)
         lengths_B = _lengths(context_lengths, evidence_BT)
         last_B = _last_places(lengths_B, input_ids, attention_mask)
-        lasts = [(rows, _at(own, last_B[rows])) for rows, own in branches.values()]
-        base_BV = _at(base.logits_BTV, last_B)
+        lasts = [(rows, logits_at(own, last_B[rows])) for rows, own in branches.values()]
+        base_BV = logits_at(base.logits_BTV, last_B)
         choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
         if not bool((choice.at_PB >= 0).any()):
             return CausalLMOutputWithPast(logits=base.logits_BTV)
@@ -489,8 +490,3 @@ def _last_places(lengths_B: Tensor, input_ids: Tensor, attention_mask: Tensor | 
     if attention_mask is not None:
         inside_BT = inside_BT & attention_mask.bool()
     return (numbers_T * inside_BT).amax(1).sub(1).clamp_min(0)
-
-
-def _at(logits_BTV: Tensor, places_B: Tensor) -> Tensor:
-    """Return each row's logits at a place, (B, V)."""
-    return logits_BTV[torch.arange(len(logits_BTV), device=logits_BTV.device), places_B]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peer_cl.branches import row_log_probs, token_log_probs
+from peer_cl.branches import logits_at, row_log_probs, token_log_probs
 from peer_cl.generation import Held, mix_last
 from peer_cl.mixture import (
     enter_at,
@@ -72,15 +72,17 @@ class Heard:
     """By domain that was read, its rows and its logits there."""
     log_probs_QBT: Tensor
     """Of each token; zeros in rows that a domain did not read."""
+    evidence_BT: Tensor
+    """bool; every token but padding and the start."""
 
     def log_masses(self, evidence_BT: Tensor, share: float) -> Tensor:
         """Return masses (Q, B, U), as `peer_cl.mixture.log_masses` does."""
         return log_masses(self.log_probs_QBT, evidence_BT, *self._entering(evidence_BT, share))
 
-    def mixture_log_probs(self, evidence_BT: Tensor, share: float) -> Tensor:
+    def mixture_log_probs(self, share: float) -> Tensor:
         """Return the mixture's log probability of each token, (B, T)."""
-        entering = self._entering(evidence_BT, share)
-        return mixture_log_probs(self.log_probs_QBT, evidence_BT, *entering)
+        entering = self._entering(self.evidence_BT, share)
+        return mixture_log_probs(self.log_probs_QBT, self.evidence_BT, *entering)
 
     def _entering(self, evidence_BT: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
         """Return the shares and the odds that enter before each token."""
@@ -108,26 +110,26 @@ def hear(
     """
     choice = shortlist.choose_batch(ids_BT, mask_BT, lengths_B)
     base_BTV = branches.base(ids_BT, mask_BT)
-    everyone, last_B = torch.arange(len(ids_BT)), lengths_B - 1
+    last_B = lengths_B - 1
+    base_BV = logits_at(base_BTV, last_B)
     log_probs, said = [token_log_probs(base_BTV, ids_BT)], {}
     lasts = []
     for place, name in enumerate(branches.names):
         reads_B = choice.at_PB[place] >= 0
         if own:
             reads_B = reads_B | torch.tensor([one == name for one in own])
-        rows = everyone[reads_B]
+        rows = reads_B.nonzero().squeeze(-1)
         log_probs.append(torch.zeros_like(log_probs[0]))
-        lasts.append((rows, base_BTV[rows, last_B[rows]]))
+        lasts.append((rows, base_BV[rows]))
         if len(rows):
             said[name] = (rows, branches.branch(name, ids_BT[rows], mask_BT[rows]))
             log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
-            lasts[-1] = (rows, said[name][1][torch.arange(len(rows)), last_B[rows]])
+            lasts[-1] = (rows, logits_at(said[name][1], last_B[rows]))
     log_probs_QBT = torch.stack(log_probs)
     evidence_BT = mask_BT.bool()
     evidence_BT[:, 0] = False
-    base_BV = base_BTV[everyone, last_B]
     choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
-    return Heard(choice, base_BTV, said, log_probs_QBT)
+    return Heard(choice, base_BTV, said, log_probs_QBT, evidence_BT)
 
 
 def _tell(

@@ -110,9 +110,6 @@ class MixtureScorer:
             ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0)
             lengths_B = torch.tensor([self.contexts[tuple(rows[number])] for number in group])
             heard = hear(self.branches, self.shortlist, ids_BT, mask_BT, lengths_B)
-            evidence_BT = mask_BT.bool()
-            evidence_BT[:, 0] = False
-            mixed_BT = heard.mixture_log_probs(evidence_BT, share)
-            for number, mixed_T in zip(group, mixed_BT, strict=True):
+            for number, mixed_T in zip(group, heard.mixture_log_probs(share), strict=True):
                 found[number] = mixed_T[1 : len(rows[number])].numpy()
         return found

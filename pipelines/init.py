@@ -65,7 +65,7 @@ def init_store(
         capacity: how many domains the budget is divided among; fixed from now on.
         name_odds: what a pool has beside its share where a short prompt names its domain, as odds
             against the base; for such a prompt with what follows it the bound is wider by
-            log(1 + name_odds).
+            about log(1 + name_odds), see `peer_cl.mixture.named_bound_nats`.
         keep_text: keep the documents' texts; without them a document cannot be evaluated again or
             erased exactly.
         background: texts that show the base ordinary language; default: pinned public sources.

@@ -3,9 +3,9 @@
 A pool that is trained on its domain alone speaks everywhere: always on, it makes prose worse by
 half a nat a token. So when a store is made, two things are kept of its calibration texts. A sample
 of what the base's feed-forwards read: each training step pulls the pool's answer to some of it
-towards nothing, at the cost of no pass through the base. And how the texts begin: each step reads
-one beginning with the pool on, and pulls its predictions towards the base's own. The first alone
-can be fooled, as no pool was on when the inputs were read, and a pool can tell.
+towards nothing, at the cost of no pass through the base. And how the texts begin: where a run asks
+for it, every second step reads one beginning with the pool on, and pulls its predictions towards
+the base's own.
 
 Shape suffixes: X tokens, D model width.
 """
@@ -81,8 +81,7 @@ class OrdinaryText:
         """Return how some text begins, the same for a step whoever asks; None: a step without."""
         if not self.beginnings or step % EVERY:
             return None
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return self.beginnings[int(torch.randint(len(self.beginnings), (), generator=draw))]
+        return self.beginnings[int(_draw(len(self.beginnings), 1, seed, step))]
 
     def sample(self, layer: int, num: int, seed: int, step: int) -> Tensor | None:
         """Return some inputs of a layer, fp32; the same for a step whoever asks and however often.
@@ -92,8 +91,13 @@ class OrdinaryText:
         known = self.inputs.get(layer)
         if known is None:
             return None
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return known[torch.randint(len(known), (num,), generator=draw)].float()
+        return known[_draw(len(known), num, seed, step)].float()
+
+
+def _draw(below: int, num: int, seed: int, step: int) -> Tensor:
+    """Return numbers below a limit that depend on seed and step alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return torch.randint(below, (num,), generator=generator)
 
 
 def answer_to_ordinary(

@@ -192,32 +192,22 @@ def near_domains(
 def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
     """Return of how many texts the signature of each domain says that they are its own."""
     quieten()
-    import torch
-
-    from peer_cl.shortlist import asked_by_context, token_evidence
     from peer_cl.signature import Signature
     from pipelines.batches import tokenise
-    from pipelines.progress import no_progress
-    from pipelines.states import signature_states
+    from pipelines.branches import Shortlist
 
     registry = store.registry
     model, tokenizer = store.load_base()
     if model.background is None:
         raise CorpusError("the store holds no background statistics; make it anew")
     rows = [ids[: SAMPLED_TOKENS + 1] for ids in tokenise(tokenizer, texts)]
-    states = signature_states(model.attachment, rows, "", no_progress)
+    signatures = {}
+    for name, version in versions.items():
+        object_id = registry.chain(version)[-1].signature_object
+        signatures[name] = Signature.from_bytes(registry.objects.read(object_id))
+    asked = Shortlist(model, signatures).asked(rows)
     model.detach()
-    objects = [registry.chain(version)[-1].signature_object for version in versions.values()]
-    signatures = [Signature.from_bytes(registry.objects.read(one)) for one in objects]
-    counts = torch.zeros(len(signatures), dtype=torch.long)
-    for states_TD in states:
-        counted_BT = torch.ones(1, len(states_TD), dtype=torch.bool)
-        evidence = token_evidence(
-            states_TD[None], counted_BT, background=model.background, signatures=signatures
-        )
-        lengths_B = torch.tensor([len(states_TD)])
-        counts += asked_by_context(evidence, signatures, lengths_B)[:, 0]
-    return dict(zip(versions, counts.tolist(), strict=True))
+    return {name: sum(found) for name, found in asked.items()}
 
 
 def _read(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peer_cl.branches import BasePass, default_position_ids, run_base, token_log_probs
+from peer_cl.branches import default_position_ids, run_base, token_log_probs
 from peer_cl.errors import InputError
 from peer_cl.mixture import enter_at, log_masses, log_weights
 from peer_cl.model import PeerModel
@@ -153,18 +153,22 @@ def trace(
         branches = [
             _run(registry, model, snapshot, name, base.tap_BTD, ids_BT) for name in choice.pools
         ]
+        log_probs_QBT = torch.stack(
+            [token_log_probs(base.logits_BTV, ids_BT), *(b.log_probs_BT for b in branches)]
+        )
         choice = settle(
             choice,
-            _stacked(base, branches, ids_BT),
+            log_probs_QBT,
             evidence_BT,
             torch.tensor([ids_BT.shape[1]]),
             base.logits_BTV[:, -1],
             [(torch.tensor([0]), branch.last_1V) for branch in branches],
         )
         asked = _entering(choice)  # a pool that is named and has nothing to say falls silent
-        choice, branches = choice.of(asked), [b for b in branches if b.domain in asked]
+        kept = [number for number, branch in enumerate(branches) if branch.domain in asked]
+        choice, branches = choice.of(asked), [branches[number] for number in kept]
+        log_probs_QBT = log_probs_QBT[[0, *(1 + number for number in kept)]]
         entries_PBU = enter_at(model.share, choice.at_PB, ids_BT.shape[1])
-        log_probs_QBT = _stacked(base, branches, ids_BT)
         odds_PBU = choice.odds(ids_BT.shape[1])
         masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
         weights_QU = log_weights(masses_QBU).exp()[:, 0]
@@ -199,13 +203,6 @@ def _entering(choice: Choice) -> list[str]:
     """Return the pools of a choice that enter its one row."""
     entered = choice.at_PB[:, 0].tolist()
     return [name for name, at in zip(choice.pools, entered, strict=True) if at >= 0]
-
-
-def _stacked(base: BasePass, branches: Sequence[_Branch], ids_BT: Tensor) -> Tensor:
-    """Return what base and pools make of each token, (Q, B, T)."""
-    return torch.stack(
-        [token_log_probs(base.logits_BTV, ids_BT), *(b.log_probs_BT for b in branches)]
-    )
 
 
 def check_domains(registry: Registry, snapshot: Snapshot, domains: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ from peer_cl.attach import Attachment
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
 from peer_cl.errors import InputError
 from peer_cl.pool import Segment
+from peer_cl.shortlist import divergence
 from pipelines.batches import (
     Batch,
     Row,
@@ -137,10 +138,14 @@ class SegmentTrainer(lightning.LightningModule):
     def loss(self, batch: Batch, features: Features | None) -> Tensor:
         """Return the weighted loss of a batch over the number of tokens read, nats."""
         read = batch.ids_BT, batch.mask_BT
-        tap_BTD = features.tap_states(batch.rows, batch.ids_BT.shape[1]) if features else None
-        tap_BTD = self._tap(*read) if tap_BTD is None else tap_BTD
+        tap_BTD = self._batch_tap(batch, features)
         pool = [*self.older, self.segment]
         return weighted_loss(self._branch(pool, tap_BTD, *read, next_weights(batch) > 0), batch)
+
+    def _batch_tap(self, batch: Batch, features: Features | None) -> Tensor:
+        """Return states at the tap: those that are kept, or else the trunk is run for them."""
+        kept = features.tap_states(batch.rows, batch.ids_BT.shape[1]) if features else None
+        return self._tap(batch.ids_BT, batch.mask_BT) if kept is None else kept
 
     @torch.no_grad()
     def _tap(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -186,27 +191,25 @@ class SegmentTrainer(lightning.LightningModule):
         ids_BT = torch.cat([batch.ids_BT, own_1T])
         mask_BT = torch.cat([batch.mask_BT, counted_1T])
         counted_BT = torch.cat([next_weights(batch) > 0, counted_1T.bool()])
-        tap_BTD = self.features.tap_states(batch.rows, length)
-        tap_BTD = self._tap(ids_BT[:-1], mask_BT[:-1]) if tap_BTD is None else tap_BTD
-        tap_BTD = torch.cat([tap_BTD, self._tap(ids_BT[-1:], mask_BT[-1:])])
+        own_tap_1TD = self._tap(ids_BT[-1:], mask_BT[-1:])
+        tap_BTD = torch.cat([self._batch_tap(batch, self.features), own_tap_1TD])
         logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
         with torch.no_grad():
-            base_LV = self._branch([], tap_BTD[-1:], ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
-        own_LV = logits_XV[-num_own:].float().log_softmax(-1)
-        divergence = functional.kl_div(
-            own_LV, base_LV.float().log_softmax(-1), reduction="batchmean", log_target=True
-        )
-        return weighted_loss(logits_XV[:-num_own], batch), divergence
+            base_LV = self._branch([], own_tap_1TD, ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
+        apart = divergence(base_LV, logits_XV[-num_own:]).mean()
+        return weighted_loss(logits_XV[:-num_own], batch), apart
 
     def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Return a step's loss in nats, and what is minimised: with the answer to ordinary text."""
         settings, step, ordinary = self.settings, self.start_step + number, self.ordinary
-        beginning = ordinary.beginning(settings.seed, step) if ordinary else None
-        if beginning is None or not settings.kl_weight:
+        beginning = None
+        if ordinary is not None and settings.kl_weight:
+            beginning = ordinary.beginning(settings.seed, step)
+        if beginning is None:
             nats = total = self.loss(batch, self.features)
         else:
-            nats, divergence = self.loss_and_divergence(batch, beginning)
-            total = nats + EVERY * settings.kl_weight * divergence
+            nats, apart = self.loss_and_divergence(batch, beginning)
+            total = nats + EVERY * settings.kl_weight * apart
         if ordinary is not None and settings.quiet_weight:
             loud = answer_to_ordinary(
                 self.segment, ordinary, settings.quiet_tokens, settings.seed, step

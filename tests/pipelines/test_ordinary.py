@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import SHAPE, VOCABULARY, make_base
+from tiny import SHAPE, VOCABULARY, make_base, make_trainer
 
 from peer_cl import PeerModel
 from peer_cl.branches import run_branch, run_trunk
@@ -15,7 +15,7 @@ from pipelines.features import Features
 from pipelines.ordinary import BEGINNING, OrdinaryText, answer_to_ordinary, read_ordinary
 from pipelines.progress import no_progress
 from pipelines.settings import TrainingSettings
-from pipelines.training import SegmentTrainer, train_segment
+from pipelines.training import train_segment
 
 SETTINGS = TrainingSettings(
     shape=SHAPE, text_passes=6.0, tokens_per_step=64, precision="fp32", validations=0
@@ -163,14 +163,7 @@ def test_a_pool_learns_to_leave_predictions_of_ordinary_text_alone(model, inputs
 def test_the_divergence_of_a_step_is_that_of_its_beginning(model, inputs):
     """Padding, and the rows that share its pass, change nothing of it."""
     segment = train(model, inputs, 0.0).segment
-    trainer = SegmentTrainer(
-        attachment=model.attachment,
-        segment=segment,
-        older=[],
-        features=Features((), (), None, ()),
-        settings=SETTINGS,
-        total_steps=1,
-    )
+    trainer = make_trainer(model, segment, SETTINGS)
     for rows in ([texts(3)[0][:4]], [*texts(3)[:2], (0, *range(2, 30))]):
         batch = batch_of([Row(f"{n:064x}", "text", ids) for n, ids in enumerate(rows)])
         with torch.no_grad():

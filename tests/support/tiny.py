@@ -70,3 +70,18 @@ def teach(model: PeerModel, name: str, seed: int, scale: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.pool(name).parameters():
         parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+
+
+def make_trainer(model, segment, settings):
+    """Return what trains a domain's first segment for a step, with no state kept on disk."""
+    from pipelines.features import Features
+    from pipelines.training import SegmentTrainer
+
+    return SegmentTrainer(
+        attachment=model.attachment,
+        segment=segment,
+        older=[],
+        features=Features((), (), None, ()),
+        settings=settings,
+        total_steps=1,
+    )

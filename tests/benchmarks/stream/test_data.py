@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import make_trainer
 from tiny_base import make_tiny_base
 from tiny_stream import SETTINGS, stream_domain
 
@@ -10,8 +11,6 @@ from benchmarks.stream.texts import blocks
 from peer_cl import PeerModel
 from peer_cl.bases import load_base
 from pipelines.batches import next_weights, weighted_loss
-from pipelines.features import Features
-from pipelines.training import SegmentTrainer
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +34,7 @@ def test_the_loss_is_that_of_ingest(tiny_base):
     data = prepare_domain(stream_domain("law"), tiny_base, SETTINGS)
     model = PeerModel(tiny_base.model, host_layers=(1, 3))
     segment = model.new_segment(SETTINGS.shape)  # as new, it is a no-op
-    trainer = SegmentTrainer(
-        attachment=model.attachment,
-        segment=segment,
-        older=[],
-        features=Features((), (), None, ()),
-        settings=SETTINGS,
-        total_steps=1,
-    )
+    trainer = make_trainer(model, segment, SETTINGS)
     for step in data.steps[:6]:
         batch = data.batch(step, SETTINGS, pad_id=0)
         logits = tiny_base.model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT).logits
