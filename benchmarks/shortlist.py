@@ -14,13 +14,11 @@ import torch
 from benchmarks.results import Figure, at_least, reported
 from peer_cl.errors import InputError
 from peer_cl.model import PeerModel
-from peer_cl.shortlist import asked_by_context, token_evidence
 from pipelines import open_store
 from pipelines.batches import tokenise
+from pipelines.branches import Shortlist
 from pipelines.general_tasks import MIN_CHARACTERS, wikitext_paragraphs
 from pipelines.init import MAX_BACKGROUND_TOKENS
-from pipelines.progress import no_progress
-from pipelines.states import signature_states
 
 COMMAND = "python -m benchmarks shortlist --data FOLDER"
 
@@ -85,19 +83,11 @@ def _texts(path: Path, read: Callable[[str], Iterable[str]]) -> list[str]:
     return sorted(kept, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
 
 
-@torch.no_grad()
 def _asked(model: PeerModel, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """Return which pools each text asks, given whole (cut at 160 tokens) as a context: (P, B)."""
-    found = [model.pool(name).signature for name in model.active_pools]
-    signatures = [signature for signature in found if signature is not None]
+    found = {name: model.pool(name).signature for name in model.active_pools}
+    signatures = {name: signature for name, signature in found.items() if signature is not None}
     if model.background is None or len(signatures) < len(found):
         raise InputError("the store has a pool without a signature: nothing decides who is asked")
     ids = [row[:MAX_BACKGROUND_TOKENS] for row in tokenise(tokenizer, texts)]
-    asked = []
-    for states_TD in signature_states(model.attachment, ids, "reading", no_progress):
-        counted_BT = torch.ones(1, len(states_TD), dtype=torch.bool)
-        evidence = token_evidence(
-            states_TD[None], counted_BT, background=model.background, signatures=signatures
-        )
-        asked.append(asked_by_context(evidence, signatures, torch.tensor([len(states_TD)])))
-    return torch.cat(asked, dim=1)
+    return torch.tensor(list(Shortlist(model, signatures).asked(ids).values()))
