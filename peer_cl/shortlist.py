@@ -186,8 +186,18 @@ def asked_by_means(
     thresholds_P = log_odds_BP.new_tensor([signature.threshold for signature in signatures])
     farthest_P = log_odds_BP.new_tensor([signature.max_distance for signature in signatures])
     slacks_P = log_odds_BP.new_tensor([signature.slack for signature in signatures])
-    limits_BP = farthest_P * (1 + slacks_P / count_B1.clamp_min(1).to(slacks_P.dtype).sqrt())
-    near_BP = (log_odds_BP >= thresholds_P) & (distance_BP <= limits_BP)
+    least_P = log_odds_BP.new_tensor([signature.least_fit for signature in signatures])
+    fit_slacks_P = log_odds_BP.new_tensor([signature.fit_slack for signature in signatures])
+    root_B1 = count_B1.clamp_min(1).to(slacks_P.dtype).sqrt()
+    fit_BP = torch.stack(
+        [
+            signature.fit_of(log_odds_BP[..., number], distance_BP[..., number])
+            for number, signature in enumerate(signatures)
+        ],
+        -1,
+    )
+    near_BP = (log_odds_BP >= thresholds_P) & (fit_BP >= least_P - fit_slacks_P / root_B1)
+    near_BP &= distance_BP <= farthest_P * (1 + slacks_P / root_B1)
     return near_BP & (count_B1 >= MIN_TOKENS)
 
 

@@ -25,6 +25,13 @@ from peer_cl.names import Names
 SHRINKAGE = 0.05
 """How far the background's covariance is pulled towards a multiple of the identity."""
 
+TYPICALITY = 0.35
+"""Nats that a token's fit loses for each unit of squared distance to the domain. A unit Gaussian's
+log density would take a half; with about a third, look-alikes and the domain's own text are told
+apart best."""
+NO_LIMITS = (0.0, math.inf, 0.0, math.inf, -math.inf, 0.0)
+"""Threshold, distance, slack, cut-off, fit and its slack, where a signature has none."""
+
 NearestSearch = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """Squared distances (T, P) of vectors (T, D) to the nearest row of each of P centroid sets."""
 
@@ -128,8 +135,9 @@ class Signature:
     """Centroids of the domain's whitened states."""
     threshold: float
     """The pool is asked where the mean log odds a token reach this."""
-    max_distance: float
-    """and the mean squared distance to its centroids, over the width, stays below this."""
+    max_distance: float = math.inf
+    """and the mean squared distance to its centroids, over the width, stays below this: the limit
+    of signatures that were made before there was `least_fit`."""
     names: Names = field(default_factory=Names)
     """What the domain's documents and facts are about; used where a person opted in."""
     slack: float = 0.0
@@ -137,10 +145,27 @@ class Signature:
     cutoff: float = math.inf
     """A token's squared distance, over the width, counts for no more: some tokens lie a hundred
     times farther out than the others, in any text, and one of them would decide for all."""
+    least_fit: float = -math.inf
+    """and the mean fit a token, `fit_of`, reaches this,"""
+    fit_slack: float = 0.0
+    """less so much over the root of the number of tokens; both in nats."""
+
+    def fit_of(self, log_odds: Tensor, distance: Tensor) -> Tensor:
+        """Return how well tokens fit the domain: their log odds, less a share of their distance.
+
+        Log odds alone are high for any text that differs from the background in the domain's
+        direction; distance alone is small for what any domain shares with ordinary text.
+
+        Args:
+            log_odds: nats, any shape.
+            distance: squared, over the width; the same shape.
+        """
+        return log_odds - TYPICALITY * self.centroids_CD.shape[-1] * distance
 
     def to_bytes(self) -> bytes:
         """Return the signature as safetensors bytes."""
         numbers = [self.threshold, self.max_distance, self.slack, self.cutoff]
+        numbers += [self.least_fit, self.fit_slack]
         limits = torch.tensor(numbers, dtype=torch.float64)
         tensors = {"centroids": self.centroids_CD.contiguous(), "limits": limits}
         if len(self.names):
@@ -160,12 +185,21 @@ class Signature:
         if set(tensors) not in (own, own | named):
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
         limits = tensors["limits"].tolist()
-        if len(limits) == 2:  # the first stores had neither slack nor cut-off
-            limits += [0.0, math.inf]
-        if len(limits) != 4:
-            raise DamageError(f"a signature holds {len(limits)} limits, not 4")
-        threshold, max_distance, slack, cutoff = limits
+        if len(limits) not in (2, 4, 6):
+            raise DamageError(f"a signature holds {len(limits)} limits, not 6")
+        # The first stores had neither slack nor cut-off, later ones no fit.
+        limits += NO_LIMITS[len(limits) :]
+        threshold, max_distance, slack, cutoff, least_fit, fit_slack = limits
         names = Names()
         if "names" in tensors:
             names = Names(tensors["names"], tuple(tensors["name_lengths"].tolist()))
-        return Signature(tensors["centroids"], threshold, max_distance, names, slack, cutoff)
+        return Signature(
+            tensors["centroids"],
+            threshold,
+            max_distance,
+            names,
+            slack,
+            cutoff,
+            least_fit,
+            fit_slack,
+        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,10 +24,10 @@ BACKGROUND_CENTROIDS = 256
 DOMAIN_CENTROIDS = 128
 FOREIGN_QUANTILE = 0.995
 """Share of held-out background texts that must stay below the threshold."""
-DISTANCE_FACTOR = 1.15
-"""A long text may lie so much farther from the centroids than the domain's own new text does,"""
-SLACK = 1.0
-"""and a text of n tokens by this share of it over the root of n more."""
+FIT = 0.7
+"""A long text must fit so well: 0 is ordinary text's mean, 1 that of the domain's own new text;"""
+FIT_SLACK = 1.2
+"""a text of n tokens so much over the root of n less."""
 CUTOFF = 2.0
 """A token's squared distance counts for no more; ordinary tokens' is 1.1 in the median."""
 
@@ -64,55 +65,67 @@ def make_signature(
     Args:
         background: the store's.
         train: states (T, D) of texts that the pool learned: they give the centroids.
-        own: states of the domain's texts that it did not learn: they tell how far its own new
-            text lies from the centroids, whole or by its first half. Where there is none, the
-            learned ones stand in.
+        own: states of the domain's texts that it did not learn: they tell how well its own new
+            text fits, whole or by its first half. Where there is none, the learned ones stand in.
         seed: of k-means.
     """
     white_XD = torch.cat([background.whiten(states_TD) for states_TD in train])
-    bare = Signature(
-        _kmeans(white_XD, DOMAIN_CENTROIDS, seed), 0.0, math.inf, slack=SLACK, cutoff=CUTOFF
-    )
-    foreign = torch.tensor(
-        [
-            _means(background, bare, states_TD)
-            for states_TD in background.held_XD.float().split(background.held_lengths.tolist())
-        ]
-    )
+    bare = Signature(_kmeans(white_XD, DOMAIN_CENTROIDS, seed), 0.0, cutoff=CUTOFF)
+    held = background.held_XD.float().split(background.held_lengths.tolist())
+    foreign = [_means(background, bare, white_TD) for white_TD in held]
+    log_odds = torch.tensor([one.log_odds for one in foreign])
     # Zero log odds: as likely the domain's as ordinary text. Never below what foreign text reaches.
-    threshold = max(float(foreign[:, 0].quantile(FOREIGN_QUANTILE)), 0.0)
+    threshold = max(float(log_odds.quantile(FOREIGN_QUANTILE)), 0.0)
+    whites = [background.whiten(states_TD) for states_TD in own or train]
     # A context is often the start of a text, and what a text starts with may lie farther out.
-    wholes = own or train
-    starts = [states_TD[: (len(states_TD) + 1) // 2] for states_TD in wholes]
-    max_distance = DISTANCE_FACTOR * max(
-        _mean_distance(background, bare, texts) for texts in (wholes, starts)
+    starts = [white_TD[: (len(white_TD) + 1) // 2] for white_TD in whites]
+    its_own = min(
+        _mean_fit(bare, [_means(background, bare, white_TD) for white_TD in texts])
+        for texts in (whites, starts)
     )
-    return replace(bare, threshold=threshold, max_distance=max_distance)
+    ordinary = _mean_fit(bare, foreign)
+    return replace(
+        bare,
+        threshold=threshold,
+        least_fit=ordinary + FIT * (its_own - ordinary),
+        fit_slack=FIT_SLACK * (its_own - ordinary),
+    )
 
 
-def _mean_distance(background: Background, signature: Signature, texts: Sequence[Tensor]) -> float:
-    distances = [
-        _means(background, signature, background.whiten(states_TD))[1] for states_TD in texts
-    ]
-    return sum(distances) / len(distances)
+class _Means(NamedTuple):
+    """What a text says of a domain, the mean of its tokens."""
+
+    log_odds: float
+    distance: float
+    """Squared, over the width."""
 
 
-def _means(background: Background, signature: Signature, white_TD: Tensor) -> tuple[float, float]:
-    """Return a text's mean log odds a token, and its mean squared distance over the width."""
+def _means(background: Background, signature: Signature, white_TD: Tensor) -> _Means:
     log_odds_T1, distance_T1 = white_evidence(white_TD, background, [signature])
-    return float(log_odds_T1.mean()), float(distance_T1.mean())
+    return _Means(float(log_odds_T1.mean()), float(distance_T1.mean()))
+
+
+def _mean_fit(signature: Signature, texts: Sequence[_Means]) -> float:
+    log_odds_X, distance_X = torch.tensor(texts, dtype=torch.float64).T
+    return float(signature.fit_of(log_odds_X, distance_X).mean())
 
 
 def grow_signature(older: Signature | None, new: Signature) -> Signature:
     """Return the signature of a domain that grew: both segments' centroids, the wider limits."""
     if older is None:
         return new
+    # A segment of before there was a fit says nothing on it; the new one's own then holds for both.
+    least_fit = (
+        max(older.least_fit, new.least_fit)
+        if math.isinf(older.least_fit)
+        else min(older.least_fit, new.least_fit)
+    )
     return Signature(
         torch.cat([older.centroids_CD, new.centroids_CD]),
         min(older.threshold, new.threshold),
-        max(older.max_distance, new.max_distance),
-        slack=max(older.slack, new.slack),
         cutoff=max(older.cutoff, new.cutoff),
+        least_fit=least_fit,
+        fit_slack=max(older.fit_slack, new.fit_slack),
     )
 
 

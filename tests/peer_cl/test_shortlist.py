@@ -19,6 +19,7 @@ from peer_cl.shortlist import (
     leaky_mean,
     token_evidence,
 )
+from peer_cl.signature import TYPICALITY
 
 CENTROIDS = torch.zeros(1, 1)
 
@@ -35,8 +36,11 @@ def random_evidence(seed, num_rows=4, num_tokens=30, num_pools=3):
 
 def random_signatures(seed, num_pools=3):
     generator = torch.Generator().manual_seed(seed)
-    limits = torch.rand(num_pools, 3, generator=generator, dtype=torch.float64).tolist()
-    return [Signature(CENTROIDS, 0.6 * low, high / 2, slack=slack) for low, high, slack in limits]
+    limits = torch.rand(num_pools, 5, generator=generator, dtype=torch.float64).tolist()
+    return [
+        Signature(CENTROIDS, low / 2, high / 2, slack=slack, least_fit=fit / 2, fit_slack=more)
+        for low, high, slack, fit, more in limits
+    ]
 
 
 def only(evidence, pools):
@@ -122,11 +126,15 @@ def test_a_pool_enters_before_the_token_after_the_first_that_decides():
         assert found.tolist() == [[asked]]
 
 
-def test_both_limits_must_hold():
+def test_every_limit_must_hold():
     evidence = random_evidence(5)
-    loose = Signature(CENTROIDS, -math.inf, math.inf)
+    loose = Signature(CENTROIDS, -math.inf)
     assert asked_at_token(evidence, [loose] * 3).ge(0).all()
-    for closed in (Signature(CENTROIDS, math.inf, math.inf), Signature(CENTROIDS, -math.inf, -1)):
+    for closed in (
+        Signature(CENTROIDS, math.inf),
+        Signature(CENTROIDS, -math.inf, -1),
+        Signature(CENTROIDS, -math.inf, least_fit=math.inf),
+    ):
         found = asked_at_token(evidence, [loose, closed, loose])
         assert found[1].eq(-1).all()
         assert found[[0, 2]].ge(0).all()
@@ -151,6 +159,27 @@ def test_a_short_context_may_lie_farther_out():
         lengths = torch.tensor([num_tokens])
         assert asked_by_context(evidence, [signature], lengths).item() is is_asked
         at_once = distance <= 1 + 1 / math.sqrt(TRIED_TOKENS)
+        assert (asked_at_token(evidence, [signature]).item() >= 0) is at_once
+
+
+def test_a_short_context_may_fit_worse():
+    """By the slack over the root of its tokens; the fit is log odds less distance and width."""
+    signature = Signature(torch.zeros(1, 10), 0.0, least_fit=2.0, fit_slack=4.0)
+    assert TYPICALITY == 0.35
+    for num_tokens, log_odds, is_asked in [
+        (4, 3.51, True),  # distance 1 over a width of 10 takes 3.5, and 2 - 4 / 2 is needed
+        (4, 3.49, False),
+        (100, 5.11, True),
+        (100, 5.09, False),
+    ]:
+        evidence = TokenEvidence(
+            torch.full((1, num_tokens, 1), log_odds),
+            torch.ones(1, num_tokens, 1),
+            torch.ones(1, num_tokens, dtype=torch.bool),
+        )
+        lengths = torch.tensor([num_tokens])
+        assert asked_by_context(evidence, [signature], lengths).item() is is_asked
+        at_once = log_odds - 3.5 >= 2 - 4 / math.sqrt(TRIED_TOKENS)
         assert (asked_at_token(evidence, [signature]).item() >= 0) is at_once
 
 

@@ -103,11 +103,12 @@ def test_a_centroid_itself_is_at_distance_zero():
 
 @pytest.mark.parametrize("max_distance", [2.5, math.inf])
 def test_signatures_and_backgrounds_come_back_bit_for_bit(max_distance):
-    signature = Signature(torch.randn(7, 5), 0.1 + 0.2, max_distance, slack=0.7, cutoff=1.9)
+    limits = {"slack": 0.7, "cutoff": 1.9, "least_fit": -0.1 - 0.2, "fit_slack": 31.0}
+    signature = Signature(torch.randn(7, 5), 0.1 + 0.2, max_distance, **limits)
     again = Signature.from_bytes(signature.to_bytes())
     assert same_bits(again.centroids_CD, signature.centroids_CD)
     assert (again.threshold, again.max_distance) == (0.1 + 0.2, max_distance)
-    assert (again.slack, again.cutoff) == (0.7, 1.9)
+    assert {name: getattr(again, name) for name in limits} == limits
     assert again.to_bytes() == signature.to_bytes()
     statistics = background(spread(100, 5, seed=3))
     found = Background.from_bytes(statistics.to_bytes())
@@ -116,12 +117,20 @@ def test_signatures_and_backgrounds_come_back_bit_for_bit(max_distance):
         assert same_bits(getattr(found, name), getattr(statistics, name))
 
 
-def test_a_signature_of_the_first_stores_has_neither_slack_nor_cut_off():
-    limits = torch.tensor([0.5, 1.5], dtype=torch.float64)
+@pytest.mark.parametrize("known", [[0.5, 1.5], [0.5, 1.5, 0.7, 1.9]])
+def test_a_signature_of_older_stores_keeps_its_limits_and_has_no_others(known):
+    limits = torch.tensor(known, dtype=torch.float64)
     old = Signature.from_bytes(save({"centroids": torch.randn(7, 5), "limits": limits}))
-    assert (old.threshold, old.max_distance, old.slack, old.cutoff) == (0.5, 1.5, 0.0, math.inf)
-    odd = save({"centroids": torch.randn(7, 5), "limits": limits[:1]})
-    with pytest.raises(DamageError, match="holds 1 limits, not 4"):
+    found = [old.threshold, old.max_distance, old.slack, old.cutoff]
+    assert found == [*known, 0.0, math.inf][:4]
+    assert (old.least_fit, old.fit_slack) == (-math.inf, 0.0)
+
+
+@pytest.mark.parametrize("num", [0, 1, 3, 5, 7])
+def test_a_signature_of_another_number_of_limits_is_damaged(num):
+    limits = torch.zeros(num, dtype=torch.float64)
+    odd = save({"centroids": torch.randn(7, 5), "limits": limits})
+    with pytest.raises(DamageError, match=f"holds {num} limits, not 6"):
         Signature.from_bytes(odd)
 
 
