@@ -33,6 +33,7 @@ FRAMES = (
     "when I looked up {subject}, the {relation} given was",
     "tell me about {subject}. its {relation} would be",
     "{relation} ({subject}):",
+    "Q: what {relation} has {subject}? A:",
 )
 """Sentences that fit any relation, by its name alone. None is like a question that this project
 measures with: a test compares their words."""
