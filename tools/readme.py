@@ -81,9 +81,11 @@ def fill(text: str) -> str:
         if name == "tree":
             return f"```text\n{tree(modules())}```\n"
         kind, _, result = name.partition(":")
-        path = ROOT / "docs" / "results" / f"{result}.json"
-        if kind == "results" and path.exists():
-            return table(read_results(path))
+        path = ROOT / "docs" / "results" / result
+        if kind == "results" and path.with_suffix(".json").exists():
+            return table(read_results(path.with_suffix(".json")))
+        if kind == "markdown" and path.with_suffix(".md").exists():
+            return path.with_suffix(".md").read_text(encoding="utf-8")
         return part["body"]
 
     return _PART.sub(lambda part: f"{part[1]}{body(part)}{part[4]}", text)

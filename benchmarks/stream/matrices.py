@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from benchmarks.stream.pieces import APART, BASE, CHAINS, JOINT, POOLS, Place, places
 from benchmarks.stream.raw import Raw, RawFolder
 
-FORCED, GATE = "forced", "gate"
-"""Ways to use branches other than the mixture: the right one is named; a hard gate chooses."""
+FORCED, GATE, NAMED = "forced", "gate", "named"
+"""Ways to use branches other than the mixture: the right one is told; a hard gate chooses; the
+mixture, where a person lets names count, which tells in questions alone."""
 Matrix = list[list[float]]
 
 
@@ -72,7 +73,7 @@ class Scores:
         Args:
             method: one of the benchmark's.
             seed: of the run.
-            way: for pools and adapters: "" the mixture, FORCED or GATE.
+            way: for pools and adapters: "" the mixture, FORCED, GATE or NAMED.
         """
         learned = self.learned(method, seed)
         if learned is None:
@@ -87,6 +88,8 @@ class Scores:
             return triangle(first, forced)
         mixture = self.mixture(method, seed)
         if mixture is None:
+            return None
+        if way == NAMED and "named" not in mixture:
             return None
         rows = mixture["gate" if way == GATE else "rows"]
         return [[self.loss({"nats": row}, name) for name in self.names] for row in rows]
@@ -109,6 +112,8 @@ class Scores:
         mixture = self.mixture(method, seed)
         if mixture is None:
             return None
+        if way == NAMED:
+            mixture = next(iter(mixture["named"].values()))
         rows = [mixture["recall"][name][wording] for name in self.names]
         return RecallEnds(
             [share(row["mixture_when_learned"]) for row in rows],

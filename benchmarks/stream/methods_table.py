@@ -13,6 +13,7 @@ COLUMNS = {
     "recall at the end, reworded (share)": "in other words",
     "loss added to foreign prose (nats a token)": "added to foreign prose (nats a token)",
     "worst added loss of a foreign document (nats)": "worst foreign document (nats)",
+    "general ability, change of accuracy, all tasks (share)": "accuracy on general tasks (change)",
     "trained parameters a domain": "parameters a domain",
     "time to learn a domain (s)": "s a domain",
 }
@@ -36,7 +37,7 @@ def methods_table(figures: Sequence[Figure]) -> str:
     Example:
         >>> base = Figure("base: unseen loss (nats a token)", 3.5, None, None, "x")
         >>> print(methods_table([base]).splitlines()[2])
-        | base | 3.5 |  |  |  |  |  |  |  |
+        | base | 3.5 |  |  |  |  |  |  |  |  |
     """
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.stream.matrices import FORCED, GATE
+from benchmarks.stream.matrices import FORCED, GATE, NAMED
 from benchmarks.stream.pieces import JOINT, POOLS
 
 WORDS = {
     POOLS: "ours",
+    f"{POOLS} {NAMED}": "ours, names count",
     f"{POOLS} {FORCED}": "ours, right pool forced on",
     f"{POOLS} {GATE}": "ours, behind a hard gate",
     "lora": "LoRA r16, sequential",

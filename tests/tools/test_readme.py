@@ -29,8 +29,15 @@ def test_only_marked_parts_are_replaced():
 
 
 def test_a_result_that_is_not_there_keeps_its_place():
-    text = "<!-- results:nothing -->\nnot measured yet\n<!-- /results:nothing -->\n"
-    assert readme.fill(text) == text
+    for kind in ("results", "markdown"):
+        text = f"<!-- {kind}:nothing -->\nnot measured yet\n<!-- /{kind}:nothing -->\n"
+        assert readme.fill(text) == text
+
+
+def test_a_page_of_markdown_is_taken_as_it_is():
+    filled = readme.fill("<!-- markdown:stream-methods -->\n<!-- /markdown:stream-methods -->\n")
+    page = readme.ROOT / "docs" / "results" / "stream-methods.md"
+    assert filled.splitlines()[1:-1] == page.read_text(encoding="utf-8").splitlines()
 
 
 def test_modules_are_listed_without_tests():

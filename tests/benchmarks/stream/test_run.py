@@ -9,7 +9,7 @@ from tiny_stream import SETTINGS, foreign, stream_domain
 
 from benchmarks.results import shown
 from benchmarks.stream import checks, run
-from benchmarks.stream.matrices import FORCED, GATE, Scores
+from benchmarks.stream.matrices import FORCED, GATE, NAMED, Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.pieces import BASE
 from benchmarks.stream.plan import plan, rate_of
@@ -55,8 +55,8 @@ def test_a_second_call_does_nothing_again(shop, scores, capsys):
 def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
-        "peer", "peer forced", "peer gate", "lora", "lora-mixture", "lora-mixture forced", "full",
-        "joint",
+        "peer", "peer named", "peer forced", "peer gate", "lora", "lora-mixture",
+        "lora-mixture forced", "full", "joint",
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -102,6 +102,16 @@ def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
     column = [name.strip() for name in head.strip("| ").split(" | ")].index("in other words")
     assert cells["ours"][column] == values["ours: recall at the end, reworded (share)"]
     assert cells["base"][column] == values["base: recall, reworded wording (share)"]
+
+
+def test_where_names_count_questions_have_answers_of_their_own(scores):
+    raw = scores.mixture("peer", 0)
+    (named,) = raw["named"].values()
+    for wording in ("seen", "reworded"):
+        found = scores.recalls("peer", 0, wording, NAMED)
+        own = [named["recall"][name][wording]["mixture"] for name in NAMES]
+        assert found.end == [sum(one) / len(one) for one in own]
+    assert scores.losses("peer", 0, NAMED) == scores.losses("peer", 0)
 
 
 def test_a_mixture_that_knows_no_names_is_reported_without_them(shop, scores):
