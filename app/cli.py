@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from app import acting, asking, erasing, learning, reading, serving, using, working
+from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
 from app.request import Before, StoreOption
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _before_the_verb(
 
 
 VERBS = (
-    ("Learn", (learning.init, learning.ingest, learning.evaluate)),
+    ("Learn", (learning.init, rewording.reword, learning.ingest, learning.evaluate)),
     ("Use", (using.generate, using.verify, using.demo)),
     (
         "Read",

@@ -160,6 +160,16 @@ FactsOption = Annotated[
         show_default=False,
     ),
 ]
+RewordingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rewordings",
+        metavar="FILE",
+        help="The corpus's documents in other words, learned with them: jsonl lines with text (or "
+        "document, its full id) and rewordings, a list; `peer-cl reword` writes one.",
+        show_default=False,
+    ),
+]
 BadRowOption = Annotated[
     BadRow, typer.Option("--on-bad-row", help="At a malformed jsonl line: stop, or skip it.")
 ]
@@ -172,6 +182,7 @@ def ingest(
     domain: DomainArgument,
     path: PathArgument,
     facts: FactsOption = None,
+    rewordings: RewordingsOption = None,
     on_bad_row: BadRowOption = BadRow.stop,
     *,
     settings: dict[str, Any],
@@ -186,25 +197,30 @@ def ingest(
     with request.store() as store:
         get_ready()
         from pipelines.fact_files import read_facts
+        from pipelines.rewordings import read_rewordings
 
-        known, num_bad = read_facts(facts, on_bad_row.value) if facts is not None else ((), 0)
+        how = on_bad_row.value
+        known, num_bad = read_facts(facts, how) if facts is not None else ((), 0)
+        said, num_bad_said = read_rewordings(rewordings, how) if rewordings else (None, 0)
         with show_progress() as progress:
             report = store.ingest(
                 domain,
                 path,
                 facts=known,
+                rewordings=said,
                 settings=training_settings(settings),
                 why=request.why,
                 on_bad_row=on_bad_row.value,
                 progress=progress,
             )
     if request.as_json:
-        print_json({**dataclasses.asdict(report), "num_bad_facts": num_bad})
+        bad = {"num_bad_facts": num_bad, "num_bad_rewordings": num_bad_said}
+        print_json({**dataclasses.asdict(report), **bad})
     else:
-        _print_ingest(report, num_bad)
+        _print_ingest(report, num_bad + num_bad_said)
 
 
-def _print_ingest(report: IngestReport, num_bad_facts: int) -> None:
+def _print_ingest(report: IngestReport, num_bad: int) -> None:
     counts = ", ".join(f"{count:,} {split}" for split, count in report.num_documents.items())
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
     say(f"{counts} documents; {report.num_tokens:,} tokens; {size(report.size_bytes)}")
@@ -218,7 +234,8 @@ def _print_ingest(report: IngestReport, num_bad_facts: int) -> None:
             report.num_elsewhere,
             "documents learned that stand in another domain or were rolled back",
         ),
-        (report.num_skipped + num_bad_facts, "malformed rows skipped"),
+        (report.num_reworded, "documents read in other words too"),
+        (report.num_skipped + num_bad, "malformed rows skipped"),
     ):
         if number:
             say(f"{number:,} {what}")

@@ -91,17 +91,20 @@ class Before:
     debug: bool
 
 
-def verb(*shared_options: Shared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(
+    *shared_options: Shared, with_store: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that makes a verb of a function whose first parameter is a Request.
 
-    Every verb takes --store and --debug. Errors become one line on stderr and an exit code.
+    Every verb takes --debug. Errors become one line on stderr and an exit code.
 
     Args:
         shared_options: which other shared options it takes: json where it reads, who and why
             where it acts.
+        with_store: whether it is about a store, and takes --store.
     """
     shared: dict[str, tuple[Any, Any]] = {
-        "store": (StoreOption, None),
+        **({"store": (StoreOption, None)} if with_store else {}),
         "debug": (DebugOption, False),
         **{_SHARED[name][0]: _SHARED[name][1:] for name in shared_options},
     }
@@ -123,7 +126,7 @@ def verb(*shared_options: Shared) -> Callable[[Callable[..., None]], Callable[..
         def run(ctx: typer.Context, **values: Any) -> None:
             before = ctx.obj if isinstance(ctx.obj, Before) else Before(None, False)
             debug = values.pop("debug") or before.debug
-            folder = store_folder(values.pop("store"), before.store)
+            folder = store_folder(values.pop("store", None), before.store)
             said = {name: values.pop(name) for name in shared if name in values}
             with one_line_errors(debug=debug):
                 function(Request(folder, **said), **values)

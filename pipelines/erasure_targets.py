@@ -111,8 +111,8 @@ def live_documents(
 def _refuse_probe(document: Document) -> None:
     if document.kind == "probe":
         raise InputError(
-            f"document {document.document_id[:12]} holds the questions about "
-            f"{document.title[:40]!r}, which go with their fact; erase that"
+            f"document {document.document_id[:12]} holds {document.source} for "
+            f"{document.title[:40]!r}, which go with it; erase that"
         )
 
 

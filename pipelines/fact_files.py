@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import check_storable, read_object
+from pipelines.corpora import check_storable
 from pipelines.facts import Fact
+from pipelines.json_lines import read_json_lines
 
 _NEEDED = ("subject", "relation", "answer", "statement")
 
@@ -31,17 +31,10 @@ def read_facts(
     Raises:
         CorpusError: when the file is missing, has no fact, or a malformed line.
     """
-    file, shown = Path(path), name or str(path)
-    facts, num_skipped = [], 0
-    for number, line in _lines(file, shown):
-        try:
-            facts.append(_fact(line))
-        except CorpusError as problem:
-            if on_bad_row == "stop":
-                raise CorpusError(
-                    f"{shown}:{number} {problem}; mend the line, or pass --on-bad-row skip"
-                ) from None
-            num_skipped += 1
+    shown = name or str(path)
+    facts, num_skipped = read_json_lines(
+        path, _fact, what="facts", on_bad_row=on_bad_row, name=name
+    )
     if not facts:
         skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
         raise CorpusError(
@@ -50,19 +43,8 @@ def read_facts(
     return tuple(facts), num_skipped
 
 
-def _lines(file: Path, shown: str) -> Iterator[tuple[int, bytes]]:
-    try:
-        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise CorpusError(f"cannot read facts from {shown}: {error.strerror}") from None
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _fact(line: bytes) -> Fact:
+def _fact(row: dict[str, Any]) -> Fact:
     """Return the fact of a line; a problem is a CorpusError that does not name the place yet."""
-    row = read_object(line)
     for key in _NEEDED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no "{key}" with something in it')

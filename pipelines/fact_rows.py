@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.facts import Fact
+from pipelines.rewordings import REWORDED
 from pipelines.settings import TrainingSettings
 
 VARIED = "varied"
@@ -210,6 +211,7 @@ def read_times(settings: TrainingSettings) -> dict[str, float]:
         "text": settings.text_passes,
         "fact": settings.fact_passes - settings.varied_passes,
         VARIED: 1.0,
+        REWORDED: settings.reworded_passes,
     }
 
 

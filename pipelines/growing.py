@@ -27,6 +27,7 @@ from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
 from pipelines.progress import LossNote, Progress, no_progress
 from pipelines.recording import RecordedUse, record_use
+from pipelines.rewordings import reworded_rows
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
 from pipelines.states import signature_states
@@ -118,7 +119,8 @@ def _learn(
     rows = learned.rows("train", settings.max_tokens, end_id)
     rows = with_answers(base.tokenizer, rows, learned.facts)
     texts = [document.text for document in learned.of("train", ("text",))]
-    varied = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
+    others = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
+    others += reworded_rows(base.tokenizer, learned, settings, end_id)
     validation = learned.rows("validation", settings.max_tokens, None)
     precision = resolve_precision(settings.precision)
     try:
@@ -138,7 +140,7 @@ def _learn(
             model.attachment,
             segment,
             older=older,
-            rows=[*rows, *varied],
+            rows=[*rows, *others],
             validation=validation,
             features=features,
             settings=settings,
@@ -202,6 +204,7 @@ def _checkpoint(
             [segment.sha256() for segment in chain.segments],
             [d.document_id for d in learned.documents],
             [asdict(learned.facts[key]) for key in sorted(learned.facts)],
+            sorted(learned.rewordings.items()),
             settings.to_dict(),
         ],
         sort_keys=True,

@@ -17,6 +17,7 @@ from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
+from pipelines.rewordings import Rewordings
 from pipelines.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class IngestReport:
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
+    num_reworded: int
+    """Documents that were read in other words too."""
     num_skipped: int
     """Rows of a jsonl file that could not be read and were skipped."""
     size_bytes: int
@@ -55,6 +58,7 @@ def ingest(
     corpus: str | Path | Sequence[SourceDocument],
     *,
     facts: Sequence[Fact] = (),
+    rewordings: Rewordings | None = None,
     settings: TrainingSettings | None = None,
     why: str = "",
     on_bad_row: BadRowPolicy = "stop",
@@ -72,6 +76,8 @@ def ingest(
         corpus: a file or folder (txt, md, jsonl), or documents.
         facts: learned as further documents, in half of their readings in other words (see
             `pipelines.fact_rows`); their rewordings are never learned, but kept to ask.
+        rewordings: texts in other words, by the id of the document (see `pipelines.rewordings`);
+            only those of documents that are trained on are read.
         settings: how the segment is trained.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
@@ -92,8 +98,9 @@ def ingest(
         documents, num_skipped = _read(corpus, on_bad_row)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        learned = prepare(chain, documents, facts, base)
+        learned = prepare(chain, documents, facts, base, rewordings)
         _check_learnable(learned, domain)
+        _check_reworded(learned, rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
@@ -112,6 +119,7 @@ def ingest(
         num_steps=grown.trained.num_steps,
         num_duplicates=learned.num_duplicates,
         num_elsewhere=len(elsewhere),
+        num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
         size_bytes=grown.new.size_bytes,
         first_loss_nats=grown.trained.losses[0][1],
@@ -145,4 +153,19 @@ def _check_learnable(learned: Learned, domain: str) -> None:
         raise CorpusError(
             f"{num} documents are too few: after setting test documents aside none is left "
             "to train on; add documents"
+        )
+
+
+def _num_reworded(learned: Learned) -> int:
+    return sum(d.document_id in learned.rewordings for d in learned.of("train", ("text",)))
+
+
+def _check_reworded(learned: Learned, rewordings: Rewordings | None) -> None:
+    """Refuse rewordings of which none is of a document that is new here: a wrong file, surely."""
+    if rewordings and not learned.rewordings:
+        first = next(iter(rewordings))
+        raise CorpusError(
+            f"none of the {len(rewordings)} documents with rewordings is new in this corpus (the "
+            f"first is {first[:12]}); make them from these very documents, e.g. with "
+            "`peer-cl reword`"
         )

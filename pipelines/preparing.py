@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from peer_cl.bases import Base
@@ -18,6 +18,7 @@ from pipelines.batches import Row, pieces, tokenise
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.facts import Fact
 from pipelines.loading import load_chain
+from pipelines.rewordings import Rewordings, kept_rewordings
 from pipelines.splits import Split, split_documents
 from stores import Document, Registry
 from stores import Segment as SegmentRow
@@ -104,6 +105,8 @@ class Learned:
     num_duplicates: int
     facts: dict[str, Fact]
     """What fact documents say, by document id."""
+    rewordings: Rewordings = field(default_factory=dict)
+    """Texts in other words, by the id of the document."""
 
     def of(self, split: str, kinds: Iterable[str] = ("text", "fact")) -> list[SourceDocument]:
         """Return the documents of a split."""
@@ -123,7 +126,11 @@ class Learned:
 
 
 def prepare(
-    chain: Chain, documents: Sequence[SourceDocument], facts: Sequence[Fact], base: Base
+    chain: Chain,
+    documents: Sequence[SourceDocument],
+    facts: Sequence[Fact],
+    base: Base,
+    rewordings: Rewordings | None = None,
 ) -> Learned:
     """Leave out what the chain holds, divide the rest, and tokenise it.
 
@@ -134,6 +141,7 @@ def prepare(
         documents: the corpus.
         facts: learned as further documents.
         base: the store's.
+        rewordings: of documents of the corpus; those of others are left out.
     """
     fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
     fresh: dict[str, SourceDocument] = {}
@@ -144,14 +152,25 @@ def prepare(
     probes = [probe(f) for f in facts if f.document("").document_id in fresh]
     kept = [*fresh.values(), *probes]
     splits = split_documents(kept, known=chain.known if kept else ())
+    texts = [document for document in fresh.values() if document.kind == "text"]
+    reworded = {
+        d.document_id: tuple(said) for d in texts if (said := (rewordings or {}).get(d.document_id))
+    }
+    # They are in no group: what is near to a document's rewording is no reason to hold it out.
+    beside = [
+        kept_rewordings(d, reworded[d.document_id]) for d in texts if d.document_id in reworded
+    ]
+    own_ids = {d.document_id: d.document_id for d in beside}
+    kept += beside
     ids = tokenise(base.tokenizer, [document.text for document in kept])
     return Learned(
         documents=kept,
-        splits=dict(splits.split),
-        near_groups=dict(splits.near_group),
+        splits={**splits.split, **dict.fromkeys(own_ids, "test")},
+        near_groups={**splits.near_group, **own_ids},
         ids={d.document_id: row for d, row in zip(kept, ids, strict=True)},
         num_duplicates=len(documents) + len(facts) - len(fresh),
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
+        rewordings=reworded,
     )
 
 

@@ -31,6 +31,7 @@ from pipelines.preparing import (
 )
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import read_fact
+from pipelines.rewordings import REWORDINGS_SOURCE, joined_rewordings, read_kept
 from pipelines.settings import TrainingSettings
 from stores import Document, NewSegment, Registry, Segment
 from stores.records import MASK
@@ -48,7 +49,7 @@ class ExactErasure:
     label: str
     snapshot_id: int
     document_ids: tuple[str, ...]
-    """What is gone; a fact's questions go with it."""
+    """What is gone; a fact's questions and a document's rewordings go with it."""
     num_kept: int
     """Segments before the first one that held a document: they are as they were."""
     num_retrained: int
@@ -154,13 +155,17 @@ def _check_texts(documents: Sequence[Document], end: Sequence[Segment]) -> None:
 def _with_questions(
     registry: Registry, documents: Sequence[Document], wanted: set[str]
 ) -> set[str]:
-    """Return ids of documents and of the questions about facts among them."""
-    probes = [d for d in documents if d.kind == "probe" and d.source == PROBE_SOURCE]
-    of_wanted = {
-        found.document_id
-        for found in probes
-        if read_fact(registry.document_text(found)).document("").document_id in wanted
-    }
+    """Return ids of documents, of the questions about facts among them, and of their rewordings."""
+    of_wanted = set()
+    for found in documents:
+        if found.kind == "probe" and found.source == PROBE_SOURCE:
+            owner = read_fact(registry.document_text(found)).document("").document_id
+        elif found.kind == "probe" and found.source == REWORDINGS_SOURCE:
+            owner, _ = read_kept(registry.document_text(found))
+        else:
+            continue
+        if owner in wanted:
+            of_wanted.add(found.document_id)
     return wanted | of_wanted
 
 
@@ -197,16 +202,18 @@ def _prepare_again(
     registry: Registry, chain: Chain, documents: Sequence[Document], base: Base
 ) -> Learned:
     """Prepare what is left of a segment as its ingest did: texts first, then facts."""
-    facts, others = [], []
+    facts, others, rewordings = [], [], []
     for document in documents:
         source = stored_document(registry, document)
         if document.kind == "probe" and document.source == PROBE_SOURCE:
             facts.append(read_fact(source.text))
+        elif document.kind == "probe" and document.source == REWORDINGS_SOURCE:
+            rewordings.append(read_kept(source.text))
         else:
             others.append(source)
     of_facts = {fact.document("").document_id for fact in facts}
     rest = [d for d in others if d.kind != "fact" or d.document_id not in of_facts]
-    return prepare(chain, rest, facts, base)
+    return prepare(chain, rest, facts, base, joined_rewordings(rewordings))
 
 
 def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:

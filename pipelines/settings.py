@@ -40,6 +40,8 @@ class TrainingSettings:
     varied_share: float = 0.5
     """Share of a fact's readings in other words: in sentences that fit any relation by its name,
     and with the words around its subject changed at random."""
+    reworded_passes: float = 1.0
+    """How often each rewording of a document is read, where there are any."""
     answer_weight: float = 4.0
     """Weight of a fact's answer in the loss; every other token has 1."""
     quiet_weight: float = 0.02
@@ -93,7 +95,7 @@ class TrainingSettings:
             raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
-        for name in ("quiet_weight", "kl_weight"):
+        for name in ("reworded_passes", "quiet_weight", "kl_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.varied_share <= 1:

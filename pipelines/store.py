@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.facts import Fact
     from pipelines.ingest import IngestReport
     from pipelines.retraining import ExactErasure
+    from pipelines.rewordings import Rewordings
     from pipelines.searching import Found
     from pipelines.settings import TrainingSettings
     from pipelines.tracing import Trace
@@ -71,6 +72,7 @@ class Store:
         corpus: str | Path | Sequence[SourceDocument],
         *,
         facts: Sequence[Fact] = (),
+        rewordings: Rewordings | None = None,
         settings: TrainingSettings | None = None,
         why: str = "",
         on_bad_row: BadRowPolicy = "stop",
@@ -84,6 +86,7 @@ class Store:
             domain,
             corpus,
             facts=facts,
+            rewordings=rewordings,
             settings=settings,
             why=why,
             on_bad_row=on_bad_row,

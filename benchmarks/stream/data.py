@@ -20,6 +20,7 @@ from pipelines.evaluate import stock_tokens
 from pipelines.fact_rows import read_times, varied_rows, with_answers
 from pipelines.preparing import Chain, prepare
 from pipelines.questions import Question, questions
+from pipelines.rewordings import reworded_rows
 from pipelines.settings import TrainingSettings
 from pipelines.token_scores import MAX_TOKENS, Item
 
@@ -34,7 +35,7 @@ class Prepared:
 
     name: str
     rows: tuple[Row, ...]
-    """Trained on: texts, facts, and facts in changed wordings."""
+    """Trained on: texts, facts, facts in changed wordings, and documents in other words."""
     steps: tuple[tuple[int, ...], ...]
     """Numbers of the rows that each optimiser step reads."""
     validation: tuple[Item, ...]
@@ -77,7 +78,9 @@ def prepare_domain(
             people's questions on learned documents.
         test_tokens: about how many tokens of unseen documents are kept.
     """
-    learned = prepare(Chain(domain.name, None), domain.documents, domain.facts, base)
+    learned = prepare(
+        Chain(domain.name, None), domain.documents, domain.facts, base, domain.rewordings
+    )
     end_id = base.tokenizer.eos_token_id
     rows = with_answers(
         base.tokenizer, learned.rows("train", settings.max_tokens, end_id), learned.facts
@@ -85,6 +88,7 @@ def prepare_domain(
     texts_read = learned.of("train", ("text",))
     texts = [document.text for document in texts_read]
     rows += varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
+    rows += reworded_rows(base.tokenizer, learned, settings, end_id)
     steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     return Prepared(
         name=domain.name,

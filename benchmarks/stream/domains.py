@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.documents import SourceDocument
 from pipelines.facts import Fact
+from pipelines.rewordings import Rewordings
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,5 @@ class StreamDomain:
     """Whose data this is."""
     asked: tuple[Asked, ...] = ()
     """People's questions on the documents; never trained on."""
+    rewordings: Rewordings = field(default_factory=dict)
+    """The documents in other words; learned with those that are trained on."""

@@ -29,7 +29,12 @@ def ingest(
     # What is asked stays out of the store: it keeps the facts' own wording alone.
     facts = [replace(fact, reworded_prompts=()) for fact in domain.facts]
     report = store.ingest(
-        domain.name, domain.documents, facts=facts, settings=settings, progress=progress
+        domain.name,
+        domain.documents,
+        facts=facts,
+        rewordings=domain.rewordings,
+        settings=settings,
+        progress=progress,
     )
     return report.seconds
 

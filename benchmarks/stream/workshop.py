@@ -28,6 +28,7 @@ from pipelines.general import Scorer
 from pipelines.init import init_store
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
+from pipelines.rewordings import REWORDED
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 
@@ -178,11 +179,13 @@ class Workshop:
         """Return a hash over what a piece is made of: domains, base, settings, rows and texts.
 
         Seed and rate of the rows are left out: a piece has its own. So is, where no pool learns,
-        what pools alone are told.
+        what pools alone are told, and where nothing is reworded, how often that is read.
         """
         settings = self.settings.to_dict()
         has_pools = not WITHOUT_POOLS & set(re.split(r"[./]", piece))
-        for own in ("seed", "row_learning_rate", *(() if has_pools else OF_POOLS)):
+        kinds = {row.kind for one in self.prepared.values() for row in one.rows}
+        unused = () if REWORDED in kinds else ("reworded_passes",)
+        for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
             del settings[own]
         about = json.dumps([self._read_by_all, settings], sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -191,7 +194,7 @@ class Workshop:
     def _read_by_all(self) -> list[Any]:
         about: list[Any] = [self.names, self.base_id]
         for name, one in self.prepared.items():
-            rows = [row.ids for row in one.rows if row.kind in ("text", "fact")]
+            rows = [row.ids for row in one.rows if row.kind in ("text", "fact", REWORDED)]
             asked = [question.ids for question in one.questions]
             about.append([name, [key(ids) for ids in (*rows, *asked)]])
         about += [[group, [key(ids) for ids in rows]] for group, rows in self.texts.items()]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rewording_server import rewording_server
 from tiny_base import background, make_tiny_base, write_corpus
 
 SMALL = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "2")
@@ -100,3 +101,32 @@ def test_a_domain_grows_and_goes_back_one_version(peer_cl, made, tmp_path):
         assert peer_cl("ingest", "law", path, *SMALL, folder=store).code == 0
     assert peer_cl("domains", "--json", folder=store).json["domains"][0]["num_segments"] == 2
     assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=store).out
+
+
+def test_a_corpus_is_reworded_by_another_model_and_learned_with_it(peer_cl, made, tmp_path):
+    store, out = tmp_path / "knowledge", tmp_path / "law.reworded.jsonl"
+    made_store = peer_cl(
+        *("init", "--base", made / "base", "--background", made / "background"),
+        *("--capacity", "4", "--host-layers", "1,3"),
+        folder=store,
+    )
+    assert made_store.code == 0, made_store.err
+    with rewording_server() as server:
+        asked = ("reword", made / "law.jsonl", "--out", out, "--endpoint", server.url)
+        first = peer_cl(*asked, "--model", "m", "--num", "2")
+        assert first.code == 0, first.err
+        assert f"40 documents go to {server.url}" in first.out
+        assert f"40 documents reworded into {out}" in first.out
+        again = peer_cl(*asked, "--model", "m", "--num", "2", "--json")
+        assert again.json == {"num_asked": 0, "num_known": 40, "num_empty": 0, "num_tokens": 0}
+    learn = ("ingest", "law", made / "law.jsonl", *SMALL)
+    law = peer_cl(*learn, "--rewordings", out, "--json", folder=store)
+    assert law.code == 0, law.err
+    assert law.json["num_reworded"] == law.json["num_documents"]["train"] > 0
+    other = peer_cl(
+        *("ingest", "medicine", made / "medicine.jsonl", *SMALL, "--rewordings", out),
+        folder=store,
+    )
+    assert other.code == 2
+    assert "none of the 40 documents with rewordings is new in this corpus" in other.err
+    assert len(other.err.strip().splitlines()) == 1

@@ -259,7 +259,11 @@ def test_what_cannot_be_masked_is_refused_and_changes_nothing(store):
     live = registry.live()
     for document_id, error, told in (
         (held_out.document_id, StateError, "held out of training .test."),
-        (probe.document_id, InputError, "go with their fact"),
+        (
+            probe.document_id,
+            InputError,
+            "facts asked in other words for 'house 0', which go with it",
+        ),
         ("0" * 64, UnknownError, "holds no document 000"),
     ):
         with pytest.raises(error, match=told):

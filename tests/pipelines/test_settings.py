@@ -17,7 +17,7 @@ LEAST = {
     "validations": 0,
     "patience": 1,
 }
-OTHERS = ("varied_share", "quiet_weight", "kl_weight", "seed")
+OTHERS = ("varied_share", "reworded_passes", "quiet_weight", "kl_weight", "seed")
 NUMBERS = [field.name for field in dataclasses.fields(TrainingSettings) if field.type != "str"]
 
 
@@ -57,7 +57,7 @@ def test_a_seed_that_torch_cannot_take_everywhere_is_refused(seed):
 
 
 def test_a_weight_may_be_nothing_but_not_less():
-    for name in ("quiet_weight", "kl_weight"):
+    for name in ("reworded_passes", "quiet_weight", "kl_weight"):
         with pytest.raises(InputError, match=rf"{name} must be 0 or more, not -0\.01"):
             TrainingSettings(**{name: -0.01})
         assert getattr(TrainingSettings(**{name: 0.0}), name) == 0.0

@@ -41,11 +41,13 @@ def main():
     mode, base, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     first, second, erased, _ = corpora()
     facts = list(FACTS)
+    said = {document.document_id: (f"So it is: {document.text}",) for document in first[2:6]}
     if mode == "never":
         first = [document for document in first if document is not erased]
         facts.remove(FACT)
+        del said[erased.document_id]
     with init_store(folder, base=base, capacity=4, background=background(), who="ann") as store:
-        store.ingest("law", first, settings=SETTINGS)
+        store.ingest("law", first, rewordings=said, settings=SETTINGS)
         store.ingest("medicine", documents("medicine", 12, 1), settings=SETTINGS)
         store.ingest("law", second, facts=facts, settings=SETTINGS)
         if mode == "erased":

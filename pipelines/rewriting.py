@@ -1,0 +1,182 @@
+"""Rewordings written by another model, behind an endpoint that speaks OpenAI's protocol.
+
+What it writes goes into a file that a person can read and mend before anything is learned from it
+(`pipelines.rewordings`). Each document is asked once: a file that is there already is gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peer_cl.errors import InputError
+from pipelines.documents import SourceDocument, normalised_text
+from pipelines.progress import Progress, no_progress
+
+STYLES = (
+    "Say all of it again in your own words. Keep every name, number and fact, and add nothing.",
+    "Write the questions that it answers, one a line, each with its answer after it as a whole "
+    "sentence that names what it is about. Leave out no fact and add none.",
+    "List what it says, one short sentence a line. Each sentence names what it is about, so that "
+    "it can be understood alone. Then list what follows from it, in the same way.",
+)
+"""What is asked for, in turn; each rewording is one answer."""
+KEY_VARIABLE = "OPENAI_API_KEY"
+TIMEOUT_SECONDS = 300.0
+RETRIES = 4
+"""Of a call that failed for a passing reason, each after a longer wait."""
+MOST_TOKENS = 1_024
+"""Of one answer."""
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """What was written."""
+
+    num_asked: int
+    """Documents that were sent to the endpoint."""
+    num_known: int
+    """Documents whose rewordings stood in the file already."""
+    num_empty: int
+    """Documents of which the endpoint said nothing; the next run asks them again."""
+    num_tokens: int
+    """That the endpoint says it read and wrote; 0 where it does not say."""
+
+
+def reword(
+    documents: Sequence[SourceDocument],
+    out: Path,
+    *,
+    endpoint: str,
+    model: str,
+    num: int = len(STYLES),
+    progress: Progress = no_progress,
+) -> Rewriting:
+    """Ask for rewordings of documents, and append them to a jsonl file as they come.
+
+    Killed, or stopped by the endpoint, the same call goes on after the last whole line.
+
+    Args:
+        documents: their titles and texts are sent to the endpoint.
+        out: the file; lines of other models and numbers stay, and do not count.
+        endpoint: the URL that ends before /chat/completions, e.g. http://127.0.0.1:8000/v1. The
+            key is taken from OPENAI_API_KEY, where it is set.
+        model: as the endpoint calls it.
+        num: of each document; at most one a style.
+        progress: told how far it is.
+
+    Raises:
+        InputError: when the endpoint cannot be reached or refuses, when the file cannot be gone on
+            with, or the package `openai` is missing.
+    """
+    if not 1 <= num <= len(STYLES):
+        raise InputError(f"the number of rewordings lies between 1 and {len(STYLES)}, not {num}")
+    client = _client(endpoint)
+    made_by = hashlib.sha256(json.dumps([model, STYLES[:num]]).encode()).hexdigest()[:16]
+    known = _known(out, made_by)
+    missing = list({d.document_id: d for d in documents if d.document_id not in known}.values())
+    num_empty = num_tokens = 0
+    with out.open("a", encoding="utf-8") as file:
+        for number, document in enumerate(missing):
+            progress("rewording", number, len(missing), document.title)
+            texts, spent = _answers(client, endpoint, model, document, STYLES[:num])
+            num_tokens += spent
+            if not texts:
+                num_empty += 1
+                continue
+            line = {
+                "document": document.document_id,
+                "title": document.title,
+                "model": model,
+                "made_by": made_by,
+                "rewordings": texts,
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    num_known = len({d.document_id for d in documents} & known)
+    return Rewriting(len(missing), num_known, num_empty, num_tokens)
+
+
+def _client(endpoint: str) -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise InputError(
+            "rewording needs the package openai: pip install 'peer-cl[reword]'"
+        ) from None
+    if not endpoint.startswith(("http://", "https://")):
+        raise InputError(f"an endpoint is a URL such as http://127.0.0.1:8000/v1, not {endpoint!r}")
+    return openai.OpenAI(
+        base_url=endpoint,
+        api_key=os.environ.get(KEY_VARIABLE) or "none",  # local servers want no key
+        timeout=TIMEOUT_SECONDS,
+        max_retries=RETRIES,
+    )
+
+
+def _known(out: Path, made_by: str) -> set[str]:
+    """Return the documents that a file holds already; a line that was cut off is taken away."""
+    if not out.exists():
+        return set()
+    content = out.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    known = set()
+    for number, line in enumerate(whole.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if row.get("made_by") == made_by:
+                known.add(row["document"])
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise InputError(
+                f"{out}:{number} is no line of rewordings; name another file, or mend it"
+            ) from None
+    if len(whole) < len(content):
+        if content[len(whole) :].lstrip()[:1] != b"{":
+            raise InputError(f"{out} does not end with a line of rewordings; name another file")
+        with out.open("r+b") as file:
+            file.truncate(len(whole))
+    return known
+
+
+def _answers(
+    client: Any, endpoint: str, model: str, document: SourceDocument, styles: Sequence[str]
+) -> tuple[list[str], int]:
+    """Return what the endpoint says in each style, and how many tokens that took."""
+    import openai
+
+    texts, num_tokens = [], 0
+    for style in styles:
+        asked = f"{style}\n\n{document.title}\n\n{document.text}"
+        try:
+            answer = client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": asked}],
+                max_tokens=MOST_TOKENS,
+            )
+        except openai.APIStatusError as error:
+            raise InputError(
+                f"{endpoint} answered {error.status_code} for {document.title!r}: "
+                f"{_one_line(error.message)}; what was written so far is kept"
+            ) from error
+        except openai.APIConnectionError as error:
+            raise InputError(
+                f"cannot reach {endpoint}: {_one_line(str(error.__cause__ or error))}; what was "
+                "written so far is kept"
+            ) from error
+        num_tokens += answer.usage.total_tokens if answer.usage else 0
+        text = normalised_text((answer.choices[0].message.content if answer.choices else "") or "")
+        if text and text not in texts:
+            texts.append(text)
+    return texts, num_tokens
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
