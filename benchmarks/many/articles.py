@@ -36,8 +36,13 @@ class Articles:
         """Return the domains' names."""
         return tuple(dict.fromkeys(slug(row["domain"]) for row in self._rows()))
 
-    def load(self, name: str) -> StreamDomain:
-        """Return an article's paragraphs, and questions with short answers on them."""
+    def load(self, name: str, num_tokens: int | None = NUM_TOKENS) -> StreamDomain:
+        """Return an article's paragraphs, and questions with short answers on them.
+
+        Args:
+            name: the domain's.
+            num_tokens: about how many are read, spread over the article; None: all of it.
+        """
         documents, asked = [], []
         for row in self._rows():
             if slug(row["domain"]) != name:
@@ -45,7 +50,9 @@ class Articles:
             document = SourceDocument(row["text"], row["domain"], FILE, section_of=row["doc_id"])
             documents.append(document)
             asked += list(_asked(document.document_id, row["questions"]))
-        chosen = choose_documents(documents, NUM_TOKENS, characters_per_token=4.4)
+        chosen = tuple(documents)
+        if num_tokens is not None:
+            chosen = choose_documents(documents, num_tokens, characters_per_token=4.4)
         whole = tuple(
             SourceDocument(document.text, document.title, document.source) for document in chosen
         )
