@@ -16,6 +16,7 @@ from pipelines.run_job import read_settings
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import Upload
 from stores import NewJob
+from stores.processes import process_exists
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0)
@@ -55,7 +56,13 @@ def until(store, job, reached):
 
 
 def ended(store, job):
-    return until(store, job, lambda found: not found.is_open)
+    """Return a job that has ended, once its process is gone too: it cleans up at its very end."""
+    found = until(store, job, lambda found: not found.is_open)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while found.pid is not None and process_exists(found.pid):
+        assert time.monotonic() < end, f"process {found.pid} does not end"
+        time.sleep(0.05)
+    return found
 
 
 def is_training(job):
