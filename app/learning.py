@@ -39,7 +39,8 @@ HostLayersOption = Annotated[
     typer.Option(
         "--host-layers",
         metavar="N,N,...",
-        help="Decoder layers that pools use, ascending; default: five, spread over the depth.",
+        help="Decoder layers that pools use, ascending; default: one in each tenth of the depth "
+        "but the lowest.",
         show_default=False,
     ),
 ]

@@ -18,11 +18,11 @@ from pipelines.store import Store
 
 COMMAND = "python -m benchmarks specificity"
 SHAPES: dict[str, PoolShape] = {
-    "N=1024 H4 K8": PoolShape(),
-    "N=1024 H8 K8": PoolShape(num_heads=8),
-    "N=1024 H1 K2": PoolShape(num_heads=1, top_k=2, output_scale=8.0),
-    "N=4096 H4 K8": PoolShape(num_experts=4096),
-    "N=4096 H1 K2": PoolShape(num_experts=4096, num_heads=1, top_k=2, output_scale=8.0),
+    "N=576 H4 K8": PoolShape(),
+    "N=576 H8 K8": PoolShape(num_heads=8),
+    "N=576 H1 K2": PoolShape(num_heads=1, top_k=2, output_scale=8.0),
+    "N=2304 H4 K8": PoolShape(num_experts=2304),
+    "N=2304 H1 K2": PoolShape(num_experts=2304, num_heads=1, top_k=2, output_scale=8.0),
 }
 """The first is the default."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "rows' rate 1e-2": {"row_learning_rate": 1e-2},
     "rows' rate 3e-3": {"row_learning_rate": 3e-3},
     "output scaled by 8": {"shape": PoolShape(output_scale=8.0)},
-    "N=4096": {"shape": PoolShape(num_experts=4096)},
+    "N=2304": {"shape": PoolShape(num_experts=2304)},
+    "key width 64": {"shape": PoolShape(key_width=64)},
     "H8 K8": {"shape": PoolShape(num_heads=8)},
     "facts in one wording": {"varied_share": 0.0},
     "answers weigh like other tokens": {"answer_weight": 1.0},
@@ -34,11 +36,14 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 """Settings that differ from the defaults, by the name that the table shows."""
 HOSTS: dict[str, tuple[int, ...]] = {
+    "every third layer from 3": tuple(range(3, 30, 3)),
+    "all layers from 3": tuple(range(3, 30)),
     "five layers from 3": (3, 9, 15, 21, 27),
-    "seven layers from 2": (2, 6, 10, 15, 19, 23, 27),
-    "four layers from 20": (20, 23, 26, 29),
+    "ten layers from 20": tuple(range(20, 30)),
 }
-"""Host layers; the first set takes every trial, the others the defaults."""
+"""Host layers; the first set takes every trial, the others rows in all as many as the first."""
+ROWS = 5_184
+"""Experts of a pool over all host layers, by default."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -55,7 +60,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     options = parser.parse_args(list(arguments))
     figures: list[Figure] = []
     for number, (where, layers) in enumerate(HOSTS.items()):
-        trials = TRIALS if number == 0 else {"defaults": {}}
+        trials = TRIALS if number == 0 else {"defaults": {"shape": _as_many_rows(len(layers))}}
         if options.only:
             trials = {name: TRIALS[name] for name in options.only if name in trials}
         if trials:
@@ -82,6 +87,11 @@ def _on_layers(
                 for key, value in found.items()
             ]
     return figures
+
+
+def _as_many_rows(num_layers: int) -> PoolShape:
+    """Return the shape of which so many layers have about `ROWS` experts."""
+    return PoolShape(num_experts=round(math.sqrt(ROWS / num_layers)) ** 2)
 
 
 def _trial(store: Store, settings: TrainingSettings, options: argparse.Namespace) -> dict[str, Any]:

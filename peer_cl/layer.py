@@ -25,13 +25,13 @@ LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 class PoolShape:
     """How large a pool's layers are; the same in each of its host layers."""
 
-    num_experts: int = 1024
+    num_experts: int = 576
     """N, single-neuron experts a host layer; a square."""
     num_heads: int = 4
     """H, query networks that share the experts."""
     top_k: int = 8
     """K, experts that each head retrieves."""
-    key_width: int = 64
+    key_width: int = 32
     """Q, width of a query; each half meets one set of sub-keys."""
     output_scale: float = 4.0
     """Factor on the summed output: softmax over K dilutes what one row can say."""

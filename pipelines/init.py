@@ -26,17 +26,17 @@ MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
 
 
-def spread_layers(depth: int, num_layers: int = 5) -> tuple[int, ...]:
-    """Return host layers spread evenly over a model's depth: where pools learn most.
+def spread_layers(depth: int) -> tuple[int, ...]:
+    """Return the default host layers: one in each tenth of a model's depth but the lowest.
 
     Example:
         >>> spread_layers(30)
-        (3, 9, 15, 21, 27)
+        (3, 6, 9, 12, 15, 18, 21, 24, 27)
         >>> spread_layers(4)
         (0, 1, 2, 3)
     """
-    num_layers = min(num_layers, depth)
-    return tuple(int((2 * n + 1) * depth / (2 * num_layers)) for n in range(num_layers))
+    tenth = depth // 10
+    return tuple(range(tenth, depth, max(1, tenth)))
 
 
 def init_store(
@@ -60,7 +60,8 @@ def init_store(
         folder: where.
         base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
             store can be used from anywhere), or a hub id.
-        host_layers: decoder layers that pools use; default: five, spread over the depth.
+        host_layers: decoder layers that pools use; default: one in each tenth of the
+            depth but the lowest.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
         name_odds: what a pool has beside its share where a short prompt names its domain, as odds

@@ -28,7 +28,7 @@ from pipelines.batches import group_by_length, pad
 from pipelines.precision import reading
 from pipelines.progress import Progress
 
-NUM_TOKENS = 4096
+NUM_TOKENS = 2048
 """How many tokens' inputs are kept, drawn from all calibration texts alike."""
 TOKENS_A_TEXT = 48
 """How much of each text is read for them."""

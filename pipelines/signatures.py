@@ -114,12 +114,9 @@ def grow_signature(older: Signature | None, new: Signature) -> Signature:
     """Return the signature of a domain that grew: both segments' centroids, the wider limits."""
     if older is None:
         return new
-    # A segment of before there was a fit says nothing on it; the new one's own then holds for both.
-    least_fit = (
-        max(older.least_fit, new.least_fit)
-        if math.isinf(older.least_fit)
-        else min(older.least_fit, new.least_fit)
-    )
+    # A segment of before there was a fit says nothing on it: the new one's then holds for both.
+    wider = max if math.isinf(older.least_fit) else min
+    least_fit = wider(older.least_fit, new.least_fit)
     return Signature(
         torch.cat([older.centroids_CD, new.centroids_CD]),
         min(older.threshold, new.threshold),

@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_base import copy_store, make_tiny_store, sentences, write_corpus
 
+from peer_cl import PoolShape
 from peer_cl.errors import BaseMismatchError, CorpusError, DomainNameError
 from pipelines import TrainingSettings, open_store
 from pipelines.batches import tokenise
@@ -50,7 +51,7 @@ def test_what_is_new_is_counted_in_documents_and_tokens(store, minerals):
     assert found.is_new_domain
     assert found.elsewhere == ()
     assert (found.num_skipped, found.problems) == (0, ())
-    assert (found.num_experts, found.num_host_layers) == (1024, 4)
+    assert (found.num_experts, found.num_host_layers) == (PoolShape().num_experts, 4)
     assert not found.is_size_measured
 
 

@@ -35,7 +35,6 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, tensors_sha256
 from peer_cl.product_keys import top_k_lowest_index
 from pipelines.batches import group_by_length, pad
-from pipelines.init import spread_layers
 from pipelines.progress import Progress
 from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
@@ -73,7 +72,8 @@ class SparseMemory:
         seed: int = 0,
     ) -> None:
         depth = base.model.config.get_text_config(decoder=True).num_hidden_layers
-        self.model = PeerModel(base.model, host_layers=spread_layers(depth), identity=base.identity)
+        layers = tuple(sorted({int((2 * n + 1) * depth / 10) for n in range(5)}))
+        self.model = PeerModel(base.model, host_layers=layers, identity=base.identity)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.memory = self.model.new_segment(shape)
