@@ -1,5 +1,8 @@
 """A domain is named by the titles of what it learned and the subjects of its facts."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from tiny_base import background, make_tiny_base, sentences
@@ -108,6 +111,8 @@ def test_a_domain_that_is_rolled_back_is_named_no_more(named):
 def test_a_named_pool_that_has_nothing_to_say_leaves_the_base_its_bits(named, monkeypatch):
     model, tokenizer = named.load()
     ids = torch.tensor(tokenise(tokenizer, [NAMING]))
+    pool = model.pool("minerals")
+    pool.signature = dataclasses.replace(pool.signature, least_fit=math.inf)  # its name asks it
     bare = model.base(ids).logits
     assert not torch.equal(model(ids, ask="context").logits, bare)
     written = model.generate(ids, max_new_tokens=3, do_sample=False)
