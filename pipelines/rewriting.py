@@ -108,7 +108,7 @@ def _client(endpoint: str) -> Any:
         import openai
     except ImportError:
         raise InputError(
-            "rewording needs the package openai: pip install 'peer-cl[reword]'"
+            "rewording needs the package openai, version 2 or later: pip install openai"
         ) from None
     if not endpoint.startswith(("http://", "https://")):
         raise InputError(f"an endpoint is a URL such as http://127.0.0.1:8000/v1, not {endpoint!r}")
