@@ -20,18 +20,17 @@ from peer_cl.errors import CorpusError
 from peer_cl.pool import Segment
 from peer_cl.signature import Signature
 from pipelines.batches import Row
-from pipelines.fact_rows import varied_rows, with_answers
 from pipelines.features import TAP_FILE, read_features
 from pipelines.ordinary import OrdinaryText
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
 from pipelines.progress import LossNote, Progress, no_progress
 from pipelines.recording import RecordedUse, record_use
-from pipelines.rewordings import reworded_rows
 from pipelines.settings import TrainingSettings
 from pipelines.signatures import grow_signature, make_signature
 from pipelines.states import signature_states
 from pipelines.training import TrainedSegment, train_segment
+from pipelines.training_rows import training_rows
 from stores import NewDocument, NewRun, NewSegment, Registry, put_texts
 
 if TYPE_CHECKING:
@@ -116,11 +115,7 @@ def _learn(
     staging = registry.layout.staging
     staging.mkdir(exist_ok=True)
     end_id = base.tokenizer.eos_token_id
-    rows = learned.rows("train", settings.max_tokens, end_id)
-    rows = with_answers(base.tokenizer, rows, learned.facts)
-    texts = [document.text for document in learned.of("train", ("text",))]
-    others = varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
-    others += reworded_rows(base.tokenizer, learned, settings, end_id)
+    rows, others = training_rows(base.tokenizer, learned, settings)
     validation = learned.rows("validation", settings.max_tokens, None)
     precision = resolve_precision(settings.precision)
     try:

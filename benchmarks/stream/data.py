@@ -17,12 +17,12 @@ from benchmarks.stream.domains import StreamDomain
 from peer_cl.bases import Base
 from pipelines.batches import Batch, Row, pad, plan_steps, target_weights, tokenise
 from pipelines.evaluate import stock_tokens
-from pipelines.fact_rows import read_times, varied_rows, with_answers
+from pipelines.fact_rows import read_times
 from pipelines.preparing import Chain, prepare
 from pipelines.questions import Question, questions
-from pipelines.rewordings import reworded_rows
 from pipelines.settings import TrainingSettings
 from pipelines.token_scores import MAX_TOKENS, Item
+from pipelines.training_rows import training_rows
 
 TEST_TOKENS = 2_500
 """Of each domain's unseen documents, about so many tokens are scored: every method reads those of
@@ -81,14 +81,9 @@ def prepare_domain(
     learned = prepare(
         Chain(domain.name, None), domain.documents, domain.facts, base, domain.rewordings
     )
-    end_id = base.tokenizer.eos_token_id
-    rows = with_answers(
-        base.tokenizer, learned.rows("train", settings.max_tokens, end_id), learned.facts
-    )
+    own, others = training_rows(base.tokenizer, learned, settings)
+    rows = [*own, *others]
     texts_read = learned.of("train", ("text",))
-    texts = [document.text for document in texts_read]
-    rows += varied_rows(base.tokenizer, learned.facts, texts, settings, end_id)
-    rows += reworded_rows(base.tokenizer, learned, settings, end_id)
     steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     return Prepared(
         name=domain.name,
@@ -102,7 +97,9 @@ def prepare_domain(
                 :most_questions
             ],
         ),
-        stock=frozenset(stock_tokens(tokenise(base.tokenizer, texts))),
+        stock=frozenset(
+            stock_tokens(tokenise(base.tokenizer, [document.text for document in texts_read]))
+        ),
     )
 
 

@@ -5,10 +5,9 @@ import json
 
 import pytest
 import torch
-from tiny_base import SUBJECTS, copy_store, make_tiny_store
+from tiny_base import SUBJECTS, make_tiny_store
 
 from peer_cl.errors import InputError, StateError, UnknownError
-from pipelines import open_store
 from pipelines.batches import tokenise
 from pipelines.experts import parse_row
 from pipelines.holders import document_rows
@@ -17,12 +16,6 @@ from pipelines.holders import document_rows
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return make_tiny_store(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
 
 
 TEXT = SUBJECTS["law"]

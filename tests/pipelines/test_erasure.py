@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_base import background, copy_store, make_tiny_base, make_tiny_store, sentences
+from tiny_base import background, make_tiny_base, make_tiny_store, sentences, store_logits
 
 from peer_cl import PoolShape
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
@@ -39,19 +39,8 @@ def made(tmp_path_factory):
     return place
 
 
-@pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
-
-
-@torch.no_grad()
 def bits(store):
-    model, tokenizer = store.load()
-    ids = torch.tensor(tokenise(tokenizer, ["The court held that the tenant owed no rent"]))
-    logits = model(ids, ask="all").logits
-    model.detach()
-    return logits
+    return store_logits(store, "The court held that the tenant owed no rent")
 
 
 def chain(store, domain="law"):

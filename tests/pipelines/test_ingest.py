@@ -10,6 +10,7 @@ from tiny_base import (
     make_tiny_base,
     make_tiny_store,
     sentences,
+    store_logits,
     tiny_settings,
     write_corpus,
 )
@@ -40,19 +41,8 @@ def made(tmp_path_factory):
     return make_tiny_store(tmp_path_factory.mktemp("made"))
 
 
-@pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
-
-
 def bits(store, snapshot_id=None):
-    model, tokenizer = store.load(snapshot_id)
-    with torch.no_grad():
-        ids = torch.tensor(tokenise(tokenizer, ["The court held that the fever"]))
-        logits = model(ids, ask="all").logits
-    model.detach()
-    return logits
+    return store_logits(store, "The court held that the fever", snapshot_id)
 
 
 def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):

@@ -5,11 +5,11 @@ import signal
 import time
 
 import pytest
-from tiny_base import SUBJECTS, copy_store, make_tiny_store, write_corpus
+from tiny_base import SUBJECTS, make_tiny_store, write_corpus
 
 from peer_cl import PoolShape
 from peer_cl.errors import CorpusError, DomainNameError, FrozenError, StateError
-from pipelines import TrainingSettings, open_store
+from pipelines import TrainingSettings
 from pipelines.jobs import start_again, start_evaluate, start_ingest
 from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
@@ -31,11 +31,10 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
-        for job in opened.registry.jobs.listed(only_open=True):
-            os.kill(job.pid, signal.SIGKILL)
+def store(store):
+    yield store
+    for job in store.registry.jobs.listed(only_open=True):
+        os.kill(job.pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
-from tiny_base import copy_store, make_tiny_store
+from tiny_base import make_tiny_store
 
 from peer_cl.branches import default_position_ids, run_base, run_branch, token_log_probs
-from pipelines import open_store
 from pipelines.batches import tokenise
 from pipelines.loading import add_version
 
@@ -19,12 +18,6 @@ from pipelines.loading import add_version
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return make_tiny_store(tmp_path_factory.mktemp("made"), ("law",))
-
-
-@pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
 
 
 class Hits:

@@ -4,12 +4,18 @@ import json
 
 import pytest
 import torch
-from tiny_base import copy_store, make_tiny_base, make_tiny_store, sentences, tiny_settings
+from tiny_base import (
+    copy_store,
+    make_tiny_base,
+    make_tiny_store,
+    sentences,
+    store_logits,
+    tiny_settings,
+)
 
 from peer_cl.bases import load_base
 from peer_cl.errors import CorpusError, InputError
 from pipelines import open_store
-from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument, document_id
 from pipelines.facts import Relation
 from pipelines.preparing import Chain, prepare
@@ -127,18 +133,8 @@ def made(tmp_path_factory):
     return make_tiny_store(tmp_path_factory.mktemp("made"), domains=("medicine",))
 
 
-@pytest.fixture
-def store(made, tmp_path):
-    with open_store(copy_store(made, tmp_path), who="ann") as opened:
-        yield opened
-
-
-@torch.no_grad()
 def bits(store):
-    model, tokenizer = store.load()
-    logits = model(torch.tensor(tokenise(tokenizer, [TEXT])), ask="all").logits
-    model.detach()
-    return logits
+    return store_logits(store, TEXT)
 
 
 def test_an_ingest_reads_them_and_counts_them_as_no_documents(store, made, tmp_path):

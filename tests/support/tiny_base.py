@@ -119,3 +119,14 @@ def copy_store(place, folder):
         text.replace(str(place.parent / "base"), str(folder / "base")), encoding="utf-8"
     )
     return folder / "knowledge"
+
+
+@torch.no_grad()
+def store_logits(store, text, snapshot_id=None):
+    """Return a store's logits of a text, all pools asked; of a snapshot, or the live one."""
+    from pipelines.batches import tokenise
+
+    model, tokenizer = store.load(snapshot_id)
+    logits = model(torch.tensor(tokenise(tokenizer, [text])), ask="all").logits
+    model.detach()
+    return logits
