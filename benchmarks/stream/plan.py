@@ -32,6 +32,8 @@ from benchmarks.stream.pieces import (
 )
 from benchmarks.stream.prose import piece_name, read_prose
 from benchmarks.stream.raw import Raw
+from benchmarks.stream.spread import METHODS as SPREAD
+from benchmarks.stream.spread import spread_places
 from benchmarks.stream.workshop import Workshop
 from pipelines.general_tasks import FILES
 
@@ -63,7 +65,12 @@ class Piece:
 
 
 def plan(
-    shop: Workshop, seeds: Sequence[int], methods: Sequence[str], *, with_tuning: bool = True
+    shop: Workshop,
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    *,
+    with_tuning: bool = True,
+    spread: Sequence[int] = (),
 ) -> list[Piece]:
     """Return the pieces of a run in order.
 
@@ -72,6 +79,7 @@ def plan(
         seeds: of the methods that learn.
         methods: which of them: "peer", those of CHAINS and APART, "joint".
         with_tuning: choose learning rates first; else the grids' middles are taken.
+        spread: more seeds, of which SPREAD learn the first domains alone.
     """
     pieces = [Piece(BASE, read_base)]
     methods = sorted(methods, key=lambda method: method != POOLS)  # others need its signatures
@@ -82,6 +90,9 @@ def plan(
     for seed in seeds:
         for method in methods:
             pieces += _learning(shop, method, seed)
+    for seed in spread:
+        for method in (method for method in methods if method in SPREAD):
+            pieces += [learning_piece(place) for place in spread_places(method, seed, shop.names)]
     if shop.data is not None:
         if POOLS in methods:
             pieces.append(Piece(piece_name(seeds[0]), lambda shop: read_prose(shop, seeds[0])))

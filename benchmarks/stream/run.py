@@ -18,6 +18,7 @@ from benchmarks.stream.plan import Piece, plan
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of
+from benchmarks.stream.spread import SEEDS as SPREAD_SEEDS
 from benchmarks.stream.workshop import Workshop
 from pipelines.packages import cache_folder
 from pipelines.quiet import get_ready
@@ -34,17 +35,19 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
 
     Args:
         arguments: `--quick`: two small domains and no raw files in the repository, to see that it
-            works; `--data FOLDER` with the public sets; `--method NAME` (may be repeated),
-            `--seed N` (may be repeated), `--minutes N`: begin no piece after so long; `--work
-            FOLDER` for what is large; `--untuned`: learn at the grids' middles where no rate was
-            chosen yet; `--report`: do nothing, write what is there.
+            works; `--full`: more seeds too, of ours and LoRA on the first domains; `--data FOLDER`
+            with the public sets; `--method NAME` (may be repeated), `--seed N` (may be repeated),
+            `--minutes N`: begin no piece after so long; `--work FOLDER` for what is large;
+            `--untuned`: learn at the grids' middles where no rate was chosen yet; `--report`: do
+            nothing, write what is there.
     """
     options = _parser().parse_args(list(arguments))
     get_ready()
     shop = _quick(options) if options.quick else _whole(options)
     methods = options.method or ((POOLS, "lora") if options.quick else METHODS)
     is_untuned = options.quick or options.untuned
-    pieces = plan(shop, options.seed or [0], methods, with_tuning=not is_untuned)
+    spread = SPREAD_SEEDS if options.full else ()
+    pieces = plan(shop, options.seed or [0], methods, with_tuning=not is_untuned, spread=spread)
     if not options.report:
         do_missing(shop, pieces, options.minutes)
     return _told(shop, is_kept=not options.quick)
@@ -68,7 +71,9 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--quick", action="store_true")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true")
+    length.add_argument("--full", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--untuned", action="store_true")
     parser.add_argument("--data", type=Path)

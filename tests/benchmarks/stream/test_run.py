@@ -15,6 +15,7 @@ from benchmarks.stream.pieces import BASE
 from benchmarks.stream.plan import plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures, lines
+from benchmarks.stream.spread import spread_figures
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
@@ -158,6 +159,23 @@ def test_raw_files_hold_sums_a_document(shop, scores):
     raw = json.loads(shop.raw.path(BASE).read_text())
     lengths = raw["tokens"]["test/law"]
     assert len(raw["nats"]["test/law"]) == len(lengths) == len(shop.prepared["law"].test)
+
+
+def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
+    once = plan(shop, [0], METHODS, with_tuning=False)
+    pieces = plan(shop, [0], METHODS, with_tuning=False, spread=(1,))
+    known = {piece.name for piece in once}
+    more = [piece.name for piece in pieces if piece.name not in known]
+    assert more == ["peer/s1/0-law", "peer/s1/1-minerals", "lora/s1/0-law", "lora/s1/1-minerals"]
+    run.do_missing(shop, pieces, math.inf)
+    of_one, of_two = (spread_figures(scores, seeds) for seeds in ((0,), (0, 1)))
+    assert of_one == []
+    assert len(of_two) == 6
+    for seed in (0, 1):
+        own = [shop.raw.read(f"peer/s{seed}/{number}-{name}") for number, name in enumerate(NAMES)]
+        loss = sum(scores.loss(raw, name) for raw, name in zip(own, NAMES, strict=True)) / 2
+        assert shown(loss) in of_two[0].figure
+    assert of_two[0].figure.startswith("ours, right pool forced on: right after learning, first 2")
 
 
 def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
