@@ -30,7 +30,7 @@ PLAIN = {
 }
 """Other places, each with its phrase."""
 
-_PART = re.compile(r"(<!-- (?P<name>[\w:-]+) -->\n)(?P<body>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- (?P<name>[\w:,-]+) -->\n)(?P<body>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
 
 
 def modules() -> list[str]:
@@ -70,6 +70,27 @@ def _order(path: str) -> tuple[int, list[tuple[bool, str]]]:
     return PACKAGES.index(package), keys
 
 
+def excerpt(text: str, spans: str) -> str:
+    """Return some lines of a text; `[...]` stands for those left out between them.
+
+    Args:
+        text: the whole.
+        spans: first and last line of each stretch, from 1: "1-4,12-15".
+
+    Example:
+        >>> excerpt("a\\nb\\nc\\nd\\n", "1-2,4-4").split()
+        ['a', 'b', '[...]', 'd']
+    """
+    lines, shown, after = text.splitlines(), list[str](), 0
+    for span in spans.split(","):
+        first, _, last = span.partition("-")
+        if after and int(first) > after + 1:
+            shown.append("[...]")
+        after = int(last)
+        shown += [line.rstrip() for line in lines[int(first) - 1 : after]]
+    return "\n".join([*shown, ""])
+
+
 def fill(text: str) -> str:
     """Return the README with every generated part written anew.
 
@@ -86,6 +107,10 @@ def fill(text: str) -> str:
             return table(read_results(path.with_suffix(".json")))
         if kind == "markdown" and path.with_suffix(".md").exists():
             return path.with_suffix(".md").read_text(encoding="utf-8")
+        if kind == "text":
+            stem, _, spans = result.partition(":")
+            shown = path.with_name(f"{stem}.txt").read_text(encoding="utf-8")
+            return f"```text\n{excerpt(shown, spans)}```\n"
         return part["body"]
 
     return _PART.sub(lambda part: f"{part[1]}{body(part)}{part[4]}", text)

@@ -40,6 +40,14 @@ def test_a_page_of_markdown_is_taken_as_it_is():
     assert filled.splitlines()[1:-1] == page.read_text(encoding="utf-8").splitlines()
 
 
+def test_an_excerpt_is_what_its_file_says():
+    name = "text:trace:1-2,4-4"
+    filled = readme.fill(f"<!-- {name} -->\nold\n<!-- /{name} -->\n").splitlines()
+    path = readme.ROOT / "docs" / "results" / "trace.txt"
+    lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
+    assert filled[1:-1] == ["```text", lines[0], lines[1], "[...]", lines[3], "```"]
+
+
 def test_modules_are_listed_without_tests():
     done = subprocess.run(
         [sys.executable, "-m", "tools.readme", "--help"],
