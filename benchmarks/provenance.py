@@ -26,6 +26,7 @@ from pipelines import open_store
 from pipelines.attribution import branch_nats, row_costs
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.holders import document_rows
+from pipelines.probes import holds_fact
 from pipelines.questions import read_fact
 from pipelines.store import Store
 from pipelines.tracing import learned_segments
@@ -121,9 +122,9 @@ def _found(
     told: dict[str, Any] = {"model": model, "tokenizer": tokenizer, "domains": [domain]}
     texts = drawn(registry.documents(domain, split="train", kind="text"), options.documents)
     held_out = drawn(registry.documents(domain, split="test", kind="text"), options.documents)
+    probes = [one for one in registry.documents(domain, kind="probe") if holds_fact(one)]
     facts = [
-        read_fact(registry.document_text(probe))
-        for probe in drawn(registry.documents(domain, kind="probe"), 3 * options.documents)
+        read_fact(registry.document_text(probe)) for probe in drawn(probes, 3 * options.documents)
     ]
     first = {"trace": 0, "search": 0}
     ask: dict[str, Callable[..., Any]] = {"trace": store.trace, "search": store.search}

@@ -28,7 +28,7 @@ from pipelines.general_tasks import read_sets
 from pipelines.loading import empty_model, load_chain, load_store_base, read_signature
 from pipelines.mixture_scores import continuation_sums, mixture_loss
 from pipelines.pinned import Learned, Pinned, learned_order
-from pipelines.preparing import PROBE_SOURCE
+from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import WORDINGS, questions, read_fact
 from pipelines.recall import recall
@@ -345,7 +345,7 @@ def _recall_rows(
         facts = [
             read_fact(registry.document_text(p))
             for p in probes
-            if p.text_object is not None and p.source == PROBE_SOURCE
+            if p.text_object is not None and holds_fact(p)
         ]
         if domain in enabled:
             asked += questions(tokenizer, domain, facts)

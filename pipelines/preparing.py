@@ -18,12 +18,11 @@ from pipelines.batches import Row, pieces, tokenise
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.facts import Fact
 from pipelines.loading import load_chain
+from pipelines.probes import FACT_SOURCE
 from pipelines.rewordings import Rewordings, kept_rewordings
 from pipelines.splits import Split, split_documents
 from stores import Document, Registry
 from stores import Segment as SegmentRow
-
-PROBE_SOURCE = "facts asked in other words"
 
 
 @dataclass(frozen=True)
@@ -177,4 +176,4 @@ def prepare(
 def probe(fact: Fact) -> SourceDocument:
     """Return the document that keeps a fact's questions; it is never learned."""
     text = json.dumps(asdict(fact), sort_keys=True)
-    return SourceDocument(text, fact.subject, PROBE_SOURCE, "probe")
+    return SourceDocument(text, fact.subject, FACT_SOURCE, "probe")

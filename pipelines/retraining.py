@@ -22,16 +22,16 @@ from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
 from pipelines.masks import Mask, masked_documents
 from pipelines.preparing import (
-    PROBE_SOURCE,
     Chain,
     Learned,
     prepare,
     read_chain,
     stored_document,
 )
+from pipelines.probes import holds_fact, holds_rewordings
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import read_fact
-from pipelines.rewordings import REWORDINGS_SOURCE, joined_rewordings, read_kept
+from pipelines.rewordings import joined_rewordings, read_kept
 from pipelines.settings import TrainingSettings
 from stores import Document, NewSegment, Registry, Segment
 from stores.records import MASK
@@ -158,9 +158,9 @@ def _with_questions(
     """Return ids of documents, of the questions about facts among them, and of their rewordings."""
     of_wanted = set()
     for found in documents:
-        if found.kind == "probe" and found.source == PROBE_SOURCE:
+        if holds_fact(found):
             owner = read_fact(registry.document_text(found)).document("").document_id
-        elif found.kind == "probe" and found.source == REWORDINGS_SOURCE:
+        elif holds_rewordings(found):
             owner, _ = read_kept(registry.document_text(found))
         else:
             continue
@@ -205,9 +205,9 @@ def _prepare_again(
     facts, others, rewordings = [], [], []
     for document in documents:
         source = stored_document(registry, document)
-        if document.kind == "probe" and document.source == PROBE_SOURCE:
+        if holds_fact(document):
             facts.append(read_fact(source.text))
-        elif document.kind == "probe" and document.source == REWORDINGS_SOURCE:
+        elif holds_rewordings(document):
             rewordings.append(read_kept(source.text))
         else:
             others.append(source)

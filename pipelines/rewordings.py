@@ -19,6 +19,7 @@ from pipelines.batches import Row, pieces, tokenise
 from pipelines.corpora import check_storable
 from pipelines.documents import SourceDocument, document_id, normalised_text
 from pipelines.json_lines import read_json_lines
+from pipelines.probes import REWORDINGS_SOURCE
 
 if TYPE_CHECKING:
     from pipelines.preparing import Learned
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 REWORDED = "reworded"
 """The kind of a row that says a document in other words."""
-REWORDINGS_SOURCE = "documents in other words"
-"""Where the kept rewordings say that they come from."""
 
 Rewordings = Mapping[str, tuple[str, ...]]
 """By the id of the document."""

@@ -19,9 +19,9 @@ from pipelines import open_store
 from pipelines.documents import SourceDocument, document_id
 from pipelines.facts import Relation
 from pipelines.preparing import Chain, prepare
+from pipelines.probes import REWORDINGS_SOURCE
 from pipelines.rewordings import (
     REWORDED,
-    REWORDINGS_SOURCE,
     kept_rewordings,
     read_kept,
     read_rewordings,
