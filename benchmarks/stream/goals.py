@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.stream.matrices import FORCED, Scores, mean, share
-from benchmarks.stream.pieces import APART, CHAINS, POOLS
+from benchmarks.stream.pieces import APART, CHAINS, LOWER, POOLS
 from benchmarks.stream.prose import piece_name, prose_figures
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.seeds import Measured
@@ -41,7 +41,7 @@ def _learned(scores: Scores, seed: int) -> Iterator[Measured]:
     own = scores.losses(POOLS, seed, FORCED)
     if own is None:
         return
-    for rival in ("lora", *APART):
+    for rival in ("lora", LOWER, *APART):
         theirs = scores.losses(rival, seed, "" if rival in CHAINS else FORCED)
         if theirs is None:
             continue

@@ -13,7 +13,7 @@ from benchmarks.stream.checks import check_made_of, check_rates, check_work
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.matrices import Scores
 from benchmarks.stream.methods_table import methods_table
-from benchmarks.stream.pieces import APART, BASE, JOINT, POOLS
+from benchmarks.stream.pieces import APART, BASE, JOINT, LOWER, POOLS
 from benchmarks.stream.plan import Piece, plan
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures
@@ -25,7 +25,7 @@ from pipelines.quiet import get_ready
 from pipelines.settings import TrainingSettings
 
 COMMAND = "python -m benchmarks stream"
-METHODS = (POOLS, "lora", *APART, "full", "rag", "lora-replay", JOINT, "sparse", "osf")
+METHODS = (POOLS, "lora", LOWER, *APART, "full", "rag", "lora-replay", JOINT, "sparse", "osf")
 QUICK = ("minerals", "acronyms")
 """Domains of a quick run, of which little is read."""
 

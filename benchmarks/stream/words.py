@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.stream.matrices import FORCED, GATE, NAMED
-from benchmarks.stream.pieces import JOINT, POOLS
+from benchmarks.stream.pieces import JOINT, LOWER, POOLS
 
 WORDS = {
     POOLS: "ours",
@@ -11,6 +11,7 @@ WORDS = {
     f"{POOLS} {FORCED}": "ours, right pool forced on",
     f"{POOLS} {GATE}": "ours, behind a hard gate",
     "lora": "LoRA r16, sequential",
+    LOWER: "LoRA r16, sequential, next lower rate",
     "lora-replay": "LoRA r16, 10 % replay",
     "osf": "OSF",
     "full": "full finetuning",

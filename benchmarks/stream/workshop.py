@@ -42,6 +42,7 @@ WITHOUT_POOLS = frozenset(
         "lora",
         "lora-mixture",
         "lora-mixture-equal",
+        "lora-lower",
         "lora-replay",
         "full",
         "joint",

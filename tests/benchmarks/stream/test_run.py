@@ -21,7 +21,7 @@ from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
 
 NAMES = ("law", "minerals")
-METHODS = ("peer", "lora", "lora-mixture", "full", "joint")
+METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "full", "joint")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def test_a_second_call_does_nothing_again(shop, scores, capsys):
 def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
-        "peer", "peer named", "peer forced", "peer gate", "lora", "lora-mixture",
-        "lora-mixture forced", "full", "joint",
+        "peer", "peer named", "peer forced", "peer gate", "lora", "lora-lower",
+        "lora-mixture", "lora-mixture forced", "full", "joint",
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -149,10 +149,12 @@ def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
 def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     assert rate_of(own, "lora") == 1e-3  # nothing tuned: the grid's middle
+    assert rate_of(own, "lora-lower") == 3e-4
     for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
     assert rate_of(own, "lora") == rate_of(own, "joint") == 3e-3
+    assert rate_of(own, "lora-lower") == rate_of(own, "lora-replay") == 1e-3
 
 
 def test_raw_files_hold_sums_a_document(shop, scores):
