@@ -11,6 +11,7 @@ COLUMNS = {
     "BWT in loss (nats a token)": "BWT (nats a token)",
     "recall at the end, seen wording (share)": "recall at the end, as taught",
     "recall at the end, reworded (share)": "in other words",
+    "recall right after learning, reworded (share)": "the same, right after learning",
     "loss added to foreign prose (nats a token)": "added to foreign prose (nats a token)",
     "worst added loss of a foreign document (nats)": "worst foreign document (nats)",
     "general ability, change of accuracy, all tasks (share)": "accuracy on general tasks (change)",
@@ -37,7 +38,7 @@ def methods_table(figures: Sequence[Figure]) -> str:
     Example:
         >>> base = Figure("base: unseen loss (nats a token)", 3.5, None, None, "x")
         >>> print(methods_table([base]).splitlines()[2])
-        | base | 3.5 |  |  |  |  |  |  |  |  |
+        | base | 3.5 |  |  |  |  |  |  |  |  |  |
     """
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:

@@ -27,6 +27,8 @@ class Line:
     """Right after learning, without stock words, nats a token, mean over domains."""
     seen: float | None
     reworded: float | None
+    reworded_after: float | None
+    """Right after each domain was learned, where the others are of the stream's end."""
     recall_transfer: float | None
     prose_added: float | None
     """Mean loss of foreign prose above the base's, nats a token; positive = spoiled."""
@@ -81,6 +83,7 @@ def averaged(found: Sequence[Line]) -> Line:
         rare_loss=_mean([line.rare_loss for line in found]),
         seen=_mean([line.seen for line in found]),
         reworded=_mean([line.reworded for line in found]),
+        reworded_after=_mean([line.reworded_after for line in found]),
         recall_transfer=_mean([line.recall_transfer for line in found]),
         prose_added=_mean([line.prose_added for line in found]),
         worst_added=max(worst, default=None),
@@ -120,6 +123,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
         rare_loss=mean(rare) if rare else None,
         seen=mean(seen.end) if seen else None,
         reworded=mean(reworded.end) if reworded else None,
+        reworded_after=mean(reworded.after) if reworded else None,
         recall_transfer=seen.backward_transfer if seen else None,
         prose_added=_prose_added(scores, method, seed, way),
         worst_added=_worst_added(scores, method, seed, way),
@@ -153,6 +157,7 @@ def _of_method(line: Line, joint: Sequence[float] | None) -> Iterator[Measured]:
         "intransigence: loss after learning above joint training's (nats a token)": spared,
         "recall at the end, seen wording (share)": line.seen,
         "recall at the end, reworded (share)": line.reworded,
+        "recall right after learning, reworded (share)": line.reworded_after,
         "BWT in recall (share)": None if _is_joint(line) else line.recall_transfer,
         "loss added to foreign prose (nats a token)": line.prose_added,
         "trained parameters a domain": round(line.num_parameters),
