@@ -185,6 +185,15 @@ def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew(tmp_path, monkeypa
     assert f"the checkpoint {checkpoint}" in capsys.readouterr().err
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """Tests that a shell started in the background ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_is_a_keyboard_interrupt_and_stays_one(tmp_path):
     handler = signal.getsignal(signal.SIGINT)
 
