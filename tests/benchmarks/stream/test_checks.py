@@ -152,11 +152,12 @@ def test_losses_and_lengths_go_together():
 
 
 def test_seeds_are_averaged_and_a_bound_is_held_by_the_worst():
-    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, 0.0, 0.1, 1.0, 10, 2.0)
-    other = dataclasses.replace(line, losses=[[4.0], [3.0]], worst_added=3.0)
+    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, 0.4, 0.0, 0.1, 1.0, 10, 2.0)
+    other = dataclasses.replace(line, losses=[[4.0], [3.0]], reworded_after=0.6, worst_added=3.0)
     both = averaged([line, other])
     assert both.losses == [[4.0], [2.5]]
     assert (both.worst_added, both.reworded) == (3.0, None)
+    assert both.reworded_after == pytest.approx(0.5)
     found = over_seeds(
         [Measured("worst (nats)", value, at_most=0.02, is_worst=True)] for value in (0.01, 0.03)
     )
