@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from benchmarks.results import RESULTS
+from benchmarks.stream.matrices import NAMED
 from benchmarks.stream.pieces import JOINT
 from benchmarks.stream.report import Line
 from peer_cl import metrics
@@ -22,12 +23,19 @@ _DOTS_PER_INCH = 150
 
 
 def draw(lines: Sequence[Line], names: Sequence[str], folder: Path = RESULTS) -> list[Path]:
-    """Draw all pictures of the stream; return their files."""
+    """Draw all pictures of the stream; return their files.
+
+    Names count in questions alone: where they do, losses are the same, and not drawn twice.
+    """
+    lines = [line for line in lines if not line.method.endswith(f" {NAMED}")]
     return [_maps(lines, names, folder), _curves(lines, folder)]
 
 
 def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
-    """Draw each method's matrix as change over the base: blue is learned, red is lost."""
+    """Draw each method's matrix as change over the base: blue is learned, red is lost.
+
+    The scale ends at the most that was learned: one method that breaks down would fade all others.
+    """
     lines = [line for line in lines if line.method != JOINT] or list(lines)
     num_columns = min(3, len(lines))
     num_rows = -(-len(lines) // num_columns)
@@ -39,7 +47,7 @@ def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
         squeeze=False,
     )
     changes = [[_minus(row, line.losses[0]) for row in line.losses] for line in lines]
-    most = max(abs(value) for change in changes for row in change for value in row)
+    most = max(-value for change in changes for row in change for value in row) or 1.0
     for axis in axes.flat[len(lines) :]:
         axis.set_axis_off()
     image: Any = None
@@ -49,7 +57,7 @@ def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(names) + 1), ["base", *names], fontsize=7)
         axis.set_ylabel("after learning", fontsize=7)
-    bar = plot.colorbar(image, ax=axes, shrink=0.6)
+    bar = plot.colorbar(image, ax=axes, shrink=0.6, extend="max")
     bar.set_label("loss on unseen documents above the base's (nats a token)", fontsize=8)
     return _saved(plot, folder / "stream-matrices.png")
 
@@ -68,20 +76,12 @@ def _curves(lines: Sequence[Line], folder: Path) -> Path:
         left.plot(range(1, len(line.losses)), means, color=colour, lw=width, label=line.words)
         learned = -metrics.learning_accuracy(line.scores)
         right.scatter(learned, metrics.forgetting(line.scores), color=colour, s=40)
-        right.annotate(
-            line.words,
-            (learned, metrics.forgetting(line.scores)),
-            fontsize=7,
-            xytext=(5, 3),
-            textcoords="offset points",
-        )
     left.axhline(0.0, color="#9aa5b1", lw=1, ls="--")
     left.set_xlabel("domains learned")
     left.set_ylabel("loss on them above the base's (nats a token)")
-    left.legend(frameon=False, fontsize=7)
+    plot.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     right.set_xlabel("loss on a domain right after learning it (nats a token)")
     right.set_ylabel("forgetting at the end (nats a token)")
-    right.margins(x=0.25)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     return _saved(plot, folder / "stream-curves.png")
