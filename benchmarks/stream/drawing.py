@@ -64,7 +64,7 @@ def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
 
 def _curves(lines: Sequence[Line], folder: Path) -> Path:
     """Draw the mean loss on what was learned so far, and learning against forgetting."""
-    plot, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    plot, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     others = iter(OTHERS * 3)
     for line in lines:
         colour = OURS if line.method == "peer" else next(others)
