@@ -94,7 +94,7 @@ def excerpt(text: str, spans: str) -> str:
 def fill(text: str) -> str:
     """Return the README with every generated part written anew.
 
-    A table whose result is not there yet keeps what stands in its place.
+    A table or excerpt whose result is not there yet keeps what stands in its place.
     """
 
     def body(part: re.Match[str]) -> str:
@@ -107,10 +107,10 @@ def fill(text: str) -> str:
             return table(read_results(path.with_suffix(".json")))
         if kind == "markdown" and path.with_suffix(".md").exists():
             return path.with_suffix(".md").read_text(encoding="utf-8")
-        if kind == "text":
-            stem, _, spans = result.partition(":")
-            shown = path.with_name(f"{stem}.txt").read_text(encoding="utf-8")
-            return f"```text\n{excerpt(shown, spans)}```\n"
+        stem, _, spans = path.name.partition(":")
+        whole = path.with_name(f"{stem}.txt")
+        if kind == "text" and whole.exists():
+            return f"```text\n{excerpt(whole.read_text(encoding='utf-8'), spans)}```\n"
         return part["body"]
 
     return _PART.sub(lambda part: f"{part[1]}{body(part)}{part[4]}", text)

@@ -83,7 +83,7 @@ def plan(
         seeds: of the methods that learn.
         methods: which of them: "peer", those of CHAINS and APART, "joint".
         with_tuning: choose learning rates first; else the grids' middles are taken.
-        spread: more seeds, of which SPREAD learn the first domains alone.
+        spread: more seeds, with which SPREAD learn the first domains alone.
     """
     pieces = [Piece(BASE, read_base)]
     methods = sorted(methods, key=lambda method: method != POOLS)  # others need its signatures
@@ -94,7 +94,7 @@ def plan(
     for seed in seeds:
         for method in methods:
             pieces += _learning(shop, method, seed)
-    for seed in spread:
+    for seed in (seed for seed in spread if seed not in seeds):
         for method in (method for method in methods if method in SPREAD):
             pieces += [learning_piece(place) for place in spread_places(method, seed, shop.names)]
     if shop.data is not None:

@@ -29,8 +29,8 @@ def test_only_marked_parts_are_replaced():
 
 
 def test_a_result_that_is_not_there_keeps_its_place():
-    for kind in ("results", "markdown"):
-        text = f"<!-- {kind}:nothing -->\nnot measured yet\n<!-- /{kind}:nothing -->\n"
+    for name in ("results:nothing", "markdown:nothing", "text:nothing:1-2"):
+        text = f"<!-- {name} -->\nnot measured yet\n<!-- /{name} -->\n"
         assert readme.fill(text) == text
 
 

@@ -169,6 +169,8 @@ def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
     known = {piece.name for piece in once}
     more = [piece.name for piece in pieces if piece.name not in known]
     assert more == ["peer/s1/0-law", "peer/s1/1-minerals", "lora/s1/0-law", "lora/s1/1-minerals"]
+    both = [piece.name for piece in plan(shop, [0, 1], METHODS, spread=(1, 2))]
+    assert len(set(both)) == len(both)  # a seed that learns the whole stream learns nothing twice
     run.do_missing(shop, pieces, math.inf)
     of_one, of_two = (spread_figures(scores, seeds) for seeds in ((0,), (0, 1)))
     assert of_one == []
