@@ -132,9 +132,12 @@ def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measure
 
 def _alone(scores: Scores, learned: Sequence[Raw]) -> Iterator[Measured]:
     """Yield what a pool that is always on does to prose."""
-    for raw in learned:
-        name = f"loss added to prose by {raw['domain']}'s pool, always on (nats a token)"
-        yield Measured(name, scores.added(raw["nats"], "prose"), at_most=0.0)
+    added = {raw["domain"]: scores.added(raw["nats"], "prose") for raw in learned}
+    name = "loss added to prose by a pool, always on, mean over domains (nats a token)"
+    yield Measured(name, mean(list(added.values())), at_most=0.0)
+    for domain, value in added.items():
+        name = f"loss added to prose by {domain}'s pool, always on (nats a token)"
+        yield Measured(name, value, at_most=0.0)
 
 
 def _foreign(mixture: Raw) -> Iterator[Measured]:
