@@ -36,21 +36,8 @@ CAPACITY = 16
 BUDGET = 0.02
 OF_POOLS = ("shape", "key_learning_rate", "quiet_weight", "quiet_tokens", "kl_weight")
 """Settings that nothing but a pool reads."""
-WITHOUT_POOLS = frozenset(
-    [
-        "base",
-        "lora",
-        "lora-mixture",
-        "lora-mixture-equal",
-        "lora-lower",
-        "lora-replay",
-        "full",
-        "joint",
-        "rag",
-        "osf",
-    ]
-)
-"""Methods in whose pieces no pool learns, as their names stand in those of the pieces."""
+WITH_POOLS = frozenset(["peer", "sparse"])
+"""Methods in whose pieces a pool learns, as their names stand in those of the pieces."""
 
 
 @dataclass
@@ -183,7 +170,7 @@ class Workshop:
         what pools alone are told, and where nothing is reworded, how often that is read.
         """
         settings = self.settings.to_dict()
-        has_pools = not WITHOUT_POOLS & set(re.split(r"[./]", piece))
+        has_pools = bool(WITH_POOLS & set(re.split(r"[./]", piece)))
         kinds = {row.kind for one in self.prepared.values() for row in one.rows}
         unused = () if REWORDED in kinds else ("reworded_passes",)
         for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
