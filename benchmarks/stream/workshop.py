@@ -59,6 +59,8 @@ class Workshop:
         most_foreign: documents of each foreign source.
         test_tokens: about how many tokens of a domain's unseen documents are read.
         capacity: of the stores, in pools.
+        host_layers: of the stores; None: the default ones.
+        empties: where stores without a domain are kept; None: in the work folder.
         ability_items: of each task of general ability, for methods that are not ours.
         progress: told how far a piece is.
     """
@@ -77,6 +79,8 @@ class Workshop:
     most_foreign: int = FOREIGN_DOCUMENTS
     test_tokens: int = TEST_TOKENS
     capacity: int = CAPACITY
+    host_layers: Sequence[int] | None = None
+    empties: Path | None = None
     ability_items: int = 250
     progress: Progress = no_progress
     _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)
@@ -99,13 +103,16 @@ class Workshop:
             name: of its folder.
             like: another store's name, of which it becomes a copy where that one is there.
         """
-        empty, folder = self.work / f"empty-{self.capacity}", self.work / name
+        layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)
+        empty = (self.empties or self.work) / f"empty-{self.capacity}{layers}"
+        folder = self.work / name
         if like and (self.work / like / "store.toml").is_file():
             empty = self.work / like
         if not (empty / "store.toml").is_file():
             init_store(
                 empty,
                 base=self.base_id,
+                host_layers=self.host_layers,
                 budget=BUDGET,
                 capacity=self.capacity,
                 background=self.background,

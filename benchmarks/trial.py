@@ -1,0 +1,154 @@
+"""One domain of the stream with changed settings: what its pool learns, and does to prose."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.learning import parse_layers
+from benchmarks.results import RESULTS, Figure, reported, table
+from benchmarks.stream import corpora, pools
+from benchmarks.stream.pieces import LOWER, places
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.workshop import Workshop, recalled, score
+from peer_cl.errors import InputError, unknown_name
+from peer_cl.layer import PoolShape
+from pipelines.general import ReaderScorer
+from pipelines.packages import cache_folder
+from pipelines.quiet import get_ready
+from pipelines.settings import TrainingSettings
+
+COMMAND = "python -m benchmarks trial"
+PLACES = (0, 1, 2, 4, 8, 16, 32)
+"""Where each stretch of a document begins, in tokens after the start token."""
+Scored = dict[str, list[np.ndarray]]
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Learn one domain as the stream does, but for what is said, and print what came of it.
+
+    No figure is kept: a trial speaks for no default. What it finds belongs into docs/LOG.md.
+
+    Args:
+        arguments: DOMAIN, `--set NAME=VALUE` (of training's settings or of the pool's shape; may
+            be repeated), `--host-layers 3,6,9`, `--work FOLDER` for stores without a domain.
+
+    Raises:
+        InputError: when a setting is no NAME=VALUE, or its value cannot be used.
+        UnknownError: when there is no such setting.
+    """
+    parser = argparse.ArgumentParser(prog=COMMAND)
+    parser.add_argument("domain", choices=corpora.NAMES)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--host-layers", metavar="LAYERS")
+    parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
+    options = parser.parse_args(list(arguments))
+    settings = changed(TrainingSettings(), options.set)
+    layers = parse_layers(options.host_layers) if options.host_layers else None
+    get_ready()
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Workshop(
+            raw=RawFolder(RESULTS / "stream"),
+            work=Path(folder),
+            names=corpora.NAMES,
+            settings=settings,
+            host_layers=layers,
+            empties=options.work,
+        )
+        print(table(list(tried(shop, options.domain))))
+    return []
+
+
+def changed(settings: TrainingSettings, said: Sequence[str]) -> TrainingSettings:
+    """Return settings with what was said changed, each as NAME=VALUE.
+
+    Raises:
+        InputError: when one is no NAME=VALUE, or its value cannot be used.
+        UnknownError: when neither training nor a pool's shape has such a setting.
+
+    Example:
+        >>> found = changed(TrainingSettings(), ["kl_weight=0.2", "num_experts=196"])
+        >>> found.kl_weight, found.shape.num_experts
+        (0.2, 196)
+    """
+    of_shape = {one.name for one in fields(PoolShape)}
+    of_run = {one.name for one in fields(TrainingSettings)} - {"shape"}
+    new: dict[str, dict[str, Any]] = {"shape": {}, "run": {}}
+    for one in said:
+        name, equals, text = one.partition("=")
+        if not equals:
+            raise InputError(f"a setting is NAME=VALUE, not {one!r}")
+        if name not in of_shape | of_run:
+            raise unknown_name("setting", name, of_shape | of_run)
+        new["shape" if name in of_shape else "run"][name] = _value(text)
+    return replace(settings, shape=replace(settings.shape, **new["shape"]), **new["run"])
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:  # a word
+        return text
+
+
+def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
+    """Learn a domain and yield what its pool, forced on, makes of unseen text, facts and prose."""
+    own = f"test/{domain}"
+    data, texts = shop.prepared[domain], {own: shop.texts[own], **shop.groups("prose")}
+    with shop.store("trial") as store:
+        seconds = pools.ingest(store, shop.domain(domain), shop.settings, shop.progress)
+        branches, _ = pools.load(store, [domain])
+        base = score(ReaderScorer(branches.base), texts, shop.progress)
+        pool = ReaderScorer(functools.partial(branches.branch, domain))
+        found = score(pool, texts, shop.progress)
+        recall = recalled(pool.answers(data.questions), [one.wording for one in data.questions])
+    yield from _learned(shop, domain, base[own], found[own])
+    for wording, answered in recall.items():
+        yield reported(f"recall, {wording} (share)", float(np.mean(answered)), COMMAND)
+    prose = [group for group in texts if group != own]
+    for group in prose:
+        yield _added(group, base[group], found[group])
+    together = [[row for group in prose for row in scored[group]] for scored in (base, found)]
+    yield _added("all prose", *together)
+    yield reported("ingest (s)", round(seconds), COMMAND)
+
+
+def _learned(
+    shop: Workshop, domain: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]
+) -> Iterator[Figure]:
+    before, after = (-float(np.concatenate(rows).mean()) for rows in (base, pool))
+    yield reported("unseen loss, base (nats a token)", before, COMMAND)
+    yield reported("unseen loss, pool forced on (nats a token)", after, COMMAND)
+    lora = _lora_loss(shop, domain, sum(map(len, base)))
+    if lora is not None:
+        share = (before - after) / (before - lora)
+        yield reported(f"gain over {LOWER}'s, right after learning (share)", share, COMMAND)
+    gains = [own - bare for own, bare in zip(pool, base, strict=True)]
+    for first, end in zip(PLACES, (*PLACES[1:], None), strict=True):
+        gain = sum(float(one[first:end].sum()) for one in gains) / len(gains)
+        name = f"gain from token {first + 1}" + (f" to {end}" if end else " on")
+        yield reported(f"{name} (nats a document)", gain, COMMAND)
+
+
+def _lora_loss(shop: Workshop, domain: str, num_tokens: int) -> float | None:
+    """Return LoRA's loss on a domain right after learning it; None: it did not read the same."""
+    (piece,) = (one.piece for one in places(LOWER, 0, shop.names) if one.domain == domain)
+    if not shop.raw.has(piece):
+        return None
+    raw = shop.raw.read(piece)
+    if raw["made_of"] != shop.made_of(piece):
+        return None
+    return float(sum(raw["nats"][f"test/{domain}"]) / num_tokens)
+
+
+def _added(what: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Figure:
+    added = float(np.concatenate(base).mean() - np.concatenate(pool).mean())
+    return reported(f"added to {what}, pool always on (nats a token)", added, COMMAND)
