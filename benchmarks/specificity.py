@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from app.learning import parse_layers
 from benchmarks.pictures import specificity_picture
 from benchmarks.provenance import Scorer, drawn
 from benchmarks.results import Figure, reported, write_results
+from benchmarks.trial import changed
 from peer_cl.layer import PoolShape
 from pipelines import demo_corpora, init_store
 from pipelines.settings import TrainingSettings
@@ -31,36 +33,52 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Train one small corpus in each shape; return losses, recall and what naming a row is worth.
 
     Args:
-        arguments: `--domain NAME`, `--tokens N`, `--facts N`, `--only SHAPE` (may be repeated),
-            which keeps no figures.
+        arguments: `--domain NAME`, `--tokens N`, `--facts N`; what keeps no figures: `--only SHAPE`
+            (may be repeated), or one more shape by `--set NAME=VALUE` and `--host-layers 3,6,9`.
+
+    Raises:
+        InputError: when a setting or a layer cannot be used.
+        UnknownError: when there is no such setting.
     """
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--domain", default="geography", choices=demo_corpora.DOMAINS)
     parser.add_argument("--tokens", type=int, default=9_000)
     parser.add_argument("--facts", type=int, default=40)
     parser.add_argument("--only", action="append", choices=list(SHAPES))
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--host-layers", metavar="LAYERS")
     options = parser.parse_args(list(arguments))
+    settings = changed(TrainingSettings(), options.set)
+    layers = parse_layers(options.host_layers) if options.host_layers else None
+    every = {name: replace(settings, shape=shape) for name, shape in SHAPES.items()}
+    if options.set or layers:
+        if options.only:
+            parser.error("--only is of the known shapes, without --set and --host-layers")
+        every = {
+            " ".join([*options.set, f"layers {options.host_layers or 'by default'}"]): settings
+        }
     figures: list[Figure] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        init_store(Path(folder) / "knowledge", capacity=8) as store,
+        init_store(Path(folder) / "knowledge", host_layers=layers, capacity=8) as store,
     ):
-        for name in options.only or SHAPES:
-            found = _trial(store, SHAPES[name], options)
+        for name in options.only or every:
+            found = _trial(store, every[name], options)
             print(f"{name}: {found}", flush=True)
             figures += [
                 reported(f"{what}, {name}", value, COMMAND) for what, value in found.items()
             ]
-    if options.only:
+    if options.only or options.set or layers:
         return []
     write_results("specificity", figures)
     specificity_picture()
     return figures
 
 
-def _trial(store: Store, shape: PoolShape, options: argparse.Namespace) -> dict[str, float]:
+def _trial(
+    store: Store, settings: TrainingSettings, options: argparse.Namespace
+) -> dict[str, float]:
     corpus = demo_corpora.load(options.domain, options.tokens)
-    settings = dataclasses.replace(TrainingSettings(), shape=shape)
     facts = corpus.facts[: options.facts]
     store.ingest(options.domain, corpus.documents, facts=facts, settings=settings)
     report = store.evaluate(background=False)
