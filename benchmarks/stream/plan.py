@@ -33,6 +33,8 @@ from benchmarks.stream.pieces import (
 )
 from benchmarks.stream.prose import piece_name, read_prose
 from benchmarks.stream.raw import Raw
+from benchmarks.stream.retrieval import RAG, read_right_passages
+from benchmarks.stream.retrieval import piece_name as right_passage_piece
 from benchmarks.stream.spread import METHODS as SPREAD
 from benchmarks.stream.spread import spread_places
 from benchmarks.stream.workshop import Workshop
@@ -152,6 +154,8 @@ def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
             )
         ]
     pieces = [learning_piece(place) for place in places(method, seed, shop.names)]
+    if method == RAG:
+        pieces.append(Piece(right_passage_piece(seed), read_right_passages))
     if method not in CHAINS:
         pieces.append(Piece(mixture_piece(method, seed), lambda shop: _mix(shop, method, seed)))
     return pieces

@@ -1,0 +1,79 @@
+"""RAG's retrieval on a tiny base: what it finds is counted, and its figures are the raw scores'."""
+
+import re
+import zlib
+
+import numpy as np
+import pytest
+from tiny_base import background, make_tiny_base
+from tiny_stream import SETTINGS, foreign, stream_domain
+
+from benchmarks.stream.matrices import Scores
+from benchmarks.stream.methods_table import methods_table
+from benchmarks.stream.plan import plan
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.retrieval import piece_name, read_right_passages, retrieved
+from benchmarks.stream.seeds import over_seeds
+from benchmarks.stream.workshop import Workshop
+
+NAMES = ("law", "minerals")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retrieval")
+    return Workshop(
+        raw=RawFolder(folder / "raw"),
+        work=folder / "work",
+        names=NAMES[:1],
+        base_id=str(make_tiny_base(folder / "base")),
+        load=stream_domain,
+        foreign=foreign,
+        background=background(),
+        settings=SETTINGS,
+        most_foreign=6,
+    )
+
+
+def by_words(texts):
+    """A vector a text: which words it has, and above all which number."""
+    vectors = np.full((len(texts), 256), 1e-3, dtype=np.float32)
+    for number, text in enumerate(texts):
+        for word in re.findall(r"\w+", text.lower()):
+            vectors[number, zlib.crc32(word.encode()) % 256] += 9 if word == "house" else 1
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def all_alike(texts):
+    return np.ones((len(texts), 4), dtype=np.float32) / 2
+
+
+def test_it_counts_which_right_passages_come_first(shop):
+    raw = read_right_passages(shop, by_words)
+    assert raw["found"]["law"] == {"seen": [1] * 4, "reworded": [1] * 4}
+    blind = read_right_passages(shop, all_alike)
+    assert sum(blind["found"]["law"]["seen"]) <= 1
+    # With the right passage given it does not matter what retrieval would have found.
+    assert blind["recall"] == raw["recall"]
+
+
+def test_its_figures_are_a_row_of_the_table(shop):
+    scores = Scores(shop.raw, shop.names)
+    assert list(retrieved(scores, 0)) == []
+    raw = {
+        "found": {"law": {"seen": [1, 1, 1, 0], "reworded": [1, 0, 0, 0]}},
+        "recall": {"law": {"seen": [1, 1, 0, 0], "reworded": [0, 0, 0, 0]}},
+    }
+    shop.raw.write(piece_name(0), raw)
+    figures = over_seeds([retrieved(scores, 0)])
+    assert [figure.value for figure in figures] == [0.75, 0.5, 0.25, 0.0]
+    row = next(line for line in methods_table(figures).splitlines() if "given" in line)
+    assert row.split(" | ")[:5] == ["| RAG, right passage given", "", "", "0.5", "0"]
+
+
+def test_it_is_a_piece_of_rag_alone(shop):
+    def named(method):
+        return {piece.name for piece in plan(shop, [0], [method], with_tuning=False)}
+
+    assert piece_name(0) in named("rag")
+    assert piece_name(0) not in named("lora") | named("peer")
