@@ -50,11 +50,13 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     options = parser.parse_args(list(arguments))
     settings = changed(TrainingSettings(), options.set)
     layers = parse_layers(options.host_layers) if options.host_layers else None
-    every = {name: replace(settings, shape=shape) for name, shape in SHAPES.items()}
-    if options.set or layers:
-        if options.only:
-            parser.error("--only is of the known shapes, without --set and --host-layers")
-        every = {
+    is_own = bool(options.set or layers)
+    if is_own and options.only:
+        parser.error("--only is of the known shapes, without --set and --host-layers")
+    known = options.only or SHAPES
+    trials = {name: replace(settings, shape=SHAPES[name]) for name in known}
+    if is_own:
+        trials = {
             " ".join([*options.set, f"layers {options.host_layers or 'by default'}"]): settings
         }
     figures: list[Figure] = []
@@ -62,13 +64,13 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         tempfile.TemporaryDirectory() as folder,
         init_store(Path(folder) / "knowledge", host_layers=layers, capacity=8) as store,
     ):
-        for name in options.only or every:
-            found = _trial(store, every[name], options)
+        for name, one in trials.items():
+            found = _trial(store, one, options)
             print(f"{name}: {found}", flush=True)
             figures += [
                 reported(f"{what}, {name}", value, COMMAND) for what, value in found.items()
             ]
-    if options.only or options.set or layers:
+    if options.only or is_own:
         return []
     write_results("specificity", figures)
     specificity_picture()

@@ -16,6 +16,7 @@ import numpy as np
 from app.learning import parse_layers
 from benchmarks.results import RESULTS, Figure, reported, table
 from benchmarks.stream import corpora, pools
+from benchmarks.stream.matrices import per_token
 from benchmarks.stream.pieces import LOWER, places
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.workshop import Workshop, recalled, score
@@ -127,7 +128,7 @@ def _learned(
     before, after = (-float(np.concatenate(rows).mean()) for rows in (base, pool))
     yield reported("unseen loss, base (nats a token)", before, COMMAND)
     yield reported("unseen loss, pool forced on (nats a token)", after, COMMAND)
-    lora = _lora_loss(shop, domain, sum(map(len, base)))
+    lora = _lora_loss(shop, domain, [len(row) for row in base])
     if lora is not None:
         share = (before - after) / (before - lora)
         yield reported(f"gain over {LOWER}'s, right after learning (share)", share, COMMAND)
@@ -138,7 +139,7 @@ def _learned(
         yield reported(f"{name} (nats a document)", gain, COMMAND)
 
 
-def _lora_loss(shop: Workshop, domain: str, num_tokens: int) -> float | None:
+def _lora_loss(shop: Workshop, domain: str, tokens: Sequence[int]) -> float | None:
     """Return LoRA's loss on a domain right after learning it; None: it did not read the same."""
     (piece,) = (one.piece for one in places(LOWER, 0, shop.names) if one.domain == domain)
     if not shop.raw.has(piece):
@@ -146,7 +147,7 @@ def _lora_loss(shop: Workshop, domain: str, num_tokens: int) -> float | None:
     raw = shop.raw.read(piece)
     if raw["made_of"] != shop.made_of(piece):
         return None
-    return float(sum(raw["nats"][f"test/{domain}"]) / num_tokens)
+    return per_token(raw["nats"][f"test/{domain}"], tokens)
 
 
 def _added(what: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Figure:

@@ -38,8 +38,7 @@ def read_right_passages(shop: Workshop, embed: Embedder | None = None) -> Raw:
     for number, (name, data) in enumerate(shop.prepared.items()):
         wordings = [question.wording for question in data.questions]
         right = right_passages(rag, data)
-        prompts = [rag.text(question.ids[1 : question.num_prompt]) for question in data.questions]
-        numbers_QK, _ = rag.retrieve(prompts, 1)
+        numbers_QK, _ = rag.retrieve([rag.query(question) for question in data.questions], 1)
         first = [rag.passages[one].ids for one in numbers_QK[:, 0]]
         is_right = [one == wanted for one, wanted in zip(first, right, strict=True)]
         found[name] = recalled(is_right, wordings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tiny_base import sentences
+from tiny_base import background, make_tiny_base, sentences
 
 from benchmarks.stream.domains import StreamDomain
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.workshop import Workshop
 from pipelines import TrainingSettings
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
@@ -26,3 +28,19 @@ def foreign(tokenizer, names, most):
     """Return text of no domain, as `Workshop.foreign` does."""
     texts = sentences("prose", most, seed=11)
     return {"prose/rain": [tuple(ids) for ids in tokenise(tokenizer, texts)]}
+
+
+def tiny_workshop(folder, **changes):
+    """Return a stream of law and minerals on a tiny base, all of it in a folder."""
+    made = {
+        "raw": RawFolder(folder / "raw"),
+        "work": folder / "work",
+        "names": ("law", "minerals"),
+        "base_id": str(make_tiny_base(folder / "base")),
+        "load": stream_domain,
+        "foreign": foreign,
+        "background": background(),
+        "settings": SETTINGS,
+        "most_foreign": 6,
+    }
+    return Workshop(**{**made, **changes})

@@ -128,6 +128,10 @@ class Rag:
         lines = [token for passage in passages for token in (*passage, *self._break)]
         return (row[0], *lines, *row[1:])
 
+    def query(self, question: Question) -> str:
+        """Return what a question asks for passages with: its prompt alone."""
+        return self.text(question.ids[1 : question.num_prompt])
+
     def text(self, ids: Sequence[int]) -> str:
         """Return tokens as text."""
         return str(self.base.tokenizer.decode(list(ids)))
@@ -165,12 +169,8 @@ class RagScorer:
     least_similarity: float
 
     def answers(self, asked: Sequence[Question]) -> list[bool]:
-        """Return for each question whether greedy decoding after passages and prompt answers it.
-
-        The prompt alone asks for passages.
-        """
-        prompts = [self.rag.text(question.ids[1 : question.num_prompt]) for question in asked]
-        given = zip(asked, self._found(prompts), strict=True)
+        """Return for each question whether greedy decoding after passages and prompt answers it."""
+        given = zip(asked, self._found([self.rag.query(one) for one in asked]), strict=True)
         return answers_with(self.rag, [(question, passages) for question, passages in given])
 
     def log_probs(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:

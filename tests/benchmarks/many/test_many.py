@@ -5,15 +5,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from tiny_base import background, make_tiny_base, sentences
-from tiny_stream import SETTINGS, foreign
+from tiny_base import sentences
+from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks.many import run
 from benchmarks.many.articles import Articles, slug
 from benchmarks.many.growing import sizes
-from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.run import do_missing
-from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import CorpusError
 from peer_cl.mixture import worst_added_nats
 
@@ -43,16 +41,11 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("many")
     articles = Articles(data)
-    return Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
+    return tiny_workshop(
+        tmp_path_factory.mktemp("many"),
         names=articles.names(),
-        base_id=str(make_tiny_base(folder / "base")),
         load=articles.load,
-        foreign=foreign,
-        background=background(),
         settings=replace(SETTINGS, text_passes=2.0),
         most_foreign=4,
         capacity=run.CAPACITY,

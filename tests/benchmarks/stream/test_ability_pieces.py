@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tiny_base import background, make_tiny_base, sentences
-from tiny_stream import SETTINGS, stream_domain
+from tiny_base import sentences
+from tiny_stream import tiny_workshop
 
 from benchmarks.stream import pools, prose
 from benchmarks.stream.ability_pieces import items_of, read_base_ability, read_mixture_ability
@@ -28,16 +28,7 @@ def shop(tmp_path_factory):
     rows = [{"context": text, "continuation": " rain"} for text in drawn]
     (data / FILES["LAMBADA"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (data / FILES["WikiText"]).write_text("\n".join(texts))
-    return Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
-        names=("law",),
-        base_id=str(make_tiny_base(folder / "base")),
-        load=stream_domain,
-        background=background(),
-        data=data,
-        settings=SETTINGS,
-    )
+    return tiny_workshop(folder, names=("law",), data=data)
 
 
 def test_the_base_and_our_pools_are_read_item_by_item(shop):

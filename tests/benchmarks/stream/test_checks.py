@@ -5,8 +5,7 @@ import json
 
 import pytest
 import torch
-from tiny_base import background, make_tiny_base
-from tiny_stream import SETTINGS, stream_domain
+from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks.stream import checks, corpora, pools, run
 from benchmarks.stream.ability_figures import abilities
@@ -18,7 +17,6 @@ from benchmarks.stream.plan import plan
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import Line, averaged
 from benchmarks.stream.seeds import Measured, over_seeds
-from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import DamageError, StateError
 from pipelines.general_tasks import FILES
 from pipelines.progress import no_progress
@@ -30,17 +28,8 @@ def no_foreign(tokenizer, names, most):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checks")
-    return Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
-        names=("law", "minerals"),
-        base_id=str(make_tiny_base(folder / "base")),
-        load=stream_domain,
-        foreign=no_foreign,
-        background=background(),
-        settings=dataclasses.replace(SETTINGS, text_passes=1.0),
-    )
+    settings = dataclasses.replace(SETTINGS, text_passes=1.0)
+    return tiny_workshop(tmp_path_factory.mktemp("checks"), foreign=no_foreign, settings=settings)
 
 
 @pytest.fixture

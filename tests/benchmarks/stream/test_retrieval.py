@@ -5,38 +5,22 @@ import zlib
 
 import numpy as np
 import pytest
-from tiny_base import background, make_tiny_base
-from tiny_stream import SETTINGS, foreign, stream_domain
+from tiny_stream import tiny_workshop
 
 from benchmarks.stream.matrices import Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.plan import plan
-from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.retrieval import piece_name, read_right_passages, retrieved
 from benchmarks.stream.seeds import over_seeds
-from benchmarks.stream.workshop import Workshop
-
-NAMES = ("law", "minerals")
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("retrieval")
-    return Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
-        names=NAMES[:1],
-        base_id=str(make_tiny_base(folder / "base")),
-        load=stream_domain,
-        foreign=foreign,
-        background=background(),
-        settings=SETTINGS,
-        most_foreign=6,
-    )
+    return tiny_workshop(tmp_path_factory.mktemp("retrieval"), names=("law",))
 
 
 def by_words(texts):
-    """A vector a text: which words it has, and above all which number."""
+    """A vector a text: which words it has; "house" weighs most, so facts lie apart."""
     vectors = np.full((len(texts), 256), 1e-3, dtype=np.float32)
     for number, text in enumerate(texts):
         for word in re.findall(r"\w+", text.lower()):

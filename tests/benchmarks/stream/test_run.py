@@ -4,8 +4,7 @@ import json
 import math
 
 import pytest
-from tiny_base import background, make_tiny_base
-from tiny_stream import SETTINGS, foreign, stream_domain
+from tiny_stream import tiny_workshop
 
 from benchmarks.results import shown
 from benchmarks.stream import checks, run
@@ -26,18 +25,7 @@ METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "full", "joint")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stream")
-    return Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
-        names=NAMES,
-        base_id=str(make_tiny_base(folder / "base")),
-        load=stream_domain,
-        foreign=foreign,
-        background=background(),
-        settings=SETTINGS,
-        most_foreign=6,
-    )
+    return tiny_workshop(tmp_path_factory.mktemp("stream"))
 
 
 @pytest.fixture(scope="module")

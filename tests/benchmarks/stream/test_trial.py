@@ -3,15 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from tiny_base import background, make_tiny_base
-from tiny_stream import SETTINGS, foreign, stream_domain
+from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks import trial
 from benchmarks.stream.matrices import FORCED, Scores
 from benchmarks.stream.plan import plan
-from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.run import do_missing
-from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import InputError, UnknownError
 from pipelines import open_store
 from pipelines.settings import TrainingSettings
@@ -22,18 +19,7 @@ METHODS = ("peer", "lora-lower")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trial")
-    shop = Workshop(
-        raw=RawFolder(folder / "raw"),
-        work=folder / "work",
-        names=NAMES,
-        base_id=str(make_tiny_base(folder / "base")),
-        load=stream_domain,
-        foreign=foreign,
-        background=background(),
-        settings=SETTINGS,
-        most_foreign=6,
-    )
+    shop = tiny_workshop(tmp_path_factory.mktemp("trial"))
     do_missing(shop, plan(shop, [0], METHODS, with_tuning=False), float("inf"))
     return shop
 
