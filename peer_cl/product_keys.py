@@ -88,15 +88,33 @@ class ProductKeys(nn.Module):
             )
         if not 1 <= k <= self.num_sub_keys:
             raise ShapeError(f"top_k must lie in 1..{self.num_sub_keys} (sub-keys), not {k}")
-        num_tokens, num_heads, _ = queries_THQ.shape
         halves_TH2Q = queries_THQ.float().unflatten(-1, (2, self.key_width // 2))
         scores_TH2S = torch.einsum("thpq,hpsq->thps", halves_TH2Q, self.sub_keys_H2SQ.float())
         best_TH2K, rows_TH2K = top_k_lowest_index(scores_TH2S, k)
         sums_THKK = best_TH2K[:, :, 0, :, None] + best_TH2K[:, :, 1, None, :]
         ids_THKK = rows_TH2K[:, :, 0, :, None] * self.num_sub_keys + rows_TH2K[:, :, 1, None, :]
-        # Candidates are put in the order of their ids first: the stable sort that follows then
-        # gives equal sums to the lowest id, not to the first half's better rank.
-        ids_THC, order_THC = ids_THKK.reshape(num_tokens, num_heads, k * k).sort(dim=-1)
-        sums_THC = sums_THKK.reshape(num_tokens, num_heads, k * k).gather(-1, order_THC)
-        scores_THK, chosen_THK = top_k_lowest_index(sums_THC, k)
-        return scores_THK, ids_THC.gather(-1, chosen_THK)
+        sums_THC, ids_THC = sums_THKK.flatten(2), ids_THKK.flatten(2)
+        chosen_THK = ranked_lowest_id(sums_THC.detach(), ids_THC).topk(k, dim=-1).indices
+        return sums_THC.gather(-1, chosen_THK), ids_THC.gather(-1, chosen_THK)
+
+
+def ranked_lowest_id(scores: Tensor, ids: Tensor) -> Tensor:
+    """Return whole numbers in the order of the scores, and among equal scores of falling ids.
+
+    By them a partial sort is enough; two whole ones, by id and then by score, would do the same.
+
+    Args:
+        scores: fp32, finite.
+        ids: int64, of the same shape, in [0, 2^31).
+
+    Returns:
+        int64, of the same shape; no two alike where no two ids are.
+
+    Example:
+        >>> ranked_lowest_id(torch.tensor([1.0, 1.0, -2.0]), torch.tensor([7, 3, 0])).argsort()
+        tensor([2, 0, 1])
+    """
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0: a zero has one form only
+    # A float's bits are in the order of its size; a negative one's, but for the sign, in reverse.
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return (ordered << 32) - ids
