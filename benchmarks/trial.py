@@ -48,12 +48,10 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("domain", choices=corpora.NAMES)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--host-layers", metavar="LAYERS")
+    add_changes(parser)
     parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
     options = parser.parse_args(list(arguments))
-    settings = changed(TrainingSettings(), options.set)
-    layers = parse_layers(options.host_layers) if options.host_layers else None
+    settings, layers = changes(options)
     get_ready()
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop(
@@ -68,6 +66,21 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     return []
 
 
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told what differs from the defaults; `changes` reads it."""
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--host-layers", metavar="LAYERS")
+
+
+def changes(options: argparse.Namespace) -> tuple[TrainingSettings, tuple[int, ...] | None]:
+    """Return the settings and the host layers that were told; None: the default ones.
+
+    Raises: as `changed`, and InputError: when layers are no numbers.
+    """
+    layers = parse_layers(options.host_layers) if options.host_layers else None
+    return changed(TrainingSettings(), options.set), layers
+
+
 def changed(settings: TrainingSettings, said: Sequence[str]) -> TrainingSettings:
     """Return settings with what was said changed, each as NAME=VALUE.
 
@@ -76,9 +89,9 @@ def changed(settings: TrainingSettings, said: Sequence[str]) -> TrainingSettings
         UnknownError: when neither training nor a pool's shape has such a setting.
 
     Example:
-        >>> found = changed(TrainingSettings(), ["kl_weight=0.2", "num_experts=196"])
+        >>> found = changed(TrainingSettings(), ["kl_weight=0.2", "num_experts=1024"])
         >>> found.kl_weight, found.shape.num_experts
-        (0.2, 196)
+        (0.2, 1024)
     """
     of_shape = {one.name for one in fields(PoolShape)}
     of_run = {one.name for one in fields(TrainingSettings)} - {"shape"}

@@ -21,11 +21,12 @@ from benchmarks.stream.questions import general, naming
 from benchmarks.stream.raw import RawFolder, TokenScores, key
 from benchmarks.stream.texts import FOREIGN_DOCUMENTS, Texts, blocks, foreign, unseen
 from peer_cl.bases import Base, load_base
+from peer_cl.errors import StateError
 from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
 from pipelines.general import Scorer
-from pipelines.init import init_store
+from pipelines.init import init_store, spread_layers
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
 from pipelines.rewordings import REWORDED
@@ -102,6 +103,9 @@ class Workshop:
         Args:
             name: of its folder.
             like: another store's name, of which it becomes a copy where that one is there.
+
+        Raises:
+            StateError: when what is there has other host layers: it was made by another version.
         """
         layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)
         empty = (self.empties or self.work) / f"empty-{self.capacity}{layers}"
@@ -120,7 +124,16 @@ class Workshop:
             ).close()
         if not (folder / "store.toml").is_file():
             shutil.copytree(empty, folder)
-        return open_store(folder)
+        store = open_store(folder)
+        config = store.registry.config
+        wanted = tuple(self.host_layers or spread_layers(config.num_layers))
+        if config.host_layers != wanted:
+            store.close()
+            raise StateError(
+                f"{folder} has host layers {list(config.host_layers)}, not {list(wanted)}: remove "
+                f"it and {empty}, and they are made again"
+            )
+        return store
 
     def domain(self, name: str) -> StreamDomain:
         """Return a domain's documents and facts, with the questions that nobody may train on."""

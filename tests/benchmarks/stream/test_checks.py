@@ -51,6 +51,14 @@ def test_a_live_domain_must_have_been_learned_as_is_wanted(made):
             pools.load(store, made.names)
 
 
+def test_a_store_of_other_host_layers_is_refused_by_name(shop):
+    shop.store("peer").close()
+    other = dataclasses.replace(shop, host_layers=(1, 3))
+    wanted = r"peer has host layers \[0, 1, 2, 3\], not \[1, 3\]: remove it and .*empty-16-1-3"
+    with pytest.raises(StateError, match=wanted):
+        other.store("peer")
+
+
 def test_raw_files_of_something_else_are_refused_by_name(shop):
     shop.raw.write("base", {"made_of": shop.made_of("base")})
     checks.check_made_of(shop)
