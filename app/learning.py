@@ -39,8 +39,7 @@ HostLayersOption = Annotated[
     typer.Option(
         "--host-layers",
         metavar="N,N,...",
-        help="Decoder layers that pools use, ascending; default: one in each tenth of the depth "
-        "but the lowest.",
+        help="Decoder layers that pools use, ascending; default: all but the lowest tenth.",
         show_default=False,
     ),
 ]

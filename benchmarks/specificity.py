@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from app.learning import parse_layers
 from benchmarks.pictures import specificity_picture
 from benchmarks.provenance import Scorer, drawn
 from benchmarks.results import Figure, reported, write_results
-from benchmarks.trial import changed
+from benchmarks.trial import add_changes, changes
 from peer_cl.layer import PoolShape
 from pipelines import demo_corpora, init_store
 from pipelines.settings import TrainingSettings
@@ -20,13 +19,15 @@ from pipelines.store import Store
 
 COMMAND = "python -m benchmarks specificity"
 SHAPES: dict[str, PoolShape] = {
-    "N=576 H4 K8": PoolShape(),
-    "N=576 H8 K8": PoolShape(num_heads=8),
-    "N=576 H1 K2": PoolShape(num_heads=1, top_k=2, output_scale=8.0),
-    "N=2304 H4 K8": PoolShape(num_experts=2304),
-    "N=2304 H1 K2": PoolShape(num_experts=2304, num_heads=1, top_k=2, output_scale=8.0),
+    "N=196 H4 K8": PoolShape(),
+    "N=196 H8 K8": PoolShape(num_heads=8),
+    "N=196 H1 K2": PoolShape(num_heads=1, top_k=2, output_scale=8.0),
+    "N=784 H4 K8": PoolShape(num_experts=784),
+    "N=784 H1 K2": PoolShape(num_experts=784, num_heads=1, top_k=2, output_scale=8.0),
 }
 """The first is the default."""
+WAYS = ("tf-idf", "gradient")
+"""How a document's rows are named: as `search` ranks them, and as a mask chooses them."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -45,11 +46,9 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--tokens", type=int, default=9_000)
     parser.add_argument("--facts", type=int, default=40)
     parser.add_argument("--only", action="append", choices=list(SHAPES))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--host-layers", metavar="LAYERS")
+    add_changes(parser)
     options = parser.parse_args(list(arguments))
-    settings = changed(TrainingSettings(), options.set)
-    layers = parse_layers(options.host_layers) if options.host_layers else None
+    settings, layers = changes(options)
     is_own = bool(options.set or layers)
     if is_own and options.only:
         parser.error("--only is of the known shapes, without --set and --host-layers")
@@ -95,10 +94,12 @@ def _trial(
         every = store.registry.documents(options.domain, split="train", kind=kind)
         watched = scorer.samples(drawn(every, 12, salt=1))
         chosen = scorer.samples(drawn(every, 6, salt=2))
-        rows = {s.document.document_id: scorer.named(s, 80)["tf-idf"] for s in chosen}
-        own, others = scorer.switched_off(chosen, watched, rows)
-        gone[f"own gain that goes with 80 rows, {kind}s (share)"] = own
-        gone[f"other {kind}s' gain that goes (share)"] = others
+        named = {s.document.document_id: scorer.named(s, 80) for s in chosen}
+        for how in WAYS:
+            rows = {key: found[how] for key, found in named.items()}
+            own, others = scorer.switched_off(chosen, watched, rows)
+            gone[f"own gain that goes with 80 rows by {how}, {kind}s (share)"] = own
+            gone[f"other {kind}s' gain that goes, by {how} (share)"] = others
     model.detach()
     store.roll_back(options.domain, None, "the next shape")
     return {

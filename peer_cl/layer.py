@@ -25,7 +25,7 @@ LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 class PoolShape:
     """How large a pool's layers are; the same in each of its host layers."""
 
-    num_experts: int = 576
+    num_experts: int = 196
     """N, single-neuron experts a host layer; a square."""
     num_heads: int = 4
     """H, query networks that share the experts."""

@@ -27,16 +27,15 @@ MAX_BACKGROUND_TOKENS = 160
 
 
 def spread_layers(depth: int) -> tuple[int, ...]:
-    """Return the default host layers: one in each tenth of a model's depth but the lowest.
+    """Return the default host layers: all of a model's but the lowest tenth.
 
     Example:
-        >>> spread_layers(30)
-        (3, 6, 9, 12, 15, 18, 21, 24, 27)
+        >>> spread_layers(12)
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
         >>> spread_layers(4)
         (0, 1, 2, 3)
     """
-    tenth = depth // 10
-    return tuple(range(tenth, depth, max(1, tenth)))
+    return tuple(range(depth // 10, depth))
 
 
 def init_store(
@@ -60,8 +59,7 @@ def init_store(
         folder: where.
         base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
             store can be used from anywhere), or a hub id.
-        host_layers: decoder layers that pools use; default: one in each tenth of the
-            depth but the lowest.
+        host_layers: decoder layers that pools use; default: all but the lowest tenth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among; fixed from now on.
         name_odds: what a pool has beside its share where a short prompt names its domain, as odds

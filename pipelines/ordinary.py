@@ -30,14 +30,13 @@ from pipelines.progress import Progress
 
 NUM_TOKENS = 2048
 """How many tokens' inputs are kept, drawn from all calibration texts alike."""
-TOKENS_A_TEXT = 48
-"""How much of each text is read for them."""
 EARLY = 12
 """So many tokens begin a text, and half of those that are kept are of them: nearly all that a pool
 spoils of prose it spoils in the first dozen tokens. The start token before them is left alone: it
 is the same in the domain's own texts, and a pool that must be silent there learns less."""
-BEGINNING = 25
-"""Tokens of a text's beginning, the start token among them."""
+BEGINNING = 49
+"""How much of each text is read and kept, in tokens, the start token among them. With half as much,
+a pool spoils articles about its own subject from the third dozen on."""
 EVERY = 2
 """One step in so many reads a beginning, which then counts so many times: each costs a third of a
 step."""
@@ -141,7 +140,7 @@ def read_ordinary(
     """
     found: dict[int, list[Tensor]] = {layer: [] for layer in host_layers}
     early: list[Tensor] = []
-    rows = [row[: TOKENS_A_TEXT + 1] for row in rows]
+    rows = [row[:BEGINNING] for row in rows]
     done = 0
     with reading(attachment.model, precision):
         for group in group_by_length([len(row) for row in rows], TOKENS_PER_PASS):
@@ -163,7 +162,7 @@ def read_ordinary(
             progress("reading ordinary text", done, len(rows), "")
     chosen = _chosen(torch.cat(early))
     inputs = {layer: torch.cat(own)[chosen] for layer, own in found.items()}
-    return OrdinaryText(inputs, tuple(tuple(row[:BEGINNING]) for row in rows))
+    return OrdinaryText(inputs, tuple(map(tuple, rows)))
 
 
 def _chosen(is_early_X: Tensor) -> Tensor:

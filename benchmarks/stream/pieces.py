@@ -42,8 +42,8 @@ from pipelines.general import ReaderScorer, Scorer
 from pipelines.init import MAX_BACKGROUND_TOKENS
 from pipelines.reading import Reader, reader_of
 
-EQUAL_RANK = 22
-"""The rank at which LoRA on every linear layer trains as many parameters as a pool has: 6.7M."""
+EQUAL_RANK = 27
+"""The rank at which LoRA on every linear layer trains as many parameters as a pool has: 8.1M."""
 LOWER = "lora-lower"
 """LoRA through the stream at the rate below the one that two domains alone prefer."""
 Make = Callable[[Base, int, int], Method]

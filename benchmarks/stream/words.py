@@ -19,8 +19,8 @@ WORDS = {
     "rag": "RAG",
     "lora-mixture": "one LoRA r16 a domain, our mixture",
     f"lora-mixture {FORCED}": "one LoRA r16 a domain, right one forced on",
-    "lora-mixture-equal": "one LoRA r22 a domain, our mixture",
-    f"lora-mixture-equal {FORCED}": "one LoRA r22 a domain, right one forced on",
+    "lora-mixture-equal": "one LoRA r27 a domain, our mixture",
+    f"lora-mixture-equal {FORCED}": "one LoRA r27 a domain, right one forced on",
     JOINT: "joint training (upper bound)",
 }
 """By method, and way to use its branches."""
