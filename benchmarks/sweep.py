@@ -42,7 +42,7 @@ HOSTS: dict[str, tuple[int, ...]] = {
     "ten layers from 20": tuple(range(20, 30)),
 }
 """Host layers; the first set takes every trial, the others rows in all as many as the first."""
-ROWS = 5_292
+ROWS = DEFAULT.shape.num_experts * len(next(iter(HOSTS.values())))
 """Experts of a pool over all host layers, by default."""
 
 

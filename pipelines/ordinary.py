@@ -35,8 +35,7 @@ EARLY = 12
 spoils of prose it spoils in the first dozen tokens. The start token before them is left alone: it
 is the same in the domain's own texts, and a pool that must be silent there learns less."""
 BEGINNING = 49
-"""How much of each text is read and kept, in tokens, the start token among them. With half as much,
-a pool spoils articles about its own subject from the third dozen on."""
+"""How much of each text is read and kept, in tokens, the start token among them."""
 EVERY = 2
 """One step in so many reads a beginning, which then counts so many times: each costs a third of a
 step."""

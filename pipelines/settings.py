@@ -52,7 +52,7 @@ class TrainingSettings:
     kl_weight: float = 0.3
     """How strongly a pool learns to leave predictions of ordinary text as the base makes them: the
     weight, beside the loss in nats, of the KL divergence from the base's to the pool's, mean over
-    the tokens with which a text begins. 0: not at all."""
+    the tokens with which a text begins, the first left out. 0: not at all."""
     tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512

@@ -174,7 +174,7 @@ class SegmentTrainer(lightning.LightningModule):
     def loss_and_divergence(self, batch: Batch, beginning: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch, and how far the pool is from the base in ordinary text, nats.
 
-        Both from one pass of the pool. How far: mean over the beginning's tokens but the start.
+        Both from one pass of the pool. How far: mean over predictions, the first left out.
 
         Args:
             batch: the step.
@@ -196,7 +196,7 @@ class SegmentTrainer(lightning.LightningModule):
         logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
         with torch.no_grad():
             base_LV = self._branch([], own_tap_1TD, ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
-        # What the base expects at the start of any text is wrong for most: nothing to hold on to.
+        # After the start token the base expects what is wrong for most texts: nothing to keep.
         far_L = divergence(base_LV, logits_XV[-num_own:])[1:]
         apart = far_L.sum() / max(1, len(far_L))
         return weighted_loss(logits_XV[:-num_own], batch), apart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.stream.matrices import FORCED, GATE, NAMED
-from benchmarks.stream.pieces import JOINT, LOWER, POOLS
+from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS
 
 WORDS = {
     POOLS: "ours",
@@ -17,10 +17,11 @@ WORDS = {
     "full": "full finetuning",
     "sparse": "sparse memory finetuning",
     "rag": "RAG",
-    "lora-mixture": "one LoRA r16 a domain, our mixture",
-    f"lora-mixture {FORCED}": "one LoRA r16 a domain, right one forced on",
-    "lora-mixture-equal": "one LoRA r27 a domain, our mixture",
-    f"lora-mixture-equal {FORCED}": "one LoRA r27 a domain, right one forced on",
+    **{
+        f"{name}{way}": f"one LoRA r{rank} a domain, {how}"
+        for name, rank in APART.items()
+        for way, how in (("", "our mixture"), (f" {FORCED}", "right one forced on"))
+    },
     JOINT: "joint training (upper bound)",
 }
 """By method, and way to use its branches."""

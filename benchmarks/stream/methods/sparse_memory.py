@@ -35,6 +35,7 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, tensors_sha256
 from peer_cl.product_keys import top_k_lowest_index
 from pipelines.batches import group_by_length, pad
+from pipelines.init import spread_layers
 from pipelines.progress import Progress
 from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
@@ -52,7 +53,7 @@ class SparseMemory:
         base: never changed.
         background: texts of no domain as token ids, the start token first: those of
             `load_background("calibration")`. All are read again for each domain but the first.
-        num_rows: how many rows of each host layer a later domain may change.
+        num_rows: how many rows of each host layer a later domain may change; default: a quarter.
         shape: the pool's.
         seed: of its beginnings.
 
@@ -67,18 +68,18 @@ class SparseMemory:
         base: Base,
         background: Sequence[Sequence[int]],
         *,
-        num_rows: int = 256,
+        num_rows: int | None = None,
         shape: PoolShape | None = None,
         seed: int = 0,
     ) -> None:
         depth = base.model.config.get_text_config(decoder=True).num_hidden_layers
-        layers = tuple(sorted({int((2 * n + 1) * depth / 10) for n in range(5)}))
-        self.model = PeerModel(base.model, host_layers=layers, identity=base.identity)
+        self.model = PeerModel(base.model, host_layers=spread_layers(depth), identity=base.identity)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.memory = self.model.new_segment(shape)
-        if not 0 < num_rows <= self.memory.shape.num_experts:
-            most = self.memory.shape.num_experts
+        most = self.memory.shape.num_experts
+        num_rows = most // 4 if num_rows is None else num_rows
+        if not 0 < num_rows <= most:
             raise InputError(f"num_rows must lie in 1..{most} (num_experts), not {num_rows}")
         if not background:
             raise InputError("without background texts no row can be ranked; give some")

@@ -8,6 +8,7 @@ from tiny_base import background
 from benchmarks.stream.methods import sparse_memory as module
 from benchmarks.stream.methods.sparse_memory import SparseMemory, frozen_sha256, tf_idf
 from peer_cl.errors import DamageError, InputError
+from peer_cl.layer import PoolShape
 from peer_cl.pool import tensors_sha256
 from pipelines.batches import tokenise
 from pipelines.progress import no_progress
@@ -133,6 +134,13 @@ def test_what_was_saved_goes_on_to_the_same_bits(make, learn, domains, tmp_path)
     for one in (memory, back):
         learn(one, domains["minerals"])
     assert back.memory.sha256() == memory.memory.sha256()
+
+
+def test_by_default_a_quarter_of_the_usual_rows_may_change(make):
+    usual = PoolShape().num_experts
+    memory = make(num_rows=None, shape=None)
+    assert memory.memory.host_layers == (0, 1, 2, 3)
+    assert (memory.memory.shape.num_experts, memory.num_rows) == (usual, usual // 4)
 
 
 def test_a_loss_that_is_not_finite_and_wrong_arguments_are_told(make, learn, domains, tiny):
