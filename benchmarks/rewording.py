@@ -160,7 +160,7 @@ def _learned(
         for number, name in enumerate(shop.names):
             shop.progress(way, number, len(shop.names), name)
             pools.ingest(store, shop.domain(name), settings[name], shop.progress)
-        branches, shortlist = pools.load(store, shop.names)
+        branches, shortlist = pools.load([store], shop.names)
         asked = [one for name in shop.names for one in shop.prepared[name].questions]
         told = ask(branches, shortlist, asked, BUDGET)
         nats = num_tokens = base_nats = 0.0

@@ -119,7 +119,7 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
     data, texts = shop.prepared[domain], {own: shop.texts[own], **shop.groups("prose")}
     with shop.store("trial") as store:
         seconds = pools.ingest(store, shop.domain(domain), shop.settings, shop.progress)
-        branches, _ = pools.load(store, [domain])
+        branches, _ = pools.load([store], [domain])
         base = score(ReaderScorer(branches.base), texts, shop.progress)
         pool = ReaderScorer(functools.partial(branches.branch, domain))
         found = score(pool, texts, shop.progress)

@@ -33,8 +33,8 @@ def grow(shop: Workshop, seed: int) -> Raw:
     eight pools is the first eight of one that holds all.
     """
     book, names = Book(shop, POOLS, seed), list(shop.names)
-    with shop.store(store_name(seed)) as store:
-        _, shortlist = pools.load(store, names)
+    with shop.stores(store_name(seed)) as stores:
+        _, shortlist = pools.load(stores, names)
         own = {name: shop.texts[f"blocks128/{name}"] for name in names}
         foreign = shop.groups("prose", "look-alike")
         heads = {
@@ -74,8 +74,8 @@ def question(shop: Workshop, seed: int) -> Raw:
     """Return what all pools together answer to people's questions, by how much names count."""
     asked = [one for name in shop.names for one in shop.prepared[name].questions]
     found: Raw = {}
-    with shop.store(store_name(seed)) as store:
-        branches, shortlist = pools.load(store, shop.names)
+    with shop.stores(store_name(seed)) as stores:
+        branches, shortlist = pools.load(stores, shop.names)
         for odds in (0.0, *NAME_ODDS):
             shop.progress("asking", len(found), 1 + len(NAME_ODDS), "")
             told = ask(branches, replace(shortlist, name_odds=odds), asked, BUDGET)

@@ -11,13 +11,13 @@ from benchmarks.many.figures import figures
 from benchmarks.many.growing import grow, question
 from benchmarks.results import RESULTS, Figure
 from benchmarks.stream.checks import check_made_of
+from benchmarks.stream.jobs import do_missing
+from benchmarks.stream.options import add_running
 from benchmarks.stream.pieces import BASE, POOLS, places, read_base
 from benchmarks.stream.plan import Piece, learning_piece
 from benchmarks.stream.raw import RawFolder
-from benchmarks.stream.run import do_missing
 from benchmarks.stream.texts import BLOCK
 from benchmarks.stream.workshop import Workshop
-from pipelines.packages import cache_folder
 from pipelines.quiet import get_ready
 from pipelines.settings import TrainingSettings
 
@@ -38,13 +38,12 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     Args:
         arguments: `--data FOLDER` with the public sets; `--domains N` for the first N articles
             alone, of which nothing is kept in the repository; `--minutes N`: begin no piece after
-            so long; `--work FOLDER` for what is large.
+            so long; `--jobs N`: so many processes side by side; `--work FOLDER` for what is large.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks many")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--domains", type=int)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--work", type=Path, default=cache_folder() / "many")
+    add_running(parser, "many")
     options = parser.parse_args(list(arguments))
     get_ready()
     articles = Articles(options.data)
@@ -60,15 +59,15 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         most_foreign=FOREIGN,
         capacity=CAPACITY,
     )
-    do_missing(shop, pieces(names), options.minutes)
+    do_missing(shop, pieces, options.minutes, options.jobs)
     return told(shop)
 
 
-def pieces(names: tuple[str, ...]) -> list[Piece]:
+def pieces(shop: Workshop) -> list[Piece]:
     """Return the pieces of a run in order."""
     return [
         Piece(BASE, read_base),
-        *(learning_piece(place) for place in places(POOLS, SEED, names)),
+        *(learning_piece(place) for place in places(POOLS, SEED, shop.names)),
         Piece(GROWN, lambda shop: grow(shop, SEED)),
         Piece(ASKED, lambda shop: question(shop, SEED)),
     ]
@@ -77,7 +76,7 @@ def pieces(names: tuple[str, ...]) -> list[Piece]:
 def told(shop: Workshop) -> list[Figure]:
     """Return the figures; none while a piece is missing."""
     check_made_of(shop)
-    if not all(shop.raw.has(piece.name) for piece in pieces(shop.names)):
+    if not all(shop.raw.has(piece.name) for piece in pieces(shop)):
         return []
     learned = [shop.raw.read(place.piece) for place in places(POOLS, SEED, shop.names)]
     return figures(shop.raw.read(GROWN), shop.raw.read(ASKED), learned, BLOCK)

@@ -65,10 +65,10 @@ def _check_signatures(shop: Workshop, method: str, seed: int, planned: set[str])
         raise StateError(
             f"{method} needs the signatures of {POOLS}, seed {seed}: run --method {POOLS} first"
         )
-    folder = shop.work / store_name(seed)
-    if any(map(shop.raw.has, own)) and not (folder / "store.toml").is_file():
+    name = store_name(seed)
+    if any(map(shop.raw.has, own)) and not shop.parts(name):
         raise StateError(
-            f"{folder} is gone, which {method} needs: remove "
+            f"{shop.work / name} is gone, which {method} needs: remove "
             f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
         )
 

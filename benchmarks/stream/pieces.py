@@ -155,7 +155,7 @@ def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     tuned = "" if place.seed else _tuned_store(learning_rate)
     with shop.store(store_name(place.seed), like=tuned) as store:
         seconds = pools.ingest(store, shop.domain(place.domain), settings, shop.progress)
-        branches, _ = pools.load(store, [place.domain])
+        branches, _ = pools.load([store], [place.domain])
         num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
         return _branch(
             shop,
@@ -208,7 +208,7 @@ def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) ->
     settings = replace(shop.settings, row_learning_rate=learning_rate)
     with shop.store(_tuned_store(learning_rate)) as store:
         pools.ingest(store, shop.domain(domain), settings, shop.progress)
-        branches, _ = pools.load(store, [domain])
+        branches, _ = pools.load([store], [domain])
         reader = functools.partial(branches.branch, domain)
         return _validated(shop, shop.prepared[domain], reader, learning_rate)
 

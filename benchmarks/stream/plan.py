@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,16 @@ class Piece:
     def tunes(self) -> bool:
         """Whether it serves the choice of a rate."""
         return self.name.startswith("tune/")
+
+    @property
+    def learns(self) -> bool:
+        """Whether a method learns a domain in it."""
+        return re.fullmatch(r"[^/]+/s\d+/\d+-.+", self.name) is not None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it reads the bare model."""
+        return self.name == BASE
 
 
 def plan(
@@ -177,8 +188,8 @@ def _abilities(method: str, seed: int) -> list[Piece]:
 
 
 def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
-    with shop.store(store_name(seed)) as store:
-        return read_mixture_ability(shop, *pools.load(store, shop.names), task)
+    with shop.stores(store_name(seed)) as stores:
+        return read_mixture_ability(shop, *pools.load(stores, shop.names), task)
 
 
 def learning_piece(place: Place) -> Piece:
@@ -197,7 +208,7 @@ def learning_piece(place: Place) -> Piece:
 def _mix(shop: Workshop, method: str, seed: int) -> Raw:
     """Put a method's branches behind the mixture; the shortlist is the store's for all of them."""
     seeded = shop.with_seed(seed)
-    with shop.store(store_name(seed)) as store:
-        own, shortlist = pools.load(store, shop.names)
+    with shop.stores(store_name(seed)) as stores:
+        own, shortlist = pools.load(stores, shop.names)
         branches = own if method == POOLS else adapters(seeded, method, seed)
         return mix(seeded, method, seed, branches, shortlist)

@@ -14,6 +14,7 @@ from pipelines.naming import names_of
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
+from stores import Registry
 
 
 def ingest(
@@ -56,24 +57,38 @@ def _seconds_of(store: Store, name: str, settings: TrainingSettings) -> float:
     return run.seconds
 
 
-def load(store: Store, names: Sequence[str]) -> tuple[PoolBranches, Shortlist]:
+def load(stores: Sequence[Store], names: Sequence[str]) -> tuple[PoolBranches, Shortlist]:
     """Return the pools of domains, and their signatures with the domains' names.
 
+    Args:
+        stores: one, or parts of one in which processes side by side learned. Since domains never
+            depend on each other, pools of several are those that one store would hold.
+        names: of the domains.
+
     Raises:
-        StateError: when the store lacks one of them.
+        StateError: when no store has one of them.
     """
-    model, tokenizer = store.load_base()
-    registry = store.registry
+    model, tokenizer = stores[0].load_base()
     segments, signatures = {}, {}
     for name in names:
-        state = registry.live().state(name)
-        if state is None:
-            raise StateError(
-                f"{store.registry.folder} has no {name}: remove the raw files of peer, and its "
-                "pieces are done again"
-            )
-        one = version_branch(registry, model, name, state.version)
-        known = names_of(registry, name, state.version, tokenizer)
+        registry, version = _holder(stores, name)
+        one = version_branch(registry, model, name, version)
+        known = names_of(registry, name, version, tokenizer)
         segments[name] = one.segments
         signatures[name] = replace(one.signature, names=known)
     return PoolBranches(model, segments), Shortlist(model, signatures)
+
+
+def _holder(stores: Sequence[Store], name: str) -> tuple[Registry, str]:
+    """Return the registry that holds a domain, and the live version."""
+    states = [(store.registry, store.registry.live().state(name)) for store in stores]
+    held = [(registry, state.version) for registry, state in states if state is not None]
+    if len(held) == 1:
+        return held[0]
+    if held:
+        folders = " and ".join(str(registry.folder) for registry, _ in held)
+        raise StateError(f"{name} was learned twice, in {folders}: remove one of them")
+    folders = ", ".join(str(store.registry.folder) for store in stores)
+    raise StateError(
+        f"{folders} has no {name}: remove the raw files of peer, and its pieces are done again"
+    )

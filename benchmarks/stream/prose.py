@@ -50,8 +50,8 @@ def read_prose(shop: Workshop, seed: int) -> Raw:
     """
     texts, names = prose(shop), list(shop.names)
     book, found = Book(shop, POOLS, seed), {}
-    with shop.store(store_name(seed)) as store:
-        branches, shortlist = pools.load(store, names)
+    with shop.stores(store_name(seed)) as stores:
+        branches, shortlist = pools.load(stores, names)
         for number, (length, rows) in enumerate(texts.items()):
             shop.progress("prose", number, len(texts), f"documents of {length} tokens")
             asked = shortlist.asked(rows)

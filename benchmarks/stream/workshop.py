@@ -7,7 +7,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ CAPACITY = 16
 BUDGET = 0.02
 OF_POOLS = ("shape", "key_learning_rate", "quiet_weight", "quiet_tokens", "kl_weight")
 """Settings that nothing but a pool reads."""
+PART = "-part"
+"""Stands between the names of a store and of its part."""
 WITH_POOLS = frozenset(["peer", "sparse"])
 """Methods in whose pieces a pool learns, as their names stand in those of the pieces."""
 
@@ -63,6 +66,8 @@ class Workshop:
         host_layers: of the stores; None: the default ones.
         empties: where stores without a domain are kept; None: in the work folder.
         ability_items: of each task of general ability, for methods that are not ours.
+        part: stands behind the names of the stores that this process writes to. A store has one
+            writer, so processes side by side have one each.
         progress: told how far a piece is.
     """
 
@@ -83,6 +88,7 @@ class Workshop:
     host_layers: Sequence[int] | None = None
     empties: Path | None = None
     ability_items: int = 250
+    part: str = ""
     progress: Progress = no_progress
     _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)
 
@@ -107,11 +113,32 @@ class Workshop:
         Raises:
             StateError: when what is there has other host layers: it was made by another version.
         """
-        layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)
-        empty = (self.empties or self.work) / f"empty-{self.capacity}{layers}"
-        folder = self.work / name
-        if like and (self.work / like / "store.toml").is_file():
-            empty = self.work / like
+        folder, other = (self.work / f"{one}{self.part}" for one in (name, like))
+        if not (folder / "store.toml").is_file():
+            has_other = bool(like) and (other / "store.toml").is_file()
+            shutil.copytree(other if has_other else self.prepare_store(), folder)
+        return self._opened(folder)
+
+    def parts(self, name: str) -> list[Path]:
+        """Return the folders of a store and of its parts, in which pools were learned."""
+        found = [self.work / name, *sorted(self.work.glob(f"{name}{PART}*"))]
+        return [folder for folder in found if (folder / "store.toml").is_file()]
+
+    @contextmanager
+    def stores(self, name: str) -> Iterator[list[Store]]:
+        """Open a store with all its parts, to read them.
+
+        Raises: StateError: as `store`, and where there is none.
+        """
+        with ExitStack() as opened:
+            found = [opened.enter_context(self._opened(folder)) for folder in self.parts(name)]
+            if not found:
+                raise StateError(f"there is no store {self.work / name}")
+            yield found
+
+    def prepare_store(self) -> Path:
+        """Return the folder of a store without a domain, made where it is missing."""
+        empty = self._empty()
         if not (empty / "store.toml").is_file():
             init_store(
                 empty,
@@ -122,8 +149,13 @@ class Workshop:
                 background=self.background,
                 progress=self.progress,
             ).close()
-        if not (folder / "store.toml").is_file():
-            shutil.copytree(empty, folder)
+        return empty
+
+    def _empty(self) -> Path:
+        layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)
+        return (self.empties or self.work) / f"empty-{self.capacity}{layers}"
+
+    def _opened(self, folder: Path) -> Store:
         store = open_store(folder)
         config = store.registry.config
         wanted = tuple(self.host_layers or spread_layers(config.num_layers))
@@ -131,7 +163,7 @@ class Workshop:
             store.close()
             raise StateError(
                 f"{folder} has host layers {list(config.host_layers)}, not {list(wanted)}: remove "
-                f"it and {empty}, and they are made again"
+                f"it and {self._empty()}, and they are made again"
             )
         return store
 

@@ -11,7 +11,7 @@ from tiny_stream import SETTINGS, tiny_workshop
 from benchmarks.many import run
 from benchmarks.many.articles import Articles, slug
 from benchmarks.many.growing import sizes
-from benchmarks.stream.run import do_missing
+from benchmarks.stream.jobs import do_missing
 from peer_cl.errors import CorpusError
 from peer_cl.mixture import worst_added_nats
 
@@ -55,7 +55,7 @@ def shop(tmp_path_factory, data):
 @pytest.fixture(scope="module")
 def found(shop):
     assert run.told(shop) == [], "nothing is learned yet"
-    do_missing(shop, run.pieces(shop.names), math.inf)
+    do_missing(shop, run.pieces, math.inf)
     return {figure.figure: figure for figure in run.told(shop)}
 
 

@@ -37,7 +37,7 @@ def test_the_base_and_our_pools_are_read_item_by_item(shop):
         for task, num in (("PIQA", 12), ("WikiText", 2)):
             before = read_base_ability(shop, task)
             shop.raw.write(f"ability/base/{task}", before)
-            after = read_mixture_ability(shop, *pools.load(store, shop.names), task)
+            after = read_mixture_ability(shop, *pools.load([store], shop.names), task)
             assert 0 < after["num_asked"] < num
             pairs = list(zip(before["items"], after["items"], strict=True))
             assert len(pairs) == num

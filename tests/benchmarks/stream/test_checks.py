@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_stream import SETTINGS, tiny_workshop
 
-from benchmarks.stream import checks, corpora, pools, run
+from benchmarks.stream import checks, corpora, jobs, pools, run
 from benchmarks.stream.ability_figures import abilities
 from benchmarks.stream.keeping import put_adapter, save_tensors
 from benchmarks.stream.matrices import per_token
@@ -48,7 +48,7 @@ def test_a_live_domain_must_have_been_learned_as_is_wanted(made):
         with pytest.raises(StateError, match=wanted):
             pools.ingest(store, made.domain("law"), other, no_progress)
         with pytest.raises(StateError, match="has no minerals"):
-            pools.load(store, made.names)
+            pools.load([store], made.names)
 
 
 def test_a_store_of_other_host_layers_is_refused_by_name(shop):
@@ -66,7 +66,7 @@ def test_raw_files_of_something_else_are_refused_by_name(shop):
     assert seeded.made_of("peer/s0/0-law") == shop.made_of("peer.s0.0-law")
     shop.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
     with pytest.raises(StateError, match=r"lora\.s0\.0-law\.json was made of other"):
-        run.do_missing(shop, [], 1.0)
+        jobs.do_missing(shop, lambda shop: [], 1.0)
     with pytest.raises(StateError, match="was made of other"):
         run._told(shop, is_kept=False)
     settings = dataclasses.replace(shop.settings, text_passes=3.0)
@@ -108,11 +108,11 @@ def test_a_borrowed_rate_is_tuned(shop):
 
 def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
     looked = []
-    monkeypatch.setattr(run, "check_rates", lambda shop: looked.append(1))
-    monkeypatch.setattr(run, "check_work", lambda shop, pieces: None)
+    monkeypatch.setattr(jobs, "check_rates", lambda shop: looked.append(1))
+    monkeypatch.setattr(jobs, "check_work", lambda shop, pieces: None)
     pieces = plan(shop, [0], ["lora"])
     quick = [dataclasses.replace(piece, do=lambda shop: {}) for piece in pieces]
-    run.do_missing(shop, quick, 1.0)
+    jobs.do_missing(shop, lambda shop: quick, 1.0)
     assert len(looked) == 1 + sum(not piece.tunes for piece in pieces) == 1 + 3
     kept = json.loads(shop.raw.path("lora/s0/0-law").read_text())
     assert kept == {"made_of": shop.made_of("lora/s0/0-law")}

@@ -1,5 +1,6 @@
 """The whole stream on a tiny base: every piece is done once, and its figures add up."""
 
+import functools
 import json
 import math
 
@@ -7,7 +8,8 @@ import pytest
 from tiny_stream import tiny_workshop
 
 from benchmarks.results import shown
-from benchmarks.stream import checks, run
+from benchmarks.stream import checks
+from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, GATE, NAMED, Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.pieces import BASE
@@ -21,6 +23,7 @@ from peer_cl.mixture import worst_added_nats
 
 NAMES = ("law", "minerals")
 METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "full", "joint")
+PLANNED = functools.partial(plan, seeds=[0], methods=METHODS, with_tuning=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +33,13 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(shop):
-    pieces = plan(shop, [0], METHODS, with_tuning=False)
-    run.do_missing(shop, pieces, math.inf)
+    do_missing(shop, PLANNED, math.inf)
     return Scores(shop.raw, NAMES)
 
 
 def test_a_second_call_does_nothing_again(shop, scores, capsys):
-    pieces = plan(shop, [0], METHODS, with_tuning=False)
-    run.do_missing(shop, pieces, math.inf)
+    pieces = PLANNED(shop)
+    do_missing(shop, PLANNED, math.inf)
     assert capsys.readouterr().out == f"{len(pieces)} of {len(pieces)} pieces are done\n"
 
 
@@ -152,14 +154,13 @@ def test_raw_files_hold_sums_a_document(shop, scores):
 
 
 def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
-    once = plan(shop, [0], METHODS, with_tuning=False)
-    pieces = plan(shop, [0], METHODS, with_tuning=False, spread=(1,))
-    known = {piece.name for piece in once}
-    more = [piece.name for piece in pieces if piece.name not in known]
+    spread = functools.partial(PLANNED, spread=(1,))
+    known = {piece.name for piece in PLANNED(shop)}
+    more = [piece.name for piece in spread(shop) if piece.name not in known]
     assert more == ["peer/s1/0-law", "peer/s1/1-minerals", "lora/s1/0-law", "lora/s1/1-minerals"]
     both = [piece.name for piece in plan(shop, [0, 1], METHODS, spread=(1, 2))]
     assert len(set(both)) == len(both)  # a seed that learns the whole stream learns nothing twice
-    run.do_missing(shop, pieces, math.inf)
+    do_missing(shop, spread, math.inf)
     of_one, of_two = (spread_figures(scores, seeds) for seeds in ((0,), (0, 1)))
     assert of_one == []
     assert len(of_two) == 6

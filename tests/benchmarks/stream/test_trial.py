@@ -1,14 +1,15 @@
 """A trial learns one domain with what was changed, and says the same as the stream's pieces."""
 
+import functools
 from dataclasses import replace
 
 import pytest
 from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks import trial
+from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, Scores
 from benchmarks.stream.plan import plan
-from benchmarks.stream.run import do_missing
 from peer_cl.errors import InputError, UnknownError
 from pipelines import open_store
 from pipelines.settings import TrainingSettings
@@ -20,7 +21,8 @@ METHODS = ("peer", "lora-lower")
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     shop = tiny_workshop(tmp_path_factory.mktemp("trial"))
-    do_missing(shop, plan(shop, [0], METHODS, with_tuning=False), float("inf"))
+    planned = functools.partial(plan, seeds=[0], methods=METHODS, with_tuning=False)
+    do_missing(shop, planned, float("inf"))
     return shop
 
 

@@ -1,0 +1,81 @@
+"""Pieces side by side: the same scores, from pools that lie in parts of a store."""
+
+import functools
+import math
+
+import pytest
+from tiny_stream import tiny_workshop
+
+from benchmarks.stream import pools
+from benchmarks.stream.jobs import do_missing
+from benchmarks.stream.options import parser
+from benchmarks.stream.plan import Piece, plan
+from benchmarks.stream.raw import RawFolder
+from peer_cl.errors import StateError
+
+PLANNED = functools.partial(plan, seeds=[0], methods=["peer", "lora"], with_tuning=False)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    shop = tiny_workshop(tmp_path_factory.mktemp("jobs"), most_foreign=2)
+    do_missing(shop, PLANNED, math.inf, jobs=2)
+    return shop
+
+
+def test_two_processes_do_every_piece_and_say_what_one_says(shop, tmp_path):
+    names = [piece.name for piece in PLANNED(shop)]
+    assert all(map(shop.raw.has, names))
+    alone = tiny_workshop(tmp_path, most_foreign=2)
+    do_missing(alone, functools.partial(PLANNED, methods=["peer"]), math.inf)
+    for name in ("peer/s0/0-law", "peer/s0/1-minerals"):
+        one, other = (made.raw.read(name)["nats"] for made in (alone, shop))
+        assert one.keys() == other.keys()
+        for group, nats in one.items():  # threads sum in another order
+            assert other[group] == pytest.approx(nats, rel=0.02)
+
+
+def test_each_process_writes_to_a_part_and_the_mixture_reads_all(shop):
+    folders = shop.parts("peer-s0")
+    assert folders
+    assert all("-part" in folder.name for folder in folders)
+    with shop.stores("peer-s0") as stores:
+        branches, shortlist = pools.load(stores, shop.names)
+    assert tuple(branches.names) == shop.names
+    assert set(shortlist.signatures) == set(shop.names)
+
+
+def test_a_domain_in_two_parts_and_a_store_that_is_not_there_are_told(shop):
+    with shop.stores("peer-s0") as stores, pytest.raises(StateError, match=r"twice, in .* and "):
+        pools.load([*stores, *stores], shop.names)
+    with pytest.raises(StateError, match=r"there is no store .*peer-s7"), shop.stores("peer-s7"):
+        pass
+
+
+def _failing(shop):
+    def fail(shop):
+        raise StateError("the disk is full")
+
+    return [Piece("base", lambda shop: {}), Piece("peer/s0/0-law", fail)]
+
+
+def test_what_fails_in_a_process_is_told_and_the_rest_is_kept(shop, tmp_path):
+    own = tiny_workshop(tmp_path, most_foreign=2)
+    own.raw = RawFolder(tmp_path / "other")
+    with pytest.raises(StateError, match="the disk is full"):
+        do_missing(own, _failing, math.inf, jobs=2)
+    assert own.raw.has("base")
+
+
+def test_no_learning_begins_before_all_is_tuned(shop, tmp_path):
+    own = tiny_workshop(tmp_path, most_foreign=2)
+    with_tuning = functools.partial(PLANNED, with_tuning=True)
+    do_missing(own, with_tuning, 0.0, jobs=2)
+    assert own.raw.paths() == []
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "two"])
+def test_a_number_of_processes_is_one_or_more(said, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--jobs", said])
+    assert f"'{said}' is no number of processes, 1 or more" in capsys.readouterr().err
