@@ -4,8 +4,8 @@ A pool that is trained on its domain alone speaks everywhere: always on, it make
 half a nat a token. So when a store is made, two things are kept of its calibration texts. A sample
 of what the base's feed-forwards read: each training step pulls the pool's answer to some of it
 towards nothing, at the cost of no pass through the base. And how the texts begin: where a run asks
-for it, every second step reads one beginning with the pool on, and pulls its predictions towards
-the base's own.
+for it, each step reads one beginning with the pool on, and pulls its predictions towards the base's
+own.
 
 Shape suffixes: X tokens, D model width.
 """
@@ -36,9 +36,6 @@ spoils of prose it spoils in the first dozen tokens. The start token before them
 is the same in the domain's own texts, and a pool that must be silent there learns less."""
 BEGINNING = 49
 """How much of each text is read and kept, in tokens, the start token among them."""
-EVERY = 2
-"""One step in so many reads a beginning, which then counts so many times: each costs a third of a
-step."""
 TOKENS_PER_PASS = 1024
 
 
@@ -76,8 +73,8 @@ class OrdinaryText:
         return OrdinaryText(inputs, beginnings)
 
     def beginning(self, seed: int, step: int) -> tuple[int, ...] | None:
-        """Return how some text begins, the same for a step whoever asks; None: a step without."""
-        if not self.beginnings or step % EVERY:
+        """Return how some text begins, the same for a step whoever asks; None: none is kept."""
+        if not self.beginnings:
             return None
         return self.beginnings[int(_draw(len(self.beginnings), 1, seed, step))]
 

@@ -50,7 +50,7 @@ from pipelines.callbacks import (
 )
 from pipelines.fact_rows import read_times
 from pipelines.features import Features
-from pipelines.ordinary import EVERY, OrdinaryText, answer_to_ordinary
+from pipelines.ordinary import OrdinaryText, answer_to_ordinary
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
@@ -211,7 +211,7 @@ class SegmentTrainer(lightning.LightningModule):
             nats = total = self.loss(batch, self.features)
         else:
             nats, apart = self.loss_and_divergence(batch, beginning)
-            total = nats + EVERY * settings.kl_weight * apart
+            total = nats + settings.kl_weight * apart
         if ordinary is not None and settings.quiet_weight:
             loud = answer_to_ordinary(
                 self.segment, ordinary, settings.quiet_tokens, settings.seed, step
