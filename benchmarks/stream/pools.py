@@ -66,7 +66,7 @@ def load(stores: Sequence[Store], names: Sequence[str]) -> tuple[PoolBranches, S
         names: of the domains.
 
     Raises:
-        StateError: when no store has one of them.
+        StateError: when no store has one of them, or two have it with different settings.
     """
     model, tokenizer = stores[0].load_base()
     segments, signatures = {}, {}
@@ -80,14 +80,18 @@ def load(stores: Sequence[Store], names: Sequence[str]) -> tuple[PoolBranches, S
 
 
 def _holder(stores: Sequence[Store], name: str) -> tuple[Registry, str]:
-    """Return the registry that holds a domain, and the live version."""
+    """Return a registry that holds a domain, and the live version.
+
+    Parts may hold the same domain, where another process tuned it than learned it.
+    """
     states = [(store.registry, store.registry.live().state(name)) for store in stores]
     held = [(registry, state.version) for registry, state in states if state is not None]
-    if len(held) == 1:
-        return held[0]
-    if held:
+    configs = [registry.domain(name).runs[-1].config for registry, _ in held]
+    if any(config != configs[0] for config in configs):
         folders = " and ".join(str(registry.folder) for registry, _ in held)
-        raise StateError(f"{name} was learned twice, in {folders}: remove one of them")
+        raise StateError(f"{folders} learned {name} with different settings: remove one of them")
+    if held:
+        return held[0]
     folders = ", ".join(str(store.registry.folder) for store in stores)
     raise StateError(
         f"{folders} has no {name}: remove the raw files of peer, and its pieces are done again"

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import pytest
 from tiny_stream import tiny_workshop
@@ -45,9 +46,18 @@ def test_each_process_writes_to_a_part_and_the_mixture_reads_all(shop):
     assert set(shortlist.signatures) == set(shop.names)
 
 
-def test_a_domain_in_two_parts_and_a_store_that_is_not_there_are_told(shop):
-    with shop.stores("peer-s0") as stores, pytest.raises(StateError, match=r"twice, in .* and "):
+def test_a_domain_of_two_parts_was_learned_with_the_same_settings(shop):
+    with shop.stores("peer-s0") as stores:
         pools.load([*stores, *stores], shop.names)
+        other = replace(shop, part="-other")
+        settings = replace(shop.settings, row_learning_rate=0.5)
+        with other.store("peer-s0") as differing:
+            pools.ingest(differing, other.domain("law"), settings, other.progress)
+            with pytest.raises(StateError, match=r" and .* learned law with different settings"):
+                pools.load([*stores, differing], shop.names)
+
+
+def test_a_store_that_is_not_there_is_told(shop):
     with pytest.raises(StateError, match=r"there is no store .*peer-s7"), shop.stores("peer-s7"):
         pass
 
