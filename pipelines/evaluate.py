@@ -93,7 +93,8 @@ def evaluate(
     branches = {
         one.domain: version_branch(registry, model, one.domain, one.version) for one in everything
     }
-    book = ScoreBook(registry, model, list(_all_branches(registry, model, order, branches)))
+    pin = Pinned(registry, live, everything, order, registry.purged_versions())
+    book = ScoreBook(registry, model, list(_all_branches(pin, model, branches)))
     sources = _sources(background)
     foreign = {
         s.name: _items(base.tokenizer, s.documents[:max_documents], max_background_tokens)
@@ -104,7 +105,6 @@ def evaluate(
         "scoring documents",
         progress,
     )
-    pin = Pinned(registry, live, everything, order)
     losses = _matrix(book, pin, documents)
     scores = [[-loss for loss in row] for row in losses]
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
@@ -156,17 +156,16 @@ def version_branch(
 
 
 def _all_branches(
-    registry: Registry,
-    model: PeerModel,
-    order: Sequence[Learned],
-    live: dict[str, VersionBranch],
+    pin: Pinned, model: PeerModel, live: dict[str, VersionBranch]
 ) -> Sequence[VersionBranch]:
     """Return every version that stands in a row of the matrix, live ones loaded already."""
     found = {branch.version: branch for branch in live.values()}
-    for one in order:
-        for state in one.snapshot.domains:
-            if state.is_enabled and state.version not in found and state.domain in live:
-                found[state.version] = version_branch(registry, model, state.domain, state.version)
+    for one in pin.measured:
+        for state in pin.states(one.snapshot):
+            if state.version not in found:
+                found[state.version] = version_branch(
+                    pin.registry, model, state.domain, state.version
+                )
     return list(found.values())
 
 
@@ -193,7 +192,8 @@ def _test_items(registry: Registry, tokenizer: Any, one: Learned) -> list[Item]:
 def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
     """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
 
-    The last row is the live snapshot, so that a disabled domain shows.
+    The last row is the live snapshot, so that a disabled domain shows. In an older row, a version
+    that was purged since is asked no more.
     """
     snapshots = [one.snapshot for one in pin.measured]
     snapshots[-1] = pin.live

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer_cl.mixture import share
-from stores import Registry, Snapshot
+from stores import DomainState, Registry, Snapshot
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Pinned:
     """Its domains, in the order in which their versions came."""
     measured: list[Learned]
     """Those of which documents are held out."""
+    purged: frozenset[str] = frozenset()
+    """Versions whose bytes are gone: an older snapshot may hold some, and nobody can ask them."""
 
     @property
     def share(self) -> float:
@@ -34,10 +36,20 @@ class Pinned:
         return share(self.registry.config.budget, self.registry.config.capacity)
 
     def versions(self, snapshot: Snapshot | None = None) -> list[str]:
-        """Return the versions of still live domains that were on in a snapshot (default: now)."""
+        """Return the versions of still live domains that were on in a snapshot (default: now).
+
+        Those that were purged since are left out.
+        """
+        return [state.version for state in self.states(snapshot or self.live)]
+
+    def states(self, snapshot: Snapshot) -> list[DomainState]:
+        """Return the states that `versions` is about."""
         domains = {one.domain for one in self.learned}
-        states = (snapshot or self.live).domains
-        return [state.version for state in states if state.is_enabled and state.domain in domains]
+        return [
+            state
+            for state in snapshot.domains
+            if state.is_enabled and state.domain in domains and state.version not in self.purged
+        ]
 
 
 def learned_order(registry: Registry, live: Snapshot) -> list[Learned]:

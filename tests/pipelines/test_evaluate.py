@@ -140,3 +140,20 @@ def test_recall_is_what_greedy_decoding_writes(report, loaded, wording):
     }
     if wording == "seen":
         assert row["forced"] > row["base"]
+
+
+def test_versions_that_were_purged_are_asked_in_no_row(tmp_path):
+    with open_store(make_tiny_store(tmp_path), who="ann") as store:
+        first, *_ = store.registry.documents("law", split="train", kind="text")
+        store.erase_exact("law", [first.document_id])
+        store.purge("law", retired=True)  # with the version that was live when medicine came
+        report = store.evaluate(background=False, with_recall=False)
+        model, tokenizer = store.load()
+        expected = []
+        for domains in (["medicine"], ["law", "medicine"]):
+            rows = [held_out(store, tokenizer, domain) for domain in report["domains"]]
+            expected.append([nats(scored(model, own, domains=domains))[1] for own in rows])
+        model.detach()
+    assert report["domains"] == ["medicine", "law"], "the law that is live came last"
+    for row, wanted in zip(report["matrix"]["loss_nats"][1:], expected, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-6)
