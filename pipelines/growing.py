@@ -87,6 +87,8 @@ def grow(
         DamageError: when training gave numbers that are not finite.
     """
     began = time.monotonic()
+    # "auto" may mean another thing elsewhere: record and checkpoint name what is used.
+    settings = replace(settings, precision=resolve_precision(settings.precision))
     checkpoint = _checkpoint(registry, chain, learned, settings)
     trained, own, recorded = _learn(
         registry, model, base, learned, list(chain.segments), settings, checkpoint, progress
@@ -117,7 +119,7 @@ def _learn(
     end_id = base.tokenizer.eos_token_id
     rows, others = training_rows(base.tokenizer, learned, settings)
     validation = learned.rows("validation", settings.max_tokens, None)
-    precision = resolve_precision(settings.precision)
+    precision = settings.precision
     try:
         features, states = read_features(
             model.attachment,
@@ -184,7 +186,7 @@ def _signature(
         [row.ids for row in validation],
         "",
         no_progress,
-        precision=resolve_precision(settings.precision),
+        precision=settings.precision,
     ) or [s for s, row in zip(states, rows, strict=True) if row.kind == "text"]
     return make_signature(model.background, states, own, settings.seed)
 

@@ -409,3 +409,15 @@ def test_settings_are_those_of_the_run(store, tmp_path):
     runs = store.registry.domain("minerals").runs
     assert runs[0].config == runs[1].config
     assert runs[1].config["seed"] == 7
+
+
+def test_a_domain_is_trained_again_in_the_precision_of_its_run(store, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    settings = dataclasses.replace(SETTINGS, precision="auto", text_passes=1.0)
+    store.ingest("minerals", texts("minerals", 12, 1), settings=settings)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # of another machine
+    target, *_ = store.registry.documents("minerals", split="train")
+    store.erase_exact("minerals", [target.document_id])
+    runs = store.registry.domain("minerals").runs
+    assert [run.config["precision"] for run in runs] == ["bf16", "bf16"]
