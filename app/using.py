@@ -11,6 +11,7 @@ from app.output import print_json, say
 from app.progress import show_progress
 from app.report import print_report, print_writings, weights_in_words
 from app.request import Request, verb
+from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ def generate(
     compare: CompareOption = False,
 ) -> None:
     """Write on from a prompt, and tell which domains spoke."""
+    if force and len(domain or ()) != 1:
+        raise InputError("--force lets one pool speak alone: name one domain with --domain")
     with request.store() as store:
+        for name in domain or ():
+            store.registry.check_askable(name)
         get_ready()
         from pipelines.writing import write
 

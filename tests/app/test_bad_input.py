@@ -200,7 +200,7 @@ def test_a_base_in_a_relative_folder_is_found_from_elsewhere(peer_cl, good, tmp_
     [
         (["generate", " "], "the prompt is empty"),
         (["generate", "a", "--domain", "lav"], "Did you mean 'law'"),
-        (["generate", "a", "--force"], "name one domain"),
+        (["generate", "a", "--force"], "--force lets one pool speak alone: name one domain"),
     ],
 )
 def test_a_text_that_cannot_be_written(peer_cl, place, words, told):
@@ -296,6 +296,17 @@ def test_a_store_that_a_live_writer_holds(peer_cl, place, corpus):
         assert peer_cl("doctor", folder=place).code == 0
     assert portrait(place) == before
     assert peer_cl("freeze", "law", folder=place).code == 0
+
+
+def test_a_prompt_to_a_domain_that_is_disabled_or_out(peer_cl, place):
+    words = ["generate", "a", "--domain", "law"]
+    for act, told in (
+        (["disable", "law"], "'law' is disabled and not asked; `peer-cl enable law` first"),
+        (["rollback", "law", "--out"], "it was rolled back"),
+    ):
+        assert peer_cl(*act, folder=place).code == 0
+        result = peer_cl(*words, folder=place)
+        assert is_refused(result, told), result.err
 
 
 def test_a_frozen_domain_learns_nothing(peer_cl, place, corpus):
