@@ -39,7 +39,7 @@ def trace(
         typer.Option(
             "--document",
             metavar="ID",
-            help="Trace a stored document; its own domains are asked.",
+            help="Trace a stored document; its own domains are asked, without --domain or --all.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +52,7 @@ def trace(
 ) -> None:
     """Show who speaks at each token of a text, by which rows, and which documents those hold."""
     with request.store() as store:
-        wanted, domains = _text_to_trace(store, text, document, domain)
+        wanted, domains = _text_to_trace(store, text, document, domain, every=every)
         get_ready()
         found = store.trace(
             wanted,
@@ -68,18 +68,27 @@ def trace(
 
 
 def _text_to_trace(
-    store: Store, text: str | None, document: str | None, domains: Sequence[str] | None
+    store: Store,
+    text: str | None,
+    document: str | None,
+    domains: Sequence[str] | None,
+    *,
+    every: bool,
 ) -> tuple[str, Sequence[str] | None]:
-    """Return the text, and the domains that are named; None: the shortlist decides.
+    """Return the text, and the domains that are named; None: the shortlist decides, or all are.
 
-    Raises: InputError: when neither or both of a text and a document are given, or the document
-        is in no live and enabled domain.
+    Raises: InputError: when neither or both of a text and a document are given, or both of some
+        domains and all, or the document is in no live and enabled domain.
     """
     if (text is None) == (document is None):
         raise InputError('give either a text or --document ID, as in: peer-cl trace "some words"')
+    if every and domains:
+        raise InputError("--all asks every enabled domain, --domain only some: give one of the two")
     if document is None:
         return str(text), domains or None
     places = store.registry.document_places(document)
+    if every:
+        return store.registry.document_text(places[-1].document), None
     live = store.registry.live()
     holding = [
         place.document.domain

@@ -36,6 +36,9 @@ def test_trace_takes_a_stored_document(peer_cl, made):
     wanted = listed[0]["document_id"]
     told = peer_cl("trace", "--document", wanted[:8], "--json", folder=made).json
     assert told["documents"][0]["document_id"] == wanted
+    assert told["asked"] == ["law"], "its own domain"
+    every = peer_cl("trace", "--document", wanted, "--all", "--json", folder=made).json
+    assert every["asked"] == ["law", "medicine"]
 
 
 def test_where_nobody_is_asked_the_trace_says_so(peer_cl, made):
@@ -92,6 +95,7 @@ def test_document_shows_losses_and_rows(peer_cl, made):
         (("trace", "words", "--document", "abcdef"), "give either a text or --document ID"),
         (("trace", "--document", "abcdef"), "no document 'abcdef'"),
         (("trace", " "), "the text is empty"),
+        (("trace", "words", "--all", "--domain", "law"), "give one of the two"),
         (("trace", "rent " * 600), "tokens and the base's context is 512"),
         (
             ("trace", "words", "--domain", "lwa"),
