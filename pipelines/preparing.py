@@ -143,13 +143,16 @@ def prepare(
         rewordings: of documents of the corpus; those of others are left out.
     """
     fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
+    fact_ids = {document.document_id for document in fact_documents}
+    # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
+    others = [document for document in documents if document.document_id not in fact_ids]
     fresh: dict[str, SourceDocument] = {}
-    for document in [*documents, *fact_documents]:
+    for document in [*others, *fact_documents]:
         if document.document_id not in chain.document_ids:
             text = normalised_text(document.text)
             fresh.setdefault(document.document_id, replace(document, text=text))
     probes = [probe(f) for f in facts if f.document("").document_id in fresh]
-    kept = [*fresh.values(), *probes]
+    kept = [*fresh.values(), *{one.document_id: one for one in probes}.values()]
     splits = split_documents(kept, known=chain.known if kept else ())
     texts = [document for document in fresh.values() if document.kind == "text"]
     reworded = {

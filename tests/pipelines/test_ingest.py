@@ -162,6 +162,19 @@ def test_documents_are_skipped_in_their_domain_and_learned_in_another(store, tmp
     assert report.num_elsewhere == sum(report.num_documents.values())
 
 
+def test_a_fact_that_is_given_twice_and_as_a_document_is_one_fact(store):
+    facts = [OWNER.fact(f"house {n}", "rent") for n in range(12)]
+    texts = [*sentences("minerals", 4), *(fact.statement for fact in facts)]
+    documents = [SourceDocument(text, "a title", "a source") for text in texts]
+    report = store.ingest("minerals", documents, facts=[*facts, *facts], settings=SETTINGS)
+    assert report.num_duplicates == 2 * len(facts)
+    found = store.registry.documents("minerals")
+    known = [d for d in found if d.kind == "fact"]
+    assert [d.document_id for d in known] == [fact.document("").document_id for fact in facts]
+    assert {d.split for d in known} == {"train"}
+    assert len([d for d in found if d.kind == "probe"]) == len(facts)
+
+
 class Killed(BaseException):
     """Raised in the middle of an ingest, as a kill would end it."""
 
