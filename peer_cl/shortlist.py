@@ -100,8 +100,9 @@ def token_evidence(
         search: distances to the nearest centroid of each set.
     Cost: O(C*D) a token, C centroids in all.
     """
-    # Centroids and the index over them stay on the CPU, wherever the base runs.
-    white_XD = background.whiten(states_BTD.flatten(0, 1)).cpu()
+    # Centroids and the index over them stay on the CPU, wherever the base runs; who is asked is a
+    # decision, through which no gradient goes.
+    white_XD = background.whiten(states_BTD.detach().flatten(0, 1)).cpu()
     log_odds_XP, distance_XP = white_evidence(white_XD, background, signatures, search)
     shape, device = states_BTD.shape[:2], counted_BT.device
     return TokenEvidence(

@@ -162,6 +162,16 @@ def test_documents_are_skipped_in_their_domain_and_learned_in_another(store, tmp
     assert report.num_elsewhere == sum(report.num_documents.values())
 
 
+@pytest.mark.parametrize("ask", ["signature", "context"])
+def test_a_loaded_model_is_called_outside_no_grad_too(store, ask):
+    model, tokenizer = store.load()
+    ids = torch.tensor(tokenise(tokenizer, ["The court held that the tenant owed no rent"]))
+    with torch.no_grad():
+        expected = model(ids, ask=ask).logits
+    assert torch.allclose(model(ids, ask=ask).logits, expected)
+    model.detach()
+
+
 def test_a_fact_that_is_given_twice_and_as_a_document_is_one_fact(store):
     facts = [OWNER.fact(f"house {n}", "rent") for n in range(12)]
     texts = [*sentences("minerals", 4), *(fact.statement for fact in facts)]
