@@ -202,7 +202,7 @@ def _checkpoint(
             [d.document_id for d in learned.documents],
             [asdict(learned.facts[key]) for key in sorted(learned.facts)],
             sorted(learned.rewordings.items()),
-            settings.to_dict(),
+            settings.record(),
         ],
         sort_keys=True,
     )
@@ -229,7 +229,7 @@ def _new_segment(
         parent=chain.parent,
         run=NewRun(
             run_id=uuid.uuid4().hex,
-            config=settings.to_dict(),
+            config=settings.record(),
             losses=list(trained.losses),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.bases import Base
-from peer_cl.errors import StateError, UnsupportedError
-from peer_cl.layer import PoolShape
+from peer_cl.errors import InputError, StateError, UnsupportedError
 from pipelines.erasure import mask_segment
 from pipelines.erasure_targets import check_erasable, live_documents
 from pipelines.growing import grow
@@ -223,8 +222,8 @@ def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:
         StateError: when they are not of this version.
     """
     try:
-        return TrainingSettings(**{**config, "shape": PoolShape(**config["shape"])})
-    except (KeyError, TypeError) as error:
+        return TrainingSettings.from_record(config)
+    except (InputError, StateError, TypeError) as error:
         raise StateError(
             f"the settings that {row.domain} {row.label} was trained with cannot be read by this "
             f"version ({error}); use the one that made it"

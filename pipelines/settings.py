@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from peer_cl.errors import InputError
+from peer_cl.errors import InputError, StateError
 from peer_cl.layer import PoolShape
 
 _POSITIVE = (
@@ -25,6 +25,12 @@ _LEAST = {
     "patience": 1,
 }
 _MOST_SEED = 2**31 - 1
+RECIPE = 2
+"""What the settings mean: raised when the same ones would train other weights than before. Since 2
+each step reads a beginning of ordinary text; before, every second one did, with twice the
+weight."""
+_UNNUMBERED = 1
+"""Of every run whose record has no number."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +115,27 @@ class TrainingSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for the run's record."""
         return asdict(self)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields and the recipe that they are meant for, as a run keeps them."""
+        return {"recipe": RECIPE, **self.to_dict()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> TrainingSettings:
+        """Return the settings that a run was recorded with.
+
+        Nothing is filled in: today's default for a field that was not there yet would train other
+        weights than the run did.
+
+        Raises:
+            StateError: when they are of another recipe, or their fields are not those of today.
+        """
+        told, shape = dict(record), dict(record.get("shape", {}))
+        recipe = told.pop("recipe", _UNNUMBERED)
+        if recipe != RECIPE:
+            raise StateError(f"recipe {recipe}, not {RECIPE}")
+        for kind, found in ((cls, told), (PoolShape, shape)):
+            known = {setting.name for setting in fields(kind)}
+            if differing := sorted(known ^ set(found)):
+                raise StateError(f"missing or unknown: {', '.join(differing)}")
+        return cls(**{**told, "shape": PoolShape(**shape)})

@@ -18,6 +18,7 @@ from pipelines.loading import load_chain, store_identity
 from pipelines.masks import Mask
 from pipelines.progress import no_progress
 from pipelines.verify import verify
+from stores.schema import RunRow
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
@@ -409,6 +410,17 @@ def test_settings_are_those_of_the_run(store, tmp_path):
     runs = store.registry.domain("minerals").runs
     assert runs[0].config == runs[1].config
     assert runs[1].config["seed"] == 7
+
+
+@pytest.mark.parametrize("name", ["recipe", "kl_weight"])
+def test_a_run_recorded_by_an_older_version_is_refused(store, name):
+    with store.registry._database.writing() as session:
+        run = session.get(RunRow, store.registry.domain("law").runs[-1].run_id)
+        run.config = {key: value for key, value in run.config.items() if key != name}
+    live = store.registry.live()
+    with pytest.raises(StateError, match=r"law v2 was trained with cannot be read .*use the one"):
+        store.erase_exact("law", [learned(store, 1)[0]])
+    assert store.registry.live() == live
 
 
 def test_a_domain_is_trained_again_in_the_precision_of_its_run(store, monkeypatch):

@@ -23,7 +23,7 @@ from peer_cl.errors import (
     StateError,
     StoreFormatError,
 )
-from pipelines import callbacks, init_store, open_store
+from pipelines import callbacks, init_store, open_store, settings
 from pipelines.background import BackgroundSource
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
@@ -226,6 +226,24 @@ def test_a_killed_ingest_goes_on_from_its_checkpoint_to_the_same_bits(
     assert segment.pool_object == expected_segment.pool_object
     assert segment.signature_object == expected_segment.signature_object
     assert not list(staging.iterdir())
+
+
+def test_a_checkpoint_of_an_older_recipe_is_not_gone_on_from(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
+    corpus = write_corpus(tmp_path / "m.jsonl", "minerals")
+    steps = []
+
+    def die(what, done, total, note):
+        if what == "training":
+            steps.append(done)
+            if done == 8:
+                raise Killed
+
+    for recipe in (settings.RECIPE, settings.RECIPE + 1):
+        monkeypatch.setattr(settings, "RECIPE", recipe)
+        with pytest.raises(Killed):
+            store.ingest("minerals", corpus, settings=SETTINGS, progress=die)
+    assert steps == [*range(1, 9), *range(1, 9)]
 
 
 def test_a_frozen_domain_learns_nothing(store, tmp_path):

@@ -1,12 +1,14 @@
 """What a run may be told: every number is checked before anything is read."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 
-from peer_cl.errors import InputError
-from pipelines.settings import TrainingSettings
+from peer_cl import PoolShape
+from peer_cl.errors import InputError, StateError
+from pipelines.settings import RECIPE, TrainingSettings
 
 POSITIVE = ("text_passes", "fact_passes", "answer_weight", "row_learning_rate", "key_learning_rate")
 LEAST = {
@@ -67,3 +69,35 @@ def test_a_weight_may_be_nothing_but_not_less():
 def test_a_share_lies_between_nothing_and_all(share):
     with pytest.raises(InputError, match=f"varied_share must lie between 0 and 1, not {share}"):
         TrainingSettings(varied_share=share)
+
+
+def test_a_record_gives_the_settings_back():
+    settings = TrainingSettings(shape=PoolShape(num_experts=64), seed=3, kl_weight=0.0)
+    record = json.loads(json.dumps(settings.record()))
+    assert record["recipe"] == RECIPE
+    assert TrainingSettings.from_record(record) == settings
+
+
+def without(record, name):
+    return {key: value for key, value in record.items() if key != name}
+
+
+def test_a_record_is_never_filled_in():
+    record = TrainingSettings().record()
+    for name in without(record, "recipe"):
+        with pytest.raises(StateError, match="missing or unknown"):
+            TrainingSettings.from_record(without(record, name))
+    for name in record["shape"]:
+        shape = without(record["shape"], name)
+        with pytest.raises(StateError, match=f"missing or unknown: {name}"):
+            TrainingSettings.from_record({**record, "shape": shape})
+    with pytest.raises(StateError, match="missing or unknown: later"):
+        TrainingSettings.from_record({**record, "later": 1})
+
+
+def test_a_record_of_another_recipe_is_refused():
+    record = TrainingSettings().record()
+    with pytest.raises(StateError, match=f"recipe 1, not {RECIPE}"):
+        TrainingSettings.from_record(without(record, "recipe"))
+    with pytest.raises(StateError, match=f"recipe {RECIPE + 1}, not {RECIPE}"):
+        TrainingSettings.from_record({**record, "recipe": RECIPE + 1})
