@@ -275,7 +275,7 @@ class MixtureDriver(GenerationMixin):
                 evidence_BL[:, :known] &= cache.evidence_BL
         cache.evidence_BL = evidence_BL
         base = BasePass(states.new_zeros(0), states, signature)
-        choice = self._asked(base, ids_BL, evidence_BL)
+        choice = self._asked(base, ids_BL, evidence_BL, attention_mask)
         names = list(choice.pools)
         rows_of = [(at_B >= 0).nonzero().squeeze(-1) for at_B in choice.at_PB]
         cache.branches = {}
@@ -295,12 +295,20 @@ class MixtureDriver(GenerationMixin):
                 del cache.branches[name]
         return held
 
-    def _asked(self, base: BasePass, ids_BL: Tensor, evidence_BL: Tensor) -> Choice:
+    def _asked(
+        self,
+        base: BasePass,
+        ids_BL: Tensor,
+        evidence_BL: Tensor,
+        attention_mask: Tensor | None,
+    ) -> Choice:
         """Return the pools that some row asks."""
         model, request = self._model, self._request
         if model.background is None and request.domains is None:
             return Choice((), evidence_BL.new_zeros((0, len(evidence_BL)), dtype=torch.long))
-        choice = model.asked(base, ids_BL, evidence_BL, "context", None, request.domains)
+        choice = model.asked(
+            base, ids_BL, evidence_BL, "context", None, request.domains, attention_mask
+        )
         asked_P = (choice.at_PB >= 0).any(1).tolist()
         return choice.of([n for n, is_asked in zip(choice.pools, asked_P, strict=True) if is_asked])
 

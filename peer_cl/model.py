@@ -30,7 +30,7 @@ from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits, share
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
-from peer_cl.scoring import Scores, evidence_tokens
+from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
 from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 
@@ -295,10 +295,12 @@ class PeerModel(nn.Module):
             self.attachment, input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         )
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        choice = self.asked(base, input_ids, evidence_BT, ask, context_lengths, domains)
+        choice = self.asked(
+            base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
+        )
         num_tokens = input_ids.shape[1]
-        lengths_B = _lengths(context_lengths, evidence_BT)
-        last_B = _last_places(lengths_B, input_ids, attention_mask)
+        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
+        last_B = last_places(lengths_B, input_ids, attention_mask)
         log_probs, lasts = [token_log_probs(base.logits_BTV, input_ids)], []
         for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
             rows = (asked_at_B >= 0).nonzero().squeeze(-1)
@@ -352,7 +354,9 @@ class PeerModel(nn.Module):
             **own,
         )
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        choice = self.asked(base, input_ids, evidence_BT, ask, context_lengths, domains)
+        choice = self.asked(
+            base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
+        )
         if not bool((choice.at_PB >= 0).any()):
             return CausalLMOutputWithPast(logits=base.logits_BTV)
         branches: dict[str, tuple[Tensor, Tensor]] = {}
@@ -369,8 +373,8 @@ class PeerModel(nn.Module):
         log_probs = [token_log_probs(base.logits_BTV, input_ids)]
         log_probs += [row_log_probs(own, rows, input_ids) for rows, own in branches.values()]
         log_probs_QBT = torch.stack(log_probs)
-        lengths_B = _lengths(context_lengths, evidence_BT)
-        last_B = _last_places(lengths_B, input_ids, attention_mask)
+        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
+        last_B = last_places(lengths_B, input_ids, attention_mask)
         lasts = [(rows, logits_at(own, last_B[rows])) for rows, own in branches.values()]
         base_BV = logits_at(base.logits_BTV, last_B)
         choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
@@ -395,6 +399,7 @@ class PeerModel(nn.Module):
         ask: str,
         context_lengths: Tensor | None = None,
         domains: Sequence[str] | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Choice:
         """Return the pools that may be asked and before which token each enters each row."""
         if ask not in ASK:
@@ -423,8 +428,10 @@ class PeerModel(nn.Module):
         )
         if ask == "signature":
             return Choice(tuple(names), asked_at_token(evidence, signatures))
-        lengths_B = _lengths(context_lengths, evidence_BT)
-        return choose_by_context(names, input_ids, evidence, signatures, lengths_B, self.name_odds)
+        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
+        return choose_by_context(
+            names, input_ids, evidence, signatures, lengths_B, self.name_odds, attention_mask
+        )
 
     def branch_logits(
         self,
@@ -473,20 +480,3 @@ class PeerModel(nn.Module):
         from peer_cl.saving import load_model  # saving needs the model's class
 
         return load_model(Path(folder), base, tokenizer)
-
-
-def _lengths(context_lengths: Tensor | None, evidence_BT: Tensor) -> Tensor:
-    """Return how many tokens of each row are context; default: all."""
-    if context_lengths is not None:
-        return context_lengths
-    num_rows, num_tokens = evidence_BT.shape
-    return torch.full((num_rows,), num_tokens, device=evidence_BT.device)
-
-
-def _last_places(lengths_B: Tensor, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Return where each context's last token stands, padding left out: int64 (B,)."""
-    numbers_T = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
-    inside_BT = numbers_T <= lengths_B[:, None]
-    if attention_mask is not None:
-        inside_BT = inside_BT & attention_mask.bool()
-    return (numbers_T * inside_BT).amax(1).sub(1).clamp_min(0)

@@ -94,3 +94,34 @@ def evidence_tokens(
     )
     predicted_BT = torch.nn.functional.pad(present_BT[:, :-1], (1, 0), value=False)
     return evidence_BT & predicted_BT
+
+
+def context_ends(
+    context_lengths: Tensor | None, evidence_BT: Tensor, attention_mask: Tensor | None
+) -> Tensor:
+    """Return how many tokens of each row are context, padding before them counted: int64 (B,).
+
+    Where no lengths are given, all up to the last token that is no padding: what a row says must
+    not depend on how long the other rows are.
+
+    Example:
+        >>> padding = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
+        >>> context_ends(None, padding.bool(), padding).tolist()
+        [2, 4]
+    """
+    if context_lengths is not None:
+        return context_lengths
+    num_rows, num_tokens = evidence_BT.shape
+    whole_B = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
+    if attention_mask is None:
+        return whole_B
+    return last_places(whole_B, evidence_BT, attention_mask) + 1
+
+
+def last_places(lengths_B: Tensor, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Return where each context's last token stands, padding left out: int64 (B,)."""
+    numbers_T = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+    inside_BT = numbers_T <= lengths_B[:, None]
+    if attention_mask is not None:
+        inside_BT = inside_BT & attention_mask.bool()
+    return (numbers_T * inside_BT).amax(1).sub(1).clamp_min(0)

@@ -213,7 +213,11 @@ def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
 
 
 def named_by_context(
-    input_ids: Tensor, counted_BT: Tensor, signatures: Sequence[Signature], lengths_B: Tensor
+    input_ids: Tensor,
+    counted_BT: Tensor,
+    signatures: Sequence[Signature],
+    lengths_B: Tensor,
+    attention_mask: Tensor | None = None,
 ) -> Tensor:
     """Return which pools' domains a given context names: bool (P, B); a long one names none.
 
@@ -223,13 +227,15 @@ def named_by_context(
             them: a text without a start token begins with one that nothing predicts.
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
+        attention_mask: (B, T), 0 for padding, which makes no context long.
     """
     begins_BT = torch.nn.functional.pad(counted_BT[:, 1:], (0, 1)) & (counted_BT.cumsum(1) == 0)
     counted_BT = counted_BT | begins_BT
     inside_BT = torch.arange(input_ids.shape[1], device=lengths_B.device) < lengths_B[:, None]
     counted_BT = counted_BT & inside_BT
     named_PB = torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
-    return named_PB & (lengths_B <= MOST_NAMED_TOKENS)
+    read_BT = inside_BT if attention_mask is None else inside_BT & attention_mask.bool()
+    return named_PB & (read_BT.sum(1) <= MOST_NAMED_TOKENS)
 
 
 def choose_by_context(
@@ -239,6 +245,7 @@ def choose_by_context(
     signatures: Sequence[Signature],
     lengths_B: Tensor,
     name_odds: float,
+    attention_mask: Tensor | None = None,
 ) -> Choice:
     """Return which pools a given context asks, by signature and, where names count, by name.
 
@@ -251,11 +258,14 @@ def choose_by_context(
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
         name_odds: what a named pool has beside its share; 0: names count for nothing.
+        attention_mask: (B, T), 0 for padding.
     """
     asked_PB = asked_by_context(evidence, signatures, lengths_B)
     if not name_odds:
         return Choice(tuple(pools), asked_PB.long() - 1)
-    named_PB = named_by_context(input_ids, evidence.counted_BT, signatures, lengths_B)
+    named_PB = named_by_context(
+        input_ids, evidence.counted_BT, signatures, lengths_B, attention_mask
+    )
     at_PB = (asked_PB | named_PB).long() - 1
     named = Named(named_PB * name_odds, named_PB & ~asked_PB, torch.zeros_like(at_PB))
     return Choice(tuple(pools), at_PB, named)

@@ -82,7 +82,7 @@ def test_rows_of_one_batch_go_to_different_pools(ids, make_model, monkeypatch):
         for name in ("a", "b")
     }
 
-    def ask(base, ids, evidence, how, lengths=None, domains=None):
+    def ask(base, ids, evidence, how, lengths=None, domains=None, mask=None):
         return Choice(("a", "b"), torch.tensor([[0, -1, -1], [-1, 0, -1]]))
 
     monkeypatch.setattr(model, "asked", ask)

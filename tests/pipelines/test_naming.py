@@ -145,6 +145,30 @@ def test_the_batch_around_a_prompt_and_its_padding_change_nothing(named):
     model.detach()
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_name_counts_beside_a_prompt_of_many_tokens(named, left):
+    model, tokenizer = named.load()
+    short, long = tokenise(tokenizer, [NAMING, " ".join([SILENT] * 12)])
+    assert len(long) >= 64 > shortlist.MOST_NAMED_TOKENS > len(short)
+    pad = [0] * (len(long) - len(short))
+    ids = torch.tensor([[*pad, *short] if left else [*short, *pad], long])
+    mask = torch.ones_like(ids)
+    mask[0, slice(len(pad)) if left else slice(len(short), None)] = 0
+    end = len(long) if left else len(short)
+    alone_ids = torch.tensor([short])
+    alone = model.score(alone_ids, ask="context")
+    together = model.score(ids, mask, ask="context")
+    assert together.odds_PBU[0, :, : end + 1].sum(-1).tolist() == [1.0, 0.0]
+    assert torch.allclose(together.weights_QBU[:, 0, end], alone.weights_QBU[:, 0, -1], atol=1e-4)
+    with torch.no_grad():
+        logits = model(ids, mask, ask="context").logits[0, end - 1]
+        assert torch.allclose(logits, model(alone_ids, ask="context").logits[0, -1], atol=1e-3)
+    written = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False)
+    expected = model.generate(alone_ids, max_new_tokens=4, do_sample=False)
+    assert torch.equal(written[0, len(long) :], expected[0, len(short) :])
+    model.detach()
+
+
 def test_the_report_tells_both_bounds(named):
     report = named.evaluate(background=False, with_recall=False)
     assert report["name_odds"] == 1.0
