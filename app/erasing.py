@@ -254,11 +254,11 @@ def purge(
 
     A domain that is live is rolled back first (`rollback DOMAIN --out`), or purged of what is
     --retired. Texts, scores, caches, reports and records of training go too; snapshots that held
-    it can no longer be restored with it.
+    it can no longer be restored with it. Killed, the same command finishes it.
     """
     with request.store() as store:
         # What is wrong is told before anybody is asked.
-        store.registry.check_purgeable(domain, retired=retired)
+        store.registry.check_purgeable(domain, retired=retired, again=True)
         what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
         confirm(domain, f"{what} will be deleted for good", yes=yes)
         result = store.purge(domain, request.why, retired=retired)
@@ -269,6 +269,12 @@ def purge(
 
 
 def _print_purge(result: PurgeResult) -> None:
+    if not result.num_segments:
+        say(
+            f"{result.domain} was purged before; {result.num_objects:,} objects of "
+            f"{size(result.size_bytes)} that were left, caches and old copies are gone"
+        )
+        return
     say(
         f"{result.domain}: {result.num_segments} segments and {result.num_documents:,} documents "
         f"are gone, {result.num_objects:,} objects of {size(result.size_bytes)}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -61,6 +64,7 @@ def examine(
     found += _check_objects(objects, needed)
     found += _check_index(layout, live.index_tag, bool(live.domains), repair=repair)
     found += _check_foreign(layout)
+    found += _check_old_copies(database, layout, repair=repair)
     if is_quiet:
         found += _check_checkpoints(layout, repair=repair)
         found += _check_leftovers(layout, repair=repair)
@@ -137,6 +141,35 @@ def _check_foreign(layout: StoreLayout) -> Iterator[Finding]:
     if foreign:
         what = f"{layout.folder} holds {layout.shown(foreign)}, not written by peer-cl"
         yield Finding("foreign file", "warning", what, "it is left alone; move it elsewhere")
+
+
+def _check_old_copies(
+    database: Database, layout: StoreLayout, *, repair: bool
+) -> Iterator[Finding]:
+    """Copies made before a migration that hold what was purged since: a purge was killed."""
+    with database.reading() as session:
+        query = select(SegmentRow.id).where(SegmentRow.purged_at.is_not(None))
+        purged = set(session.scalars(query))
+    holding = [path for path in layout.old_copies() if purged & _unpurged(path, purged)]
+    if not holding:
+        return
+    if repair:
+        for path in holding:
+            path.unlink(missing_ok=True)
+    what = f"{layout.shown(holding)} holds what was purged; the purge did not finish"
+    yield Finding("old copy", "warning", what, _done(repair))
+
+
+def _unpurged(path: Path, otherwise: set[str]) -> set[str]:
+    """Return the segments that a copy of the registry holds; `otherwise`, where it cannot say."""
+    # Immutable: SQLite then writes no files beside the copy.
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as copy:
+            found = copy.execute("SELECT id FROM segments WHERE purged_at IS NULL").fetchall()
+    except sqlite3.DatabaseError:
+        return otherwise
+    return {segment_id for (segment_id,) in found}
 
 
 def _check_checkpoints(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:

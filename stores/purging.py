@@ -61,6 +61,8 @@ class Grave:
 def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = False) -> Grave:
     """Turn a domain's segments into tombstones within the session's transaction.
 
+    Of a domain that is purged already none are left, and `erase` goes on where a kill ended it.
+
     Args:
         session: a writing session.
         domain: the domain's name.
@@ -68,10 +70,11 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
         why: in the person's words.
         retired: of a live domain, the segments that are in no live version.
 
-    Raises: StateError: when the domain is live (with `retired`: is not), or nothing is left.
+    Raises: StateError: when the domain is live (with `retired`: is not), or nothing was ever purged
+        and nothing is to be.
     """
     row = find_domain(session, domain)
-    segments = _doomed(session, row, retired=retired)
+    segments = _doomed(session, row, retired=retired, again=True)
     ids = [segment.id for segment in segments]
     objects = {segment.pool_object for segment in segments}
     objects |= {segment.signature_object for segment in segments}
@@ -82,7 +85,8 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     snapshots = _snapshots_with(session, ids)
     uploads = blank_jobs(session, domain, with_open=not retired)
     _mark(session, segments)
-    add_event(session, live_id(session), row.id, None, action="purge", who=who, why=why)
+    if segments:
+        add_event(session, live_id(session), row.id, None, action="purge", who=who, why=why)
     return Grave(
         domain=domain,
         segment_ids=tuple(ids),
@@ -95,13 +99,20 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     )
 
 
-def check_purgeable(session: Session, domain: str, *, retired: bool) -> None:
-    """Raise what `bury` would raise, before anybody is asked whether it shall be done."""
-    _doomed(session, find_domain(session, domain), retired=retired)
+def check_purgeable(session: Session, domain: str, *, retired: bool, again: bool = False) -> None:
+    """Raise what `bury` would raise, before anybody is asked whether it shall be done.
+
+    Args:
+        session: any session.
+        domain: the domain's name.
+        retired: as for `bury`.
+        again: whether what was purged may be purged again, to finish it; else that is refused too.
+    """
+    _doomed(session, find_domain(session, domain), retired=retired, again=again)
 
 
-def _doomed(session: Session, row: DomainRow, *, retired: bool) -> list[SegmentRow]:
-    """Return the segments that are to become tombstones."""
+def _doomed(session: Session, row: DomainRow, *, retired: bool, again: bool) -> list[SegmentRow]:
+    """Return the segments that are to become tombstones; none where a purge is only finished."""
     domain, state = row.name, live_snapshot(session).state(row.name)
     if state is not None and not retired:
         raise StateError(
@@ -112,18 +123,17 @@ def _doomed(session: Session, row: DomainRow, *, retired: bool) -> list[SegmentR
         raise StateError(
             f"domain {domain!r} is not live, so all of it is retired: `peer-cl purge {domain}`"
         )
-    unpurged = session.scalars(
-        select(SegmentRow).where(SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None))
-    ).all()
-    if not unpurged:
-        raise StateError(f"domain {domain!r} is purged already; nothing of it is left to delete")
+    ever = session.scalars(select(SegmentRow).where(SegmentRow.domain_id == row.id)).all()
+    unpurged = [segment for segment in ever if segment.purged_at is None]
     kept = {segment.id for segment in read_chain(session, state.version)} if state else set()
     segments = [segment for segment in unpurged if segment.id not in kept]
-    if not segments:
-        raise StateError(
-            f"every segment of domain {domain!r} that is left is live; there is nothing to delete"
-        )
-    return segments
+    if segments or (again and len(unpurged) < len(ever)):
+        return segments
+    if not unpurged:
+        raise StateError(f"domain {domain!r} is purged already; nothing of it is left to delete")
+    raise StateError(
+        f"every segment of domain {domain!r} that is left is live; there is nothing to delete"
+    )
 
 
 def _mark(session: Session, segments: Sequence[SegmentRow]) -> None:

@@ -252,13 +252,13 @@ class Registry:
                 session, snapshot_id, without_purged=without_purged, who=who, why=why
             )
 
-    def check_purgeable(self, domain: str, *, retired: bool = False) -> None:
-        """Raise what `purge` would raise, before a person is asked to confirm it."""
+    def check_purgeable(self, domain: str, *, retired: bool = False, again: bool = False) -> None:
+        """Raise what `purge` would raise; without `again`, also where it is purged already."""
         with self._database.reading() as session:
-            purging.check_purgeable(session, domain, retired=retired)
+            purging.check_purgeable(session, domain, retired=retired, again=again)
 
     def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
-        """Delete the bytes of a domain that is not live, and prove it.
+        """Delete the bytes of a domain that is not live, and prove it; a killed purge is finished.
 
         With `retired`, of a live domain: those of its segments that are in no live version.
         """

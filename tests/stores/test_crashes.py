@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stores import Registry
+from stores.upgrades import copy_sqlite
 
 CHILD = Path(__file__).with_name("crash_child.py")
 UNCOMMITTED = [
@@ -79,14 +80,32 @@ def test_a_kill_after_the_commit_leaves_the_new_snapshot(folder, make):
         check_that_life_goes_on(registry, make)
 
 
+def by_the_doctor(registry):
+    told = [found for found in registry.doctor() if found.kind == "old copy"]
+    assert [found.severity for found in told] == ["warning"]
+    assert "registry.sqlite.before-0003 holds what was purged" in told[0].what
+    registry.doctor(repair=True)
+
+
+def by_purging_again(registry):
+    events = len(registry.history())
+    with registry.writing("ann"):
+        assert registry.purge("law", "ann").num_segments == 0
+    assert len(registry.history()) == events
+
+
+@pytest.mark.parametrize("finish", [by_the_doctor, by_purging_again])
 @pytest.mark.parametrize("point", ["purge committed", "purge half done"])
-def test_a_killed_purge_is_finished_by_the_doctor(folder, make, point):
+def test_a_killed_purge_is_finished(folder, make, point, finish):
     with Registry.open(folder) as registry:
         doomed = registry.documents("law")
+        copy_sqlite(registry.layout.database, folder / "registry.sqlite.before-0003")
+        assert "old copy" not in {found.kind for found in registry.doctor()}
     crash(folder, point)
     with Registry.open(folder) as registry:
         assert registry.domain("law").summary.is_purged
-        registry.doctor(repair=True)
+        finish(registry)
+        assert "old copy" not in {found.kind for found in registry.doctor()}
         assert set(registry.objects.ids()) == {registry.config.background_object}
         data = b"".join(path.read_bytes() for path in folder.glob("registry.sqlite*"))
         assert not any(document.title.encode() in data for document in doomed)

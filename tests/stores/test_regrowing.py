@@ -127,6 +127,9 @@ def test_a_retired_purge_keeps_what_a_live_segment_or_another_domain_needs(grown
         grown.document_text(document)
     assert [f for f in grown.doctor() if f.severity == "error"] == []
     with pytest.raises(StateError, match="there is nothing to delete"):
-        grown.purge("law", "ann", retired=True)
+        grown.check_purgeable("law", retired=True)
+    assert grown.purge("law", "ann", retired=True).num_segments == 0
+    with pytest.raises(StateError, match="there is nothing to delete"):
+        grown.purge("medicine", "ann", retired=True)
     with pytest.raises(StateError, match=r"`peer-cl purge law --retired`"):
         grown.purge("law", "ann")
