@@ -71,6 +71,13 @@ def rollback(
     out: Annotated[
         bool, typer.Option("--out", help="With DOMAIN: to before it came, out of the store.")
     ] = False,
+    without_purged: Annotated[
+        bool,
+        typer.Option(
+            "--without-purged",
+            help="Without DOMAIN: leave out domains that the snapshot held and that were purged.",
+        ),
+    ] = False,
 ) -> None:
     """Take a domain back to an earlier version, or the store to an earlier snapshot.
 
@@ -78,13 +85,18 @@ def rollback(
     """
     if out and (domain is None or to is not None):
         raise InputError("--out takes one domain out: `peer-cl rollback DOMAIN --out`")
+    if without_purged and domain is not None:
+        raise InputError(
+            "--without-purged is for a whole snapshot: `peer-cl rollback --to SNAPSHOT`"
+        )
     with request.store() as store:
         before = store.registry.live()
         if domain is not None:
             target = None if out else to or _version_before(store, domain)
             after = store.roll_back(domain, target, request.why)
         else:
-            after = store.restore(_snapshot_number(to), request.why)
+            number = _snapshot_number(to)
+            after = store.restore(number, request.why, without_purged=without_purged)
     _tell(before, after)
 
 

@@ -185,10 +185,18 @@ class Store:
         with self.registry.writing(self.who):
             return self.registry.bring_back(domain, self.who, why)
 
-    def restore(self, snapshot_id: int, why: str = "") -> Snapshot:
-        """Make the store as it was at a snapshot, as a new snapshot."""
+    def restore(self, snapshot_id: int, why: str = "", *, without_purged: bool = False) -> Snapshot:
+        """Make the store as it was at a snapshot, as a new snapshot.
+
+        Args:
+            snapshot_id: the old snapshot.
+            why: written beside the act.
+            without_purged: leave out domains whose bytes are gone; else such a snapshot is refused.
+        """
         with self.registry.writing(self.who):
-            return self.registry.roll_back(snapshot_id, self.who, why)
+            return self.registry.roll_back(
+                snapshot_id, self.who, why, without_purged=without_purged
+            )
 
     # --- erasure --------------------------------------------------------------------------------
 

@@ -100,7 +100,8 @@ def roll_back(
     if purged and not without_purged:
         raise StateError(
             f"snapshot {snapshot_id} holds purged domains ({', '.join(sorted(purged))}), whose "
-            "bytes are gone; it can be restored without them only"
+            f"bytes are gone; restore it without them: `peer-cl rollback --to {snapshot_id} "
+            "--without-purged`"
         )
     states = tuple(state for state in old.domains if state.domain not in purged)
     if states == live.domains:

@@ -226,6 +226,17 @@ def test_a_purged_domain(peer_cl, folder):
         result = peer_cl(*words, folder=folder)
         assert is_refused(result, told), result.err
     assert portrait(folder) == before
+    both = peer_cl("rollback", "law", "--without-purged", folder=folder)
+    assert is_refused(both, "is for a whole snapshot"), both.err
+    old = ("rollback", "--to", "3", *("--why", "back"))
+    refused = peer_cl(*old, folder=folder)
+    assert is_refused(refused, "law", "`peer-cl rollback --to 3 --without-purged`"), refused.err
+    assert peer_cl("disable", "medicine", folder=folder).code == 0
+    restored = peer_cl(*old, "--without-purged", folder=folder)
+    assert restored.code == 0, restored.err
+    with Registry.open(folder) as registry:
+        states = [(state.domain, state.is_enabled) for state in registry.live().domains]
+    assert states == [("medicine", True)]
     again = peer_cl("purge", "law", "--yes", folder=folder)
     assert "law was purged before; 0 objects" in again.out, again.err
 
