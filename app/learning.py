@@ -65,8 +65,26 @@ BackgroundOption = Annotated[
         show_default=False,
     ),
 ]
-
-
+ObjectsUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objects-url",
+        metavar="URL",
+        help="An empty place for the objects, as fsspec names it (s3://bucket/name); default: "
+        "the store's folder.",
+        show_default=False,
+    ),
+]
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="An empty PostgreSQL database for the registry (postgresql://user@host/name); its "
+        "password is left to PGPASSFILE or PGPASSWORD. Default: a SQLite file.",
+        show_default=False,
+    ),
+]
 NameOddsOption = Annotated[
     float,
     typer.Option(
@@ -89,6 +107,8 @@ def init(
     name_odds: NameOddsOption = 0.0,
     keep_text: KeepTextOption = True,
     background: BackgroundOption = None,
+    objects_url: ObjectsUrlOption = None,
+    database_url: DatabaseUrlOption = None,
 ) -> None:
     """Make a store."""
     layers = None if host_layers is None else parse_layers(host_layers)
@@ -108,6 +128,8 @@ def init(
             name_odds=name_odds,
             keep_text=keep_text,
             background=[document.text for document in documents] or None,
+            objects_url=objects_url,
+            database_url=database_url,
             who=request.who,
             progress=progress,
         ) as store,

@@ -21,6 +21,7 @@ from pipelines.signatures import make_background
 from pipelines.states import signature_states
 from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
+from stores.places import check_database_url, check_objects_url
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
@@ -48,6 +49,8 @@ def init_store(
     name_odds: float = 0.0,
     keep_text: bool = True,
     background: Sequence[str] | None = None,
+    objects_url: str | None = None,
+    database_url: str | None = None,
     who: str | None = None,
     progress: Progress = no_progress,
 ) -> Store:
@@ -68,19 +71,27 @@ def init_store(
         keep_text: keep the documents' texts; without them a document cannot be evaluated again or
             erased exactly.
         background: texts that show the base ordinary language; default: pinned public sources.
+        objects_url: an empty place for the objects, by fsspec URL; default: in the folder.
+        database_url: an empty PostgreSQL database for the registry, without its password; default:
+            a SQLite file in the folder.
         who: written beside the act.
         progress: told how far it is.
 
     Raises:
         StoreFormatError: when there is a store already.
-        StateError: when the folder holds anything that is not a store's.
-        InputError: when a layer, the budget or the capacity cannot be used.
+        StateError: when the folder holds anything that is not a store's, or another place is not
+            empty or cannot be reached.
+        InputError: when a layer, the budget, the capacity or a URL cannot be used.
     """
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
     StoreLayout(folder).check_is_free()
     share(budget, capacity)
+    if objects_url is not None:
+        check_objects_url(objects_url, folder)
+    if database_url is not None:
+        check_database_url(database_url)
     loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
     depth = loaded.model.config.get_text_config(decoder=True).num_hidden_layers
     layers = tuple(host_layers) if host_layers is not None else spread_layers(depth)
@@ -103,7 +114,7 @@ def init_store(
     half = (len(states) + 1) // 2
     statistics = make_background(states[:half], states[half:], seed=0)
     attachment.detach()
-    objects = ObjectStore(folder / "objects", folder / "staging")
+    objects = ObjectStore(objects_url or folder / "objects", folder / "staging")
     config = StoreConfig(
         store_id=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,6 +132,8 @@ def init_store(
         background_object=objects.put_bytes(statistics.to_bytes()),
         ordinary_object=objects.put_bytes(ordinary.to_bytes()),
         keep_text=keep_text,
+        objects_url=objects_url,
+        database_url=database_url,
     )
     return Store(Registry.create(folder, config, who=who or ""), who=who)
 

@@ -155,6 +155,10 @@ class ObjectStore:
             names = [str(name).rsplit("/", 1)[-1] for name in self._files.find(self._root)]
         yield from sorted(name for name in names if _OBJECT_ID.fullmatch(name))
 
+    def count_files(self) -> int:
+        """Return how many files lie at a remote place, objects and others; 0 for a local one."""
+        return 0 if self._folder is not None else len(self._files.find(self._root))
+
     def _put(self, chunks: Iterable[bytes], *, sync: bool) -> str:
         """Stage the bytes, then move them to the name that their hash gives."""
         self._staging.mkdir(parents=True, exist_ok=True)

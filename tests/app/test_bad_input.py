@@ -153,6 +153,8 @@ def test_a_run_that_cannot_be_trained(peer_cl, place, corpus, options, told):
         (["--budget", "1.5"], "1.5"),
         (["--capacity", "0"], "0"),
         (["--background", "none.txt"], "no corpus at none.txt"),
+        (["--objects-url", "objects"], "objects lie at a URL such as"),
+        (["--database-url", "postgresql://ann:secret@host/x"], "leave it to PGPASSFILE"),
     ],
 )
 def test_a_store_that_cannot_be_made(peer_cl, good, tmp_path, options, told):

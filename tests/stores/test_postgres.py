@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, make_url, text
 from peer_cl.errors import InputError, StateError, StoreLockedError, UnknownError
 from stores import NewScore, Registry
 from stores.database import url_database
+from stores.places import check_database_url
 from stores.schema import Base
 
 SERVER = os.environ.get("PEER_CL_TEST_POSTGRES")
@@ -39,6 +40,25 @@ def url():
 def test_other_databases_are_refused(url):
     with pytest.raises(InputError):
         url_database(url)
+
+
+def check_unspoken(url, monkeypatch):
+    """Check a database as `init` does; its password is left to the environment."""
+    parsed = make_url(url)
+    if parsed.password is not None:
+        monkeypatch.setenv("PGPASSWORD", str(parsed.password))
+    check_database_url(parsed._replace(password=None).render_as_string())
+
+
+@needs_server
+def test_a_database_of_others_is_refused(url, monkeypatch):
+    check_unspoken(url, monkeypatch)
+    database = url_database(url)
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (id integer)"))
+    database.close()
+    with pytest.raises(StateError, match=r"holds other tables .orders."):
+        check_unspoken(url, monkeypatch)
 
 
 @needs_server
@@ -89,10 +109,12 @@ def test_a_domains_whole_life(url, make, tmp_path):
 
 
 @needs_server
-def test_one_database_holds_one_store(url, make, tmp_path):
+def test_one_database_holds_one_store(url, make, tmp_path, monkeypatch):
     make.store(tmp_path / "a", database_url=url).close()
     with pytest.raises(StateError, match="holds the registry of store"):
         make.store(tmp_path / "b", database_url=url)
+    with pytest.raises(StateError, match="holds a store's registry"):
+        check_unspoken(url, monkeypatch)
     assert not (tmp_path / "b" / "store.toml").exists()
 
 

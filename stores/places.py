@@ -1,0 +1,104 @@
+"""Where else a store's objects and registry may lie; looked at before a store is made there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import inspect, make_url
+from sqlalchemy.exc import ArgumentError
+
+from peer_cl.errors import InputError, StateError
+from stores.database import translated_errors, url_database
+from stores.objects import ObjectStore
+from stores.schema import Base
+
+_VERSION_TABLE = "alembic_version"
+_NUM_SHOWN = 3
+
+
+def check_objects_url(url: str, folder: Path) -> None:
+    """Check that a store's objects can be put at a URL: nothing lies there yet.
+
+    What no row names is deleted there by `doctor` and purge, so no two stores may share a place.
+
+    Args:
+        url: fsspec's.
+        folder: the store's, or where it is to be.
+
+    Raises:
+        InputError: when it is no such URL, or one with a password.
+        StateError: when something lies there.
+        UnsupportedError: when its file system is not installed.
+    """
+    parts = urlsplit(url)
+    if len(parts.scheme) <= 1 or (parts.scheme == "file" and (parts.netloc or not parts.path)):
+        raise InputError(
+            f"objects lie at a URL such as s3://bucket/name or file:///absolute/folder, not {url!r}"
+        )
+    if parts.password is not None:
+        raise InputError(_no_password("objects", "the file system's own settings"))
+    if parts.scheme == "file":
+        _check_folder(Path(parts.path), folder)
+        return
+    objects = ObjectStore(url, folder)
+    try:
+        num_found = objects.count_files()
+    except Exception as error:  # each of fsspec's file systems has errors of its own
+        raise StateError(f"cannot reach objects at {url}: {error}") from error
+    if num_found:
+        raise StateError(f"{num_found:,} files lie at {url} already; choose an empty place")
+
+
+def _check_folder(place: Path, folder: Path) -> None:
+    """Check that a local folder can hold a store's objects."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise StateError(f"{place} is not an empty folder; choose an empty or a new one")
+    # Files are staged in the store's folder and then renamed, which no file system does to another.
+    if _device(place) != _device(folder):
+        raise StateError(f"{place} is on another disk than {folder}; choose one on the same")
+
+
+def _device(path: Path) -> int:
+    """Return the disk on which a path lies, or will once it is made."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
+
+
+def check_database_url(url: str) -> None:
+    """Check that a registry can be made in a PostgreSQL database: it is reached, and empty.
+
+    Args:
+        url: postgresql://user@host/name; the password is PGPASSFILE's or PGPASSWORD's.
+
+    Raises:
+        InputError: when it is no such URL, or one with a password.
+        StateError: when it cannot be reached, or holds a registry or other tables.
+        UnsupportedError: when the driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None  # told by url_database
+    if parsed is not None and (parsed.password is not None or "password" in parsed.query):
+        raise InputError(_no_password("database", "PGPASSFILE or PGPASSWORD"))
+    database = url_database(url)
+    try:
+        with translated_errors(database.name), database.engine.connect() as connection:
+            found = set(inspect(connection).get_table_names())
+            others = sorted(found - set(Base.metadata.tables) - {_VERSION_TABLE})
+            live = "live" in found and connection.exec_driver_sql("SELECT 1 FROM live").first()
+    finally:
+        database.close()
+    if others:
+        shown = ", ".join(others[:_NUM_SHOWN])
+        raise StateError(f"{database.name} holds other tables ({shown}); choose an empty database")
+    if live:
+        raise StateError(f"{database.name} holds a store's registry; choose an empty database")
+
+
+def _no_password(what: str, where: str) -> str:
+    """Return why no password may stand in a URL."""
+    return f"the {what} URL holds a password, and store.toml is plain text: leave it to {where}"

@@ -1,0 +1,69 @@
+"""Where a store is made: its objects may lie elsewhere, and what cannot be is refused early."""
+
+import uuid
+
+import pytest
+import torch
+from tiny_base import (
+    background,
+    make_tiny_base,
+    sentences,
+    store_logits,
+    tiny_settings,
+    write_corpus,
+)
+
+from peer_cl.errors import InputError, StateError
+from pipelines import init, init_store, open_store
+from pipelines.verify import verify
+
+TEXT = sentences("law", 1, seed=99)[0]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_tiny_base(tmp_path_factory.mktemp("init") / "base")
+
+
+def learn(folder, base, corpus, **options):
+    with init_store(folder, base=str(base), background=background(), **options) as store:
+        store.ingest("law", corpus, settings=tiny_settings())
+        return store_logits(store, TEXT)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp_path, kind):
+    place = {
+        "memory": f"memory://{uuid.uuid4().hex}/objects",
+        "file": f"file://{tmp_path}/elsewhere",
+    }[kind]
+    corpus = write_corpus(tmp_path / "law.jsonl", "law")
+    expected = learn(tmp_path / "plain", base, corpus)
+    assert torch.equal(learn(tmp_path / "k", base, corpus, objects_url=place), expected)
+    with open_store(tmp_path / "k", who="ann") as store:
+        assert store.registry.config.objects_url == place
+        assert store.registry.objects.place == place
+        assert not list((tmp_path / "k" / "objects").iterdir())
+        assert torch.equal(store_logits(store, TEXT), expected)
+        assert verify(store).is_good
+        store.roll_back("law", None)
+        assert store.purge("law").num_objects
+        kept = {store.registry.config.background_object, store.registry.config.ordinary_object}
+        assert set(store.registry.objects.ids()) == kept
+    with pytest.raises(StateError, match=r"already; choose an empty|is not an empty folder"):
+        init_store(tmp_path / "other", base=str(base), background=background(), objects_url=place)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"objects_url": "here"}, "objects lie at a URL such as"),
+        ({"database_url": "postgresql://ann:secret@host/name"}, "leave it to PGPASSFILE"),
+        ({"database_url": "sqlite:///here"}, "in SQLite or PostgreSQL, not in 'sqlite'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch, options, told):
+    monkeypatch.setattr(init, "load_base", None)
+    with pytest.raises(InputError, match=told):
+        init_store(tmp_path / "k", base="none", background=background(), **options)
+    assert not (tmp_path / "k").exists()
