@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peer_cl.attach import Attachment
 from peer_cl.bases import load_base
-from peer_cl.errors import InputError, StoreFormatError
+from peer_cl.errors import CorpusError, InputError, StoreFormatError
 from peer_cl.mixture import share
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
@@ -25,6 +25,8 @@ from stores.places import check_database_url, check_objects_url
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
+_LEAST_TEXTS = 2
+"""One gives the statistics, another thresholds."""
 
 
 def spread_layers(depth: int) -> tuple[int, ...]:
@@ -81,13 +83,20 @@ def init_store(
         StoreFormatError: when there is a store already.
         StateError: when the folder holds anything that is not a store's, or another place is not
             empty or cannot be reached.
-        InputError: when a layer, the budget, the capacity or a URL cannot be used.
+        InputError: when a layer, a number or a URL cannot be used.
+        CorpusError: when there are fewer than two background texts.
     """
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
     StoreLayout(folder).check_is_free()
     share(budget, capacity)
+    if not 0 <= name_odds < float("inf"):
+        raise InputError(f"name_odds must be 0 or more, not {name_odds}")
+    if background is not None and len(background) < _LEAST_TEXTS:
+        raise CorpusError(
+            f"background statistics need at least {_LEAST_TEXTS} texts, not {len(background)}"
+        )
     if objects_url is not None:
         check_objects_url(objects_url, folder)
     if database_url is not None:

@@ -153,6 +153,7 @@ def test_a_run_that_cannot_be_trained(peer_cl, place, corpus, options, told):
         (["--budget", "1.5"], "1.5"),
         (["--capacity", "0"], "0"),
         (["--background", "none.txt"], "no corpus at none.txt"),
+        (["--name-odds", "-1"], "name_odds must be 0 or more"),
         (["--objects-url", "objects"], "objects lie at a URL such as"),
         (["--database-url", "postgresql://ann:secret@host/x"], "leave it to PGPASSFILE"),
     ],
@@ -162,7 +163,7 @@ def test_a_store_that_cannot_be_made(peer_cl, good, tmp_path, options, told):
     ordinary = ["--base", good.parent / "base", "--background", good.parent / "law.jsonl"]
     result = peer_cl("init", *ordinary, *options, folder=folder)
     assert is_refused(result, told), result.err
-    assert not (folder / "store.toml").exists()
+    assert not folder.exists()
 
 
 def test_a_base_that_is_none(peer_cl, tmp_path):

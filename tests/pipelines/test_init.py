@@ -57,6 +57,9 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        ({"name_odds": -1.0}, "name_odds must be 0 or more, not -1"),
+        ({"name_odds": float("nan")}, "name_odds must be 0 or more, not nan"),
+        ({"background": ["one text"]}, "need at least 2 texts, not 1"),
         ({"objects_url": "here"}, "objects lie at a URL such as"),
         ({"database_url": "postgresql://ann:secret@host/name"}, "leave it to PGPASSFILE"),
         ({"database_url": "sqlite:///here"}, "in SQLite or PostgreSQL, not in 'sqlite'"),
@@ -65,5 +68,5 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
 def test_what_cannot_be_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch, options, told):
     monkeypatch.setattr(init, "load_base", None)
     with pytest.raises(InputError, match=told):
-        init_store(tmp_path / "k", base="none", background=background(), **options)
+        init_store(tmp_path / "k", base="none", **{"background": background(), **options})
     assert not (tmp_path / "k").exists()

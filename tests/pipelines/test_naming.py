@@ -8,7 +8,6 @@ import torch
 from tiny_base import background, make_tiny_base, sentences
 
 from peer_cl import PoolShape, shortlist
-from peer_cl.errors import InputError
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from pipelines import TrainingSettings, init_store
 from pipelines.batches import tokenise
@@ -179,10 +178,3 @@ def test_names_count_for_nothing_unless_a_store_is_made_so(tmp_path):
     with make_store(tmp_path) as store:
         assert asks(store, NAMING)[1].odds_PBU is None
         assert "name_odds" not in (tmp_path / "knowledge" / "store.toml").read_text()
-
-
-def test_odds_below_nothing_are_refused(tmp_path):
-    base = make_tiny_base(tmp_path / "base")
-    with pytest.raises(InputError, match="name_odds must be 0 or more, not -1"):
-        init_store(tmp_path / "knowledge", base=str(base), background=background(), name_odds=-1.0)
-    assert not (tmp_path / "knowledge" / "store.toml").exists()
