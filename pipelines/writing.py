@@ -14,6 +14,10 @@ from peer_cl.mixture import held_weights
 from pipelines.batches import tokenise
 from pipelines.tracing import check_length
 
+MOST_SEED = 2**63 - 1
+"""Of a draw; torch takes no larger one everywhere."""
+_SHOWN = 40
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -60,12 +64,14 @@ def write(
             writing.
 
     Raises:
-        InputError: for an empty prompt, one longer than the base's context, or force without
-            exactly one domain.
+        InputError: for an empty prompt, one longer than the base's context, a seed that torch does
+            not take, or force without exactly one domain.
         UnknownError: for an unknown domain.
     """
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
     check_length(model, ids.shape[1])
     options: dict[str, Any] = {
