@@ -223,6 +223,8 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
     for key in ("text", "title", "source", "id"):
         check_storable(key, str(value.get(key)))
     identity = value.get("id")
+    if not str(identity).strip():  # so some exports write that there is none
+        identity = None
     title = value.get("title", identity)
     return _row(
         normalised_text(text),

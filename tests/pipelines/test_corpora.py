@@ -74,6 +74,14 @@ def test_rows_of_one_id_belong_together(tmp_path):
     assert [document.title for document in documents] == ["7", "7", "x"]
 
 
+def test_an_empty_id_is_none(tmp_path):
+    rows = [{"text": "a", "id": ""}, {"text": "b", "id": " "}, {"text": "c", "id": 0}]
+    write(tmp_path, {"c.jsonl": "\n".join(map(json.dumps, rows))})
+    documents = read_corpus(tmp_path / "c.jsonl").documents
+    assert [document.section_of for document in documents] == [None, None, "c.jsonl#0"]
+    assert [document.title for document in documents] == ["c, line 1", "c, line 2", "0"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
