@@ -103,7 +103,9 @@ class ScoreBook:
 
     def fill(self, items: Sequence[Item], what: str, progress: Progress) -> None:
         """Make every score of these items known, computing only what is not stored."""
-        unique = {item.key: item for item in items}
+        # A background text may be a stored document's too, and goes when that is purged.
+        unique = {item.key: item for item in items if item.document_id is None}
+        unique |= {item.key: item for item in items if item.document_id is not None}
         for subject in (BASE, *self.versions):
             self._read(subject, list(unique.values()))
         missing = [item for item in unique.values() if self._missing(item)]
