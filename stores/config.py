@@ -77,7 +77,7 @@ class StoreConfig:
         layers = self.host_layers
         if not layers or sorted(set(layers)) != list(layers) or layers[0] < 0:
             raise InputError(f"host layers must be ascending and not empty, not {list(layers)}")
-        if layers[-1] >= self.num_layers or not 0 <= self.signature_layer <= self.num_layers:
+        if layers[-1] >= self.num_layers or not 0 <= self.signature_layer < self.num_layers:
             raise InputError(
                 f"host layers {list(layers)} and signature layer {self.signature_layer} must lie "
                 f"within the base's {self.num_layers} layers"

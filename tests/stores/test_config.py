@@ -59,7 +59,8 @@ def test_a_damaged_file_is_named(make, tmp_path, spoil, words):
         {"host_layers": (9, 3)},
         {"host_layers": (3, 3)},
         {"host_layers": (3, 30)},
-        {"signature_layer": 31},
+        {"signature_layer": 30},
+        {"signature_layer": -1},
     ],
 )
 def test_values_that_cannot_be_are_refused(make, changes):
