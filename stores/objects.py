@@ -166,6 +166,10 @@ class ObjectStore:
         try:
             if not self._holds_good(object_id):
                 self._publish(staged, object_id, sync=sync)
+            elif sync and self._folder is not None:
+                # Whoever put it may have died before its name was durable.
+                sync_folder(self._folder / object_id[:2])
+                sync_folder(self._folder)
         finally:
             staged.unlink(missing_ok=True)
         return object_id

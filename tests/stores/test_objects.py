@@ -46,6 +46,15 @@ def test_put_many_equals_putting_one_by_one(objects):
     assert objects.missing([*ids, *many]) == set(many)
 
 
+def test_an_object_that_is_there_already_is_made_durable_too(tmp_path, monkeypatch):
+    store = ObjectStore(tmp_path / "objects", tmp_path / "staging")
+    store.put_many([b"put by one that died before it synced"])
+    synced = []
+    monkeypatch.setattr("stores.objects.sync_folder", synced.append)
+    object_id = store.put_bytes(b"put by one that died before it synced")
+    assert synced == [tmp_path / "objects" / object_id[:2], tmp_path / "objects"]
+
+
 def test_delete_says_whether_it_was_there(objects):
     object_id = objects.put_bytes(b"gone")
     assert objects.delete(object_id) is True
