@@ -48,6 +48,7 @@ REFUSED = (
     "guidance_scale",
 )
 """Options of transformers' generate that need another kind of cache or a second model."""
+_COUNTS = ("num_beams", "num_return_sequences")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def generate(
         InputError: when force comes without exactly one domain.
         UnknownError: for an unknown domain.
     """
-    _refuse(options, cache)
+    # None is as if it were not said; transformers would count with it.
+    options = {k: v for k, v in options.items() if v is not None or k not in _COUNTS}
+    _refuse(model, options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
     model.check_askable(domains or ())
@@ -146,7 +149,7 @@ def generate(
     return result
 
 
-def _refuse(options: dict[str, Any], cache: Any) -> None:
+def _refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
     for name in REFUSED:
         if options.get(name) is not None:
             raise UnsupportedError(f"generate({name}=...) is not served with pools; leave it out")
@@ -156,9 +159,20 @@ def _refuse(options: dict[str, Any], cache: Any) -> None:
         raise UnsupportedError(f"cache_implementation={kind!r} is not served: only 'dynamic' is")
     if cache is not None and not isinstance(cache, PeerCache):
         raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
-    many = options.get("num_beams", 1) > 1 or options.get("num_return_sequences", 1) > 1
-    if cache is not None and many:
+    many = max(_number(model, options, name) for name in _COUNTS)
+    if cache is not None and many > 1:
         raise UnsupportedError("a conversation's cache cannot be carried on with several beams")
+
+
+def _number(model: PeerModel, options: dict[str, Any], name: str) -> int:
+    """Return a count as transformers finds it: an option, else the call's config, else the base's.
+
+    Where none of them says it, it is one.
+    """
+    if name in options:
+        return int(options[name])
+    config = options.get("generation_config") or getattr(model.base, "generation_config", None)
+    return getattr(config, name, None) or 1
 
 
 def _pad_left(

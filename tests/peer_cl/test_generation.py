@@ -2,6 +2,7 @@ import pytest
 import torch
 from signed import sign, text_of
 from tiny import make_base, teach
+from transformers import GenerationConfig
 
 from peer_cl import PeerCache, generation
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
@@ -199,3 +200,24 @@ def test_force_needs_one_domain_and_domains_must_exist(ids, make_model):
         model.generate(ids, force=True)
     with pytest.raises(UnknownError, match="known: a, b"):
         model.generate(ids, domains=["c"])
+
+
+def test_several_beams_are_refused_with_a_cache_wherever_they_are_told(ids, make_model):
+    model = make_model()
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    beams = GenerationConfig(num_beams=2, max_new_tokens=2)
+    for options in ({"num_beams": 2}, {"num_return_sequences": 2}, {"generation_config": beams}):
+        with pytest.raises(UnsupportedError, match="several beams"):
+            model.generate(ids, cache=cache, domains=["a"], **options)
+    model.base.generation_config.num_beams = 2
+    with pytest.raises(UnsupportedError, match="several beams"):
+        model.generate(ids, cache=cache, domains=["a"])
+
+
+def test_no_number_of_beams_is_one_beam(ids, make_model):
+    model = make_model()
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    expected = model.generate(ids, domains=["a"], **GREEDY)
+    assert torch.equal(
+        model.generate(ids, domains=["a"], cache=cache, num_beams=None, **GREEDY), expected
+    )
