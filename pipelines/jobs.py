@@ -1,4 +1,4 @@
-"""Jobs: an ingest or an evaluation in a process of its own, that outlives who started it.
+"""Jobs: an ingest, then its evaluation, in a process of its own, that outlives who started it.
 
 Of several jobs one runs and the others wait, in the order in which they were asked for. Waiting and
 not failing, since a person who asks for three corpora wants all three; one at a time, since a store
@@ -79,27 +79,6 @@ def start_ingest(
     }
     new = NewJob(kind="ingest", domain=domain, request=request, who=who or store.who, why=why)
     return _start(registry, new, [source for source in sources if isinstance(source, Upload)])
-
-
-def start_evaluate(
-    store: Store, *, who: str | None = None, why: str = "", background: bool = True
-) -> Job:
-    """Start a process that evaluates the live snapshot, and return its job.
-
-    Args:
-        store: an open store.
-        who: written beside the job; default: as the store was opened.
-        why: written beside the job.
-        background: score background sources too.
-
-    Raises:
-        StateError: when no domain is live.
-    """
-    if not store.registry.live().domains:
-        raise StateError("no domain is live: ingest one first")
-    request = {"background": background}
-    new = NewJob(kind="evaluate", domain=None, request=request, who=who or store.who, why=why)
-    return _start(store.registry, new, [])
 
 
 def start_again(store: Store, text: str, *, who: str | None = None) -> Job:

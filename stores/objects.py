@@ -50,11 +50,6 @@ class ObjectStore:
         elif self._folder is None:
             self._files, self._root = _open_remote(self.place)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the objects are files of this machine."""
-        return self._folder is not None
-
     def put_bytes(self, data: bytes) -> str:
         """Store bytes durably and return their id; what is there already is left alone."""
         return self._put([data], sync=True)

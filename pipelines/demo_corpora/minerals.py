@@ -73,11 +73,7 @@ def _document(row: sqlite3.Row) -> SourceDocument:
     name = f"{species} ({habit})" if habit else species
     if habit and species in habit:
         name = habit
-    looks = [
-        f"{title} {row[title].lower()}"
-        for title in ("lustre", "cleavage", "fracture")
-        if row[title]
-    ]
+    looks = [f"{title} {row[title].lower()}" for title in _LOOKS if row[title]]
     parts = [
         f"{name}: {_sentence(row['form_description'])}",
         _listed("Colours", row["colors_json"]),

@@ -10,7 +10,7 @@ from tiny_base import SUBJECTS, make_tiny_store, write_corpus
 from peer_cl import PoolShape
 from peer_cl.errors import CorpusError, DomainNameError, FrozenError, StateError
 from pipelines import TrainingSettings
-from pipelines.jobs import start_again, start_evaluate, start_ingest
+from pipelines.jobs import start_again, start_ingest
 from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
 from pipelines.telling import JobCancelled, Teller
@@ -106,8 +106,6 @@ def test_an_evaluation_follows_where_it_is_asked_for(store, corpus):
     assert (done.state, done.error) == ("done", None)
     report = store.registry.evaluation(done.snapshot_id)
     assert report["domains"] == ["law", "medicine"]
-    again = ended(store, start_evaluate(store, background=False))
-    assert (again.state, again.domain, again.snapshot_id) == ("done", None, done.snapshot_id)
 
 
 @pytest.mark.parametrize("how", ["asked", pytest.param("SIGTERM", marks=pytest.mark.slow)])

