@@ -213,7 +213,7 @@ def ingest(
 
     A domain that is there already grows; documents that it knows are left out.
     """
-    from pipelines.domain_names import check_domain_name
+    from stores.domain_names import check_domain_name
 
     check_domain_name(domain)
     with request.store() as store:

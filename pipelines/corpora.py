@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 from peer_cl.errors import CorpusError
 from pipelines.documents import SourceDocument, normalised_text
-from pipelines.domain_names import check_domain_name
 
-__all__ = ["Corpus", "check_domain_name", "check_storable", "read_corpus", "read_object"]
+__all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")

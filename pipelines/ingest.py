@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import BadRowPolicy, check_domain_name, read_corpus
+from pipelines.corpora import BadRowPolicy, read_corpus
 from pipelines.documents import SourceDocument
 from pipelines.facts import Fact
 from pipelines.growing import grow
@@ -19,6 +19,7 @@ from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
 from pipelines.rewordings import Rewordings
 from pipelines.settings import TrainingSettings
+from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
     from pipelines.preparing import Learned

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
-from pipelines.domain_names import check_domain_name
 from pipelines.quiet import QUIET
 from pipelines.uploads import Source, Upload, describe_source, find_source
 from stores import Job, NewJob, Registry
+from stores.domain_names import check_domain_name
 from stores.jobs import FAILED, uploads_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
-from pipelines.domain_names import check_domain_name
 from pipelines.quiet import quieten
 from pipelines.uploads import Source, readable
+from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
     from pipelines.documents import SourceDocument

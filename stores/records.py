@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer_cl.errors import DomainNameError, InputError
+from peer_cl.errors import InputError
+from stores.domain_names import check_domain_name
 from stores.objects import check_object_id
 
 SPLITS = ("train", "validation", "test")
@@ -20,23 +21,7 @@ ROWS, MASK = "rows", "mask"
 """Kinds of a segment: keys and rows that were learned, or rows of older segments that are off."""
 BASE_SUBJECT = "base"
 JOB_KINDS = ("ingest", "evaluate")
-_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{32}")
-
-
-def check_domain(name: str) -> str:
-    """Return the name when a domain may have it.
-
-    Example:
-        >>> check_domain("medicine")
-        'medicine'
-    """
-    if not isinstance(name, str) or not _DOMAIN.fullmatch(name) or ".." in name:
-        raise DomainNameError(
-            f"no domain can be called {str(name)[:80]!r}: 1 to 64 of a-z, 0-9, '.', '_' and '-', "
-            "beginning with a letter or a digit"
-        )
-    return name
 
 
 def check_uuid(kind: str, value: str) -> str:
@@ -179,7 +164,7 @@ class NewSegment:
     """rows or mask."""
 
     def __post_init__(self) -> None:
-        check_domain(self.domain)
+        check_domain_name(self.domain)
         check_uuid("segment", self.segment_id)
         check_object_id(self.pool_object)
         check_object_id(self.signature_object)
@@ -255,7 +240,7 @@ class NewJob:
         if self.kind not in JOB_KINDS:
             raise InputError(f"a job's kind is one of {JOB_KINDS}, not {self.kind!r}")
         if self.domain is not None:
-            check_domain(self.domain)
+            check_domain_name(self.domain)
         if not self.request:
             raise InputError("a job needs a request: an empty one is a purged domain's")
 

@@ -13,11 +13,11 @@ from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page import View, page, plain, who
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
-from pipelines.domain_names import check_domain_name
 from pipelines.jobs import start_ingest
 from pipelines.previewing import SHAPE_TOKENS, Preview, near_domains, preview
 from pipelines.store import open_store
 from pipelines.uploads import SUFFIXES, Source, Upload
+from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile

@@ -237,7 +237,7 @@ def test_a_run_is_committed_once(registry, make):
     ["", "a" * 65, "x" * 10_000, "../etc", "a/b", "a\\b", "A", ".hidden", "a b", "a..b", "a\n"],
 )
 def test_bad_names_are_refused(registry, make, name):
-    with pytest.raises(DomainNameError, match="no domain can be called"):
+    with pytest.raises(DomainNameError, match=r"domain'?s? name"):
         make.segment(registry, name)
 
 

@@ -25,6 +25,8 @@ def check_domain_name(name: str) -> str:
         Traceback (most recent call last):
         peer_cl.errors.DomainNameError: domain name '../law' looks like a path; ...
     """
+    if not isinstance(name, str):
+        raise DomainNameError(f"a domain's name is text, not {type(name).__name__}")
     if not name:
         raise DomainNameError("the domain's name is empty; use a plain word, e.g. 'medicine'")
     if len(name) > _MAX_CHARACTERS:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer_cl.errors import DomainNameError
-from pipelines.domain_names import check_domain_name
+from stores.domain_names import check_domain_name
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True))
