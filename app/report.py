@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.bound import broken_rows, worst_added
 from app.output import print_table, say
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def print_report(report: dict[str, Any]) -> None:
         say(f"{domain}: no text of it is held out, so nothing was measured on it")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
     _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])
+    _print_bound(report)
     _print_general(report)
     _print_rows("\nexact recall of trained facts", RECALL, report["recall"])
 
@@ -96,6 +98,20 @@ def _print_matrix(report: dict[str, Any]) -> None:
     names = ["base", *(f"after {domain}" for domain in domains)]
     rows = [(name, *losses) for name, losses in zip(names, matrix, strict=True)]
     print_table("\nloss on unseen documents (nats a token)", ("", *domains), rows)
+
+
+def _print_bound(report: dict[str, Any]) -> None:
+    """Say whether every document kept to the bound that the store promises."""
+    worst, bound = worst_added(report), report.get("bound_nats")
+    if worst is None or bound is None:
+        return
+    for name, added in broken_rows(report):
+        say(
+            f"\na document of {name} lost {added:.4f} nats, MORE than the bound of {bound:.4f}: "
+            "this is a fault of peer-cl; please report it, with the base's name"
+        )
+    if not broken_rows(report):
+        say(f"\nno document lost more than {worst:.4f} nats in all; the bound is {bound:.4f}")
 
 
 def _print_general(report: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.bound import worst_added
+
 if TYPE_CHECKING:
     from stores.queries import Evaluation
 
@@ -35,12 +37,6 @@ class Figure:
     """Of docs/metrics.md."""
     past: tuple[float, ...]
     """Its values over the evaluations, oldest first; those without one are left out."""
-
-
-def worst_added(report: Report) -> float | None:
-    """Return the most that any measured document's whole loss rose above the base's, in nats."""
-    rows = [*report["background"], *report["mixture"]]
-    return max((float(row["max_added_nats"]) for row in rows), default=None)
 
 
 def bwt(report: Report) -> float | None:

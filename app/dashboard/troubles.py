@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from app.bound import broken_rows
 from app.output import moment
 from stores.changes import changes
 
@@ -101,18 +102,14 @@ def _told(job: Job) -> str:
 
 def _broken_bound(newest: Evaluation) -> list[Trouble]:
     """Return the documents' rows that lost more than the store promises: there must be none."""
-    report = newest.report
-    rows = [*report["background"], *report["mixture"]]
-    worst = [row for row in rows if row["max_added_nats"] > report["bound_nats"]]
     return [
         Trouble(
             "error",
-            f"A document of {row.get('source') or row.get('domain')} lost "
-            f"{row['max_added_nats']:.4f} nats, more than the bound of "
-            f"{report['bound_nats']:.4f}, in snapshot {newest.snapshot.id}.",
+            f"A document of {name} lost {added:.4f} nats, more than the bound of "
+            f"{newest.report['bound_nats']:.4f}, in snapshot {newest.snapshot.id}.",
             "This is a fault of peer-cl: please report it, with the base's name.",
         )
-        for row in worst
+        for name, added in broken_rows(newest.report)
     ]
 
 

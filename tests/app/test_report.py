@@ -30,6 +30,18 @@ def test_a_report_shows_its_figures(capsys):
         assert part in told
 
 
+def test_every_document_is_held_to_the_bound(capsys):
+    rows = {"mixture": [{"domain": "law", "max_added_nats": 0.01}], "bound_nats": 0.0202}
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "no document lost more than 0.0100 nats in all; the bound is 0.0202" in told
+    rows["background"] = [{"source": "news", "max_added_nats": 0.0302}]
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "a document of news lost 0.0302 nats, MORE than the bound of 0.0202" in told
+    assert "no document lost more" not in told
+
+
 def test_both_bounds_are_told_where_names_count(capsys):
     print_report(REPORT)
     assert "names count" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 from filled_store import grow, new_store
 
+from app.bound import worst_added
 from app.dashboard import figures, troubles
 from app.dashboard.charts import overview as charts
 from app.dashboard.frames import overview as frames
@@ -200,7 +201,7 @@ def test_a_large_store(run_page, large_folder):
 
 def test_the_figures_are_what_their_formulas_say(evaluations):
     newest = evaluations[-1].report
-    assert figures.worst_added(newest) == 0.01
+    assert worst_added(newest) == 0.01
     assert figures.mean_gain(newest) == pytest.approx(((4 - 3) + (3 - 2.7)) / 2)
     assert figures.mean_gain_share(newest) == pytest.approx((1 / 4 + 0.3 / 3) / 2)
     assert figures.recall(newest) == pytest.approx(0.9)

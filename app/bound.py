@@ -1,0 +1,31 @@
+"""Whether an evaluation's documents kept to the bound that the store promises: all of them must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ROUNDING_NATS = 1e-9
+"""Of sums over thousands of tokens in double precision."""
+
+
+def worst_added(report: Mapping[str, Any]) -> float | None:
+    """Return the most that any document of an evaluation lost, nats; None: none was scored.
+
+    Example:
+        >>> worst_added({"background": [{"max_added_nats": 0.01}], "mixture": []})
+        0.01
+    """
+    return max((added for _, added in _rows(report)), default=None)
+
+
+def broken_rows(report: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return the domains and sources of which a document lost more than the bound, and how much."""
+    most = report["bound_nats"] + _ROUNDING_NATS
+    return [(str(r.get("source") or r.get("domain")), a) for r, a in _rows(report) if a > most]
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], float]]:
+    """Return the report's rows about documents, each with what its worst one lost."""
+    rows = [*report["background"], *report["mixture"]]
+    return [(row, row["max_added_nats"]) for row in rows if row.get("max_added_nats") is not None]
