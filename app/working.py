@@ -19,7 +19,7 @@ def jobs(
     request: Request,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many.")] = 20,
 ) -> None:
-    """List ingests and evaluations that the dashboard started, the newest first."""
+    """List ingests, each with its evaluation, that the dashboard started, the newest first."""
     with request.store() as store:
         found = store.registry.jobs.listed(limit)
     if request.as_json:

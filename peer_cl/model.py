@@ -75,7 +75,7 @@ class PeerModel(nn.Module):
         search: the shortlist's search over centroids.
         name_odds: what a pool has beside its share where a given context names its domain, as odds
             against the base. 0: nothing. Above it the bound after such a context is
-            `named_bound_nats`; what is only scored keeps its own.
+            `named_bound_nats`; what is asked in other ways (`ask`) keeps its own.
 
     Raises:
         InputError: when a layer, the budget or the capacity cannot be used.
@@ -333,7 +333,8 @@ class PeerModel(nn.Module):
         """Return the mixture's logits for given text; in rows that ask no pool, the base's bits.
 
         No logit depends on a token after it, save through `evidence_mask`, which the caller gives:
-        before a token that it masks, the base's logits stand.
+        before a token that it masks, the base's logits stand. With ask="context" who is asked, and
+        how much a name counts, comes from the whole context: it is for what follows that.
 
         Args: as for `score`; `position_ids` are the model's own default where None.
 

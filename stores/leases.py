@@ -1,8 +1,9 @@
 """One writer at a time: a lease row with a heartbeat, checked inside every writing transaction.
 
-A holder whose process is dead on this machine loses the lease at once, one on another machine when
-its heartbeat is older than TTL_SECONDS (machines sharing a store need clocks that agree to a few
-seconds). The token in the row fences off a holder that slept through its own expiry.
+A holder whose process is dead on this machine loses the lease at once; any other, alive or on
+another machine, when its heartbeat is older than TTL_SECONDS (machines sharing a store need clocks
+that agree to a few seconds). The token in the row fences off a holder that slept through its own
+expiry.
 """
 
 from __future__ import annotations
