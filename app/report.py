@@ -105,12 +105,13 @@ def _print_bound(report: dict[str, Any]) -> None:
     worst, bound = worst_added(report), report.get("bound_nats")
     if worst is None or bound is None:
         return
-    for name, added in broken_rows(report):
+    broken = broken_rows(report)
+    for name, added in broken:
         say(
             f"\na document of {name} lost {added:.4f} nats, MORE than the bound of {bound:.4f}: "
             "this is a fault of peer-cl; please report it, with the base's name"
         )
-    if not broken_rows(report):
+    if not broken:
         say(f"\nno document lost more than {worst:.4f} nats in all; the bound is {bound:.4f}")
 
 

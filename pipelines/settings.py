@@ -113,7 +113,7 @@ class TrainingSettings:
         return round(self.fact_passes * self.varied_share)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for the run's record."""
+        """Return the fields as plain values."""
         return asdict(self)
 
     def record(self) -> dict[str, Any]:

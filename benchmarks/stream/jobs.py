@@ -5,7 +5,6 @@ On few cores two processes of one thread each get half as much again done as one
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import time
@@ -19,7 +18,7 @@ from multiprocessing.queues import Queue
 import torch
 
 from benchmarks.stream.checks import check_made_of, check_rates, check_work
-from benchmarks.stream.pieces import CHAINS
+from benchmarks.stream.pieces import BASE, CHAINS
 from benchmarks.stream.plan import Piece
 from benchmarks.stream.workshop import PART, Workshop
 from pipelines.quiet import get_ready
@@ -45,7 +44,7 @@ def do_missing(shop: Workshop, planned: Planned, minutes: float, jobs: int = 1) 
     num_done = sum(shop.raw.has(piece.name) for piece in pieces)
     print(f"{num_done} of {len(pieces)} pieces are done", flush=True)
     if jobs > 1:
-        _side_by_side(shop, planned, ends, jobs)
+        _side_by_side(shop, planned, pieces, ends, jobs)
     _do(shop, pieces, ends)
 
 
@@ -70,7 +69,7 @@ def units(pieces: Sequence[Piece]) -> list[list[str]]:
         >>> units([Piece(name, dict) for name in [*names, *chain]])
         [['base'], ['peer/s0/0-law'], ['peer/s0/1-war'], ['lora/s0/0-law', 'lora/s0/1-war']]
     """
-    alone = [piece for piece in pieces if piece.tunes or piece.learns or piece.is_first]
+    alone = [piece for piece in pieces if piece.tunes or piece.learns or piece.name == BASE]
     return [[one.name for one in group] for _, group in groupby(alone, key=_unit)]
 
 
@@ -79,9 +78,10 @@ def _unit(piece: Piece) -> str:
     return f"{method}/{rest.partition('/')[0]}" if method in CHAINS else piece.name
 
 
-def _side_by_side(shop: Workshop, planned: Planned, ends: float, jobs: int) -> None:
+def _side_by_side(
+    shop: Workshop, planned: Planned, pieces: Sequence[Piece], ends: float, jobs: int
+) -> None:
     shop.prepare_store()  # all would make it
-    pieces = planned(shop)
     tunings = [piece for piece in pieces if piece.tunes]
     others = [piece for piece in pieces if not piece.tunes]
     with _workers(shop, planned, ends, jobs) as pool:
@@ -112,25 +112,20 @@ def _workers(
         pool.shutdown(cancel_futures=True)
 
 
-_do_named: Callable[[Sequence[str]], None]
-"""In a worker: does pieces by their names."""
+_worker: tuple[Workshop, list[Piece], float]
+"""In a process of its own: its part of the stream, the pieces, and when it begins no more."""
 
 
 def _begin(
     shop: Workshop, planned: Planned, ends: float, threads: int, numbers: Queue[int]
 ) -> None:
-    global _do_named
+    global _worker
     get_ready()
     torch.set_num_threads(threads)
     own = replace(shop, part=f"{PART}{numbers.get()}")
-    _do_named = functools.partial(_find_and_do, own, planned(own), ends)
-
-
-def _find_and_do(
-    shop: Workshop, pieces: Sequence[Piece], ends: float, names: Sequence[str]
-) -> None:
-    _do(shop, [piece for piece in pieces if piece.name in names], ends)
+    _worker = own, planned(own), ends
 
 
 def _do_unit(names: Sequence[str]) -> None:
-    _do_named(names)
+    shop, pieces, ends = _worker
+    _do(shop, [piece for piece in pieces if piece.name in names], ends)

@@ -75,11 +75,6 @@ class Piece:
         """Whether a method learns a domain in it."""
         return re.fullmatch(r"[^/]+/s\d+/\d+-.+", self.name) is not None
 
-    @property
-    def is_first(self) -> bool:
-        """Whether it reads the bare model."""
-        return self.name == BASE
-
 
 def plan(
     shop: Workshop,

@@ -29,9 +29,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             works; `--full`: more seeds too, of ours and LoRA on the first domains; `--data FOLDER`
             with the public sets; `--method NAME` (may be repeated), `--seed N` (may be repeated),
             `--minutes N`: begin no piece after so long; `--jobs N`: so many processes side by side;
-            `--work FOLDER` for what is large;
-            `--untuned`: learn at the grids' middles where no rate was chosen yet; `--report`: do
-            nothing, write what is there.
+            `--work FOLDER` for what is large; `--untuned`: learn at the grids' middles where no
+            rate was chosen yet; `--report`: do nothing, write what is there.
     """
     options = parser().parse_args(list(arguments))
     get_ready()
