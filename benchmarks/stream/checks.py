@@ -41,16 +41,17 @@ def check_made_of(shop: Workshop) -> None:
 
 
 def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
-    """Refuse to train for a mixture whose other parts are gone from the work folder, or never were.
+    """Refuse to train for a mixture whose other parts are gone from the work folder.
 
-    Raises: StateError: saying what to run first, or which raw files to remove.
+    Raises: StateError: saying which raw files to remove.
     """
     planned = {piece.name for piece in pieces}
     for method in (POOLS, *APART):
         for seed in _seeds(planned):
             mixture = mixture_piece(method, seed)
             if mixture in planned and not shop.raw.has(mixture):
-                _check_signatures(shop, method, seed, planned)
+                if method == POOLS:
+                    _check_pools(shop, seed)
                 _check_tokens(shop, method, seed)
 
 
@@ -59,16 +60,12 @@ def _seeds(pieces: Iterable[str]) -> list[int]:
     return sorted(int(part.removeprefix("s")) for part in parts)
 
 
-def _check_signatures(shop: Workshop, method: str, seed: int, planned: set[str]) -> None:
+def _check_pools(shop: Workshop, seed: int) -> None:
     own = [place.piece for place in places(POOLS, seed, shop.names)]
-    if not all(shop.raw.has(piece) or piece in planned for piece in own):
-        raise StateError(
-            f"{method} needs the signatures of {POOLS}, seed {seed}: run --method {POOLS} first"
-        )
     name = store_name(seed)
     if any(map(shop.raw.has, own)) and not shop.parts(name):
         raise StateError(
-            f"{shop.work / name} is gone, which {method} needs: remove "
+            f"{shop.work / name} is gone, which the mixture of {POOLS} needs: remove "
             f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
         )
 

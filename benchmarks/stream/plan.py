@@ -94,7 +94,6 @@ def plan(
         spread: more seeds, with which SPREAD learn the first domains alone.
     """
     pieces = [Piece(BASE, read_base)]
-    methods = sorted(methods, key=lambda method: method != POOLS)  # others need its signatures
     if with_tuning:
         borrowed = dict.fromkeys(TUNED_AS.get(method, method) for method in methods)
         tuned = [method for method in borrowed if len(RATES[method]) > 1]
@@ -201,9 +200,13 @@ def learning_piece(place: Place) -> Piece:
 
 
 def _mix(shop: Workshop, method: str, seed: int) -> Raw:
-    """Put a method's branches behind the mixture; the shortlist is the store's for all of them."""
+    """Put a method's branches behind the mixture; signatures, and so who is asked, are alike."""
     seeded = shop.with_seed(seed)
-    with shop.stores(store_name(seed)) as stores:
-        own, shortlist = pools.load(stores, shop.names)
-        branches = own if method == POOLS else adapters(seeded, method, seed)
-        return mix(seeded, method, seed, branches, shortlist)
+    if method == POOLS:
+        with shop.stores(store_name(seed)) as stores:
+            return mix(seeded, method, seed, *pools.load(stores, shop.names))
+    with shop.store(f"signatures-s{seed}") as store:
+        for name in shop.names:
+            pools.sign(store, shop.domain(name), seeded.settings, shop.progress)
+        _, shortlist = pools.load([store], shop.names)
+        return mix(seeded, method, seed, adapters(seeded, method, seed), shortlist)

@@ -16,6 +16,9 @@ from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 from stores import Registry
 
+LITTLE = 0.05
+"""How often texts are read where only the signature is wanted; facts, which are short, once."""
+
 
 def ingest(
     store: Store, domain: StreamDomain, settings: TrainingSettings, progress: Progress
@@ -38,6 +41,20 @@ def ingest(
         progress=progress,
     )
     return report.seconds
+
+
+def sign(
+    store: Store, domain: StreamDomain, settings: TrainingSettings, progress: Progress
+) -> None:
+    """Ingest a domain for its signature alone, unless it is there already.
+
+    A signature is of the bare model's states, whatever the pool learned, so the pool here learns
+    next to nothing.
+
+    Raises: StateError: as `ingest`.
+    """
+    little = replace(settings, text_passes=LITTLE, fact_passes=1.0, kl_weight=0.0, validations=0)
+    ingest(store, domain, little, progress)
 
 
 def _seconds_of(store: Store, name: str, settings: TrainingSettings) -> float:

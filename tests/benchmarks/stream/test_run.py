@@ -8,7 +8,7 @@ import pytest
 from tiny_stream import tiny_workshop
 
 from benchmarks.results import shown
-from benchmarks.stream import checks
+from benchmarks.stream import checks, pools
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, GATE, NAMED, Scores
 from benchmarks.stream.methods_table import methods_table
@@ -51,6 +51,14 @@ def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
+
+
+def test_adapters_are_asked_by_the_signatures_that_pools_have(shop, scores):
+    with shop.stores("peer-s0") as stores, shop.stores("signatures-s0") as light:
+        (trained, own), (hardly, others) = (pools.load(some, NAMES) for some in (stores, light))
+    for name in NAMES:
+        assert own.signatures[name].to_bytes() == others.signatures[name].to_bytes()
+        assert trained.segments[name][0].sha256() != hardly.segments[name][0].sha256()
 
 
 def test_pools_learn_and_forget_nothing(scores):
