@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from benchmarks.stream.pieces import APART, BASE, POOLS, places, store_name, subject
+from benchmarks.stream.pieces import APART, BASE, POOLS, places, pool_stores, subject
 from benchmarks.stream.plan import RATES, TUNED_AS, Piece, mixture_piece, rate_of
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
@@ -62,10 +62,10 @@ def _seeds(pieces: Iterable[str]) -> list[int]:
 
 def _check_pools(shop: Workshop, seed: int) -> None:
     own = [place.piece for place in places(POOLS, seed, shop.names)]
-    name = store_name(seed)
-    if any(map(shop.raw.has, own)) and not shop.parts(name):
+    names = pool_stores(seed, rate_of(shop, POOLS))
+    if any(map(shop.raw.has, own)) and not shop.parts(*names):
         raise StateError(
-            f"{shop.work / name} is gone, which the mixture of {POOLS} needs: remove "
+            f"{shop.work / names[0]} is gone, which the mixture of {POOLS} needs: remove "
             f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
         )
 

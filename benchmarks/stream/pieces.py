@@ -40,6 +40,7 @@ from pipelines.background import load_background
 from pipelines.batches import tokenise
 from pipelines.general import ReaderScorer, Scorer
 from pipelines.init import MAX_BACKGROUND_TOKENS
+from pipelines.precision import resolve_precision
 from pipelines.reading import Reader, reader_of
 
 EQUAL_RANK = 27
@@ -130,7 +131,7 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     asked = shop.names if is_last else (place.domain,)
     raw = _scored(shop, scorer_of(method), texts)
     raw["recall"] = {name: _recall(scorer_of(method), shop.prepared[name]) for name in asked}
-    return raw | _about(place, learning_rate, method.num_parameters, seconds)
+    return raw | _about(shop, place, learning_rate, method.num_parameters, seconds)
 
 
 def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
@@ -145,23 +146,23 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
     method.save(state_folder(shop, place, 0))
     raw = _scored(shop, scorer_of(method), shop.groups("test", "prose", "look-alike"))
     raw["recall"] = {n: _recall(scorer_of(method), one) for n, one in shop.prepared.items()}
-    return raw | _about(place, learning_rate, method.num_parameters, seconds)
+    return raw | _about(shop, place, learning_rate, method.num_parameters, seconds)
 
 
 def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Ingest one domain into the stream's store, and score its pool forced on."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
-    # What tuning learned at this rate is the same pool, since domains never depend on each other.
-    tuned = "" if place.seed else _tuned_store(learning_rate)
-    with shop.store(store_name(place.seed), like=tuned) as store:
-        seconds = pools.ingest(store, shop.domain(place.domain), settings, shop.progress)
-        branches, _ = pools.load([store], [place.domain])
+    own, *tuned = pool_stores(place.seed, learning_rate)
+    with shop.store(own) as store, shop.stores(*tuned) as others:
+        domain = shop.domain(place.domain)
+        seconds = pools.ingest(store, domain, settings, shop.progress, others=others)
+        branches, _ = pools.load([store, *others], [place.domain])
         num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
         return _branch(
             shop,
             place,
             functools.partial(branches.branch, place.domain),
-            _about(place, learning_rate, num, seconds),
+            _about(shop, place, learning_rate, num, seconds),
         )
 
 
@@ -174,7 +175,7 @@ def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     method.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
     seconds = time.monotonic() - began
     method.save(state_folder(shop, place, place.number))
-    about = _about(place, learning_rate, method.num_parameters, seconds)
+    about = _about(shop, place, learning_rate, method.num_parameters, seconds)
     return _branch(shop, place, method.reader(), about)
 
 
@@ -229,6 +230,14 @@ def store_name(seed: int) -> str:
     return f"{POOLS}-s{seed}"
 
 
+def pool_stores(seed: int, learning_rate: float) -> tuple[str, ...]:
+    """Return the names of the stores in which a seed's pools lie, the seed's own first.
+
+    What tuning learned at the rate is the same pool, since domains never depend on each other.
+    """
+    return (store_name(seed), *(() if seed else (_tuned_store(learning_rate),)))
+
+
 def subject(method: str, seed: int, domain: str) -> str:
     """Return the name of a branch's per-token scores."""
     return f"{method}/s{seed}/{domain}"
@@ -271,7 +280,9 @@ def _background(base: Base) -> list[list[int]]:
     return [ids[:MAX_BACKGROUND_TOKENS] for ids in tokenise(base.tokenizer, texts[::every])]
 
 
-def _about(place: Place, learning_rate: float, num_parameters: int, seconds: float) -> Raw:
+def _about(
+    shop: Workshop, place: Place, learning_rate: float, num_parameters: int, seconds: float
+) -> Raw:
     return {
         "method": place.method,
         "seed": place.seed,
@@ -279,6 +290,7 @@ def _about(place: Place, learning_rate: float, num_parameters: int, seconds: flo
         "domain": place.domain,
         "learning_rate": learning_rate,
         "num_parameters": num_parameters,
+        "precision": resolve_precision(shop.settings.precision),
         "seconds": round(seconds, 1),
     }
 

@@ -27,8 +27,8 @@ from benchmarks.stream.pieces import (
     learn_jointly,
     learn_pool,
     places,
+    pool_stores,
     read_base,
-    store_name,
     tune,
     tune_pool,
 )
@@ -106,7 +106,7 @@ def plan(
             pieces += [learning_piece(place) for place in spread_places(method, seed, shop.names)]
     if shop.data is not None:
         if POOLS in methods:
-            pieces.append(Piece(piece_name(seeds[0]), lambda shop: read_prose(shop, seeds[0])))
+            pieces.append(Piece(piece_name(seeds[0]), lambda shop: _prose(shop, seeds[0])))
         pieces += [piece for method in ("base", *methods) for piece in _abilities(method, seeds[0])]
     return pieces
 
@@ -182,8 +182,17 @@ def _abilities(method: str, seed: int) -> list[Piece]:
 
 
 def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
-    with shop.stores(store_name(seed)) as stores:
+    with shop.stores(*_stores_of(shop, seed)) as stores:
         return read_mixture_ability(shop, *pools.load(stores, shop.names), task)
+
+
+def _prose(shop: Workshop, seed: int) -> Raw:
+    with shop.stores(*_stores_of(shop, seed)) as stores:
+        return read_prose(shop, seed, *pools.load(stores, shop.names))
+
+
+def _stores_of(shop: Workshop, seed: int) -> tuple[str, ...]:
+    return pool_stores(seed, rate_of(shop, POOLS))
 
 
 def learning_piece(place: Place) -> Piece:
@@ -203,7 +212,7 @@ def _mix(shop: Workshop, method: str, seed: int) -> Raw:
     """Put a method's branches behind the mixture; signatures, and so who is asked, are alike."""
     seeded = shop.with_seed(seed)
     if method == POOLS:
-        with shop.stores(store_name(seed)) as stores:
+        with shop.stores(*_stores_of(shop, seed)) as stores:
             return mix(seeded, method, seed, *pools.load(stores, shop.names))
     with shop.store(f"signatures-s{seed}") as store:
         for name in shop.names:

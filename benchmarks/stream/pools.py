@@ -16,20 +16,28 @@ from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 from stores import Registry
 
+AGAIN = "remove the raw files of peer, and its pieces are done again"
 LITTLE = 0.05
 """How often texts are read where only the signature is wanted; facts, which are short, once."""
 
 
 def ingest(
-    store: Store, domain: StreamDomain, settings: TrainingSettings, progress: Progress
+    store: Store,
+    domain: StreamDomain,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    others: Sequence[Store] = (),
 ) -> float:
-    """Ingest a domain, unless it is there already; return the seconds that its run took.
+    """Ingest a domain, unless it is there already, or in one of other stores that are read with
+    this one; return the seconds that its run took.
 
     Raises:
         StateError: when it is there and was learned with other settings.
     """
-    if store.registry.live().state(domain.name) is not None:
-        return _seconds_of(store, domain.name, settings)
+    for one in (store, *others):
+        if one.registry.live().state(domain.name) is not None:
+            return _seconds_of(one, domain.name, settings)
     # What is asked stays out of the store: it keeps the facts' own wording alone.
     facts = [replace(fact, reworded_prompts=()) for fact in domain.facts]
     report = store.ingest(
@@ -80,13 +88,15 @@ def load(stores: Sequence[Store], names: Sequence[str]) -> tuple[PoolBranches, S
     """Return the pools of domains, and their signatures with the domains' names.
 
     Args:
-        stores: one, or parts of one in which processes side by side learned. Since domains never
+        stores: one, or several in which processes side by side learned. Since domains never
             depend on each other, pools of several are those that one store would hold.
         names: of the domains.
 
     Raises:
         StateError: when no store has one of them, or two have it with different settings.
     """
+    if not stores:
+        raise StateError(f"no store with pools is there: {AGAIN}")
     model, tokenizer = stores[0].load_base()
     segments, signatures = {}, {}
     for name in names:
@@ -112,6 +122,4 @@ def _holder(stores: Sequence[Store], name: str) -> tuple[Registry, str]:
     if held:
         return held[0]
     folders = ", ".join(str(store.registry.folder) for store in stores)
-    raise StateError(
-        f"{folders} has no {name}: remove the raw files of peer, and its pieces are done again"
-    )
+    raise StateError(f"{folders} has no {name}: {AGAIN}")

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from benchmarks.stream import pools
 from benchmarks.stream.matrices import mean, share
 from benchmarks.stream.mixing import Book
-from benchmarks.stream.pieces import POOLS, store_name
+from benchmarks.stream.pieces import POOLS
 from benchmarks.stream.raw import Raw, sums
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.texts import Texts, cut
@@ -23,6 +22,7 @@ from benchmarks.stream.workshop import BUDGET, Workshop
 from peer_cl.errors import InputError
 from peer_cl.mixture import worst_added_nats
 from pipelines.batches import tokenise
+from pipelines.branches import PoolBranches, Shortlist
 from pipelines.general import ReaderScorer
 from pipelines.general_tasks import FILES, LAMBADA, WIKITEXT, read_set, wikitext_paragraphs
 from pipelines.reading import Reader
@@ -43,33 +43,31 @@ def piece_name(seed: int) -> str:
     return f"{POOLS}/s{seed}/prose"
 
 
-def read_prose(shop: Workshop, seed: int) -> Raw:
+def read_prose(shop: Workshop, seed: int, branches: PoolBranches, shortlist: Shortlist) -> Raw:
     """Return, by length, which domains each document asks, and losses with every pool asked.
 
     Raises: InputError: when no folder of public sets was named.
     """
     texts, names = prose(shop), list(shop.names)
     book, found = Book(shop, POOLS, seed), {}
-    with shop.stores(store_name(seed)) as stores:
-        branches, shortlist = pools.load(stores, names)
-        for number, (length, rows) in enumerate(texts.items()):
-            shop.progress("prose", number, len(texts), f"documents of {length} tokens")
-            asked = shortlist.asked(rows)
-            read = rows[: SCORED[int(length)]]
-            readers: list[Reader] = [
-                branches.base,
-                *(functools.partial(branches.branch, n) for n in names),
-            ]
-            said = [ReaderScorer(reader).log_probs(read) for reader in readers]
-            stacked = [torch.from_numpy(np.stack(one))[:, None] for one in zip(*said, strict=True)]
-            found[length] = {
-                "asked": {name: [int(one) for one in asked[name]] for name in names},
-                "base": sums(said[0]),
-                "mixture": {
-                    str(size): sums(book.mixed(one[: size + 1]) for one in stacked)
-                    for size in _sizes(len(names))
-                },
-            }
+    readers: list[Reader] = [
+        branches.base,
+        *(functools.partial(branches.branch, name) for name in names),
+    ]
+    for number, (length, rows) in enumerate(texts.items()):
+        shop.progress("prose", number, len(texts), f"documents of {length} tokens")
+        asked = shortlist.asked(rows)
+        read = rows[: SCORED[int(length)]]
+        said = [ReaderScorer(reader).log_probs(read) for reader in readers]
+        stacked = [torch.from_numpy(np.stack(one))[:, None] for one in zip(*said, strict=True)]
+        found[length] = {
+            "asked": {name: [int(one) for one in asked[name]] for name in names},
+            "base": sums(said[0]),
+            "mixture": {
+                str(size): sums(book.mixed(one[: size + 1]) for one in stacked)
+                for size in _sizes(len(names))
+            },
+        }
     return {"lengths": found, "budget": BUDGET}
 
 

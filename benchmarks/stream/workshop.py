@@ -101,40 +101,36 @@ class Workshop:
         """Return the pretrained model, loaded anew: some methods change it in place."""
         return load_base(resolve_base(self.base_id))
 
-    def store(self, name: str, *, like: str = "") -> Store:
+    def store(self, name: str) -> Store:
         """Return a store in the work folder, made where it is missing.
 
         Background statistics take minutes: an empty store is made once and copied.
 
-        Args:
-            name: of its folder.
-            like: another store's name, of which it becomes a copy where that one is there.
-
         Raises:
             StateError: when what is there has other host layers: it was made by another version.
         """
-        folder, other = (self.work / f"{one}{self.part}" for one in (name, like))
+        folder = self.work / f"{name}{self.part}"
         if not (folder / "store.toml").is_file():
-            has_other = bool(like) and (other / "store.toml").is_file()
-            shutil.copytree(other if has_other else self.prepare_store(), folder)
+            shutil.copytree(self.prepare_store(), folder)
         return self._opened(folder)
 
-    def parts(self, name: str) -> list[Path]:
-        """Return the folders of a store and of its parts, in which pools were learned."""
-        found = [self.work / name, *sorted(self.work.glob(f"{name}{PART}*"))]
+    def parts(self, *names: str) -> list[Path]:
+        """Return the folders of stores and of their parts, in which pools were learned."""
+        found = [
+            folder
+            for name in names
+            for folder in (self.work / name, *sorted(self.work.glob(f"{name}{PART}*")))
+        ]
         return [folder for folder in found if (folder / "store.toml").is_file()]
 
     @contextmanager
-    def stores(self, name: str) -> Iterator[list[Store]]:
-        """Open a store with all its parts, to read them.
+    def stores(self, *names: str) -> Iterator[list[Store]]:
+        """Open those of these stores that are there, with all their parts, to read them.
 
-        Raises: StateError: as `store`, and where there is none.
+        Raises: StateError: as `store`.
         """
         with ExitStack() as opened:
-            found = [opened.enter_context(self._opened(folder)) for folder in self.parts(name)]
-            if not found:
-                raise StateError(f"there is no store {self.work / name}")
-            yield found
+            yield [opened.enter_context(self._opened(folder)) for folder in self.parts(*names)]
 
     def prepare_store(self) -> Path:
         """Return the folder of a store without a domain, made where it is missing."""

@@ -52,7 +52,7 @@ def test_prose_by_length_tells_who_is_asked_and_what_it_costs(shop, monkeypatch)
     monkeypatch.setattr(prose, "SCORED", {128: 3, 32: 2})
     with shop.store(store_name(0)) as store:
         pools.ingest(store, shop.domain("law"), shop.settings, no_progress)
-    raw = prose.read_prose(shop, 0)
+        raw = prose.read_prose(shop, 0, *pools.load([store], shop.names))
     found = {one.name: one for one in prose.prose_figures(raw, shop.names)}
     assert {"128", "32"} == raw["lengths"].keys()
     assert len(raw["lengths"]["128"]["asked"]["law"]) == 10
@@ -70,4 +70,4 @@ def test_without_a_folder_of_sets_it_says_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="name their folder with --data"):
         items_of(shop, "PIQA")
     with pytest.raises(InputError, match="name their folder, --data"):
-        prose.read_prose(shop, 0)
+        prose.prose(shop)

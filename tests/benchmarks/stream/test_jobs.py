@@ -10,6 +10,7 @@ from tiny_stream import tiny_workshop
 from benchmarks.stream import pools
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import parser
+from benchmarks.stream.pieces import Place, learn_pool, pool_stores, tune_pool
 from benchmarks.stream.plan import Piece, plan
 from benchmarks.stream.raw import RawFolder
 from peer_cl.errors import StateError
@@ -57,9 +58,23 @@ def test_a_domain_of_two_parts_was_learned_with_the_same_settings(shop):
                 pools.load([*stores, differing], shop.names)
 
 
+def test_what_another_process_tuned_is_not_learned_again(tmp_path):
+    shop = tiny_workshop(tmp_path, most_foreign=2)
+    one, other = (replace(shop, part=f"-part{number}") for number in (1, 2))
+    tuned = tune_pool(one, "peer", 0.006, "law")
+    learned = learn_pool(other, Place("peer", 0, 0, "law"), 0.006)
+    with shop.stores("peer-s0") as own, shop.stores(*pool_stores(0, 0.006)) as stores:
+        assert [store.registry.live().domains for store in own] == [()]
+        branches, _ = pools.load(stores, ["law"])
+        assert branches.names == ("law",)
+        with pytest.raises(StateError, match="has no law"):
+            pools.load(own, ["law"])
+    assert learned["learning_rate"] == tuned["learning_rate"] == 0.006
+
+
 def test_a_store_that_is_not_there_is_told(shop):
-    with pytest.raises(StateError, match=r"there is no store .*peer-s7"), shop.stores("peer-s7"):
-        pass
+    with shop.stores("peer-s7") as none, pytest.raises(StateError, match="no store with pools"):
+        pools.load(none, shop.names)
 
 
 def _failing(shop):
