@@ -50,7 +50,12 @@ BudgetOption = Annotated[
     ),
 ]
 CapacityOption = Annotated[
-    int, typer.Option("--capacity", help="Among how many domains the budget is divided.")
+    int,
+    typer.Option(
+        "--capacity",
+        help="Among how many domains the budget is divided, once and for all: no more than these "
+        "are live at a time.",
+    ),
 ]
 KeepTextOption = Annotated[
     bool, typer.Option("--keep-text/--no-keep-text", help="Keep the documents' texts.")

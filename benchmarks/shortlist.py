@@ -37,7 +37,7 @@ SOURCES: dict[str, tuple[str, Callable[[str], Iterable[str]]]] = {
     "SQuAD, encyclopedia": ("squad_stream.jsonl", _json_field("text")),
     "HellaSwag, instructions": ("hellaswag_1k.jsonl", _json_field("query")),
 }
-"""Public sets by the name of their usual file; none of them is in benchmarks/sources.toml."""
+"""Public sets by the name of their usual file; none of them is in pipelines/sources.toml."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:

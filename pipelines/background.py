@@ -1,6 +1,6 @@
 """Background text: documents that belong to no domain, from pinned public packages.
 
-Which sources there are stands in benchmarks/sources.toml alone, so that a reader sees in one place
+Which sources there are stands in pipelines/sources.toml alone, so that a reader sees in one place
 what calibrates a store and what tests it.
 """
 
@@ -20,7 +20,7 @@ from pipelines.packages import Package, read_member
 Role = Literal["calibration", "test"]
 Kind = Literal["prose", "look-alike"]
 
-SOURCES_FILE = Path(__file__).parent.parent / "benchmarks" / "sources.toml"
+SOURCES_FILE = Path(__file__).parent / "sources.toml"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load_background(role: Role, cache_dir: Path | None = None) -> list[Backgroun
 
 
 def source_pins(path: Path = SOURCES_FILE) -> tuple[SourcePin, ...]:
-    """Return the background sources that are fixed in benchmarks/sources.toml.
+    """Return the background sources that are fixed in pipelines/sources.toml.
 
     Raises:
         CorpusError: when the file is missing or names a reader or a package that is not there.
@@ -72,7 +72,7 @@ def source_pins(path: Path = SOURCES_FILE) -> tuple[SourcePin, ...]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CorpusError(f"no {path}; background sources are read in a checkout only") from None
+        raise CorpusError(f"no {path}: install peer-cl again") from None
     packages = {name: Package(name=name, **pin) for name, pin in content["packages"].items()}
     return tuple(_pin(entry, packages) for entry in content["sources"])
 

@@ -145,4 +145,4 @@ READERS: dict[str, Callable[[bytes], Iterator[str]]] = {
         elements,
     )
 }
-"""The readers by the name that benchmarks/sources.toml gives them."""
+"""The readers by the name that pipelines/sources.toml gives them."""

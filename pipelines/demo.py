@@ -34,6 +34,7 @@ NAME_ODDS = 1.0
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""
 LEARNED = "demo"
+LEARNED_QUICK = "demo --quick"
 FROZE = "demo: it shall learn nothing more"
 TOOK = "demo: take it back"
 STOPPED = "demo: it was stopped; as it was before its proofs"
@@ -108,13 +109,13 @@ def run_demo(
     began, folder = time.monotonic(), Path(folder)
     size = QUICK if quick else DemoSize()
     with _opened(folder, face, progress) as store:
-        domains = tuple(size.tokens)
-        _check_own(store, domains)
+        domains, why = tuple(size.tokens), LEARNED_QUICK if quick else LEARNED
+        _check_own(store, domains, why)
         _undo_stopped(store, face)
         missing = [d for d in domains if store.registry.live().state(d) is None]
         if not missing:
             face.say(f"{folder} holds {', '.join(domains)} already: nothing is learned again.")
-        report = _learn(store, missing, size, face, progress)
+        report = _learn(store, missing, size, why, face, progress)
         face.show_report(report)
         _complete(store, size, face)
         if not any(event.why == BROUGHT_BACK for event in store.registry.history()):
@@ -131,7 +132,7 @@ def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
     return init_store(folder, capacity=CAPACITY, name_odds=NAME_ODDS, progress=progress)
 
 
-def _check_own(store: Store, domains: tuple[str, ...]) -> None:
+def _check_own(store: Store, domains: tuple[str, ...], why: str) -> None:
     """Refuse a store whose figures would not be the demo's.
 
     Raises: StateError: naming what is another's.
@@ -144,9 +145,9 @@ def _check_own(store: Store, domains: tuple[str, ...]) -> None:
             "{:g}; name another folder with --store".format(folder, *made, *own)
         )
     for act in store.registry.history():
-        if act.action == "ingest" and act.domain in domains and act.why != LEARNED:
+        if act.action == "ingest" and act.domain in domains and act.why != why:
             raise StateError(
-                f"{folder} holds a domain {act.domain!r} that is not the demo's; name another "
+                f"{folder} holds a domain {act.domain!r} that `{why}` did not learn; name another "
                 "folder with --store"
             )
 
@@ -171,7 +172,12 @@ def _keep_evaluation(registry: Registry, snapshot_id: int) -> None:
 
 
 def _learn(
-    store: Store, missing: list[str], size: DemoSize, face: DemoFace, progress: Progress
+    store: Store,
+    missing: list[str],
+    size: DemoSize,
+    why: str,
+    face: DemoFace,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Ingest and evaluate one missing domain after the other; return the last evaluation."""
     for domain in missing:
@@ -182,7 +188,7 @@ def _learn(
             corpus.documents,
             facts=corpus.facts[: size.facts],
             settings=size.settings,
-            why=LEARNED,
+            why=why,
             progress=progress,
         )
         face.say(

@@ -14,7 +14,14 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from peer_cl.bases import Base, load_base, tokenizer_sha256
-from peer_cl.errors import BaseMismatchError, CorpusError, DamageError, PeerError
+from peer_cl.errors import (
+    BaseMismatchError,
+    CorpusError,
+    DamageError,
+    InputError,
+    PeerError,
+    StateError,
+)
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
@@ -33,10 +40,18 @@ def load_store_base(registry: Registry) -> Base:
     """Return the store's base model, checked against the hashes in store.toml.
 
     Raises:
+        StateError: when no model can be loaded from where it was when the store was made.
         BaseMismatchError: when another model or tokenizer stands there now; both hashes shown.
     """
     config = registry.config
-    base = load_base(resolve_base(config.base_id))
+    try:
+        base = load_base(resolve_base(config.base_id))
+    except InputError as error:
+        raise StateError(
+            f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
+            "loaded here: put the same model there again (a link will do; its hashes are checked), "
+            "or let this machine reach the hub"
+        ) from error
     base.identity.check(store_identity(registry), f"the store in {registry.folder}")
     return base
 

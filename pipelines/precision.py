@@ -24,8 +24,6 @@ def resolve_precision(wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if _is_faster_in_bf16(torch.cpu.get_capabilities()) else "fp32"
 
 

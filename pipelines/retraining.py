@@ -226,7 +226,8 @@ def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:
     except (InputError, StateError, TypeError) as error:
         raise StateError(
             f"the settings that {row.domain} {row.label} was trained with cannot be read by this "
-            f"version ({error}); use the one that made it"
+            f"version ({error}); take the domain out (`peer-cl rollback {row.domain} --out`) and "
+            "ingest its corpus without the document"
         ) from error
 
 

@@ -32,6 +32,8 @@ def glance(session: Session, objects: ObjectStore, config: StoreConfig) -> tuple
     needed: dict[str, tuple[str, int | None]] = {
         config.background_object: ("the background statistics", None)
     }
+    if config.ordinary_object is not None:
+        needed[config.ordinary_object] = ("the ordinary text", None)
     for segment in segments:
         needed |= _objects_of(segment)
     texts = _texts(session, segments)

@@ -28,7 +28,7 @@ BASE = {
 
 
 def methods_table(figures: Sequence[Figure]) -> str:
-    """Return a Markdown table: a row a method, the bare model's first.
+    """Return a Markdown table: a row a method, the bare model's first; no column without a figure.
 
     What several seeds gave is told by its mean (or worst), as the figure is.
 
@@ -38,7 +38,7 @@ def methods_table(figures: Sequence[Figure]) -> str:
     Example:
         >>> base = Figure("base: unseen loss (nats a token)", 3.5, None, None, "x")
         >>> print(methods_table([base]).splitlines()[2])
-        | base | 3.5 |  |  |  |  |  |  |  |  |  |
+        | base | 3.5 |
     """
     rows: dict[str, dict[str, str]] = {}
     for figure in figures:
@@ -46,8 +46,9 @@ def methods_table(figures: Sequence[Figure]) -> str:
         name = next((known for known in (*COLUMNS, *BASE) if rest.startswith(known)), None)
         if name is not None:
             rows.setdefault(method, {})[BASE.get(name, name)] = shown(figure.value)
-    heads = ["method", *COLUMNS.values()]
+    columns = [key for key in COLUMNS if any(key in cells for cells in rows.values())]
+    heads = ["method", *(COLUMNS[key] for key in columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for method, cells in rows.items():
-        lines.append("| " + " | ".join([method, *(cells.get(key, "") for key in COLUMNS)]) + " |")
+        lines.append("| " + " | ".join([method, *(cells.get(key, "") for key in columns)]) + " |")
     return "\n".join([*lines, ""])

@@ -46,7 +46,7 @@ def blocks(domains: Sequence[Prepared], tokenizer: Any, length: int = BLOCK) -> 
 def foreign(tokenizer: Any, names: Sequence[str], most: int = FOREIGN_DOCUMENTS) -> Texts:
     """Return text of no domain, from sources that no threshold saw: prose/NAME, look-alike/NAME.
 
-    Sources of benchmarks/sources.toml that are a domain of the stream here are left out. Entries of
+    Sources of pipelines/sources.toml that are a domain of the stream here are left out. Entries of
     the Human Phenotype Ontology, which are no domain here, are a hard look-alike of diseases.
 
     Args:

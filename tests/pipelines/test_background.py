@@ -45,7 +45,7 @@ def test_sources_have_their_documents_and_their_lengths(role, fetched):
 def test_an_unknown_role_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(UnknownError, match="calibration, test"):
         load_background("validation")
-    with pytest.raises(CorpusError, match="in a checkout only"):
+    with pytest.raises(CorpusError, match="install peer-cl again"):
         source_pins(tmp_path / "sources.toml")
 
 

@@ -99,6 +99,7 @@ def test_a_store_whose_domain_came_otherwise_is_refused(store, monkeypatch):
     monkeypatch.setattr(demo, "SMOLLM2", store.registry.config.base_id)
     monkeypatch.setattr(demo, "CAPACITY", store.registry.config.capacity)
     monkeypatch.setattr(demo, "NAME_ODDS", store.registry.config.name_odds)
-    with pytest.raises(StateError, match="holds a domain 'law' that is not the demo's"):
-        demo._check_own(store, ("security", "law"))
-    demo._check_own(store, ("security",))
+    for why in (demo.LEARNED, demo.LEARNED_QUICK):
+        with pytest.raises(StateError, match=f"a domain 'law' that `{why}` did not learn; name"):
+            demo._check_own(store, ("security", "law"), why)
+        demo._check_own(store, ("security",), why)

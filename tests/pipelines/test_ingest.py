@@ -261,6 +261,15 @@ def test_another_base_is_refused_with_both_hashes(store):
         store.load()
 
 
+def test_a_base_that_is_gone_is_told_with_what_to_do(store):
+    base = store.registry.folder.parent / "base"
+    base.rename(base.with_name("elsewhere"))
+    with pytest.raises(StateError, match=rf"stands on {base}, .*put the same model there again"):
+        store.load()
+    base.symlink_to(base.with_name("elsewhere"))
+    store.load()
+
+
 def test_a_damaged_pool_is_named(store):
     segment = store.registry.chain(store.registry.live().state("law").version)[0]
     path = store.registry.objects.path(segment.pool_object)

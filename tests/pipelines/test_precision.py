@@ -77,7 +77,6 @@ def test_reading_in_fp32_gives_the_models_own_bits():
     ],
 )
 def test_auto_is_decided_by_what_the_processor_has(monkeypatch, found, chosen):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert resolve_precision("auto") == chosen
     assert (resolve_precision("fp32"), resolve_precision("bf16")) == ("fp32", "bf16")

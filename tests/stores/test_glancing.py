@@ -37,6 +37,13 @@ def test_a_missing_object_is_named_with_what_it_is(whole, what):
     assert f"the {what} of law v1 is missing (object {object_id})" in found.what
 
 
+def test_missing_ordinary_text_is_named(make, tmp_path):
+    folder, lost = tmp_path / "knowledge", make.sha("how ordinary text begins")
+    with make.store(folder, ordinary_object=lost) as registry:
+        (found,) = registry.glance()
+    assert found.what == f"the ordinary text is missing (object {lost})"
+
+
 @pytest.mark.parametrize("data", [b"", b"the pool", b"the pool of law and more"])
 def test_a_pool_of_another_size_is_damaged(whole, data):
     segment = whole.domain("law").chain[0]
