@@ -16,8 +16,6 @@ import numpy as np
 from app.learning import parse_layers
 from benchmarks.results import RESULTS, Figure, reported, table
 from benchmarks.stream import corpora, pools
-from benchmarks.stream.matrices import per_token
-from benchmarks.stream.pieces import LOWER, places
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.workshop import Workshop, recalled, score
 from peer_cl.errors import InputError, unknown_name
@@ -114,9 +112,11 @@ def _value(text: str) -> Any:
 
 
 def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
-    """Learn a domain and yield what its pool, forced on, makes of unseen text, facts and prose."""
-    own = f"test/{domain}"
-    data, texts = shop.prepared[domain], {own: shop.texts[own], **shop.groups("prose")}
+    """Learn a domain and yield what its pool, forced on, makes of unseen text, facts and prose.
+
+    Of texts that no figure of the stream reads, since settings are chosen by what is told here.
+    """
+    own, data, texts = f"spare/{domain}", shop.prepared[domain], shop.spare(domain)
     with shop.store("trial") as store:
         seconds = pools.ingest(store, shop.domain(domain), shop.settings, shop.progress)
         branches, _ = pools.load([store], [domain])
@@ -124,7 +124,7 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
         pool = ReaderScorer(functools.partial(branches.branch, domain))
         found = score(pool, texts, shop.progress)
         recall = recalled(pool.answers(data.questions), [one.wording for one in data.questions])
-    yield from _learned(shop, domain, base[own], found[own])
+    yield from _learned(base[own], found[own])
     for wording, answered in recall.items():
         yield reported(f"recall, {wording} (share)", float(np.mean(answered)), COMMAND)
     prose = [group for group in texts if group != own]
@@ -135,32 +135,15 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
     yield reported("ingest (s)", round(seconds), COMMAND)
 
 
-def _learned(
-    shop: Workshop, domain: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]
-) -> Iterator[Figure]:
+def _learned(base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Iterator[Figure]:
     before, after = (-float(np.concatenate(rows).mean()) for rows in (base, pool))
     yield reported("unseen loss, base (nats a token)", before, COMMAND)
     yield reported("unseen loss, pool forced on (nats a token)", after, COMMAND)
-    lora = _lora_loss(shop, domain, [len(row) for row in base])
-    if lora is not None:
-        share = (before - after) / (before - lora)
-        yield reported(f"gain over {LOWER}'s, right after learning (share)", share, COMMAND)
     gains = [own - bare for own, bare in zip(pool, base, strict=True)]
     for first, end in zip(PLACES, (*PLACES[1:], None), strict=True):
         gain = sum(float(one[first:end].sum()) for one in gains) / len(gains)
         name = f"gain from token {first + 1}" + (f" to {end}" if end else " on")
         yield reported(f"{name} (nats a document)", gain, COMMAND)
-
-
-def _lora_loss(shop: Workshop, domain: str, tokens: Sequence[int]) -> float | None:
-    """Return LoRA's loss on a domain right after learning it; None: it did not read the same."""
-    (piece,) = (one.piece for one in places(LOWER, 0, shop.names) if one.domain == domain)
-    if not shop.raw.has(piece):
-        return None
-    raw = shop.raw.read(piece)
-    if raw["made_of"] != shop.made_of(piece):
-        return None
-    return per_token(raw["nats"][f"test/{domain}"], tokens)
 
 
 def _added(what: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Figure:

@@ -49,6 +49,7 @@ def _sizes(grown: Raw) -> Iterator[Figure]:
         kept = [
             metrics.kept(*(sum(one[k]) for k in ("base", "forced", "mixture")))
             for one in own.values()
+            if one["base"]  # an article may have no unseen text of that length
         ]
         name = f"kept, documents of 128 tokens, {size} {pools}, mean (share)"
         yield at_least(name, mean(kept), 0.9, COMMAND)

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.many.articles import Articles
 from benchmarks.many.figures import figures
 from benchmarks.many.growing import grow, question
-from benchmarks.results import RESULTS, Figure
+from benchmarks.results import RESULTS, Figure, table
 from benchmarks.stream.checks import check_made_of
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import add_running
@@ -60,7 +60,11 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         capacity=CAPACITY,
     )
     do_missing(shop, pieces, options.minutes, options.jobs)
-    return told(shop)
+    found = told(shop)
+    if is_kept:
+        return found
+    print(table(found) if found else "not all pieces are there yet")
+    return []
 
 
 def pieces(shop: Workshop) -> list[Piece]:

@@ -11,6 +11,7 @@ from benchmarks.stream.pieces import POOLS
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.words import WORDS
+from benchmarks.stream.workshop import ABILITY_ITEMS
 from pipelines.general import Change, ItemScore, changed, paired_interval
 from pipelines.general_tasks import FILES
 
@@ -26,21 +27,26 @@ def abilities(raw: RawFolder, method: str, seed: int) -> Iterator[Measured]:
         is_text = change.p_value is None
         what = "added loss (nats a token)" if is_text else "change of accuracy (share)"
         yield Measured(f"{WORDS[method]}: {task}, {what}", change.difference)
-    yield from _together(WORDS[method], list(found.values()))
-    if method == POOLS:
+    if method != POOLS:
+        yield from _together(f"{WORDS[method]}: general ability", list(found.values()))
+    else:
+        yield from _together(f"{WORDS[method]}: general ability, every item", list(found.values()))
+        # Beside the others, who read so many, the same items.
+        first = [_change(raw, bases[t], pieces[t], t, ABILITY_ITEMS) for t in FILES]
+        yield from _together(f"{WORDS[method]}: general ability", first)
         num_asked = sum(raw.read(piece)["num_asked"] for piece in pieces.values())
         yield Measured(f"{WORDS[method]}: general ability, items that ask any pool", num_asked)
 
 
-def _change(raw: RawFolder, base: str, piece: str, task: str) -> Change:
+def _change(raw: RawFolder, base: str, piece: str, task: str, most: int | None = None) -> Change:
     """Return a task's change on the items that the method read, which may be the first ones."""
-    after = [ItemScore.from_dict(one) for one in raw.read(piece)["items"]]
+    after = [ItemScore.from_dict(one) for one in raw.read(piece)["items"]][:most]
     read = {one.key for one in after}
     every = [ItemScore.from_dict(one) for one in raw.read(base)["items"]]
     return changed([one for one in every if one.key in read], after)[task]
 
 
-def _together(words: str, changes: list[Change]) -> Iterator[Measured]:
+def _together(said: str, changes: list[Change]) -> Iterator[Measured]:
     judged = [change for change in changes if change.p_value is not None]
     gains, losses, num = (
         sum(getattr(change, name) for change in judged) for name in ("gains", "losses", "num_items")
@@ -54,4 +60,4 @@ def _together(words: str, changes: list[Change]) -> Iterator[Measured]:
         "items whose verdict or choice changed": sum(change.num_changed for change in judged),
     }
     for name, value in named.items():
-        yield Measured(f"{words}: general ability, {name}", value)
+        yield Measured(f"{said}, {name}", value)

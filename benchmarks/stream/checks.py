@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from benchmarks.stream.pieces import APART, BASE, POOLS, places, pool_stores, subject
+from benchmarks.stream.pieces import (
+    APART,
+    BASE,
+    CHAINS,
+    POOLS,
+    places,
+    pool_stores,
+    state_folder,
+    subject,
+)
 from benchmarks.stream.plan import RATES, TUNED_AS, Piece, mixture_piece, rate_of
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
@@ -41,7 +50,8 @@ def check_made_of(shop: Workshop) -> None:
 
 
 def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
-    """Refuse to train for a mixture whose other parts are gone from the work folder.
+    """Refuse to train where other parts of a mixture, or a model that is still to be asked, are
+    gone from the work folder.
 
     Raises: StateError: saying which raw files to remove.
     """
@@ -53,6 +63,10 @@ def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
                 if method == POOLS:
                     _check_pools(shop, seed)
                 _check_tokens(shop, method, seed)
+    for name in sorted(planned):
+        kind, *rest = name.split("/")
+        if kind == "ability" and rest[0] in CHAINS and not shop.raw.has(name):
+            _check_state(shop, rest[0], int(rest[1].removeprefix("s")))
 
 
 def _seeds(pieces: Iterable[str]) -> list[int]:
@@ -67,6 +81,17 @@ def _check_pools(shop: Workshop, seed: int) -> None:
         raise StateError(
             f"{shop.work / names[0]} is gone, which the mixture of {POOLS} needs: remove "
             f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
+        )
+
+
+def _check_state(shop: Workshop, method: str, seed: int) -> None:
+    last = places(method, seed, shop.names)[-1]
+    folder = state_folder(shop, last, last.number)
+    if shop.raw.has(last.piece) and not folder.is_dir():
+        raise StateError(
+            f"{folder} is gone, whose general ability is to be read: remove "
+            f"{shop.raw.folder}/{method}.s{seed}.*.json, and its pieces are done again, or leave "
+            f"{method} out with --method"
         )
 
 

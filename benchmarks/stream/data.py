@@ -42,6 +42,8 @@ class Prepared:
     """Unseen texts for choosing learning rates."""
     test: tuple[Item, ...]
     """Unseen texts for every figure; each is scored alone."""
+    spare: tuple[Item, ...]
+    """Unseen texts that no figure reads, the validation ones among them: for choosing settings."""
     questions: tuple[Question, ...]
     """Facts asked in the trained wording ("seen") and in others ("reworded")."""
     stock: frozenset[int]
@@ -84,13 +86,17 @@ def prepare_domain(
     own, others = training_rows(base.tokenizer, learned, settings)
     rows = [*own, *others]
     texts_read = learned.of("train", ("text",))
+    validation = _items(learned.of("validation", ("text",)), learned.ids)
+    held_out = _items(learned.of("test", ("text",)), learned.ids)
+    test = _first(held_out, test_tokens)
     steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
     return Prepared(
         name=domain.name,
         rows=tuple(rows),
         steps=tuple(tuple(step) for step in steps),
-        validation=_items(learned.of("validation", ("text",)), learned.ids),
-        test=_first(_items(learned.of("test", ("text",)), learned.ids), test_tokens),
+        validation=validation,
+        test=test,
+        spare=(*validation, *_first([one for one in held_out if one not in test], test_tokens)),
         questions=(
             *_ask(base.tokenizer, domain, most_questions),
             *_ask_for_people(base.tokenizer, domain, {d.document_id for d in texts_read})[
@@ -152,4 +158,4 @@ def joined(domains: Sequence[Prepared], seed: int) -> Prepared:
         steps += [tuple(first + number for number in step) for step in domain.steps]
     random.Random(seed).shuffle(steps)
     name = "+".join(domain.name for domain in domains)
-    return Prepared(name, tuple(rows), tuple(steps), (), (), (), frozenset())
+    return Prepared(name, tuple(rows), tuple(steps), (), (), (), (), frozenset())

@@ -45,7 +45,7 @@ RATES: dict[str, tuple[float, ...]] = {
     POOLS: (3e-3, 6e-3, 1.2e-2),
     "lora": (3e-4, 1e-3, 3e-3),
     "osf": (3e-5, 1e-4, 3e-4),
-    "full": (1e-5, 3e-5, 1e-4),
+    "full": (3e-5, 1e-4, 3e-4),
     "sparse": (3e-3, 6e-3, 1.2e-2),
     "rag": (0.0,),
 }
@@ -53,9 +53,9 @@ RATES: dict[str, tuple[float, ...]] = {
 nothing by gradients."""
 TUNED_AS = dict.fromkeys((LOWER, "lora-replay", JOINT, *APART), "lora")
 """Methods that take another's rate: the same adapter on the same rows."""
-AT_LOWER = (LOWER, "lora-replay")
+AT_LOWER = (LOWER, "lora-replay", JOINT)
 """Of them, those that take the rate below it in the grid. Each tuning starts at the bare model, and
-what it prefers need not last through eight domains on end: see decision 0013."""
+what it prefers need not last through the steps of eight domains: see decision 0013."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def sign(
 def _seconds_of(store: Store, name: str, settings: TrainingSettings) -> float:
     """Return how long a domain's run took, once it is plain that it was run as is wanted."""
     run = store.registry.domain(name).runs[-1]
-    wanted = json.loads(json.dumps(settings.to_dict()))
+    wanted = json.loads(json.dumps(settings.record()))
     if settings.precision == "auto":  # the run's record says what that came to
         del wanted["precision"]
     differing = [

@@ -1,4 +1,4 @@
-"""Prose that nothing was chosen on, by the thousand and at length: who is asked, and what it costs.
+"""Prose that no threshold reads, by the thousand and at length: who is asked, and what it costs.
 
 The passages are LAMBADA's, each a document of at most 128 tokens; WikiText's paragraphs follow each
 other in documents of 512 and of 2,048.

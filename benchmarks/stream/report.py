@@ -163,7 +163,7 @@ def _of_method(line: Line, joint: Sequence[float] | None) -> Iterator[Measured]:
         "BWT in recall (share)": None if _is_joint(line) else line.recall_transfer,
         "loss added to foreign prose (nats a token)": line.prose_added,
         "trained parameters a domain": round(line.num_parameters),
-        "time to learn a domain (s)": line.seconds,
+        "time to learn a domain (s)": None if _is_joint(line) else line.seconds,
     }
     for name, value in named.items():
         if value is not None:

@@ -36,6 +36,8 @@ from pipelines.store import Store
 
 CAPACITY = 16
 BUDGET = 0.02
+ABILITY_ITEMS = 250
+"""Of each task of general ability, for methods that are not ours."""
 OF_POOLS = ("shape", "key_learning_rate", "quiet_weight", "quiet_tokens", "kl_weight")
 """Settings that nothing but a pool reads."""
 PART = "-part"
@@ -87,7 +89,7 @@ class Workshop:
     capacity: int = CAPACITY
     host_layers: Sequence[int] | None = None
     empties: Path | None = None
-    ability_items: int = 250
+    ability_items: int = ABILITY_ITEMS
     part: str = ""
     progress: Progress = no_progress
     _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)
@@ -235,6 +237,15 @@ class Workshop:
             about.append([name, [key(ids) for ids in (*rows, *asked)]])
         about += [[group, [key(ids) for ids in rows]] for group, rows in self.texts.items()]
         return [*about, [key(one.ids) for one in self.general]]
+
+    def spare(self, name: str) -> Texts:
+        """Return texts that no figure reads: a domain's unseen ones, and prose: for choosing."""
+        prose = self.foreign(self.tokenizer, self.names, 2 * self.most_foreign)
+        return {f"spare/{name}": [item.ids for item in self.prepared[name].spare]} | {
+            group: rows[self.most_foreign :]
+            for group, rows in prose.items()
+            if group.startswith("prose")
+        }
 
     @property
     def general_rare(self) -> list[int]:

@@ -96,6 +96,16 @@ def test_a_mixture_whose_parts_are_gone_is_refused_before_training(shop):
         checks.check_work(shop, pieces)
 
 
+def test_a_model_that_is_gone_is_told_before_its_ability_is_read(shop):
+    with_data = dataclasses.replace(shop, data=shop.work)
+    pieces = plan(with_data, [0], ["lora"], with_tuning=False)
+    checks.check_work(shop, pieces)  # it is to be learned first
+    (last,) = (one.name for one in pieces if one.name.startswith(f"lora/s0/{len(shop.names) - 1}"))
+    shop.raw.write(last, {})
+    with pytest.raises(StateError, match=r"lora-s0.* is gone.*remove .*lora\.s0\..*--method"):
+        checks.check_work(shop, pieces)
+
+
 def test_a_borrowed_rate_is_tuned(shop):
     names = [piece.name for piece in plan(shop, [0], ["joint", "lora-replay", "rag"])]
     assert sum(name.startswith("tune/") for name in names) == 3 * 2

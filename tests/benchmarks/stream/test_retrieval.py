@@ -52,7 +52,7 @@ def test_its_figures_are_a_row_of_the_table(shop):
     figures = over_seeds([retrieved(scores, 0)])
     assert [figure.value for figure in figures] == [0.75, 0.5, 0.25, 0.0]
     row = next(line for line in methods_table(figures).splitlines() if "given" in line)
-    assert row.split(" | ")[:5] == ["| RAG, right passage given", "", "", "0.5", "0"]
+    assert row == "| RAG, right passage given | 0.5 | 0 |"
 
 
 def test_it_is_a_piece_of_rag_alone(shop):

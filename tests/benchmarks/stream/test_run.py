@@ -151,8 +151,9 @@ def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
     for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
-    assert rate_of(own, "lora") == rate_of(own, "joint") == 3e-3
-    assert rate_of(own, "lora-lower") == rate_of(own, "lora-replay") == 1e-3
+    assert rate_of(own, "lora") == rate_of(own, "lora-mixture") == 3e-3
+    for method in ("lora-lower", "lora-replay", "joint"):
+        assert rate_of(own, method) == 1e-3
 
 
 def test_raw_files_hold_sums_a_document(shop, scores):
