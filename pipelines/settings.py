@@ -55,7 +55,7 @@ class TrainingSettings:
     nats, of the squared length of what it adds there. 0: not at all."""
     quiet_tokens: int = 96
     """Tokens of ordinary text that each step looks at for that."""
-    kl_weight: float = 0.25
+    kl_weight: float = 0.2
     """How strongly a pool learns to leave predictions of ordinary text as the base makes them: the
     weight, beside the loss in nats, of the KL divergence from the base's to the pool's, mean over
     the tokens with which a text begins, the first left out. 0: not at all."""

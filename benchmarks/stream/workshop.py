@@ -31,7 +31,7 @@ from pipelines.init import init_store, spread_layers
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
 from pipelines.rewordings import REWORDED
-from pipelines.settings import TrainingSettings
+from pipelines.settings import RECIPE, TrainingSettings
 from pipelines.store import Store
 
 CAPACITY = 16
@@ -214,7 +214,8 @@ class Workshop:
         return [Question("", wording, tuple(ids), len(ids)) for ids in rows]
 
     def made_of(self, piece: str) -> str:
-        """Return a hash over what a piece is made of: domains, base, settings, rows and texts.
+        """Return a hash over what a piece is made of: domains, base, settings, rows and texts, and
+        where a pool learns, the recipe.
 
         Seed and rate of the rows are left out: a piece has its own. So is, where no pool learns,
         what pools alone are told, and where nothing is reworded, how often that is read.
@@ -225,6 +226,8 @@ class Workshop:
         unused = () if REWORDED in kinds else ("reworded_passes",)
         for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
             del settings[own]
+        if has_pools:  # the same settings may have trained other weights
+            settings["recipe"] = RECIPE
         about = json.dumps([self._read_by_all, settings], sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
