@@ -1,5 +1,6 @@
 """What users get wrong, through the command line: one line, what to do, exit code 2, no change."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -320,6 +321,18 @@ def test_a_frozen_domain_learns_nothing(peer_cl, place, corpus):
     result = peer_cl("ingest", "law", corpus, folder=place)
     assert is_refused(result, "'law' is frozen", "unfreeze"), result.err
     assert portrait(place) == before
+
+
+def test_a_corpus_too_small_to_be_learned_is_told(peer_cl, place, tmp_path):
+    corpus = write_corpus(tmp_path / "notes.jsonl", "medicine")
+    once = peer_cl("ingest", "notes", corpus, *SMALL, folder=place)
+    (told,) = (line for line in once.out.splitlines() if "hardly anything" in line)
+    (passes,) = re.findall("`--passes ([0-9]+)`", told)
+    assert int(passes) > 1
+    often = (*SMALL[:-1], passes)
+    again = peer_cl("ingest", "notes2", corpus, *often, folder=place)
+    assert again.code == 0
+    assert "hardly anything" not in again.out
 
 
 @pytest.mark.parametrize(
