@@ -4,6 +4,10 @@ The text runs through the bare model once. What each host layer's feed-forward r
 router of every pool, which finds its rows exactly by product keys. No pool runs, none need be asked
 by the mixture, and no threshold decides: every enabled domain is searched.
 
+What documents use was recorded with the pool on, so what the upper layers read there holds what the
+lower ones added, and the bare model's states are another thing: only the lower half of a pool's
+host layers is looked at.
+
 Shape suffixes: T tokens, D width.
 """
 
@@ -105,7 +109,7 @@ def search(
         fired = [
             (segment_id, one)
             for segment_id, segment in learned.items()
-            for one in routed(segment, inputs)
+            for one in routed(segment, inputs, lower_half(segment.host_layers))
         ]
         asked = asked_weights(fired)
         documents += rank_documents(registry, name, asked, num_documents)
@@ -150,16 +154,27 @@ def log_odds(model: PeerModel, base: BasePass, names: Sequence[str]) -> dict[str
     return odds
 
 
+def lower_half(host_layers: Sequence[int]) -> Sequence[int]:
+    """Return the lower half of host layers, at least one.
+
+    Example:
+        >>> lower_half((3, 9, 15))
+        (3, 9)
+    """
+    return host_layers[: (len(host_layers) + 1) // 2]
+
+
 @torch.no_grad()
-def routed(segment: Segment, inputs: Mapping[int, Tensor]) -> list[Fired]:
+def routed(segment: Segment, inputs: Mapping[int, Tensor], layers: Sequence[int]) -> list[Fired]:
     """Return which rows of a segment its routers choose for what the bare model's layers read.
 
     Args:
         segment: a pool's.
         inputs: by host layer, (T, D).
+        layers: of its host layers, those that are looked at.
     """
     watch = UsageWatch()
-    for layer in segment.host_layers:
+    for layer in layers:
         own_TD = inputs[layer].to(segment.layer(layer).query.weight.dtype)
         watch(segment, layer, own_TD, *segment.layer(layer).retrieve(own_TD))
     return watch.fired
