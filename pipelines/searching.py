@@ -98,18 +98,19 @@ def search(
     if model is None:
         model, tokenizer = store.load(snapshot.id)
     names = [name for name in model.active_pools if not domains or name in domains]
-    layers = sorted({layer for name in names for layer in model.pool(name).host_layers})
+    learned = {name: learned_segments(registry, snapshot, model, name) for name in names}
+    segments = [segment for own in learned.values() for segment in own.values()]
+    layers = sorted({layer for one in segments for layer in lower_half(one.host_layers)})
     base = read_text(model, tokenizer, text, layers)
     inputs = {layer: states_BTD[0] for layer, states_BTD in base.feed_forward_BTD.items()}
     odds = log_odds(model, base, names)
     rows: list[FoundRow] = []
     documents: list[RankedDocument] = []
     for name in sorted(names, key=lambda name: (-odds[name], name)):
-        learned = learned_segments(registry, snapshot, model, name)
         fired = [
             (segment_id, one)
-            for segment_id, segment in learned.items()
-            for one in routed(segment, inputs, lower_half(segment.host_layers))
+            for segment_id, segment in learned[name].items()
+            for one in routed(segment, inputs)
         ]
         asked = asked_weights(fired)
         documents += rank_documents(registry, name, asked, num_documents)
@@ -165,16 +166,15 @@ def lower_half(host_layers: Sequence[int]) -> Sequence[int]:
 
 
 @torch.no_grad()
-def routed(segment: Segment, inputs: Mapping[int, Tensor], layers: Sequence[int]) -> list[Fired]:
-    """Return which rows of a segment its routers choose for what the bare model's layers read.
+def routed(segment: Segment, inputs: Mapping[int, Tensor]) -> list[Fired]:
+    """Return which rows a segment's lower routers choose for what the bare model's layers read.
 
     Args:
         segment: a pool's.
         inputs: by host layer, (T, D).
-        layers: of its host layers, those that are looked at.
     """
     watch = UsageWatch()
-    for layer in layers:
+    for layer in lower_half(segment.host_layers):
         own_TD = inputs[layer].to(segment.layer(layer).query.weight.dtype)
         watch(segment, layer, own_TD, *segment.layer(layer).retrieve(own_TD))
     return watch.fired

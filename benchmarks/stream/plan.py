@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.stream import pools
@@ -39,6 +40,7 @@ from benchmarks.stream.retrieval import piece_name as right_passage_piece
 from benchmarks.stream.spread import METHODS as SPREAD
 from benchmarks.stream.spread import spread_places
 from benchmarks.stream.workshop import Workshop
+from pipelines.branches import PoolBranches, Shortlist
 from pipelines.general_tasks import FILES
 
 RATES: dict[str, tuple[float, ...]] = {
@@ -182,17 +184,20 @@ def _abilities(method: str, seed: int) -> list[Piece]:
 
 
 def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
-    with shop.stores(*_stores_of(shop, seed)) as stores:
-        return read_mixture_ability(shop, *pools.load(stores, shop.names), task)
+    with _pools(shop, seed) as (branches, shortlist):
+        return read_mixture_ability(shop, branches, shortlist, task)
 
 
 def _prose(shop: Workshop, seed: int) -> Raw:
-    with shop.stores(*_stores_of(shop, seed)) as stores:
-        return read_prose(shop, seed, *pools.load(stores, shop.names))
+    with _pools(shop, seed) as (branches, shortlist):
+        return read_prose(shop, seed, branches, shortlist)
 
 
-def _stores_of(shop: Workshop, seed: int) -> tuple[str, ...]:
-    return pool_stores(seed, rate_of(shop, POOLS))
+@contextmanager
+def _pools(shop: Workshop, seed: int) -> Iterator[tuple[PoolBranches, Shortlist]]:
+    """Load all domains' pools of a seed, from the stores that hold them."""
+    with shop.stores(*pool_stores(seed, rate_of(shop, POOLS))) as stores:
+        yield pools.load(stores, shop.names)
 
 
 def learning_piece(place: Place) -> Piece:
@@ -212,8 +217,8 @@ def _mix(shop: Workshop, method: str, seed: int) -> Raw:
     """Put a method's branches behind the mixture; signatures, and so who is asked, are alike."""
     seeded = shop.with_seed(seed)
     if method == POOLS:
-        with shop.stores(*_stores_of(shop, seed)) as stores:
-            return mix(seeded, method, seed, *pools.load(stores, shop.names))
+        with _pools(shop, seed) as (branches, shortlist):
+            return mix(seeded, method, seed, branches, shortlist)
     with shop.store(f"signatures-s{seed}") as store:
         for name in shop.names:
             pools.sign(store, shop.domain(name), seeded.settings, shop.progress)
