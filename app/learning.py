@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from stores import StoreConfig
 
 
-FEW_STEPS = 30
-"""A corpus of two notes, read until its run has so many, is known by heart; after one step nothing
-of it is."""
-
-
 class BadRow(StrEnum):
     """What a malformed line of a jsonl file does."""
 
@@ -232,7 +227,6 @@ def ingest(
         from pipelines.rewordings import read_rewordings
 
         how = on_bad_row.value
-        how_trained = training_settings(settings)
         known, num_bad = read_facts(facts, how) if facts is not None else ((), 0)
         said, num_bad_said = read_rewordings(rewordings, how) if rewordings else (None, 0)
         with show_progress() as progress:
@@ -241,7 +235,7 @@ def ingest(
                 path,
                 facts=known,
                 rewordings=said,
-                settings=how_trained,
+                settings=training_settings(settings),
                 why=request.why,
                 on_bad_row=on_bad_row.value,
                 progress=progress,
@@ -251,12 +245,6 @@ def ingest(
         print_json({**dataclasses.asdict(report), **bad})
     else:
         _print_ingest(report, num_bad + num_bad_said)
-        if report.num_steps < FEW_STEPS:
-            passes = math.ceil(how_trained.text_passes * FEW_STEPS / report.num_steps)
-            say(
-                f"with so few steps hardly anything is learned: roll it back, and ingest it with "
-                f"`--passes {passes}`, which reads each document more often"
-            )
 
 
 def _print_ingest(report: IngestReport, num_bad: int) -> None:

@@ -28,7 +28,10 @@ from pipelines.settings import TrainingSettings
 COMMAND = "python -m benchmarks trial"
 PLACES = (0, 1, 2, 4, 8, 16, 32)
 """Where each stretch of a document begins, in tokens after the start token."""
-Scored = dict[str, list[np.ndarray]]
+NUM_LEARNED = 30
+"""Documents of those learned that are read."""
+Scored = Sequence[np.ndarray]
+"""Log probabilities by document."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -38,7 +41,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
 
     Args:
         arguments: DOMAIN, `--set NAME=VALUE` (of training's settings or of the pool's shape; may
-            be repeated), `--host-layers 3,6,9`, `--work FOLDER` for stores without a domain.
+            be repeated), `--host-layers 3,6,9`, `--documents N` and `--facts N` of a domain that
+            is small, `--work FOLDER` for stores without a domain.
 
     Raises:
         InputError: when a setting is no NAME=VALUE, or its value cannot be used.
@@ -47,6 +51,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("domain", choices=corpora.NAMES)
     add_changes(parser)
+    parser.add_argument("--documents", type=int)
+    parser.add_argument("--facts", type=int, default=Workshop.most_facts)
     parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
     options = parser.parse_args(list(arguments))
     settings, layers = changes(options)
@@ -57,6 +63,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             work=Path(folder),
             names=corpora.NAMES,
             settings=settings,
+            most_documents=options.documents,
+            most_facts=options.facts,
             host_layers=layers,
             empties=options.work,
         )
@@ -116,7 +124,9 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
 
     Of texts that no figure of the stream reads, since settings are chosen by what is told here.
     """
-    own, data, texts = f"spare/{domain}", shop.prepared[domain], shop.spare(domain)
+    data, texts = shop.prepared[domain], shop.spare(domain)
+    unseen, prose = f"spare/{domain}", [one for one in texts if one.startswith("prose")]
+    texts["learned"] = [row.ids for row in data.rows if row.kind == "text"][:NUM_LEARNED]
     with shop.store("trial") as store:
         seconds = pools.ingest(store, shop.domain(domain), shop.settings, shop.progress)
         branches, _ = pools.load([store], [domain])
@@ -124,10 +134,12 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
         pool = ReaderScorer(functools.partial(branches.branch, domain))
         found = score(pool, texts, shop.progress)
         recall = recalled(pool.answers(data.questions), [one.wording for one in data.questions])
-    yield from _learned(base[own], found[own])
+    yield from _losses("learned", base["learned"], found["learned"])
+    if texts[unseen]:  # a small corpus has none
+        yield from _losses("unseen", base[unseen], found[unseen])
+        yield from _gains(base[unseen], found[unseen])
     for wording, answered in recall.items():
         yield reported(f"recall, {wording} (share)", float(np.mean(answered)), COMMAND)
-    prose = [group for group in texts if group != own]
     for group in prose:
         yield _added(group, base[group], found[group])
     together = [[row for group in prose for row in scored[group]] for scored in (base, found)]
@@ -135,10 +147,13 @@ def tried(shop: Workshop, domain: str) -> Iterator[Figure]:
     yield reported("ingest (s)", round(seconds), COMMAND)
 
 
-def _learned(base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Iterator[Figure]:
-    before, after = (-float(np.concatenate(rows).mean()) for rows in (base, pool))
-    yield reported("unseen loss, base (nats a token)", before, COMMAND)
-    yield reported("unseen loss, pool forced on (nats a token)", after, COMMAND)
+def _losses(what: str, base: Scored, pool: Scored) -> Iterator[Figure]:
+    for name, rows in (("base", base), ("pool forced on", pool)):
+        loss = -float(np.concatenate(rows).mean())
+        yield reported(f"{what} loss, {name} (nats a token)", loss, COMMAND)
+
+
+def _gains(base: Scored, pool: Scored) -> Iterator[Figure]:
     gains = [own - bare for own, bare in zip(pool, base, strict=True)]
     for first, end in zip(PLACES, (*PLACES[1:], None), strict=True):
         gain = sum(float(one[first:end].sum()) for one in gains) / len(gains)
@@ -146,6 +161,6 @@ def _learned(base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Iterator
         yield reported(f"{name} (nats a document)", gain, COMMAND)
 
 
-def _added(what: str, base: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> Figure:
+def _added(what: str, base: Scored, pool: Scored) -> Figure:
     added = float(np.concatenate(base).mean() - np.concatenate(pool).mean())
     return reported(f"added to {what}, pool always on (nats a token)", added, COMMAND)

@@ -22,6 +22,8 @@ from peer_cl.errors import CorpusError
 
 WINDOW_STEPS = 8
 """Rows are sorted by length within this many steps: little padding, yet a mixed order."""
+_LEAST_RAISE = 1.05
+"""By this much at least passes are raised at a time where a run would be too short."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,11 @@ def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[i
 
 
 def plan_steps(
-    rows: Sequence[Row], passes: dict[str, float], tokens_per_step: int, seed: int
+    rows: Sequence[Row],
+    passes: dict[str, float],
+    tokens_per_step: int,
+    seed: int,
+    least_steps: int = 1,
 ) -> list[list[int]]:
     """Return which rows each training step reads.
 
@@ -169,7 +175,21 @@ def plan_steps(
         passes: how often rows of each kind are read.
         tokens_per_step: padded tokens a step.
         seed: of the order.
+        least_steps: where the passes make fewer, all are raised alike, until there are so many:
+            in a handful of steps a pool learns nothing. Where they make none, there is none.
     """
+    steps = _planned(rows, passes, tokens_per_step, seed)
+    times = 1.0
+    while steps and len(steps) < least_steps:
+        times *= max(least_steps / len(steps), _LEAST_RAISE)
+        raised = {kind: times * passed for kind, passed in passes.items()}
+        steps = _planned(rows, raised, tokens_per_step, seed)
+    return steps
+
+
+def _planned(
+    rows: Sequence[Row], passes: dict[str, float], tokens_per_step: int, seed: int
+) -> list[list[int]]:
     draw = random.Random(seed)
     places: list[tuple[float, int]] = []
     for number, row in enumerate(rows):

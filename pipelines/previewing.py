@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
     from stores import Registry
+    from stores.queries import RunSpeed
 
 TRAIN_SHARE = 0.77
 """Of documents, about; the others are held out. See `pipelines.splits`."""
@@ -117,7 +118,7 @@ def preview(
         first.setdefault(document.document_id, document)
     fresh = {key: document for key, document in first.items() if key not in known}
     num_tokens = _count_tokens(registry, [document.text for document in fresh.values()])
-    seconds, seconds_from = expected_seconds(registry, num_tokens, settings.text_passes)
+    seconds, seconds_from = expected_seconds(registry, num_tokens, settings)
     places = registry.elsewhere(fresh, domain)
     return Preview(
         domain=domain,
@@ -138,25 +139,33 @@ def preview(
     )
 
 
-def expected_seconds(registry: Registry, num_tokens: int, text_passes: float) -> tuple[float, str]:
+def expected_seconds(
+    registry: Registry, num_tokens: int, settings: TrainingSettings
+) -> tuple[float, str]:
     """Return how long learning so many tokens takes, about, and what that is reckoned from.
 
     Args:
         registry: an open store.
         num_tokens: of all new documents, those apart that will be held out.
-        text_passes: how often each is read.
+        settings: how often each is read.
     """
     from pipelines.settings import TrainingSettings
 
     learned = TRAIN_SHARE * num_tokens
+    read = _tokens_read(learned, settings)
     earlier = registry.run_speeds(NUM_EARLIER)
     if not earlier:
-        default = TrainingSettings().text_passes
-        seconds = learned * text_passes / default / DEMO_TOKENS_A_SECOND
+        seconds = read / TrainingSettings().text_passes / DEMO_TOKENS_A_SECOND
         return seconds, "the demo's corpora on two cores, SmolLM2; this store learned nothing yet"
-    read = sum(run.num_tokens * run.text_passes for run in earlier)
-    seconds = sum(run.seconds for run in earlier) / read * learned * text_passes
+    read_earlier = sum(_tokens_read(run.num_tokens, run) for run in earlier)
+    seconds = sum(run.seconds for run in earlier) / read_earlier * read
     return seconds, f"the last {len(earlier)} training runs in this store"
+
+
+def _tokens_read(num_tokens: float, run: RunSpeed | TrainingSettings) -> float:
+    """Return how many tokens a run reads in all; what is small is read more often."""
+    least = run.least_steps * min(run.tokens_per_step, num_tokens)
+    return max(run.text_passes * num_tokens, least)
 
 
 def near_domains(

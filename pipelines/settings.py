@@ -20,6 +20,7 @@ _LEAST = {
     "quiet_tokens": 1,
     "tokens_per_step": 2,
     "max_tokens": 2,
+    "least_steps": 1,
     "warmup_steps": 0,
     "validations": 0,
     "patience": 1,
@@ -31,6 +32,8 @@ each step reads a beginning of ordinary text; before, every second one did, with
 weight."""
 _UNNUMBERED = 1
 """Of every run whose record has no number."""
+_BEFORE = {"least_steps": 1}
+"""What runs did before there was a setting for it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class TrainingSettings:
     """Learning rate of the experts' rows."""
     key_learning_rate: float = 1e-3
     """Learning rate of the query networks and sub-keys."""
+    least_steps: int = 30
+    """Fewest steps of a run: a corpus too small for them is read more often, in all its kinds
+    alike."""
     warmup_steps: int = 10
     """Steps of linear warm-up; after them the rate falls linearly to zero."""
     validations: int = 3
@@ -124,13 +130,13 @@ class TrainingSettings:
     def from_record(cls, record: dict[str, Any]) -> TrainingSettings:
         """Return the settings that a run was recorded with.
 
-        Nothing is filled in: today's default for a field that was not there yet would train other
-        weights than the run did.
+        A field that was not there yet is what runs did then; where that is not known, nothing is
+        filled in: today's default would train other weights than the run did.
 
         Raises:
             StateError: when they are of another recipe, or their fields are not those of today.
         """
-        told, shape = dict(record), dict(record.get("shape", {}))
+        told, shape = {**_BEFORE, **record}, dict(record.get("shape", {}))
         recipe = told.pop("recipe", _UNNUMBERED)
         if recipe != RECIPE:
             raise StateError(f"recipe {recipe}, not {RECIPE}")

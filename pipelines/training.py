@@ -35,7 +35,6 @@ from pipelines.batches import (
     group_by_length,
     next_weights,
     pad,
-    plan_steps,
     target_weights,
     weighted_loss,
 )
@@ -48,12 +47,12 @@ from pipelines.callbacks import (
     ValidationStop,
     resume_step,
 )
-from pipelines.fact_rows import read_times
 from pipelines.features import Features
 from pipelines.ordinary import OrdinaryText, answer_to_ordinary
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
+from pipelines.training_rows import planned_steps
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -283,7 +282,7 @@ def train_segment(
         DamageError: when the loss or a weight is not finite, or frozen bytes changed.
         KeyboardInterrupt: on Ctrl-C; the same run goes on from its last checkpoint.
     """
-    steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
+    steps = planned_steps(rows, settings)
     if not steps:
         raise InputError(
             f"text_passes {settings.text_passes} and fact_passes {settings.fact_passes} read none "

@@ -1,11 +1,12 @@
-"""The rows that a corpus is trained on: the same for an ingest and for its rivals."""
+"""The rows that a corpus is trained on, and when: the same for an ingest and for its rivals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.batches import Row
-from pipelines.fact_rows import varied_rows, with_answers
+from pipelines.batches import Row, plan_steps
+from pipelines.fact_rows import read_times, varied_rows, with_answers
 from pipelines.rewordings import reworded_rows
 
 if TYPE_CHECKING:
@@ -30,3 +31,9 @@ def training_rows(
     texts = [document.text for document in learned.of("train", ("text",))]
     varied = varied_rows(tokenizer, learned.facts, texts, settings, end_id)
     return rows, [*varied, *reworded_rows(tokenizer, learned, settings, end_id)]
+
+
+def planned_steps(rows: Sequence[Row], settings: TrainingSettings) -> list[list[int]]:
+    """Return which rows each step of a run reads; the plan depends on these and the seed alone."""
+    times, width = read_times(settings), settings.tokens_per_step
+    return plan_steps(rows, times, width, settings.seed, settings.least_steps)

@@ -171,7 +171,13 @@ def read_run_speeds(session: Session, limit: int) -> tuple[RunSpeed, ...]:
         .limit(limit)
     )
     return tuple(
-        RunSpeed(num_tokens, float(config.get("text_passes", 1.0)), seconds)
+        RunSpeed(
+            num_tokens,
+            float(config.get("text_passes", 1.0)),
+            seconds,
+            int(config.get("least_steps", 1)),
+            int(config.get("tokens_per_step", 1)),
+        )
         for config, seconds, num_tokens in session.execute(query)
     )
 

@@ -284,6 +284,8 @@ class RunSpeed:
     """Of its documents, read once."""
     text_passes: float
     seconds: float
+    least_steps: int = 1
+    tokens_per_step: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ from typing import Any
 
 from benchmarks.stream.domains import StreamDomain
 from peer_cl.bases import Base
-from pipelines.batches import Batch, Row, pad, plan_steps, target_weights, tokenise
+from pipelines.batches import Batch, Row, pad, target_weights, tokenise
 from pipelines.evaluate import stock_tokens
-from pipelines.fact_rows import read_times
 from pipelines.preparing import Chain, prepare
 from pipelines.questions import Question, questions
 from pipelines.settings import TrainingSettings
 from pipelines.token_scores import MAX_TOKENS, Item
-from pipelines.training_rows import training_rows
+from pipelines.training_rows import planned_steps, training_rows
 
 TEST_TOKENS = 2_500
 """Of each domain's unseen documents, about so many tokens are scored: every method reads those of
@@ -89,7 +88,7 @@ def prepare_domain(
     validation = _items(learned.of("validation", ("text",)), learned.ids)
     held_out = _items(learned.of("test", ("text",)), learned.ids)
     test = _first(held_out, test_tokens)
-    steps = plan_steps(rows, read_times(settings), settings.tokens_per_step, settings.seed)
+    steps = planned_steps(rows, settings)
     return Prepared(
         name=domain.name,
         rows=tuple(rows),

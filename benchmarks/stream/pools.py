@@ -61,7 +61,14 @@ def sign(
 
     Raises: StateError: as `ingest`.
     """
-    little = replace(settings, text_passes=LITTLE, fact_passes=1.0, kl_weight=0.0, validations=0)
+    little = replace(
+        settings,
+        text_passes=LITTLE,
+        fact_passes=1.0,
+        least_steps=1,
+        kl_weight=0.0,
+        validations=0,
+    )
     ingest(store, domain, little, progress)
 
 

@@ -33,6 +33,7 @@ from pipelines.questions import Question
 from pipelines.rewordings import REWORDED
 from pipelines.settings import RECIPE, TrainingSettings
 from pipelines.store import Store
+from pipelines.training_rows import planned_steps
 
 CAPACITY = 16
 BUDGET = 0.02
@@ -217,19 +218,30 @@ class Workshop:
         """Return a hash over what a piece is made of: domains, base, settings, rows and texts, and
         where a pool learns, the recipe.
 
-        Seed and rate of the rows are left out: a piece has its own. So is, where no pool learns,
-        what pools alone are told, and where nothing is reworded, how often that is read.
+        Seed and rate of the rows are left out: a piece has its own. So is what changes nothing:
+        where no pool learns, what pools alone are told; where nothing is reworded, how often that
+        is read; where every run is longer, the fewest steps.
         """
         settings = self.settings.to_dict()
         has_pools = bool(WITH_POOLS & set(re.split(r"[./]", piece)))
         kinds = {row.kind for one in self.prepared.values() for row in one.rows}
-        unused = () if REWORDED in kinds else ("reworded_passes",)
+        unused = [] if REWORDED in kinds else ["reworded_passes"]
+        unused += [] if self._has_short_runs else ["least_steps"]
         for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
             del settings[own]
         if has_pools:  # the same settings may have trained other weights
             settings["recipe"] = RECIPE
         about = json.dumps([self._read_by_all, settings], sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def _has_short_runs(self) -> bool:
+        """Whether a domain is read more often for being small."""
+        as_told = replace(self.settings, least_steps=1)
+        return any(
+            len(planned_steps(one.rows, as_told)) < self.settings.least_steps
+            for one in self.prepared.values()
+        )
 
     @functools.cached_property
     def _read_by_all(self) -> list[Any]:

@@ -25,7 +25,7 @@ def good(tmp_path_factory):
         shared = next(iter(registry.documents("law", split="train")))
         both = SourceDocument(registry.document_text(shared), "Shared", "cases.txt")
         own = [SourceDocument(text, "A fever", "clinic.txt") for text in sentences("medicine", 14)]
-        settings = TrainingSettings(shape=_shape(), text_passes=1.0)
+        settings = TrainingSettings(shape=_shape(), text_passes=1.0, least_steps=1)
         store.ingest("medicine", [both, *own], settings=settings)
     return place
 
@@ -246,7 +246,7 @@ def test_a_store_without_texts(peer_cl, tmp_path):
     place = tmp_path / "k"
     documents = [SourceDocument(text, "t", "s") for text in sentences("law", 16)]
     with init_store(place, base=str(base), background=background(), keep_text=False) as store:
-        settings = TrainingSettings(shape=_shape(), text_passes=1.0)
+        settings = TrainingSettings(shape=_shape(), text_passes=1.0, least_steps=1)
         store.ingest("law", documents, settings=settings)
     target, before = trained(place), portrait(place)
     exact = peer_cl("erase", target, "--exact", folder=place)

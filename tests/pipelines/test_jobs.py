@@ -19,7 +19,7 @@ from stores import NewJob
 from stores.processes import process_exists
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
-QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0)
+QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0, least_steps=1)
 LONG = TrainingSettings(shape=SHAPE, text_passes=300.0, tokens_per_step=32)
 """Thousands of steps: it is still at it when a test stops it."""
 PATIENCE_SECONDS = 90

@@ -98,14 +98,25 @@ def test_nothing_is_left_of_a_preview(store, minerals):
     assert store.registry.live() == live
 
 
+def timed(store, minerals, **settings):
+    return preview(store, "minerals", minerals, settings=TrainingSettings(**settings))
+
+
 def test_the_time_follows_from_earlier_runs(store, minerals):
-    once = preview(store, "minerals", minerals)
+    once = timed(store, minerals, least_steps=1)
     assert once.seconds_from == "the last 2 training runs in this store"
     runs = store.registry.run_speeds(5)
     a_token = sum(run.seconds for run in runs) / sum(3.0 * run.num_tokens for run in runs)
     assert once.seconds == pytest.approx(a_token * TRAIN_SHARE * once.num_tokens * 1.5)
-    twice = preview(store, "minerals", minerals, settings=TrainingSettings(text_passes=3.0))
+    twice = timed(store, minerals, least_steps=1, text_passes=3.0)
     assert twice.seconds == pytest.approx(2 * once.seconds)
+
+
+def test_what_is_small_takes_the_time_of_the_fewest_steps(store, minerals):
+    once, often = (timed(store, minerals, least_steps=least) for least in (1, 1000))
+    a_step = min(TrainingSettings().tokens_per_step, TRAIN_SHARE * once.num_tokens)
+    read_once = 1.5 * TRAIN_SHARE * once.num_tokens
+    assert often.seconds == pytest.approx(once.seconds * 1000 * a_step / read_once)
 
 
 def test_without_earlier_runs_the_time_is_the_demos(made, minerals, tmp_path):
@@ -113,7 +124,7 @@ def test_without_earlier_runs_the_time_is_the_demos(made, minerals, tmp_path):
         for domain in ("law", "medicine"):
             fresh.roll_back(domain, None)
             fresh.purge(domain)
-        found = preview(fresh, "minerals", minerals)
+        found = timed(fresh, minerals, least_steps=1)
     assert "the demo's corpora" in found.seconds_from
     assert found.seconds == pytest.approx(TRAIN_SHARE * found.num_tokens / DEMO_TOKENS_A_SECOND)
 

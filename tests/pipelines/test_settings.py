@@ -15,6 +15,7 @@ LEAST = {
     "quiet_tokens": 1,
     "tokens_per_step": 2,
     "max_tokens": 2,
+    "least_steps": 1,
     "warmup_steps": 0,
     "validations": 0,
     "patience": 1,
@@ -82,9 +83,11 @@ def without(record, name):
     return {key: value for key, value in record.items() if key != name}
 
 
-def test_a_record_is_never_filled_in():
+def test_a_record_is_filled_in_only_with_what_runs_did_before():
     record = TrainingSettings().record()
-    for name in without(record, "recipe"):
+    before = TrainingSettings.from_record(without(record, "least_steps"))
+    assert before == TrainingSettings(least_steps=1)
+    for name in record.keys() - {"recipe", "least_steps"}:
         with pytest.raises(StateError, match="missing or unknown"):
             TrainingSettings.from_record(without(record, name))
     for name in record["shape"]:

@@ -1,10 +1,12 @@
 """Training one segment: nothing else changes, bad numbers stop it, a killed run ends the same."""
 
-import dataclasses
+import itertools
 import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +17,12 @@ from peer_cl.errors import DamageError, InputError
 from peer_cl.pool import tensors_sha256
 from pipelines import callbacks
 from pipelines.batches import Row
+from pipelines.fact_rows import VARIED
 from pipelines.features import Features, read_features
+from pipelines.rewordings import REWORDED
 from pipelines.settings import TrainingSettings
 from pipelines.training import train_segment
+from pipelines.training_rows import planned_steps
 
 SETTINGS = TrainingSettings(
     shape=SHAPE, text_passes=6.0, tokens_per_step=64, precision="fp32", validations=0
@@ -68,7 +73,7 @@ def test_training_lowers_the_loss_and_changes_neither_base_nor_older_segments(tm
 def test_the_same_run_gives_the_same_bits(tmp_path):
     one, _ = train(tmp_path)
     two, _ = train(tmp_path)
-    other, _ = train(tmp_path, settings=dataclasses.replace(SETTINGS, seed=1))
+    other, _ = train(tmp_path, settings=replace(SETTINGS, seed=1))
     assert one.segment.sha256() == two.segment.sha256()
     assert one.segment.sha256() != other.segment.sha256()
 
@@ -116,15 +121,13 @@ def test_validations_are_recorded_and_stop_a_run_that_gets_worse(tmp_path):
     seen = [value for _, _, value in trained.losses if value is not None]
     assert len(seen) >= 2
     assert seen[-1] > min(seen)
-    patient, _ = train(
-        tmp_path, settings=dataclasses.replace(watched(), patience=99), validation=STRANGE
-    )
+    patient, _ = train(tmp_path, settings=replace(watched(), patience=99), validation=STRANGE)
     assert len(trained.losses) == trained.num_steps < patient.num_steps
 
 
 def watched(**changes):
     """Settings of a run that is validated twelve times and soon stops."""
-    return dataclasses.replace(
+    return replace(
         SETTINGS, text_passes=30.0, validations=12, patience=1, row_learning_rate=3e-2, **changes
     )
 
@@ -206,9 +209,31 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_stays_one(tmp_path):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_a_small_corpus_is_read_more_often_in_all_its_kinds_alike():
+    rows = [Row("a", "text", (0, 1, 1)), Row("b", "fact", (0, 1)), Row("c", VARIED, (0, 1))]
+    settings = replace(SETTINGS, tokens_per_step=16, fact_passes=4.0)
+    once = planned_steps(rows, replace(settings, least_steps=1))
+    steps = planned_steps(rows, replace(settings, least_steps=40))
+    assert 0 < len(once) < 40 <= len(steps) < 50
+    before, after = (Counter(itertools.chain(*some)) for some in (once, steps))
+    assert before == {0: 6, 1: 2, 2: 1}
+    raised = [after[number] / before[number] for number in before]
+    assert max(raised) < min(raised) + 1
+
+
+def test_a_run_that_is_long_enough_is_planned_as_without_a_least():
+    rows = make_rows()
+    as_told = planned_steps(rows, replace(SETTINGS, least_steps=1))
+    for least in (2, len(as_told)):
+        assert planned_steps(rows, replace(SETTINGS, least_steps=least)) == as_told
+    assert len(planned_steps(rows, replace(SETTINGS, least_steps=len(as_told) + 1))) > len(as_told)
+    never = replace(SETTINGS, reworded_passes=0.0, least_steps=5)
+    assert planned_steps([Row("a", REWORDED, (0, 1))], never) == []
+
+
 def test_a_run_without_a_step_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"text_passes 1e-05 .* read none of 24 rows"):
-        train(tmp_path, settings=dataclasses.replace(SETTINGS, text_passes=1e-5))
+        train(tmp_path, settings=replace(SETTINGS, text_passes=1e-5))
 
 
 @pytest.mark.slow

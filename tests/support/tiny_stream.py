@@ -12,7 +12,9 @@ from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 
-SETTINGS = TrainingSettings(text_passes=8.0, tokens_per_step=96, fact_passes=4.0, precision="fp32")
+SETTINGS = TrainingSettings(
+    text_passes=8.0, tokens_per_step=96, fact_passes=4.0, least_steps=1, precision="fp32"
+)
 RENT = Relation("rent", "The rent of {subject} is", ("What does {subject} owe? Answer:",))
 
 

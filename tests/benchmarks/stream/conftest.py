@@ -29,7 +29,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def settings():
     shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
-    return TrainingSettings(shape=shape, text_passes=2.0, fact_passes=4.0, seed=3)
+    return TrainingSettings(shape=shape, text_passes=2.0, fact_passes=4.0, least_steps=1, seed=3)
 
 
 @pytest.fixture(scope="session")

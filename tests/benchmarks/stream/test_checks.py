@@ -84,6 +84,15 @@ def test_what_pools_alone_are_told_leaves_the_others_as_they_are(shop):
         assert other.made_of(piece) != shop.made_of(piece)
 
 
+def test_the_fewest_steps_count_only_where_a_run_would_have_fewer(shop):
+    def made_of(**changes):
+        settings = dataclasses.replace(shop.settings, **changes)
+        return dataclasses.replace(shop, settings=settings).made_of("peer/s0/0-law")
+
+    assert made_of(least_steps=2) == made_of(least_steps=1)
+    assert len({made_of(least_steps=most) for most in (1, 500, 600)}) == 3
+
+
 def test_a_mixture_whose_parts_are_gone_is_refused_before_training(shop):
     pieces = plan(shop, [0], ["lora-mixture", "peer"], with_tuning=False)
     checks.check_work(shop, pieces)
