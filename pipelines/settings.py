@@ -32,7 +32,7 @@ each step reads a beginning of ordinary text; before, every second one did, with
 weight."""
 _UNNUMBERED = 1
 """Of every run whose record has no number."""
-_BEFORE = {"least_steps": 1}
+_BEFORE = {"least_steps": 1, "upper_share": 1.0}
 """What runs did before there was a setting for it."""
 
 
@@ -58,10 +58,13 @@ class TrainingSettings:
     nats, of the squared length of what it adds there. 0: not at all."""
     quiet_tokens: int = 96
     """Tokens of ordinary text that each step looks at for that."""
-    kl_weight: float = 0.2
+    kl_weight: float = 0.1
     """How strongly a pool learns to leave predictions of ordinary text as the base makes them: the
     weight, beside the loss in nats, of the KL divergence from the base's to the pool's, mean over
     the tokens with which a text begins, the first left out. 0: not at all."""
+    upper_share: float = 0.8
+    """What is kept, at the end, of what the pool has learned to add in the upper third of its host
+    layers: less of it spares ordinary text and serves unseen text of the domain. 1: all."""
     tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
@@ -110,8 +113,9 @@ class TrainingSettings:
         for name in ("reworded_passes", "quiet_weight", "kl_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if not 0 <= self.varied_share <= 1:
-            raise InputError(f"varied_share must lie between 0 and 1, not {self.varied_share}")
+        for name in ("varied_share", "upper_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
 
     @property
     def varied_passes(self) -> int:

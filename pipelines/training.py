@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from peer_cl.attach import Attachment
 from peer_cl.branches import default_position_ids, run_branch, run_trunk
 from peer_cl.errors import InputError
+from peer_cl.layer import PeerLayer
 from peer_cl.pool import Segment
 from peer_cl.shortlist import divergence
 from pipelines.batches import (
@@ -324,10 +325,22 @@ def train_segment(
         with attachment.frozen(), cast_once(base, precision), plain_attention(base):
             _fit(module, loader, callbacks)
     segment.requires_grad_(False)
+    # After the last checkpoint: a run that goes on from one does it once, too.
+    for layer in upper_third(list(segment.peer_layers())):
+        layer.experts.up_ND.mul_(settings.upper_share)
     losses = record.losses()
     num_steps = losses[-1][0]
     num_tokens = sum(len(rows[number].ids) - 1 for step in steps[:num_steps] for number in step)
     return TrainedSegment(segment, losses, num_steps, num_tokens)
+
+
+def upper_third(layers: Sequence[PeerLayer]) -> Sequence[PeerLayer]:
+    """Return the upper third of host layers, rounded down.
+
+    What they write comes out nearly as it stands: they learn the training texts' own words, and
+    say them in other texts too.
+    """
+    return layers[len(layers) - len(layers) // 3 :]
 
 
 def _loader(dataset: _Steps) -> DataLoader[Batch]:

@@ -39,7 +39,14 @@ CAPACITY = 16
 BUDGET = 0.02
 ABILITY_ITEMS = 250
 """Of each task of general ability, for methods that are not ours."""
-OF_POOLS = ("shape", "key_learning_rate", "quiet_weight", "quiet_tokens", "kl_weight")
+OF_POOLS = (
+    "shape",
+    "key_learning_rate",
+    "quiet_weight",
+    "quiet_tokens",
+    "kl_weight",
+    "upper_share",
+)
 """Settings that nothing but a pool reads."""
 PART = "-part"
 """Stands between the names of a store and of its part."""

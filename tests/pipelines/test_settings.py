@@ -20,7 +20,14 @@ LEAST = {
     "validations": 0,
     "patience": 1,
 }
-OTHERS = ("varied_share", "reworded_passes", "quiet_weight", "kl_weight", "seed")
+OTHERS = (
+    "varied_share",
+    "reworded_passes",
+    "quiet_weight",
+    "kl_weight",
+    "upper_share",
+    "seed",
+)
 NUMBERS = [field.name for field in dataclasses.fields(TrainingSettings) if field.type != "str"]
 
 
@@ -67,9 +74,10 @@ def test_a_weight_may_be_nothing_but_not_less():
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01])
-def test_a_share_lies_between_nothing_and_all(share):
-    with pytest.raises(InputError, match=f"varied_share must lie between 0 and 1, not {share}"):
-        TrainingSettings(varied_share=share)
+@pytest.mark.parametrize("name", ["varied_share", "upper_share"])
+def test_a_share_lies_between_nothing_and_all(name, share):
+    with pytest.raises(InputError, match=f"{name} must lie between 0 and 1, not {share}"):
+        TrainingSettings(**{name: share})
 
 
 def test_a_record_gives_the_settings_back():
@@ -85,9 +93,10 @@ def without(record, name):
 
 def test_a_record_is_filled_in_only_with_what_runs_did_before():
     record = TrainingSettings().record()
-    before = TrainingSettings.from_record(without(record, "least_steps"))
-    assert before == TrainingSettings(least_steps=1)
-    for name in record.keys() - {"recipe", "least_steps"}:
+    for name, before in {"least_steps": 1, "upper_share": 1.0}.items():
+        then = TrainingSettings.from_record(without(record, name))
+        assert then == TrainingSettings(**{name: before})
+    for name in record.keys() - {"recipe", "least_steps", "upper_share"}:
         with pytest.raises(StateError, match="missing or unknown"):
             TrainingSettings.from_record(without(record, name))
     for name in record["shape"]:

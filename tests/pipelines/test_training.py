@@ -209,6 +209,23 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_stays_one(tmp_path):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_the_upper_third_keeps_a_share_of_what_it_learned(tmp_path):
+    def trained(share):
+        settings = replace(SETTINGS, upper_share=share)
+        return train(tmp_path, host_layers=(0, 1, 3), settings=settings)[0]
+
+    whole, kept = trained(1.0), trained(0.5)
+    assert kept.losses == whole.losses
+    for number, (one, other) in enumerate(
+        zip(whole.segment.peer_layers(), kept.segment.peer_layers(), strict=True)
+    ):
+        factor = 0.5 if number == 2 else 1.0
+        assert one.experts.up_ND.any()
+        assert torch.equal(other.experts.up_ND, factor * one.experts.up_ND)
+        assert torch.equal(other.experts.down_ND, one.experts.down_ND)
+        assert torch.equal(other.query.weight, one.query.weight)
+
+
 def test_a_small_corpus_is_read_more_often_in_all_its_kinds_alike():
     rows = [Row("a", "text", (0, 1, 1)), Row("b", "fact", (0, 1)), Row("c", VARIED, (0, 1))]
     settings = replace(SETTINGS, tokens_per_step=16, fact_passes=4.0)
