@@ -18,7 +18,7 @@ from multiprocessing.queues import Queue
 import torch
 
 from benchmarks.stream.checks import check_made_of, check_rates, check_work
-from benchmarks.stream.pieces import BASE, CHAINS
+from benchmarks.stream.pieces import CHAINS
 from benchmarks.stream.plan import Piece
 from benchmarks.stream.workshop import PART, Workshop
 from pipelines.quiet import get_ready
@@ -61,15 +61,18 @@ def _do(shop: Workshop, pieces: Sequence[Piece], ends: float) -> None:
 
 
 def units(pieces: Sequence[Piece]) -> list[list[str]]:
-    """Return the names of pieces that need no other unit's: tunings, domains, whole chains.
+    """Return the names of pieces that need no other unit's: tunings, domains, whole chains, and
+    what the bare model is asked.
 
     Example:
-        >>> names = ["base", "peer/s0/0-law", "peer/s0/1-war", "peer/s0/mixture"]
+        >>> names = ["peer/s0/0-law", "peer/s0/1-war", "peer/s0/mixture", "ability/base/PIQA"]
         >>> chain = ["lora/s0/0-law", "lora/s0/1-war", "ability/lora/s0/PIQA"]
         >>> units([Piece(name, dict) for name in [*names, *chain]])
-        [['base'], ['peer/s0/0-law'], ['peer/s0/1-war'], ['lora/s0/0-law', 'lora/s0/1-war']]
+        ... # doctest: +NORMALIZE_WHITESPACE
+        [['peer/s0/0-law'], ['peer/s0/1-war'], ['ability/base/PIQA'],
+         ['lora/s0/0-law', 'lora/s0/1-war']]
     """
-    alone = [piece for piece in pieces if piece.tunes or piece.learns or piece.name == BASE]
+    alone = [piece for piece in pieces if piece.tunes or piece.learns or piece.asks_base]
     return [[one.name for one in group] for _, group in groupby(alone, key=_unit)]
 
 

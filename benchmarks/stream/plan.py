@@ -73,6 +73,11 @@ class Piece:
         return self.name.startswith("tune/")
 
     @property
+    def asks_base(self) -> bool:
+        """Whether it reads with the bare model alone."""
+        return self.name == BASE or self.name.startswith(f"ability/{BASE}/")
+
+    @property
     def learns(self) -> bool:
         """Whether a method learns a domain in it."""
         return re.fullmatch(r"[^/]+/s\d+/\d+-.+", self.name) is not None
