@@ -31,6 +31,14 @@ DomainsOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="With one --domain: let its pool speak alone.")
 ]
+GuidanceOption = Annotated[
+    float,
+    typer.Option(
+        "--guidance-scale",
+        help="How often what pools say beyond the base counts; a little more than 1 recalls facts "
+        "in other words more often, and takes longer where the base was no longer needed.",
+    ),
+]
 MaxNewTokensOption = Annotated[
     int, typer.Option("--max-new-tokens", min=1, help="At most so many tokens.")
 ]
@@ -49,6 +57,7 @@ def generate(
     prompt: PromptArgument,
     domain: DomainsOption = None,
     force: ForceOption = False,
+    guidance_scale: GuidanceOption = 1.0,
     max_new_tokens: MaxNewTokensOption = 60,
     sample: SampleOption = False,
     seed: SeedOption = None,
@@ -70,6 +79,7 @@ def generate(
             prompt,
             domains=domain or None,
             force=force,
+            guidance_scale=guidance_scale,
             max_new_tokens=max_new_tokens,
             sample=sample,
             seed=seed,

@@ -10,6 +10,7 @@ far, T new tokens, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from peer_cl.branches import (
 )
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.held import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import Choice, settle
@@ -45,27 +47,9 @@ REFUSED = (
     "inputs_embeds",
     "past_key_values",
     "penalty_alpha",
-    "guidance_scale",
 )
 """Options of transformers' generate that need another kind of cache or a second model."""
 _COUNTS = ("num_beams", "num_return_sequences")
-
-
-@dataclass(frozen=True)
-class Held:
-    """The weights of one call, base first, and the pools in their order."""
-
-    pools: tuple[str, ...]
-    weights_QB: Tensor
-
-    @property
-    def needs_base(self) -> bool:
-        """Whether the base still speaks in some row."""
-        return bool((self.weights_QB[0] > 0).any())
-
-    def rows(self, number: int) -> Tensor:
-        """Return the rows in which a branch (1 + number of its pool) speaks."""
-        return (self.weights_QB[number] > 0).nonzero().squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +61,7 @@ class Request:
     evidence_mask: Tensor | None
     domains: tuple[str, ...] | None
     force: bool
+    guidance_scale: float
 
 
 def generate(
@@ -86,6 +71,7 @@ def generate(
     attention_mask: Tensor | None = None,
     domains: Sequence[str] | None = None,
     force: bool = False,
+    guidance_scale: float = 1.0,
     evidence_mask: Tensor | None = None,
     cache: PeerCache | None = None,
     **options: Any,
@@ -100,6 +86,8 @@ def generate(
         domains: ask only these pools, without odds for names; default: those whose signature
             matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, run its pool alone. Outside the promises.
+        guidance_scale: how often what pools say beyond the base counts; 1: the mixture as it is.
+            A little more recalls facts in other words more often; see `peer_cl.held.mix_last`.
         evidence_mask: (B, L), False for text that is no evidence (templates, earlier answers).
         cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the
             model wrote there is no evidence.
@@ -107,7 +95,7 @@ def generate(
 
     Raises:
         UnsupportedError: for static, quantised or offloaded caches and assisted decoding.
-        InputError: when force comes without exactly one domain.
+        InputError: when force comes without exactly one domain, or the guidance is not positive.
         UnknownError: for an unknown domain.
     """
     # None is as if it were not said; transformers would count with it.
@@ -115,6 +103,8 @@ def generate(
     _refuse(model, options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
+    if not 0 < guidance_scale < math.inf:
+        raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
     if attention_mask is not None and attention_mask.shape != input_ids.shape:
         raise ShapeError(
@@ -136,6 +126,7 @@ def generate(
         evidence_mask=evidence_mask,
         domains=tuple(domains) if domains is not None else None,
         force=force,
+        guidance_scale=guidance_scale,
     )
     if options.get("use_cache") is not False and cache is None:
         cache = PeerCache(model.base.config, model.attachment.tap)
@@ -155,6 +146,10 @@ def _refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
             raise UnsupportedError(f"generate({name}=...) is not served with pools; leave it out")
     config = options.get("generation_config")
     kind = options.get("cache_implementation") or getattr(config, "cache_implementation", None)
+    if getattr(config, "guidance_scale", None) not in (None, 1):
+        raise UnsupportedError(
+            "a generation_config's guidance_scale wants a second model: pass guidance_scale itself"
+        )
     if kind not in (None, "dynamic"):
         raise UnsupportedError(f"cache_implementation={kind!r} is not served: only 'dynamic' is")
     if cache is not None and not isinstance(cache, PeerCache):
@@ -230,7 +225,10 @@ class MixtureDriver(GenerationMixin):
         if cache is None:
             return self._without_cache(accepted, position_ids)
         trunk_only = (
-            self._held is not None and not self._held.needs_base and self._model.attachment.tap > 0
+            self._held is not None
+            and not self._held.needs_base
+            and self._request.guidance_scale == 1
+            and self._model.attachment.tap > 0
         )
         base = None
         if trunk_only:
@@ -403,7 +401,8 @@ class MixtureDriver(GenerationMixin):
             if branch is not None:
                 said[number] = self._step(name, branch, cache, attention_mask)
         base_BV = base.logits_BTV[:, -1] if base is not None else None
-        return CausalLMOutputWithPast(logits=mix_last(held, base_BV, said)[:, None], cache=cache)
+        mixed_BV = mix_last(held, base_BV, said, self._request.guidance_scale)
+        return CausalLMOutputWithPast(logits=mixed_BV[:, None], cache=cache)
 
     def _step(
         self, name: str, branch: BranchState, cache: PeerCache, attention_mask: Tensor | None
@@ -455,31 +454,5 @@ class MixtureDriver(GenerationMixin):
                     logits_to_keep=1,
                 )
                 said[number] = logits[:, -1]
-        mixed = mix_last(held, base.logits_BTV[:, -1], said)
-        return CausalLMOutputWithPast(logits=mixed[:, None])
-
-
-def mix_last(held: Held, base_BV: Tensor | None, said: dict[int, Tensor]) -> Tensor:
-    """Return the log of the held mixture for the next token, (B, V), fp32.
-
-    Rows in which the base runs alone keep its logits as they are.
-
-    Args:
-        held: the weights.
-        base_BV: the base's last logits, or None where it was dropped in every row.
-        said: by branch number, its logits in the rows where it speaks.
-    """
-    like = base_BV if base_BV is not None else next(iter(said.values()))
-    num_rows = held.weights_QB.shape[1]
-    log_weights_QB = held.weights_QB.log().float()
-    mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf, device=like.device)
-    if base_BV is not None:
-        mixed_BV = log_weights_QB[0][:, None] + base_BV.float().log_softmax(-1)
-    for number, logits_RV in said.items():
-        rows = held.rows(number)
-        weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
-        mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
-    if base_BV is not None:
-        alone_B1 = (held.weights_QB[0] == 1.0)[:, None]
-        mixed_BV = torch.where(alone_B1, base_BV.float(), mixed_BV)
-    return mixed_BV
+        mixed_BV = mix_last(held, base.logits_BTV[:, -1], said, self._request.guidance_scale)
+        return CausalLMOutputWithPast(logits=mixed_BV[:, None])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import logits_at, row_log_probs, token_log_probs
-from peer_cl.generation import Held, mix_last
+from peer_cl.held import Held, mix_last
 from peer_cl.mixture import (
     enter_at,
     held_weights,
@@ -29,6 +29,9 @@ from pipelines.branches import Branches, Shortlist
 from pipelines.questions import Question
 from pipelines.token_scores import TOKENS_PER_PASS
 
+GUIDANCE = 1.25
+"""The guidance scale at which answers are looked at beside the mixture's own."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -38,6 +41,8 @@ class Told:
     forced: bool
     """The question's own domain alone; False where it has none."""
     mixture: bool
+    guided: bool
+    """The mixture with a guidance scale of GUIDANCE."""
     weights: dict[str, float]
     """By domain that was asked: its weight after the prompt, before anything is dropped."""
 
@@ -171,11 +176,15 @@ def _one(
         if held.weights_QB[number, row] > 0
     }
     every = Held(held.pools, held.weights_QB[:, row, None].expand(-1, len(base_TV)))
-    mixed_TV = mix_last(every, base_TV, speaking) if answer else base_TV
+    mixed_TV = guided_TV = base_TV
+    if answer:
+        mixed_TV = mix_last(every, base_TV, speaking)
+        guided_TV = mix_last(every, base_TV, speaking, GUIDANCE)
     forced_TV = own.get(question.domain)
     return Told(
         base=base_TV.argmax(-1).tolist() == answer,
         forced=forced_TV is not None and forced_TV.argmax(-1).tolist() == answer,
         mixture=mixed_TV.argmax(-1).tolist() == answer,
+        guided=guided_TV.argmax(-1).tolist() == answer,
         weights={n: w for n, w in zip(held.pools, weights, strict=True) if w > 0},
     )

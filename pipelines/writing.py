@@ -41,6 +41,7 @@ def write(
     *,
     domains: Sequence[str] | None = None,
     force: bool = False,
+    guidance_scale: float = 1.0,
     max_new_tokens: int = 60,
     sample: bool = False,
     seed: int | None = None,
@@ -56,6 +57,7 @@ def write(
         domains: ask only these, without odds for names; default: those whose signature matches the
             prompt, and, where names count, those that it names.
         force: with exactly one domain, its pool alone.
+        guidance_scale: how often what pools say beyond the base counts.
         max_new_tokens: at most so many.
         sample: draw tokens instead of taking the likeliest.
         seed: of the draw; None: another one each time.
@@ -65,7 +67,7 @@ def write(
 
     Raises:
         InputError: for an empty prompt, one longer than the base's context, a seed that torch does
-            not take, or force without exactly one domain.
+            not take, a guidance that is not positive, or force without exactly one domain.
         UnknownError: for an unknown domain.
     """
     if not prompt.strip():
@@ -89,6 +91,7 @@ def write(
             ids,
             domains=domains,
             force=force,
+            guidance_scale=guidance_scale,
             cache=cache,
             streamer=_Listener(tokenizer, on_text) if on_text is not None else None,
             **options,

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 
 from benchmarks.results import RESULTS
-from benchmarks.stream.matrices import NAMED
+from benchmarks.stream.matrices import OF_QUESTIONS
 from benchmarks.stream.pieces import JOINT
 from benchmarks.stream.report import Line
 from peer_cl import metrics
@@ -25,9 +25,9 @@ _DOTS_PER_INCH = 150
 def draw(lines: Sequence[Line], names: Sequence[str], folder: Path = RESULTS) -> list[Path]:
     """Draw all pictures of the stream; return their files.
 
-    Names count in questions alone: where they do, losses are the same, and not drawn twice.
+    What tells in questions alone has the same losses, and is not drawn twice.
     """
-    lines = [line for line in lines if not line.method.endswith(f" {NAMED}")]
+    lines = [line for line in lines if line.method.partition(" ")[2] not in OF_QUESTIONS]
     return [_maps(lines, names, folder), _curves(lines, folder)]
 
 

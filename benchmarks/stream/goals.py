@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from benchmarks.stream.intervals import interval
-from benchmarks.stream.matrices import FORCED, Scores, mean, share
+from benchmarks.stream.matrices import FORCED, GUIDED, Scores, mean, share
 from benchmarks.stream.pieces import APART, CHAINS, LOWER, POOLS
 from benchmarks.stream.prose import piece_name, prose_figures
 from benchmarks.stream.raw import Raw
@@ -155,6 +155,10 @@ def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measure
         value = mean([share(row["mixture"]) for row in rows])
         name = f"recall through the mixture, {wording}{how} (share)"
         yield Measured(name, value, at_least=goal)
+        if GUIDED in rows[0]:
+            guided = mean([share(row[GUIDED]) for row in rows])
+            name = f"recall through the mixture, guided, {wording}{how} (share)"
+            yield Measured(name, guided, at_least=goal)
         if "names count" not in how:  # a pool that is forced on says the same, whoever is named
             forced = mean([share(row["forced"]) for row in rows])
             yield Measured(f"recall, pool forced on, {wording}{how} (share)", forced)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from benchmarks.stream.pieces import APART, BASE, CHAINS, JOINT, POOLS, Place, places
 from benchmarks.stream.raw import Raw, RawFolder
 
-FORCED, GATE, NAMED = "forced", "gate", "named"
+FORCED, GATE, NAMED, GUIDED = "forced", "gate", "named", "guided"
 """Ways to use branches other than the mixture: the right one is told; a hard gate chooses; the
-mixture, where a person lets names count, which tells in questions alone."""
+mixture, where a person lets names count; the same, and answers are guided."""
+OF_QUESTIONS = (NAMED, GUIDED)
+"""Ways that tell in questions alone: text is scored as by the mixture."""
 Matrix = list[list[float]]
 
 
@@ -73,7 +75,7 @@ class Scores:
         Args:
             method: one of the benchmark's.
             seed: of the run.
-            way: for pools and adapters: "" the mixture, FORCED, GATE or NAMED.
+            way: for pools and adapters: "" the mixture, FORCED, GATE, NAMED or GUIDED.
         """
         learned = self.learned(method, seed)
         if learned is None:
@@ -89,7 +91,7 @@ class Scores:
         mixture = self.mixture(method, seed)
         if mixture is None:
             return None
-        if way == NAMED and "named" not in mixture:
+        if way in OF_QUESTIONS and not _is_asked(mixture, way):
             return None
         rows = mixture["gate" if way == GATE else "rows"]
         return [[self.loss({"nats": row}, name) for name in self.names] for row in rows]
@@ -112,12 +114,13 @@ class Scores:
         mixture = self.mixture(method, seed)
         if mixture is None:
             return None
-        if way == NAMED:
+        if way in OF_QUESTIONS:
             mixture = next(iter(mixture["named"].values()))
         rows = [mixture["recall"][name][wording] for name in self.names]
+        said = GUIDED if way == GUIDED else "mixture"
         return RecallEnds(
-            [share(row["mixture_when_learned"]) for row in rows],
-            [share(row["mixture"]) for row in rows],
+            [share(row[f"{said}_when_learned"]) for row in rows],
+            [share(row[said]) for row in rows],
         )
 
     def added(self, nats: dict[str, list[float]], kind: str) -> float:
@@ -149,6 +152,15 @@ class RecallEnds:
         """
         changes = [e - a for a, e in zip(self.after, self.end, strict=True)][:-1]
         return mean(changes) if changes else 0.0
+
+
+def _is_asked(mixture: Raw, way: str) -> bool:
+    """Return whether the piece has answers in a way; one of an earlier version may not."""
+    named = list(mixture.get("named", {}).values())
+    if way != GUIDED:
+        return bool(named)
+    rows = [row for one in named for asked in one["recall"].values() for row in asked.values()]
+    return bool(rows) and all(GUIDED in row for row in rows)
 
 
 def has_branches(method: str) -> bool:

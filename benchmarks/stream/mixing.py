@@ -197,6 +197,8 @@ def _answers(told: Sequence[Told], early: Sequence[Told], name: str) -> Raw:
         "forced": [int(one.forced) for one in told],
         "mixture": [int(one.mixture) for one in told],
         "mixture_when_learned": [int(one.mixture) for one in early],
+        "guided": [int(one.guided) for one in told],
+        "guided_when_learned": [int(one.guided) for one in early],
         "own_weight": [round(one.weights.get(name, 0.0), DIGITS) for one in told],
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.stream.matrices import FORCED, GATE, NAMED
+from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED
 from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS
 
 WORDS = {
     POOLS: "ours",
     f"{POOLS} {NAMED}": "ours, names count",
+    f"{POOLS} {GUIDED}": "ours, names count, answers guided",
     f"{POOLS} {FORCED}": "ours, right pool forced on",
     f"{POOLS} {GATE}": "ours, behind a hard gate",
     "lora": "LoRA r16, sequential",

@@ -12,18 +12,22 @@ from peer_cl.shortlist import Choice
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 
 
-def test_no_pool_asked_gives_the_bare_models_tokens_and_logits(architecture, ids, make_model):
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_no_pool_asked_gives_the_bare_models_tokens_and_logits(
+    architecture, ids, make_model, guidance
+):
     base = make_base(architecture)
     options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
     expected = base.generate(ids, **options)
     model = make_model(architecture)
-    found = model.generate(ids, domains=[], **options)
+    found = model.generate(ids, domains=[], guidance_scale=guidance, **options)
     assert torch.equal(found.sequences, expected.sequences)
     for ours, theirs in zip(found.logits, expected.logits, strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_held_base_weight_above_099_gives_the_bases_bits(architecture, ids, make_model):
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_held_base_weight_above_099_gives_the_bases_bits(architecture, ids, make_model, guidance):
     base = make_base(architecture)
     options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
     expected = base.generate(ids, **options)
@@ -31,7 +35,7 @@ def test_a_held_base_weight_above_099_gives_the_bases_bits(architecture, ids, ma
     model = make_model(architecture, budget=0.02)
     for name in ("a", "b"):
         teach(model, name, seed=3, scale=0.01)
-    found = model.generate(ids, domains=["a", "b"], **options)
+    found = model.generate(ids, domains=["a", "b"], guidance_scale=guidance, **options)
     assert torch.equal(found.sequences, expected.sequences)
     for ours, theirs in zip(found.logits, expected.logits, strict=True):
         assert torch.equal(ours, theirs)
@@ -44,8 +48,10 @@ def test_a_held_base_weight_above_099_gives_the_bases_bits(architecture, ids, ma
         {"domains": ["b"], "force": True},
         {"domains": ["a", "b"], "num_beams": 3},
         {"domains": ["a"], "force": True, "num_beams": 2, "num_return_sequences": 2},
+        {"domains": ["a", "b"], "guidance_scale": 1.5},
+        {"domains": ["b"], "force": True, "guidance_scale": 1.5},
     ],
-    ids=["mixture", "forced", "beams", "forced beams"],
+    ids=["mixture", "forced", "beams", "forced beams", "guided", "forced and guided"],
 )
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
 def test_cached_and_uncached_choose_the_same_tokens(
@@ -71,6 +77,33 @@ def test_a_forced_pool_changes_what_is_written(architecture, ids, make_model):
     forced = model.generate(ids, domains=["a"], force=True, **GREEDY)
     bare = model.generate(ids, domains=[], **GREEDY)
     assert not torch.equal(forced, bare)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_guidance_goes_from_the_base_through_what_the_pools_say(ids, make_model, use_cache, scale):
+    model = make_model("llama")
+    options = {**GREEDY, "output_logits": True, "return_dict_in_generate": True}
+    asked = {**options, "domains": ["a"], "force": True, "use_cache": use_cache}
+    bare, plain = model.base.generate(ids, **options), model.generate(ids, **asked)
+    guided = model.generate(ids, guidance_scale=scale, **asked)
+    base, pool = (one.logits[0].log_softmax(-1) for one in (bare, plain))
+    expected = base + scale * (pool - base)
+    assert torch.allclose(guided.logits[0], expected, atol=1e-4)
+    unguided = model.generate(ids, guidance_scale=1.0, **asked)
+    assert torch.equal(unguided.logits[0], plain.logits[0])
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_guidance_that_says_nothing_is_refused(ids, make_model, scale):
+    model = make_model("llama")
+    with pytest.raises(
+        InputError, match=f"guidance_scale must be positive and finite, not {scale}"
+    ):
+        model.generate(ids, domains=["a"], guidance_scale=scale, **GREEDY)
+    config = GenerationConfig(guidance_scale=2.0)
+    with pytest.raises(UnsupportedError, match="pass guidance_scale itself"):
+        model.generate(ids, domains=["a"], generation_config=config)
 
 
 def test_rows_of_one_batch_go_to_different_pools(ids, make_model, monkeypatch):

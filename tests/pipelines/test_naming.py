@@ -9,11 +9,13 @@ from tiny_base import background, make_tiny_base, sentences
 
 from peer_cl import PoolShape, shortlist
 from peer_cl.mixture import named_bound_nats, worst_added_nats
-from pipelines import TrainingSettings, init_store
+from pipelines import TrainingSettings, asking, init_store
 from pipelines.batches import tokenise
+from pipelines.branches import PoolBranches, Shortlist
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 from pipelines.naming import names_of, spellings
+from pipelines.questions import Question
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16), text_passes=2.0
@@ -165,6 +167,28 @@ def test_a_name_counts_beside_a_prompt_of_many_tokens(named, left):
     written = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False)
     expected = model.generate(alone_ids, max_new_tokens=4, do_sample=False)
     assert torch.equal(written[0, len(long) :], expected[0, len(short) :])
+    model.detach()
+
+
+def test_an_answer_is_right_when_generate_writes_it(named, monkeypatch):
+    model, tokenizer = named.load()
+    monkeypatch.setattr(asking, "GUIDANCE", 8.0)  # so that the tiny pool's answers change
+    (name,) = model.active_pools
+    pools = PoolBranches(model, {name: model.pool(name).chain()})
+    by_name = Shortlist(model, {name: model.pool(name).signature}, model.name_odds)
+    num_changed = 0
+    for text in (NAMING, SILENT, "Quartz crystal shows", "the Quartz crystal of"):
+        (prompt,) = tokenise(tokenizer, [text])
+        ids, options = torch.tensor([prompt]), {"max_new_tokens": 3, "do_sample": False}
+        plain, guided = (
+            model.generate(ids, guidance_scale=scale, **options)[0].tolist() for scale in (1.0, 8.0)
+        )
+        for written in (plain, guided):
+            question = Question(name, "seen", tuple(written), len(prompt))
+            (told,) = asking.ask(pools, by_name, [question], model.budget)
+            assert (told.mixture, told.guided) == (written == plain, written == guided)
+        num_changed += plain != guided
+    assert num_changed
     model.detach()
 
 

@@ -10,7 +10,7 @@ from tiny_stream import tiny_workshop
 from benchmarks.results import shown
 from benchmarks.stream import checks, pools
 from benchmarks.stream.jobs import do_missing
-from benchmarks.stream.matrices import FORCED, GATE, NAMED, Scores
+from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED, OF_QUESTIONS, Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.pieces import BASE
 from benchmarks.stream.plan import plan, rate_of
@@ -46,7 +46,7 @@ def test_a_second_call_does_nothing_again(shop, scores, capsys):
 def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
-        "peer", "peer named", "peer forced", "peer gate", "lora", "lora-lower",
+        "peer", "peer named", "peer guided", "peer forced", "peer gate", "lora", "lora-lower",
         "lora-mixture", "lora-mixture forced", "full", "joint",
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
@@ -107,16 +107,26 @@ def test_where_names_count_questions_have_answers_of_their_own(scores):
     raw = scores.mixture("peer", 0)
     (named,) = raw["named"].values()
     for wording in ("seen", "reworded"):
-        found = scores.recalls("peer", 0, wording, NAMED)
-        own = [named["recall"][name][wording]["mixture"] for name in NAMES]
-        assert found.end == [sum(one) / len(one) for one in own]
-    assert scores.losses("peer", 0, NAMED) == scores.losses("peer", 0)
+        for way, said in ((NAMED, "mixture"), (GUIDED, "guided")):
+            found = scores.recalls("peer", 0, wording, way)
+            own = [named["recall"][name][wording][said] for name in NAMES]
+            assert found.end == [sum(one) / len(one) for one in own]
+    for way in OF_QUESTIONS:
+        assert scores.losses("peer", 0, way) == scores.losses("peer", 0)
 
 
-def test_a_mixture_that_knows_no_names_is_reported_without_them(shop, scores):
+def test_a_mixture_that_knows_no_names_or_guidance_is_reported_without_them(shop, scores):
     place = "peer/s0/mixture"
     kept = shop.raw.path(place).read_text()
     raw = shop.raw.read(place)
+    (named,) = raw["named"].values()
+    for asked in named["recall"].values():
+        for row in asked.values():
+            del row["guided"]
+    shop.raw.write(place, raw)
+    words = {line.words for line in lines(scores)}
+    assert "ours, names count" in words
+    assert "ours, names count, answers guided" not in words
     del raw["named"]
     shop.raw.write(place, raw)
     assert not any("names count" in figure.figure for figure in figures(scores))

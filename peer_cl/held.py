@@ -1,0 +1,62 @@
+"""Weights that are held while a model writes, and the next token's logits that they give.
+
+Shape suffixes: Q branches with the base first, B rows, R rows of one branch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Held:
+    """The weights of one call, base first, and the pools in their order."""
+
+    pools: tuple[str, ...]
+    weights_QB: Tensor
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the base still speaks in some row."""
+        return bool((self.weights_QB[0] > 0).any())
+
+    def rows(self, number: int) -> Tensor:
+        """Return the rows in which a branch (1 + number of its pool) speaks."""
+        return (self.weights_QB[number] > 0).nonzero().squeeze(-1)
+
+
+def mix_last(
+    held: Held, base_BV: Tensor | None, said: dict[int, Tensor], guidance_scale: float = 1.0
+) -> Tensor:
+    """Return the log of the held mixture for the next token, (B, V), fp32.
+
+    Rows in which the base runs alone keep its logits as they are.
+
+    Args:
+        held: the weights.
+        base_BV: the base's last logits, or None where it was dropped in every row.
+        said: by branch number, its logits in the rows where it speaks.
+        guidance_scale: what the mixture says beyond the base counts so often, no longer as
+            probabilities that add up to 1: classifier-free guidance (Sanchez et al. 2023, arXiv
+            2306.17806) with the base as the unconditional model. Other than 1 it needs the base.
+    """
+    like = base_BV if base_BV is not None else next(iter(said.values()))
+    num_rows = held.weights_QB.shape[1]
+    log_weights_QB = held.weights_QB.log().float()
+    mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf, device=like.device)
+    if base_BV is not None:
+        mixed_BV = log_weights_QB[0][:, None] + base_BV.float().log_softmax(-1)
+    for number, logits_RV in said.items():
+        rows = held.rows(number)
+        weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
+        mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
+    if base_BV is not None:
+        if guidance_scale != 1:
+            beyond_BV = mixed_BV - base_BV.float().log_softmax(-1)
+            mixed_BV = mixed_BV + (guidance_scale - 1) * beyond_BV
+        alone_B1 = (held.weights_QB[0] == 1.0)[:, None]
+        mixed_BV = torch.where(alone_B1, base_BV.float(), mixed_BV)
+    return mixed_BV
