@@ -176,14 +176,19 @@ def plan_steps(
         tokens_per_step: padded tokens a step.
         seed: of the order.
         least_steps: where the passes make fewer, all are raised alike, until there are so many:
-            in a handful of steps a pool learns nothing. Where they make none, there is none.
+            in a handful of steps a pool learns nothing. No step is then wider than all rows once:
+            a second copy of a row in a step teaches nothing. Where the passes make none, there is
+            none.
     """
     steps = _planned(rows, passes, tokens_per_step, seed)
-    times = 1.0
-    while steps and len(steps) < least_steps:
+    if not 0 < len(steps) < least_steps:
+        return steps
+    width = min(tokens_per_step, sum(len(row.ids) for row in rows if passes[row.kind]))
+    steps, times = _planned(rows, passes, width, seed), 1.0
+    while len(steps) < least_steps:
         times *= max(least_steps / len(steps), _LEAST_RAISE)
         raised = {kind: times * passed for kind, passed in passes.items()}
-        steps = _planned(rows, raised, tokens_per_step, seed)
+        steps = _planned(rows, raised, width, seed)
     return steps
 
 

@@ -217,21 +217,27 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
     if not isinstance(text, str) or not normalised_text(text):
         raise CorpusError('has no "text" with something in it')
     for key in ("title", "source", "id"):
-        if not isinstance(value.get(key), str | int | None):
-            raise CorpusError(f'has a "{key}" that is neither text nor a number')
+        if not isinstance(_label(value, key), str | int | None):
+            raise CorpusError(f'has a "{key}" that is neither text nor a whole number')
     for key in ("text", "title", "source", "id"):
         check_storable(key, str(value.get(key)))
-    identity = value.get("id")
+    identity = _label(value, "id")
     if not str(identity).strip():  # so some exports write that there is none
         identity = None
-    title = value.get("title", identity)
+    title = _label(value, "title") if "title" in value else identity
     return _row(
         normalised_text(text),
         str(title) if title not in (None, "") else f"{Path(source).stem}, line {number}",
-        str(value.get("source") or f"{source}:{number}"),
+        str(_label(value, "source") or f"{source}:{number}"),
         # Rows that share an id are parts of one document.
         section_of=None if identity is None else f"{source}#{identity}",
     )
+
+
+def _label(value: dict[str, Any], key: str) -> Any:
+    """Return a field that names something; a whole number may be written as 3.0, as exports do."""
+    found = value.get(key)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
 def _row(text: str, title: str, source: str, section_of: str | None = None) -> Row:

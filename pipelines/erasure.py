@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from peer_cl.errors import InputError, StateError
 from pipelines.attribution import row_costs
-from pipelines.batches import tokenise
+from pipelines.batches import pieces, tokenise
 from pipelines.erasure_effect import Effect, measure_effect
 from pipelines.erasure_targets import check_erasable, live_documents
 from pipelines.holders import document_rows
@@ -159,7 +161,8 @@ def _by_cost(
 ) -> list[list[tuple[int, int]]]:
     """Return each document's own rows (host layer, row) by what they are worth to it, best first.
 
-    Rows that are off already are worth nothing.
+    A long document is read in pieces, as it was learned. Rows that are off already are worth
+    nothing.
     """
     base = load_store_base(registry)
     model = empty_model(registry, base)
@@ -169,11 +172,14 @@ def _by_cost(
     texts = tokenise(base.tokenizer, [registry.document_text(document) for document in documents])
     found = []
     for document, text in zip(documents, texts, strict=True):
-        costs = row_costs(model, segments, text[:MAX_TOKENS])
+        costs: dict[int, Tensor] = {}
+        for piece in pieces(text, MAX_TOKENS):
+            for (segment_id, layer), costs_N in row_costs(model, segments, piece).items():
+                if segment_id == document.segment_id:
+                    costs[layer] = costs[layer] + costs_N if layer in costs else costs_N
         worth = [
             (cost, layer, row)
-            for (segment_id, layer), costs_N in costs.items()
-            if segment_id == document.segment_id
+            for layer, costs_N in costs.items()
             for row, cost in enumerate(costs_N.tolist())
             if cost > 0
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.batches import tokenise
+from pipelines.batches import pieces, tokenise
 from pipelines.evaluate import version_branch
 from pipelines.loading import empty_model, load_store_base
 from pipelines.masks import masked_documents
@@ -73,18 +73,23 @@ def measure_effect(
     base = load_store_base(registry)
     model = empty_model(registry, base)
     scored = [*documents, *others]
+    is_own = [True] * len(documents) + [False] * len(others)
     rows = tokenise(base.tokenizer, [registry.document_text(document) for document in scored])
+    # The whole of what is erased, in pieces; of the others, their beginnings.
     items = [
-        Item(tuple(ids[:MAX_TOKENS]), document.document_id)
-        for ids, document in zip(rows, scored, strict=True)
+        [
+            Item(piece, document.document_id)
+            for piece in pieces(ids, MAX_TOKENS)[: None if own else 1]
+        ]
+        for ids, document, own in zip(rows, scored, is_own, strict=True)
     ]
     branches = [version_branch(registry, model, domain, version) for version in versions]
     book = ScoreBook(registry, model, branches)
-    book.fill(items, "measuring the effect", progress)
+    book.fill([item for some in items for item in some], "measuring the effect", progress)
     model.detach()
     losses = [
-        (sums(book, BASE, [item]), sums(book, versions[0], [item]), sums(book, versions[1], [item]))
-        for item in items
+        (sums(book, BASE, some), sums(book, versions[0], some), sums(book, versions[1], some))
+        for some in items
     ]
     own, rest = losses[: len(documents)], losses[len(documents) :]
     changes = [after - before for _, before, after in rest]

@@ -57,6 +57,8 @@ def _fact(row: dict[str, Any]) -> Fact:
         raise CorpusError("has a statement in which the answer does not follow the prompt")
     if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
         raise CorpusError('has "reworded_prompts" that are no list of texts')
+    if not all(item.strip() for item in reworded):
+        raise CorpusError('has an empty text among its "reworded_prompts"')
     for key, text in [*((key, row[key]) for key in _NEEDED), ("seen_prompt", seen)]:
         check_storable(key, text)
     for wording in reworded:

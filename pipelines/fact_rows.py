@@ -209,7 +209,7 @@ def read_times(settings: TrainingSettings) -> dict[str, float]:
     """Return how often rows of each kind are read."""
     return {
         "text": settings.text_passes,
-        "fact": settings.fact_passes - settings.varied_passes,
+        "fact": max(0.0, settings.fact_passes - settings.varied_passes),
         VARIED: 1.0,
         REWORDED: settings.reworded_passes,
     }

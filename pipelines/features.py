@@ -10,6 +10,10 @@ Shape suffixes: B rows, T tokens, D width.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,7 @@ from torch import Tensor
 
 from peer_cl.attach import Attachment
 from peer_cl.branches import run_base, token_log_probs
+from peer_cl.errors import InputError
 from peer_cl.scoring import evidence_tokens
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.precision import reading
@@ -28,6 +33,9 @@ TAP_FILE = "tap.f32"
 """The file of states, in a store's staging folder."""
 PAYS_FROM = 0.05
 """Share of the depth below the tap from which keeping its states on disk pays."""
+MOST_SIGNATURE_TOKENS = 2**18
+"""Of a larger corpus every n-th token of a row is kept for its signature: k-means looks at fewer,
+and all of two million tokens' states would take 5 GB of memory."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +85,19 @@ def read_features(
 
     Returns:
         the features, and for each row its states (T - 1, D) at the signature layer, the start
-        token left out.
+        token left out; thinned where there are more than MOST_SIGNATURE_TOKENS.
+
+    Raises: InputError: when the disk has no room for the states at the tap.
     """
     lengths = tuple(len(row.ids) for row in rows)
     offsets = tuple(int(x) for x in np.cumsum((0, *lengths[:-1])))
     pays = attachment.tap >= PAYS_FROM * len(attachment.layers)
     states_XD = None
     if pays:
-        states_XD = np.memmap(
-            folder / TAP_FILE, np.float32, "w+", shape=(sum(lengths), attachment.width)
-        )
+        shape = (sum(lengths), attachment.width)
+        _reserve(folder / TAP_FILE, 4 * math.prod(shape))
+        states_XD = np.memmap(folder / TAP_FILE, np.float32, "r+", shape=shape)
+    every = -(-sum(lengths) // MOST_SIGNATURE_TOKENS)
     signature: list[Tensor] = [torch.empty(0)] * len(rows)
     base_nats = [0.0] * len(rows)
     done = 0
@@ -99,11 +110,34 @@ def read_features(
                 size, start = lengths[number], offsets[number]
                 if states_XD is not None:
                     states_XD[start : start + size] = base.tap_BTD[place, :size].float().numpy()
-                signature[number] = base.signature_BTD[place, 1:size].float().clone()
+                signature[number] = base.signature_BTD[place, 1:size:every].float().clone()
                 base_nats[number] = float(nats_BT[place].sum())
             done += len(group)
             progress(done, len(rows))
     return Features(offsets, lengths, states_XD, tuple(base_nats)), signature
+
+
+def _reserve(path: Path, num_bytes: int) -> None:
+    """Make a file of so many bytes, all of them on the disk: no mapped write can fail later.
+
+    A write into a mapped file that finds the disk full ends the process without a word.
+
+    Raises: InputError: when the disk has no room for it.
+    """
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            else:
+                file.truncate(num_bytes)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            free = shutil.disk_usage(path.parent).free
+            raise InputError(
+                f"{path.parent} has {free:,} bytes left, and what the base makes of this corpus "
+                f"takes {num_bytes:,} while it is learned: make room, or learn it in parts"
+            ) from None
 
 
 def text_nats(logits_BTV: Tensor, ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:

@@ -152,8 +152,8 @@ def _check_learnable(learned: Learned, domain: str) -> None:
         )
     if not learned.of("train"):
         raise CorpusError(
-            f"{num} documents are too few: after setting test documents aside none is left "
-            "to train on; add documents"
+            f"nothing of {num} documents is left to train on: all are near-duplicates or sections "
+            f"of documents that {domain!r} holds out; give it others too"
         )
 
 

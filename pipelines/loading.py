@@ -236,9 +236,11 @@ def index_search(
         }
         index = SignatureIndex.build(centroids)
         _try_save(index, folder, tag)
-    order = {id(_centroids(model, name)): place for place, name in enumerate(index.names)}
+    # The tensors themselves are held: another one might get the id of one that is gone.
+    indexed = [_centroids(model, name) for name in index.names]
 
     def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
+        order = {id(centroids): place for place, centroids in enumerate(indexed)}
         places = [order[id(centroids)] for centroids in centroid_sets if id(centroids) in order]
         if len(places) < len(centroid_sets):  # a pool that was added by hand
             return nearest_distances(vectors_TD, centroid_sets)

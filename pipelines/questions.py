@@ -32,9 +32,13 @@ def read_fact(text: str) -> Fact:
 
 
 def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Question]:
-    """Return every fact as a question in its trained wording and in each other one."""
+    """Return every fact as a question in its trained wording and in each other one.
+
+    Older stores may hold wordings that are empty; these ask nothing.
+    """
     asked = [("seen", fact.seen_prompt, fact.answer) for fact in facts]
     asked += [("reworded", prompt, f.answer) for f in facts for prompt in f.reworded_prompts]
+    asked = [one for one in asked if one[1].strip()]
     prompts = tokenise(tokenizer, [prompt for _, prompt, _ in asked])
     wholes = tokenise(tokenizer, [f"{prompt} {answer}" for _, prompt, answer in asked])
     return [

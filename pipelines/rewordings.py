@@ -80,14 +80,14 @@ def _read(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     wanted, text, texts = row.get("document"), row.get("text"), row.get("rewordings")
     if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
         raise CorpusError('has no "rewordings" that are a list of texts')
-    for one in texts:
-        check_storable("rewordings", one)
+    for key, one in [("text", text), *(("rewordings", one) for one in texts)]:
+        if isinstance(one, str):
+            check_storable(key, one)
     if isinstance(wanted, str) and _ID.fullmatch(wanted):
         if isinstance(text, str) and document_id(text) != wanted:
             raise CorpusError('has a "text" that is not that of its "document"')
         owner = wanted
     elif wanted is None and isinstance(text, str) and normalised_text(text):
-        check_storable("text", text)
         owner = document_id(text)
     else:
         raise CorpusError('has neither a "document" of 64 hex digits nor a "text"')

@@ -69,7 +69,10 @@ def make_signature(
             text fits, whole or by its first half. Where there is none, the learned ones stand in.
         seed: of k-means.
     """
-    white_XD = torch.cat([background.whiten(states_TD) for states_TD in train])
+    white_XD = torch.empty(sum(map(len, train)), background.mean_D.shape[0])
+    # Piece by piece: a list beside the whole would take as much memory again.
+    for states_TD, white_TD in zip(train, white_XD.split([len(one) for one in train]), strict=True):
+        white_TD.copy_(background.whiten(states_TD))
     bare = Signature(_kmeans(white_XD, DOMAIN_CENTROIDS, seed), 0.0, cutoff=CUTOFF)
     held = background.held_XD.float().split(background.held_lengths.tolist())
     foreign = [_means(background, bare, white_TD) for white_TD in held]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +47,8 @@ def split_documents(
     trained text measures memory, not knowledge. Facts are always trained on, probes never, and a
     text that is near to a fact goes with it. What is near to a document that the domain holds
     already, or is a section of the same one, takes its side, the held-out one where they differ.
+    Where chance would hold out every text, as it may where there is one file, none is held out but
+    what known documents bind: a corpus is given to be learned.
 
     Args:
         documents: The documents; copies of one text count once.
@@ -64,16 +66,19 @@ def split_documents(
     for document, side in known:
         group = near_group[document.document_id]
         held[group] = min(side, held.get(group, side), key=_SIDES.index)
-    split: dict[str, Split] = {}
-    for document in documents:
-        group = near_group[document.document_id]
-        if document.kind == "probe":
-            split[document.document_id] = "test"
-        elif group in fact_groups:
-            split[document.document_id] = "train"
-        else:
-            side = held.get(group) or _side(group, test_percent, validation_percent)
-            split[document.document_id] = side
+    sides: dict[str, Split] = {
+        group: "train"
+        if group in fact_groups
+        else held.get(group) or _side(group, test_percent, validation_percent)
+        for group in (near_group[d.document_id] for d in documents if d.kind != "probe")
+    }
+    texts = {near_group[d.document_id] for d in documents if d.kind == "text"}
+    if not any(sides[group] == "train" for group in texts):
+        sides |= dict.fromkeys(texts - held.keys(), "train")
+    split: dict[str, Split] = {
+        d.document_id: "test" if d.kind == "probe" else sides[near_group[d.document_id]]
+        for d in documents
+    }
     return Splits(
         split, {document.document_id: near_group[document.document_id] for document in documents}
     )
@@ -105,9 +110,14 @@ def _groups(documents: Sequence[SourceDocument]) -> dict[str, str]:
             node = parent[node]
         return node
 
-    for first, second in [*_section_links(documents), *_near_links(documents)]:
+    def join(first: str, second: str) -> None:
         low, high = sorted((root(first), root(second)))
         parent[high] = low
+
+    for first, second in _section_links(documents):
+        join(first, second)
+    for first, second in _near_pairs(documents, lambda one, other: root(one) == root(other)):
+        join(first, second)
     return {node: root(node) for node in parent}
 
 
@@ -120,24 +130,28 @@ def _section_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]
     ]
 
 
-def _near_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]:
+def _near_pairs(
+    documents: Iterable[SourceDocument], are_joined: Callable[[str, str], bool]
+) -> Iterator[tuple[str, str]]:
+    """Yield near-duplicates that are not joined yet, each pair before the next is looked for.
+
+    Of n copies of a form with another number each, n - 1 pairs are compared, not n * n / 2.
+    """
     # datasketch brings scipy along, which commands that only read a store should not pay for.
     from datasketch import MinHash, MinHashLSH
 
     shingles = {document.document_id: _shingles(document.text) for document in documents}
     # The index misses pairs near its threshold: it looks lower, and the true Jaccard decides.
     index = MinHashLSH(threshold=_NEAR_JACCARD - 0.2, num_perm=_NUM_PERMUTATIONS)
-    links: list[tuple[str, str]] = []
     for document_id, pieces in shingles.items():
         sketch = MinHash(num_perm=_NUM_PERMUTATIONS)
         sketch.update_batch([piece.encode() for piece in sorted(pieces)])
-        links += [
-            (other, document_id)
-            for other in index.query(sketch)
-            if _jaccard(shingles[other], pieces) >= _NEAR_JACCARD
-        ]
+        for other in index.query(sketch):
+            if are_joined(other, document_id):
+                continue
+            if _jaccard(shingles[other], pieces) >= _NEAR_JACCARD:
+                yield other, document_id
         index.insert(document_id, sketch)
-    return links
 
 
 def _shingles(text: str) -> set[str]:

@@ -19,6 +19,7 @@ from peer_cl.errors import InputError, ShapeError
 from stores.index_files import SIGNATURES, load_index, save_index
 
 Floats: TypeAlias = NDArray[np.float32]
+_COMPARED = 4096  # rows at a time
 _CANDIDATES = 2  # near ties in FAISS's arithmetic are settled in ours
 
 
@@ -112,7 +113,7 @@ def kmeans(vectors: Floats, k: int, seed: int) -> Floats:
     vectors_TD = _checked("the vectors", vectors)
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
-    distinct = np.unique(vectors_TD, axis=0)
+    distinct = _distinct(vectors_TD, k)
     if len(distinct) <= k:
         return distinct
     threads = faiss.omp_get_max_threads()
@@ -125,6 +126,16 @@ def kmeans(vectors: Floats, k: int, seed: int) -> Floats:
     finally:
         faiss.omp_set_num_threads(threads)
     return np.array(trainer.centroids, dtype=np.float32).reshape(k, -1)
+
+
+def _distinct(vectors_TD: Floats, most: int) -> Floats:
+    """Return the distinct rows, sorted, or the first more than `most` of them."""
+    found = vectors_TD[:0]
+    for start in range(0, len(vectors_TD), _COMPARED):
+        found = np.unique(np.concatenate([found, vectors_TD[start : start + _COMPARED]]), axis=0)
+        if len(found) > most:
+            break
+    return found
 
 
 def _checked(what: str, vectors: Floats, *, least: int = 1) -> Floats:

@@ -1,13 +1,16 @@
 """From a text to rows and documents, and back, on a tiny base."""
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import pytest
 import torch
 from tiny_base import SUBJECTS, make_tiny_store
 
 from peer_cl.errors import InputError, StateError, UnknownError
+from peer_cl.shortlist import nearest_distances
 from pipelines.batches import tokenise
 from pipelines.experts import parse_row
 from pipelines.holders import document_rows
@@ -112,6 +115,20 @@ def test_a_search_finds_the_rows_that_fire_at_the_tap(store):
         r.row: r.weight for r in store.trace(TEXT, **options).rows["law"] if r.host_layer == tap
     }
     assert found == pytest.approx(fired, rel=1e-4)
+    model.detach()
+
+
+def test_a_pool_that_was_deleted_leaves_no_place_for_another_ones_centroids(store):
+    """Were its tensor gone, the next one might be taken for it: they are told apart by identity."""
+    model, _ = store.load()
+    gone = weakref.ref(model.pool("medicine").signature.centroids_CD)
+    model.delete_pool("medicine")
+    gc.collect()
+    assert gone() is not None
+    vectors_TD = torch.randn(5, gone().shape[1])
+    other = model.pool("law").signature.centroids_CD.clone()
+    found, expected = model.search(vectors_TD, [other]), nearest_distances(vectors_TD, [other])
+    assert torch.equal(found, expected)
     model.detach()
 
 

@@ -74,6 +74,17 @@ def test_rows_of_one_id_belong_together(tmp_path):
     assert [document.title for document in documents] == ["7", "7", "x"]
 
 
+def test_a_whole_number_may_be_written_as_exports_write_it(tmp_path):
+    rows = [{"text": "a", "id": 7.0, "title": 3.0, "source": 2.0}, {"text": "b", "id": 7}]
+    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    first, second = read_corpus(tmp_path / "c.jsonl").documents
+    assert first.section_of == second.section_of
+    assert (first.title, first.source) == ("3", "2")
+    (tmp_path / "d.jsonl").write_text('{"text": "a", "id": 7.5}')
+    with pytest.raises(CorpusError, match='"id" that is neither text nor a whole number'):
+        read_corpus(tmp_path / "d.jsonl")
+
+
 def test_an_empty_id_is_none(tmp_path):
     rows = [{"text": "a", "id": ""}, {"text": "b", "id": " "}, {"text": "c", "id": 0}]
     write(tmp_path, {"c.jsonl": "\n".join(map(json.dumps, rows))})

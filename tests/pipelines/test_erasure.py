@@ -10,7 +10,7 @@ from tiny_base import background, make_tiny_base, make_tiny_store, sentences, st
 
 from peer_cl import PoolShape
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
-from pipelines import TrainingSettings, init_store, open_store, tokenise
+from pipelines import TrainingSettings, erasure, erasure_effect, init_store, open_store, tokenise
 from pipelines.attribution import row_costs
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
@@ -222,6 +222,27 @@ def test_the_effect_is_measured_on_it_and_on_others(store):
     assert own.before_nats == pytest.approx(forced_loss(store, target), abs=1e-5)
     change = np.mean(after) - np.mean(before)
     assert effect.others_change_nats == pytest.approx(change, abs=1e-5)
+
+
+def test_all_of_a_long_document_is_looked_at_in_pieces(store, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        erasure, "row_costs", lambda m, s, ids: read.append(ids) or row_costs(m, s, ids)
+    )
+    for module in (erasure, erasure_effect):
+        monkeypatch.setattr(module, "MAX_TOKENS", 6)
+    target = learned(store)[0]
+    report = store.erase_masked("law", [target], num_rows=40)
+    (document,) = [d for d in store.registry.documents("law") if d.document_id == target]
+    model, tokenizer = store.load()
+    (ids,) = tokenise(tokenizer, [store.registry.document_text(document)])
+    assert len(read) > 1
+    assert [token for piece in read for token in piece[1:]] == ids[1:]
+    (own,) = report.effect.documents
+    rows = [torch.tensor([piece]) for piece in read]
+    nats = [-float(model.score(row, ask="all").log_probs_QBT[0, 0, 1:].sum()) for row in rows]
+    assert own.base_nats == pytest.approx(sum(nats) / (len(ids) - 1), abs=1e-5)
+    model.detach()
 
 
 def test_a_domain_learns_on_top_of_a_mask_and_is_evaluated(store):

@@ -50,6 +50,7 @@ def test_prompts_may_be_given(tmp_path):
         ({**GOOD, "seen_prompt": "The capital"}, "does not follow the prompt"),
         ({**GOOD, "reworded_prompts": "one"}, "no list of texts"),
         ({**GOOD, "reworded_prompts": [1]}, "no list of texts"),
+        ({**GOOD, "reworded_prompts": ["Chad has", " "]}, 'empty text .* "reworded_prompts"'),
         (f'{{"subject": {"7" * 5000}}}', "is no JSON .a number has more than"),
         (json.dumps(GOOD).replace("Chad", "Tchéd").encode("latin-1"), "is not UTF-8 .*0xe9"),
         ({**GOOD, "subject": "\ud800"}, 'half a character .* in "subject"'),

@@ -61,6 +61,7 @@ def test_a_document_is_named_by_its_text_or_by_its_id(tmp_path):
         ({"document": 7, "text": TEXT, "rewordings": ["one"]}, "neither"),
         ({**ROW, "document": "7" * 64}, 'not that of its "document"'),
         ({**ROW, "text": TEXT + "\0"}, 'a NUL character in "text"'),
+        ({**ROW, "text": "\ud800", "document": "7" * 64}, 'half a character .* in "text"'),
     ],
 )
 def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer_cl.errors import InputError
+from pipelines import splits as splits_module
 from pipelines.documents import SourceDocument
 from pipelines.splits import split_documents
 
@@ -32,7 +33,10 @@ def test_a_document_keeps_its_side_whatever_comes_with_it_and_in_whatever_order(
     everything = documents(40)
     whole = split_documents(everything)
     some = split_documents(rng.sample(everything, num))
-    assert some.split.items() <= whole.split.items()
+    if any(whole.split[one] == "train" for one in some.split):
+        assert some.split.items() <= whole.split.items()
+    else:
+        assert set(some.split.values()) == {"train"}
     assert some.near_group.items() <= whole.near_group.items()
 
 
@@ -120,3 +124,30 @@ def test_what_is_near_to_documents_of_both_sides_is_not_trained_on():
     third = SourceDocument(f"start {first.text}", "t", "s")
     for known in ([(first, "train"), (second, "test")], [(first, "test"), (second, "train")]):
         assert split_documents([third], known=known).split == {third.document_id: "test"}
+
+
+def test_a_lone_text_is_learned_whatever_chance_says():
+    for document in documents(30):
+        assert split_documents([document]).split == {document.document_id: "train"}
+    parts = [SourceDocument(a_text(n), "t", "s", section_of="handbook.md") for n in range(20)]
+    assert set(split_documents(parts, test_percent=90).split.values()) == {"train"}
+    fact = SourceDocument("The fact is this.", "f", "s", kind="fact")
+    assert set(split_documents([*parts, fact], test_percent=90).split.values()) == {"train"}
+
+
+def test_what_known_documents_bind_stays_held_out_even_alone():
+    known, near = documents(1)[0], SourceDocument(f"{a_text(0)} end", "n", "s")
+    assert split_documents([near], known=[(known, "test")]).split == {near.document_id: "test"}
+    assert split_documents([near], known=[(known, "train")]).split == {near.document_id: "train"}
+
+
+def test_of_many_copies_of_a_form_few_pairs_are_compared(monkeypatch):
+    compared = []
+    jaccard = splits_module._jaccard
+    monkeypatch.setattr(
+        splits_module, "_jaccard", lambda *pair: compared.append(1) or jaccard(*pair)
+    )
+    forms = [SourceDocument(f"{a_text(1, 80)} {number}", "t", "s") for number in range(60)]
+    splits = split_documents(forms)
+    assert len(set(splits.near_group.values())) == 1
+    assert len(compared) == 59

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer_cl.errors import InputError, ShapeError
+from stores import vector_index
 from stores.vector_index import SignatureIndex, kmeans
 
 TAG = "a" * 64
@@ -140,6 +141,14 @@ def test_kmeans_gives_the_same_bits_each_time():
     assert first.dtype == np.float32
     assert np.array_equal(first, kmeans(points, 64, seed=3))
     assert not np.array_equal(first, kmeans(points, 64, seed=4))
+
+
+def test_kmeans_of_many_points_that_are_alike(monkeypatch):
+    monkeypatch.setattr(vector_index, "_COMPARED", 7)
+    distinct = np.unique(vectors(5, 9, 3), axis=0)
+    points = np.tile(distinct, (20, 1))
+    assert np.array_equal(kmeans(points, 9, seed=0), distinct)
+    assert kmeans(points, 4, seed=0).shape == (4, 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
