@@ -336,6 +336,10 @@ class PeerModel(nn.Module):
         before a token that it masks, the base's logits stand. With ask="context" who is asked, and
         how much a name counts, comes from the whole context: it is for what follows that.
 
+        Special tokens are no evidence, and their own probability is outside the promise, as it is
+        in `score`, which leaves them out. Where a separator's or a template's marks are to be
+        predicted too, mask them with `evidence_mask`.
+
         Args: as for `score`; `position_ids` are the model's own default where None.
 
         Returns:
