@@ -93,8 +93,8 @@ def evaluate(
     branches = {
         one.domain: version_branch(registry, model, one.domain, one.version) for one in everything
     }
-    pin = Pinned(registry, live, everything, order, registry.purged_versions())
-    book = ScoreBook(registry, model, list(_all_branches(pin, model, branches)))
+    pin = Pinned(registry, live, everything, order)
+    book = ScoreBook(registry, model, list(branches.values()))
     sources = _sources(background)
     foreign = {
         s.name: _items(base.tokenizer, s.documents[:max_documents], max_background_tokens)
@@ -155,20 +155,6 @@ def version_branch(
     return VersionBranch(version, segments, read_signature(registry, domain, version))
 
 
-def _all_branches(
-    pin: Pinned, model: PeerModel, live: dict[str, VersionBranch]
-) -> Sequence[VersionBranch]:
-    """Return every version that stands in a row of the matrix, live ones loaded already."""
-    found = {branch.version: branch for branch in live.values()}
-    for one in pin.measured:
-        for state in pin.states(one.snapshot):
-            if state.version not in found:
-                found[state.version] = version_branch(
-                    pin.registry, model, state.domain, state.version
-                )
-    return list(found.values())
-
-
 def _sources(background: bool | Sequence[BackgroundSource]) -> list[BackgroundSource]:
     if isinstance(background, bool):
         return load_background("test") if background else []
@@ -192,8 +178,8 @@ def _test_items(registry: Registry, tokenizer: Any, one: Learned) -> list[Item]:
 def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
     """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
 
-    The last row is the live snapshot, so that a disabled domain shows. In an older row, a version
-    that was purged since is asked no more.
+    The last row is the live snapshot, so that a disabled domain shows. Older rows ask live versions
+    alone.
     """
     snapshots = [one.snapshot for one in pin.measured]
     snapshots[-1] = pin.live

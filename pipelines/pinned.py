@@ -27,8 +27,6 @@ class Pinned:
     """Its domains, in the order in which their versions came."""
     measured: list[Learned]
     """Those of which documents are held out."""
-    purged: frozenset[str] = frozenset()
-    """Versions whose bytes are gone: an older snapshot may hold some, and nobody can ask them."""
 
     @property
     def share(self) -> float:
@@ -36,19 +34,21 @@ class Pinned:
         return share(self.registry.config.budget, self.registry.config.capacity)
 
     def versions(self, snapshot: Snapshot | None = None) -> list[str]:
-        """Return the versions of still live domains that were on in a snapshot (default: now).
+        """Return the live versions that were on in a snapshot already (default: now).
 
-        Those that were purged since are left out.
+        An earlier version of a domain that grew since, or was erased from, is left out: the domain
+        counts where its live version came, and before that it is as if nobody had learned it. So no
+        figure takes a domain's own past for what others did to it.
         """
         return [state.version for state in self.states(snapshot or self.live)]
 
     def states(self, snapshot: Snapshot) -> list[DomainState]:
         """Return the states that `versions` is about."""
-        domains = {one.domain for one in self.learned}
+        now = {one.domain: one.version for one in self.learned}
         return [
             state
             for state in snapshot.domains
-            if state.is_enabled and state.domain in domains and state.version not in self.purged
+            if state.is_enabled and state.version == now.get(state.domain)
         ]
 
 

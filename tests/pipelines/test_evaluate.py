@@ -142,11 +142,13 @@ def test_recall_is_what_greedy_decoding_writes(report, loaded, wording):
         assert row["forced"] > row["base"]
 
 
-def test_versions_that_were_purged_are_asked_in_no_row(tmp_path):
+@pytest.mark.parametrize("is_purged", [True, False])
+def test_earlier_versions_of_a_domain_are_asked_in_no_row(tmp_path, is_purged):
     with open_store(make_tiny_store(tmp_path), who="ann") as store:
         first, *_ = store.registry.documents("law", split="train", kind="text")
         store.erase_exact("law", [first.document_id])
-        store.purge("law", retired=True)  # with the version that was live when medicine came
+        if is_purged:
+            store.purge("law", retired=True)  # with the version that was live when medicine came
         report = store.evaluate(background=False, with_recall=False)
         model, tokenizer = store.load()
         expected = []
@@ -155,5 +157,8 @@ def test_versions_that_were_purged_are_asked_in_no_row(tmp_path):
             expected.append([nats(scored(model, own, domains=domains))[1] for own in rows])
         model.detach()
     assert report["domains"] == ["medicine", "law"], "the law that is live came last"
-    for row, wanted in zip(report["matrix"]["loss_nats"][1:], expected, strict=True):
+    base, *rows = report["matrix"]["loss_nats"]
+    for row, wanted in zip(rows, expected, strict=True):
         assert row == pytest.approx(wanted, rel=1e-6)
+    # What law gained is no merit of medicine's, which came while an earlier law was on.
+    assert report["metrics"]["fwt"] == pytest.approx(base[1] - rows[0][1], rel=1e-6)
