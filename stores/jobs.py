@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError, UnknownError
@@ -20,7 +20,7 @@ from stores.leases import TTL_SECONDS, this_host
 from stores.processes import process_birth
 from stores.queries import Job, RunSpeed
 from stores.records import ROWS, JobProgress, NewJob
-from stores.schema import JobRow, RunRow, SegmentRow
+from stores.schema import DocumentRow, JobRow, RunRow, SegmentDocumentRow, SegmentRow
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 LOST = "lost"
@@ -158,8 +158,14 @@ def read_jobs(
 
 def read_run_speeds(session: Session, limit: int) -> tuple[RunSpeed, ...]:
     """Return how long the last training runs took, the newest first; purged ones tell nothing."""
+    facts = (
+        select(func.coalesce(func.sum(DocumentRow.num_tokens), 0))
+        .join(SegmentDocumentRow, SegmentDocumentRow.document_id == DocumentRow.id)
+        .where(SegmentDocumentRow.segment_id == SegmentRow.id, SegmentDocumentRow.kind == "fact")
+        .scalar_subquery()
+    )
     query = (
-        select(RunRow.config, RunRow.seconds, SegmentRow.num_tokens)
+        select(RunRow.config, RunRow.seconds, SegmentRow.num_tokens, facts)
         .join(SegmentRow, SegmentRow.run_id == RunRow.id)
         .where(
             SegmentRow.kind == ROWS,
@@ -172,13 +178,15 @@ def read_run_speeds(session: Session, limit: int) -> tuple[RunSpeed, ...]:
     )
     return tuple(
         RunSpeed(
-            num_tokens,
-            float(config.get("text_passes", 1.0)),
-            seconds,
-            int(config.get("least_steps", 1)),
-            int(config.get("tokens_per_step", 1)),
+            num_tokens=num_tokens,
+            num_fact_tokens=int(num_fact_tokens),
+            seconds=seconds,
+            text_passes=float(config.get("text_passes", 1.0)),
+            fact_passes=float(config.get("fact_passes", 1.0)),
+            least_steps=int(config.get("least_steps", 1)),
+            tokens_per_step=int(config.get("tokens_per_step", 1)),
         )
-        for config, seconds, num_tokens in session.execute(query)
+        for config, seconds, num_tokens, num_fact_tokens in session.execute(query)
     )
 
 

@@ -281,11 +281,13 @@ class RunSpeed:
     """How long a training run took, all passes and the recording of use included."""
 
     num_tokens: int
-    """Of its documents, read once."""
-    text_passes: float
+    """Of its documents, read once, facts among them."""
+    num_fact_tokens: int
     seconds: float
-    least_steps: int = 1
-    tokens_per_step: int = 1
+    text_passes: float
+    fact_passes: float
+    least_steps: int
+    tokens_per_step: int
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A look at a corpus before it is learned: counts, what is known, what cannot be read, how long."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from peer_cl.errors import BaseMismatchError, CorpusError, DomainNameError
 from pipelines import TrainingSettings, open_store
 from pipelines.batches import tokenise
 from pipelines.corpora import read_corpus
+from pipelines.facts import Relation
 from pipelines.loading import load_store_base
 from pipelines.previewing import (
     DEMO_TOKENS_A_SECOND,
@@ -18,6 +20,8 @@ from pipelines.previewing import (
     preview,
 )
 from pipelines.uploads import Upload, describe_source, find_source, readable
+
+OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +130,20 @@ def test_without_earlier_runs_the_time_is_the_demos(made, minerals, tmp_path):
             fresh.purge(domain)
         found = timed(fresh, minerals, least_steps=1)
     assert "the demo's corpora" in found.seconds_from
-    assert found.seconds == pytest.approx(TRAIN_SHARE * found.num_tokens / DEMO_TOKENS_A_SECOND)
+    read = 1.5 * TRAIN_SHARE * found.num_tokens
+    assert found.seconds == pytest.approx(read / DEMO_TOKENS_A_SECOND)
+
+
+def test_facts_are_all_learned_and_read_more_often(store, minerals):
+    facts = [OWNER.fact(f"house {number}", "the tenant") for number in range(40)]
+    lines = [json.dumps(dataclasses.asdict(fact)) for fact in facts]
+    upload = Upload("facts.jsonl", "\n".join(lines).encode())
+    once = timed(store, minerals, least_steps=1)
+    settings = TrainingSettings(least_steps=1)
+    both = preview(store, "minerals", minerals, facts=upload, settings=settings)
+    learned = 1.5 * TRAIN_SHARE * once.num_tokens
+    more = 10.0 * (both.num_tokens - once.num_tokens)
+    assert both.seconds == pytest.approx(once.seconds * (learned + more) / learned)
 
 
 def test_what_cannot_be_looked_at_is_one_line(store, made, minerals, tmp_path):

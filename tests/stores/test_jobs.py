@@ -320,6 +320,10 @@ def test_the_speed_of_earlier_runs(registry, make):
     make.grow(registry, "medicine")
     (newest,) = registry.run_speeds(1)
     assert (newest.num_tokens, newest.text_passes, newest.seconds) == (1000, 1.0, 1.5)
+    num_facts = sum(
+        d.num_tokens for d in registry.documents("medicine", kind="fact") if d.split == "train"
+    )
+    assert newest.num_fact_tokens == num_facts > 0
     with registry.writing("ann"):
         registry.roll_back_domain("medicine", None, "ann")
         registry.purge("medicine", "ann")
