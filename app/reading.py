@@ -327,13 +327,21 @@ def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove what a crash left behind.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Make the place of the objects this store's, where a copy of it wrote last; "
+            "the copy can write no more.",
+        ),
+    ] = False,
 ) -> None:
     """Check the store: registry, objects' hashes, index and leftovers.
 
     Exits with 1 when data of the live or an older snapshot is missing or damaged.
     """
     with request.store() as store:
-        findings = store.registry.doctor(repair=repair)
+        findings = store.registry.doctor(repair=repair, take_over=take_over)
     is_hurt = any(item.severity == "error" for item in findings)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in findings])

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError
+from stores.claims import Claim
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.index_files import SIGNATURES, index_state, remove_index
@@ -42,6 +43,7 @@ def examine(
     objects: ObjectStore,
     layout: StoreLayout,
     config: StoreConfig,
+    claim: Claim,
     *,
     is_quiet: bool,
     repair: bool,
@@ -53,6 +55,7 @@ def examine(
         objects: The object store.
         layout: Where things lie.
         config: What was fixed at `init`.
+        claim: Whether this registry may say what of the objects is a leftover.
         is_quiet: Nobody else writes: what nothing names is a leftover.
         repair: Remove leftovers and unusable index files; the lease must be held.
     """
@@ -62,6 +65,7 @@ def examine(
         needed = needed_objects(session, config)
         live = live_snapshot(session)
     found += _check_objects(objects, needed)
+    found += (shared := claim.findings())
     found += _check_index(layout, live.index_tag, bool(live.domains), repair=repair)
     found += _check_foreign(layout)
     found += _check_old_copies(database, layout, repair=repair)
@@ -70,7 +74,8 @@ def examine(
         found += _check_leftovers(layout, repair=repair)
         found += _check_jobs(database, repair=repair)
         found += _check_job_files(database, layout, repair=repair)
-        found += _check_unreferenced(objects, set(needed), repair=repair)
+        if not shared:  # what a copy has learned since is no leftover
+            found += _check_unreferenced(objects, set(needed), repair=repair)
     if repair:
         database.compact()
     return tuple(found)

@@ -10,15 +10,17 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from peer_cl.errors import DamageError, InputError, UnsupportedError
+from peer_cl.errors import DamageError, InputError, StateError, UnsupportedError
 from stores.durable import file_sha256, read_chunks, sync_folder, write_temporary
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
+_MARK = "peer-cl.json"
 
 
 def check_object_id(object_id: str) -> str:
@@ -150,6 +152,32 @@ class ObjectStore:
             names = [str(name).rsplit("/", 1)[-1] for name in self._files.find(self._root)]
         yield from sorted(name for name in names if _OBJECT_ID.fullmatch(name))
 
+    def read_mark(self) -> bytes | None:
+        """Return the mark that `write_mark` left among the objects, or None."""
+        try:
+            if self._folder is not None:
+                return (self._folder / _MARK).read_bytes()
+            with _translated(self.place):
+                return bytes(self._files.cat_file(f"{self._root}/{_MARK}"))
+        except FileNotFoundError:
+            return None
+
+    def write_mark(self, data: bytes) -> None:
+        """Put a mark among the objects, in place of the one that is there: see stores.claims."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        staged, _ = write_temporary([data], self._staging)
+        try:
+            if self._folder is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                staged.replace(self._folder / _MARK)
+                sync_folder(self._folder)
+                return
+            with _translated(self.place):
+                self._files.makedirs(self._root, exist_ok=True)
+                self._files.put_file(str(staged), f"{self._root}/{_MARK}")
+        finally:
+            staged.unlink(missing_ok=True)
+
     def count_files(self) -> int:
         """Return how many files lie at a remote place, objects and others; 0 for a local one."""
         return 0 if self._folder is not None else len(self._files.find(self._root))
@@ -246,6 +274,18 @@ def _open_remote(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise UnsupportedError(f"cannot reach objects at {url}: {error}") from None
     return files, str(root).rstrip("/")
+
+
+@contextmanager
+def _translated(place: str) -> Iterator[None]:
+    """Turn a file system's own errors into ours; what is not there is told by the caller."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each of fsspec's file systems has errors of its own
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise StateError(f"objects at {place} cannot be reached: {words}; run it again") from error
 
 
 def _missing(object_id: str, place: str) -> DamageError:

@@ -31,6 +31,7 @@ from stores import (
     snapshots,
     uses,
 )
+from stores.claims import Claim
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.job_book import JobBook
@@ -69,6 +70,7 @@ class Registry:
         self.config = config
         self.objects = ObjectStore(config.objects_url or layout.objects, layout.staging)
         self._database = database
+        self._claim = Claim(database, self.objects, config, layout.folder)
         self._lease: Lease | None = None
         self._depth = 0
         self._expected: int | None = None
@@ -134,12 +136,12 @@ class Registry:
             expect: the snapshot that a person saw before deciding. Where another is live by the
                 first act, that act raises a ChangedError and changes nothing.
 
-        Raises: StoreLockedError: when another writer holds it; the message names it.
+        Raises:
+            StoreLockedError: when another writer holds it; the message names it.
+            StateError: when a copy of this store wrote where its objects lie.
         """
         if self._lease is None:
-            lease = Lease(self._database, who or getpass.getuser())
-            lease.acquire()
-            self._lease = lease
+            self._lease = self._claim.lease(who or getpass.getuser())
         self._depth += 1
         if expect is not None:
             self._expected = expect
@@ -281,18 +283,24 @@ class Registry:
         with self._database.reading() as session:
             return jobs.read_run_speeds(session, limit)
 
-    def doctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
+    def doctor(self, *, repair: bool = False, take_over: bool = False) -> tuple[Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
-        Raises: StoreLockedError: when it is to repair while another writer is alive.
+        With `take_over`, first make the objects' place this registry's, whichever copy wrote last.
+
+        Raises:
+            StoreLockedError: when it is to repair while another writer is alive.
+            StateError: when it is to repair where a copy of this store wrote last.
         """
-        parts = (self._database, self.objects, self.layout, self.config)
+        parts = (self._database, self.objects, self.layout, self.config, self._claim)
         found = () if self._lease is not None else doctoring.check_lease(self._database)
-        if not repair:
+        if take_over:
+            self._claim.take_over()
+        if not (repair or take_over):
             is_quiet = all(item.severity != "note" for item in found)
             return found + doctoring.examine(*parts, is_quiet=is_quiet, repair=False)
         with self.writing("doctor"):
-            return found + doctoring.examine(*parts, is_quiet=True, repair=True)
+            return found + doctoring.examine(*parts, is_quiet=True, repair=repair)
 
     # Questions
 

@@ -250,6 +250,12 @@ class LiveRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     store_id: Mapped[str] = mapped_column(String(64), doc="The same as in store.toml.")
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"))
+    claim: Mapped[str | None] = mapped_column(
+        UUID, doc="Token left where the objects lie, when that is not in the folder."
+    )
+    claim_before: Mapped[str | None] = mapped_column(
+        UUID, doc="The token before it: a crash may have kept the newer one from getting there."
+    )
 
 
 class EventRow(Base):

@@ -14,7 +14,7 @@ from stores.schema import Base
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0004", "0003"
+revision, down_revision = "0005", "0004"
 
 def upgrade():
     with op.batch_alter_table("domains") as table:
@@ -43,7 +43,7 @@ def newer(tmp_path):
     def write(source):
         folder = tmp_path / "future"
         shutil.copytree(upgrades.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0004_future.py").write_text(source)
+        (folder / "versions" / "0005_future.py").write_text(source)
         return folder
 
     return write
@@ -99,9 +99,9 @@ def test_the_pragmas_hold_in_every_connection(store):
 def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     before = rows(store.database)
     database = sqlite_database(store.database)
-    options = {"head": "0004", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0005", "migrations": newer(ADDS_A_COLUMN)}
     assert upgrades.upgrade(database, store.database, **options) is True
-    assert upgrades.revision(database) == "0004"
+    assert upgrades.revision(database) == "0005"
     assert upgrades.upgrade(database, store.database, **options) is False
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -111,7 +111,7 @@ def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     for name in set(before) - {"domains", "alembic_version"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0004"
+    assert copy.name == "registry.sqlite.before-0005"
     assert rows(copy) == before
 
 
@@ -122,7 +122,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
     before = rows(store.database)
     database = sqlite_database(store.database)
     with pytest.raises(error):
-        upgrades.upgrade(database, store.database, head="0004", migrations=newer(source))
+        upgrades.upgrade(database, store.database, head="0005", migrations=newer(source))
     database.close()
     assert rows(store.database) == before
     Registry.open(store.folder).close()
@@ -130,10 +130,10 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
 
 def test_a_newer_registry_is_refused_and_left_alone(store, newer):
     database = sqlite_database(store.database)
-    upgrades.upgrade(database, None, head="0004", migrations=newer(ADDS_A_COLUMN))
+    upgrades.upgrade(database, None, head="0005", migrations=newer(ADDS_A_COLUMN))
     database.close()
     before = rows(store.database)
-    with pytest.raises(StoreFormatError, match="has revision 0004; this version knows up to 0003"):
+    with pytest.raises(StoreFormatError, match="has revision 0005; this version knows up to 0004"):
         Registry.open(store.folder)
     assert rows(store.database) == before
     assert store.old_copies() == []
@@ -142,7 +142,7 @@ def test_a_newer_registry_is_refused_and_left_alone(store, newer):
 def test_a_store_of_the_first_schema_is_brought_forward(tmp_path):
     path = tmp_path / "registry.sqlite"
     first = tmp_path / "first"
-    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*")
+    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*", "0004*")
     shutil.copytree(upgrades.MIGRATIONS, first, ignore=later)
     database = sqlite_database(path)
     upgrades.upgrade(database, None, head="0001", migrations=first)
@@ -164,6 +164,8 @@ def test_a_store_without_jobs_is_brought_forward(store):
     connection = sqlite3.connect(store.database)
     with connection:
         connection.execute("DROP TABLE jobs")
+        connection.execute("ALTER TABLE live DROP COLUMN claim")
+        connection.execute("ALTER TABLE live DROP COLUMN claim_before")
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     connection.close()
     with Registry.open(store.folder) as registry:
@@ -175,5 +177,5 @@ def test_a_store_without_jobs_is_brought_forward(store):
     for name in set(before) - {"jobs"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0003"
+    assert copy.name == "registry.sqlite.before-0004"
     assert "jobs" not in rows(copy)

@@ -1,0 +1,127 @@
+"""A copy of a store shares its objects' place: whoever did not write last deletes nothing there."""
+
+import shutil
+
+import pytest
+
+from peer_cl.errors import StateError
+from stores import Registry
+from stores.claims import Claim
+
+
+def made(make, tmp_path, url):
+    """Return the folder of a store with one domain, closed, whose objects lie elsewhere."""
+    with make.store(tmp_path / "k", objects_url=url) as registry:
+        registry.objects.put_bytes(b"background")
+        make.grow(registry, "law")
+    return tmp_path / "k"
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request, make, tmp_path):
+    """Objects in a folder elsewhere, or in a file system that is none."""
+    url = {"file": f"file://{tmp_path}/bucket", "memory": f"memory://{tmp_path.name}/bucket"}
+    return made(make, tmp_path, url[request.param])
+
+
+@pytest.fixture
+def mark(make, tmp_path):
+    """The file of the mark; the store is beside its folder."""
+    made(make, tmp_path, f"file://{tmp_path}/bucket")
+    return tmp_path / "bucket" / "peer-cl.json"
+
+
+def copy_of(folder):
+    return shutil.copytree(folder, folder.with_name("copy"))
+
+
+def goes_on(folder, make, domain):
+    """Learn a domain, then look for damage and for leftovers."""
+    with Registry.open(folder) as registry:
+        make.grow(registry, domain)
+        assert not {item.kind for item in registry.doctor()} - {"index missing"}
+
+
+def acts_that_delete(registry):
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+
+
+def test_a_copy_deletes_nothing_of_what_its_original_learned_since(store, make):
+    copy = copy_of(store)
+    goes_on(store, make, "medicine")
+    with Registry.open(copy) as registry:
+        before = set(registry.objects.ids())
+        (told,) = [item for item in registry.doctor() if item.kind != "index missing"]
+        assert (told.kind, told.severity) == ("objects shared", "warning")
+        for act in (lambda: registry.doctor(repair=True), lambda: acts_that_delete(registry)):
+            with pytest.raises(StateError, match=f"another copy of this store .{store} on .*since"):
+                act()
+        assert set(registry.objects.ids()) == before
+        assert registry.live().state("law") is not None
+    goes_on(store, make, "physics")
+
+
+def test_a_copy_may_go_on_and_its_original_is_refused_then(store, make):
+    copy = copy_of(store)
+    goes_on(copy, make, "medicine")
+    with Registry.open(store) as registry, pytest.raises(StateError, match="doctor --take-over"):
+        acts_that_delete(registry)
+    goes_on(copy, make, "physics")
+
+
+def test_a_backup_takes_the_place_over_from_what_is_lost(store, make):
+    backup = copy_of(store)
+    goes_on(store, make, "medicine")
+    with Registry.open(backup) as registry:
+        found = registry.doctor(take_over=True)
+        assert {item.kind for item in found} == {"index missing", "object unreferenced"}
+        assert "object unreferenced" in {item.kind for item in registry.doctor(repair=True)}
+    goes_on(backup, make, "physics")
+    with Registry.open(store) as registry:
+        with pytest.raises(StateError, match="another copy"):
+            acts_that_delete(registry)
+        assert "object missing" in {item.kind for item in registry.doctor()}
+
+
+@pytest.mark.parametrize("killed_in", ["_new_token", "_mark"])
+def test_a_writer_that_dies_as_it_claims_locks_nobody_out(store, make, monkeypatch, killed_in):
+    with monkeypatch.context() as patch:
+        patch.setattr(Claim, killed_in, lambda *_: 1 / 0)
+        for _ in range(2):
+            with Registry.open(store) as registry, pytest.raises(ZeroDivisionError):
+                acts_that_delete(registry)
+    goes_on(store, make, "medicine")
+
+
+def test_a_store_of_before_is_marked_when_it_is_written_next(mark, make, tmp_path):
+    with Registry.open(tmp_path / "k") as registry, registry._database.writing() as session:
+        session.connection().exec_driver_sql("UPDATE live SET claim=NULL, claim_before=NULL")
+    mark.unlink()
+    copy = copy_of(tmp_path / "k")
+    goes_on(tmp_path / "k", make, "medicine")
+    assert mark.is_file()
+    with Registry.open(copy) as registry, pytest.raises(StateError, match="another copy"):
+        registry.doctor(repair=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b'{"folder": "/x"}'])
+def test_a_damaged_mark_is_nobodys(mark, tmp_path, data):
+    mark.write_bytes(data)
+    with Registry.open(tmp_path / "k") as registry:
+        with pytest.raises(StateError, match="its mark is damaged"):
+            registry.doctor(repair=True)
+        registry.doctor(take_over=True)
+        registry.doctor(repair=True)
+
+
+def test_objects_in_the_stores_own_folder_need_no_mark(registry, make):
+    make.grow(registry, "law")
+    copy = copy_of(registry.folder)
+    make.grow(registry, "medicine")
+    with Registry.open(copy) as other:
+        make.grow(other, "physics")
+        assert not list(copy.rglob("peer-cl.json"))
+        with pytest.raises(StateError, match="there is nothing to take over"):
+            other.doctor(take_over=True)
