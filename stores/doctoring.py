@@ -129,14 +129,13 @@ def _check_unreferenced(
     objects: ObjectStore, needed: set[str], *, repair: bool
 ) -> Iterator[Finding]:
     """Objects that no row names: an ingest died between writing and committing them."""
-    extra = sorted(set(objects.ids()) - needed)
+    extra = {found: size for found, size in objects.listed().items() if found not in needed}
     if not extra:
         return
-    size_bytes = sum(objects.size(object_id) for object_id in extra)
     if repair:
         for object_id in extra:
             objects.delete(object_id)
-    what = f"{len(extra)} objects ({size_bytes:,} bytes) are named by nothing"
+    what = f"{len(extra)} objects ({sum(extra.values()):,} bytes) are named by nothing"
     yield Finding("object unreferenced", "note", what, _done(repair))
 
 

@@ -21,6 +21,7 @@ from stores.durable import file_sha256, read_chunks, sync_folder, write_temporar
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _MARK = "peer-cl.json"
+_AGAIN = "see to the connection, then run it again"
 
 
 def check_object_id(object_id: str) -> str:
@@ -78,7 +79,8 @@ class ObjectStore:
             if self._folder is not None:
                 data = self._local(object_id).read_bytes()
             else:
-                data = bytes(self._files.cat_file(self._remote(object_id)))
+                with self._reached() as files:
+                    data = bytes(files.cat_file(self._remote(object_id)))
         except FileNotFoundError:
             raise _missing(object_id, self.place) from None
         _check_hash(object_id, hashlib.sha256(data).hexdigest(), self.place)
@@ -105,7 +107,8 @@ class ObjectStore:
         check_object_id(object_id)
         if self._folder is not None:
             return self._local(object_id).is_file()
-        return bool(self._files.exists(self._remote(object_id)))
+        with self._reached() as files:
+            return bool(files.exists(self._remote(object_id)))
 
     def missing(self, object_ids: Iterable[str]) -> set[str]:
         """Return those of the ids that are not there."""
@@ -119,15 +122,15 @@ class ObjectStore:
         check_object_id(object_id)
         if self._folder is not None:
             return self._local(object_id).stat().st_size
-        return int(self._files.size(self._remote(object_id)))
+        with self._reached() as files:
+            return int(files.size(self._remote(object_id)))
 
     def sizes(self, object_ids: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of those of the ids that are there; no bytes are read."""
         wanted = [check_object_id(object_id) for object_id in object_ids]
         if self._folder is None:
-            listed = self._files.find(self._root, detail=True)
-            there = {str(name).rsplit("/", 1)[-1]: about["size"] for name, about in listed.items()}
-            return {object_id: int(there[object_id]) for object_id in wanted if object_id in there}
+            there = self.listed()
+            return {object_id: there[object_id] for object_id in wanted if object_id in there}
         return _local_sizes(self._folder, wanted)
 
     def delete(self, object_id: str) -> bool:
@@ -135,7 +138,11 @@ class ObjectStore:
         if not self.exists(object_id):
             return False
         if self._folder is None:
-            self._files.rm_file(self._remote(object_id))
+            try:
+                with self._reached() as files:
+                    files.rm_file(self._remote(object_id))
+            except FileNotFoundError:  # another was quicker
+                return False
             return True
         path = self._local(object_id)
         path.unlink()
@@ -144,21 +151,26 @@ class ObjectStore:
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of all objects, sorted."""
+        yield from sorted(self.listed())
+
+    def listed(self) -> dict[str, int]:
+        """Return the ids of all objects and their sizes in bytes, by one listing."""
         if self._folder is not None:
             # Elsewhere lies a user's file: what `delete` cannot reach is no object.
-            paths = self._folder.glob("??/*")
-            names = [path.name for path in paths if path.name.startswith(path.parent.name)]
-        else:
-            names = [str(name).rsplit("/", 1)[-1] for name in self._files.find(self._root)]
-        yield from sorted(name for name in names if _OBJECT_ID.fullmatch(name))
+            paths = [path for path in self._folder.glob("??/*") if _is_object(path)]
+            return {path.name: path.stat().st_size for path in paths}
+        with self._reached() as files:
+            found = files.find(self._root, detail=True)
+        sizes = {str(name).rsplit("/", 1)[-1]: about["size"] for name, about in found.items()}
+        return {name: int(size) for name, size in sizes.items() if _OBJECT_ID.fullmatch(name)}
 
     def read_mark(self) -> bytes | None:
         """Return the mark that `write_mark` left among the objects, or None."""
         try:
             if self._folder is not None:
                 return (self._folder / _MARK).read_bytes()
-            with _translated(self.place):
-                return bytes(self._files.cat_file(f"{self._root}/{_MARK}"))
+            with self._reached() as files:
+                return bytes(files.cat_file(f"{self._root}/{_MARK}"))
         except FileNotFoundError:
             return None
 
@@ -172,15 +184,18 @@ class ObjectStore:
                 staged.replace(self._folder / _MARK)
                 sync_folder(self._folder)
                 return
-            with _translated(self.place):
-                self._files.makedirs(self._root, exist_ok=True)
-                self._files.put_file(str(staged), f"{self._root}/{_MARK}")
+            with self._reached() as files:
+                files.makedirs(self._root, exist_ok=True)
+                files.put_file(str(staged), f"{self._root}/{_MARK}")
         finally:
             staged.unlink(missing_ok=True)
 
     def count_files(self) -> int:
         """Return how many files lie at a remote place, objects and others; 0 for a local one."""
-        return 0 if self._folder is not None else len(self._files.find(self._root))
+        if self._folder is not None:
+            return 0
+        with self._reached() as files:
+            return len(files.find(self._root))
 
     def _put(self, chunks: Iterable[bytes], *, sync: bool) -> str:
         """Stage the bytes, then move them to the name that their hash gives."""
@@ -209,8 +224,9 @@ class ObjectStore:
         """Move a staged file to its final name."""
         if self._folder is None:
             # A half-uploaded object is not named by any row, and the next put replaces it.
-            self._files.makedirs(f"{self._root}/{object_id[:2]}", exist_ok=True)
-            self._files.put_file(str(staged), self._remote(object_id))
+            with self._reached() as files:
+                files.makedirs(f"{self._root}/{object_id[:2]}", exist_ok=True)
+                files.put_file(str(staged), self._remote(object_id))
             return
         target = self._local(object_id)
         if not target.parent.is_dir():
@@ -220,6 +236,22 @@ class ObjectStore:
         staged.replace(target)
         if sync:
             sync_folder(target.parent)
+
+    @contextmanager
+    def _reached(self) -> Iterator[Any]:
+        """Yield the file system of a remote place, and turn its own errors into ours.
+
+        What it remembers of listings is forgotten: another process may have changed them, and some
+        never ask again. What is not there is told by the caller.
+        """
+        try:
+            self._files.invalidate_cache()
+            yield self._files
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each of fsspec's file systems has errors of its own
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise StateError(f"cannot reach objects at {self.place}: {words}; {_AGAIN}") from error
 
     def _local(self, object_id: str) -> Path:
         """Return where a local object lies."""
@@ -273,19 +305,10 @@ def _open_remote(url: str) -> tuple[Any, str]:
         files, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise UnsupportedError(f"cannot reach objects at {url}: {error}") from None
+    remembered = getattr(files, "dircache", None)
+    if remembered is not None:  # as the option of that name does, which not all of them take
+        remembered.use_listings_cache = False
     return files, str(root).rstrip("/")
-
-
-@contextmanager
-def _translated(place: str) -> Iterator[None]:
-    """Turn a file system's own errors into ours; what is not there is told by the caller."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # each of fsspec's file systems has errors of its own
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise StateError(f"objects at {place} cannot be reached: {words}; run it again") from error
 
 
 def _missing(object_id: str, place: str) -> DamageError:

@@ -28,7 +28,7 @@ def check_objects_url(url: str, folder: Path) -> None:
 
     Raises:
         InputError: when it is no such URL, or one with a password.
-        StateError: when something lies there.
+        StateError: when something lies there, or it cannot be reached.
         UnsupportedError: when its file system is not installed.
     """
     parts = urlsplit(url)
@@ -41,11 +41,7 @@ def check_objects_url(url: str, folder: Path) -> None:
     if parts.scheme == "file":
         _check_folder(Path(parts.path), folder)
         return
-    objects = ObjectStore(url, folder)
-    try:
-        num_found = objects.count_files()
-    except Exception as error:  # each of fsspec's file systems has errors of its own
-        raise StateError(f"cannot reach objects at {url}: {error}") from error
+    num_found = ObjectStore(url, folder).count_files()
     if num_found:
         raise StateError(f"{num_found:,} files lie at {url} already; choose an empty place")
 

@@ -154,15 +154,15 @@ def erase(
     """Delete the bytes that no row needs any more, and prove that they are gone.
 
     Raises:
-        StateError: when a reader keeps the registry's old pages alive.
+        StateError: when a reader keeps the registry's old pages alive, or the objects cannot be
+            reached.
         DamageError: when something is left; the message says what.
     """
     with database.reading() as session:
         needed = needed_objects(session, config)
         kept = needed_uploads(session)
-    doomed = sorted(set(objects.ids()) - set(needed))
-    size_bytes = sum(objects.size(object_id) for object_id in doomed)
-    for object_id in doomed:
+    doomed = {found: size for found, size in objects.listed().items() if found not in needed}
+    for object_id in sorted(doomed):
         objects.delete(object_id)
     layout.forget(kept)
     database.compact()
@@ -175,7 +175,7 @@ def erase(
         num_evaluations=grave.num_evaluations,
         num_objects=len(doomed),
         num_shared_objects=len(grave.object_ids & set(needed)),
-        size_bytes=size_bytes,
+        size_bytes=sum(doomed.values()),
         snapshots=grave.snapshots,
     )
 
