@@ -206,8 +206,7 @@ def _checkpoint(
         ],
         sort_keys=True,
     )
-    name = hashlib.sha256(about.encode()).hexdigest()[:32]
-    return registry.layout.staging / f"run-{name}.safetensors"
+    return registry.layout.checkpoint(chain.domain, hashlib.sha256(about.encode()).hexdigest())
 
 
 def _new_segment(

@@ -232,6 +232,12 @@ def needed_uploads(session: Session) -> set[str]:
     return {name for row in rows if _is_open(row) for name in uploads_of(row.request)}
 
 
+def uploads_of_others(session: Session, domain: str) -> set[str]:
+    """Return the names of the uploads of other domains' jobs: a failed one may be started again."""
+    rows = session.scalars(select(JobRow).where(JobRow.domain != domain))
+    return {name for row in rows for name in uploads_of(row.request)}
+
+
 def uploads_of(request: dict[str, Any]) -> Iterator[str]:
     """Yield the names, in staging, of the uploads that a request is about."""
     for part in ("corpus", "facts"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Container, Sequence
@@ -25,7 +26,7 @@ from stores.upgrades import COPY_MARK, upgrade
 # Every name that is written into a store's folders while something is in the making. What has
 # another name is a user's: it is told, and never removed.
 _TEMPORARY = re.compile(r"[0-9a-f]{32}\.part")
-_CHECKPOINT = re.compile(r"run-[0-9a-f]{32}\.safetensors")
+_CHECKPOINT = re.compile(r"run-(?:(?P<domain>[0-9a-f]{12})-)?[0-9a-f]{32}\.safetensors")
 _UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|jsonl)")
 _JOB_LOG = re.compile(r"job-[0-9a-f]{32}\.log")
 _WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap\.f32")
@@ -69,6 +70,15 @@ class StoreLayout:
         pattern = re.compile(re.escape(self.database.name + COPY_MARK) + r"[0-9]{4}(\.part)?")
         return _named(self.folder, pattern)
 
+    def checkpoint(self, domain: str, sha256: str) -> Path:
+        """Return where the checkpoint of a domain's run lies: a purge has to know whose it is.
+
+        Args:
+            domain: its name, of which a hash stands in the file's name.
+            sha256: of all that the run depends on.
+        """
+        return self.staging / f"run-{_domain_tag(domain)}-{sha256[:32]}.safetensors"
+
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints of ingests that did not finish."""
         return _named(self.staging, _CHECKPOINT)
@@ -100,15 +110,17 @@ class StoreLayout:
         ours |= set(_named(self.index, INDEX_NAMES))
         return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
 
-    def forget(self, keep: Container[str] = ()) -> None:
+    def forget(self, domain: str, keep: Container[str] = ()) -> None:
         """Remove what may hold a purged domain's traces: index, work in progress, old copies.
 
         Files that were not written by a store are left alone: see `foreign`.
 
         Args:
-            keep: names of uploads that other domains' jobs are still to read.
+            domain: the purged one; checkpoints that are known to be others' stay.
+            keep: names of uploads that other domains' jobs may still read.
         """
-        made = self.checkpoints() + self.leftovers() + _named(self.index, INDEX_NAMES)
+        made = [path for path in self.checkpoints() if not _is_of_another(path, domain)]
+        made += self.leftovers() + _named(self.index, INDEX_NAMES)
         made += [path for path in self.job_files() if path.name not in keep]
         for path in made + self.old_copies():
             path.unlink(missing_ok=True)  # a reader that builds the index renames its file
@@ -155,6 +167,17 @@ class StoreLayout:
             folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.folder)
         sync_folder(self.folder.parent)
+
+
+def _domain_tag(domain: str) -> str:
+    """Return what stands for a domain in a file's name, which never holds a user's words."""
+    return hashlib.sha256(domain.encode()).hexdigest()[:12]
+
+
+def _is_of_another(checkpoint: Path, domain: str) -> bool:
+    """Return whether a checkpoint is known to be another domain's; older names do not tell."""
+    found = _CHECKPOINT.fullmatch(checkpoint.name)
+    return found is not None and found["domain"] not in (None, _domain_tag(domain))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.durable import read_chunks
-from stores.jobs import blank_jobs, count_unblanked, needed_uploads
+from stores.jobs import blank_jobs, count_unblanked, needed_uploads, uploads_of_others
 from stores.layout import StoreLayout
 from stores.objects import ObjectStore
 from stores.queries import PurgeResult
@@ -160,11 +160,11 @@ def erase(
     """
     with database.reading() as session:
         needed = needed_objects(session, config)
-        kept = needed_uploads(session)
+        kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
     doomed = {found: size for found, size in objects.listed().items() if found not in needed}
     for object_id in sorted(doomed):
         objects.delete(object_id)
-    layout.forget(kept)
+    layout.forget(grave.domain, kept)
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

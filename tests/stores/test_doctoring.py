@@ -212,6 +212,7 @@ def test_a_purge_takes_index_staging_and_old_copies_along(registry, make):
     for path in half_made(layout):
         path.write_bytes(b"x")
     (layout.staging / f"run-{'0f' * 16}.safetensors").write_bytes(b"x")
+    layout.checkpoint("law", "0f" * 32).write_bytes(b"x")
     for name in ("signatures.faiss", "signatures.json"):
         (layout.index / name).write_bytes(b"x")
     copy = layout.folder / "registry.sqlite.before-0002"

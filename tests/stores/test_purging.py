@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer_cl.errors import DamageError
-from stores import purging
+from stores import NewJob, purging
 from stores.durable import CHUNK_BYTES
 
 
@@ -34,3 +34,20 @@ def test_a_purge_that_cannot_delete_an_object_says_so(registry, make, monkeypatc
         registry.roll_back_domain("law", None, "ann")
         with pytest.raises(DamageError, match="left 5 traces"):
             registry.purge("law", "ann")
+
+
+def test_a_purge_leaves_what_other_domains_have_under_way(registry, make):
+    make.grow(registry, "law")
+    layout = registry.layout
+    mine, others = (layout.checkpoint(name, "0f" * 32) for name in ("law", "medicine"))
+    upload = layout.upload("d" * 64, ".txt")
+    for path in (mine, others, upload):
+        path.write_bytes(b"hours of work")
+    request = {"corpus": {"upload": upload.name, "name": "notes.txt"}}
+    job = registry.jobs.add(NewJob(kind="ingest", domain="medicine", request=request, who="ann"))
+    registry.jobs.end(job.id, "failed", error="the disk is full")
+    assert layout.foreign() == []
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    assert set(layout.staging.iterdir()) == {others, upload}
