@@ -72,7 +72,8 @@ def evaluate(
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item.
-        StateError: when no domain is live, or none can be measured.
+        StateError: when no domain is live, or none can be measured; or when what was measured is
+            purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
     """
     registry = store.registry

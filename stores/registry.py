@@ -269,12 +269,12 @@ class Registry:
         return purging.erase(grave, self._database, self.objects, self.layout, self.config)
 
     def put_scores(self, new_scores: Sequence[NewScore]) -> None:
-        """Store scores for ever; those that are there already stay. Needs no lease."""
+        """Store scores for ever, but of what was purged; old ones stay. Needs no lease."""
         with self._database.writing() as session:
             scores.put_scores(session, new_scores)
 
     def put_evaluation(self, snapshot_id: int, report: dict[str, Any]) -> None:
-        """Store the report of a snapshot's evaluation. Needs no lease."""
+        """Store the report of a snapshot's evaluation, unless it was purged. Needs no lease."""
         with self._database.writing() as session:
             scores.put_evaluation(session, snapshot_id, report)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -22,21 +22,25 @@ from stores.chains import read_chain
 from stores.clock import utc_now
 from stores.queries import EvaluatedSnapshot, HeldOutScores
 from stores.records import BASE_SUBJECT, NewScore, check_json
-from stores.schema import EvaluationRow, ScoreRow, SegmentDocumentRow, SegmentRow
+from stores.schema import (
+    DocumentRow,
+    EvaluationRow,
+    ScoreRow,
+    SegmentDocumentRow,
+    SegmentRow,
+    SnapshotDomainRow,
+)
 from stores.snapshots import read_snapshot
 
 
 def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
     """Write scores; those that are there already are left as they are.
 
-    Raises: StateError: when a subject's segment was purged.
+    Raises: StateError: when a subject's segment, or a scored document, was purged.
     """
-    subjects = {score.subject for score in scores}
-    purged = session.scalars(
-        select(SegmentRow.id).where(SegmentRow.id.in_(subjects), SegmentRow.purged_at.is_not(None))
-    ).all()
-    if purged:
-        raise StateError(f"segment {purged[0]} was purged and takes no more scores")
+    # A purge locks in this order too, where a server holds the registry.
+    _check_documents(session, {score.document_id for score in scores} - {None})
+    _check_unpurged(session, SegmentRow.id.in_({score.subject for score in scores}))
     dialect = session.get_bind().dialect.name
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     now = utc_now()
@@ -53,6 +57,27 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
     ]
     if rows:
         session.execute(insert(ScoreRow).on_conflict_do_nothing(), rows)
+
+
+def _check_documents(session: Session, document_ids: set[str | None]) -> None:
+    """Refuse what was found out about documents that are gone, and keep the others meanwhile."""
+    for some in batches(document_ids):
+        query = select(DocumentRow.id).where(DocumentRow.id.in_(some)).with_for_update(read=True)
+        gone = sorted(set(some) - set(session.scalars(query)))
+        if gone:
+            raise StateError(_changed(f"document {gone[0]}"))
+
+
+def _check_unpurged(session: Session, where: ColumnElement[bool]) -> None:
+    """Refuse what was found out about segments that are purged, and keep the others meanwhile."""
+    query = select(SegmentRow.id, SegmentRow.purged_at).where(where).with_for_update(read=True)
+    for segment_id, purged_at in session.execute(query):
+        if purged_at is not None:
+            raise StateError(_changed(f"segment {segment_id}"))
+
+
+def _changed(what: str) -> str:
+    return f"the store changed meanwhile: {what} was purged; run `peer-cl evaluate` again"
 
 
 def read_scores(session: Session, subject: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -153,9 +178,14 @@ def _decode_asked(
 
 
 def put_evaluation(session: Session, snapshot_id: int, report: dict[str, Any]) -> None:
-    """Write the report of a snapshot's evaluation; a later one replaces it."""
+    """Write the report of a snapshot's evaluation; a later one replaces it.
+
+    Raises: StateError: when what the snapshot holds was purged: the report may quote its texts.
+    """
     check_json("the evaluation's report", report)
     read_snapshot(session, snapshot_id)
+    held = select(SnapshotDomainRow.segment_id).where(SnapshotDomainRow.snapshot_id == snapshot_id)
+    _check_unpurged(session, SegmentRow.id.in_(held))
     row = session.get(EvaluationRow, snapshot_id)
     if row is None:
         row = EvaluationRow(snapshot_id=snapshot_id)

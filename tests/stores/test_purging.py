@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer_cl.errors import DamageError
-from stores import NewJob, purging
+from peer_cl.errors import DamageError, StateError
+from stores import NewJob, NewScore, purging
 from stores.durable import CHUNK_BYTES
 
 
@@ -51,3 +51,33 @@ def test_a_purge_leaves_what_other_domains_have_under_way(registry, make):
         registry.roll_back_domain("law", None, "ann")
         registry.purge("law", "ann")
     assert set(layout.staging.iterdir()) == {others, upload}
+
+
+def test_an_evaluation_that_ends_after_a_purge_writes_nothing_of_it(registry, make):
+    old = make.grow(registry, "law")
+    document_id = registry.documents("law", split="test")[0].document_id
+    version = old.state("law").version
+
+    def score(subject, document_id):
+        values, key = b"\0" * 8, make.sha(f"{subject} {document_id}")
+        return NewScore(subject, key, values, num_tokens=1, document_id=document_id)
+
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    of_text, of_pool, foreign = (
+        score("base", document_id),
+        score(version, None),
+        score("base", None),
+    )
+    for told, act in (
+        (f"document {document_id} was purged", lambda: registry.put_scores([foreign, of_text])),
+        (f"segment {version} was purged", lambda: registry.put_scores([foreign, of_pool])),
+        (f"segment {version} was purged", lambda: registry.put_evaluation(old.id, {"of": "law"})),
+    ):
+        with pytest.raises(StateError, match=f"the store changed meanwhile: {told}.*again"):
+            act()
+    assert registry.evaluated() == ()
+    assert registry.scores("base", [of_text.document_key, foreign.document_key]) == {}
+    registry.put_scores([foreign])
+    registry.put_evaluation(registry.live().id, {"of": "nothing"})
