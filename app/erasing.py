@@ -220,7 +220,8 @@ def confirm(word: str, what: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InputError(f"{what}: nobody can be asked here; say so with --yes")
-    typed = typer.prompt(f"{what}. Type {word!r} to go on", default="", show_default=False)
+    asked = f"{what}. Type {word!r} to go on"
+    typed = typer.prompt(asked, default="", show_default=False, err=True)  # stdout may be JSON
     if typed.strip() != word:
         raise InputError(f"{word!r} was not typed; nothing was changed")
 

@@ -1,5 +1,6 @@
 """erase and purge on the command line: what they print, and what they refuse."""
 
+import json
 import os
 import pty
 import subprocess
@@ -131,31 +132,32 @@ def test_by_source_and_by_search_they_are_listed_first(peer_cl, place):
 
 
 def typed(word, *words):
-    """Run a verb on a terminal, type a word, and return its exit code and what it showed."""
+    """Run a verb on a terminal, type a word; return its exit code and its two outputs."""
     parent, child = pty.openpty()
     run = subprocess.Popen(
         [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main())", *words],
         stdin=child,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
     )
     os.close(child)
     os.write(parent, f"{word}\n".encode())
-    shown, _ = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=60)
     os.close(parent)
-    return run.returncode, shown
+    return run.returncode, out, err
 
 
 def test_on_a_terminal_a_purge_wants_the_domains_name(folder, peer_cl):
     assert peer_cl("rollback", "law", "--out", folder=folder).code == 0
     before = portrait(folder)
-    code, shown = typed("medicine", "purge", "law", "--store", str(folder))
-    assert (code, "'law' was not typed; nothing was changed" in shown) == (2, True), shown
+    code, _, err = typed("medicine", "purge", "law", "--store", str(folder))
+    assert (code, "'law' was not typed; nothing was changed" in err) == (2, True), err
     assert portrait(folder) == before
-    code, shown = typed("law", "purge", "law", "--store", str(folder))
-    assert code == 0, shown
-    assert "law: 2 segments" in shown
+    code, out, err = typed("law", "purge", "law", "--json", "--store", str(folder))
+    assert code == 0, err
+    assert "Type 'law' to go on" in err
+    assert json.loads(out)["num_segments"] == 2, "nothing but JSON on stdout"
     with Registry.open(folder) as registry:
         assert registry.domain("law").summary.is_purged
 
