@@ -9,7 +9,7 @@ import typer
 from app.output import say
 from app.reading import DomainArgument
 from app.request import Request, verb
-from peer_cl.errors import InputError
+from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -89,11 +89,16 @@ def rollback(
         raise InputError(
             "--without-purged is for a whole snapshot: `peer-cl rollback --to SNAPSHOT`"
         )
+    if to is not None and not to.strip():
+        raise InputError(
+            "--to is empty; it takes a version (v1, or its id), or a snapshot's number"
+        )
     with request.store() as store:
         before = store.registry.live()
         if domain is not None:
-            target = None if out else to or _version_before(store, domain)
-            after = store.roll_back(domain, target, request.why)
+            if to is None and not out:
+                to = _version_before(store, domain)
+            after = store.roll_back(domain, to, request.why)
         else:
             number = _snapshot_number(to)
             after = store.restore(number, request.why, without_purged=without_purged)
@@ -119,10 +124,20 @@ def _tell(before: Snapshot, after: Snapshot) -> None:
     say(f"snapshot {after.id}; undo with `peer-cl rollback --to {before.id}`")
 
 
-def _version_before(store: Store, domain: str) -> str | None:
-    """Return the version before the live one, or None where there is only one."""
-    chain = store.registry.domain(domain).chain
-    return chain[-2].id if len(chain) > 1 else None
+def _version_before(store: Store, domain: str) -> str:
+    """Return the version before the live one.
+
+    Raises: StateError: when there is none; a whole domain goes only where that is said.
+    """
+    detail = store.registry.domain(domain)
+    if not detail.chain:
+        raise StateError(f"domain {domain!r} is not live; see `peer-cl history`")
+    if len(detail.chain) == 1:
+        raise StateError(
+            f"{domain} is at {detail.chain[0].label}, its first version; to take all of it out of "
+            f"the store: `peer-cl rollback {domain} --out`"
+        )
+    return detail.chain[-2].id
 
 
 def _snapshot_number(text: str | None) -> int:

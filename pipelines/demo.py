@@ -301,7 +301,7 @@ def _next_steps(folder: Path, domain: str) -> str:
             f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
             f"  peer-cl{place} trace 'In mineralogy, beryl is placed among the'",
             f"  peer-cl{place} history",
-            f"  peer-cl{place} rollback {domain} --why 'to see what is left'",
+            f"  peer-cl{place} rollback {domain} --out --why 'to see what is left'",
             f"  peer-cl{place} ingest notes my-notes/",
             f"  peer-cl{place} verify",
         ]

@@ -25,16 +25,21 @@ def test_freeze_and_disable_and_back(peer_cl, folder):
         assert again.err.startswith("error: law is ")
 
 
-def test_rollback_of_a_domain_goes_one_version_back_and_then_out(peer_cl, folder):
+def test_rollback_of_a_domain_goes_one_version_back_and_never_out_unasked(peer_cl, folder):
     first = peer_cl("rollback", "law", folder=folder)
     assert "law: from v2 to v1" in first.out
     assert live(folder)["law"].label == "v1"
+    before = portrait(folder)
     second = peer_cl("rollback", "law", folder=folder)
-    assert "law: out (it was at v1)" in second.out
+    assert second.code == 2
+    assert "law is at v1, its first version" in second.err
+    assert "`peer-cl rollback law --out`" in second.err
+    assert portrait(folder) == before
+    assert "law: out (it was at v1)" in peer_cl("rollback", "law", "--out", folder=folder).out
     assert set(live(folder)) == {"medicine"}
     third = peer_cl("rollback", "law", folder=folder)
     assert third.code == 2
-    assert third.err.startswith("error: ")
+    assert "error: domain 'law' is not live" in third.err
 
 
 @pytest.mark.parametrize("written", ["label", "id", "prefix"])
@@ -84,6 +89,9 @@ def test_rollback_to_a_snapshot_restores_it_and_can_be_undone(peer_cl, folder):
         (["rollback", "--to", "4"], "the same content"),
         (["rollback", "law", "--to", "v9"], "no version of law 'v9'; known: v1, v2"),
         (["rollback", "law", "--to", "v2"], "at v2 already"),
+        (["rollback", "medicine"], "`peer-cl rollback medicine --out`"),
+        (["rollback", "law", "--to", ""], "--to is empty"),
+        (["rollback", "--to", " "], "--to is empty"),
         (["rollback", "--out"], "--out takes one domain out"),
         (["rollback", "law", "--out", "--to", "v1"], "--out takes one domain out"),
         (["rollback", "lav"], "Did you mean 'law'"),

@@ -294,7 +294,7 @@ def test_a_store_that_a_live_writer_holds(peer_cl, place, corpus):
     with Registry.open(place) as other, other.writing("bob"):
         for words in (
             ["freeze", "law"],
-            ["rollback", "law"],
+            ["rollback", "law", "--out"],
             ["ingest", "medicine", corpus],
             ["doctor", "--repair"],
         ):

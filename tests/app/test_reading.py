@@ -9,7 +9,7 @@ from filled_store import grow, new_store
 def test_domains_tells_every_domain_and_its_state(peer_cl, folder):
     peer_cl("freeze", "law", folder=folder)
     peer_cl("disable", "law", folder=folder)
-    peer_cl("rollback", "medicine", folder=folder)
+    peer_cl("rollback", "medicine", "--out", folder=folder)
     told = {
         item["domain"]: item for item in peer_cl("domains", "--json", folder=folder).json["domains"]
     }
@@ -40,7 +40,7 @@ def test_show_gives_versions_documents_and_events(peer_cl, folder):
 
 
 def test_show_of_a_domain_that_was_rolled_back(peer_cl, folder):
-    peer_cl("rollback", "medicine", folder=folder)
+    peer_cl("rollback", "medicine", "--out", folder=folder)
     result = peer_cl("show", "medicine", "--documents", folder=folder)
     assert result.code == 0
     assert "rolled back" in result.out

@@ -82,7 +82,7 @@ def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made,
     compared = peer_cl("generate", "The court", "--max-new-tokens", "3", "--compare", folder=store)
     assert "base alone" in compared.out
 
-    assert "medicine: out" in peer_cl("rollback", "medicine", folder=store).out
+    assert "medicine: out" in peer_cl("rollback", "medicine", "--out", folder=store).out
     assert peer_cl("disable", "law", folder=store).code == 0
     proved = peer_cl("verify", folder=store)
     assert proved.code == 0, proved.out
