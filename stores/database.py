@@ -107,7 +107,7 @@ def url_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise InputError("the database URL cannot be read; postgresql://user@host/name") from None
     if parsed.get_backend_name() != "postgresql":
         raise InputError(
@@ -119,7 +119,7 @@ def url_database(url: str) -> Database:
         engine = create_engine(parsed, pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise UnsupportedError(
-            f"PostgreSQL needs a driver ({error}); install peer-cl[postgres]"
+            f'PostgreSQL needs a driver ({error}): pip install "psycopg[binary]"'
         ) from None
     return Database(engine, parsed.render_as_string(hide_password=True))
 

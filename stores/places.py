@@ -76,7 +76,7 @@ def check_database_url(url: str) -> None:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         parsed = None  # told by url_database
     if parsed is not None and (parsed.password is not None or "password" in parsed.query):
         raise InputError(_no_password("database", "PGPASSFILE or PGPASSWORD"))

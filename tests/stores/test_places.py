@@ -54,10 +54,19 @@ def test_no_password_comes_into_the_store(url, tmp_path):
     assert "secret" not in str(told.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite:///x", "not a url", ""])
+@pytest.mark.parametrize("url", ["sqlite:///x", "not a url", "", "postgresql://ann@host:port/name"])
 def test_a_registry_lives_in_postgresql(url):
     with pytest.raises(InputError):
         check_database_url(url)
+
+
+def test_a_driver_that_is_not_there_is_named_as_a_package_index_has_it(monkeypatch):
+    def create_engine(*_, **__):
+        raise ImportError("No module named 'psycopg'")
+
+    monkeypatch.setattr("stores.database.create_engine", create_engine)
+    with pytest.raises(UnsupportedError, match=r'psycopg.\): pip install "psycopg\[binary\]"'):
+        check_database_url("postgresql://ann@host/name")
 
 
 def test_a_server_that_is_not_there_is_named():
