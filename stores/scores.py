@@ -39,7 +39,7 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
     Raises: StateError: when a subject's segment, or a scored document, was purged.
     """
     # A purge locks in this order too, where a server holds the registry.
-    _check_documents(session, {score.document_id for score in scores} - {None})
+    _check_documents(session, {s.document_id for s in scores if s.document_id is not None})
     _check_unpurged(session, SegmentRow.id.in_({score.subject for score in scores}))
     dialect = session.get_bind().dialect.name
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
@@ -59,7 +59,7 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
         session.execute(insert(ScoreRow).on_conflict_do_nothing(), rows)
 
 
-def _check_documents(session: Session, document_ids: set[str | None]) -> None:
+def _check_documents(session: Session, document_ids: set[str]) -> None:
     """Refuse what was found out about documents that are gone, and keep the others meanwhile."""
     for some in batches(document_ids):
         query = select(DocumentRow.id).where(DocumentRow.id.in_(some)).with_for_update(read=True)
