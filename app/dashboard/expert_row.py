@@ -105,7 +105,7 @@ def _show_documents(held: HeldBy) -> None:
 
 
 def _show_meaning(seen: View, place: Place, held: HeldBy) -> None:
-    expert = _expert(*cached.stamp(seen), place, seen)
+    expert = _expert(cached.stamp(seen), place, seen)
     left, right = st.columns(2)
     with left:
         st.markdown("**What it promotes**")
@@ -159,16 +159,16 @@ def _open_neighbour(key: str, frame: pd.DataFrame) -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _experts(
-    folder: str, snapshot_id: int, domain: str, _seen: View, _model: PeerModel, _tokenizer: Any
+    key: cached.Stamp, domain: str, _seen: View, _model: PeerModel, _tokenizer: Any
 ) -> DomainExperts:
     """Return a domain's experts, which keep what they read of its neighbours."""
     return _seen.store.experts(domain, model=_model, tokenizer=_tokenizer, snapshot=_seen.live)
 
 
 @st.cache_data(show_spinner="Reading the row", max_entries=64)
-def _expert(folder: str, snapshot_id: int, place: Place, _seen: View) -> Expert:
+def _expert(key: cached.Stamp, place: Place, _seen: View) -> Expert:
     with borrowed(_seen) as (model, tokenizer):
-        experts = _experts(folder, snapshot_id, place.domain, _seen, model, tokenizer)
+        experts = _experts(key, place.domain, _seen, model, tokenizer)
         return experts.row(place.host_layer, place.row, place.label).expert
 
 
@@ -182,7 +182,7 @@ def _show_tokens(seen: View, place: Place, held: HeldBy) -> None:
     title = st.selectbox(
         "In the document", list(offered), key=f"read-{place.host_layer}-{place.row}"
     )
-    tokens = _tokens(*cached.stamp(seen), place, offered[title], seen)
+    tokens = _tokens(cached.stamp(seen), place, offered[title], seen)
     if tokens is None:
         st.caption("This store keeps no texts, so the document cannot be read again.")
         return
@@ -218,7 +218,7 @@ def _show_tokens(seen: View, place: Place, held: HeldBy) -> None:
 
 @st.cache_data(show_spinner="Running the pool over the document", max_entries=64)
 def _tokens(
-    folder: str, snapshot_id: int, place: Place, document_id: str, _seen: View
+    key: cached.Stamp, place: Place, document_id: str, _seen: View
 ) -> list[RowToken] | None:
     """Return a document's tokens; None where its text was not kept."""
     from pipelines.row_tokens import row_tokens

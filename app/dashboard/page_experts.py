@@ -48,7 +48,7 @@ def show(seen: View) -> None:
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = st.selectbox("Domain", domains, key="domain", bind="query-params")
-    found = _read(*cached.stamp(seen), domain, seen.store)
+    found = _read(cached.stamp(seen), seen.live.id, domain, seen.store)
     if not found.layers:
         st.info(
             "No use of rows is recorded for this domain: it was learned by an older version. "
@@ -81,7 +81,7 @@ def show(seen: View) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def _read(folder: str, snapshot_id: int, domain: str, _store: Store) -> PoolUse:
+def _read(key: cached.Stamp, snapshot_id: int, domain: str, _store: Store) -> PoolUse:
     registry = _store.registry
     state = registry.snapshot(snapshot_id).state(domain)
     chain = registry.chain(state.version) if state is not None else ()

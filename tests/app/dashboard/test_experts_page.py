@@ -91,6 +91,19 @@ def test_a_link_leads_to_a_row_and_its_documents(run_page, large):
     assert held["share"].is_monotonic_decreasing
 
 
+def test_a_purge_of_another_domain_changes_nothing_here(run_page, tmp_path):
+    folder = fill_large_store(tmp_path / "three", domains=3, documents=30, snapshots=4)
+    before = run_page("experts", folder, domain="domain-01")
+    with open_store(folder) as store:
+        store.roll_back("domain-02", None)
+        store.purge("domain-02")
+    at = run_page("experts", folder, domain="domain-01")
+    assert not at.exception
+    assert not at.error
+    assert [item.value for item in at.metric] == [item.value for item in before.metric]
+    assert at.dataframe[0].value.equals(before.dataframe[0].value)
+
+
 def test_a_row_that_never_fired_says_so(run_page, large):
     with Registry.open(large) as registry:
         version = registry.live().state("domain-00").version

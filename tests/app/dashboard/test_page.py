@@ -37,6 +37,18 @@ def test_on_an_unreadable_registry_every_page_says_so_in_one_line(run_page, fold
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_after_a_purge_every_page_is_as_before(run_page, folder, name):
+    """A purge is an event without a snapshot: their numbers part for good."""
+    with open_store(folder) as store:
+        store.roll_back("medicine", None)
+        store.purge("medicine")
+        assert store.registry.history(1)[0].id > store.registry.live().id
+    at = run_page(name, folder)
+    assert not at.exception
+    assert not at.error
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_who_must_log_in_sees_nothing_before(run_page, folder, name, monkeypatch):
     monkeypatch.setenv("PEER_CL_DASHBOARD_LOGIN", "1")
     at = run_page(name, folder)
