@@ -12,12 +12,15 @@ from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page, plain
 from app.dashboard.trace_reading import DOMAINS, show_found, show_traced
 from app.dashboard.trace_writing import show_writing
+from peer_cl.errors import PeerError
 
 if TYPE_CHECKING:
     from stores import Document
 
 TEXT, ASKED = "trace_text", "trace_asked"
 """Keys of the session: what stands in the box, and what was asked."""
+TAKEN, NOT_TAKEN = "trace_taken", "trace_not_taken"
+"""The document whose text is to be taken, and why the last one's was not."""
 LONGEST_IN_ADDRESS = 500
 """Characters of a text that the page's address still carries."""
 LONGEST = 50_000
@@ -32,6 +35,7 @@ def show(seen: View) -> None:
         _say_what_to_do(seen)
         return
     _take_address(seen, askable)
+    _take_chosen(seen)
     _show_box(askable)
     _show_documents(seen)
     text = str(st.session_state.get(ASKED, ""))
@@ -79,8 +83,8 @@ def _take_address(seen: View, askable: list[str]) -> None:
     text = str(st.query_params.get("text", ""))
     wanted = st.query_params.get("document")
     if wanted:
-        text = _document_text(seen, wanted)
-    if text.strip():
+        st.session_state[TAKEN] = wanted
+    elif text.strip():
         st.session_state[ASKED] = text[:LONGEST]
     named = [name for name in str(st.query_params.get("domains", "")).split(",") if name]
     unknown = [name[:64] for name in named if name not in askable]
@@ -94,10 +98,27 @@ def _take_address(seen: View, askable: list[str]) -> None:
     st.session_state[TEXT] = st.session_state.get(ASKED, "")
 
 
-def _document_text(seen: View, wanted: str) -> str:
-    """Return the text of the document that an id, or its beginning, means."""
+def _take_chosen(seen: View) -> None:
+    """Put the chosen document's text into the box; say so, until another is, where it cannot be."""
+    wanted = st.session_state.pop(TAKEN, None)
+    if wanted is not None:
+        try:
+            _take(seen, wanted)
+        except PeerError as error:
+            st.session_state[NOT_TAKEN] = str(error)
+    if problem := st.session_state.get(NOT_TAKEN):
+        st.error(plain(problem), icon=":material/error:")
+
+
+def _take(seen: View, wanted: str) -> None:
+    """Put the text of the document that an id, or its beginning, means into the box, as asked."""
     registry = seen.store.registry
-    return registry.document_text(registry.document_places(wanted)[-1].document)
+    document = registry.document_places(wanted)[-1].document
+    text = registry.document_text(document)[:LONGEST]
+    st.session_state[TEXT] = st.session_state[ASKED] = text
+    st.session_state.pop(NOT_TAKEN, None)
+    st.query_params.pop("text", None)
+    st.query_params["document"] = document.document_id
 
 
 def _show_box(askable: list[str]) -> None:
@@ -128,6 +149,7 @@ def _ask() -> None:
     """Take what stands in the box as asked, and into the address where it is short."""
     text = str(st.session_state[TEXT])
     st.session_state[ASKED] = text
+    st.session_state.pop(NOT_TAKEN, None)
     st.query_params.pop("document", None)
     domains = st.session_state[DOMAINS]
     if domains:
@@ -147,25 +169,19 @@ def _show_documents(seen: View) -> None:
     with st.expander("Take a document's text", icon=":material/description:"):
         left, middle, right = st.columns([1, 3, 1], vertical_alignment="bottom")
         domain = left.selectbox("Domain", [state.domain for state in seen.live.domains])
-        documents = _documents(cached.stamp(seen), domain, seen)
-        number = middle.selectbox(
-            "Document",
-            range(len(documents)),
-            format_func=lambda number: _told(documents[number]),
-            placeholder="none",
-        )
-        right.button(
-            "Take it",
-            width="stretch",
-            disabled=number is None,
-            on_click=_take,
-            args=(seen, documents[number] if number is not None else None),
-        )
+        offered = _offered(cached.stamp(seen), domain, seen)
+        if not offered:
+            st.caption(plain(f"No text of {domain} is kept, so none can be taken."))
+            return
+        chosen = middle.selectbox("Document", list(offered), format_func=offered.__getitem__)
+        right.button("Take it", width="stretch", on_click=_choose, args=(chosen,))
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
-def _documents(stamp: cached.Stamp, domain: str, _seen: View) -> tuple[Document, ...]:
-    return _seen.store.registry.documents(domain)
+def _offered(key: cached.Stamp, domain: str, _seen: View) -> dict[str, str]:
+    """Return the documents whose text can be taken: their names, by id."""
+    documents = _seen.store.registry.documents(domain)
+    return {item.document_id: _told(item) for item in documents if item.text_object is not None}
 
 
 def _told(document: Document) -> str:
@@ -173,11 +189,6 @@ def _told(document: Document) -> str:
     return f"{document.title[:90]} ({document.split}, {document.document_id[:8]})"
 
 
-def _take(seen: View, document: Document | None) -> None:
-    """Put a document's text into the box, and trace it."""
-    if document is None:
-        return
-    text = seen.store.registry.document_text(document)[:LONGEST]
-    st.session_state[TEXT] = st.session_state[ASKED] = text
-    st.query_params.pop("text", None)
-    st.query_params["document"] = document.document_id
+def _choose(document_id: str) -> None:
+    """Have a document's text taken by the page itself: an error in a callback has no place."""
+    st.session_state[TAKEN] = document_id

@@ -1,5 +1,6 @@
 """The Trace page, on real small stores: text in, speakers, rows, documents and words out."""
 
+import sqlite3
 import time
 
 import pytest
@@ -116,6 +117,32 @@ def test_a_document_is_taken_from_a_list_or_a_link(run_loaded, made):
     linked = run_loaded(made, document=first.document_id)
     assert linked.text_area[0].value == text
     assert linked.metric
+
+
+def test_where_no_text_is_kept_no_document_is_offered(run_page, folder):
+    with sqlite3.connect(folder / "registry.sqlite") as database:
+        database.execute("UPDATE segment_documents SET text_object = NULL")
+    database.close()
+    at = run_page("trace", folder)
+    assert not at.exception
+    assert [told.value for told in at.caption if told.value.startswith("No text of law is kept")]
+    assert "Take it" not in [button.label for button in at.button]
+
+
+@pytest.mark.parametrize("way", ["the list", "a link"])
+def test_a_document_whose_text_is_gone_is_told_in_one_line(run_page, folder, way):
+    with open_store(folder) as store:
+        first = store.registry.documents("law")[0]
+        store.registry.objects.path(first.text_object).unlink()
+    if way == "a link":
+        at = run_page("trace", folder, document=first.document_id)
+    else:
+        at = run_page("trace", folder)
+        next(button for button in at.button if button.label == "Take it").click().run()
+    assert not at.exception
+    assert first.text_object[:12] in at.error[0].value
+    assert "Traceback" not in at.error[0].value
+    assert at.text_area[0].value == "", "the page stands, and another text can be asked"
 
 
 def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
