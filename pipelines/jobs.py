@@ -84,7 +84,7 @@ def start_ingest(
 def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
     """Start a job anew that did not end well, and return the new one.
 
-    An ingest goes on from its last checkpoint.
+    An ingest goes on from its last checkpoint; one that had learned already is only evaluated.
 
     Args:
         store: an open store.
@@ -102,6 +102,12 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
         )
     if not old.request:
         raise StateError(f"job {old.id[:12]} cannot be started again: its domain was purged")
+    if old.is_unmeasured:
+        request = {"background": old.request["background"]}
+        new = NewJob(
+            kind="evaluate", domain=None, request=request, who=who or store.who, why=old.why
+        )
+        return _start(registry, new, [])
     for part in ("corpus", "facts"):
         if old.request.get(part):
             find_source(old.request[part], registry.layout)

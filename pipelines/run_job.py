@@ -1,7 +1,8 @@
 """The process of a job: `python -m pipelines.run_job FOLDER JOB`, started by pipelines.jobs.
 
 It waits for its turn, does the work, and writes how it ended. SIGTERM is a wish to cancel. Killed
-outright it writes nothing: the store is as it was, and whoever looks sees that the job is lost.
+outright it writes no end: whoever looks sees that the job is lost, and by its snapshot whether it
+had learned before.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str]) -> int:
             error=outcome.error,
             snapshot_id=outcome.snapshot_id,
         )
-        if ended.state != FAILED:  # a failed one may be started again with what it read
+        if ended.state != FAILED or ended.is_unmeasured:  # else it may read them again
             drop_uploads(store.registry, job)
+        if ended.state != FAILED:
             store.registry.layout.job_log(job.id).unlink(missing_ok=True)
     return int(ended.state == FAILED)
 
@@ -86,7 +88,8 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
             report = ingest(store, job, request, teller)
         return then_evaluate(store, job, request, report, teller)
     except (JobCancelled, KeyboardInterrupt):  # the latter is what Lightning makes of SIGTERM
-        return Outcome(CANCELLED, note="the store is as it was")
+        is_learned = store.registry.jobs.find(job.id).snapshot_id is not None
+        return Outcome(CANCELLED, "it had learned" if is_learned else "the store is as it was")
     except PeerError as error:
         return Outcome(FAILED, error=str(error))
     except Exception as error:
@@ -135,7 +138,7 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> I
     if request["facts"]:
         path, name = find_source(request["facts"], layout)
         facts, _ = read_facts(path, on_bad_row, name=name)
-    return store.ingest(
+    report = store.ingest(
         job.domain or "",
         documents,
         facts=facts,
@@ -143,6 +146,8 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> I
         why=job.why,
         progress=teller,
     )
+    store.registry.jobs.record(job.id, report.snapshot_id)
+    return report
 
 
 def read_settings(told: dict[str, Any] | None) -> TrainingSettings | None:

@@ -40,6 +40,11 @@ class JobBook:
         with self._database.writing() as session:
             return jobs.tell_job(session, job_id, progress)
 
+    def record(self, job_id: str, snapshot_id: int) -> Job:
+        """Write which snapshot a job has made, before its end."""
+        with self._database.writing() as session:
+            return jobs.record_snapshot(session, job_id, snapshot_id)
+
     def end(self, job_id: str, state: str, **outcome: Any) -> Job:
         """Write how a job ended; see `jobs.end_job`."""
         with self._database.writing() as session:

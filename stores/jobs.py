@@ -90,6 +90,19 @@ def tell_job(session: Session, job_id: str, progress: JobProgress | None) -> boo
     return row.cancel_asked_at is not None
 
 
+def record_snapshot(session: Session, job_id: str, snapshot_id: int) -> Job:
+    """Write which snapshot a job has made, before its end: what it learned stays if it is killed.
+
+    Args:
+        session: a writing session.
+        job_id: its whole id.
+        snapshot_id: what it made.
+    """
+    row = _open_row(session, job_id)
+    row.snapshot_id = snapshot_id
+    return to_job(row)
+
+
 def end_job(
     session: Session,
     job_id: str,
@@ -107,13 +120,13 @@ def end_job(
         state: done, failed or cancelled.
         note: said beside it.
         error: what went wrong, in one line.
-        snapshot_id: what it made, or evaluated.
+        snapshot_id: what it made, or evaluated; None: what was recorded before.
     """
     if state not in ENDS:
         raise StateError(f"a job ends as one of {', '.join(ENDS)}, not as {state!r}")
     row = _open_row(session, job_id)
     row.state, row.ended_at, row.heartbeat = state, utc_now(), time.time()
-    row.note, row.snapshot_id = note, snapshot_id
+    row.note, row.snapshot_id = note, snapshot_id or row.snapshot_id
     row.error = " ".join(error.split()) if error is not None else None
     if not row.request:  # purged: an error may name a file, a note what was in it
         row.note, row.error = "", PURGED if error is not None else None

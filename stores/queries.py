@@ -257,11 +257,18 @@ class Job:
     """Step and training nats a token."""
     error: str | None
     snapshot_id: int | None
+    """What it made, as soon as it did, or evaluated."""
 
     @property
     def is_open(self) -> bool:
         """Whether it goes on by itself."""
         return self.state in ("waiting", "running")
+
+    @property
+    def is_unmeasured(self) -> bool:
+        """Whether what it learned is in the store, but its evaluation did not end well."""
+        is_learned = self.kind == "ingest" and self.snapshot_id is not None
+        return is_learned and not self.is_open and self.state != "done"
 
     @property
     def speed(self) -> float | None:

@@ -92,14 +92,21 @@ def _show_end(job: Job) -> None:
         if job.kind == "ingest" and job.request:
             st.link_button("See the domain", f"domains?domain={job.domain}")
     elif job.state == "failed":
-        st.error(plain(f"It failed: {job.error}"), icon=":material/error:")
+        st.error(plain(f"It failed: {job.error}{_kept(job)}"), icon=":material/error:")
     elif job.state == "lost":
-        told = "Its process is gone: it was killed, or the machine was restarted. The store is as "
-        told += "it was before, and all of it can be used."
+        told = "Its process is gone: it was killed, or the machine was restarted."
+        told += _kept(job) or " The store is as it was before, and all of it can be used."
         st.warning(plain(told), icon=":material/warning:")
     else:
-        told = f"It was cancelled; {job.note or 'its domain was purged'}.{after}"
+        told = f"It was cancelled; {job.note or 'its domain was purged'}.{after}{_kept(job)}"
         st.info(plain(told), icon=":material/stop_circle:")
+
+
+def _kept(job: Job) -> str:
+    """Return what an ingest left in the store that was not evaluated to its end."""
+    if not job.is_unmeasured:
+        return ""
+    return f" {job.domain} has learned it, in snapshot {job.snapshot_id}; it was not measured."
 
 
 def _offer_cancel(folder: str, job: Job) -> None:
@@ -117,7 +124,9 @@ def _offer_cancel(folder: str, job: Job) -> None:
 
 
 def _offer_again(folder: str, job: Job) -> None:
-    if st.button("Start it again", key=f"again-{job.id}", icon=":material/replay:"):
+    """Let a person have the work done after all: what was learned is measured alone."""
+    label = "Measure it now" if job.is_unmeasured else "Start it again"
+    if st.button(label, key=f"again-{job.id}", icon=":material/replay:"):
         with open_store(folder, who=who()) as store:
             new = start_again(store, job.id)
         st.query_params["job"] = new.id

@@ -67,7 +67,7 @@ def find_troubles(
         [
             *troubles.of_findings(found),
             *troubles.of_evaluation(seen.live, evaluations),
-            *troubles.of_jobs(seen.store.registry.jobs.listed(_LAST_JOBS)),
+            *troubles.of_jobs(seen.store.registry.jobs.listed(_LAST_JOBS), evaluations),
         ]
     )
 

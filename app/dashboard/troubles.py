@@ -77,24 +77,39 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
     return found
 
 
-def of_jobs(jobs: Iterable[Job]) -> list[Trouble]:
+def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list[Trouble]:
     """Return what the last job of each domain came to, where it came to no good end.
 
     Args:
         jobs: the newest first.
+        evaluations: of the live snapshot and of snapshots before it; what a job did not measure
+            may have been measured since.
     """
     last: dict[str, Job] = {}
     for job in jobs:
         last.setdefault(job.domain or "", job)
     return [
-        Trouble("warning", _told(job), "Start it again on the page Ingest.")
+        Trouble("warning", _told(job), f"{_AGAIN[job.is_unmeasured]} on the page Ingest.")
         for job in last.values()
-        if job.state in ("failed", "lost")
+        if job.state in ("failed", "lost") and not _is_measured(job, evaluations)
     ]
+
+
+_AGAIN = {False: "Start it again", True: "Run `peer-cl evaluate`, or have it measured"}
+
+
+def _is_measured(job: Job, evaluations: Sequence[Evaluation]) -> bool:
+    """Return whether what a job was to measure was measured after all."""
+    if job.is_unmeasured:
+        return any(item.snapshot.id >= (job.snapshot_id or 0) for item in evaluations)
+    return job.kind == "evaluate" and any(item.created_at > job.created_at for item in evaluations)
 
 
 def _told(job: Job) -> str:
     what = f"The last job ({job.kind}{f' of {job.domain}' if job.domain else ''})"
+    if job.is_unmeasured:
+        why = _sentence(job.error or "its process is gone")
+        return f"{what} learned in snapshot {job.snapshot_id}, but did not measure it. {why}"
     if job.state == "lost":
         return f"{what} ended without a word: its process is gone."
     return _sentence(f"{what} failed: {job.error}")

@@ -9,10 +9,11 @@ from tiny_base import SUBJECTS, make_tiny_store, write_corpus
 
 from peer_cl import PoolShape
 from peer_cl.errors import CorpusError, DomainNameError, FrozenError, StateError
-from pipelines import TrainingSettings
+from pipelines import TrainingSettings, jobs, run_job
 from pipelines.jobs import start_again, start_ingest
 from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
+from pipelines.store import Store
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import Upload
 from stores import NewJob
@@ -23,6 +24,8 @@ QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0, least_steps=1)
 LONG = TrainingSettings(shape=SHAPE, text_passes=300.0, tokens_per_step=32)
 """Thousands of steps: it is still at it when a test stops it."""
 PATIENCE_SECONDS = 90
+NOBODY = 2**31 - 1
+"""No process has so high an id."""
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +223,29 @@ def test_only_what_did_not_end_well_is_started_again(store, corpus):
     done = ended(store, start_ingest(store, "medicine", corpus, settings=QUICK, evaluate=False))
     with pytest.raises(StateError, match="is done; only one that did not end well"):
         start_again(store, done.id)
+
+
+def test_what_was_learned_but_not_measured_is_only_measured_again(store, corpus, monkeypatch):
+    seen = []
+
+    def evaluate(self, progress, **_):
+        seen.append(self.registry.jobs.find(job.id).snapshot_id)
+        raise StateError("the base is gone")
+
+    upload = Upload("medicine.jsonl", corpus.read_bytes())
+    monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
+    job = start_ingest(store, "medicine", upload, settings=QUICK, background=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "evaluate", evaluate)
+        run_job.main([str(store.registry.folder), job.id])
+    failed = store.registry.jobs.find(job.id)
+    live = store.registry.live().id
+    assert seen == [live], "it is written down before the evaluation begins"
+    assert (failed.state, failed.snapshot_id, failed.is_unmeasured) == ("failed", live, True)
+    assert not upload.path(store.registry.layout).exists(), "nobody is to read it again"
+    again = start_again(store, job.id)
+    assert (again.kind, again.domain, again.request) == ("evaluate", None, {"background": False})
+    store.registry.jobs.end(again.id, "cancelled")
 
 
 def test_settings_come_back_as_they_were(store):

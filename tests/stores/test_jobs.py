@@ -97,6 +97,18 @@ def test_a_job_from_its_start_to_its_end(registry, make):
     assert registry.jobs.assign(job.id, 1).pid == os.getpid(), "an ended job gets no process"
 
 
+@pytest.mark.parametrize("state", ["failed", "cancelled", "done"])
+def test_what_a_job_has_made_is_known_before_its_end(registry, make, state):
+    job = registry.jobs.add(new_job())
+    registry.jobs.assign(job.id, os.getpid())
+    registry.jobs.start(job.id)
+    snapshot = make.grow(registry, "law")
+    recorded = registry.jobs.record(job.id, snapshot.id)
+    assert (recorded.snapshot_id, recorded.is_unmeasured) == (snapshot.id, False)
+    ended = registry.jobs.end(job.id, state)
+    assert (ended.snapshot_id, ended.is_unmeasured) == (snapshot.id, state != "done")
+
+
 def test_speed_is_not_told_before_anything_was_done(registry):
     job = registry.jobs.add(new_job())
     assert job.speed is None

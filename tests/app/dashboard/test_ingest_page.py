@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from io import BytesIO
 
@@ -64,7 +65,11 @@ def job(folder):
                 NewJob(
                     kind="ingest",
                     domain=domain,
-                    request={"corpus": {"path": "/data/law.jsonl"}, "facts": None},
+                    request={
+                        "corpus": {"path": "/data/law.jsonl"},
+                        "facts": None,
+                        "background": True,
+                    },
                     who="bob",
                     why="for *the* [court](http://evil)",
                 )
@@ -303,6 +308,31 @@ def test_a_lost_job_says_that_nothing_was_changed(run_page, folder, job):
     assert "Its process is gone" in at.warning[0].value
     assert "Start it again" in labels(at.button)
     assert "Cancel" not in labels(at.button)
+
+
+@pytest.mark.parametrize("state", ["lost", "failed", "cancelled"])
+def test_what_was_learned_and_not_measured_is_told_and_only_measured(
+    run_page, folder, job, state, monkeypatch
+):
+    child = subprocess.Popen(["sleep", "60"])
+    learned = job("running", pid=child.pid, what="scoring documents", done=5, total=10)
+    with Registry.open(folder) as registry:
+        live = registry.live().id
+        registry.jobs.record(learned.id, live)
+        if state != "lost":
+            registry.jobs.end(learned.id, state, error="the disk is full")
+    child.kill()
+    child.wait()
+    at = run_page("ingest", folder, job=learned.id)
+    assert is_sound(at)
+    (told,) = {"lost": at.warning, "failed": at.error, "cancelled": at.info}[state]
+    assert f"law has learned it, in snapshot {live}; it was not measured" in told.value
+    assert "as it was before" not in told.value
+    monkeypatch.setattr("pipelines.jobs._spawn", lambda registry, job: os.getpid())
+    at = press(at, "Measure it now")
+    with Registry.open(folder) as registry:
+        again = registry.jobs.find(at.query_params["job"])
+    assert (again.kind, again.request) == ("evaluate", {"background": True})
 
 
 @pytest.mark.parametrize("state", ["done", "cancelled"])

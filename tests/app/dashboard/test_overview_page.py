@@ -180,6 +180,20 @@ def test_a_job_that_failed_is_told_until_a_later_one_went_well(run_page, folder)
     assert not [box for box in run_page("overview", folder).warning if "job" in box.value]
 
 
+def test_what_a_job_learned_and_did_not_measure_is_told_until_it_is_measured(run_page, folder):
+    with open_store(folder) as store:
+        new = NewJob(kind="ingest", domain="law", request={"corpus": {}}, who="ann", why="")
+        job = store.registry.jobs.add(new)
+        store.registry.jobs.record(job.id, store.registry.live().id)
+        store.registry.jobs.end(job.id, "failed", error="the disk is full")
+    at = run_page("overview", folder)
+    (told,) = [box.value.replace("\\", "") for box in at.warning if "job" in box.value]
+    assert "learned in snapshot 4, but did not measure it. The disk is full." in told
+    assert "Start it again" not in told
+    evaluated(folder)
+    assert not [box for box in run_page("overview", folder).warning if "job" in box.value]
+
+
 def test_a_full_check_of_a_whole_store_says_so(run_page, folder):
     at = run_page("overview", folder)
     at.button[0].click().run()
