@@ -7,6 +7,7 @@ has one writer, and two trainings on the same cores end later than one after the
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def start_ingest(
 
     Raises:
         DomainNameError, CorpusError: when the name or the corpus cannot be used.
-        FrozenError, StateError: when the domain may not grow now.
+        FrozenError, StateError: when the domain may not grow now, or another job does the same.
     """
     registry = store.registry
     check_domain_name(domain)
@@ -92,7 +93,8 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
         who: written beside the act; default: as the store was opened.
 
     Raises:
-        StateError: when it goes on still, has ended well, or what it read is kept no more.
+        StateError: when it goes on still, has ended well, what it read is kept no more, or another
+            job does the same.
     """
     registry = store.registry
     old = registry.jobs.find(text)
@@ -135,7 +137,15 @@ def _check_there(source: Source) -> None:
 
 
 def _start(registry: Registry, new: NewJob, uploads: list[Upload]) -> Job:
-    """Write a job down, stage its uploads, and start its process."""
+    """Write a job down, stage its uploads, and start its process.
+
+    Raises: StateError: when a job that waits or runs does the same: a second click asked for it.
+    """
+    for other in registry.jobs.listed(only_open=True):
+        if (other.kind, other.domain, other.request) == (new.kind, new.domain, _kept(new.request)):
+            raise StateError(
+                f"job {other.id[:12]} does the same already ({other.state}); see `peer-cl jobs`"
+            )
     job = registry.jobs.add(new)  # before its uploads: those of no job are leftovers
     try:
         for upload in uploads:
@@ -145,6 +155,12 @@ def _start(registry: Registry, new: NewJob, uploads: list[Upload]) -> Job:
         registry.jobs.end(job.id, FAILED, error=f"its process could not be started: {error}")
         drop_uploads(registry, job)
         raise
+
+
+def _kept(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request as it comes back from the store: JSON knows lists and no tuples."""
+    kept: dict[str, Any] = json.loads(json.dumps(request))
+    return kept
 
 
 def _spawn(registry: Registry, job: Job) -> int:

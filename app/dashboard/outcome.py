@@ -37,6 +37,8 @@ class Outcome:
     problem: str = ""
     has_changed: bool = False
     """Somebody else acted between the person's look and the act."""
+    seen: View | None = None
+    """What the person saw."""
 
 
 def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
@@ -49,8 +51,10 @@ def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
     """
     try:
         with acting(seen) as store:
-            outcome = Outcome(seen.folder, done=act(store))
+            outcome = Outcome(seen.folder, done=act(store), seen=seen)
     except PeerError as error:
+        if _is_done(seen):
+            return
         has_changed = isinstance(error, ChangedError)
         outcome = Outcome(seen.folder, problem=str(error), has_changed=has_changed)
     except Exception as error:
@@ -63,6 +67,12 @@ def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
     st.session_state[_KEY] = outcome
     # What stands at the page's top may be out of sight of who pressed a button further down.
     st.toast(plain(outcome.done.said if outcome.done else outcome.problem))
+
+
+def _is_done(seen: View) -> bool:
+    """Return whether an act was done on this very view: a second click is refused by the first."""
+    last: Outcome | None = st.session_state.get(_KEY)
+    return last is not None and last.done is not None and last.seen is seen
 
 
 def ask_why(seen: View, key: str) -> None:

@@ -22,6 +22,7 @@ from stores.domain_names import check_domain_name
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+    from pipelines.corpora import BadRowPolicy
     from pipelines.settings import TrainingSettings
 
 NEW = "a new domain"
@@ -29,6 +30,8 @@ ON_DISK, UPLOADED = "A file or folder on the server", "A file of mine"
 OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "seed")
 """The settings that the page offers; all are options of `peer-cl ingest`."""
 NUM_JOBS = 50
+WANTED, STARTED = "ingest_wanted", "ingest_starts"
+"""The form that is to be started now, and how many were."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def show(seen: View) -> None:
         with st.container(border=True):
             watch(seen, job)
     _ask(seen)
+    st.session_state.pop(WANTED, None)  # what the form says now is not what was to be started
     _list_jobs(seen)
 
 
@@ -244,8 +248,26 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
     if not found.num_new:
         st.info("There is nothing new in it to learn.")
     is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped)
-    if not st.button("Start learning", icon=":material/play_arrow:", disabled=not is_ready):
-        return
+    st.button(
+        "Start learning",
+        icon=":material/play_arrow:",
+        disabled=not is_ready,
+        on_click=_want,
+        args=(st.session_state.get(STARTED, 0), form.key),
+    )
+    if st.session_state.pop(WANTED, None) == form.key and is_ready:
+        _start(seen, form, "skip" if is_skipping else "stop", evaluates=evaluates)
+
+
+def _want(number: int, key: tuple[Any, ...]) -> None:
+    """Have a form started, once however often it is clicked before the page is drawn anew."""
+    if number == st.session_state.get(STARTED, 0):
+        st.session_state[STARTED] = number + 1
+        st.session_state[WANTED] = key
+
+
+def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: bool) -> None:
+    """Start the ingest, and show its job."""
     with open_store(seen.folder, who=who()) as store:
         job = start_ingest(
             store,
@@ -254,7 +276,7 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
             facts=to_source(form.facts) if form.facts else None,
             settings=form.settings,
             why=form.why,
-            on_bad_row="skip" if is_skipping else "stop",
+            on_bad_row=on_bad_row,
             evaluate=evaluates,
         )
     st.session_state.pop("ingest_preview", None)

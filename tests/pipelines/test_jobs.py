@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -156,7 +157,7 @@ def test_a_second_job_waits_for_the_first_and_can_be_cancelled_meanwhile(store, 
     until(store, first, is_training)
     minerals = write_corpus(tmp_path / "minerals.jsonl", "minerals")
     second = start_ingest(store, "minerals", minerals, settings=QUICK, evaluate=False)
-    third = start_ingest(store, "minerals", minerals, settings=QUICK, evaluate=False)
+    third = start_ingest(store, "minerals", minerals, settings=LONG, evaluate=False)
     waiting = until(store, second, lambda found: found.note)
     assert (waiting.state, waiting.note) == ("waiting", f"job {first.id[:12]} comes first")
     until(store, third, lambda found: found.note)
@@ -217,6 +218,20 @@ def test_what_can_be_told_at_once_starts_no_process(store, corpus, tmp_path):
         with pytest.raises(error):
             start_ingest(store, domain, source)
     assert store.registry.jobs.listed() == ()
+
+
+def test_what_is_asked_for_twice_is_started_once(store, corpus, monkeypatch):
+    child = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(jobs, "_spawn", lambda registry, job: child.pid)
+    first = start_ingest(store, "medicine", corpus, settings=QUICK)
+    with pytest.raises(StateError, match=f"job {first.id[:12]} does the same already"):
+        start_ingest(store, "medicine", corpus, settings=QUICK)
+    start_ingest(store, "medicine", corpus, settings=LONG)
+    assert len(store.registry.jobs.listed()) == 2
+    child.kill()
+    child.wait()
+    again = start_ingest(store, "medicine", corpus, settings=QUICK)
+    assert again.id != first.id, "a job that is lost does nothing any more"
 
 
 def test_only_what_did_not_end_well_is_started_again(store, corpus):

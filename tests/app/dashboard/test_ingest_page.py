@@ -24,7 +24,7 @@ from app.dashboard.frames.ingest import (
     speed,
 )
 from app.dashboard.launch import MAX_UPLOAD_MB
-from app.dashboard.page_ingest import to_source
+from app.dashboard.page_ingest import STARTED, WANTED, to_source
 from peer_cl.errors import CorpusError
 from pipelines.previewing import NearDomain, Preview
 from pipelines.uploads import Upload
@@ -244,6 +244,28 @@ def test_an_ingest_is_started_watched_and_ends(run_page, place, corpus):
     assert "medicine is at v1" in at.success[0].value
     assert at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")
     assert run_page("ingest", place).dataframe[0].value["state"].tolist() == ["done"]
+
+
+def test_a_second_click_starts_nothing(run_page, place, corpus, monkeypatch):
+    monkeypatch.setattr("pipelines.jobs._spawn", lambda registry, job: os.getpid())
+    at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
+    at = press(at, "Start learning")
+    assert is_sound(at)
+    assert at.session_state[STARTED] == 1
+    del at.query_params["job"]
+    at = press(fill(at.run(), corpus, "medicine"), "Preview")
+    at = press(at, "Start learning")
+    assert "does the same already" in at.error[0].value
+    with Registry.open(place) as registry:
+        assert len(registry.jobs.listed()) == 1
+
+
+def test_a_click_that_the_page_did_not_see_starts_nothing_later(run_page, place, corpus):
+    at = fill(run_page("ingest", place), corpus, "medicine")
+    at.session_state[WANTED] = ("medicine", str(corpus), "", ())
+    at = at.run()
+    at = press(at, "Preview")
+    assert "job" not in at.query_params
 
 
 # --- jobs -----------------------------------------------------------------------------------------

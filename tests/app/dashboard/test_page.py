@@ -1,6 +1,7 @@
 """The frame that all pages share: the store, who looks, and what goes wrong."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app.dashboard.page import acting, page, plain, view
 from peer_cl.errors import ChangedError, StoreLockedError
@@ -84,6 +85,27 @@ def test_a_second_act_in_one_go_is_not_mistaken_for_anothers(seen, folder):
     with open_store(folder) as store:
         assert store.registry.live().state("law").is_frozen
         assert not store.registry.live().state("law").is_enabled
+
+
+@pytest.mark.parametrize("again", ["freeze", "unfreeze"])
+def test_a_second_click_does_not_hide_what_the_first_did(folder, monkeypatch, again):
+    monkeypatch.setenv("PEER_CL_STORE", str(folder))
+    monkeypatch.setattr("sys.argv", ["streamlit"])
+    at = AppTest.from_string(
+        "from app.dashboard import acts\n"
+        "from app.dashboard.outcome import attempt, show_outcome\n"
+        "from app.dashboard.page import view\n"
+        "seen = view()\n"
+        f"for act in ('freeze', {again!r}):\n"
+        "    attempt(seen, lambda store, act=act: acts.switch(store, act, 'law', ''))\n"
+        "show_outcome(view())\n",
+        default_timeout=60,
+    ).run()
+    assert not at.exception
+    assert not at.warning
+    assert "law is frozen" in at.success[0].value
+    with open_store(folder) as store:
+        assert store.registry.history(1)[0].action == "freeze"
 
 
 def test_an_act_beside_a_writer_is_refused(seen, folder):
