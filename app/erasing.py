@@ -129,9 +129,7 @@ def erase(
 def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:
     """Return the other domains, live or not, that hold what was erased."""
     ids = {d.document_id for target in targets for d in target.documents}
-    places = [place for i in sorted(ids) for place in store.registry.document_places(i)]
-    names = {place.document.domain for place in places}
-    return sorted(names - {target.domain for target in targets})
+    return sorted(store.registry.holders(ids) - {target.domain for target in targets})
 
 
 def _erase_from(

@@ -150,6 +150,21 @@ def _resolve_document(session: Session, text: str) -> str:
     )
 
 
+def read_holders(session: Session, document_ids: Iterable[str]) -> set[str]:
+    """Return the names of the domains, live or not, that hold any of some documents."""
+    names: set[str] = set()
+    for batch in batches(dict.fromkeys(document_ids)):
+        query = (
+            select(DomainRow.name)
+            .join(SegmentRow, SegmentRow.domain_id == DomainRow.id)
+            .join(SegmentDocumentRow, SegmentDocumentRow.segment_id == SegmentRow.id)
+            .where(SegmentDocumentRow.document_id.in_(batch))
+            .distinct()
+        )
+        names.update(session.scalars(query))
+    return names
+
+
 def known_documents(session: Session, domain: str) -> set[str]:
     """Return the ids of the documents in a domain's live chain; empty when it is not live."""
     state = live_snapshot(session).state(domain)

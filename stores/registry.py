@@ -390,6 +390,11 @@ class Registry:
         with self._database.reading() as session:
             return documents.read_places(session, text)
 
+    def holders(self, document_ids: Iterable[str]) -> set[str]:
+        """Return the names of the domains, live or not, that hold any of some documents."""
+        with self._database.reading() as session:
+            return documents.read_holders(session, document_ids)
+
     def document_uses(
         self, document_id: str, segment_ids: Sequence[str]
     ) -> tuple[DocumentUse, ...]:

@@ -44,9 +44,10 @@ def show_corpus(seen: View, detail: DomainDetail) -> None:
 
 def _show_sources(found: tuple[Document, ...]) -> None:
     st.markdown("**Sources**")
+    table, num = frames.sources(found, limit=_MOST_ROWS)
     config = st.column_config
     st.dataframe(
-        frames.sources(found),
+        table,
         hide_index=True,
         column_config={
             "source": config.TextColumn("source", width="large"),
@@ -54,6 +55,8 @@ def _show_sources(found: tuple[Document, ...]) -> None:
         },
         alt="Where the documents came from: documents and tokens of each source",
     )
+    if num > len(table):
+        st.caption(f"The {len(table):,} largest of {num:,} sources.")
 
 
 def _show_documents(found: tuple[Document, ...]) -> None:

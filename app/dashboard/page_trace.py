@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached
+from app.dashboard.frames.domains import fitting
 from app.dashboard.links import warn_of_unknown
 from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page, plain
@@ -24,6 +25,8 @@ TAKEN, NOT_TAKEN = "trace_taken", "trace_not_taken"
 LONGEST_IN_ADDRESS = 500
 """Characters of a text that the page's address still carries."""
 LONGEST = 50_000
+_MOST_OFFERED = 200
+"""Documents in the list: every option of it is sent to the browser, each time."""
 _VIEWS = ["Who speaks", "Search", "Write on"]
 
 
@@ -167,21 +170,34 @@ def _ask() -> None:
 def _show_documents(seen: View) -> None:
     """Let a person take a document's text instead of typing."""
     with st.expander("Take a document's text", icon=":material/description:"):
-        left, middle, right = st.columns([1, 3, 1], vertical_alignment="bottom")
-        domain = left.selectbox("Domain", [state.domain for state in seen.live.domains])
-        offered = _offered(cached.stamp(seen), domain, seen)
+        first, second, third, last = st.columns([1, 1, 3, 1], vertical_alignment="bottom")
+        domain = first.selectbox("Domain", [state.domain for state in seen.live.domains])
+        search = second.text_input(
+            "Search",
+            key="trace_search",
+            max_chars=200,
+            help="Words of its title or source, or the beginning of its id.",
+        )
+        offered, num = _offered(cached.stamp(seen), domain, search, seen)
         if not offered:
-            st.caption(plain(f"No text of {domain} is kept, so none can be taken."))
+            told = "No document fits; search for fewer words."
+            st.caption(told if search.strip() else plain(f"No text of {domain} is kept."))
             return
-        chosen = middle.selectbox("Document", list(offered), format_func=offered.__getitem__)
-        right.button("Take it", width="stretch", on_click=_choose, args=(chosen,))
+        chosen = third.selectbox("Document", list(offered), format_func=offered.__getitem__)
+        last.button("Take it", width="stretch", on_click=_choose, args=(chosen,))
+        if num > len(offered):
+            st.caption(f"The first {len(offered):,} of {num:,} documents; search to find others.")
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
-def _offered(key: cached.Stamp, domain: str, _seen: View) -> dict[str, str]:
-    """Return the documents whose text can be taken: their names, by id."""
-    documents = _seen.store.registry.documents(domain)
-    return {item.document_id: _told(item) for item in documents if item.text_object is not None}
+@st.cache_data(show_spinner=False, max_entries=32)
+def _offered(
+    key: cached.Stamp, domain: str, search: str, _seen: View
+) -> tuple[dict[str, str], int]:
+    """Return the first documents whose text can be taken, their names by id, and how many fit."""
+    state = _seen.live.state(domain)
+    found = cached.domain_documents(_seen, domain, state.version) if state is not None else ()
+    fit = fitting((item for item in found if item.text_object is not None), search)
+    return {item.document_id: _told(item) for item in fit[:_MOST_OFFERED]}, len(fit)
 
 
 def _told(document: Document) -> str:

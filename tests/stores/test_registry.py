@@ -296,6 +296,19 @@ def test_an_ambiguous_prefix_is_refused(registry, make):
         registry.resolve_version("law", "abcdef")
 
 
+def test_the_holders_of_documents_are_those_of_each_of_their_places(registry, make):
+    make.grow(registry, "law", texts=["shared", "own"])
+    make.grow(registry, "medicine", texts=["shared"])
+    make.grow(registry, "geology", texts=["another"])
+    with registry.writing("ann"):
+        registry.roll_back_domain("medicine", None, "ann")
+    ids = [make.sha("shared"), make.sha("own")]
+    places = {place.document.domain for i in ids for place in registry.document_places(i)}
+    assert registry.holders(ids) == places == {"law", "medicine"}
+    assert registry.holders([make.sha("own")]) == {"law"}
+    assert registry.holders([]) == set()
+
+
 def test_documents_known_elsewhere_are_named(registry, make):
     shared, own = "shared text", "own text"
     make.grow(registry, "law", texts=[shared])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _ID_WORD = 6
 TRAINING, VALIDATION = "training", "validation"
+_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
+"""The end of a source that a line of a file is."""
 
 
 def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
@@ -108,18 +111,27 @@ def _ends(run: Run | None) -> tuple[float | None, float | None]:
     return run.losses[0][1], run.losses[-1][1]
 
 
-def sources(documents: Iterable[Document]) -> pd.DataFrame:
-    """Return how many documents and tokens came from each source, the largest first."""
+def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.DataFrame, int]:
+    """Return how many documents and tokens came from each source, and how many sources there are.
+
+    A row of a jsonl file that names no source has its line for one; here its file stands for it.
+
+    Args:
+        documents: a domain's documents.
+        limit: at most so many sources, the largest first.
+    """
     found = pd.DataFrame(
         [(item.source, item.split, item.num_tokens) for item in documents],
         columns=["source", "split", "tokens"],
     )
+    found["source"] = found["source"].str.replace(_LINE, r"\1", regex=True)
     for split in ("train", "validation", "test"):
         found[split] = (found["split"] == split).astype("int64")
     found["documents"] = 1
     numbers = ["documents", "train", "validation", "test", "tokens"]
     table = found.groupby("source", as_index=False)[numbers].sum()
-    return table.sort_values("documents", ascending=False, ignore_index=True)
+    table = table.sort_values("documents", ascending=False, ignore_index=True)
+    return table.head(limit), len(table)
 
 
 def documents(
@@ -133,12 +145,7 @@ def documents(
         split: only these.
         limit: at most so many rows.
     """
-    words = search.casefold().split()
-    fit = [
-        item
-        for item in found
-        if (split is None or item.split == split) and (not words or _holds(item, words))
-    ]
+    fit = [item for item in fitting(found, search) if split is None or item.split == split]
     rows = [
         (
             item.title,
@@ -156,6 +163,12 @@ def documents(
     table = pd.DataFrame(rows, columns=columns)
     table[["before", "after"]] = table[["before", "after"]].astype("float64")
     return table, len(fit)
+
+
+def fitting(found: Iterable[Document], search: str) -> list[Document]:
+    """Return the documents whose title or source holds each word, or whose id begins with it."""
+    words = search.casefold().split()
+    return [item for item in found if not words or _holds(item, words)]
 
 
 def _holds(item: Document, words: Sequence[str]) -> bool:

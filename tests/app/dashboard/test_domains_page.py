@@ -1,6 +1,7 @@
 """Domains: the table, a domain in detail, and acts with preview, confirmation and undo."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import streamlit as st
@@ -268,7 +269,8 @@ def test_versions_say_what_they_grew_on_and_whether_they_are_there(folder):
 
 def test_sources_are_counted_by_split(folder):
     with open_store(folder) as store:
-        table = frames.sources(store.registry.documents("law"))
+        table, num = frames.sources(store.registry.documents("law"))
+    assert num == 1
     assert table.to_dict("records") == [
         {
             "source": "notes.txt",
@@ -279,6 +281,16 @@ def test_sources_are_counted_by_split(folder):
             "tokens": 60,
         }
     ]
+
+
+def test_lines_of_a_file_are_one_source_and_many_sources_are_cut(folder):
+    with open_store(folder) as store:
+        one, *_ = store.registry.documents("law")
+    lines = [replace(one, source=f"notes.jsonl:{number}") for number in range(5)]
+    others = [replace(one, source=f"http://court:{number}") for number in range(4)]
+    table, num = frames.sources([*others, *lines], limit=3)
+    assert table["source"].tolist()[0] == "notes.jsonl"
+    assert (table["documents"].tolist(), num) == ([5, 1, 1], 5)
 
 
 def test_a_search_counts_what_fits_though_it_shows_less(folder):

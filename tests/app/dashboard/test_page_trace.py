@@ -4,6 +4,7 @@ import sqlite3
 import time
 
 import pytest
+from filled_store import grow, new_store
 from large_store import fill_large_store
 from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
@@ -127,6 +128,22 @@ def test_where_no_text_is_kept_no_document_is_offered(run_page, folder):
     assert not at.exception
     assert [told.value for told in at.caption if told.value.startswith("No text of law is kept")]
     assert "Take it" not in [button.label for button in at.button]
+
+
+def test_of_many_documents_the_first_that_fit_are_offered(run_page, tmp_path):
+    folder = new_store(tmp_path / "knowledge")
+    grow(folder, "law", num_documents=1_000)
+    at = run_page("trace", folder)
+    (box,) = [box for box in at.selectbox if box.label == "Document"]
+    assert len(box.options) == 200
+    assert any("first 200 of 1,000" in told.value for told in at.caption)
+    at.text_input(key="trace_search").input("law 987").run()
+    (box,) = [box for box in at.selectbox if box.label == "Document"]
+    (found,) = box.options
+    assert found.startswith("[About] law 987 (train, ")
+    at.text_input(key="trace_search").input("nothing like it").run()
+    assert any("No document fits" in told.value for told in at.caption)
+    assert not at.exception
 
 
 @pytest.mark.parametrize("way", ["the list", "a link"])
