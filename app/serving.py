@@ -30,8 +30,19 @@ def dashboard(
         typer.Option(
             "--secrets",
             metavar="FILE",
-            help="TOML with an [auth] section for st.login (OpenID Connect): every page then asks "
-            f"for a login. Default: {SECRETS}, for an address that others can reach.",
+            help="TOML with an [auth] section for st.login (OpenID Connect) and, above it, "
+            "allowed, a list of e-mail addresses or @domains. Every page then asks for a login. "
+            f"Default: {SECRETS}, for an address that others can reach.",
+            show_default=False,
+        ),
+    ] = None,
+    corpora: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--corpora",
+            metavar="FOLDER",
+            help="A folder below which the page Ingest may read corpora; may be given again. "
+            "Default: any, and with a login none: files can be uploaded.",
             show_default=False,
         ),
     ] = None,
@@ -40,14 +51,23 @@ def dashboard(
     ] = False,
 ) -> None:
     """Open the dashboard in a browser."""
-    from app.dashboard.launch import LOGIN_VARIABLE, check_login, command, is_loopback
+    from app.dashboard.launch import (
+        ALLOWED_VARIABLE,
+        CORPORA_VARIABLE,
+        LOGIN_VARIABLE,
+        check_login,
+        command,
+        is_loopback,
+    )
 
     if not is_loopback(address) and secrets is None:
         secrets = SECRETS
     environment = {**os.environ}
     if secrets is not None:
-        check_login(secrets)
+        environment[ALLOWED_VARIABLE] = " ".join(check_login(secrets))
         environment[LOGIN_VARIABLE] = "1"
+    if corpora:
+        environment[CORPORA_VARIABLE] = os.pathsep.join(map(_folder, corpora))
     with request.store():
         pass  # what is wrong with the store is told here, not in the browser
     words = command(
@@ -57,3 +77,10 @@ def dashboard(
         os.execve(words[0], words, environment)  # Ctrl-C and signals are the server's from now on
     except OSError as error:
         raise InputError(f"the server cannot be started: {error.strerror}") from error
+
+
+def _folder(named: Path) -> str:
+    """Return the whole path of a folder that is there."""
+    if not named.is_dir():
+        raise InputError(f"no folder {named}; --corpora names one below which corpora lie")
+    return str(named.resolve())

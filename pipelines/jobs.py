@@ -12,13 +12,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
 from pipelines.quiet import QUIET
-from pipelines.uploads import Source, Upload, describe_source, find_source
+from pipelines.uploads import Source, Upload, check_within, describe_source, find_source
 from stores import Job, NewJob, Registry
 from stores.domain_names import check_domain_name
 from stores.jobs import FAILED, uploads_of
@@ -82,7 +83,9 @@ def start_ingest(
     return _start(registry, new, [source for source in sources if isinstance(source, Upload)])
 
 
-def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
+def start_again(
+    store: Store, text: str, *, who: str | None = None, within: Sequence[Path] | None = None
+) -> Job:
     """Start a job anew that did not end well, and return the new one.
 
     An ingest goes on from its last checkpoint; one that had learned already is only evaluated.
@@ -91,8 +94,10 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
         store: an open store.
         text: the old job's id, or its beginning.
         who: written beside the act; default: as the store was opened.
+        within: folders outside which no path may lie; None: it may lie anywhere.
 
     Raises:
+        CorpusError: when it read a path that lies elsewhere.
         StateError: when it goes on still, has ended well, what it read is kept no more, or another
             job does the same.
     """
@@ -112,7 +117,8 @@ def start_again(store: Store, text: str, *, who: str | None = None) -> Job:
         return _start(registry, new, [])
     for part in ("corpus", "facts"):
         if old.request.get(part):
-            find_source(old.request[part], registry.layout)
+            path, name = find_source(old.request[part], registry.layout)
+            check_within(path, within if name is None else None)  # an upload has a name
     new = NewJob(
         kind=old.kind, domain=old.domain, request=old.request, who=who or store.who, why=old.why
     )

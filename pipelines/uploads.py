@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -87,6 +87,26 @@ class Upload:
 
 Source = Upload | str | Path
 """Where text comes from: a file that was uploaded, or a file or folder of this machine."""
+
+
+def check_within(source: Source, folders: Sequence[Path] | None) -> None:
+    """Refuse a path that lies in none of some folders; what is uploaded is its sender's own.
+
+    Args:
+        source: an upload, or a file or folder of this machine, there or not.
+        folders: whole paths; None: it may lie anywhere.
+
+    Raises: CorpusError: when it lies elsewhere, which links are followed to find out.
+    """
+    if folders is None or isinstance(source, Upload):
+        return
+    path = Path(source).expanduser().resolve()
+    if any(path.is_relative_to(folder.resolve()) for folder in folders):
+        return
+    below = f" outside {', '.join(map(str, folders))}" if folders else ""
+    raise CorpusError(
+        f"{source} may not be read: nothing on the server is offered{below}; upload it"
+    )
 
 
 def describe_source(source: Source, layout: StoreLayout) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import streamlit as st
 from app.dashboard.charts.ingest import loss_chart, told_loss
 from app.dashboard.colours import BASE_COLOUR, domain_colours
 from app.dashboard.frames.ingest import duration, losses_frame, minutes, said, share_done, speed
-from app.dashboard.page import View, opened, plain, who
+from app.dashboard.page import View, offered_folders, opened, plain, who
 from peer_cl.errors import PeerError
 from pipelines.jobs import start_again
 from pipelines.store import open_store
@@ -128,6 +128,6 @@ def _offer_again(folder: str, job: Job) -> None:
     label = "Measure it now" if job.is_unmeasured else "Start it again"
     if st.button(label, key=f"again-{job.id}", icon=":material/replay:"):
         with open_store(folder, who=who()) as store:
-            new = start_again(store, job.id)
+            new = start_again(store, job.id, within=offered_folders())
         st.query_params["job"] = new.id
         st.rerun()

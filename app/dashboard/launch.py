@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from peer_cl.errors import InputError
 MAIN = Path(__file__).with_name("main.py")
 LOGIN_VARIABLE = "PEER_CL_DASHBOARD_LOGIN"
 """Set in the server's environment where every page is to ask for a login."""
+ALLOWED_VARIABLE = "PEER_CL_DASHBOARD_ALLOWED"
+"""Who may enter after it, in the server's environment: e-mail addresses and @domains, by spaces."""
+CORPORA_VARIABLE = "PEER_CL_DASHBOARD_CORPORA"
+"""Below which folders people may have corpora read, separated as the system separates paths."""
 MAX_UPLOAD_MB = 64
 LOGIN_KEYS = (
     "redirect_uri",
@@ -58,8 +62,25 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def check_login(secrets: Path) -> None:
-    """Make sure that a secrets file lets people log in.
+def may_enter(email: str, allowed: Sequence[str]) -> bool:
+    """Return whether an address is in a list of e-mail addresses and @domains, whatever the case.
+
+    Example:
+        >>> allowed = ["ann@example.org", "@clinic.example"]
+        >>> may_enter("Ann@example.org", allowed), may_enter("bob@clinic.example", allowed)
+        (True, True)
+        >>> may_enter("bob@example.org", allowed), may_enter("bob@a.clinic.example", allowed)
+        (False, False)
+    """
+    name = email.casefold()
+    _, at, domain = name.rpartition("@")
+    return bool(at) and any(item.casefold() in (name, at + domain) for item in allowed)
+
+
+def check_login(secrets: Path) -> tuple[str, ...]:
+    """Make sure that a secrets file lets people log in, and return who of them may enter.
+
+    Whoever has an account at the provider can log in, which may be anybody: so the file says who.
 
     Raises: InputError: naming what is missing.
     """
@@ -80,6 +101,22 @@ def check_login(secrets: Path) -> None:
             f"{secrets} lacks {', '.join(missing)} in [auth]: an address that others can reach "
             "needs a login; or keep to 127.0.0.1"
         )
+    return _read_allowed(secrets, found.get("allowed"))
+
+
+def _read_allowed(secrets: Path, told: Any) -> tuple[str, ...]:
+    """Return who may enter, as a secrets file says."""
+    if not told or not isinstance(told, list):
+        raise InputError(
+            f'{secrets} does not say who may enter: write allowed = ["ann@example.org", '
+            '"@example.org"] at its top, with e-mail addresses or whole @domains'
+        )
+    for item in told:
+        if not isinstance(item, str) or "@" not in item or len(item.split()) != 1:
+            raise InputError(
+                f"allowed in {secrets} lists e-mail addresses and @domains, not {item!r}"
+            )
+    return tuple(told)
 
 
 def command(

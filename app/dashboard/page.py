@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard.colours import domain_colours
-from app.dashboard.launch import LOGIN_VARIABLE
+from app.dashboard.launch import ALLOWED_VARIABLE, CORPORA_VARIABLE, LOGIN_VARIABLE, may_enter
 from app.request import DEFAULT_STORE, STORE_VARIABLE
 from peer_cl.errors import PeerError
 from pipelines.store import Store, open_store
@@ -114,6 +114,37 @@ def who() -> str | None:
     return str(st.user.get("email") or st.user.get("name") or st.user.get("sub"))
 
 
+def offered_folders() -> tuple[Path, ...] | None:
+    """Return below which folders of this machine people may have corpora read; None: anywhere.
+
+    Who logs in comes from elsewhere, and gets only what was named when the server was started.
+    """
+    named = os.environ.get(CORPORA_VARIABLE)
+    if named is None:
+        return () if os.environ.get(LOGIN_VARIABLE) else None
+    return tuple(Path(folder) for folder in named.split(os.pathsep) if folder)
+
+
+def _may_enter() -> bool:
+    """Return whether whoever looks may, and ask for a login or tell why not otherwise."""
+    if not os.environ.get(LOGIN_VARIABLE):
+        return True
+    if not st.user.get("is_logged_in"):
+        st.info("This dashboard is for people who are logged in.")
+        st.button("Log in", on_click=st.login, type="primary")
+        return False
+    email = str(st.user.get("email") or "")
+    # Some providers let people claim an address and say that they did not look.
+    is_claimed = st.user.get("email_verified") is False
+    if not is_claimed and may_enter(email, os.environ.get(ALLOWED_VARIABLE, "").split()):
+        return True
+    told = f"{email or 'This account, which tells no e-mail address,'} may not enter: who runs the "
+    told += "dashboard can write the address under allowed in its secrets file, and start it again."
+    st.error(plain(told), icon=":material/block:")
+    st.button("Log out", on_click=st.logout)
+    return False
+
+
 def plain(text: str) -> str:
     """Return text so that a Markdown label shows it as it is.
 
@@ -138,8 +169,8 @@ def _say_which_store(seen: View) -> None:
 def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callable[[], None]]:
     """Return a decorator that makes a page of a function of a View.
 
-    Nobody sees a page who must log in and did not. Errors become one line; what is our own fault
-    goes to the server's log, with the traceback.
+    Nobody sees a page who must log in and did not, or may not enter. Errors become one line; what
+    is our own fault goes to the server's log, with the traceback.
 
     Args:
         title: the page's heading.
@@ -151,9 +182,7 @@ def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callabl
         def show() -> None:
             st.title(title, anchor=False)
             st.caption(caption)
-            if os.environ.get(LOGIN_VARIABLE) and not st.user.get("is_logged_in"):
-                st.info("This dashboard is for people who are logged in.")
-                st.button("Log in", on_click=st.login, type="primary")
+            if not _may_enter():
                 return
             try:
                 seen = view()

@@ -10,13 +10,13 @@ import streamlit as st
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
-from app.dashboard.page import View, page, plain, who
+from app.dashboard.page import View, offered_folders, page, plain, who
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
 from pipelines.jobs import start_ingest
 from pipelines.previewing import SHAPE_TOKENS, Preview, near_domains, preview
 from pipelines.store import open_store
-from pipelines.uploads import SUFFIXES, Source, Upload
+from pipelines.uploads import SUFFIXES, Source, Upload, check_within
 from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def _form(seen: View) -> Wanted | None:
     """Show the inputs and return what they say, or None while something needed is missing."""
     left, right = st.columns(2, gap="large")
     with left:
-        place = st.radio("Where is the corpus?", (ON_DISK, UPLOADED), horizontal=True)
+        folders = offered_folders()
+        places = (UPLOADED,) if folders == () else (ON_DISK, UPLOADED)
+        place = st.radio("Where is the corpus?", places, horizontal=True)
+        if folders and place == ON_DISK:
+            st.caption(plain(f"Anything below {', '.join(map(str, folders))}."))
         corpus = _source("Corpus", place, suffixes=SUFFIXES)
         with st.expander("Facts to learn besides (optional)"):
             st.caption(
@@ -172,9 +176,10 @@ def to_source(given: UploadedFile | str) -> Source:
     """Return what a person gave as a source.
 
     Raises:
-        CorpusError: when an upload is too large, or no text.
+        CorpusError: when an upload is too large, or no text, or a path is not offered here.
     """
     if isinstance(given, str):
+        check_within(given, offered_folders())
         return given
     if given.size > MAX_UPLOAD_MB << 20:
         size_mb = given.size / (1 << 20)

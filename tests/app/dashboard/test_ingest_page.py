@@ -175,6 +175,40 @@ def test_a_path_with_nothing_is_told(run_page, place, tmp_path):
     assert "Start learning" not in labels(at.button)
 
 
+def test_paths_are_read_only_below_what_is_offered(run_page, place, corpus, tmp_path, monkeypatch):
+    offered = tmp_path / "offered"
+    offered.mkdir()
+    (offered / "link.jsonl").symlink_to(corpus)
+    monkeypatch.setenv("PEER_CL_DASHBOARD_CORPORA", str(offered))
+    for path in (corpus, offered / ".." / corpus.name, offered / "link.jsonl", "/etc/passwd"):
+        at = press(fill(run_page("ingest", place), path, "medicine"), "Preview")
+        assert is_sound(at)
+        assert "may not be read" in at.error[0].value
+        assert "Start learning" not in labels(at.button)
+    inside = write_corpus(offered / "medicine.jsonl", "medicine")
+    at = press(fill(run_page("ingest", place), inside, "medicine"), "Preview")
+    assert not at.error
+    assert "Start learning" in labels(at.button)
+
+
+def test_who_logs_in_uploads_and_reads_no_path(run_page, folder, job, monkeypatch):
+    failed = job("failed")
+    monkeypatch.setenv("PEER_CL_DASHBOARD_LOGIN", "1")
+    monkeypatch.setenv("PEER_CL_DASHBOARD_ALLOWED", "@clinic.example")
+    account = {"is_logged_in": True, "email": "bob@clinic.example"}
+    monkeypatch.setattr("streamlit.user", account)
+    at = run_page("ingest", folder)
+    assert is_sound(at)
+    assert at.radio[0].options == ["A file of mine"]
+    assert PATH not in labels(at.text_input)
+    with pytest.raises(CorpusError, match="nothing on the server is offered; upload it"):
+        to_source("/etc/passwd")
+    at = press(run_page("ingest", folder, job=failed.id), "Start it again")
+    assert "may not be read" in at.error[-1].value
+    with Registry.open(folder) as registry:
+        assert len(registry.jobs.listed()) == 1
+
+
 def test_settings_that_cannot_be_trained_with_are_told(run_page, place, corpus):
     at = fill(run_page("ingest", place), corpus, "medicine")
     passes = next(item for item in at.number_input if item.label == "text passes")

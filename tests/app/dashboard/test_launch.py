@@ -1,5 +1,6 @@
 """How the dashboard is started: who may reach it, and with which words."""
 
+import os
 import sys
 
 import pytest
@@ -8,7 +9,8 @@ from app.dashboard import launch
 from app.dashboard.launch import check_login, command
 from peer_cl.errors import InputError
 
-WHOLE = "\n".join(["[auth]", *(f'{key} = "x"' for key in launch.LOGIN_KEYS)])
+ALLOWED = 'allowed = ["ann@example.org", "@clinic.example"]'
+WHOLE = "\n".join([ALLOWED, "[auth]", *(f'{key} = "x"' for key in launch.LOGIN_KEYS)])
 
 
 def test_it_listens_on_loopback_and_tells_nobody(folder):
@@ -43,6 +45,32 @@ def test_it_is_served_to_others_where_they_can_log_in(peer_cl, folder, tmp_path,
     assert f"--secrets.files={secrets}" in words
     assert "--server.headless=true" in words
     assert environment[launch.LOGIN_VARIABLE] == "1"
+    assert environment[launch.ALLOWED_VARIABLE] == "ann@example.org @clinic.example"
+    assert launch.CORPORA_VARIABLE not in environment
+
+
+def test_who_may_log_in_without_a_list_of_who_may_enter_is_refused(peer_cl, folder, tmp_path):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(WHOLE.replace(ALLOWED, ""))
+    result = peer_cl("dashboard", "--address", "0.0.0.0", "--secrets", secrets, folder=folder)
+    assert result.code == 2
+    assert "does not say who may enter" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_folders_of_corpora_are_named_by_whole_paths(peer_cl, folder, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("os.execve", lambda *said: started.append(said))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert peer_cl("dashboard", "--corpora", "a", "--corpora", "b", folder=folder).code == 0
+    ((_, _, environment),) = started
+    named = environment[launch.CORPORA_VARIABLE].split(os.pathsep)
+    assert named == [str(tmp_path.resolve() / name) for name in "ab"]
+    refused = peer_cl("dashboard", "--corpora", "c", folder=folder)
+    assert (refused.code, len(started)) == (2, 1)
+    assert "no folder c" in refused.err
 
 
 def test_on_loopback_nobody_is_asked_to_log_in(peer_cl, folder, monkeypatch):
@@ -62,6 +90,9 @@ def test_on_loopback_nobody_is_asked_to_log_in(peer_cl, folder, monkeypatch):
         ("auth = 3", "lacks redirect_uri"),
         (WHOLE.replace('client_id = "x"', ""), "lacks client_id in"),
         ("[auth", "cannot be read"),
+        (WHOLE.replace(ALLOWED, "allowed = []"), "does not say who may enter"),
+        (WHOLE.replace(ALLOWED, 'allowed = "@clinic.example"'), "does not say who may enter"),
+        (WHOLE.replace("ann@", ""), "not 'example.org'"),
     ],
 )
 def test_half_a_login_is_none(tmp_path, content, told):

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.dashboard.page import acting, page, plain, view
+from app.dashboard.page import acting, page, plain, view, who
 from peer_cl.errors import ChangedError, StoreLockedError
 from pipelines import open_store
 
@@ -57,6 +57,38 @@ def test_who_must_log_in_sees_nothing_before(run_page, folder, name, monkeypatch
     assert not at.dataframe
     assert not at.metric
     assert not at.table
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"email": "eve@elsewhere.example"},
+        {"email": "ann@example.org", "email_verified": False},
+        {"name": "ann@example.org"},
+    ],
+    ids=["a stranger", "an address that was only claimed", "no address"],
+)
+def test_who_logged_in_and_may_not_enter_sees_nothing(run_page, folder, name, account, monkeypatch):
+    monkeypatch.setenv("PEER_CL_DASHBOARD_LOGIN", "1")
+    monkeypatch.setenv("PEER_CL_DASHBOARD_ALLOWED", "ann@example.org @clinic.example")
+    monkeypatch.setattr("streamlit.user", {"is_logged_in": True, **account})
+    at = run_page(name, folder)
+    assert [button.label for button in at.button] == ["Log out"]
+    assert "may not enter" in at.error[0].value
+    assert not at.dataframe
+    assert not at.metric
+
+
+def test_who_may_enter_does_and_acts_under_the_address(run_page, folder, monkeypatch):
+    monkeypatch.setenv("PEER_CL_DASHBOARD_LOGIN", "1")
+    monkeypatch.setenv("PEER_CL_DASHBOARD_ALLOWED", "@Clinic.example")
+    account = {"is_logged_in": True, "email": "Bob@clinic.example"}
+    monkeypatch.setattr("streamlit.user", account)
+    at = run_page("overview", folder)
+    assert not at.error
+    assert len(at.dataframe[0].value) == 2
+    assert who() == "Bob@clinic.example"
 
 
 def test_an_act_on_what_is_seen_goes_through(seen, folder):
