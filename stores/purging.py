@@ -188,7 +188,8 @@ def _prove(
     needed: set[str],
 ) -> None:
     """Look for what was to be deleted: among the objects, the rows, and in the raw file."""
-    left = [found for found in grave.object_ids - needed if objects.exists(found)]
+    doomed = grave.object_ids - needed
+    left = sorted(doomed - objects.missing(doomed))
     left += [name for name in grave.uploads - needed if (layout.staging / name).exists()]
     with database.reading() as session:
         links = select(SegmentDocumentRow.document_id)

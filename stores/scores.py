@@ -39,7 +39,8 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
     Raises: StateError: when a subject's segment, or a scored document, was purged.
     """
     # A purge locks in this order too, where a server holds the registry.
-    _check_documents(session, {s.document_id for s in scores if s.document_id is not None})
+    scored = {score.document_id for score in scores if score.document_id is not None}
+    _check_documents(session, scored)
     _check_unpurged(session, SegmentRow.id.in_({score.subject for score in scores}))
     dialect = session.get_bind().dialect.name
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert

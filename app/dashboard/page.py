@@ -135,7 +135,7 @@ def _may_enter() -> bool:
         return False
     email = str(st.user.get("email") or "")
     # Some providers let people claim an address and say that they did not look.
-    is_claimed = st.user.get("email_verified") is False
+    is_claimed = str(st.user.get("email_verified")).casefold() == "false"
     if not is_claimed and may_enter(email, os.environ.get(ALLOWED_VARIABLE, "").split()):
         return True
     told = f"{email or 'This account, which tells no e-mail address,'} may not enter: who runs the "

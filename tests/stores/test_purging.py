@@ -60,7 +60,13 @@ def test_an_evaluation_that_ends_after_a_purge_writes_nothing_of_it(registry, ma
 
     def score(subject, document_id):
         values, key = b"\0" * 8, make.sha(f"{subject} {document_id}")
-        return NewScore(subject, key, values, num_tokens=1, document_id=document_id)
+        return NewScore(
+            subject=subject,
+            document_key=key,
+            values=values,
+            num_tokens=1,
+            document_id=document_id,
+        )
 
     with registry.writing("ann"):
         registry.roll_back_domain("law", None, "ann")
