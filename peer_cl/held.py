@@ -54,9 +54,20 @@ def mix_last(
         weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
         mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
     if base_BV is not None:
-        if guidance_scale != 1:
-            beyond_BV = mixed_BV - base_BV.float().log_softmax(-1)
-            mixed_BV = mixed_BV + (guidance_scale - 1) * beyond_BV
+        mixed_BV = guide(mixed_BV, base_BV, guidance_scale)
         alone_B1 = (held.weights_QB[0] == 1.0)[:, None]
         mixed_BV = torch.where(alone_B1, base_BV.float(), mixed_BV)
     return mixed_BV
+
+
+def guide(mixed_BV: Tensor, base_BV: Tensor, guidance_scale: float) -> Tensor:
+    """Return a mixture's logs with what they say beyond the base counted so often; see `mix_last`.
+
+    Args:
+        mixed_BV: of a mixture in which pools speak.
+        base_BV: the base's logits.
+        guidance_scale: 1 leaves the mixture as it is, to the bit.
+    """
+    if guidance_scale == 1:
+        return mixed_BV
+    return mixed_BV + (guidance_scale - 1) * (mixed_BV - base_BV.float().log_softmax(-1))

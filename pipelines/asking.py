@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import logits_at, row_log_probs, token_log_probs
-from peer_cl.held import Held, mix_last
+from peer_cl.held import Held, guide, mix_last
 from peer_cl.mixture import (
     enter_at,
     held_weights,
@@ -177,9 +177,9 @@ def _one(
     }
     every = Held(held.pools, held.weights_QB[:, row, None].expand(-1, len(base_TV)))
     mixed_TV = guided_TV = base_TV
-    if answer:
+    if answer and speaking:
         mixed_TV = mix_last(every, base_TV, speaking)
-        guided_TV = mix_last(every, base_TV, speaking, GUIDANCE)
+        guided_TV = guide(mixed_TV, base_TV, GUIDANCE)
     forced_TV = own.get(question.domain)
     return Told(
         base=base_TV.argmax(-1).tolist() == answer,

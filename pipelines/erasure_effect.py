@@ -73,16 +73,13 @@ def measure_effect(
     base = load_store_base(registry)
     model = empty_model(registry, base)
     scored = [*documents, *others]
-    is_own = [True] * len(documents) + [False] * len(others)
     rows = tokenise(base.tokenizer, [registry.document_text(document) for document in scored])
     # The whole of what is erased, in pieces; of the others, their beginnings.
     items = [
-        [
-            Item(piece, document.document_id)
-            for piece in pieces(ids, MAX_TOKENS)[: None if own else 1]
-        ]
-        for ids, document, own in zip(rows, scored, is_own, strict=True)
+        [Item(piece, document.document_id) for piece in pieces(ids, MAX_TOKENS)]
+        for ids, document in zip(rows, scored, strict=True)
     ]
+    items[len(documents) :] = [some[:1] for some in items[len(documents) :]]
     branches = [version_branch(registry, model, domain, version) for version in versions]
     book = ScoreBook(registry, model, branches)
     book.fill([item for some in items for item in some], "measuring the effect", progress)

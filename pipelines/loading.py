@@ -238,10 +238,10 @@ def index_search(
         _try_save(index, folder, tag)
     # The tensors themselves are held: another one might get the id of one that is gone.
     indexed = [_centroids(model, name) for name in index.names]
+    order = {id(centroids): (place, centroids) for place, centroids in enumerate(indexed)}
 
     def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
-        order = {id(centroids): place for place, centroids in enumerate(indexed)}
-        places = [order[id(centroids)] for centroids in centroid_sets if id(centroids) in order]
+        places = [order[id(one)][0] for one in centroid_sets if id(one) in order]
         if len(places) < len(centroid_sets):  # a pool that was added by hand
             return nearest_distances(vectors_TD, centroid_sets)
         return torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
