@@ -40,10 +40,14 @@ class Names:
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]]) -> Names:
         """Return the set of these names; of a long one its first tokens count."""
-        cut = {tuple(ids[:MAX_TOKENS]) for ids in sequences if len(ids)}
-        hashes = [int(_hashes(torch.tensor([ids]), len(ids))[0, 0]) for ids in sorted(cut)]
-        lengths = sorted({len(ids) for ids in cut})
-        return cls(torch.tensor(sorted(set(hashes)), dtype=torch.long), tuple(lengths))
+        by_length: dict[int, set[tuple[int, ...]]] = {}
+        for ids in sequences:
+            if len(ids):
+                cut = tuple(ids[:MAX_TOKENS])
+                by_length.setdefault(len(cut), set()).add(cut)
+        hashes = [_hashes(torch.tensor(list(names)), size) for size, names in by_length.items()]
+        known = torch.cat([found.flatten() for found in hashes]) if hashes else cls().hashes_X
+        return cls(known.unique(), tuple(sorted(by_length)))
 
     def __len__(self) -> int:
         return len(self.hashes_X)

@@ -47,16 +47,16 @@ def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:
     """
     plain = {_AFTER.sub("", title).strip() for title in titles}
     names = sorted(n for n in plain if len(n) >= MIN_CHARACTERS and _LETTER.search(n))
-    found: list[Sequence[int]] = []
-    for name in names:
-        written = _encode(tokenizer, name)
-        found += written
-        if len(written[0]) > 1:
-            found += _encode(tokenizer, name.lower())
-            found += _encode(tokenizer, name[0].upper() + name[1:])
-    return found
+    written = _encode(tokenizer, names)
+    several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
+    cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
+    return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
 
 
-def _encode(tokenizer: Any, name: str) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer([f" {name}", name], add_special_tokens=False).input_ids
-    return ids
+def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:
+    """Return each name's ids, after a blank and at a text's beginning; all in one call."""
+    if not names:
+        return []
+    both = [text for name in names for text in (f" {name}", name)]
+    ids: list[list[int]] = tokenizer(both, add_special_tokens=False).input_ids
+    return [ids[place : place + 2] for place in range(0, len(ids), 2)]

@@ -207,7 +207,12 @@ def _check_jobs(database: Database, *, repair: bool) -> Iterator[Finding]:
             lost = tuple(job for job in read_jobs(session) if job.state == LOST)
     for job in lost:
         what = f"job {job.id[:12]} ({job.kind} {job.domain or ''}".rstrip() + ") has no process"
-        action = "written down as failed" if repair else _LOST
+        if job.is_unmeasured:
+            what += f"; {job.domain} has learned it, in snapshot {job.snapshot_id}, not measured"
+        if repair:
+            action = "written down as failed"
+        else:
+            action = f"{'evaluate the store' if job.is_unmeasured else 'start it again'}; {_LOST}"
         yield Finding("job lost", "warning", what, action)
 
 
@@ -239,7 +244,7 @@ def _check_index(
     yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
 
 
-_LOST = "start it again; `peer-cl doctor --repair` writes it down as failed"
+_LOST = "`peer-cl doctor --repair` writes it down as failed"
 _REBUILT = "it is rebuilt when it is needed next"
 _GOES_ON = "the same `peer-cl` command goes on from it; `peer-cl doctor --repair` removes it"
 _BEGINS_ANEW = "removed; the same `peer-cl` command begins anew"

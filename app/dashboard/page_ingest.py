@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app.dashboard.clicks import click, wanted
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
@@ -30,8 +31,8 @@ ON_DISK, UPLOADED = "A file or folder on the server", "A file of mine"
 OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "seed")
 """The settings that the page offers; all are options of `peer-cl ingest`."""
 NUM_JOBS = 50
-WANTED, STARTED = "ingest_wanted", "ingest_starts"
-"""The form that is to be started now, and how many were."""
+START = "ingest_start"
+"""What a click on the form's last button is for."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,18 @@ class Wanted:
 @page("Ingest", "Teach the store a corpus, and watch it learn.")
 def show(seen: View) -> None:
     """Show the page."""
-    wanted = st.query_params.get("job")
-    if wanted:
+    chosen = st.query_params.get("job")
+    if chosen:
         if st.button("All jobs", icon=":material/arrow_back:"):
             del st.query_params["job"]
             st.rerun()
-        watch(seen, seen.store.registry.jobs.find(wanted))
+        watch(seen, seen.store.registry.jobs.find(chosen))
         return
     for job in reversed(seen.store.registry.jobs.listed(only_open=True)):
         with st.container(border=True):
             watch(seen, job)
     _ask(seen)
-    st.session_state.pop(WANTED, None)  # what the form says now is not what was to be started
+    wanted(START)  # what the form says now is not what was to be started
     _list_jobs(seen)
 
 
@@ -257,18 +258,10 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
         "Start learning",
         icon=":material/play_arrow:",
         disabled=not is_ready,
-        on_click=_want,
-        args=(st.session_state.get(STARTED, 0), form.key),
+        **click(START, form.key),
     )
-    if st.session_state.pop(WANTED, None) == form.key and is_ready:
+    if wanted(START) == form.key and is_ready:
         _start(seen, form, "skip" if is_skipping else "stop", evaluates=evaluates)
-
-
-def _want(number: int, key: tuple[Any, ...]) -> None:
-    """Have a form started, once however often it is clicked before the page is drawn anew."""
-    if number == st.session_state.get(STARTED, 0):
-        st.session_state[STARTED] = number + 1
-        st.session_state[WANTED] = key
 
 
 def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: bool) -> None:

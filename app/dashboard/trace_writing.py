@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app.dashboard.clicks import click, wanted
 from app.dashboard.model import borrowed
 from app.dashboard.page import View
 
@@ -14,9 +15,18 @@ if TYPE_CHECKING:
 
 WRITTEN = "trace_written"
 """What was written last in this session, whole or not."""
-WANTED, STARTED = "trace_write", "trace_writes"
-"""Whether a text is to be written now, and how many were begun."""
+WRITE = "trace_write"
+"""What a click on the button is for."""
+MOST_GUIDANCE = 2.0
+"""Beyond it fewer facts come back than without any (docs/LOG.md)."""
 _BASE, _POOLS = "The base alone", "With pools"
+_GUIDANCE = (
+    "How often what the pools say beyond the base counts. At 1.25 more facts come back that are "
+    "asked for in other words; 1 is the mixture itself, whose promise is about scored text."
+)
+
+WrittenOn = tuple[tuple[str, int], str, tuple[str, ...], float]
+"""The store and snapshot, the text, the domains that are asked, and the guidance."""
 
 
 def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
@@ -24,18 +34,22 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
 
     Whatever a person does meanwhile ends the writing: the stop button needs to do nothing else.
     """
-    left, middle, right, _ = st.columns([3, 2, 2, 3], vertical_alignment="bottom")
-    num = left.slider("New tokens, at most", 8, 200, 40, step=8)
+    first, second, third, fourth = st.columns([3, 3, 2, 2], vertical_alignment="bottom")
+    num = first.slider("New tokens, at most", 8, 200, 40, step=8)
+    guidance = second.slider(
+        "Guidance", 1.0, MOST_GUIDANCE, 1.0, step=0.25, help=_GUIDANCE, key="trace_guidance"
+    )
     # Two places: a button in another's place is taken for it, and a click on it goes nowhere.
-    start, stop = middle.empty(), right.empty()
-    kept = _kept(seen, text, domains)
+    start, stop = third.empty(), fourth.empty()
+    written_on = (seen.key, text, domains, guidance)
+    kept = _kept(written_on)
     notice = st.empty()
     boxes = {who: _box(column, who) for column, who in zip(st.columns(2), kept, strict=True)}
     for who, box in boxes.items():
         box.text(kept[who] or "…")
-    if st.session_state.pop(WANTED, False):
+    if wanted(WRITE):
         stop.button("Stop", icon=":material/stop:", width="stretch")
-        _write(seen, text, domains, num, boxes)
+        _write(seen, written_on, num, boxes)
         stop.empty()
     start.button(
         "Write on",
@@ -43,8 +57,7 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
         type="primary",
         icon=":material/edit:",
         width="stretch",
-        on_click=_want,
-        args=(st.session_state.get(STARTED, 0),),
+        **click(WRITE),
     )
     written: dict[str, Any] = st.session_state.get(WRITTEN, {})
     if written and not all(written["texts"].values()) and written["is_whole"]:
@@ -56,17 +69,10 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
         notice.caption("Stopped: what was written until then stands below.")
 
 
-def _want(number: int) -> None:
-    """Have a text written, once a click: Streamlit replays the click of a run that was ended."""
-    if number == st.session_state.get(STARTED, 0):
-        st.session_state[STARTED] = number + 1
-        st.session_state[WANTED] = True
-
-
-def _kept(seen: View, text: str, domains: tuple[str, ...]) -> dict[str, str]:
-    """Return what was written on from this very text before; nothing for another one."""
+def _kept(written_on: WrittenOn) -> dict[str, str]:
+    """Return what was written on from just this before; nothing for anything else."""
     kept: dict[str, Any] = st.session_state.get(WRITTEN, {})
-    if kept.get("of") != (seen.key, text, domains):
+    if kept.get("of") != written_on:
         st.session_state.pop(WRITTEN, None)
         return {_BASE: "", _POOLS: ""}
     texts: dict[str, str] = kept["texts"]
@@ -80,22 +86,13 @@ def _box(column: DeltaGenerator, who: str) -> DeltaGenerator:
         return st.empty()
 
 
-def _write(
-    seen: View,
-    text: str,
-    domains: tuple[str, ...],
-    num: int,
-    boxes: dict[str, DeltaGenerator],
-) -> None:
+def _write(seen: View, written_on: WrittenOn, num: int, boxes: dict[str, DeltaGenerator]) -> None:
     """Write with the base, then with the pools, and show every token as it comes."""
     from pipelines.writing import write
 
+    _, text, domains, guidance = written_on
     texts = dict.fromkeys(boxes, "")
-    kept: dict[str, Any] = {
-        "of": (seen.key, text, domains),
-        "texts": texts,
-        "is_whole": False,
-    }
+    kept: dict[str, Any] = {"of": written_on, "texts": texts, "is_whole": False}
     st.session_state[WRITTEN] = kept
     for box in boxes.values():
         box.text("…")
@@ -107,6 +104,14 @@ def _write(
                 texts[who] = written
                 boxes[who].text(written or "…")
 
-            writing = write(model, tokenizer, text, domains=only, max_new_tokens=num, on_text=hear)
+            writing = write(
+                model,
+                tokenizer,
+                text,
+                domains=only,
+                guidance_scale=guidance,
+                max_new_tokens=num,
+                on_text=hear,
+            )
             hear(writing.text)
     kept["is_whole"] = True

@@ -217,6 +217,18 @@ def test_who_began_when():
     assert this_host()
 
 
+def test_doctor_tells_that_a_lost_job_had_learned(registry, make, process):
+    job = registry.jobs.add(new_job("medicine"))
+    registry.jobs.assign(job.id, process.pid)
+    snapshot = make.grow(registry, "medicine")
+    registry.jobs.record(job.id, snapshot.id)
+    process.kill()
+    process.wait()
+    (told,) = [item for item in registry.doctor() if item.kind == "job lost"]
+    assert told.what.endswith("; medicine has learned it, in snapshot 2, not measured")
+    assert told.action.startswith("evaluate the store; ")
+
+
 def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
     alive, dead = registry.jobs.add(new_job()), registry.jobs.add(new_job("medicine"))
     registry.jobs.assign(alive.id, os.getpid())
@@ -227,6 +239,7 @@ def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
     assert (told.kind, told.severity) == ("job lost", "warning")
     assert dead.id[:12] in told.what
     assert "medicine" in told.what
+    assert told.action.startswith("start it again")
     assert kinds(registry.doctor(repair=True)) == ["job lost"]
     assert registry.jobs.find(dead.id).state == "failed"
     assert registry.jobs.find(dead.id).error == "its process was gone before it ended"

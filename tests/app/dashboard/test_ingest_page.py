@@ -24,7 +24,7 @@ from app.dashboard.frames.ingest import (
     speed,
 )
 from app.dashboard.launch import MAX_UPLOAD_MB
-from app.dashboard.page_ingest import STARTED, WANTED, to_source
+from app.dashboard.page_ingest import START, to_source
 from peer_cl.errors import CorpusError
 from pipelines.previewing import NearDomain, Preview
 from pipelines.uploads import Upload
@@ -285,7 +285,7 @@ def test_a_second_click_starts_nothing(run_page, place, corpus, monkeypatch):
     at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
     at = press(at, "Start learning")
     assert is_sound(at)
-    assert at.session_state[STARTED] == 1
+    assert at.session_state[f"{START}_clicks"] == 1
     del at.query_params["job"]
     at = press(fill(at.run(), corpus, "medicine"), "Preview")
     at = press(at, "Start learning")
@@ -296,7 +296,7 @@ def test_a_second_click_starts_nothing(run_page, place, corpus, monkeypatch):
 
 def test_a_click_that_the_page_did_not_see_starts_nothing_later(run_page, place, corpus):
     at = fill(run_page("ingest", place), corpus, "medicine")
-    at.session_state[WANTED] = ("medicine", str(corpus), "", ())
+    at.session_state[f"{START}_wanted"] = ("medicine", str(corpus), "", ())
     at = at.run()
     at = press(at, "Preview")
     assert "job" not in at.query_params

@@ -228,6 +228,25 @@ def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
     assert [text.value for text in at.text] == expected
 
 
+def test_guidance_is_what_the_pools_are_written_with(run_loaded, made, monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        "pipelines.writing.write",
+        lambda *given, **options: used.append(options) or write(*given, **options),
+    )
+    at = run_loaded(made, text=TEXT, view="Write on")
+    at.slider[0].set_value(8)
+    at.slider[1].set_value(1.5)
+    next(button for button in at.button if button.label == "Write on").click().run()
+    wait(at)
+    assert not at.error
+    assert [options["guidance_scale"] for options in used] == [1.5, 1.5]
+    assert all(text.value for text in at.text)
+    at.slider[1].set_value(1.0)
+    wait(at.run())
+    assert [text.value for text in at.text] == ["…", "…"]
+
+
 def test_text_is_never_markdown(run_loaded, made):
     evil = "![x](http://evil.example/x.png) <b>law</b> :red[court]"
     for view in ("Who speaks", "Search", "Write on"):
