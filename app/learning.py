@@ -32,7 +32,12 @@ class BadRow(StrEnum):
 
 
 BaseOption = Annotated[
-    str, typer.Option("--base", help="smollm2 (embedded), a folder, or a Hugging Face id.")
+    str,
+    typer.Option(
+        "--base",
+        help="smollm2 (embedded: SmolLM2-135M-Instruct, of four bits), a folder, or a Hugging Face "
+        "id.",
+    ),
 ]
 HostLayersOption = Annotated[
     str | None,

