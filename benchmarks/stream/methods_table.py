@@ -9,9 +9,10 @@ from benchmarks.results import Figure, shown
 COLUMNS = {
     "unseen loss after learning (nats a token)": "unseen loss after learning (nats a token)",
     "BWT in loss (nats a token)": "BWT (nats a token)",
+    "recall right after learning, seen wording (share)": "recall after learning, as taught",
+    "recall right after learning, reworded (share)": "after learning, in other words",
     "recall at the end, seen wording (share)": "recall at the end, as taught",
-    "recall at the end, reworded (share)": "in other words",
-    "recall right after learning, reworded (share)": "the same, right after learning",
+    "recall at the end, reworded (share)": "at the end, in other words",
     "loss added to foreign prose (nats a token)": "added to foreign prose (nats a token)",
     "worst added loss of a foreign document (nats)": "worst foreign document (nats)",
     "general ability, change of accuracy, all tasks (share)": "accuracy on general tasks (change)",

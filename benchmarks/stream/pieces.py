@@ -64,8 +64,14 @@ CHAINS: dict[str, Make] = {
 """Methods that hold one state, which goes from one domain to the next; RAG's is an index."""
 SPARSE_TEXTS = 100
 """Ordinary texts against which sparse memory ranks rows."""
-APART: dict[str, int] = {"lora-mixture": 16, "lora-mixture-equal": EQUAL_RANK}
-"""One LoRA a domain behind our mixture, by its rank."""
+SPARING = "lora-mixture-sparing"
+APART: dict[str, int] = {
+    "lora-mixture": 16,
+    "lora-mixture-equal": EQUAL_RANK,
+    SPARING: EQUAL_RANK,
+}
+"""One LoRA a domain behind our mixture, by its rank; the last also reads ordinary text, as our
+pools do."""
 BASE, POOLS, JOINT = "base", "peer", "joint"
 
 
@@ -169,7 +175,8 @@ def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
 def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Train a LoRA of its own on one domain, and score it forced on."""
     rank, seed = APART[place.method], shop.settings.seed
-    method = Lora(shop.base(), rank=rank, name=place.method, seed=seed)
+    ordinary = shop.ordinary() if place.method == SPARING else None
+    method = Lora(shop.base(), rank=rank, name=place.method, seed=seed, ordinary=ordinary)
     began = time.monotonic()
     data = shop.prepared[place.domain]
     method.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)

@@ -28,8 +28,9 @@ class Line:
     """Right after learning, without stock words, nats a token, mean over domains."""
     seen: float | None
     reworded: float | None
+    seen_after: float | None
     reworded_after: float | None
-    """Right after each domain was learned, where the others are of the stream's end."""
+    """Right after each domain was learned, where the two before are of the stream's end."""
     recall_transfer: float | None
     prose_added: float | None
     """Mean loss of foreign prose above the base's, nats a token; positive = spoiled."""
@@ -85,6 +86,7 @@ def averaged(found: Sequence[Line]) -> Line:
         rare_loss=_mean([line.rare_loss for line in found]),
         seen=_mean([line.seen for line in found]),
         reworded=_mean([line.reworded for line in found]),
+        seen_after=_mean([line.seen_after for line in found]),
         reworded_after=_mean([line.reworded_after for line in found]),
         recall_transfer=_mean([line.recall_transfer for line in found]),
         prose_added=_mean([line.prose_added for line in found]),
@@ -125,6 +127,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
         rare_loss=mean(rare) if rare else None,
         seen=mean(seen.end) if seen else None,
         reworded=mean(reworded.end) if reworded else None,
+        seen_after=mean(seen.after) if seen else None,
         reworded_after=mean(reworded.after) if reworded else None,
         recall_transfer=seen.backward_transfer if seen else None,
         prose_added=_prose_added(scores, method, seed, way),
@@ -159,6 +162,7 @@ def _of_method(line: Line, joint: Sequence[float] | None) -> Iterator[Measured]:
         "intransigence: loss after learning above joint training's (nats a token)": spared,
         "recall at the end, seen wording (share)": line.seen,
         "recall at the end, reworded (share)": line.reworded,
+        "recall right after learning, seen wording (share)": line.seen_after,
         "recall right after learning, reworded (share)": line.reworded_after,
         "BWT in recall (share)": None if _is_joint(line) else line.recall_transfer,
         "loss added to foreign prose (nats a token)": line.prose_added,
@@ -201,7 +205,11 @@ def _worst_added(scores: Scores, method: str, seed: int, way: str) -> float | No
 def _foreign_nats(
     scores: Scores, method: str, seed: int, way: str
 ) -> dict[str, list[float]] | None:
-    """Return the foreign documents' losses at the end; none where a branch is forced or gated."""
+    """Return the foreign documents' losses at the end; none where the right branch is forced."""
+    if way == GATE:
+        gates = scores.mixture(method, seed)
+        best = None if gates is None else scores.best_gate(gates)
+        return None if best is None else dict(best["foreign"])
     if way:
         return None
     if has_branches(method):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED
-from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS
+from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS, SPARING
 
+SPARES = {SPARING: ", ordinary text spared as by ours"}
 WORDS = {
     POOLS: "ours",
     f"{POOLS} {NAMED}": "ours, names count",
     f"{POOLS} {GUIDED}": "ours, names count, answers guided",
     f"{POOLS} {FORCED}": "ours, right pool forced on",
-    f"{POOLS} {GATE}": "ours, behind a hard gate",
+    f"{POOLS} {GATE}": "ours, behind the best hard gate",
     "lora": "LoRA r16, sequential",
     LOWER: "LoRA r16, sequential, next lower rate",
     "lora-replay": "LoRA r16, 10 % replay",
@@ -19,7 +20,7 @@ WORDS = {
     "sparse": "sparse memory finetuning",
     "rag": "RAG",
     **{
-        f"{name}{way}": f"one LoRA r{rank} a domain, {how}"
+        f"{name}{way}": f"one LoRA r{rank} a domain{SPARES.get(name, '')}, {how}"
         for name, rank in APART.items()
         for way, how in (("", "our mixture"), (f" {FORCED}", "right one forced on"))
     },

@@ -28,6 +28,7 @@ from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
 from pipelines.general import Scorer
 from pipelines.init import init_store, spread_layers
+from pipelines.ordinary import OrdinaryText
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
 from pipelines.rewordings import REWORDED
@@ -156,6 +157,17 @@ class Workshop:
                 progress=self.progress,
             ).close()
         return empty
+
+    def ordinary(self) -> OrdinaryText:
+        """Return the ordinary text that a store without a domain keeps.
+
+        Raises: StateError: when it keeps none.
+        """
+        with self._opened(self.prepare_store()) as store:
+            kept = store.registry.config.ordinary_object
+            if kept is None:
+                raise StateError(f"{self._empty()} keeps no ordinary text: remove it")
+            return OrdinaryText.from_bytes(store.registry.objects.read(kept))
 
     def _empty(self) -> Path:
         layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)

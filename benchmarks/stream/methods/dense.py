@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared
 from benchmarks.stream.keeping import put_adapter, save_tensors
-from benchmarks.stream.methods.training import train
+from benchmarks.stream.methods.training import Spared, train
 from peer_cl.bases import Base
 from peer_cl.errors import DamageError
+from pipelines.ordinary import OrdinaryText
 from pipelines.precision import plain_attention
 from pipelines.progress import Progress
 from pipelines.reading import Reader, reader_of
@@ -82,6 +83,7 @@ class Lora:
         replay: share of the tokens that are of earlier domains.
         name: the method's.
         seed: of the initialisation.
+        ordinary: ordinary text that it reads besides, and leaves as the base has it.
     """
 
     def __init__(
@@ -92,8 +94,9 @@ class Lora:
         replay: float = 0.0,
         name: str = "lora",
         seed: int = 0,
+        ordinary: OrdinaryText | None = None,
     ) -> None:
-        self.name, self.replay = name, replay
+        self.name, self.replay, self.ordinary = name, replay, ordinary
         config = peft.LoraConfig(
             r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
@@ -118,12 +121,17 @@ class Lora:
     ) -> None:
         """Train the adapter further, with rows of earlier domains where it replays."""
         seen = replayed(data, self.past, self.replay, settings) if self.replay else data
-        _fit(self.model, self.parameters(), seen, learning_rate, settings, progress)
+        spared = None if self.ordinary is None else Spared(self.ordinary, self._bare)
+        _fit(self.model, self.parameters(), seen, learning_rate, settings, progress, spared)
         self.past.append(data)
 
     def reader(self) -> Reader:
         """Return the model with its adapter on."""
         return reader_of(self.model)
+
+    def _bare(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        with self.model.disable_adapter():
+            return self.reader()(ids_BT, mask_BT)
 
     def save(self, folder: Path) -> None:
         """Keep the adapter."""
@@ -222,6 +230,7 @@ def _fit(
     learning_rate: float,
     settings: TrainingSettings,
     progress: Progress,
+    spared: Spared | None = None,
 ) -> None:
     """Train parameters of a model: no dropout anywhere, so only attention's kernel changes."""
     model.eval()
@@ -233,6 +242,7 @@ def _fit(
             learning_rate=learning_rate,
             settings=settings,
             progress=progress,
+            spared=spared,
         )
 
 

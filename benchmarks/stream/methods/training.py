@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +16,45 @@ from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared
 from peer_cl.errors import DamageError
+from peer_cl.shortlist import divergence
 from pipelines.batches import next_weights, weighted_loss
+from pipelines.ordinary import OrdinaryText
 from pipelines.precision import resolve_precision
 from pipelines.progress import LossNote, Progress
 from pipelines.reading import Reader
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Spared:
+    """Ordinary text that a method is to leave as it was, just as our pools are told to.
+
+    Args:
+        text: how ordinary texts begin.
+        base: the bare model, as it reads with what is trained switched off.
+    """
+
+    text: OrdinaryText
+    base: Reader
+
+    def apart(self, reader: Reader, seed: int, step: int, longest: int) -> Tensor:
+        """Return how far a model is from the base in a step's beginning, nats, mean over tokens.
+
+        Args:
+            reader: the model, with gradients.
+            seed: of the run; with the step it says which beginning is read.
+            step: of the run.
+            longest: the beginning is cut to so many tokens, as a pool's is.
+        """
+        beginning = self.text.beginning(seed, step)
+        if beginning is None:
+            raise DamageError("the store without a domain keeps no beginnings: remove it")
+        ids_1L = torch.tensor([beginning[:longest]])
+        with torch.no_grad():
+            base_LV = self.base(ids_1L, torch.ones_like(ids_1L))[0]
+        far_L = divergence(base_LV, reader(ids_1L, torch.ones_like(ids_1L))[0])[1:]
+        return far_L.sum() / max(1, len(far_L))
 
 
 def train(
@@ -31,6 +65,7 @@ def train(
     learning_rate: float,
     settings: TrainingSettings,
     progress: Progress,
+    spared: Spared | None = None,
 ) -> None:
     """Train parameters on a domain's steps: AdamW without decay, warmed up, then falling to 0.
 
@@ -41,6 +76,7 @@ def train(
         learning_rate: the highest; groups may name their own.
         settings: warm-up, weights of answers, precision.
         progress: told (what, step, steps, loss).
+        spared: ordinary text that is read besides, with the settings' `kl_weight`.
 
     Raises:
         DamageError: when the loss is not finite.
@@ -55,7 +91,10 @@ def train(
         with torch.autocast("cpu", dtype=torch.bfloat16) if is_half else nullcontext():
             logits_BTV = reader(batch.ids_BT, batch.mask_BT)
             loss = weighted_loss(logits_BTV[next_weights(batch) > 0], batch)
-        value = _finite(loss, number)
+            value = _finite(loss, number)
+            if spared is not None:
+                apart = spared.apart(reader, settings.seed, number, batch.ids_BT.shape[1])
+                loss = loss + settings.kl_weight * apart
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -155,7 +155,7 @@ def test_seeds_begin_differently_and_damaged_adapters_are_told(made, tmp_path):
 
 
 def test_a_gate_without_branches_is_the_base():
-    assert gated(torch.tensor([[[-3.0, -2.0]]])).tolist() == [-3.0, -2.0]
+    assert gated(torch.tensor([[[-3.0, -2.0]]]), 0.0).tolist() == [-3.0, -2.0]
 
 
 def test_losses_and_lengths_go_together():
@@ -164,7 +164,7 @@ def test_losses_and_lengths_go_together():
 
 
 def test_seeds_are_averaged_and_a_bound_is_held_by_the_worst():
-    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, 0.4, 0.0, 0.1, 1.0, 10, 2.0)
+    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, None, 0.4, 0.0, 0.1, 1.0, 10, 2.0)
     other = dataclasses.replace(line, losses=[[4.0], [3.0]], reworded_after=0.6, worst_added=3.0)
     both = averaged([line, other])
     assert both.losses == [[4.0], [2.5]]

@@ -9,8 +9,10 @@ from tiny_stream import SETTINGS, stream_domain
 
 from benchmarks.stream.data import joined, prepare_domain
 from benchmarks.stream.methods.dense import FullFinetuning, Lora, Osf, replayed
+from benchmarks.stream.methods.training import Spared
 from peer_cl.bases import load_base
 from peer_cl.errors import DamageError
+from pipelines.ordinary import OrdinaryText
 from pipelines.progress import no_progress
 from pipelines.reading import log_probs
 
@@ -75,6 +77,25 @@ def test_lora_trains_its_adapter_and_nothing_else(folder, domains):
     }
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_lora_that_reads_ordinary_text_leaves_it_as_the_base_has_it(folder, domains):
+    ordinary = OrdinaryText({}, tuple(item.ids for item in domains[1].test))
+    settings = dataclasses.replace(SETTINGS, kl_weight=50.0)
+    spoiled, learned = [], []
+    for told in (None, ordinary):
+        method = Lora(load_base(str(folder)), rank=4, ordinary=told)
+        before = loss(method, domains[0])
+        method.learn(domains[0], learning_rate=3e-2, settings=settings, progress=no_progress)
+        spared = Spared(ordinary, method._bare)
+        with torch.no_grad():
+            apart = [spared.apart(method.reader(), 0, step, 50) for step in range(20)]
+        spoiled.append(float(sum(apart)))
+        learned.append(before - loss(method, domains[0]))
+    assert spoiled[1] < 0.75 * spoiled[0]
+    assert min(learned) > 0
+    with pytest.raises(DamageError, match="keeps no beginnings"):
+        Spared(OrdinaryText({}), method._bare).apart(method.reader(), 0, 0, 50)
 
 
 def test_osf_protects_more_from_domain_to_domain(folder, domains):

@@ -12,6 +12,7 @@ from benchmarks.stream import checks, pools
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED, OF_QUESTIONS, Scores
 from benchmarks.stream.methods_table import methods_table
+from benchmarks.stream.mixing import GATES_NATS
 from benchmarks.stream.pieces import BASE
 from benchmarks.stream.plan import plan, rate_of
 from benchmarks.stream.raw import RawFolder
@@ -22,7 +23,7 @@ from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
 
 NAMES = ("law", "minerals")
-METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "full", "joint")
+METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "lora-mixture-sparing", "full", "joint")
 PLANNED = functools.partial(plan, seeds=[0], methods=METHODS, with_tuning=False)
 
 
@@ -47,7 +48,8 @@ def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
         "peer", "peer named", "peer guided", "peer forced", "peer gate", "lora", "lora-lower",
-        "lora-mixture", "lora-mixture forced", "full", "joint",
+        "lora-mixture", "lora-mixture forced", "lora-mixture-sparing",
+        "lora-mixture-sparing forced", "full", "joint",
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -98,7 +100,9 @@ def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
     cells = {row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ") for row in rows}
     assert {"base", "ours", "LoRA r16, sequential", "joint training (upper bound)"} <= cells.keys()
     values = {figure.figure: shown(figure.value) for figure in found}
-    column = [name.strip() for name in head.strip("| ").split(" | ")].index("in other words")
+    column = [name.strip() for name in head.strip("| ").split(" | ")].index(
+        "at the end, in other words"
+    )
     assert cells["ours"][column] == values["ours: recall at the end, reworded (share)"]
     assert cells["base"][column] == values["base: recall, reworded wording (share)"]
 
@@ -136,9 +140,30 @@ def test_a_mixture_that_knows_no_names_or_guidance_is_reported_without_them(shop
 def test_a_gate_knows_no_branch_before_it_is_learned(scores):
     gate, first = scores.losses("peer", 0, GATE), scores.loss(scores.base, "minerals")
     assert gate[0][1] == pytest.approx(first, abs=1e-5)
-    rows = scores.mixture("peer", 0)["gate"]
-    assert len(rows) == len(NAMES) + 1
-    assert rows[0]["test/law"] == pytest.approx(scores.base["nats"]["test/law"], abs=2e-4)
+    gates = scores.mixture("peer", 0)["gates"]
+    assert tuple(gates) == tuple(str(nats) for nats in GATES_NATS)
+    for gate in gates.values():
+        assert len(gate["rows"]) == len(NAMES) + 1
+        base = scores.base["nats"]["test/law"]
+        assert gate["rows"][0]["test/law"] == pytest.approx(base, abs=2e-4)
+
+
+def test_the_best_gate_is_the_one_that_domains_lose_least_behind(scores):
+    mixture = scores.mixture("peer", 0)
+    best, names = scores.best_gate(mixture), list(enumerate(scores.names, 1))
+
+    def after(gate):
+        return sum(scores.loss({"nats": gate["rows"][number]}, name) for number, name in names)
+
+    assert after(best) == min(map(after, mixture["gates"].values()))
+    worst = {figure.figure: figure.value for figure in figures(scores)}
+    words = "ours, behind the best hard gate: worst added loss of a foreign document (nats)"
+    added = [
+        gated - base
+        for group, nats in best["foreign"].items()
+        for gated, base in zip(nats, scores.base["nats"][group], strict=True)
+    ]
+    assert worst[words] == pytest.approx(max(added))
 
 
 def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
