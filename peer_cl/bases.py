@@ -64,6 +64,31 @@ def identify(model: Any, tokenizer: Any | None) -> BaseIdentity:
     return BaseIdentity(tensors_sha256(model.state_dict()), tokenizer_sha256(tokenizer))
 
 
+def context_length(model: Any) -> int | None:
+    """Return how many tokens a base reads at most; None where its config names no end.
+
+    Args:
+        model: a causal language model of transformers.
+    """
+    config = model.config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "max_seq_len"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return None
+
+
+def within_context(model: Any, num_tokens: int) -> int:
+    """Return a number of tokens, or the base's context where that is shorter.
+
+    Past its context a base with learned positions fails, and others say what they never learned.
+
+    Args:
+        model: a causal language model of transformers.
+        num_tokens: how many are wanted.
+    """
+    return min(num_tokens, context_length(model) or num_tokens)
+
+
 def tokenizer_sha256(tokenizer: Any | None) -> str:
     """Return a hash over what a tokenizer does: its model, vocabulary and special tokens.
 

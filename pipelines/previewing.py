@@ -209,6 +209,7 @@ def near_domains(
 def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
     """Return of how many texts the signature of each domain says that they are its own."""
     quieten()
+    from peer_cl.bases import within_context
     from peer_cl.signature import Signature
     from pipelines.batches import tokenise
     from pipelines.branches import Shortlist
@@ -217,7 +218,8 @@ def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) 
     model, tokenizer = store.load_base()
     if model.background is None:
         raise CorpusError("the store holds no background statistics; make it anew")
-    rows = [ids[: SAMPLED_TOKENS + 1] for ids in tokenise(tokenizer, texts)]
+    most = within_context(model.base, SAMPLED_TOKENS + 1)
+    rows = [ids[:most] for ids in tokenise(tokenizer, texts)]
     signatures = {}
     for name, version in versions.items():
         object_id = registry.chain(version)[-1].signature_object

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peer_cl.bases import context_length
 from peer_cl.branches import default_position_ids, run_base, token_log_probs
 from peer_cl.errors import InputError
 from peer_cl.mixture import enter_at, log_masses, log_weights
@@ -221,8 +222,7 @@ def check_length(model: PeerModel, num_tokens: int) -> None:
 
     Raises: InputError: with both numbers.
     """
-    config: Any = model.base.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
+    most = context_length(model.base)
     if most is not None and num_tokens > most:
         raise InputError(
             f"the text has {num_tokens} tokens and the base's context is {most}: give a part of it"

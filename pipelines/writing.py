@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from peer_cl import PeerCache, PeerModel
+from peer_cl.bases import context_length
 from peer_cl.errors import InputError
 from peer_cl.mixture import held_weights
 from pipelines.batches import tokenise
@@ -66,8 +67,9 @@ def write(
             writing.
 
     Raises:
-        InputError: for an empty prompt, one longer than the base's context, a seed that torch does
-            not take, a guidance that is not positive, or force without exactly one domain.
+        InputError: for an empty prompt, one that with the new tokens is longer than the base's
+            context, a seed that torch does not take, a guidance that is not positive, or force
+            without exactly one domain.
         UnknownError: for an unknown domain.
     """
     if not prompt.strip():
@@ -76,6 +78,7 @@ def write(
         raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
     check_length(model, ids.shape[1])
+    _check_room(model, ids.shape[1], max_new_tokens)
     options: dict[str, Any] = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": max_new_tokens,
@@ -103,6 +106,16 @@ def write(
             base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
     base_weight, weights = _weights(model, cache, forced=domains if force else None)
     return Writing(prompt, text, base_weight, weights, base_text)
+
+
+def _check_room(model: PeerModel, num_prompt: int, num_new: int) -> None:
+    """Refuse to write on past the base's context, of whatever is said."""
+    most = context_length(model.base)
+    if most is not None and num_prompt + num_new > most:
+        raise InputError(
+            f"the prompt has {num_prompt} tokens and up to {num_new} new ones are wanted, but the "
+            f"base's context is {most}: give a shorter prompt or want fewer new tokens"
+        )
 
 
 class _Listener:
