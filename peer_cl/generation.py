@@ -33,6 +33,7 @@ from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.held import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses
+from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import Choice, settle
 
@@ -70,7 +71,7 @@ def generate(
     input_ids: Tensor,
     *,
     attention_mask: Tensor | None = None,
-    domains: Sequence[str] | None = None,
+    domains: str | Sequence[str] | None = None,
     force: bool = False,
     guidance_scale: float = 1.0,
     evidence_mask: Tensor | None = None,
@@ -84,8 +85,8 @@ def generate(
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
             result then is padded on the left.
         attention_mask: (B, L), 0 for padding.
-        domains: ask only these pools, without odds for names; default: those whose signature
-            matches the prompt, and, where names count, those that it names.
+        domains: ask only these pools (or this one), without odds for names; default: those whose
+            signature matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, run its pool alone. Outside the promises.
         guidance_scale: how often what pools say beyond the base counts; 1: the mixture as it is.
             A little more recalls facts in other words more often; see `peer_cl.held.mix_last`.
@@ -101,6 +102,7 @@ def generate(
     """
     # None is as if it were not said; transformers would count with it.
     options = {k: v for k, v in options.items() if v is not None or k not in _NONE_IS_UNSAID}
+    domains = pool_names(domains) if domains is not None else None
     _refuse(model, options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
@@ -125,7 +127,7 @@ def generate(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,
         evidence_mask=evidence_mask,
-        domains=tuple(domains) if domains is not None else None,
+        domains=domains,
         force=force,
         guidance_scale=guidance_scale,
     )

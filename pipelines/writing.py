@@ -12,6 +12,7 @@ from peer_cl import PeerCache, PeerModel
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError
 from peer_cl.mixture import held_weights
+from peer_cl.pool import pool_names
 from pipelines.batches import tokenise
 from pipelines.tracing import check_length
 
@@ -40,7 +41,7 @@ def write(
     tokenizer: Any,
     prompt: str,
     *,
-    domains: Sequence[str] | None = None,
+    domains: str | Sequence[str] | None = None,
     force: bool = False,
     guidance_scale: float = 1.0,
     max_new_tokens: int = 60,
@@ -55,8 +56,8 @@ def write(
         model: the model with its pools.
         tokenizer: the base's.
         prompt: read as the beginning of a document.
-        domains: ask only these, without odds for names; default: those whose signature matches the
-            prompt, and, where names count, those that it names.
+        domains: ask only these (or this one), without odds for names; default: those whose
+            signature matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, its pool alone.
         guidance_scale: how often what pools say beyond the base counts.
         max_new_tokens: at most so many.
@@ -72,6 +73,7 @@ def write(
             without exactly one domain.
         UnknownError: for an unknown domain.
     """
+    domains = pool_names(domains) if domains is not None else None
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
     if seed is not None and not 0 <= seed <= MOST_SEED:
