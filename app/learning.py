@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,7 +204,11 @@ RewordingsOption = Annotated[
     ),
 ]
 BadRowOption = Annotated[
-    BadRow, typer.Option("--on-bad-row", help="At a malformed jsonl line: stop, or skip it.")
+    BadRow,
+    typer.Option(
+        "--on-bad-row",
+        help="At a malformed jsonl line, or a file that is no text: stop, or skip it.",
+    ),
 ]
 
 
@@ -261,7 +266,8 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
         f"{report.num_steps:,} steps, {report.seconds:.0f} s"
     )
     for number, what in (
-        (report.num_duplicates, "documents left out: the domain knows them"),
+        (report.num_duplicates - report.num_twice, "documents left out: the domain knows them"),
+        (report.num_twice, "documents left out: the corpus holds them twice"),
         (
             report.num_elsewhere,
             "documents learned that stand in another domain or were rolled back",
@@ -271,6 +277,19 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
     ):
         if number:
             say(f"{number:,} {what}")
+    if report.left_out:
+        say(files_left_out(report.left_out))
+
+
+def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
+    """Return how many files were left out, and why.
+
+    Example:
+        >>> files_left_out([(".csv", 2), ("without text", 1)])
+        '3 files left out: .csv 2, without text 1'
+    """
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts)
+    return f"{sum(count for _, count in counts):,} files left out: {reasons}"
 
 
 @verb("json")

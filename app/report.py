@@ -86,6 +86,7 @@ def print_report(report: dict[str, Any]) -> None:
     for domain in report["unmeasured"]:
         say(f"{domain}: no text of it is held out, so nothing was measured on it")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
+    _print_cut(report)
     _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])
     _print_bound(report)
     _print_general(report)
@@ -98,6 +99,14 @@ def _print_matrix(report: dict[str, Any]) -> None:
     names = ["base", *(f"after {domain}" for domain in domains)]
     rows = [(name, *losses) for name, losses in zip(names, matrix, strict=True)]
     print_table("\nloss on unseen documents (nats a token)", ("", *domains), rows)
+
+
+def _print_cut(report: dict[str, Any]) -> None:
+    """Say of how many held-out documents the end was not scored."""
+    num = sum(row.get("cut_documents", 0) for row in report["mixture"])
+    if num:
+        documents = "1 document was" if num == 1 else f"{num:,} documents were"
+        say(f"{documents} scored to the first {report['scored_tokens']:,} tokens only")
 
 
 def _print_bound(report: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,19 +40,70 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
         dtype: of the weights; every promise about bits holds for one dtype at a time.
 
     Raises:
-        InputError: when nothing can be loaded from there; the loader's own words follow.
+        InputError: when nothing can be loaded from there, the loader's own words follow; when
+            weights are missing or of another model; when the tokenizer is one of another model.
     """
+    is_folder = Path(source).is_dir()
+    if not is_folder and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise InputError(f"there is no folder {source}; give a base model's folder, or a hub id")
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        what = (
+            f"no base model can be loaded from {source!r}"
+            if is_folder
+            else f"there is no folder {source!r}, and as a hub id it cannot be loaded"
+        )
         raise InputError(
-            f"no base model can be loaded from {source!r}: {reason}; give a folder with "
-            "safetensors weights and a tokenizer, or a hub id that this machine can reach"
+            f"{what}: {reason}; give a folder with safetensors weights and a tokenizer, or a hub "
+            "id that this machine can reach"
         ) from error
+    _check_whole(source, told)
+    _check_vocabulary(source, model, tokenizer)
     model.eval()
     return Base(source, model, tokenizer, identify(model, tokenizer))
+
+
+def _check_whole(source: str, told: dict[str, Any]) -> None:
+    """Refuse weights that transformers made up: they would be others at the next load.
+
+    Args:
+        source: where the base came from.
+        told: what transformers tells of a load.
+    """
+    for name, stored, wanted in sorted(told["mismatched_keys"]):
+        raise InputError(
+            f"the weights in {source!r} are not of the model in its config.json: {name} has shape "
+            f"{tuple(stored)}, not {tuple(wanted)}; put the files of one model there"
+        )
+    missing = sorted(told["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"the weights in {source!r} lack {', '.join(missing[:3])}{more}, which would be made "
+            "up at random: give a language model with its head, all files of it"
+        )
+
+
+def _check_vocabulary(source: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer that gives ids which the model has no embedding for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    ends = (tokenizer.eos_token, tokenizer.bos_token)
+    # A token that only pads is never read, and some tokenizers got one beyond the embedding.
+    ids = [
+        token_id
+        for token, token_id in tokenizer.get_vocab().items()
+        if token != tokenizer.pad_token or token in ends
+    ]
+    if max(ids, default=0) >= rows:
+        raise InputError(
+            f"the tokenizer in {source!r} has ids up to {max(ids)}, but the model's embedding has "
+            f"{rows} rows: put the tokenizer there that the model was trained with"
+        )
 
 
 def identify(model: Any, tokenizer: Any | None) -> BaseIdentity:
@@ -61,16 +113,44 @@ def identify(model: Any, tokenizer: Any | None) -> BaseIdentity:
         model: a loaded model; every parameter and persistent buffer is hashed by name.
         tokenizer: its tokenizer, or None where there is none (tests on random models).
     """
-    return BaseIdentity(tensors_sha256(model.state_dict()), tokenizer_sha256(tokenizer))
+    found, *others = tokenizer_hashes(tokenizer)
+    return BaseIdentity(tensors_sha256(model.state_dict()), found, frozenset(others))
 
 
-def tokenizer_sha256(tokenizer: Any | None) -> str:
-    """Return a hash over what a tokenizer does: its model, vocabulary and special tokens.
+def context_length(model: Any) -> int | None:
+    """Return how many tokens a base reads at most; None where its config names no end.
 
-    Padding and truncation are left out: they are settings of a call, not of the tokenizer.
+    Args:
+        model: a causal language model of transformers.
+    """
+    config = model.config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "max_seq_len"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return None
+
+
+def within_context(model: Any, num_tokens: int) -> int:
+    """Return a number of tokens, or the base's context where that is shorter.
+
+    Past its context a base with learned positions fails, and others say what they never learned.
+
+    Args:
+        model: a causal language model of transformers.
+        num_tokens: how many are wanted.
+    """
+    return min(num_tokens, context_length(model) or num_tokens)
+
+
+def tokenizer_hashes(tokenizer: Any | None) -> tuple[str, ...]:
+    """Return the hashes by which a tokenizer may be known: the one of today first.
+
+    It is over what a tokenizer does: its model, vocabulary and special tokens. Padding and
+    truncation are left out: they are settings of a call, not of the tokenizer. Before, the padding
+    token was not, and stores and pools of then remember that hash.
     """
     if tokenizer is None:
-        return hashlib.sha256(b"").hexdigest()
+        return (hashlib.sha256(b"").hexdigest(),)
     special = {str(key): str(value) for key, value in tokenizer.special_tokens_map.items()}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -79,9 +159,14 @@ def tokenizer_sha256(tokenizer: Any | None) -> str:
         about.pop("truncation", None)
     else:
         about = tokenizer.get_vocab()
-    return hashlib.sha256(
-        json.dumps([about, special], sort_keys=True, ensure_ascii=False).encode()
-    ).hexdigest()
+    unpadded = {key: value for key, value in special.items() if key != "pad_token"}
+    told = [
+        hashlib.sha256(
+            json.dumps([about, tokens], sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest()
+        for tokens in (unpadded, special)
+    ]
+    return tuple(dict.fromkeys(told))
 
 
 def start_token_id(tokenizer: Any) -> int:

@@ -151,6 +151,27 @@ def default_position_ids(num_tokens: int, past: int, device: torch.device) -> Te
     return torch.arange(past, past + num_tokens, device=device).unsqueeze(0)
 
 
+def left_padded_positions(model: Any, attention_mask: Tensor | None) -> dict[str, Tensor]:
+    """Return the positions that a padded batch needs, as the model's argument; else nothing.
+
+    A model that is told none counts from a row's first place, padding or not. Where no row is
+    padded on the left, that is right, and the call stays what it is.
+
+    Args:
+        model: the base; one without a place for positions (ALiBi) needs none.
+        attention_mask: (B, T), 0 for padding.
+
+    Returns: position_ids (B, T), from 0 at each row's first token.
+    """
+    if attention_mask is None or bool(attention_mask[:, 0].all()):
+        return {}
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return {}
+    starts_B = attention_mask.bool().long().argmax(1)
+    places_T = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return {"position_ids": (places_T - starts_B[:, None]).clamp_min(0)}
+
+
 def branch_cache(
     config: Any, tap: int, own: Sequence[CacheLayerMixin] | None = None
 ) -> DynamicCache:

@@ -55,7 +55,7 @@ class ExpertRows(nn.Module):
         Args:
             inputs_TD: float, (T, D), what the feed-forward reads.
             ids_THK: int64 in [0, N); an expert chosen by two heads counts twice.
-            weights_THK: float, the router's weights.
+            weights_THK: float, the router's weights; fp32 beside rows of half precision too.
 
         Returns:
             (T, D), dtype of the inputs.
@@ -67,14 +67,14 @@ class ExpertRows(nn.Module):
 
     def _dense(self, inputs_TD: Tensor, ids_TC: Tensor, weights_TC: Tensor) -> Tensor:
         hidden_TN = inputs_TD @ self.down_ND.T
-        active_TC = self.activation(hidden_TN.gather(1, ids_TC)) * weights_TC
+        active_TC = self.activation(hidden_TN.gather(1, ids_TC)) * weights_TC.to(hidden_TN.dtype)
         mixed_TN = torch.zeros_like(hidden_TN).scatter_add(1, ids_TC, active_TC)
         return mixed_TN @ self.up_ND
 
     def _gathered(self, inputs_TD: Tensor, ids_TC: Tensor, weights_TC: Tensor) -> Tensor:
         down_TCD = functional.embedding(ids_TC, self.down_ND)
         hidden_TC = torch.bmm(down_TCD, inputs_TD.unsqueeze(-1)).squeeze(-1)
-        active_TC = self.activation(hidden_TC) * weights_TC
+        active_TC = self.activation(hidden_TC) * weights_TC.to(hidden_TC.dtype)
         return functional.embedding_bag(
             ids_TC, self.up_ND, per_sample_weights=active_TC, mode="sum"
         )

@@ -33,6 +33,7 @@ from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.held import Held, mix_last
 from peer_cl.mixture import enter_at, held_weights, log_masses
+from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import Choice, settle
 
@@ -50,6 +51,7 @@ REFUSED = (
 )
 """Options of transformers' generate that need another kind of cache or a second model."""
 _COUNTS = ("num_beams", "num_return_sequences")
+_NONE_IS_UNSAID = (*_COUNTS, "use_cache")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def generate(
     input_ids: Tensor,
     *,
     attention_mask: Tensor | None = None,
-    domains: Sequence[str] | None = None,
+    domains: str | Sequence[str] | None = None,
     force: bool = False,
     guidance_scale: float = 1.0,
     evidence_mask: Tensor | None = None,
@@ -83,14 +85,14 @@ def generate(
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
             result then is padded on the left.
         attention_mask: (B, L), 0 for padding.
-        domains: ask only these pools, without odds for names; default: those whose signature
-            matches the prompt, and, where names count, those that it names.
+        domains: ask only these pools (or this one), without odds for names; default: those whose
+            signature matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, run its pool alone. Outside the promises.
         guidance_scale: how often what pools say beyond the base counts; 1: the mixture as it is.
             A little more recalls facts in other words more often; see `peer_cl.held.mix_last`.
         evidence_mask: (B, L), False for text that is no evidence (templates, earlier answers).
         cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the
-            model wrote there is no evidence.
+            model wrote there is no evidence. It is used whatever `use_cache` says.
         options: passed on (max_new_tokens, do_sample, num_beams, streamer, ...).
 
     Raises:
@@ -99,7 +101,8 @@ def generate(
         UnknownError: for an unknown domain.
     """
     # None is as if it were not said; transformers would count with it.
-    options = {k: v for k, v in options.items() if v is not None or k not in _COUNTS}
+    options = {k: v for k, v in options.items() if v is not None or k not in _NONE_IS_UNSAID}
+    domains = pool_names(domains) if domains is not None else None
     _refuse(model, options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
@@ -124,11 +127,16 @@ def generate(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,
         evidence_mask=evidence_mask,
-        domains=tuple(domains) if domains is not None else None,
+        domains=domains,
         force=force,
         guidance_scale=guidance_scale,
     )
-    if options.get("use_cache") is not False and cache is None:
+    # Without a cache transformers sends the whole text at every step: one that hung on would take
+    # it for new tokens.
+    if _told(model, options, "use_cache") is False:
+        if cache is not None:
+            options["use_cache"] = True
+    elif cache is None:
         cache = PeerCache(model.base.config, model.attachment.tap)
     if cache is not None:
         options["cache"] = cache
@@ -160,14 +168,16 @@ def _refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
 
 
 def _number(model: PeerModel, options: dict[str, Any], name: str) -> int:
-    """Return a count as transformers finds it: an option, else the call's config, else the base's.
+    """Return a count; where nothing says it, it is one."""
+    return int(_told(model, options, name) or 1)
 
-    Where none of them says it, it is one.
-    """
-    if name in options:
-        return int(options[name])
-    config = options.get("generation_config") or getattr(model.base, "generation_config", None)
-    return getattr(config, name, None) or 1
+
+def _told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
+    """Return an option as transformers finds it: told to the call, in its config, in the base's."""
+    if options.get(name) is not None:
+        return options[name]
+    own = getattr(options.get("generation_config"), name, None)
+    return own if own is not None else getattr(model.base.generation_config, name, None)
 
 
 def _pad_left(

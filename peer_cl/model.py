@@ -20,6 +20,7 @@ from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
+    left_padded_positions,
     logits_at,
     row_log_probs,
     run_base,
@@ -29,7 +30,14 @@ from peer_cl.branches import (
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits, share
-from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment, tensors_sha256
+from peer_cl.pool import (
+    BaseIdentity,
+    ExpertPool,
+    Segment,
+    load_segment,
+    pool_names,
+    tensors_sha256,
+)
 from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
 from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
@@ -195,7 +203,7 @@ class PeerModel(nn.Module):
         if names is None:
             self._active = None
             return
-        wanted = (names,) if isinstance(names, str) else tuple(names)
+        wanted = pool_names(names)
         for name in wanted:
             self.pool(name)
         self._active = tuple(dict.fromkeys(wanted))  # one named twice must not enter twice
@@ -209,7 +217,7 @@ class PeerModel(nn.Module):
         finally:
             self._disabled -= 1
 
-    def check_askable(self, names: Sequence[str]) -> None:
+    def check_askable(self, names: str | Sequence[str]) -> None:
         """Refuse names of pools that do not exist, or that `set_pool` left out.
 
         Inside `disable_pool` nothing is asked, whatever is named.
@@ -218,7 +226,7 @@ class PeerModel(nn.Module):
             UnknownError: for an unknown pool.
             StateError: for a pool that is not active.
         """
-        for name in names:
+        for name in pool_names(names):
             self.pool(name)
             if not self._disabled and name not in self.active_pools:
                 raise StateError(
@@ -274,7 +282,7 @@ class PeerModel(nn.Module):
         evidence_mask: Tensor | None = None,
         ask: str = "all",
         context_lengths: Tensor | None = None,
-        domains: Sequence[str] | None = None,
+        domains: str | Sequence[str] | None = None,
     ) -> Scores:
         """Return every branch's log probability of every token, and when each pool entered.
 
@@ -284,16 +292,19 @@ class PeerModel(nn.Module):
             evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
             ask: one of ASK.
             context_lengths: (B,), with ask="context": how many tokens are given; default: all.
-            domains: ask only these, whatever their signatures say.
+            domains: ask only these (or this one), whatever their signatures say.
+
+        Positions count from a row's first token; `forward` leaves them to the caller.
 
         Raises:
             InputError: for an unknown way of asking.
             UnknownError: for an unknown pool.
         """
-        positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
-        base = run_base(
-            self.attachment, input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        )
+        own = left_padded_positions(self.base, attention_mask)
+        default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
+        positions = own.get("position_ids", default)
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
+        base = run_base(self.attachment, use_cache=False, **inputs)
         evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
         choice = self.asked(
             base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
@@ -328,7 +339,7 @@ class PeerModel(nn.Module):
         evidence_mask: Tensor | None = None,
         ask: str = "signature",
         context_lengths: Tensor | None = None,
-        domains: Sequence[str] | None = None,
+        domains: str | Sequence[str] | None = None,
     ) -> CausalLMOutputWithPast:
         """Return the mixture's logits for given text; in rows that ask no pool, the base's bits.
 
@@ -403,7 +414,7 @@ class PeerModel(nn.Module):
         evidence_BT: Tensor,
         ask: str,
         context_lengths: Tensor | None = None,
-        domains: Sequence[str] | None = None,
+        domains: str | Sequence[str] | None = None,
         attention_mask: Tensor | None = None,
     ) -> Choice:
         """Return the pools that may be asked and before which token each enters each row."""
@@ -412,6 +423,7 @@ class PeerModel(nn.Module):
         num_rows = len(evidence_BT)
         names = list(self.active_pools)
         if domains is not None:
+            domains = pool_names(domains)
             self.check_askable(domains)
             names = [name for name in names if name in domains]
         elif ask != "all":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,13 @@ class BaseIdentity:
     """Hash over every tensor of the base, by name."""
     tokenizer_sha256: str
     """Hash over the tokenizer, as it is serialised."""
+    tokenizer_also: frozenset[str] = field(default=frozenset(), compare=False)
+    """Other hashes by which the same tokenizer may be known."""
 
-    def check(self, other: BaseIdentity, what: str) -> None:
-        """Refuse another base or tokenizer.
+    def check(self, other: BaseIdentity, what: str) -> BaseIdentity:
+        """Refuse another base or tokenizer; return this one, named by the other's hashes.
+
+        What is made on it then bears the same hashes as what was made before.
 
         Args:
             other: the identity that `what` was made for.
@@ -45,13 +49,26 @@ class BaseIdentity:
         Raises:
             BaseMismatchError: naming both hashes.
         """
+        also = {"tokenizer": self.tokenizer_also}
         for kind in ("weights", "tokenizer"):
             ours, theirs = getattr(self, f"{kind}_sha256"), getattr(other, f"{kind}_sha256")
-            if ours != theirs:
+            if ours != theirs and theirs not in also.get(kind, ()):
                 raise BaseMismatchError(
                     f"{what} was made for a base whose {kind} hash to {theirs[:16]}..., this one's "
                     f"hash to {ours[:16]}...; load the base that it was trained on"
                 )
+        known = self.tokenizer_also | {self.tokenizer_sha256}
+        return BaseIdentity(other.weights_sha256, other.tokenizer_sha256, known)
+
+
+def pool_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names of pools as a tuple; a word alone is one name, not as many as it has letters.
+
+    Example:
+        >>> pool_names("law"), pool_names(["law", "medicine"])
+        (('law',), ('law', 'medicine'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 class Segment(nn.Module):

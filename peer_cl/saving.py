@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from peer_cl.bases import identify
-from peer_cl.errors import DamageError, StoreFormatError
+from peer_cl.errors import BaseMismatchError, DamageError, StoreFormatError
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity
 from peer_cl.signature import Background, Signature
@@ -146,7 +146,12 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
     found = identify(base, tokenizer)
     if not made_for.tokenizer_sha256:
         found = BaseIdentity(found.weights_sha256, "")
-    found.check(made_for, f"the model in {folder}")
+    elif tokenizer is None and made_for.tokenizer_sha256 != found.tokenizer_sha256:
+        raise BaseMismatchError(
+            f"the model in {folder} was saved with a tokenizer, and none is given: pass the "
+            "tokenizer that it was saved with"
+        )
+    found = found.check(made_for, f"the model in {folder}")
     files, background = folder / "pools", config["background"]
     model = PeerModel(
         base,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 from peer_cl.errors import CorpusError
 from pipelines.documents import SourceDocument, normalised_text
+from pipelines.markdown_sections import sections
 
 __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
-_HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\s*$")
-_FENCE = re.compile(r"\s*(```|~~~)")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUM_PROBLEMS = 5
 
 Row = dict[str, str | None]
-"""text, title, source and section_of of a document; or a `problem` in place of one."""
+"""text, title, source and section_of of a document; or a `problem` in place of one; or no text at
+all, for a file without any."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Corpus:
     num_skipped: int
     problems: tuple[str, ...] = ()
     """Of the first rows that were left out: the file, the line, and what is wrong with it."""
+    left_out: tuple[tuple[str, int], ...] = ()
+    """What files of a folder were not read for, and how many: their suffix, or what they lack."""
 
 
 def read_corpus(
@@ -40,16 +42,17 @@ def read_corpus(
 ) -> Corpus:
     """Return the documents of a file, or of all files in a folder and its folders.
 
-    A .txt file is one document; a .md file one a section (its sections stay together when documents
-    are divided into training and test); a .jsonl file one a line, an object with "text" and
-    maybe "title", "source" and "id". Hidden files and other kinds of files in a folder are left
-    out. The order is the sorted order of paths, so it is the same on every machine.
+    A .txt file is one document; a .md or .markdown file one a section (its sections stay together
+    when documents are divided into training and test); a .jsonl file one a line, an object with
+    "text" and maybe "title", "source" and "id". Links are followed, each folder read once. Hidden
+    files and folders are passed over; other kinds of files, and those without text, are counted.
+    The order is the sorted order of paths, so it is the same on every machine.
 
     Args:
         path: The file or folder.
-        on_bad_row: What a malformed line of a .jsonl file does: stop with an error, or be counted.
-            Malformed is also a line that is not UTF-8, or has half a character or NUL in what is
-            kept.
+        on_bad_row: What a malformed line of a .jsonl file, or another file that cannot be read,
+            does: stop with an error, or be counted. Malformed is also a line that is not UTF-8, or
+            has half a character or NUL in what is kept.
         name: What a single file is called in titles, sources and messages; default: by its own
             name. An uploaded file lies under another one.
 
@@ -60,38 +63,81 @@ def read_corpus(
     from datasets import IterableDataset
 
     root = Path(path)
-    files = _files(root)
+    files, left_out = _files(root)
     about = {"root": str(root), "files": files, "name": name}
     rows = IterableDataset.from_generator(_rows, gen_kwargs=about)
     documents: list[SourceDocument] = []
     num_skipped, problems = 0, list[str]()
     for row in rows:
-        if row["problem"] is None:
+        if row["text"] is not None:
             documents.append(_document(row))
+        elif row["problem"] is None:
+            left_out["without text"] += 1
         elif on_bad_row == "stop":
-            raise CorpusError(f"{row['problem']}; mend the line, or pass --on-bad-row skip")
+            raise CorpusError(f"{row['problem']}; mend it, or pass --on-bad-row skip")
         else:
             num_skipped += 1
             problems += [row["problem"]] if num_skipped <= _NUM_PROBLEMS else []
     if not documents:
-        skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
+        first = f"{num_skipped} malformed rows were skipped, the first: " + "".join(problems[:1])
+        skipped = f" ({first})" if num_skipped else ""
         shown = name or root
         raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
-    return Corpus(tuple(documents), num_skipped, tuple(problems))
+    return Corpus(tuple(documents), num_skipped, tuple(problems), tuple(sorted(left_out.items())))
 
 
-def _files(root: Path) -> list[str]:
+def _files(root: Path) -> tuple[list[str], Counter[str]]:
+    """Return the files to read, sorted, and what others are left out for."""
     known = ", ".join(sorted(_READERS))
     if not root.exists():
         raise CorpusError(f"no corpus at {root}; give a {known} file or a folder of them")
     if root.is_file():
         if root.suffix.lower() not in _READERS:
             raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
-        return [_named(root, root.name)]
-    found = sorted(file for file in root.rglob("*") if _is_readable(file, root))
+        return [_named(root, root.name)], Counter()
+    found, left_out = list[Path](), Counter[str]()
+    for file in _below(root):
+        reason = _reason_against(file)
+        if reason is None:
+            found.append(file)
+        else:
+            left_out[reason] += 1
     if not found:
         raise CorpusError(f"no {known} file in folder {root}; give a folder that has some")
-    return [_named(file, file.relative_to(root).as_posix()) for file in found]
+    return [_named(file, file.relative_to(root).as_posix()) for file in sorted(found)], left_out
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Yield what is no folder below one, hidden names left out, each folder once.
+
+    Links come last, so that what they lead to is called by its own name where it has one here.
+    """
+    own, linked, seen = [root], list[Path](), set[tuple[int, int]]()
+    while own or linked:
+        folder = own.pop() if own else linked.pop(0)
+        try:
+            about, entries = folder.stat(), sorted(folder.iterdir())
+        except OSError as error:
+            raise CorpusError(f"cannot read folder {folder}: {error.strerror}") from None
+        if (about.st_dev, about.st_ino) in seen:  # a link back would lead round for ever
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (linked if entry.is_symlink() else own).append(entry)
+            else:
+                yield entry
+
+
+def _reason_against(file: Path) -> str | None:
+    """Return for what a file of a folder is left out; None: it is read."""
+    if not file.is_file():
+        return "broken links" if file.is_symlink() else "no files"
+    if file.suffix.lower() in _READERS:
+        return None
+    return ascii(file.suffix.lower())[1:-1] or "no suffix"
 
 
 def _named(file: Path, source: str) -> str:
@@ -147,12 +193,6 @@ def check_storable(key: str, text: str) -> None:
         raise CorpusError(f'has a NUL character in "{key}"')
 
 
-def _is_readable(file: Path, root: Path) -> bool:
-    parts = file.relative_to(root).parts
-    is_hidden = any(part.startswith(".") for part in parts)
-    return not is_hidden and file.suffix.lower() in _READERS and file.is_file()
-
-
 def _document(row: Row) -> SourceDocument:
     return SourceDocument(
         text=row["text"] or "",
@@ -167,8 +207,17 @@ def _rows(root: str, files: list[str], name: str | None) -> Iterator[Row]:
     for path in files:
         file = Path(path)
         source = file.name if file == Path(root) else file.relative_to(root).as_posix()
-        content = _content(file, name or path)
-        yield from _READERS[file.suffix.lower()](content, name or source, name or path)
+        has_rows = False
+        try:
+            content = _content(file, name or path)
+            for row in _READERS[file.suffix.lower()](content, name or source, name or path):
+                has_rows = True
+                yield row
+        except CorpusError as error:
+            yield _problem(str(error))
+        else:
+            if not has_rows:
+                yield _row(None, "", source)
 
 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
@@ -179,26 +228,9 @@ def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
 
 def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
     stem = Path(source).stem
-    for heading, section in _sections(normalised_text(_decoded(content, shown))):
+    for heading, section in sections(normalised_text(_decoded(content, shown))):
         title = f"{stem}: {heading}" if heading else stem
         yield _row(section, title, source, section_of=source)
-
-
-def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (heading, section with its heading line); headings without text of their own go on."""
-    heading, lines, is_code, has_body = "", list[str](), False, False
-    for line in text.split("\n"):
-        is_code ^= bool(_FENCE.match(line))
-        match = None if is_code else _HEADING.match(line)
-        if match and has_body:
-            yield heading, "\n".join(lines).strip()
-            lines, has_body = [], False
-        if match:
-            heading = match.group(1)
-        has_body |= not match and bool(line.strip())
-        lines.append(line)
-    if has_body:
-        yield heading, "\n".join(lines).strip()
 
 
 def _read_json_lines(content: bytes, source: str, shown: str) -> Iterator[Row]:
@@ -240,7 +272,7 @@ def _label(value: dict[str, Any], key: str) -> Any:
     return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
-def _row(text: str, title: str, source: str, section_of: str | None = None) -> Row:
+def _row(text: str | None, title: str, source: str, section_of: str | None = None) -> Row:
     return {
         "text": text,
         "title": title,
@@ -259,9 +291,6 @@ def _content(file: Path, shown: str) -> bytes:
         content = file.read_bytes()
     except OSError as error:
         raise CorpusError(f"cannot read {shown}: {error.strerror}") from None
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
     # Overwritten by blanks rather than cut off, so that reported byte offsets stay true.
     return content.replace(_BYTE_ORDER_MARK, b"   ", 1) if _has_mark(content) else content
 
@@ -271,6 +300,9 @@ def _has_mark(content: bytes) -> bool:
 
 
 def _decoded(content: bytes, shown: str) -> str:
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -280,4 +312,9 @@ def _decoded(content: bytes, shown: str) -> str:
         ) from None
 
 
-_READERS = {".txt": _read_text, ".md": _read_markdown, ".jsonl": _read_json_lines}
+_READERS = {
+    ".txt": _read_text,
+    ".md": _read_markdown,
+    ".markdown": _read_markdown,
+    ".jsonl": _read_json_lines,
+}

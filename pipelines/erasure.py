@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from peer_cl.bases import within_context
 from peer_cl.errors import InputError, StateError
 from pipelines.attribution import row_costs
 from pipelines.batches import pieces, tokenise
@@ -170,10 +171,10 @@ def _by_cost(
     ids = [segment.id for segment in chain if segment.kind == ROWS]
     segments = dict(zip(ids, loaded, strict=True))
     texts = tokenise(base.tokenizer, [registry.document_text(document) for document in documents])
-    found = []
+    found, longest = [], within_context(base.model, MAX_TOKENS)
     for document, text in zip(documents, texts, strict=True):
         costs: dict[int, Tensor] = {}
-        for piece in pieces(text, MAX_TOKENS):
+        for piece in pieces(text, longest):
             for (segment_id, layer), costs_N in row_costs(model, segments, piece).items():
                 if segment_id == document.segment_id:
                     costs[layer] = costs[layer] + costs_N if layer in costs else costs_N

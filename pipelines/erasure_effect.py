@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peer_cl.bases import within_context
 from pipelines.batches import pieces, tokenise
 from pipelines.evaluate import version_branch
 from pipelines.loading import empty_model, load_store_base
@@ -74,9 +75,10 @@ def measure_effect(
     model = empty_model(registry, base)
     scored = [*documents, *others]
     rows = tokenise(base.tokenizer, [registry.document_text(document) for document in scored])
+    longest = within_context(base.model, MAX_TOKENS)
     # The whole of what is erased, in pieces; of the others, their beginnings.
     items = [
-        [Item(piece, document.document_id) for piece in pieces(ids, MAX_TOKENS)]
+        [Item(piece, document.document_id) for piece in pieces(ids, longest)]
         for ids, document in zip(rows, scored, strict=True)
     ]
     items[len(documents) :] = [some[:1] for some in items[len(documents) :]]

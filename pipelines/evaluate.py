@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peer_cl import metrics
+from peer_cl.bases import Base, within_context
 from peer_cl.errors import StateError
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
@@ -83,7 +84,7 @@ def evaluate(
     if not everything:
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
-    documents = {one.domain: _test_items(registry, base.tokenizer, one) for one in everything}
+    documents = {one.domain: _test_items(registry, base, one) for one in everything}
     order = [one for one in everything if documents[one.domain]]
     if not order:
         raise StateError(
@@ -98,8 +99,7 @@ def evaluate(
     book = ScoreBook(registry, model, list(branches.values()))
     sources = _sources(background)
     foreign = {
-        s.name: _items(base.tokenizer, s.documents[:max_documents], max_background_tokens)
-        for s in sources
+        s.name: _items(base, s.documents[:max_documents], max_background_tokens) for s in sources
     }
     book.fill(
         [item for items in [*documents.values(), *foreign.values()] for item in items],
@@ -113,6 +113,7 @@ def evaluate(
     report: dict[str, Any] = {
         "snapshot": live.id,
         "domains": [one.domain for one in order],
+        "scored_tokens": within_context(base.model, MAX_TOKENS),
         "unmeasured": [one.domain for one in everything if not documents[one.domain]],
         "matrix": {"loss_nats": losses, "coming_nats": _coming(book, pin, documents)},
         "metrics": _metrics(scores),
@@ -162,14 +163,16 @@ def _sources(background: bool | Sequence[BackgroundSource]) -> list[BackgroundSo
     return list(background)
 
 
-def _items(tokenizer: Any, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Item]:
-    return [Item(tuple(ids[:max_tokens])) for ids in tokenise(tokenizer, texts)]
+def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Item]:
+    most = within_context(base.model, max_tokens)
+    rows = tokenise(base.tokenizer, texts)
+    return [Item(tuple(ids[:most]), is_cut=len(ids) > most) for ids in rows]
 
 
-def _test_items(registry: Registry, tokenizer: Any, one: Learned) -> list[Item]:
+def _test_items(registry: Registry, base: Base, one: Learned) -> list[Item]:
     documents = registry.documents(one.domain, one.version, split="test", kind="text")
     kept = [document for document in documents if document.text_object is not None]
-    items = _items(tokenizer, [registry.document_text(document) for document in kept])
+    items = _items(base, [registry.document_text(document) for document in kept])
     return [
         replace(item, document_id=document.document_id)
         for item, document in zip(items, kept, strict=True)
@@ -253,6 +256,7 @@ def _background_row(
         "source": source.name,
         "kind": source.kind,
         "documents": len(items),
+        "cut_documents": sum(item.is_cut for item in items),
         "identical": sum(item.key in unchanged for item in items) / max(1, len(items)),
         "max_added_nats": loss.max_added_nats,
         "base_loss_nats": loss.base,
@@ -277,6 +281,7 @@ def _mixture_row(
     return {
         "domain": own.domain,
         "documents": len(items),
+        "cut_documents": sum(item.is_cut for item in items),
         "base_loss_nats": loss.base,
         "forced_loss_nats": forced,
         "loss_nats": loss.mixture,

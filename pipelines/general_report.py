@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from peer_cl.bases import within_context
 from peer_cl.errors import DamageError
 from peer_cl.model import PeerModel
 from pipelines.branches import PoolBranches, Shortlist
@@ -28,7 +29,7 @@ from pipelines.general import (
 from pipelines.general_mixture import CHUNK, read_mixture
 from pipelines.general_tasks import GeneralItem, GeneralSet
 from pipelines.progress import Progress
-from pipelines.token_scores import BASE, VersionBranch
+from pipelines.token_scores import BASE, MAX_TOKENS, VersionBranch
 from stores import NewScore, Registry, Snapshot
 
 _VERSION = "general-1"
@@ -57,7 +58,8 @@ def general_rows(
     branches = PoolBranches(model, {name: one.segments for name, one in live.items()})
     signatures = {name: one.signature for name, one in live.items()}
     shortlist = Shortlist(model, signatures, model.name_odds)
-    items = [item for one in sets for item in one.items(tokenizer, most)]
+    longest = within_context(model.base, MAX_TOKENS)
+    items = [item for one in sets for item in one.items(tokenizer, most, longest)]
     before = _base_scores(registry, ReaderScorer(branches.base), items, progress)
     read = read_mixture(branches, shortlist, items, before, progress)
     old, new = results(before), results(read.scores)

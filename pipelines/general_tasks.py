@@ -78,7 +78,9 @@ class GeneralSet:
     contents: dict[str, Any]
     """By the key of each item, in the keys' order: an object's fields, or a text."""
 
-    def items(self, tokenizer: Any, most: int | None = None) -> tuple[GeneralItem, ...]:
+    def items(
+        self, tokenizer: Any, most: int | None = None, max_tokens: int = MAX_TOKENS
+    ) -> tuple[GeneralItem, ...]:
         """Return the first items in an order that hashes decide.
 
         A continuation follows its context after a blank. Choices follow a query that begins with
@@ -88,6 +90,7 @@ class GeneralSet:
         Args:
             tokenizer: the base's.
             most: items; a smaller number gives the first of a larger one. None: all.
+            max_tokens: of a row, with the start token.
 
         Raises:
             InputError: when that is no number of items.
@@ -95,31 +98,31 @@ class GeneralSet:
         if most is not None and most < 1:
             raise InputError(f"items a task must be at least 1, not {most}")
         chosen = list(self.contents.items())[:most]
-        return tuple(self._item(key, content, tokenizer) for key, content in chosen)
+        return tuple(self._item(key, content, tokenizer, max_tokens) for key, content in chosen)
 
-    def _item(self, key: str, content: Any, tokenizer: Any) -> GeneralItem:
+    def _item(self, key: str, content: Any, tokenizer: Any, max_tokens: int) -> GeneralItem:
         if self.kind == TEXT:
             (ids,) = tokenise(tokenizer, [content])
-            return GeneralItem(self.task, TEXT, key, (tuple(ids[:MAX_TOKENS]),), num_context=1)
+            return GeneralItem(self.task, TEXT, key, (tuple(ids[:max_tokens]),), num_context=1)
         if self.kind == CONTINUATION:
             context, end = content["context"].strip(), content["continuation"].strip()
-            rows, num_context = _rows(context, [end], tokenizer)
+            rows, num_context = _rows(context, [end], tokenizer, max_tokens)
             return GeneralItem(self.task, CONTINUATION, key, rows, num_context)
         query, choices = content["query"].strip(), [one.strip() for one in content["choices"]]
         context = f"{query}\nAnswer:" if query.startswith("Question:") else query
-        rows, num_context = _rows(context, choices, tokenizer)
+        rows, num_context = _rows(context, choices, tokenizer, max_tokens)
         lengths = tuple(map(len, choices))
         return GeneralItem(self.task, CHOICE, key, rows, num_context, lengths, content["gold"])
 
 
 def _rows(
-    context: str, ends: Sequence[str], tokenizer: Any
+    context: str, ends: Sequence[str], tokenizer: Any, max_tokens: int
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
     """Return a row for each end of a context, and how many tokens they have in common."""
     # Each is tokenised alone, so that the context's tokens are the same before every end.
     (before,) = tokenise(tokenizer, [context])
     after = [ids[1:] for ids in tokenise(tokenizer, [f" {end}" for end in ends])]
-    kept = max(1, MAX_TOKENS - 1 - max(map(len, after)))
+    kept = max(1, max_tokens - 1 - max(map(len, after)))
     before = [before[0], *before[1:][-kept:]]
     return tuple((*before, *ids) for ids in after), len(before)
 

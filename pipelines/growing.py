@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peer_cl.bases import Base
+from peer_cl.bases import Base, within_context
 from peer_cl.errors import CorpusError
 from peer_cl.pool import Segment
 from peer_cl.signature import Signature
@@ -88,7 +88,11 @@ def grow(
     """
     began = time.monotonic()
     # "auto" may mean another thing elsewhere: record and checkpoint name what is used.
-    settings = replace(settings, precision=resolve_precision(settings.precision))
+    settings = replace(
+        settings,
+        precision=resolve_precision(settings.precision),
+        max_tokens=within_context(base.model, settings.max_tokens),
+    )
     checkpoint = _checkpoint(registry, chain, learned, settings)
     trained, own, recorded = _learn(
         registry, model, base, learned, list(chain.segments), settings, checkpoint, progress

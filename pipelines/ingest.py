@@ -41,12 +41,16 @@ class IngestReport:
     num_steps: int
     num_duplicates: int
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
+    num_twice: int
+    """Of these, those that the corpus holds twice."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
     num_reworded: int
     """Documents that were read in other words too."""
     num_skipped: int
-    """Rows of a jsonl file that could not be read and were skipped."""
+    """Rows of a jsonl file, or files, that could not be read and were skipped."""
+    left_out: tuple[tuple[str, int], ...]
+    """What other files of a folder were not read for, and how many: `.csv`, without text, ..."""
     size_bytes: int
     first_loss_nats: float
     last_loss_nats: float
@@ -81,7 +85,7 @@ def ingest(
             only those of documents that are trained on are read.
         settings: how the segment is trained.
         why: written beside the act.
-        on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
+        on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
         progress: told how far it is.
 
     Raises:
@@ -96,7 +100,7 @@ def ingest(
         state = registry.live().state(domain)
         parent = state.version if state is not None else None
         registry.check_growth(domain, parent)
-        documents, num_skipped = _read(corpus, on_bad_row)
+        documents, num_skipped, left_out = _read(corpus, on_bad_row)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
         learned = prepare(chain, documents, facts, base, rewordings)
@@ -119,9 +123,11 @@ def ingest(
         num_tokens=grown.trained.num_tokens,
         num_steps=grown.trained.num_steps,
         num_duplicates=learned.num_duplicates,
+        num_twice=learned.num_twice,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
+        left_out=left_out,
         size_bytes=grown.new.size_bytes,
         first_loss_nats=grown.trained.losses[0][1],
         last_loss_nats=grown.trained.losses[-1][1],
@@ -131,11 +137,11 @@ def ingest(
 
 def _read(
     corpus: str | Path | Sequence[SourceDocument], on_bad_row: BadRowPolicy
-) -> tuple[list[SourceDocument], int]:
+) -> tuple[list[SourceDocument], int, tuple[tuple[str, int], ...]]:
     if not isinstance(corpus, (str, Path)):
-        return list(corpus), 0
+        return list(corpus), 0, ()
     found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
-    return list(found.documents), found.num_skipped
+    return list(found.documents), found.num_skipped, found.left_out
 
 
 def _own_ids(learned: Learned) -> list[str]:
@@ -152,8 +158,8 @@ def _check_learnable(learned: Learned, domain: str) -> None:
         )
     if not learned.of("train"):
         raise CorpusError(
-            f"nothing of {num} documents is left to train on: all are near-duplicates or sections "
-            f"of documents that {domain!r} holds out; give it others too"
+            f"nothing of {num} documents is left to train on: all are near-duplicates of documents "
+            f"that {domain!r} holds out, or sections of such; give it others too"
         )
 
 

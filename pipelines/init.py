@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from peer_cl.attach import Attachment
-from peer_cl.bases import load_base
+from peer_cl.bases import load_base, within_context
 from peer_cl.errors import CorpusError, InputError, StoreFormatError
 from peer_cl.mixture import share
 from pipelines.base_models import SMOLLM2, resolve_base
@@ -115,7 +115,8 @@ def init_store(
     texts = list(background) if background is not None else _calibration_texts()
     # By hash, so that both halves hold every source, whatever the order of the texts.
     texts = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
-    ids = [row[:MAX_BACKGROUND_TOKENS] for row in tokenise(loaded.tokenizer, texts)]
+    most = within_context(loaded.model, MAX_BACKGROUND_TOKENS)
+    ids = [row[:most] for row in tokenise(loaded.tokenizer, texts)]
     states = signature_states(
         attachment, ids, "reading background text", progress, precision=resolve_precision("auto")
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from peer_cl.bases import Base, load_base, tokenizer_sha256
+from peer_cl.bases import Base, load_base, tokenizer_hashes
 from peer_cl.errors import (
     BaseMismatchError,
     CorpusError,
@@ -52,8 +52,8 @@ def load_store_base(registry: Registry) -> Base:
             "loaded here: put the same model there again (a link will do; its hashes are checked), "
             "or let this machine reach the hub"
         ) from error
-    base.identity.check(store_identity(registry), f"the store in {registry.folder}")
-    return base
+    identity = base.identity.check(store_identity(registry), f"the store in {registry.folder}")
+    return replace(base, identity=identity)
 
 
 def store_identity(registry: Registry) -> BaseIdentity:
@@ -171,10 +171,10 @@ def _checked_tokenizer(source: str, expected: str) -> Any:
         raise CorpusError(
             f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
         ) from error
-    found = tokenizer_sha256(tokenizer)
-    if found != expected:
+    found = tokenizer_hashes(tokenizer)
+    if expected not in found:
         raise BaseMismatchError(
-            f"the tokenizer in {source!r} hashes to {found[:16]}..., the store was made with "
+            f"the tokenizer in {source!r} hashes to {found[0][:16]}..., the store was made with "
             f"{expected[:16]}...; put the old one back"
         )
     return tokenizer

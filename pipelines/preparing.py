@@ -38,12 +38,14 @@ class Chain:
     document_ids: frozenset[str] = frozenset()
     """Of all documents that the chain holds."""
     known: tuple[tuple[SourceDocument, Split], ...] = ()
-    """Its texts and their sides; empty in a store that keeps none."""
+    """Its texts and their sides, sections named apart by ingest; empty in a store that keeps no
+    texts."""
 
     def holding(self, learned: Learned) -> Chain:
         """Return the chain with a corpus known: what the next corpus is divided by."""
         texts = [d for d in learned.documents if d.kind == "text"]
-        known = tuple((d, cast(Split, learned.splits[d.document_id])) for d in texts)
+        ingest = str(len(self.document_ids))
+        known = tuple((_of(ingest, d), cast(Split, learned.splits[d.document_id])) for d in texts)
         ids = frozenset(d.document_id for d in learned.documents)
         return replace(self, document_ids=self.document_ids | ids, known=self.known + known)
 
@@ -74,8 +76,21 @@ def read_chain(registry: Registry, domain: str, rows: Sequence[SegmentRow], base
         segments=tuple(load_chain(registry, domain, rows, base.identity)),
         signature=Signature.from_bytes(registry.objects.read(rows[-1].signature_object)),
         document_ids=frozenset(d.document_id for d in documents),
-        known=tuple((stored_document(registry, d), cast(Split, d.split)) for d in kept),
+        known=tuple(
+            (_of(d.segment_id, stored_document(registry, d)), cast(Split, d.split)) for d in kept
+        ),
     )
+
+
+def _of(ingest: str, document: SourceDocument) -> SourceDocument:
+    """Return a known document as a section within its own ingest alone.
+
+    Sections are told by the names of files, and the next corpus may have another file of that name:
+    what it has in common with earlier ones is told by the texts.
+    """
+    if document.section_of is None:
+        return document
+    return replace(document, section_of=f"{ingest} {document.section_of}")
 
 
 def stored_document(registry: Registry, document: Document) -> SourceDocument:
@@ -102,6 +117,9 @@ class Learned:
     near_groups: dict[str, str]
     ids: dict[str, list[int]]
     num_duplicates: int
+    """Documents and facts left out."""
+    num_twice: int
+    """Of these, those that the corpus itself holds twice."""
     facts: dict[str, Fact]
     """What fact documents say, by document id."""
     rewordings: Rewordings = field(default_factory=dict)
@@ -146,6 +164,7 @@ def prepare(
     fact_ids = {document.document_id for document in fact_documents}
     # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
     others = [document for document in documents if document.document_id not in fact_ids]
+    own_texts = {document.document_id for document in documents} | fact_ids
     fresh: dict[str, SourceDocument] = {}
     for document in [*others, *fact_documents]:
         if document.document_id not in chain.document_ids:
@@ -171,6 +190,7 @@ def prepare(
         near_groups={**splits.near_group, **own_ids},
         ids={d.document_id: row for d, row in zip(kept, ids, strict=True)},
         num_duplicates=len(documents) + len(facts) - len(fresh),
+        num_twice=len(documents) + len(facts) - len(own_texts),
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
         rewordings=reworded,
     )

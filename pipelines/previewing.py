@@ -16,6 +16,7 @@ from pipelines.uploads import Source, readable
 from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
+    from pipelines.corpora import Corpus
     from pipelines.documents import SourceDocument
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
@@ -59,6 +60,8 @@ class Preview:
     """Lines of jsonl files that cannot be read."""
     problems: tuple[str, ...]
     """Of the first of them: the file, the line, and what is wrong."""
+    left_out: tuple[tuple[str, int], ...]
+    """What other files of a folder are not read for, and how many."""
     num_experts: int
     """Suggested pool: rows in each host layer."""
     num_host_layers: int
@@ -110,7 +113,8 @@ def preview(
 
     check_domain_name(domain)
     settings, registry = settings or TrainingSettings(), store.registry
-    documents, num_skipped, problems = _read(registry, corpus)
+    corpus_read = _read(registry, corpus)
+    documents = corpus_read.documents
     told_facts, num_bad_facts = _read_facts(registry, facts)
     known = registry.known_documents(domain)
     first: dict[str, SourceDocument] = {}
@@ -134,8 +138,9 @@ def preview(
         elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
         num_new=len(fresh),
         num_tokens=num_tokens,
-        num_skipped=num_skipped + num_bad_facts,
-        problems=problems,
+        num_skipped=corpus_read.num_skipped + num_bad_facts,
+        problems=corpus_read.problems,
+        left_out=corpus_read.left_out,
         num_experts=settings.shape.num_experts,
         num_host_layers=len(registry.config.host_layers),
         seconds=seconds,
@@ -196,7 +201,7 @@ def near_domains(
     others = [
         state for state in registry.live().domains if state.is_enabled and state.domain != domain
     ]
-    documents, _, _ = _read(registry, corpus)
+    documents = _read(registry, corpus).documents
     if not others:
         return ()
     step = -(-len(documents) // num)
@@ -209,6 +214,7 @@ def near_domains(
 def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) -> dict[str, int]:
     """Return of how many texts the signature of each domain says that they are its own."""
     quieten()
+    from peer_cl.bases import within_context
     from peer_cl.signature import Signature
     from pipelines.batches import tokenise
     from pipelines.branches import Shortlist
@@ -217,7 +223,8 @@ def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) 
     model, tokenizer = store.load_base()
     if model.background is None:
         raise CorpusError("the store holds no background statistics; make it anew")
-    rows = [ids[: SAMPLED_TOKENS + 1] for ids in tokenise(tokenizer, texts)]
+    most = within_context(model.base, SAMPLED_TOKENS + 1)
+    rows = [ids[:most] for ids in tokenise(tokenizer, texts)]
     signatures = {}
     for name, version in versions.items():
         object_id = registry.chain(version)[-1].signature_object
@@ -227,15 +234,12 @@ def _count_asking(store: Store, texts: Sequence[str], versions: dict[str, str]) 
     return {name: sum(found) for name, found in asked.items()}
 
 
-def _read(
-    registry: Registry, corpus: Source
-) -> tuple[tuple[SourceDocument, ...], int, tuple[str, ...]]:
+def _read(registry: Registry, corpus: Source) -> Corpus:
     """Return a corpus's documents, and what cannot be read of it."""
     from pipelines.corpora import read_corpus
 
     with readable(corpus, registry.layout) as (path, name):
-        found = read_corpus(path, "skip", name=name)
-    return found.documents, found.num_skipped, found.problems
+        return read_corpus(path, "skip", name=name)
 
 
 def _read_facts(registry: Registry, facts: Source | None) -> tuple[list[SourceDocument], int]:

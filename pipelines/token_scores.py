@@ -34,7 +34,7 @@ from stores import NewScore, Registry
 BASE = "base"
 TOKENS_PER_PASS = 1024
 MAX_TOKENS = 1024
-"""Documents are scored up to this many tokens."""
+"""Documents are scored up to this many tokens, or to the base's context where that is shorter."""
 _VERSION = "score-1"
 
 
@@ -45,6 +45,8 @@ class Item:
     ids: tuple[int, ...]
     document_id: str | None = None
     """The stored document that it is of, so that a purge finds its scores."""
+    is_cut: bool = False
+    """Whether the text goes on, unscored."""
 
     @property
     def key(self) -> str:

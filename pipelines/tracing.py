@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peer_cl.bases import context_length
 from peer_cl.branches import default_position_ids, run_base, token_log_probs
 from peer_cl.errors import InputError
 from peer_cl.mixture import enter_at, log_masses, log_weights
 from peer_cl.model import PeerModel
-from peer_cl.pool import Segment
+from peer_cl.pool import Segment, pool_names
 from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import Choice, settle
 from peer_cl.usage import Fired, UsageWatch
@@ -110,7 +111,7 @@ def trace(
     model: PeerModel | None = None,
     tokenizer: Any = None,
     snapshot: Snapshot | None = None,
-    domains: Sequence[str] | None = None,
+    domains: str | Sequence[str] | None = None,
     ask: str = "context",
     num_rows: int = 5,
     num_documents: int = 10,
@@ -124,8 +125,8 @@ def trace(
         model: of `snapshot`; default: loaded here.
         tokenizer: the base's, with a model.
         snapshot: which one the model is of; default: the live one.
-        domains: ask only these, without odds for names; default: those whose signature matches the
-            text, and, where names count, those that it names.
+        domains: ask only these (or this one), without odds for names; default: those whose
+            signature matches the text, and, where names count, those that it names.
         ask: "context", or "all": every enabled domain.
         num_rows: strongest rows kept, a token and a pool.
         num_documents: documents kept, a domain.
@@ -137,6 +138,7 @@ def trace(
     """
     registry = store.registry
     snapshot = snapshot or registry.live()
+    domains = pool_names(domains) if domains is not None else None
     check_domains(registry, snapshot, domains or ())
     if not text.strip():
         raise InputError("the text is empty; give some words to trace")
@@ -221,8 +223,7 @@ def check_length(model: PeerModel, num_tokens: int) -> None:
 
     Raises: InputError: with both numbers.
     """
-    config: Any = model.base.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
+    most = context_length(model.base)
     if most is not None and num_tokens > most:
         raise InputError(
             f"the text has {num_tokens} tokens and the base's context is {most}: give a part of it"

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from peer_cl import PeerCache, PeerModel
+from peer_cl.bases import context_length
 from peer_cl.errors import InputError
 from peer_cl.mixture import held_weights
+from peer_cl.pool import pool_names
 from pipelines.batches import tokenise
 from pipelines.tracing import check_length
 
@@ -39,7 +41,7 @@ def write(
     tokenizer: Any,
     prompt: str,
     *,
-    domains: Sequence[str] | None = None,
+    domains: str | Sequence[str] | None = None,
     force: bool = False,
     guidance_scale: float = 1.0,
     max_new_tokens: int = 60,
@@ -54,8 +56,8 @@ def write(
         model: the model with its pools.
         tokenizer: the base's.
         prompt: read as the beginning of a document.
-        domains: ask only these, without odds for names; default: those whose signature matches the
-            prompt, and, where names count, those that it names.
+        domains: ask only these (or this one), without odds for names; default: those whose
+            signature matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, its pool alone.
         guidance_scale: how often what pools say beyond the base counts.
         max_new_tokens: at most so many.
@@ -66,16 +68,19 @@ def write(
             writing.
 
     Raises:
-        InputError: for an empty prompt, one longer than the base's context, a seed that torch does
-            not take, a guidance that is not positive, or force without exactly one domain.
+        InputError: for an empty prompt, one that with the new tokens is longer than the base's
+            context, a seed that torch does not take, a guidance that is not positive, or force
+            without exactly one domain.
         UnknownError: for an unknown domain.
     """
+    domains = pool_names(domains) if domains is not None else None
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
     if seed is not None and not 0 <= seed <= MOST_SEED:
         raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
     check_length(model, ids.shape[1])
+    _check_room(model, ids.shape[1], max_new_tokens)
     options: dict[str, Any] = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": max_new_tokens,
@@ -103,6 +108,16 @@ def write(
             base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
     base_weight, weights = _weights(model, cache, forced=domains if force else None)
     return Writing(prompt, text, base_weight, weights, base_text)
+
+
+def _check_room(model: PeerModel, num_prompt: int, num_new: int) -> None:
+    """Refuse to write on past the base's context, of whatever is said."""
+    most = context_length(model.base)
+    if most is not None and num_prompt + num_new > most:
+        raise InputError(
+            f"the prompt has {num_prompt} tokens and up to {num_new} new ones are wanted, but the "
+            f"base's context is {most}: give a shorter prompt or want fewer new tokens"
+        )
 
 
 class _Listener:

@@ -176,6 +176,11 @@ def test_a_base_that_is_none(peer_cl, tmp_path):
     assert not folder.exists()
 
 
+def test_a_base_whose_folder_is_mistyped(peer_cl, tmp_path):
+    result = peer_cl("init", "--base", tmp_path / "bse", folder=tmp_path / "new")
+    assert is_refused(result, f"there is no folder {tmp_path / 'bse'}"), result.err
+
+
 def test_a_second_store_in_the_same_folder(peer_cl, place):
     before = portrait(place)
     assert is_refused(peer_cl("init", folder=place), "there is a store in")

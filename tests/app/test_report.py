@@ -42,6 +42,15 @@ def test_every_document_is_held_to_the_bound(capsys):
     assert "no document lost more" not in told
 
 
+def test_documents_that_are_scored_in_part_are_counted(capsys):
+    rows = [{"domain": name, "cut_documents": 600} for name in ("law", "medicine")]
+    print_report(REPORT | {"mixture": rows, "scored_tokens": 1024})
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1,200 documents were scored to the first 1,024 tokens only" in told
+    print_report(REPORT)
+    assert "only" not in capsys.readouterr().out
+
+
 def test_both_bounds_are_told_where_names_count(capsys):
     print_report(REPORT)
     assert "names count" not in capsys.readouterr().out

@@ -2,7 +2,7 @@ import pytest
 import torch
 from signed import sign, text_of
 from tiny import make_base, teach
-from transformers import GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
 from peer_cl import PeerCache, generation
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
@@ -70,6 +70,31 @@ def test_cached_and_uncached_choose_the_same_tokens(
     cached = model.generate(ids, attention_mask=mask, **GREEDY, **options)
     uncached = model.generate(ids, attention_mask=mask, use_cache=False, **GREEDY, **options)
     assert torch.equal(cached, uncached)
+
+
+@pytest.mark.parametrize("told_by", ["base", "folder", "call", "none"])
+def test_whoever_says_that_there_is_no_cache_the_same_is_written(
+    architecture, ids, make_model, tmp_path, told_by
+):
+    model = make_model(architecture)
+    asked = [{"domains": ["a"], "force": True}, {"domains": []}, {}]
+    expected = [model.generate(ids, **one, **GREEDY) for one in asked]
+    if told_by == "base":
+        model.base.generation_config.use_cache = False
+    elif told_by == "folder":
+        model.base.config.use_cache = False
+        model.base.config.save_pretrained(tmp_path)
+        config = AutoConfig.from_pretrained(tmp_path)
+        assert config.use_cache is False
+        model.base.generation_config = GenerationConfig.from_model_config(config)
+    options = {
+        "call": {"generation_config": GenerationConfig(use_cache=False, **GREEDY)},
+        "none": {"use_cache": None, **GREEDY},
+    }.get(told_by, GREEDY)
+    for one, tokens in zip(asked, expected, strict=True):
+        assert torch.equal(model.generate(ids, **one, **options), tokens)
+    cache = PeerCache(model.base.config, model.attachment.tap)
+    assert torch.equal(model.generate(ids, cache=cache, **asked[0], **options), expected[0])
 
 
 def test_a_forced_pool_changes_what_is_written(architecture, ids, make_model):

@@ -169,7 +169,9 @@ def test_logits_are_normalised_and_say_what_the_scores_say(
 ):
     model = signed_model(architecture)
     mask = left_padded(mixed_text)
-    scores, logits = model.score(mixed_text, mask, ask=ask), model(mixed_text, mask, ask=ask).logits
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    scores = model.score(mixed_text, mask, ask=ask)
+    logits = model(mixed_text, mask, positions, ask=ask).logits
     chosen = logits.log_softmax(-1)[:, :-1].gather(-1, mixed_text[:, 1:, None])[..., 0]
     counted = scores.evidence_BT[:, 1:]
     expected = scores.mixture_BT[:, 1:][counted].float()
@@ -222,6 +224,42 @@ def test_bfloat16_keeps_every_promise(architecture, ids):
     assert same_bits(logits[:, 9:-1].to(bare.dtype), bare[:, 9:-1])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("most_dense", [8192, 0], ids=["dense", "gathered"])
+def test_a_model_in_half_precision_says_about_the_same(
+    ids, make_model, monkeypatch, dtype, most_dense
+):
+    monkeypatch.setattr("peer_cl.experts.DENSE_LIMIT", most_dense)
+    model = make_model()
+    expected = model.score(ids).log_probs_QBT
+    model.to(dtype)
+    found = model.score(ids).log_probs_QBT
+    torch.testing.assert_close(found, expected, atol=0.3, rtol=0.0)
+    assert not torch.equal(found[1], found[0])
+    model.generate(ids, domains=["a"], force=True, max_new_tokens=3)
+
+
+def test_padding_on_either_side_changes_no_more_than_rounding(architecture, ids, make_model):
+    model = make_model(architecture)
+    expected = model.score(ids[:, 6:])
+    mask = torch.ones_like(ids)
+    mask[0, :6] = mask[2, :6] = 0
+    mask[1, 14:] = 0
+    padded = ids.clone()
+    padded[1, :14] = ids[1, 6:]
+    found = model.score(padded, mask)
+    torch.testing.assert_close(
+        found.mixture_BT[[0, 2], 6:], expected.mixture_BT[[0, 2]], atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        found.mixture_BT[1, :14], expected.mixture_BT[1], atol=1e-4, rtol=1e-4
+    )
+    right = model.score(padded[1:2], mask[1:2])
+    assert same_bits(found.log_probs_QBT[:, 1, :14], right.log_probs_QBT[:, 0, :14])
+    alone = model.score(padded[:1], mask[:1])
+    torch.testing.assert_close(alone.mixture_BT, found.mixture_BT[:1], atol=1e-4, rtol=1e-4)
+
+
 def test_special_and_padding_tokens_are_no_evidence(ids, make_model):
     model = make_model("llama")
     text = ids.clone()
@@ -271,6 +309,20 @@ def test_named_domains_are_asked_whatever_their_signatures_say(signed_model, mix
     assert scores.entries_PBU[..., 0].eq(model.share).all()
     with model.disable_pool():
         assert model.score(mixed_text, domains=["a"]).pools == ()
+
+
+def test_a_word_is_one_name(ids, make_model):
+    model = make_model(pools=("law", "a"))
+    for ask in (model.score, model):
+        one, some = (ask(ids, domains=domains) for domains in ("law", ["law"]))
+        for name in ("log_probs_QBT", "logits"):
+            if hasattr(one, name):
+                assert same_bits(getattr(one, name), getattr(some, name))
+    options = {"max_new_tokens": 3, "force": True}
+    one, some = (model.generate(ids, domains=name, **options) for name in ("law", ["law"]))
+    assert torch.equal(one, some)
+    with pytest.raises(UnknownError, match="no pool 'al'"):
+        model.score(ids, domains="al")
 
 
 def test_asking_wrongly_is_refused(ids, make_model, signed_model):

@@ -251,10 +251,43 @@ def test_another_tokenizer_is_refused_with_both_hashes(make_model, tmp_path):
     model.add_pool("a", SHAPE)
     model.save_pretrained(tmp_path)
     assert PeerModel.from_pretrained(tmp_path, make_base("llama"), ours).active_pools == ("a",)
-    for other in (theirs, None):
-        hashes = [identify(base, t).tokenizer_sha256[:16] for t in (ours, other)]
-        with pytest.raises(BaseMismatchError, match="tokenizer hash to {}.*{}".format(*hashes)):
-            PeerModel.from_pretrained(tmp_path, make_base("llama"), other)
+    hashes = [identify(base, t).tokenizer_sha256[:16] for t in (ours, theirs)]
+    with pytest.raises(BaseMismatchError, match="tokenizer hash to {}.*{}".format(*hashes)):
+        PeerModel.from_pretrained(tmp_path, make_base("llama"), theirs)
+    with pytest.raises(BaseMismatchError, match="pass the tokenizer that it was saved with"):
+        PeerModel.from_pretrained(tmp_path, make_base("llama"))
+
+
+def test_a_padding_token_makes_no_other_tokenizer(make_model, tmp_path):
+    ours, padded = make_tokenizer("yes", "no"), make_tokenizer("yes", "no")
+    padded.pad_token = padded.eos_token
+    for number, (saved_with, loaded_with) in enumerate([(ours, padded), (padded, ours)]):
+        folder, base = tmp_path / str(number), make_base("llama")
+        model = PeerModel(base, host_layers=(1, 3), identity=identify(base, saved_with))
+        model.add_pool("a", SHAPE)
+        model.save_pretrained(folder)
+        PeerModel.from_pretrained(folder, make_base("llama"), loaded_with)
+
+
+def test_hashes_of_before_are_known_and_kept(make_model, tmp_path):
+    tokenizer, base = make_tokenizer("yes", "no"), make_base("llama")
+    tokenizer.pad_token = tokenizer.eos_token
+    now = identify(base, tokenizer)
+    (before,) = now.tokenizer_also
+    old = BaseIdentity(now.weights_sha256, before)
+    model = PeerModel(base, host_layers=(1, 3), identity=old)
+    model.add_pool("a", SHAPE)
+    model.save_pretrained(tmp_path)
+    again = PeerModel.from_pretrained(tmp_path, make_base("llama"), tokenizer)
+    assert again.identity == old
+    again.add_pool("b", SHAPE)
+    again.save_pretrained(tmp_path)
+    PeerModel.from_pretrained(tmp_path, make_base("llama"), tokenizer)
+    segment = tmp_path / "segment"
+    for identity in (now, old):
+        segment.write_bytes(model.pool("a").chain()[0].to_bytes(identity))
+        for known in (now, again.identity):
+            load_segment(segment, known)
 
 
 def test_settings_of_a_call_do_not_change_a_tokenizers_hash():

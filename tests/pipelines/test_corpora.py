@@ -127,13 +127,59 @@ def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, messa
     )
 
 
+def test_what_a_folder_holds_besides_is_counted(tmp_path):
+    files = dict.fromkeys(["a.csv", "b.CSV", "c.html", "d.json", "Makefile", ".hidden.csv"], "x")
+    files |= {"empty.txt": " \n", "headings.md": "# One\n## Two\n", "none.jsonl": "\n"}
+    write(tmp_path, files | {"good.markdown": "# One\nbody", "picture.png": b"\0"})
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    read = read_corpus(tmp_path)
+    assert [document.title for document in read.documents] == ["good: One"]
+    assert dict(read.left_out) == {
+        ".csv": 2,
+        ".html": 1,
+        ".json": 1,
+        ".png": 1,
+        "no suffix": 1,
+        "without text": 3,
+        "broken links": 1,
+    }
+    assert read_corpus(tmp_path / "good.markdown").left_out == ()
+
+
+def test_linked_folders_are_read_once_and_never_round(tmp_path):
+    write(tmp_path / "else", {"far.txt": "far"})
+    write(tmp_path / "root", {"z/near.txt": "near", "z/deep/low.txt": "low"})
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "root" / "z")
+    (tmp_path / "root" / "z" / "back").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "other").symlink_to(tmp_path / "else")
+    read = read_corpus(tmp_path / "root")
+    sources = [document.source for document in read.documents]
+    assert sources == ["other/far.txt", "z/deep/low.txt", "z/near.txt"]
+
+
+def test_files_that_are_no_text_can_be_skipped_too(tmp_path):
+    files = {"good.txt": "good", "latin.txt": "caf\xe9".encode("latin-1"), "nul.md": b"a\0b"}
+    write(tmp_path, files | {"some.jsonl": b'{"text": "a\0b"}\n{"text": "two"}\n'})
+    for message in ("is not UTF-8", "--on-bad-row skip"):
+        with pytest.raises(CorpusError, match=message):
+            read_corpus(tmp_path)
+    read = read_corpus(tmp_path, on_bad_row="skip")
+    assert [document.text for document in read.documents] == ["good", "two"]
+    assert read.num_skipped == 3
+    told = ("latin.txt is not UTF-8", "nul.md is binary", "some.jsonl:1 is no JSON")
+    assert all(what in problem for what, problem in zip(told, read.problems, strict=True))
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"a.txt": "", "b.md": "# only\n## headings\n"}, "has no text; give"),
-        ({"a.jsonl": "{\n{\n"}, r"has no text \(2 malformed rows were skipped\)"),
-        ({"a.csv": "x"}, r"no \.jsonl, \.md, \.txt file in folder"),
-        ({}, r"no \.jsonl, \.md, \.txt file in folder"),
+        (
+            {"a.jsonl": "{\n{\n"},
+            r"has no text \(2 malformed rows were skipped, the first: .*a\.jsonl:1 is no JSON",
+        ),
+        ({"a.csv": "x"}, r"no \.jsonl, \.markdown, \.md, \.txt file in folder"),
+        ({}, r"no \.jsonl, \.markdown, \.md, \.txt file in folder"),
         ({"a.txt": b"ab\0c"}, r"a\.txt is binary \(NUL at byte 2\)"),
         ({"a.txt": "caf\xe9".encode("latin-1")}, r"a\.txt is not UTF-8: byte 3 is 0xe9"),
         ({"a.txt": b"\xef\xbb\xbfab\xff"}, r"a\.txt is not UTF-8: byte 5 is 0xff"),

@@ -20,6 +20,7 @@ from peer_cl.errors import (
     CorpusError,
     DamageError,
     FrozenError,
+    InputError,
     StateError,
     StoreFormatError,
 )
@@ -29,6 +30,7 @@ from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 from pipelines.progress import no_progress
+from pipelines.writing import write
 from stores.vector_index import SignatureIndex
 
 SETTINGS = tiny_settings()
@@ -403,6 +405,38 @@ def test_a_copy_of_a_held_out_text_is_held_out_when_a_domain_grows(store):
     near = {copy.document_id for copy in copies} & set(split)
     assert near
     assert {split[document_id] for document_id in near} == {"test"}
+
+
+def test_nothing_is_read_past_the_context_of_the_base(tmp_path):
+    base = make_tiny_base(tmp_path / "base", context=32)
+    long = {
+        subject: [" ".join(sentences(subject, 5, seed=n)) for n in range(30)]
+        for subject in ("prose", "law")
+    }
+    documents = [SourceDocument(text, f"t{n}", "s") for n, text in enumerate(long["law"])]
+    with init_store(tmp_path / "k", base=str(base), background=long["prose"]) as store:
+        store.ingest("law", documents, facts=FACTS, settings=SETTINGS)
+        (run,) = store.registry.domain("law").runs
+        assert run.config["max_tokens"] == 32
+        (tmp_path / "general.txt").write_text(long["prose"][0])
+        report = store.evaluate(
+            background=[BackgroundSource("letters", "prose", long["prose"][:3])],
+            general=tmp_path / "general.txt",
+        )
+        held = store.registry.documents("law", split="test", kind="text")
+        assert report["scored_tokens"] == 32
+        assert report["mixture"][0]["cut_documents"] == len(held) > 0
+        assert report["background"][0]["cut_documents"] == 3
+        trained = store.registry.documents("law", split="train", kind="text")
+        store.erase_masked("law", [trained[0].document_id])
+        model, tokenizer = store.load()
+    prompt = "The court held that"
+    num = len(tokenise(tokenizer, [prompt])[0])
+    told = f"has {num} tokens and up to 32 new ones are wanted, but the base's context is 32"
+    with pytest.raises(InputError, match=told):
+        write(model, tokenizer, prompt, domains=["law"], max_new_tokens=32)
+    write(model, tokenizer, prompt, domains=["law"], max_new_tokens=32 - num)
+    model.detach()
 
 
 def test_documents_given_as_objects_and_texts_not_kept(tmp_path):

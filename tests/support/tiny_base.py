@@ -7,7 +7,13 @@ import shutil
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 SUBJECTS = {
     "prose": "The old house by the river was quiet in the morning and the garden smelled of rain",
@@ -25,12 +31,13 @@ def sentences(subject, num, *, seed=0, num_words=12):
     return [" ".join(generator.choices(words, k=num_words)).capitalize() + "." for _ in range(num)]
 
 
-def make_tiny_base(folder, *, seed=0):
+def make_tiny_base(folder, *, seed=0, context=None):
     """Write a base model of 4 layers and width 32 into a folder and return it.
 
     Args:
         folder: where.
         seed: of the weights; the tokenizer is always the same.
+        context: make a GPT-2 that has learned positions for so many tokens; default: a Llama.
     """
     texts = [text for subject in SUBJECTS for text in sentences(subject, 20)]
     backend = Tokenizer(models.BPE())
@@ -49,22 +56,40 @@ def make_tiny_base(folder, *, seed=0):
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=512,
-                bos_token_id=0,
-                eos_token_id=0,
-                tie_word_embeddings=True,
-            )
-        )
+        model = _llama(len(tokenizer)) if context is None else _gpt2(len(tokenizer), context)
     model.save_pretrained(folder)
     return folder
+
+
+def _llama(num_words):
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=num_words,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=0,
+            eos_token_id=0,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def _gpt2(num_words, context):
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=num_words,
+            n_embd=32,
+            n_layer=4,
+            n_head=4,
+            n_positions=context,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
 
 
 def write_corpus(path, subject, num=40, *, seed=1):

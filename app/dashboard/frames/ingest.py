@@ -70,6 +70,7 @@ def preview_frame(found: Preview) -> pd.DataFrame:
             for name, count in found.elsewhere
         ),
         ("lines that cannot be read", found.num_skipped, "left out if you say so"),
+        *((f"files left out: {reason}", count, "not read") for reason, count in found.left_out),
         ("new", found.num_new, "learned, or held out"),
     ]
     kept = [row for row in rows if row[1] or row[0] == "new"]

@@ -473,6 +473,7 @@ def test_tables_say_what_happens():
         num_tokens=700,
         num_skipped=0,
         problems=(),
+        left_out=((".csv", 2),),
         num_experts=1024,
         num_host_layers=5,
         seconds=60.0,
@@ -483,6 +484,7 @@ def test_tables_say_what_happens():
         "documents in the corpus": 10,
         "copies within the corpus": 1,
         "known to law already": 2,
+        "files left out: .csv": 2,
         "known elsewhere: medicine": 3,
         "new": 7,
     }
