@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import StateError, UnknownError
 from stores.chains import MIN_PREFIX
 from stores.clock import utc_now
-from stores.leases import TTL_SECONDS, this_host
+from stores.leases import is_recent, this_host
 from stores.processes import process_birth
 from stores.queries import Job, RunSpeed
 from stores.records import ROWS, JobProgress, NewJob
@@ -294,7 +294,7 @@ def _is_alive(row: JobRow) -> bool:
     if row.pid is not None and row.host == this_host():
         birth = process_birth(row.pid)
         return birth is not None and birth == row.born
-    return time.time() - row.heartbeat <= TTL_SECONDS
+    return is_recent(row.heartbeat)
 
 
 def to_job(row: JobRow) -> Job:

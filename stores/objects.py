@@ -216,7 +216,7 @@ class ObjectStore:
         """Return whether the right bytes are there already; damaged ones are to be replaced."""
         try:
             self.verify(object_id)
-        except DamageError:
+        except (DamageError, OSError):  # a bad sector, or another's permissions
             return False
         return True
 

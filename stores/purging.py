@@ -24,6 +24,7 @@ from stores.database import Database
 from stores.durable import read_chunks
 from stores.jobs import blank_jobs, count_unblanked, needed_uploads, uploads_of_others
 from stores.layout import StoreLayout
+from stores.leases import Acting, remove_objects
 from stores.objects import ObjectStore
 from stores.queries import PurgeResult
 from stores.references import needed_objects
@@ -150,21 +151,22 @@ def erase(
     objects: ObjectStore,
     layout: StoreLayout,
     config: StoreConfig,
+    acting: Acting,
 ) -> PurgeResult:
     """Delete the bytes that no row needs any more, and prove that they are gone.
 
     Raises:
+        StoreLockedError: when another writer took the lease over meanwhile.
         StateError: when a reader keeps the registry's old pages alive, or the objects cannot be
             reached.
         DamageError: when something is left; the message says what.
     """
-    with database.reading() as session:
+    with acting() as session:
         needed = needed_objects(session, config)
         kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
+        layout.forget(grave.domain, kept)
     doomed = {found: size for found, size in objects.listed().items() if found not in needed}
-    for object_id in sorted(doomed):
-        objects.delete(object_id)
-    layout.forget(grave.domain, kept)
+    remove_objects(objects, doomed, acting)
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

@@ -266,7 +266,8 @@ class Registry:
         """
         with self._acting() as session:
             grave = purging.bury(session, domain, who=who, why=why, retired=retired)
-        return purging.erase(grave, self._database, self.objects, self.layout, self.config)
+        parts = (self._database, self.objects, self.layout, self.config)
+        return purging.erase(grave, *parts, self._acting)
 
     def put_scores(self, new_scores: Sequence[NewScore]) -> None:
         """Store scores for ever, but of what was purged; old ones stay. Needs no lease."""
@@ -298,9 +299,10 @@ class Registry:
             self._claim.take_over()
         if not (repair or take_over):
             is_quiet = all(item.severity != "note" for item in found)
-            return found + doctoring.examine(*parts, is_quiet=is_quiet, repair=False)
+            return found + doctoring.examine(*parts, is_quiet=is_quiet)
         with self.writing("doctor"):
-            return found + doctoring.examine(*parts, is_quiet=True, repair=repair)
+            acting = self._acting if repair else None
+            return found + doctoring.examine(*parts, is_quiet=True, acting=acting)
 
     # Questions
 
