@@ -60,10 +60,10 @@ class Holder:
         """Whether the holder must be respected."""
         if self.host == this_host():
             birth = process_birth(self.pid)
-            if birth is None or (self.born and self.born != birth):
+            if birth is None:
                 return False
-            if self.born:
-                return True
+            if birth and self.born:  # else it is another user's that cannot be looked at
+                return birth == self.born
         return is_recent(self.heartbeat)
 
     @property

@@ -93,6 +93,13 @@ def test_a_stopped_writer_of_this_machine_keeps_it_until_its_process_is_gone(
     make.grow(registry, "law")
 
 
+def test_a_process_that_cannot_be_looked_at_is_judged_by_its_heartbeat(monkeypatch):
+    monkeypatch.setattr(leases, "process_birth", lambda pid: "")
+    for age, is_alive in ((1, True), (leases.TTL_SECONDS + 1, False)):
+        about = (leases.this_host(), 1, "2026", time.time() - age, "77")
+        assert leases.Holder("ann", *about).is_alive == is_alive
+
+
 def test_a_heartbeat_far_ahead_holds_nothing(registry, make):
     ahead = time.time() + 3600
     lease_row(registry, token="f" * 32, who="far", host="elsewhere", pid=1, heartbeat=ahead)
