@@ -58,11 +58,13 @@ def read_corpus(
     """
     # datasets takes seconds to import, which commands that only check a name should not pay.
     from datasets import IterableDataset
+    from datasets.iterable_dataset import ExamplesIterable
 
     root = Path(path)
     files = _files(root)
     about = {"root": str(root), "files": files, "name": name}
-    rows = IterableDataset.from_generator(_rows, gen_kwargs=about)
+    # Its from_generator would leave a lock file for each corpus in the user's Hugging Face cache.
+    rows = IterableDataset(ExamplesIterable(_rows, about))
     documents: list[SourceDocument] = []
     num_skipped, problems = 0, list[str]()
     for row in rows:
@@ -162,13 +164,14 @@ def _document(row: Row) -> SourceDocument:
     )
 
 
-def _rows(root: str, files: list[str], name: str | None) -> Iterator[Row]:
-    """Yield the rows of files one after the other; module-level, as datasets may pickle it."""
+def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of files one after the other, with keys; module-level, so that it pickles."""
     for path in files:
         file = Path(path)
         source = file.name if file == Path(root) else file.relative_to(root).as_posix()
         content = _content(file, name or path)
-        yield from _READERS[file.suffix.lower()](content, name or source, name or path)
+        rows = _READERS[file.suffix.lower()](content, name or source, name or path)
+        yield from ((f"{path}:{number}", row) for number, row in enumerate(rows))
 
 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
