@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.output import print_json, print_table, say
+from app.output import MOST, print_json, print_table, say
 from app.reading import DomainArgument
 from app.request import Request, verb
 from peer_cl.errors import InputError
@@ -47,8 +47,10 @@ def trace(
     every: Annotated[
         bool, typer.Option("--all", help="Ask every enabled domain, whatever the text is like.")
     ] = False,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Strongest rows shown.")] = 5,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Documents shown, a domain.")] = 5,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=MOST, help="Strongest rows shown.")] = 5,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST, help="Documents shown, a domain.")
+    ] = 5,
 ) -> None:
     """Show who speaks at each token of a text, by which rows, and which documents those hold."""
     with request.store() as store:
@@ -189,7 +191,7 @@ def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Some words, or a whole text.")],
     domain: DomainsOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Rows shown, and documents a domain.")
+        int, typer.Option("--limit", min=1, max=MOST, help="Rows shown, and documents a domain.")
     ] = 10,
 ) -> None:
     """Find the rows that a text would ask, and the documents that they hold, in every domain."""
@@ -243,7 +245,7 @@ def experts(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows shown.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="Rows shown.")] = 10,
 ) -> None:
     """Show how a domain's experts are used, what they promote, and what they are like."""
     with request.store() as store:

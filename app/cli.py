@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
+from app.output import say
 from app.request import Before, StoreOption
 
 app = typer.Typer(
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = getattr(getattr(error, "ctx", None), "command_path", "peer-cl")
         told = " ".join(str(message()).split()).rstrip(".")
-        typer.echo(f"error: {told}; see `{where} --help`", err=True)
+        say(f"error: {told}; see `{where} --help`", err=True)
         return 2
     return code if isinstance(code, int) else 0
 

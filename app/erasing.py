@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.output import print_json, print_table, say, size
+from app.output import MOST, print_json, print_table, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.request import Request, verb
@@ -81,6 +81,7 @@ def erase(
         typer.Option(
             "--rows",
             min=1,
+            max=MOST,
             help="With --masked: at most so many rows of each document.",
             show_default=False,
         ),
@@ -270,8 +271,8 @@ def purge(
 def _print_purge(result: PurgeResult) -> None:
     if not result.num_segments:
         say(
-            f"{result.domain} was purged before; {result.num_objects:,} objects of "
-            f"{size(result.size_bytes)} that were left, caches and old copies are gone"
+            f"{result.domain} holds nothing that was learned; {result.num_objects:,} objects of "
+            f"{size(result.size_bytes)} that were left, caches, jobs' files and old copies are gone"
         )
         return
     say(

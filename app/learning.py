@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.output import print_json, say, size
+from app.output import MOST, print_json, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.report import print_report
@@ -309,6 +309,7 @@ def evaluate(
         typer.Option(
             "--max-documents",
             min=1,
+            max=MOST,
             help="At most so many documents of each background source; default: all.",
             show_default=False,
         ),
@@ -325,7 +326,8 @@ def evaluate(
         ),
     ] = None,
     general_items: Annotated[
-        int, typer.Option("--general-items", min=1, help="With --general: items of each set.")
+        int,
+        typer.Option("--general-items", min=1, max=MOST, help="With --general: items of each set."),
     ] = 250,
 ) -> None:
     """Score held-out documents and tell what was learned, kept and lost."""

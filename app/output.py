@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from rich.table import Table
 
 PIPE_WIDTH = 200
 """Columns where no terminal tells its width: what reads a pipe wants whole lines."""
+MOST = 2**31 - 1
+"""The largest number that a counting option takes: every database has room for it."""
+_HARMLESS = "\n\t\u00ad\u200c\u200d"
+"""Not printable, and part of texts: soft hyphens, and joiners within words."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -35,9 +40,9 @@ def print_table(
     """
     listed = list(rows)
     if not listed:
-        typer.echo(f"{title}: {empty}")
+        say(f"{title}: {empty}")
         return
-    typer.echo(title)
+    say(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in listed)
@@ -62,17 +67,38 @@ def cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
-    return str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return users' words without what a terminal would obey: escapes, and marks of direction.
+
+    Example:
+        >>> printable("a\\x1b[31m red \\u202etitle")
+        'a?[31m red ?title'
+    """
+    return "".join(letter if _is_shown(letter) else "?" for letter in text)
+
+
+def _is_shown(letter: str) -> bool:
+    is_space = unicodedata.category(letter) == "Zs"  # such as one that keeps words together
+    return letter.isprintable() or is_space or letter in _HARMLESS
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON; what a terminal would obey is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text))
 
 
-def say(line: str) -> None:
-    """Print one line for people."""
-    typer.echo(line)
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line for people.
+
+    Args:
+        line: it; a user's words may stand in it.
+        err: on stderr.
+    """
+    typer.echo(printable(line), err=err)
 
 
 def size(num_bytes: int) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,7 +24,7 @@ from rich.progress import (
     Progress as Bars,
 )
 
-from app.output import make_console
+from app.output import make_console, say
 
 if TYPE_CHECKING:
     from pipelines.progress import Progress
@@ -41,7 +40,7 @@ def show_progress() -> Iterator[Progress]:
     """Yield what a verb is to tell its progress to."""
     console = make_console(stderr=True)
     if not console.is_terminal:
-        yield PlainProgress(lambda line: typer.echo(line, err=True))
+        yield PlainProgress(lambda line: say(line, err=True))
         return
     bars = Bars(
         SpinnerColumn(finished_text="✓"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.output import moment, print_json, print_table, say, size
+from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ def documents(
         typer.Option("--kind", help="Only these.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)
+        int | None,
+        typer.Option("--limit", min=1, max=MOST, help="At most so many.", show_default=False),
     ] = None,
 ) -> None:
     """List the documents that a domain's live version learned or is measured on."""
@@ -210,7 +211,9 @@ def document(
         str,
         typer.Argument(metavar="ID", help="The document's id, or its first six digits or more."),
     ],
-    limit: Annotated[int, typer.Option("--rows", min=1, help="At most so many rows.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--rows", min=1, max=MOST, help="At most so many rows.")
+    ] = 10,
 ) -> None:
     """Show a document: its text, where it is held, what it gained, and the rows that hold it."""
     from pipelines.holders import document_rows
@@ -292,7 +295,7 @@ def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], lim
 @verb("json")
 def history(
     request: Request,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many events.")] = 30,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="How many events.")] = 30,
     domain: Annotated[
         str | None, typer.Option("--domain", help="Only this domain's.", show_default=False)
     ] = None,

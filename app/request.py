@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.output import say
 from peer_cl.errors import DamageError, InputError, PeerError, StateError, UnknownError
 
 if TYPE_CHECKING:
@@ -211,5 +212,5 @@ def fail(message: str, code: int, *, debug: bool = False) -> typing.NoReturn:
     """Say what went wrong in one line on stderr, and leave with an exit code."""
     if debug:
         typer.echo(traceback.format_exc(), err=True)
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    say(f"error: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)

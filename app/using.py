@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.output import print_json, say
+from app.output import MOST, print_json, say
 from app.progress import show_progress
 from app.report import print_report, print_writings, weights_in_words
 from app.request import Request, verb
@@ -40,12 +40,14 @@ GuidanceOption = Annotated[
     ),
 ]
 MaxNewTokensOption = Annotated[
-    int, typer.Option("--max-new-tokens", min=1, help="At most so many tokens.")
+    int, typer.Option("--max-new-tokens", min=1, max=MOST, help="At most so many tokens.")
 ]
 SampleOption = Annotated[
     bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Of the draw.", show_default=False)]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, max=MOST, help="Of the draw.", show_default=False)
+]
 CompareOption = Annotated[
     bool, typer.Option("--compare", help="Show what the base alone writes, too.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.output import moment, print_json, print_table, say
+from app.output import MOST, moment, print_json, print_table, say
 from app.request import Request, verb
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @verb("json")
 def jobs(
     request: Request,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="How many.")] = 20,
 ) -> None:
     """List ingests, each with its evaluation, that the dashboard started, the newest first."""
     with request.store() as store:

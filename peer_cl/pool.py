@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from peer_cl.errors import BaseMismatchError, DamageError, InputError
@@ -151,24 +151,25 @@ def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_segment(path: Path, base: BaseIdentity) -> Segment:
-    """Return the segment in a file, checked tensor by tensor.
+def load_segment(source: Path | bytes, base: BaseIdentity, *, name: str = "") -> Segment:
+    """Return the segment in a file or in bytes, checked tensor by tensor.
 
     Args:
-        path: a safetensors file that `Segment.to_bytes` wrote.
+        source: what `Segment.to_bytes` wrote, or a file of it.
         base: the base that it is to be used with.
+        name: what messages call it; default: the file's name.
 
     Raises:
         DamageError: when the file is no segment, tensors are missing, unexpected, of another shape
             or not finite, or any byte changed since it was written.
         BaseMismatchError: when it was trained for another base or tokenizer; both hashes shown.
     """
-    about, tensors = _read_segment(path)
+    about, tensors = _read_segment(source, name := name or _name(source))
     if about.get("format") != FORMAT:
-        raise DamageError(f"{path.name} has format {about.get('format')!r}, not {FORMAT!r}")
+        raise DamageError(f"{name} has format {about.get('format')!r}, not {FORMAT!r}")
     try:
         made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
-        base.check(made_for, path.name)
+        base.check(made_for, name)
         segment = Segment(
             width=about["width"],
             host_layers=about["host_layers"],
@@ -177,33 +178,42 @@ def load_segment(path: Path, base: BaseIdentity) -> Segment:
     except BaseMismatchError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise DamageError(f"{path.name} has a damaged header: {error!r}") from error
-    _check_tensors(path.name, segment.state_dict(), tensors)
+        raise DamageError(f"{name} has a damaged header: {error!r}") from error
+    _check_tensors(name, segment.state_dict(), tensors)
     found = _checksum(about, tensors)
     if found != about.get("sha256"):
         raise DamageError(
-            f"{path.name} was written with hash {str(about.get('sha256'))[:16]}..., and now "
+            f"{name} was written with hash {str(about.get('sha256'))[:16]}..., and now "
             f"hashes to {found[:16]}...: its bytes changed; fetch it again"
         )
     segment.load_state_dict(tensors, strict=True, assign=True)
     return segment.requires_grad_(False)
 
 
-def _read_segment(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _name(source: Path | bytes) -> str:
+    return source.name if isinstance(source, Path) else "the segment"
+
+
+def _read_segment(source: Path | bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            # Copies: what safetensors gives is the file mapped into memory, and would change with
-            # it after it was checked.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if isinstance(source, bytes):
+            tensors = {key: tensor.clone() for key, tensor in load(source).items()}
+            size = int.from_bytes(source[:8], "little")  # load has checked that it is one
+            header = json.loads(source[8 : 8 + size]).get("__metadata__") or {}
+        else:
+            with safe_open(source, framework="pt") as file:
+                header = file.metadata() or {}
+                # Copies: what safetensors gives is the file mapped into memory, and would change
+                # with it after it was checked.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DamageError(f"{path.name} cannot be read as safetensors: {error}") from error
+        raise DamageError(f"{name} cannot be read as safetensors: {error}") from error
     try:
         about = json.loads(header.get("segment", ""))
     except ValueError as error:
-        raise DamageError(f"{path.name} has no header of a segment: {error}") from error
+        raise DamageError(f"{name} has no header of a segment: {error}") from error
     if not isinstance(about, dict):
-        raise DamageError(f"{path.name} has no header of a segment: it holds {about!r:.40}")
+        raise DamageError(f"{name} has no header of a segment: it holds {about!r:.40}")
     return about, tensors
 
 

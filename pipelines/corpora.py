@@ -61,11 +61,13 @@ def read_corpus(
     """
     # datasets takes seconds to import, which commands that only check a name should not pay.
     from datasets import IterableDataset
+    from datasets.iterable_dataset import ExamplesIterable
 
     root = Path(path)
     files, left_out = _files(root)
     about = {"root": str(root), "files": files, "name": name}
-    rows = IterableDataset.from_generator(_rows, gen_kwargs=about)
+    # Its from_generator would leave a lock file for each corpus in the user's Hugging Face cache.
+    rows = IterableDataset(ExamplesIterable(_rows, about))
     documents: list[SourceDocument] = []
     num_skipped, problems = 0, list[str]()
     for row in rows:
@@ -202,22 +204,22 @@ def _document(row: Row) -> SourceDocument:
     )
 
 
-def _rows(root: str, files: list[str], name: str | None) -> Iterator[Row]:
-    """Yield the rows of files one after the other; module-level, as datasets may pickle it."""
+def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of files one after the other, with keys; module-level, so that it pickles."""
     for path in files:
         file = Path(path)
         source = file.name if file == Path(root) else file.relative_to(root).as_posix()
-        has_rows = False
+        number = 0
         try:
             content = _content(file, name or path)
             for row in _READERS[file.suffix.lower()](content, name or source, name or path):
-                has_rows = True
-                yield row
+                yield f"{path}:{number}", row
+                number += 1
         except CorpusError as error:
-            yield _problem(str(error))
+            yield f"{path}:{number}", _problem(str(error))
         else:
-            if not has_rows:
-                yield _row(None, "", source)
+            if not number:
+                yield f"{path}:{number}", _row(None, "", source)
 
 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:

@@ -10,15 +10,16 @@ Where no text is kept to ask, they are those that it uses much and few others us
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from peer_cl.bases import within_context
 from peer_cl.errors import InputError, StateError
+from peer_cl.pool import Segment as LoadedSegment
 from pipelines.attribution import row_costs
 from pipelines.batches import pieces, tokenise
 from pipelines.erasure_effect import Effect, measure_effect
@@ -32,10 +33,13 @@ from stores import Document, NewRun, NewSegment, Registry, Segment
 from stores.records import MASK, ROWS
 
 if TYPE_CHECKING:
+    from peer_cl.model import PeerModel
     from pipelines.store import Store
 
 MASK_ROWS = 80
 """How many rows of a document are switched off, over all host layers."""
+EACH = "rows_each"
+"""In the record of a mask: how many rows of each document were asked for. Older ones lack it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def erase_masked(
             parent=state.version,
             signature_object=chain[-1].signature_object,
             erases=[document.document_id for document in documents],
+            num_rows=num_rows,
         )
         snapshot = registry.regrow(domain, state.version, state.version, [segment], store.who, why)
     now = snapshot.state(domain)
@@ -170,13 +175,33 @@ def _by_cost(
     loaded = load_chain(registry, domain, chain, model.identity)
     ids = [segment.id for segment in chain if segment.kind == ROWS]
     segments = dict(zip(ids, loaded, strict=True))
-    texts = tokenise(base.tokenizer, [registry.document_text(document) for document in documents])
-    found, longest = [], within_context(base.model, MAX_TOKENS)
-    for document, text in zip(documents, texts, strict=True):
+    texts = [(document.segment_id, registry.document_text(document)) for document in documents]
+    found = rows_by_cost(model, base.tokenizer, segments, texts)
+    model.detach()
+    return found
+
+
+def rows_by_cost(
+    model: PeerModel,
+    tokenizer: Any,
+    segments: Mapping[str, LoadedSegment],
+    texts: Sequence[tuple[str, str]],
+) -> list[list[tuple[int, int]]]:
+    """Return texts' own rows (host layer, row) by what they are worth to them, best first.
+
+    Args:
+        model: the store's; its own pools are not used.
+        tokenizer: the base's.
+        segments: of one domain, by id, the oldest first, with its masks on them.
+        texts: each with the id of the segment that learned it, whose rows are asked for.
+    """
+    tokens = tokenise(tokenizer, [text for _, text in texts])
+    found, longest = [], within_context(model.base, MAX_TOKENS)
+    for (own_id, _), ids in zip(texts, tokens, strict=True):
         costs: dict[int, Tensor] = {}
-        for piece in pieces(text, longest):
+        for piece in pieces(ids, longest):
             for (segment_id, layer), costs_N in row_costs(model, segments, piece).items():
-                if segment_id == document.segment_id:
+                if segment_id == own_id:
                     costs[layer] = costs[layer] + costs_N if layer in costs else costs_N
         worth = [
             (cost, layer, row)
@@ -186,7 +211,6 @@ def _by_cost(
         ]
         worth.sort(key=lambda item: (-item[0], *item[1:]))
         found.append([(layer, row) for _, layer, row in worth])
-    model.detach()
     return found
 
 
@@ -222,6 +246,7 @@ def mask_segment(
     parent: str | None,
     signature_object: str,
     erases: Sequence[str],
+    num_rows: int,
 ) -> NewSegment:
     """Return a mask as an element of a domain's chain; its object is stored, nothing registered.
 
@@ -232,6 +257,7 @@ def mask_segment(
         parent: the version that it is laid over.
         signature_object: that version's.
         erases: ids of the documents that it is for.
+        num_rows: at most so many rows of each were asked for; an exact erasure chooses them anew.
     """
     data = mask.to_bytes()
     return NewSegment(
@@ -240,7 +266,7 @@ def mask_segment(
         parent=parent,
         run=NewRun(
             run_id=uuid.uuid4().hex,
-            config={"erases": list(erases), "rows": mask.num_rows},
+            config={"erases": list(erases), "rows": mask.num_rows, EACH: num_rows},
             losses=[],
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,11 +207,8 @@ def verified_segment(registry: Registry, object_id: str, identity: BaseIdentity)
     path = objects.path(object_id)
     if path is not None:
         return load_segment(path, identity)
-    # Objects in a bucket have no path, and safetensors reads headers from files only.
-    with tempfile.NamedTemporaryFile(suffix=f"-{object_id[:12]}") as file:
-        file.write(objects.read(object_id))
-        file.flush()
-        return load_segment(Path(file.name), identity)
+    # Objects in a bucket have no path, and a file beside them would stay when this is killed.
+    return load_segment(objects.read(object_id), identity, name=f"object {object_id[:12]}")
 
 
 def index_search(

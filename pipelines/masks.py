@@ -57,10 +57,6 @@ class Mask:
         """The host layers in which rows are off, ascending."""
         return tuple(sorted({layer for _, layer in self.rows}))
 
-    def within(self, segment_ids: Collection[str]) -> Mask:
-        """Return what it switches off in some segments."""
-        return Mask({place: found for place, found in self.rows.items() if place[0] in segment_ids})
-
     def without(self, rows: Rows) -> Mask:
         """Return what it switches off besides some rows."""
         return Mask.of(

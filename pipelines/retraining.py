@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.bases import Base
 from peer_cl.errors import InputError, StateError, UnsupportedError
-from pipelines.erasure import mask_segment
+from peer_cl.pool import Segment as LoadedSegment
+from pipelines.erasure import EACH, mask_segment, rows_by_cost
 from pipelines.erasure_targets import check_erasable, live_documents
-from pipelines.growing import grow
+from pipelines.growing import Grown, grow
 from pipelines.loading import empty_model, load_store_base
-from pipelines.masks import Mask, masked_documents
+from pipelines.masks import Mask
 from pipelines.preparing import (
     Chain,
     Learned,
@@ -36,6 +37,7 @@ from stores import Document, NewSegment, Registry, Segment
 from stores.records import MASK
 
 if TYPE_CHECKING:
+    from peer_cl.model import PeerModel
     from pipelines.store import Store
 
 
@@ -55,7 +57,8 @@ class ExactErasure:
     num_dropped: int
     """Segments of which nothing was left to train on."""
     unmasked_ids: tuple[str, ...]
-    """Documents whose masks were for rows that are no more: they are known again."""
+    """Documents that are known again: their masks, of an earlier version, do not say how many rows
+    they were to take, or no row of theirs was found in what was trained again."""
     near_ids: tuple[str, ...]
     """Near-duplicates and sections of the same document, which stay."""
     seconds: float
@@ -63,12 +66,49 @@ class ExactErasure:
 
 @dataclass(frozen=True)
 class _Step:
-    """One element of the chain's new end: a corpus to learn, or a mask over kept segments."""
+    """One element of the chain's new end: a corpus to learn, or documents to mask."""
 
-    learned: Learned | None
-    settings: TrainingSettings | None
-    mask: Mask | None
-    erases: tuple[str, ...] = ()
+    replaces: str
+    """The id of the old element."""
+    learned: Learned | None = None
+    settings: TrainingSettings | None = None
+    masked: tuple[Document, ...] = ()
+    num_rows: int = 0
+    """At most so many of each; 0: not known."""
+
+
+@dataclass
+class _Regrown:
+    """The new end of a chain: stored, not registered."""
+
+    chain: Chain
+    loaded: dict[str, LoadedSegment]
+    """By their new ids, the oldest first, with the masks on them."""
+    names: dict[str, str]
+    """The new ids of segments, by the old ones."""
+    segments: list[NewSegment] = field(default_factory=list)
+    checkpoints: list[Path] = field(default_factory=list)
+    masked: set[str] = field(default_factory=set)
+    """Ids of the documents that have a mask again."""
+    unmasked: set[str] = field(default_factory=set)
+    """Those of which a mask was dropped."""
+
+    def learn(self, old_id: str, grown: Grown) -> None:
+        """Put a segment at the end."""
+        new_id = grown.new.segment_id
+        self.segments.append(grown.new)
+        self.checkpoints.append(grown.checkpoint)
+        self.loaded[new_id] = grown.trained.segment
+        self.names[old_id] = new_id
+        self.chain = grown.on(self.chain)
+
+    def learned(self, document: Document) -> str | None:
+        """Return the new id of the segment that was trained on a document, if any was."""
+        new_id = self.names.get(document.segment_id)
+        ours = [segment for segment in self.segments if segment.segment_id == new_id]
+        splits = {d.document_id: d.split for segment in ours for d in segment.documents}
+        split = splits.get(document.document_id, None if ours else document.split)
+        return new_id if split == "train" else None
 
 
 def erase_exact(
@@ -110,18 +150,17 @@ def erase_exact(
         base = load_store_base(registry)
         chain = read_chain(registry, domain, kept, base)
         left = [document for document in documents if document.document_id not in gone]
-        steps = _plan(registry, chain, kept, end, left, base)
+        steps = _plan(registry, chain, end, left, base)
         num_kept = sum(row.kind != MASK for row in kept)
         if not num_kept and not any(step.learned for step in steps):
             raise StateError(
                 f"nothing of {domain!r} would be left to train on; roll it back instead: "
                 f"`peer-cl rollback {domain} --out`, then `peer-cl purge {domain}`"
             )
-        segments, checkpoints = _retrain(registry, base, chain, kept, steps, progress)
-        snapshot = registry.regrow(
-            domain, state.version, kept[-1].id if kept else None, segments, store.who, why
-        )
-        for checkpoint in checkpoints:
+        regrown = _retrain(registry, base, chain, kept, steps, progress)
+        onto = kept[-1].id if kept else None
+        snapshot = registry.regrow(domain, state.version, onto, regrown.segments, store.who, why)
+        for checkpoint in regrown.checkpoints:
             checkpoint.unlink(missing_ok=True)
     now = snapshot.state(domain)
     num_trained = sum(step.learned is not None for step in steps)
@@ -134,7 +173,7 @@ def erase_exact(
         num_kept=num_kept,
         num_retrained=num_trained,
         num_dropped=sum(row.kind != MASK for row in end) - num_trained,
-        unmasked_ids=_unmasked(registry, domain, end, steps, gone),
+        unmasked_ids=tuple(sorted(regrown.unmasked - regrown.masked)),
         near_ids=_near(wanted, left),
         seconds=time.monotonic() - began,
     )
@@ -171,29 +210,25 @@ def _with_questions(
 def _plan(
     registry: Registry,
     chain: Chain,
-    kept: Sequence[Segment],
     end: Sequence[Segment],
     left: Sequence[Document],
     base: Base,
 ) -> list[_Step]:
     """Return what is to be done, in order; no model has run yet."""
     configs = {run.segment_id: run.config for run in registry.domain(chain.domain).runs}
-    kept_ids = {row.id for row in kept}
-    held_by = {document.document_id: document.segment_id for document in left}
+    held = {document.document_id: document for document in left}
     steps = []
     for row in end:
         config = configs[row.id]
         if row.kind == MASK:
-            mask = Mask.from_bytes(registry.objects.read(row.pool_object)).within(kept_ids)
-            erases = tuple(i for i in config.get("erases", ()) if held_by.get(i) in kept_ids)
-            if mask.num_rows:
-                steps.append(_Step(None, None, mask, erases))
+            masked = tuple(held[i] for i in config.get("erases", ()) if i in held)
+            steps.append(_Step(row.id, masked=masked, num_rows=config.get(EACH, 0)))
             continue
         own = [document for document in left if document.segment_id == row.id]
         learned = _prepare_again(registry, chain, own, base)
         if learned.of("train"):
             chain = chain.holding(learned)
-            steps.append(_Step(learned, _settings(config, row), None))
+            steps.append(_Step(row.id, learned, _settings(config, row)))
     return steps
 
 
@@ -238,47 +273,59 @@ def _retrain(
     kept: Sequence[Segment],
     steps: Sequence[_Step],
     progress: Progress,
-) -> tuple[list[NewSegment], list[Path]]:
+) -> _Regrown:
     """Return the new end of the chain, trained and stored but not registered."""
     kept_ids = [row.id for row in kept if row.kind != MASK]
     loaded = dict(zip(kept_ids, chain.segments, strict=True))
+    regrown = _Regrown(chain, loaded, {kept_id: kept_id for kept_id in kept_ids})
     model = empty_model(registry, base)
-    segments: list[NewSegment] = []
-    checkpoints: list[Path] = []
     for step in steps:
-        if step.learned is not None and step.settings is not None:
-            grown = grow(registry, model, base, chain, step.learned, step.settings, progress)
-            segments.append(grown.new)
-            checkpoints.append(grown.checkpoint)
-            chain = grown.on(chain)
-        elif step.mask is not None and chain.signature is not None:
-            step.mask.apply(loaded)
-            mask = mask_segment(
-                registry,
-                step.mask,
-                domain=chain.domain,
-                parent=chain.parent,
-                signature_object=registry.objects.put_bytes(chain.signature.to_bytes()),
-                erases=step.erases,
-            )
-            segments.append(mask)
-            chain = chain.under(mask.segment_id)
+        if step.learned is None or step.settings is None:
+            _mask_again(registry, model, base, regrown, step)
+        else:
+            parts = (regrown.chain, step.learned, step.settings)
+            regrown.learn(step.replaces, grow(registry, model, base, *parts, progress))
     model.detach()
-    return segments, checkpoints
+    return regrown
 
 
-def _unmasked(
-    registry: Registry,
-    domain: str,
-    end: Sequence[Segment],
-    steps: Sequence[_Step],
-    gone: set[str],
-) -> tuple[str, ...]:
-    """Return the documents whose masks were dropped."""
-    masks = masked_documents(registry, domain)
-    before = {document_id for row in end for document_id in masks.get(row.id, ())}
-    after = {document_id for step in steps for document_id in step.erases}
-    return tuple(sorted(before - after - gone))
+def _mask_again(
+    registry: Registry, model: PeerModel, base: Base, regrown: _Regrown, step: _Step
+) -> None:
+    """Choose a mask's rows anew, on the chain as it is now: the old ones were chosen with it.
+
+    An erased document that was learned before the mask had a part in what other rows are worth.
+    """
+    learned = [(d, new_id) for d in step.masked if (new_id := regrown.learned(d)) is not None]
+    regrown.unmasked |= {document.document_id for document, _ in learned}
+    chain = regrown.chain
+    if not step.num_rows or chain.signature is None:
+        return
+    texts = [(new_id, registry.document_text(document)) for document, new_id in learned]
+    rows: dict[tuple[str, int], list[int]] = {}
+    erases = []
+    every = rows_by_cost(model, base.tokenizer, regrown.loaded, texts)
+    for (document, new_id), own in zip(learned, every, strict=True):
+        for layer, row in own[: step.num_rows]:
+            rows.setdefault((new_id, layer), []).append(row)
+        if own:
+            erases.append(document.document_id)
+    mask = Mask.of(rows)
+    if not mask.num_rows:
+        return
+    mask.apply(regrown.loaded)
+    segment = mask_segment(
+        registry,
+        mask,
+        domain=chain.domain,
+        parent=chain.parent,
+        signature_object=registry.objects.put_bytes(chain.signature.to_bytes()),
+        erases=erases,
+        num_rows=step.num_rows,
+    )
+    regrown.segments.append(segment)
+    regrown.chain = chain.under(segment.segment_id)
+    regrown.masked |= set(erases)
 
 
 def _near(wanted: Sequence[Document], left: Sequence[Document]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from stores.database import Database
 from stores.index_files import SIGNATURES, index_state, remove_index
 from stores.jobs import LOST, end_lost, needed_uploads, read_jobs
 from stores.layout import StoreLayout
-from stores.leases import read_holder
+from stores.leases import Acting, read_holder, remove_files, remove_objects
 from stores.objects import ObjectStore
 from stores.queries import Finding
 from stores.references import needed_objects
@@ -46,7 +46,7 @@ def examine(
     claim: Claim,
     *,
     is_quiet: bool,
-    repair: bool,
+    acting: Acting | None = None,
 ) -> tuple[Finding, ...]:
     """Check the registry, objects, index and leftovers.
 
@@ -57,7 +57,10 @@ def examine(
         config: What was fixed at `init`.
         claim: Whether this registry may say what of the objects is a leftover.
         is_quiet: Nobody else writes: what nothing names is a leftover.
-        repair: Remove leftovers and unusable index files; the lease must be held.
+        acting: Makes sure of the lease, to remove leftovers and unusable index files; None: nothing
+            is removed.
+
+    Raises: StoreLockedError: when another writer took the lease over meanwhile.
     """
     found = list(_check_database(database))
     with database.reading() as session:
@@ -66,17 +69,17 @@ def examine(
         live = live_snapshot(session)
     found += _check_objects(objects, needed)
     found += (shared := claim.findings())
-    found += _check_index(layout, live.index_tag, bool(live.domains), repair=repair)
+    found += _check_index(layout, live.index_tag, bool(live.domains), acting=acting)
     found += _check_foreign(layout)
-    found += _check_old_copies(database, layout, repair=repair)
+    found += _check_old_copies(database, layout, acting=acting)
     if is_quiet:
-        found += _check_checkpoints(layout, repair=repair)
-        found += _check_leftovers(layout, repair=repair)
-        found += _check_jobs(database, repair=repair)
-        found += _check_job_files(database, layout, repair=repair)
+        found += _check_checkpoints(layout, acting=acting)
+        found += _check_leftovers(layout, acting=acting)
+        found += _check_jobs(database, acting=acting)
+        found += _check_job_files(database, layout, acting=acting)
         if not shared:  # what a copy has learned since is no leftover
-            found += _check_unreferenced(objects, set(needed), repair=repair)
-    if repair:
+            found += _check_unreferenced(objects, set(needed), acting=acting)
+    if acting is not None:
         database.compact()
     return tuple(found)
 
@@ -112,31 +115,31 @@ def _check_live(session: Session) -> Iterator[Finding]:
 
 def _check_objects(objects: ObjectStore, needed: dict[str, str]) -> Iterator[Finding]:
     """Every object that a row names must be there with the right bytes."""
-    missing = objects.missing(needed)
     for object_id, user in sorted(needed.items()):
-        if object_id in missing:
-            what = f"object {object_id} ({user}) is missing"
-            yield Finding("object missing", "error", what, "restore it from a copy")
-            continue
         try:
             objects.verify(object_id)
         except DamageError:
-            what = f"object {object_id} ({user}) is damaged: its bytes have another hash"
-            yield Finding("object damaged", "error", what, "restore it from a copy")
+            kind, what = "missing", f"object {object_id} ({user}) is missing"
+            if objects.exists(object_id):
+                kind = "damaged"
+                what = f"object {object_id} ({user}) is damaged: its bytes have another hash"
+            yield Finding(f"object {kind}", "error", what, "restore it from a copy")
+        except OSError as error:
+            what = f"object {object_id} ({user}) cannot be read: {error.strerror or error}"
+            yield Finding("object unreadable", "error", what, _UNREADABLE)
 
 
 def _check_unreferenced(
-    objects: ObjectStore, needed: set[str], *, repair: bool
+    objects: ObjectStore, needed: set[str], *, acting: Acting | None
 ) -> Iterator[Finding]:
     """Objects that no row names: an ingest died between writing and committing them."""
     extra = {found: size for found, size in objects.listed().items() if found not in needed}
     if not extra:
         return
-    if repair:
-        for object_id in extra:
-            objects.delete(object_id)
+    if acting is not None:
+        remove_objects(objects, extra, acting)
     what = f"{len(extra)} objects ({sum(extra.values()):,} bytes) are named by nothing"
-    yield Finding("object unreferenced", "note", what, _done(repair))
+    yield Finding("object unreferenced", "note", what, _done(acting))
 
 
 def _check_foreign(layout: StoreLayout) -> Iterator[Finding]:
@@ -148,7 +151,7 @@ def _check_foreign(layout: StoreLayout) -> Iterator[Finding]:
 
 
 def _check_old_copies(
-    database: Database, layout: StoreLayout, *, repair: bool
+    database: Database, layout: StoreLayout, *, acting: Acting | None
 ) -> Iterator[Finding]:
     """Copies made before a migration that hold what was purged since: a purge was killed."""
     with database.reading() as session:
@@ -157,11 +160,10 @@ def _check_old_copies(
     holding = [path for path in layout.old_copies() if purged & _unpurged(path, purged)]
     if not holding:
         return
-    if repair:
-        for path in holding:
-            path.unlink(missing_ok=True)
+    if acting is not None:
+        remove_files(holding, acting)
     what = f"{layout.shown(holding)} holds what was purged; the purge did not finish"
-    yield Finding("old copy", "warning", what, _done(repair))
+    yield Finding("old copy", "warning", what, _done(acting))
 
 
 def _unpurged(path: Path, otherwise: set[str]) -> set[str]:
@@ -176,31 +178,32 @@ def _unpurged(path: Path, otherwise: set[str]) -> set[str]:
     return {segment_id for (segment_id,) in found}
 
 
-def _check_checkpoints(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+def _check_checkpoints(layout: StoreLayout, *, acting: Acting | None) -> Iterator[Finding]:
     """Ingests that were killed: hours of training may lie in their checkpoints."""
     for path in layout.checkpoints():
         what = f"an ingest, or an exact erasure, did not finish; its checkpoint is {path}"
-        if repair:
-            path.unlink()
-        yield Finding("unfinished ingest", "note", what, _BEGINS_ANEW if repair else _GOES_ON)
+        action = _GOES_ON
+        if acting is not None:
+            remove_files([path], acting)
+            action = _BEGINS_ANEW
+        yield Finding("unfinished ingest", "note", what, action)
 
 
-def _check_leftovers(layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+def _check_leftovers(layout: StoreLayout, *, acting: Acting | None) -> Iterator[Finding]:
     """Files in the making, of a writer that is no more."""
     leftovers = layout.leftovers()
     if not leftovers:
         return
-    if repair:
-        for path in leftovers:
-            path.unlink(missing_ok=True)  # a reader that builds the index renames its file
+    if acting is not None:
+        remove_files(leftovers, acting)
     what = f"{len(leftovers)} leftovers in {layout.folder} ({layout.shown(leftovers)})"
-    yield Finding("leftovers", "note", what, _done(repair))
+    yield Finding("leftovers", "note", what, _done(acting))
 
 
-def _check_jobs(database: Database, *, repair: bool) -> Iterator[Finding]:
+def _check_jobs(database: Database, *, acting: Acting | None) -> Iterator[Finding]:
     """Jobs whose process is gone without an end."""
-    if repair:
-        with database.writing() as session:
+    if acting is not None:
+        with acting() as session:
             lost = end_lost(session)
     else:
         with database.reading() as session:
@@ -209,47 +212,50 @@ def _check_jobs(database: Database, *, repair: bool) -> Iterator[Finding]:
         what = f"job {job.id[:12]} ({job.kind} {job.domain or ''}".rstrip() + ") has no process"
         if job.is_unmeasured:
             what += f"; {job.domain} has learned it, in snapshot {job.snapshot_id}, not measured"
-        if repair:
+        if acting is not None:
             action = "written down as failed"
         else:
             action = f"{'evaluate the store' if job.is_unmeasured else 'start it again'}; {_LOST}"
         yield Finding("job lost", "warning", what, action)
 
 
-def _check_job_files(database: Database, layout: StoreLayout, *, repair: bool) -> Iterator[Finding]:
+def _check_job_files(
+    database: Database, layout: StoreLayout, *, acting: Acting | None
+) -> Iterator[Finding]:
     """Uploads and logs of jobs that have ended."""
+    found = layout.job_files()  # before the jobs are read: a job comes before its files
     with database.reading() as session:
         kept = needed_uploads(session)
         kept |= {layout.job_log(job.id).name for job in read_jobs(session, only_open=True)}
-    extra = [path for path in layout.job_files() if path.name not in kept]
+    extra = [path for path in found if path.name not in kept]
     if not extra:
         return
-    if repair:
-        for path in extra:
-            path.unlink(missing_ok=True)  # a job that ends now removes its own
+    if acting is not None:
+        remove_files(extra, acting)
     what = f"{len(extra)} uploads or logs of jobs that have ended ({layout.shown(extra)})"
-    yield Finding("job files", "note", what, _done(repair))
+    yield Finding("job files", "note", what, _done(acting))
 
 
 def _check_index(
-    layout: StoreLayout, tag: str, has_domains: bool, *, repair: bool
+    layout: StoreLayout, tag: str, has_domains: bool, *, acting: Acting | None
 ) -> Iterator[Finding]:
     """The index is a cache: whatever is wrong with it, it is rebuilt when needed next."""
     state = index_state(layout.index, SIGNATURES, tag)
     if state == "fresh" or (state == "missing" and not has_domains):
         return
-    if repair:
+    if acting is not None:
         remove_index(layout.index, SIGNATURES)
     severity = "warning" if state == "damaged" else "note"
     yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
 
 
+_UNREADABLE = "see to its permissions and the disk, or restore it from a copy"
 _LOST = "`peer-cl doctor --repair` writes it down as failed"
 _REBUILT = "it is rebuilt when it is needed next"
 _GOES_ON = "the same `peer-cl` command goes on from it; `peer-cl doctor --repair` removes it"
 _BEGINS_ANEW = "removed; the same `peer-cl` command begins anew"
 
 
-def _done(repair: bool) -> str:
+def _done(acting: Acting | None) -> str:
     """Return what is said about leftovers."""
-    return "removed" if repair else "run `peer-cl doctor --repair` to remove them"
+    return "removed" if acting is not None else "run `peer-cl doctor --repair` to remove them"

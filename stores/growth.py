@@ -8,13 +8,13 @@ from dataclasses import replace
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import DamageError, FrozenError, StateError
+from peer_cl.errors import DamageError, DomainNameError, FrozenError, StateError
 from stores.batches import batches
 from stores.chains import read_chain
 from stores.clock import utc_now
 from stores.objects import ObjectStore
 from stores.queries import DomainState, Snapshot
-from stores.records import NewSegment
+from stores.records import BASE_SUBJECT, NewSegment
 from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import commit_snapshot, live_snapshot, live_state
 from stores.uses import write_uses
@@ -123,6 +123,10 @@ def _write(session: Session, segment: NewSegment) -> SegmentRow:
 def check_growth(live: Snapshot, domain: str, parent: str | None, capacity: int) -> None:
     """Raise unless the domain may grow a segment on `parent` in this snapshot."""
     state = live.state(domain)
+    if state is None and domain == BASE_SUBJECT:
+        raise DomainNameError(
+            f"a domain cannot be called {domain!r}: tables name the bare model so; use another word"
+        )
     if state is not None and state.is_frozen:
         raise FrozenError(
             f"domain {domain!r} is frozen and learns nothing; `peer-cl unfreeze {domain}` first"

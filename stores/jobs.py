@@ -6,8 +6,9 @@ lost is never written by its process: it is seen by whoever looks, from the proc
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import StateError, UnknownError
 from stores.chains import MIN_PREFIX
 from stores.clock import utc_now
-from stores.leases import TTL_SECONDS, this_host
+from stores.leases import is_recent, this_host
 from stores.processes import process_birth
 from stores.queries import Job, RunSpeed
 from stores.records import ROWS, JobProgress, NewJob
@@ -27,6 +28,10 @@ LOST = "lost"
 OPEN = (WAITING, RUNNING)
 ENDS = (DONE, FAILED, CANCELLED)
 PURGED = "its domain was purged meanwhile"
+NAMED = "its error named a document that was purged since"
+_SHORT = 12
+"""Digits of a document's id that messages show at least."""
+_ID = re.compile(rf"[0-9a-f]{{{_SHORT},64}}")
 
 
 def add_job(session: Session, new: NewJob) -> Job:
@@ -233,10 +238,35 @@ def blank_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, 
     return tuple(uploads)
 
 
+def blank_mentions(session: Session, document_ids: Iterable[str]) -> None:
+    """Take out of all jobs' errors and notes what names some documents, in full or in short.
+
+    Args:
+        session: a writing session.
+        document_ids: full ids of documents that are purged.
+    """
+    gone = {document_id[:_SHORT] for document_id in document_ids}
+    for row in session.scalars(select(JobRow)):
+        if _names_any(row.note, gone):
+            row.note = ""
+        if row.error is not None and _names_any(row.error, gone):
+            row.error = NAMED
+
+
+def _names_any(text: str, gone: Collection[str]) -> bool:
+    return any(found[:_SHORT] in gone for found in _ID.findall(text))
+
+
 def count_unblanked(session: Session, domain: str) -> int:
     """Return how many jobs of a domain still name its corpus, those apart that wait or run."""
     rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
     return sum(bool(row.request or row.note or row.losses) for row in rows if not _is_open(row))
+
+
+def has_named(session: Session, domain: str) -> bool:
+    """Return whether any job of a domain, ended or not, names its corpus."""
+    rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
+    return any(row.request or row.note or row.losses for row in rows)
 
 
 def needed_uploads(session: Session) -> set[str]:
@@ -294,7 +324,7 @@ def _is_alive(row: JobRow) -> bool:
     if row.pid is not None and row.host == this_host():
         birth = process_birth(row.pid)
         return birth is not None and birth == row.born
-    return time.time() - row.heartbeat <= TTL_SECONDS
+    return is_recent(row.heartbeat)
 
 
 def to_job(row: JobRow) -> Job:

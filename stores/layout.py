@@ -31,6 +31,7 @@ _UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|jsonl)")
 _JOB_LOG = re.compile(r"job-[0-9a-f]{32}\.log")
 _WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap\.f32")
 _SQLITE_COMPANION = re.compile(r"-(wal|shm|journal)")
+_COPY = r"[0-9]{4}(\.[0-9]+)?(\.[0-9a-f]{32})?(\.part)?"
 _NUM_SHOWN = 3
 
 
@@ -67,7 +68,7 @@ class StoreLayout:
 
     def old_copies(self) -> list[Path]:
         """Copies of the registry made before migrations."""
-        pattern = re.compile(re.escape(self.database.name + COPY_MARK) + r"[0-9]{4}(\.part)?")
+        pattern = re.compile(re.escape(self.database.name + COPY_MARK) + _COPY)
         return _named(self.folder, pattern)
 
     def checkpoint(self, domain: str, sha256: str) -> Path:
@@ -82,6 +83,11 @@ class StoreLayout:
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints of ingests that did not finish."""
         return _named(self.staging, _CHECKPOINT)
+
+    def has_checkpoint(self, domain: str) -> bool:
+        """Return whether an ingest into a domain did not finish."""
+        tag = _domain_tag(domain)
+        return any(path.name.startswith(f"run-{tag}-") for path in self.checkpoints())
 
     def leftovers(self) -> list[Path]:
         """Return files in the making that are of no use once their writer is no more."""
@@ -217,11 +223,28 @@ def prepare(layout: StoreLayout, config: StoreConfig, who: str) -> Database:
     try:
         upgrade(database, None)
         with database.writing() as session:
+            layout.check_is_free()  # again: another `init` may have finished meanwhile
             _write_first_rows(session, database, config, who)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def finish(layout: StoreLayout, config: StoreConfig, database: Database) -> None:
+    """Write store.toml, which makes the folder a store.
+
+    In a transaction: of two that make a store here, the one whose id the registry has goes on.
+
+    Raises: StateError: when the registry was prepared for another store since.
+    """
+    with database.writing() as session:
+        if session.scalar(select(LiveRow.store_id)) != config.store_id:
+            raise StateError(
+                f"another process makes a store at {layout.folder}; open that, or choose another "
+                "folder"
+            )
+        config.write(layout.config)
 
 
 def connect(layout: StoreLayout, config: StoreConfig) -> Database:

@@ -1,9 +1,10 @@
 """One writer at a time: a lease row with a heartbeat, checked inside every writing transaction.
 
-A holder whose process is dead on this machine loses the lease at once; any other, alive or on
-another machine, when its heartbeat is older than TTL_SECONDS (machines sharing a store need clocks
-that agree to a few seconds). The token in the row fences off a holder that slept through its own
-expiry.
+On the holder's own machine the lease is its process's: it goes when that is dead, and not before,
+as a process that was stopped (Ctrl-Z) goes on some day. Elsewhere it goes when the heartbeat is
+further from now than TTL_SECONDS (machines sharing a store need clocks that agree to a few
+seconds). The token in the row fences off a holder that slept through its own expiry: in what it
+writes, and in what it removes, since a leftover of before may be another writer's work by now.
 """
 
 from __future__ import annotations
@@ -14,19 +15,31 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Update, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import PeerError, StateError, StoreLockedError
+from stores.batches import batches
 from stores.clock import utc_now
 from stores.database import Database
-from stores.processes import process_exists
+from stores.objects import ObjectStore
+from stores.processes import process_birth
 from stores.schema import LeaseRow
 
 TTL_SECONDS = 30.0
+Acting = Callable[[], AbstractContextManager[Session]]
+"""Begins a writing transaction; raises a StoreLockedError when the lease is another's by now."""
+_BORN = " born "
+"""In the row, between a host and when the holder's process began; no host's name has blanks."""
+_BATCH = 50
+"""Objects that are deleted a transaction: jobs write how far they are in between."""
+_PAUSE_SECONDS = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -39,13 +52,27 @@ class Holder:
     pid: int
     taken_at: str
     heartbeat: float
+    born: str = ""
+    """When its process began, as its machine tells it; empty where it does not, or of old."""
 
     @property
     def is_alive(self) -> bool:
         """Whether the holder must be respected."""
-        if self.host == this_host() and not process_exists(self.pid):
-            return False
-        return time.time() - self.heartbeat <= TTL_SECONDS
+        if self.host == this_host():
+            birth = process_birth(self.pid)
+            if birth is None:
+                return False
+            if birth and self.born:  # else it is another user's that cannot be looked at
+                return birth == self.born
+        return is_recent(self.heartbeat)
+
+    @property
+    def advice(self) -> str:
+        """What who wants the lease can do."""
+        if is_recent(self.heartbeat):
+            return "try again later"
+        silent = f"it has said nothing for {time.time() - self.heartbeat:.0f} s"
+        return f"{silent}; if it was stopped, let it go on (`fg`) or end it (`kill {self.pid}`)"
 
     def __str__(self) -> str:
         return f"{self.who} (process {self.pid} on {self.host}, since {self.taken_at[:19]} UTC)"
@@ -63,12 +90,21 @@ def this_host() -> str:
     return f"{socket.gethostname()}/{space}"
 
 
+def is_recent(heartbeat: float) -> bool:
+    """Return whether a heartbeat tells of a process that is alive.
+
+    One far ahead does not: its machine's clock was wrong, and it would hold until that hour comes.
+    """
+    return abs(time.time() - heartbeat) <= TTL_SECONDS
+
+
 def read_holder(session: Session) -> Holder | None:
     """Return who holds the lease, dead or alive, or None."""
     row = session.get(LeaseRow, 1)
     if row is None or row.token is None:
         return None
-    return Holder(row.who, row.host, row.pid, row.taken_at, row.heartbeat)
+    host, _, born = row.host.partition(_BORN)
+    return Holder(row.who, host, row.pid, row.taken_at, row.heartbeat, born)
 
 
 class Lease:
@@ -99,9 +135,9 @@ class Lease:
                 raise StateError("the registry has no lease row; restore it from a copy")
             holder = read_holder(session)
             if holder is not None and holder.is_alive:
-                raise StoreLockedError(f"the store is being written by {holder}; try again later")
-            row.token, row.who = self._token, self._who
-            row.host, row.pid = this_host(), os.getpid()
+                raise StoreLockedError(f"the store is being written by {holder}; {holder.advice}")
+            row.token, row.who, row.pid = self._token, self._who, os.getpid()
+            row.host = _BORN.join((this_host(), process_birth(row.pid) or ""))
             row.taken_at, row.heartbeat = utc_now(), time.time()
         self._thread.start()
 
@@ -115,7 +151,7 @@ class Lease:
             holder = read_holder(session)
             raise StoreLockedError(
                 f"the lease of {self._who} ran out and is now held by {holder or 'nobody'}; "
-                "nothing was written: run it again"
+                "nothing more was written: run it again"
             )
 
     def release(self) -> None:
@@ -141,3 +177,37 @@ class Lease:
                 continue
             if is_lost:
                 return
+
+
+def remove_objects(objects: ObjectStore, object_ids: Iterable[str], acting: Acting) -> None:
+    """Delete objects that no row names.
+
+    The lease is ours to the end of each transaction, and only its holder adds rows: what was read
+    since it was taken still holds.
+
+    Args:
+        objects: where they are.
+        object_ids: which; those that are gone already are no error.
+        acting: makes sure of the lease.
+
+    Raises: StoreLockedError: when another writer took the lease over; what is left stays.
+    """
+    for some in batches(sorted(object_ids), _BATCH):
+        with acting():
+            for object_id in some:
+                objects.delete(object_id)
+        time.sleep(_PAUSE_SECONDS)  # SQLite serves those that wait for it in no order
+
+
+def remove_files(paths: Iterable[Path], acting: Acting) -> None:
+    """Remove files of a store's folder; those that are gone already are no error.
+
+    Args:
+        paths: which.
+        acting: makes sure of the lease.
+
+    Raises: StoreLockedError: when another writer took the lease over; they stay.
+    """
+    with acting():
+        for path in paths:
+            path.unlink(missing_ok=True)  # a reader or a job may have moved or removed its own

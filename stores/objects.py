@@ -38,14 +38,16 @@ class ObjectStore:
     """Objects in a local folder, or at an fsspec URL.
 
     Args:
-        place: A folder, or a URL such as "s3://bucket/knowledge".
+        place: A folder's Path, whatever is in its name, or text: a URL such as
+            "s3://bucket/knowledge", or a folder.
         staging: A local folder for files in the making; on the same disk as a local `place`.
     """
 
     def __init__(self, place: str | Path, staging: Path) -> None:
         self.place = str(place)
         self._staging = Path(staging)
-        scheme = urlsplit(self.place).scheme
+        # A folder may be called "notes:law", which reads as a URL.
+        scheme = "" if isinstance(place, Path) else urlsplit(place).scheme
         self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
         self._files: Any = None
         if scheme == "file":
@@ -216,7 +218,7 @@ class ObjectStore:
         """Return whether the right bytes are there already; damaged ones are to be replaced."""
         try:
             self.verify(object_id)
-        except DamageError:
+        except (DamageError, OSError):  # a bad sector, or another's permissions
             return False
         return True
 

@@ -22,8 +22,16 @@ from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.durable import read_chunks
-from stores.jobs import blank_jobs, count_unblanked, needed_uploads, uploads_of_others
+from stores.jobs import (
+    blank_jobs,
+    blank_mentions,
+    count_unblanked,
+    has_named,
+    needed_uploads,
+    uploads_of_others,
+)
 from stores.layout import StoreLayout
+from stores.leases import Acting, remove_objects
 from stores.objects import ObjectStore
 from stores.queries import PurgeResult
 from stores.references import needed_objects
@@ -33,6 +41,7 @@ from stores.schema import (
     DomainRow,
     EvaluationRow,
     ExpertUseRow,
+    JobRow,
     RunRow,
     ScoreRow,
     SegmentDocumentRow,
@@ -49,23 +58,33 @@ class Grave:
     """What a committed purge has taken out of the registry, and is now to be erased."""
 
     domain: str
-    segment_ids: tuple[str, ...]
-    document_ids: tuple[str, ...]
-    object_ids: frozenset[str]
-    uploads: frozenset[str]
-    num_scores: int
-    num_evaluations: int
-    snapshots: tuple[int, ...]
+    segment_ids: tuple[str, ...] = ()
+    document_ids: tuple[str, ...] = ()
+    object_ids: frozenset[str] = frozenset()
+    uploads: frozenset[str] = frozenset()
+    num_scores: int = 0
+    num_evaluations: int = 0
+    snapshots: tuple[int, ...] = ()
 
 
-def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = False) -> Grave:
+def bury(
+    session: Session,
+    domain: str,
+    layout: StoreLayout,
+    *,
+    who: str,
+    why: str,
+    retired: bool = False,
+) -> Grave:
     """Turn a domain's segments into tombstones within the session's transaction.
 
-    Of a domain that is purged already none are left, and `erase` goes on where a kill ended it.
+    Of a domain that is purged already none are left, and `erase` goes on where a kill ended it. Of
+    one that never came, since its ingest failed, only jobs and files are there.
 
     Args:
         session: a writing session.
         domain: the domain's name.
+        layout: where checkpoints lie.
         who: who purges.
         why: in the person's words.
         retired: of a live domain, the segments that are in no live version.
@@ -73,6 +92,9 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     Raises: StateError: when the domain is live (with `retired`: is not), or nothing was ever purged
         and nothing is to be.
     """
+    if not retired and _never_came(session, domain, layout):
+        uploads = blank_jobs(session, domain, with_open=True)
+        return Grave(domain, uploads=frozenset(uploads))
     row = find_domain(session, domain)
     segments = _doomed(session, row, retired=retired, again=True)
     ids = [segment.id for segment in segments]
@@ -84,6 +106,7 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     removed = _remove_documents(session, ids)
     snapshots = _snapshots_with(session, ids)
     uploads = blank_jobs(session, domain, with_open=not retired)
+    blank_mentions(session, removed)
     _mark(session, segments)
     if segments:
         add_event(session, live_id(session), row.id, None, action="purge", who=who, why=why)
@@ -99,16 +122,31 @@ def bury(session: Session, domain: str, *, who: str, why: str, retired: bool = F
     )
 
 
-def check_purgeable(session: Session, domain: str, *, retired: bool, again: bool = False) -> None:
+def check_purgeable(
+    session: Session, domain: str, layout: StoreLayout, *, retired: bool, again: bool = False
+) -> None:
     """Raise what `bury` would raise, before anybody is asked whether it shall be done.
 
     Args:
         session: any session.
         domain: the domain's name.
+        layout: where checkpoints lie.
         retired: as for `bury`.
         again: whether what was purged may be purged again, to finish it; else that is refused too.
     """
+    if not retired and _never_came(session, domain, layout):
+        if again or layout.has_checkpoint(domain) or has_named(session, domain):
+            return
+        raise StateError(f"domain {domain!r} never came, and nothing of it is left to delete")
     _doomed(session, find_domain(session, domain), retired=retired, again=again)
+
+
+def _never_came(session: Session, domain: str, layout: StoreLayout) -> bool:
+    """Return whether all that is left of a name are jobs and checkpoints: no ingest ended well."""
+    if session.scalar(select(DomainRow.id).where(DomainRow.name == domain)) is not None:
+        return False
+    job = session.scalar(select(JobRow.id).where(JobRow.domain == domain).limit(1))
+    return job is not None or layout.has_checkpoint(domain)
 
 
 def _doomed(session: Session, row: DomainRow, *, retired: bool, again: bool) -> list[SegmentRow]:
@@ -150,21 +188,22 @@ def erase(
     objects: ObjectStore,
     layout: StoreLayout,
     config: StoreConfig,
+    acting: Acting,
 ) -> PurgeResult:
     """Delete the bytes that no row needs any more, and prove that they are gone.
 
     Raises:
+        StoreLockedError: when another writer took the lease over meanwhile.
         StateError: when a reader keeps the registry's old pages alive, or the objects cannot be
             reached.
         DamageError: when something is left; the message says what.
     """
-    with database.reading() as session:
+    with acting() as session:
         needed = needed_objects(session, config)
         kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
+        layout.forget(grave.domain, kept)
     doomed = {found: size for found, size in objects.listed().items() if found not in needed}
-    for object_id in sorted(doomed):
-        objects.delete(object_id)
-    layout.forget(grave.domain, kept)
+    remove_objects(objects, doomed, acting)
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

@@ -35,7 +35,7 @@ from stores.claims import Claim
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.job_book import JobBook
-from stores.layout import StoreLayout, connect, prepare
+from stores.layout import StoreLayout, connect, finish, prepare
 from stores.leases import Lease
 from stores.objects import ObjectStore
 from stores.queries import (
@@ -86,12 +86,12 @@ class Registry:
     def create(cls, folder: str | Path, config: StoreConfig, *, who: str = "") -> Registry:
         """Make a store and open it. store.toml is written last: before it there is no store.
 
-        Raises: StateError: when there is a store in the folder already.
+        Raises: StateError: when there is a store in the folder already, or another is being made.
         """
         layout = StoreLayout(Path(folder))
         database = prepare(layout, config, who or getpass.getuser())
         try:
-            config.write(layout.config)
+            finish(layout, config, database)
         except BaseException:
             database.close()
             raise
@@ -257,7 +257,7 @@ class Registry:
     def check_purgeable(self, domain: str, *, retired: bool = False, again: bool = False) -> None:
         """Raise what `purge` would raise; without `again`, also where it is purged already."""
         with self._database.reading() as session:
-            purging.check_purgeable(session, domain, retired=retired, again=again)
+            purging.check_purgeable(session, domain, self.layout, retired=retired, again=again)
 
     def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
         """Delete the bytes of a domain that is not live, and prove it; a killed purge is finished.
@@ -265,8 +265,10 @@ class Registry:
         With `retired`, of a live domain: those of its segments that are in no live version.
         """
         with self._acting() as session:
-            grave = purging.bury(session, domain, who=who, why=why, retired=retired)
-        return purging.erase(grave, self._database, self.objects, self.layout, self.config)
+            about = {"who": who, "why": why}
+            grave = purging.bury(session, domain, self.layout, **about, retired=retired)
+        parts = (self._database, self.objects, self.layout, self.config)
+        return purging.erase(grave, *parts, self._acting)
 
     def put_scores(self, new_scores: Sequence[NewScore]) -> None:
         """Store scores for ever, but of what was purged; old ones stay. Needs no lease."""
@@ -298,9 +300,10 @@ class Registry:
             self._claim.take_over()
         if not (repair or take_over):
             is_quiet = all(item.severity != "note" for item in found)
-            return found + doctoring.examine(*parts, is_quiet=is_quiet, repair=False)
+            return found + doctoring.examine(*parts, is_quiet=is_quiet)
         with self.writing("doctor"):
-            return found + doctoring.examine(*parts, is_quiet=True, repair=repair)
+            acting = self._acting if repair else None
+            return found + doctoring.examine(*parts, is_quiet=True, acting=acting)
 
     # Questions
 

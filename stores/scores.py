@@ -66,7 +66,7 @@ def _check_documents(session: Session, document_ids: set[str]) -> None:
         query = select(DocumentRow.id).where(DocumentRow.id.in_(some)).with_for_update(read=True)
         gone = sorted(set(some) - set(session.scalars(query)))
         if gone:
-            raise StateError(_changed(f"document {gone[0]}"))
+            raise StateError(_changed(f"{len(gone)} of the documents"))
 
 
 def _check_unpurged(session: Session, where: ColumnElement[bool]) -> None:
@@ -78,6 +78,7 @@ def _check_unpurged(session: Session, where: ColumnElement[bool]) -> None:
 
 
 def _changed(what: str) -> str:
+    """Return a message without a document's id: it is kept as a job's error, after the purge."""
     return f"the store changed meanwhile: {what} was purged; run `peer-cl evaluate` again"
 
 

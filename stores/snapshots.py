@@ -20,6 +20,9 @@ from stores.schema import (
     SnapshotRow,
 )
 
+_TOO_LARGE = 2**31
+"""No id of a row: a database has no room for it, and may not even look for it."""
+
 
 def live_id(session: Session) -> int:
     """Return the id of the live snapshot."""
@@ -44,9 +47,10 @@ def read_snapshot(session: Session, snapshot_id: int) -> Snapshot:
 
 def read_snapshots(session: Session, ids: list[int]) -> tuple[Snapshot, ...]:
     """Return snapshots in the order of their ids as given, in two queries."""
+    possible = {snapshot_id for snapshot_id in ids if 0 < snapshot_id < _TOO_LARGE}
     rows = {
         row.id: row
-        for row in session.scalars(select(SnapshotRow).where(SnapshotRow.id.in_(set(ids))))
+        for row in session.scalars(select(SnapshotRow).where(SnapshotRow.id.in_(possible)))
     }
     for snapshot_id in ids:
         if snapshot_id not in rows:

@@ -7,6 +7,7 @@ A SQLite registry is copied first. The migration itself is one transaction with 
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -51,33 +52,69 @@ def upgrade(
             f"the registry {database.name} has revision {found}; this version knows up to {head}: "
             "install a newer peer-cl"
         )
+    copy = None
     if found is not None and path is not None:
-        copy_sqlite(path, path.with_name(f"{path.name}{COPY_MARK}{head}"))
-    with translated_errors(database.name):
-        _run(database, migrations)
+        copy = copy_sqlite(path, path.with_name(f"{path.name}{COPY_MARK}{head}"), found)
+    try:
+        with translated_errors(database.name):
+            _run(database, migrations)
+    except BaseException:
+        if copy is not None:  # the registry is as it was: each try would leave one more
+            copy.unlink(missing_ok=True)
+        raise
     return True
 
 
-def copy_sqlite(source: Path, target: Path) -> None:
-    """Copy a SQLite database, WAL included, by SQLite's own backup, durably.
+def copy_sqlite(source: Path, target: Path, expected: str) -> Path | None:
+    """Copy a SQLite registry, WAL included, by SQLite's own backup, durably.
+
+    A copy that is there already is left alone: it may be the only one of before. Numbers go on
+    after its name.
+
+    Args:
+        source: the registry.
+        target: where the copy is to lie.
+        expected: the revision that is to be copied.
+
+    Returns: where it lies; None: another process has brought the registry forward meanwhile.
 
     Raises: DamageError: when the copy does not pass SQLite's check.
     """
-    temporary = target.with_name(target.name + ".part")
-    temporary.unlink(missing_ok=True)
-    reader, writer = sqlite3.connect(source), sqlite3.connect(temporary)
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
-        reader.backup(writer)
-        verdict = writer.execute("PRAGMA integrity_check").fetchone()[0]
+        reader, writer = sqlite3.connect(source), sqlite3.connect(temporary)
+        try:
+            reader.backup(writer)
+            verdict = writer.execute("PRAGMA integrity_check").fetchone()[0]
+            copied = writer.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        finally:
+            reader.close()
+            writer.close()
+        if verdict != "ok":
+            raise DamageError(f"the copy of {source} is damaged ({verdict}); nothing was changed")
+        if copied != expected:
+            return None
+        with temporary.open("rb+") as file:
+            sync_descriptor(file.fileno())
+        free = _reserve(target)
+        temporary.replace(free)
     finally:
-        reader.close()
-        writer.close()
-    if verdict != "ok":
-        raise DamageError(f"the copy of {source} is damaged ({verdict}); nothing was changed")
-    with temporary.open("rb+") as file:
-        sync_descriptor(file.fileno())
-    temporary.replace(target)
+        temporary.unlink(missing_ok=True)
     sync_folder(target.parent)
+    return free
+
+
+def _reserve(target: Path) -> Path:
+    """Return the first free one of a copy's names, with an empty file at it."""
+    path, number = target, 1
+    while True:
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            number += 1
+            path = target.with_name(f"{target.name}.{number}")
+        else:
+            return path
 
 
 def _known_revisions(migrations: Path) -> set[str]:

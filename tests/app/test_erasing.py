@@ -104,7 +104,7 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     assert is_refused(peer_cl("document", target, folder=place), "no document")
     assert is_refused(peer_cl("rollback", "--to", "2", folder=place), "holds purged domains")
     again = peer_cl("purge", "law", "--retired", "--yes", folder=place)
-    assert "law was purged before; 0 objects" in again.out, again.err
+    assert "law holds nothing that was learned; 0 objects" in again.out, again.err
     nothing = peer_cl("purge", "medicine", "--retired", "--yes", folder=place)
     assert is_refused(nothing, "is live; there is nothing to delete"), nothing.err
     assert peer_cl("verify", folder=place).code == 0
@@ -240,7 +240,7 @@ def test_a_purged_domain(peer_cl, folder):
         states = [(state.domain, state.is_enabled) for state in registry.live().domains]
     assert states == [("medicine", True)]
     again = peer_cl("purge", "law", "--yes", folder=folder)
-    assert "law was purged before; 0 objects" in again.out, again.err
+    assert "law holds nothing that was learned; 0 objects" in again.out, again.err
 
 
 def test_a_store_without_texts(peer_cl, tmp_path):

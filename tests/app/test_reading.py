@@ -203,3 +203,11 @@ def test_a_store_without_permission_is_one_line(peer_cl, folder, monkeypatch):
     assert result.code == 2
     told = f"error: cannot use {folder / 'store.toml'}: Permission denied; let your user read"
     assert result.err.startswith(told)
+
+
+@pytest.mark.parametrize("verb", ["history", "jobs"])
+def test_a_limit_that_no_database_knows_is_refused(peer_cl, folder, verb):
+    result = peer_cl(verb, "--limit", 10**20, folder=folder)
+    assert result.code == 2
+    assert "2147483647" in result.err
+    assert "fault of peer-cl" not in result.err

@@ -214,3 +214,14 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text(tmp_path):
     write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\r\n"})
     assert [document.text for document in read_corpus(tmp_path).documents] == ["one\ntwo"]
+
+
+def test_reading_writes_nothing_into_the_hugging_face_cache(tmp_path, monkeypatch):
+    from datasets import config
+
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", cache)
+    write(tmp_path, {"corpus/a.txt": "one", "corpus/b.txt": "two"})
+    read = read_corpus(tmp_path / "corpus")
+    assert [document.text for document in read.documents] == ["one", "two"]
+    assert not cache.exists()

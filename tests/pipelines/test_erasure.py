@@ -6,7 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_base import background, make_tiny_base, make_tiny_store, sentences, store_logits
+from tiny_base import (
+    background,
+    make_tiny_base,
+    make_tiny_store,
+    sentences,
+    store_logits,
+    tiny_settings,
+    write_corpus,
+)
 
 from peer_cl import PoolShape
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
@@ -194,6 +202,7 @@ def test_a_mask_takes_rows_off_and_a_rollback_gives_the_old_bits(store):
     assert store.registry.domain("law").runs[-1].config == {
         "erases": [target],
         "rows": report.num_rows,
+        "rows_each": 12,
     }
     assert verify(store).is_good
     place = store.registry.document_places(target)[0]
@@ -354,26 +363,38 @@ def test_a_fact_takes_its_questions_along(store):
     assert not any("court" in store.registry.document_text(probe) for probe in probes)
 
 
-def test_masks_of_kept_segments_stay_and_others_are_told(store):
-    early, late = learned(store, 0)[0], learned(store, 1)[0]
+def test_masks_are_chosen_again_as_if_the_document_had_never_come(store, tmp_path):
+    early, late, gone = learned(store, 0)[0], *learned(store, 1)[:2]
     store.erase_masked("law", [early, late], num_rows=10)
-    report = store.erase_exact("law", [learned(store, 1)[1]])
-    kinds = [row.kind for row in chain(store)]
-    assert kinds == ["rows", "rows", "mask"]
-    assert report.unmasked_ids == (late,)
+    report = store.erase_exact("law", [gone])
+    assert [row.kind for row in chain(store)] == ["rows", "rows", "mask"]
+    assert (report.num_retrained, report.unmasked_ids) == (1, ())
     run = store.registry.domain("law").runs[-1]
-    assert run.config["erases"] == [early]
-    first = chain(store)[0].id
-    mask = chain(store)[-1]
-    assert mask.signature_object == chain(store)[1].signature_object
-    alone = load_chain(store.registry, "law", chain(store)[:1], store_identity(store.registry))[
-        0
-    ].state_dict()
-    masked = weights(store)[0]
-    assert any(not torch.equal(alone[name], masked[name]) for name in alone), first
+    assert (run.config["erases"], run.config["rows_each"]) == ([early, late], 10)
+    assert chain(store)[-1].signature_object == chain(store)[1].signature_object
     assert verify(store).is_good
     for document in store.registry.documents("law"):
         store.registry.document_places(document.document_id)
+
+    base = store.registry.config.base_id
+    with init_store(tmp_path / "never", base=base, capacity=4, background=background()) as never:
+        never.ingest("law", write_corpus(tmp_path / "law.jsonl", "law"), settings=tiny_settings())
+        rest = [text for text in texts("law", 16, 5) if text.document_id != gone]
+        never.ingest("law", rest, facts=FACTS, settings=SETTINGS)
+        never.erase_masked("law", [early, late], num_rows=10)
+        for ours, theirs in zip(weights(store), weights(never), strict=True):
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_mask_of_an_older_version_is_dropped_and_told(store):
+    early, late, gone = learned(store, 0)[0], *learned(store, 1)[:2]
+    store.erase_masked("law", [early, late], num_rows=10)
+    with store.registry._database.writing() as session:
+        run = session.get(RunRow, store.registry.domain("law").runs[-1].run_id)
+        run.config = {"erases": run.config["erases"], "rows": run.config["rows"]}
+    report = store.erase_exact("law", [gone])
+    assert [row.kind for row in chain(store)] == ["rows", "rows"]
+    assert report.unmasked_ids == tuple(sorted([early, late]))
 
 
 def test_a_segment_of_which_nothing_is_left_drops_out(store):

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from filled_store import new_store
 from tiny_base import SUBJECTS, make_tiny_store, write_corpus
 
 from peer_cl import PoolShape
@@ -16,8 +17,8 @@ from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
 from pipelines.store import Store
 from pipelines.telling import JobCancelled, Teller
-from pipelines.uploads import Upload
-from stores import NewJob
+from pipelines.uploads import Upload, describe_source
+from stores import NewJob, Registry
 from stores.processes import process_exists
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
@@ -290,3 +291,22 @@ def test_a_teller_writes_now_and_then_and_hears_the_wish_to_stop(store):
     assert 200 <= len(told.losses) <= 401, "a long run's curve stays short"
     assert told.losses[-1][0] == 1000
     store.registry.jobs.end(job.id, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("domain", "state", "is_kept"),
+    [("two", "done", True), ("one", "done", False), ("one", "cancelled", True)],
+)
+def test_an_upload_stays_for_a_failed_job_until_another_has_learned_it(
+    tmp_path, domain, state, is_kept
+):
+    upload = Upload("notes.txt", b"A text.")
+    with Registry.open(new_store(tmp_path / "knowledge")) as registry:
+        upload.stage(registry.layout)
+        request = {"corpus": describe_source(upload, registry.layout), "facts": None}
+        ended = []
+        for name, how in (("one", "failed"), (domain, state)):
+            job = registry.jobs.add(NewJob(kind="ingest", domain=name, request=request, who="ann"))
+            ended.append(registry.jobs.end(job.id, how, error="no" if how == "failed" else None))
+        jobs.drop_uploads(registry, ended[1])
+        assert upload.path(registry.layout).exists() == is_kept

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from peer_cl.errors import DamageError, StateError
+from stores.objects import ObjectStore
 from stores.vector_index import SignatureIndex
 
 
@@ -222,3 +223,28 @@ def test_a_purge_takes_index_staging_and_old_copies_along(registry, make):
         registry.purge("law", "ann")
     assert not copy.exists()
     assert list(layout.staging.iterdir()) == list(layout.index.iterdir()) == []
+
+
+def test_objects_that_cannot_be_read_are_told_one_by_one(registry, make, monkeypatch):
+    make.grow(registry, "law")
+    bad, gone = sorted(registry.objects.ids())[:2]
+    registry.objects.delete(gone)
+    read_all = ObjectStore.path
+
+    def fails(self, object_id):
+        if object_id == bad:
+            raise PermissionError(13, "Permission denied", object_id)
+        return read_all(self, object_id)
+
+    monkeypatch.setattr(ObjectStore, "path", fails)
+    found = registry.doctor()
+    assert kinds(found) == ["object missing", "object unreadable"]
+    assert any(f"{bad} (" in item.what and "Permission denied" in item.what for item in found)
+
+
+def test_an_object_that_cannot_be_read_is_put_anew(registry, monkeypatch):
+    def fails(self, object_id):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ObjectStore, "verify", fails)
+    assert registry.objects.read(registry.objects.put_bytes(b"background")) == b"background"

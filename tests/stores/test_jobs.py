@@ -353,3 +353,10 @@ def test_the_speed_of_earlier_runs(registry, make):
         registry.roll_back_domain("medicine", None, "ann")
         registry.purge("medicine", "ann")
     assert len(registry.run_speeds(5)) == 1, "what was purged tells nothing"
+
+
+def test_a_heartbeat_far_ahead_is_none(registry, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.time, "time", lambda: 1e11)
+        job = registry.jobs.add(new_job())
+    assert registry.jobs.find(job.id).state == "lost"

@@ -81,6 +81,59 @@ def test_a_silent_writer_elsewhere_loses_it_when_its_heartbeat_is_old(registry, 
     make.grow(registry, "law")
 
 
+def test_a_stopped_writer_of_this_machine_keeps_it_until_its_process_is_gone(
+    registry, holder, make
+):
+    lease_row(registry, heartbeat=time.time() - 1000)
+    words = rf"has said nothing for 10\d\d s; .*`kill {holder.pid}`"
+    with pytest.raises(StoreLockedError, match=words):
+        make.grow(registry, "law")
+    host = f"{leases.this_host()} born 1"
+    lease_row(registry, host=host, heartbeat=time.time())  # its id is another process's by now
+    make.grow(registry, "law")
+
+
+def test_a_process_that_cannot_be_looked_at_is_judged_by_its_heartbeat(monkeypatch):
+    monkeypatch.setattr(leases, "process_birth", lambda pid: "")
+    for age, is_alive in ((1, True), (leases.TTL_SECONDS + 1, False)):
+        about = (leases.this_host(), 1, "2026", time.time() - age, "77")
+        assert leases.Holder("ann", *about).is_alive == is_alive
+
+
+def test_a_heartbeat_far_ahead_holds_nothing(registry, make):
+    ahead = time.time() + 3600
+    lease_row(registry, token="f" * 32, who="far", host="elsewhere", pid=1, heartbeat=ahead)
+    make.grow(registry, "law")
+
+
+@pytest.mark.parametrize("act", ["repair", "purge"])
+def test_who_lost_the_lease_removes_nothing(registry, make, monkeypatch, act):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+    extra = registry.objects.put_bytes(b"of an ingest that goes on elsewhere")
+    listed = registry.objects.listed
+
+    def taken_over():
+        lease_row(registry, token="e" * 32, who="bob", host="elsewhere", heartbeat=time.time())
+        return listed()
+
+    monkeypatch.setattr(registry.objects, "listed", taken_over)
+    with pytest.raises(StoreLockedError, match="is now held by bob"), registry.writing("ann"):
+        registry.doctor(repair=True) if act == "repair" else registry.purge("law", "ann")
+    assert registry.objects.exists(extra)
+
+
+def test_who_lost_the_lease_removes_no_checkpoint(registry):
+    checkpoint = registry.layout.checkpoint("law", "0" * 64)
+    checkpoint.write_bytes(b"hours of training")
+    with registry.writing("ann"):
+        lease_row(registry, token="e" * 32, who="bob")
+        with pytest.raises(StoreLockedError, match="is now held by bob"):
+            registry.doctor(repair=True)
+    assert checkpoint.exists()
+
+
 def test_who_lost_the_lease_writes_nothing_and_does_not_take_it_from_the_next(registry, make):
     segment = make.segment(registry, "law")
     with registry.writing("ann"):

@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -145,3 +146,11 @@ def test_a_text_object_that_is_none_is_named(objects):
     ids = put_texts(objects, ["one", "two", "one"])
     assert ids[0] == ids[2] != ids[1]
     assert decompress_text(objects.read(ids[1])) == "two"
+
+
+def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    objects = ObjectStore(Path("notes:law"), Path("staging"))
+    object_id = objects.put_bytes(b"pool")
+    assert objects.path(object_id) == Path("notes:law") / object_id[:2] / object_id
+    assert objects.path(object_id).read_bytes() == b"pool"

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer_cl.errors import DamageError, StateError
-from stores import NewJob, NewScore, purging
+from peer_cl.errors import DamageError, StateError, UnknownError
+from stores import NewJob, NewScore, jobs, purging
 from stores.durable import CHUNK_BYTES
 
 
@@ -77,7 +77,7 @@ def test_an_evaluation_that_ends_after_a_purge_writes_nothing_of_it(registry, ma
         score("base", None),
     )
     for told, act in (
-        (f"document {document_id} was purged", lambda: registry.put_scores([foreign, of_text])),
+        ("1 of the documents was purged", lambda: registry.put_scores([foreign, of_text])),
         (f"segment {version} was purged", lambda: registry.put_scores([foreign, of_pool])),
         (f"segment {version} was purged", lambda: registry.put_evaluation(old.id, {"of": "law"})),
     ):
@@ -87,3 +87,42 @@ def test_an_evaluation_that_ends_after_a_purge_writes_nothing_of_it(registry, ma
     assert registry.scores("base", [of_text.document_key, foreign.document_key]) == {}
     registry.put_scores([foreign])
     registry.put_evaluation(registry.live().id, {"of": "nothing"})
+
+
+def test_a_purge_takes_its_documents_out_of_all_jobs_errors(registry, make):
+    make.grow(registry, "law")
+    make.grow(registry, "medicine")
+    gone, kept = (registry.documents(name)[0].document_id for name in ("law", "medicine"))
+    ended = []
+    for error in (f"document {gone} was changed", f"no text of {gone[:12]}", f"no text of {kept}"):
+        job = registry.jobs.add(NewJob(kind="evaluate", domain=None, request={"a": 1}, who="ann"))
+        ended.append(registry.jobs.end(job.id, "failed", error=error, note=error))
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    told = [registry.jobs.find(job.id) for job in ended]
+    assert [job.error for job in told] == [jobs.NAMED, jobs.NAMED, ended[2].error]
+    assert [job.note for job in told] == ["", "", ended[2].note]
+
+
+def test_a_purge_removes_what_an_ingest_that_failed_left_of_a_new_domain(registry):
+    layout = registry.layout
+    upload, checkpoint = layout.upload("d" * 64, ".txt"), layout.checkpoint("secret", "0f" * 32)
+    for path in (upload, checkpoint):
+        path.write_bytes(b"John Doe has X")
+    request = {"corpus": {"upload": upload.name, "name": "john-doe.txt"}, "facts": None}
+    job = registry.jobs.add(NewJob(kind="ingest", domain="secret", request=request, who="ann"))
+    registry.jobs.end(job.id, "failed", error="john-doe.txt:3 has no text")
+    with pytest.raises(UnknownError, match="secre"):
+        registry.check_purgeable("secre")
+    registry.check_purgeable("secret")
+    with registry.writing("ann"):
+        for _ in range(2):
+            result = registry.purge("secret", "ann")
+            assert (result.num_segments, result.num_documents) == (0, 0)
+    assert list(layout.staging.iterdir()) == []
+    ended = registry.jobs.find(job.id)
+    assert (ended.request, ended.error) == ({}, jobs.PURGED)
+    assert not any(b"john-doe" in path.read_bytes() for path in layout.folder.glob("registry*"))
+    with pytest.raises(StateError, match="'secret' never came, and nothing of it is left"):
+        registry.check_purgeable("secret")

@@ -15,7 +15,8 @@ from peer_cl.errors import (
     UnknownError,
     UnsupportedError,
 )
-from stores import NewScore, Registry
+from stores import NewScore, Registry, StoreLayout
+from stores.layout import finish, prepare
 
 
 def contents(registry):
@@ -395,3 +396,35 @@ def test_the_last_evaluation_of_a_snapshot_is_kept(registry):
         registry.put_evaluation(9, {})
     with pytest.raises(UnknownError, match="no snapshot 9"):
         registry.evaluation(9)
+
+
+@pytest.mark.parametrize("quicker", ["first", "second"])
+def test_of_two_that_make_a_store_at_once_one_does(tmp_path, make, quicker):
+    layout = StoreLayout(tmp_path / "knowledge")
+    configs = {"first": make.config(), "second": make.config()}
+    made = {name: prepare(layout, config, name) for name, config in configs.items()}
+    for name in sorted(made, key=lambda name: name != quicker):
+        if name == "second":
+            finish(layout, configs[name], made[name])
+        else:
+            with pytest.raises(StateError, match="another process makes a store at"):
+                finish(layout, configs[name], made[name])
+    with pytest.raises(StateError, match="there is a store at"):
+        prepare(layout, configs["first"], "late")
+    for database in made.values():
+        database.close()
+    with Registry.open(layout.folder) as registry:
+        assert registry.config == configs["second"]
+
+
+def test_no_new_domain_is_called_as_the_bare_model_is(registry, make):
+    with pytest.raises(DomainNameError, match="cannot be called 'base'"):
+        registry.check_growth("base", None)
+    with pytest.raises(DomainNameError, match="cannot be called 'base'"):
+        make.grow(registry, "base")
+
+
+def test_a_snapshot_of_an_impossible_number_is_unknown(registry):
+    for number in (0, -1, 2**31, 10**20):
+        with pytest.raises(UnknownError, match=f"no snapshot {number}; there are 1 to 1"):
+            registry.snapshot(number)

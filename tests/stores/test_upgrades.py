@@ -125,7 +125,39 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
         upgrades.upgrade(database, store.database, head="0005", migrations=newer(source))
     database.close()
     assert rows(store.database) == before
+    assert store.old_copies() == []
     Registry.open(store.folder).close()
+
+
+def test_the_copy_of_before_is_kept_when_two_bring_it_forward(store, newer, monkeypatch):
+    before, copied = rows(store.database), upgrades.copy_sqlite
+    options = {"head": "0005", "migrations": newer(ADDS_A_COLUMN)}
+
+    def other_is_quicker(*args):
+        monkeypatch.setattr(upgrades, "copy_sqlite", copied)
+        other = sqlite_database(store.database)
+        assert upgrades.upgrade(other, store.database, **options)
+        other.close()
+        return copied(*args)
+
+    monkeypatch.setattr(upgrades, "copy_sqlite", other_is_quicker)
+    database = sqlite_database(store.database)
+    upgrades.upgrade(database, store.database, **options)
+    database.close()
+    (copy,) = store.old_copies()
+    assert rows(copy) == before
+
+
+def test_an_older_copy_is_left_alone(store):
+    older = store.folder / "registry.sqlite.before-0005"
+    older.write_bytes(b"of before a backup was put back")
+    for name in ("registry.sqlite.before-0005.2", "registry.sqlite.before-0005.3"):
+        copy = upgrades.copy_sqlite(store.database, older, "0004")
+        assert copy == store.folder / name
+        assert rows(copy) == rows(store.database)
+    assert older.read_bytes() == b"of before a backup was put back"
+    (store.folder / f"{older.name}.{'0a' * 16}.part").write_bytes(b"of one that was killed")
+    assert len(store.old_copies()) == 4
 
 
 def test_a_newer_registry_is_refused_and_left_alone(store, newer):

@@ -1,0 +1,40 @@
+"""What reaches a terminal: users' words, and nothing that it would obey."""
+
+import json
+
+import pytest
+import typer
+
+from app.output import print_json, print_table, printable, say
+from app.request import fail
+
+EVIL = "\x1b[31mred\x1b]0;title\x07 \r over \x9b2J \u202e turned"
+
+
+def is_harmless(text):
+    return not set(text) & set("\x1b\x07\r\x9b\u202e")
+
+
+def test_titles_do_not_command_the_terminal(capsys):
+    print_table(f"of {EVIL}", ("title", "source"), [(EVIL, f"notes{EVIL}.txt")])
+    print_table(f"of {EVIL}", ("title",), [])
+    say(EVIL)
+    with pytest.raises(typer.Exit):
+        fail(f"no document {EVIL}", 2)
+    told = capsys.readouterr()
+    assert is_harmless(told.out + told.err)
+    assert told.out.count("?[31mred?]0;title? ? over ?2J ? turned") == 5
+    assert told.err.startswith("error: no document ?[31mred")
+
+
+def test_json_holds_all_of_it_escaped(capsys):
+    print_json({"title": EVIL, "lone": "\ud800", "words": "größe, 法"})
+    told = capsys.readouterr().out
+    assert is_harmless(told)
+    assert json.loads(told) == {"title": EVIL, "lone": "\ud800", "words": "größe, 法"}
+    assert "größe, 法" in told
+
+
+def test_what_belongs_to_texts_stays():
+    text = "naïve\u00a0! 100\u202f% ziel\u00adgerichtet می\u200cخواهم\n\t法 👍"
+    assert printable(text) == text
