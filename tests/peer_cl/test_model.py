@@ -139,8 +139,10 @@ def test_rows_that_ask_no_pool_keep_the_bases_bits(architecture, signed_model, m
     model = signed_model(architecture)
     text = torch.cat([mixed_text, text_of(None, 8, 50, seed=12)])
     mask = left_padded(text)
-    bare = make_base(architecture)(text, attention_mask=mask, use_cache=False).logits
-    logits = model(text, mask, ask="signature").logits
+    positions = (mask.cumsum(1) - 1).clamp_min(0)  # as `score` counts
+    told = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
+    bare = make_base(architecture)(text, **told).logits
+    logits = model(text, mask, positions, ask="signature").logits
     entries = model.score(text, mask, ask="signature").entries_PBU
     speaks = entries.sum(0).cumsum(-1)[:, 1:] > 0
     assert speaks.any()
