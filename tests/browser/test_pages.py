@@ -59,7 +59,7 @@ def test_what_is_being_written_can_be_stopped(server, new_page):
     page = new_page()
     page.goto(f"{server}/trace?view=Write+on&text={SUBJECTS['law'].replace(' ', '+')}")
     wait_for_model(page, "Trace")
-    page.get_by_role("slider").press("End")
+    page.get_by_role("slider", name="New tokens, at most").press("End")
     wait_until_it_stands(page, "Trace")
     page.get_by_role("button", name="Write on").click()
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
