@@ -169,10 +169,13 @@ def _learn(
 
 def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryText | None:
     """Return ordinary text, where the run looks at it and it is kept."""
+    return kept_ordinary(registry) if settings.quiet_weight or settings.kl_weight else None
+
+
+def kept_ordinary(registry: Registry) -> OrdinaryText | None:
+    """Return the ordinary text that a store keeps; None: it was made before any was kept."""
     kept = registry.config.ordinary_object
-    if kept is None or not (settings.quiet_weight or settings.kl_weight):
-        return None
-    return OrdinaryText.from_bytes(registry.objects.read(kept))
+    return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
 def _signature(

@@ -24,6 +24,7 @@ from peer_cl.attach import Attachment
 from peer_cl.branches import run_base
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment
+from peer_cl.shortlist import divergence
 from pipelines.batches import group_by_length, pad
 from pipelines.precision import reading
 from pipelines.progress import Progress
@@ -93,6 +94,19 @@ def _draw(below: int, num: int, seed: int, step: int) -> Tensor:
     """Return numbers below a limit that depend on seed and step alone."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     return torch.randint(below, (num,), generator=generator)
+
+
+def apart_from_base(base_LV: Tensor, own_LV: Tensor) -> Tensor:
+    """Return how far predictions in a beginning are from the base's, nats, mean over tokens.
+
+    After the start token the base expects what is wrong for most texts: nothing to keep.
+
+    Args:
+        base_LV: the base's logits, the start token's first.
+        own_LV: those that are to be like them.
+    """
+    far_L = divergence(base_LV, own_LV)[1:]
+    return far_L.sum() / max(1, len(far_L))
 
 
 def answer_to_ordinary(

@@ -29,7 +29,6 @@ from peer_cl.branches import default_position_ids, run_branch, run_trunk
 from peer_cl.errors import InputError
 from peer_cl.layer import PeerLayer
 from peer_cl.pool import Segment
-from peer_cl.shortlist import divergence
 from pipelines.batches import (
     Batch,
     Row,
@@ -49,7 +48,7 @@ from pipelines.callbacks import (
     resume_step,
 )
 from pipelines.features import Features
-from pipelines.ordinary import OrdinaryText, answer_to_ordinary
+from pipelines.ordinary import OrdinaryText, answer_to_ordinary, apart_from_base
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
@@ -196,9 +195,7 @@ class SegmentTrainer(lightning.LightningModule):
         logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
         with torch.no_grad():
             base_LV = self._branch([], own_tap_1TD, ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
-        # After the start token the base expects what is wrong for most texts: nothing to keep.
-        far_L = divergence(base_LV, logits_XV[-num_own:])[1:]
-        apart = far_L.sum() / max(1, len(far_L))
+        apart = apart_from_base(base_LV, logits_XV[-num_own:])
         return weighted_loss(logits_XV[:-num_own], batch), apart
 
     def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:

@@ -260,13 +260,17 @@ def _names_any(text: str, gone: Collection[str]) -> bool:
 def count_unblanked(session: Session, domain: str) -> int:
     """Return how many jobs of a domain still name its corpus, those apart that wait or run."""
     rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
-    return sum(bool(row.request or row.note or row.losses) for row in rows if not _is_open(row))
+    return sum(_names_corpus(row) for row in rows if not _is_open(row))
 
 
 def has_named(session: Session, domain: str) -> bool:
     """Return whether any job of a domain, ended or not, names its corpus."""
     rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
-    return any(row.request or row.note or row.losses for row in rows)
+    return any(_names_corpus(row) for row in rows)
+
+
+def _names_corpus(row: JobRow) -> bool:
+    return bool(row.request or row.note or row.losses)
 
 
 def needed_uploads(session: Session) -> set[str]:

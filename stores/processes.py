@@ -27,11 +27,6 @@ def process_birth(pid: int) -> str | None:
     return None if fields[_STATE] in _DEAD else fields[_START]
 
 
-def process_exists(pid: int) -> bool:
-    """Return whether a process of this machine is alive; one that waits to be buried is not."""
-    return process_birth(pid) is not None
-
-
 def _is_known(pid: int) -> bool:
     try:
         os.kill(pid, 0)

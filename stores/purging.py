@@ -198,12 +198,13 @@ def erase(
             reached.
         DamageError: when something is left; the message says what.
     """
-    with acting() as session:
+    with database.reading() as session:
         needed = needed_objects(session, config)
-        kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
-        layout.forget(grave.domain, kept)
     doomed = {found: size for found, size in objects.listed().items() if found not in needed}
     remove_objects(objects, doomed, acting)
+    with acting() as session:
+        kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
+        layout.forget(grave.domain, kept)
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

@@ -91,13 +91,12 @@ def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: S
     shop.progress("mixing", 1, 5, "lengths and context")
     raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
     shop.progress("mixing", 2, 5, "foreign text")
-    raw["foreign"] = _foreign(book, names, shortlist)
+    groups = shop.groups("prose", "look-alike")
+    strange = {group: book.stack(names, rows) for group, rows in groups.items()}
+    raw["foreign"] = _foreign(book, names, shortlist, strange)
     for nats in GATES_NATS:
         gate = functools.partial(gated, nats=nats)
-        foreign = {
-            group: sums(map(gate, book.stack(names, rows)))
-            for group, rows in shop.groups("prose", "look-alike").items()
-        }
+        foreign = {group: sums(map(gate, stacked)) for group, stacked in strange.items()}
         raw["gates"][str(nats)] = {"rows": _rows(stacks, len(names), gate), "foreign": foreign}
     shop.progress("mixing", 3, 5, "questions")
     raw["recall"] = _recalls(shop, branches, shortlist)
@@ -164,11 +163,13 @@ def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) ->
     }
 
 
-def _foreign(book: Book, names: Sequence[str], shortlist: Shortlist) -> dict[str, Raw]:
+def _foreign(
+    book: Book, names: Sequence[str], shortlist: Shortlist, strange: dict[str, list[Tensor]]
+) -> dict[str, Raw]:
     """Return what text of no domain loses with every branch asked, and whom it would ask."""
     found: dict[str, Raw] = {}
-    for group, rows in book.shop.groups("prose", "look-alike").items():
-        stacked = book.stack(names, rows)
+    for group, stacked in strange.items():
+        rows = book.shop.texts[group]
         asked = shortlist.asked(rows)
         found[group] = {
             "base": sums(one[0, 0] for one in stacked),

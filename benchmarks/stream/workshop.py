@@ -27,6 +27,7 @@ from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
 from pipelines.general import Scorer
+from pipelines.growing import kept_ordinary
 from pipelines.init import init_store, spread_layers
 from pipelines.ordinary import OrdinaryText
 from pipelines.progress import Progress, no_progress
@@ -164,10 +165,10 @@ class Workshop:
         Raises: StateError: when it keeps none.
         """
         with self._opened(self.prepare_store()) as store:
-            kept = store.registry.config.ordinary_object
-            if kept is None:
-                raise StateError(f"{self._empty()} keeps no ordinary text: remove it")
-            return OrdinaryText.from_bytes(store.registry.objects.read(kept))
+            kept = kept_ordinary(store.registry)
+        if kept is None:
+            raise StateError(f"{self._empty()} keeps no ordinary text: remove it")
+        return kept
 
     def _empty(self) -> Path:
         layers = "" if self.host_layers is None else "".join(f"-{n}" for n in self.host_layers)

@@ -19,7 +19,7 @@ from pipelines.store import Store
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import Upload, describe_source
 from stores import NewJob, Registry
-from stores.processes import process_exists
+from stores.processes import process_birth
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 QUICK = TrainingSettings(shape=SHAPE, text_passes=1.0, least_steps=1)
@@ -63,7 +63,7 @@ def ended(store, job):
     """Return a job that has ended, once its process is gone too: it cleans up at its very end."""
     found = until(store, job, lambda found: not found.is_open)
     end = time.monotonic() + PATIENCE_SECONDS
-    while found.pid is not None and process_exists(found.pid):
+    while found.pid is not None and process_birth(found.pid) is not None:
         assert time.monotonic() < end, f"process {found.pid} does not end"
         time.sleep(0.05)
     return found

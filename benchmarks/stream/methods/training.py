@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.stream.data import Prepared
 from peer_cl.errors import DamageError
-from peer_cl.shortlist import divergence
 from pipelines.batches import next_weights, weighted_loss
-from pipelines.ordinary import OrdinaryText
+from pipelines.ordinary import OrdinaryText, apart_from_base
 from pipelines.precision import resolve_precision
 from pipelines.progress import LossNote, Progress
 from pipelines.reading import Reader
@@ -53,8 +52,7 @@ class Spared:
         ids_1L = torch.tensor([beginning[:longest]])
         with torch.no_grad():
             base_LV = self.base(ids_1L, torch.ones_like(ids_1L))[0]
-        far_L = divergence(base_LV, reader(ids_1L, torch.ones_like(ids_1L))[0])[1:]
-        return far_L.sum() / max(1, len(far_L))
+        return apart_from_base(base_LV, reader(ids_1L, torch.ones_like(ids_1L))[0])
 
 
 def train(
