@@ -35,7 +35,7 @@ from benchmarks.stream.pieces import (
 )
 from benchmarks.stream.prose import piece_name, read_prose
 from benchmarks.stream.raw import Raw
-from benchmarks.stream.retrieval import RAG, read_right_passages
+from benchmarks.stream.retrieval import RAG, read_replies, read_right_passages, replies_piece
 from benchmarks.stream.retrieval import piece_name as right_passage_piece
 from benchmarks.stream.spread import METHODS as SPREAD
 from benchmarks.stream.spread import spread_places
@@ -169,6 +169,7 @@ def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
     pieces = [learning_piece(place) for place in places(method, seed, shop.names)]
     if method == RAG:
         pieces.append(Piece(right_passage_piece(seed), read_right_passages))
+        pieces.append(Piece(replies_piece(seed), read_replies))
     if method not in CHAINS:
         pieces.append(Piece(mixture_piece(method, seed), lambda shop: _mix(shop, method, seed)))
     return pieces

@@ -10,7 +10,7 @@ from benchmarks.stream.ability_figures import abilities
 from benchmarks.stream.goals import ours
 from benchmarks.stream.matrices import GATE, Matrix, Scores, has_branches, mean, share
 from benchmarks.stream.pieces import CHAINS, JOINT, POOLS
-from benchmarks.stream.retrieval import retrieved
+from benchmarks.stream.retrieval import replied, retrieved
 from benchmarks.stream.seeds import Measured, over_seeds
 from benchmarks.stream.spread import spread_figures
 from benchmarks.stream.words import WORDS
@@ -65,6 +65,7 @@ def figures(scores: Scores, seeds: Sequence[int] = (0,)) -> list[Figure]:
     for found in methods:
         figures += over_seeds(_of_method(line, joint) for line in found)
     figures += over_seeds(retrieved(scores, seed) for seed in seeds)
+    figures += over_seeds(replied(scores, seed) for seed in seeds)
     figures += spread_figures(scores, seeds)
     figures += over_seeds(ours(scores, seed) for seed in seeds)
     for method in (POOLS, *CHAINS):

@@ -8,9 +8,17 @@ import pytest
 from tiny_stream import tiny_workshop
 
 from benchmarks.stream.matrices import Scores
+from benchmarks.stream.methods.replies import holds, replies, with_examples
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.plan import plan
-from benchmarks.stream.retrieval import piece_name, read_right_passages, retrieved
+from benchmarks.stream.retrieval import (
+    piece_name,
+    read_replies,
+    read_right_passages,
+    replied,
+    replies_piece,
+    retrieved,
+)
 from benchmarks.stream.seeds import over_seeds
 
 
@@ -61,3 +69,38 @@ def test_it_is_a_piece_of_rag_alone(shop):
 
     assert piece_name(0) in named("rag")
     assert piece_name(0) not in named("lora") | named("peer")
+    assert replies_piece(0) in named("rag")
+
+
+def test_replies_hold_what_the_base_writes_after_the_passage_that_was_found_or_the_right_one(shop):
+    raw = read_replies(shop, by_words)
+    assert raw == read_replies(shop, by_words)
+    data = shop.prepared["law"]
+    base, tokenizer = shop.base(), shop.tokenizer
+    question = next(one for one in data.questions if one.wording == "reworded")
+    prompt = tokenizer.decode(question.ids[1 : question.num_prompt])
+    answer = tokenizer.decode(question.ids[question.num_prompt :])
+    statement = next(row for row in data.rows if row.kind == "fact")
+    passage = tokenizer.decode(statement.ids, skip_special_tokens=True)
+    (said,) = replies(base, [with_examples(tokenizer, passage, prompt)])
+    assert raw["examples"]["right"]["law"]["reworded"][0] == int(holds(said, answer))
+
+
+def test_replies_of_a_batch_are_those_of_each_alone(shop):
+    base, prompts = shop.base(), ["the rent", "of a house in the rain is paid by", "law"]
+    together = replies(base, prompts)
+    assert together == [replies(base, [prompt])[0] for prompt in prompts]
+    assert any(together)
+
+
+def test_figures_of_replies_name_the_way_to_ask_and_the_passage(shop):
+    right = {"law": {"seen": [1, 1, 1, 1], "reworded": [1, 1, 1, 0]}}
+    found = {"law": {"seen": [1, 1, 1, 0], "reworded": [1, 1, 0, 0]}}
+    shop.raw.write(replies_piece(0), {"examples": {"found": found, "right": right}})
+    figures = over_seeds([replied(Scores(shop.raw, shop.names), 0)])
+    assert [(one.figure.partition(":")[0], one.value) for one in figures] == [
+        ("RAG, three examples before, answer anywhere in its reply", 0.75),
+        ("RAG, three examples before, answer anywhere in its reply", 0.5),
+        ("RAG, right passage given, three examples before, answer anywhere in its reply", 1.0),
+        ("RAG, right passage given, three examples before, answer anywhere in its reply", 0.75),
+    ]
