@@ -58,11 +58,9 @@ def _sizes(grown: Raw) -> Iterator[Figure]:
             share([one for found in own.values() for one in found["asked_own"]]),
             COMMAND,
         )
-        yield reported(
-            f"pools that a document asks after 32 tokens, {size} {pools} (number)",
-            _asked(found),
-            COMMAND,
-        )
+        others = mean([float(num) for one in found["others_asked"].values() for num in one])
+        said = f"other domains' pools that a document asks after 32 tokens, {size} {pools}"
+        yield reported(f"{said} (number)", others, COMMAND)
         worst = max(
             m - b
             for one in (*own.values(), *found["foreign"].values())
@@ -78,20 +76,31 @@ def _sizes(grown: Raw) -> Iterator[Figure]:
 
 
 def _growth(grown: Raw) -> Iterator[Figure]:
-    """Yield how the pools that a document asks grow with the store, against log of its size."""
-    counts = {int(size): _asked(found) for size, found in grown["sizes"].items() if int(size) > 1}
-    first, last = min(counts), max(counts)
-    if first < last and counts[first]:
-        yield at_most(
-            f"pools asked, {last} pools over {first} (ratio)",
-            counts[last] / counts[first],
-            math.log(last) / math.log(first),
-            COMMAND,
-        )
+    """Yield how the pools that a document asks grow with the store, against log of its size.
 
-
-def _asked(found: Raw) -> float:
-    return mean([float(num) for one in found["own"].values() for num in one["num_asked"]])
+    The same documents at every size: those of the domains that are there from the first on. Each
+    pool decides for itself, so in the long run the count is a line with the share below as its
+    slope; that it grows slower than log is said of these sizes alone.
+    """
+    sizes = {int(size): found for size, found in grown["sizes"].items()}
+    last = max(sizes)
+    for first in (size for size in (2, 8) if size < last):
+        names = list(sizes[first]["own"])
+        counts = [
+            mean([float(num) for name in names for num in sizes[size]["own"][name]["num_asked"]])
+            for size in (first, last)
+        ]
+        if counts[0]:
+            yield at_most(
+                f"pools asked by the same documents, {last} pools over {first} (ratio)",
+                counts[1] / counts[0],
+                math.log(last) / math.log(first),
+                COMMAND,
+            )
+    others = [num for one in sizes[last]["others_asked"].values() for num in one]
+    if last > 1:
+        share_asked = mean([num / (last - 1) for num in others])
+        yield reported("share of other domains' pools that a document asks", share_asked, COMMAND)
 
 
 def _questions(asked: Raw, budget: float) -> Iterator[Figure]:

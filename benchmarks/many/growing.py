@@ -58,6 +58,10 @@ def grow(shop: Workshop, seed: int) -> Raw:
                 }
                 for place, name in enumerate(learned)
             },
+            "others_asked": {
+                name: _num_asked(heads[name], [one for one in learned if one != name], len(rows))
+                for name, rows in own.items()
+            },
             "foreign": {
                 group: {
                     "base": sums([one[0, 0] for one in stacked]),

@@ -50,8 +50,7 @@ def check_made_of(shop: Workshop) -> None:
 
 
 def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
-    """Refuse to train where other parts of a mixture, or a model that is still to be asked, are
-    gone from the work folder.
+    """Refuse to train where other parts of a mixture are gone from the work folder.
 
     Raises: StateError: saying which raw files to remove.
     """
@@ -63,10 +62,6 @@ def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
                 if method == POOLS:
                     _check_pools(shop, seed)
                 _check_tokens(shop, method, seed)
-    for name in sorted(planned):
-        kind, *rest = name.split("/")
-        if kind == "ability" and rest[0] in CHAINS and not shop.raw.has(name):
-            _check_state(shop, rest[0], int(rest[1].removeprefix("s")))
 
 
 def _seeds(pieces: Iterable[str]) -> list[int]:
@@ -84,15 +79,30 @@ def _check_pools(shop: Workshop, seed: int) -> None:
         )
 
 
-def _check_state(shop: Workshop, method: str, seed: int) -> None:
-    last = places(method, seed, shop.names)[-1]
-    folder = state_folder(shop, last, last.number)
-    if shop.raw.has(last.piece) and not folder.is_dir():
-        raise StateError(
-            f"{folder} is gone, whose general ability is to be read: remove "
-            f"{shop.raw.folder}/{method}.s{seed}.*.json, and its pieces are done again, or leave "
-            f"{method} out with --method"
+def within_reach(shop: Workshop, pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces without those that ask a model which is gone from the work folder.
+
+    What it learned stands in its raw files, and what is left can be read without it: so a run says
+    what it leaves out and does the rest.
+    """
+    found, gone = [], set()
+    for piece in pieces:
+        kind, *rest = piece.name.split("/")
+        if kind == "ability" and rest[0] in CHAINS and not shop.raw.has(piece.name):
+            method, seed = rest[0], int(rest[1].removeprefix("s"))
+            last = places(method, seed, shop.names)[-1]
+            if shop.raw.has(last.piece) and not state_folder(shop, last, last.number).is_dir():
+                gone.add((method, seed))
+                continue
+        found.append(piece)
+    for method, seed in sorted(gone):
+        print(
+            f"the model that {method} had learned with seed {seed} is gone from {shop.work}: its "
+            f"general ability is left out. To have it, remove {shop.raw.folder}/{method}.s{seed}."
+            "*.json, and its pieces are done again",
+            flush=True,
         )
+    return found
 
 
 def _check_tokens(shop: Workshop, method: str, seed: int) -> None:

@@ -124,7 +124,7 @@ def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measu
     yield from _questions(mixture, names, how)
     rest = [name for name in names if name not in CHOSEN_WITH]
     if not how and 0 < len(rest) < len(names):  # who is named was chosen with all of them
-        yield from _questions(mixture, rest, f"{how}, {_unchosen(len(rest))}")
+        yield from _questions(mixture, rest, f"{how}, {_unchosen(len(rest))}", with_guided=False)
     general = mixture["general"]
     heavy = [int(weight > 0.5) for weight in general["largest_weight"]]
     yield Measured(
@@ -142,7 +142,10 @@ def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measu
     yield Measured(name, share([int(weight > 0.5) for weight in naming]))
 
 
-def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measured]:
+def _questions(
+    mixture: Raw, names: Sequence[str], how: str, *, with_guided: bool = True
+) -> Iterator[Measured]:
+    """Yield what is answered; how far answers are guided was chosen with five of the domains."""
     asked = [mixture["recall"][name][w] for name in names for w in ("seen", "reworded")]
     weights = [weight for one in asked for weight in one["own_weight"]]
     yield Measured(
@@ -155,7 +158,7 @@ def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measure
         value = mean([share(row["mixture"]) for row in rows])
         name = f"recall through the mixture, {wording}{how} (share)"
         yield Measured(name, value, at_least=goal)
-        if GUIDED in rows[0]:
+        if with_guided and GUIDED in rows[0]:
             guided = mean([share(row[GUIDED]) for row in rows])
             name = f"recall through the mixture, guided, {wording}{how} (share)"
             yield Measured(name, guided, at_least=goal)

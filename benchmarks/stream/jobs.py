@@ -17,7 +17,7 @@ from multiprocessing.queues import Queue
 
 import torch
 
-from benchmarks.stream.checks import check_made_of, check_rates, check_work
+from benchmarks.stream.checks import check_made_of, check_rates, check_work, within_reach
 from benchmarks.stream.pieces import CHAINS
 from benchmarks.stream.plan import Piece
 from benchmarks.stream.workshop import PART, Workshop
@@ -37,7 +37,7 @@ def do_missing(shop: Workshop, planned: Planned, minutes: float, jobs: int = 1) 
         jobs: processes side by side. Each has a part of every store for itself, since a store has
             one writer; what needs several domains is done after them, in this process.
     """
-    pieces, ends = planned(shop), time.time() + 60 * minutes
+    pieces, ends = within_reach(shop, planned(shop)), time.time() + 60 * minutes
     check_rates(shop)
     check_made_of(shop)
     check_work(shop, pieces)

@@ -17,7 +17,6 @@ COLUMNS = {
     "worst added loss of a foreign document (nats)": "worst foreign document (nats)",
     "general ability, change of accuracy, all tasks (share)": "accuracy on general tasks (change)",
     "trained parameters a domain": "parameters a domain",
-    "time to learn a domain (s)": "s a domain",
 }
 """Figures of a method, as they are named after its words and a colon, and the columns' heads."""
 BASE = {

@@ -20,6 +20,7 @@ from benchmarks.stream import pools
 from benchmarks.stream.data import Prepared, joined
 from benchmarks.stream.keeping import put_adapter
 from benchmarks.stream.methods.dense import (
+    LORA_RANK,
     REPLAY_SHARE,
     WEIGHTS,
     AdapterBranches,
@@ -35,7 +36,7 @@ from benchmarks.stream.raw import Raw, rare_sums, sums
 from benchmarks.stream.texts import Texts
 from benchmarks.stream.workshop import Workshop, recalled, score
 from peer_cl.bases import Base
-from peer_cl.errors import StateError
+from peer_cl.errors import InputError, StateError
 from pipelines.background import load_background
 from pipelines.batches import tokenise
 from pipelines.general import ReaderScorer, Scorer
@@ -141,9 +142,10 @@ def learn_in_chain(shop: Workshop, place: Place, learning_rate: float) -> Raw:
 
 
 def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
-    """Train one LoRA on all domains at once, as a reference for what can be learned."""
-    settings = shop.settings
-    method = Lora(shop.base(), name=JOINT, seed=settings.seed)
+    """Train one LoRA on all domains at once, as a reference for what can be learned: it has as
+    many parameters as a chain's LoRA and as many again for each further domain."""
+    settings, rank = shop.settings, LORA_RANK * len(shop.names)
+    method = Lora(shop.base(), rank=rank, name=JOINT, seed=settings.seed)
     began = time.monotonic()
     together = joined(list(shop.prepared.values()), settings.seed)
     method.learn(together, learning_rate=learning_rate, settings=settings, progress=shop.progress)
@@ -225,6 +227,8 @@ def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: fl
     rows = {"validation": [item.ids for item in data.validation]}
     found = sums(score(ReaderScorer(reader), rows, shop.progress)["validation"])
     num_tokens = sum(len(item.ids) - 1 for item in data.validation)
+    if not num_tokens:
+        raise InputError(f"{data.name} has no validation document: no rate can be chosen with it")
     return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
 
 

@@ -86,10 +86,11 @@ def prose(shop: Workshop) -> Texts:
     content = (shop.data / FILES[WIKITEXT]).read_text(encoding="utf-8")
     paragraphs = [tuple(ids) for ids in tokenise(shop.tokenizer, wikitext_paragraphs(content))]
     gap = tuple(shop.tokenizer("\n\n", add_special_tokens=False).input_ids)
-    return {
+    found: Texts = {
         str(SHORT): [tuple(ids[: SHORT + 1]) for ids in short],
         **{str(length): cut(paragraphs, gap, length)[: MOST[length]] for length in LONG},
     }
+    return {length: rows for length, rows in found.items() if rows}  # a set may be short
 
 
 def _sizes(num_domains: int) -> list[int]:

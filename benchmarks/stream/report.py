@@ -160,7 +160,7 @@ def _of_method(line: Line, joint: Sequence[float] | None) -> Iterator[Measured]:
         "the same without stock words (nats a token)": line.rare_loss,
         "unseen loss at the end (nats a token)": -metrics.average_score(line.scores),
         **({} if _is_joint(line) else _transfers(line)),
-        "intransigence: loss after learning above joint training's (nats a token)": spared,
+        "intransigence: loss after learning above all domains' at once (nats a token)": spared,
         "recall at the end, seen wording (share)": line.seen,
         "recall at the end, reworded (share)": line.reworded,
         "recall right after learning, seen wording (share)": line.seen_after,

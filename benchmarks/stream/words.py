@@ -24,6 +24,6 @@ WORDS = {
         for name, rank in APART.items()
         for way, how in (("", "our mixture"), (f" {FORCED}", "right one forced on"))
     },
-    JOINT: "joint training (upper bound)",
+    JOINT: "one LoRA, all domains at once",
 }
 """By method, and way to use its branches."""

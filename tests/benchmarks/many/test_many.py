@@ -107,6 +107,20 @@ def test_a_size_is_the_same_store_with_fewer_pools(shop, found):
     assert all(a <= b for a, b in zip(first[0]["num_asked"], first[2]["num_asked"], strict=True))
 
 
+def test_the_same_documents_are_counted_at_every_size(shop, found):
+    told = shop.raw.read(run.GROWN)["sizes"]
+    lengths = {tuple(len(one) for one in size["others_asked"].values()) for size in told.values()}
+    assert lengths == {tuple(len(told["3"]["own"][name]["base"]) for name in shop.names)}
+    assert not any(told["1"]["others_asked"]["law-england"])
+    for name in shop.names:  # at the end a document asks others, and perhaps its own
+        last = told["3"]["own"][name]
+        asked = zip(told["3"]["others_asked"][name], last["asked_own"], strict=True)
+        assert [others + own for others, own in asked] == last["num_asked"]
+    others = [num for one in told["3"]["others_asked"].values() for num in one]
+    share = found["share of other domains' pools that a document asks"].value
+    assert share == pytest.approx(sum(others) / len(others) / 2)
+
+
 def test_a_pool_learns_its_article(found):
     forced = found["unseen loss, own pool forced on (nats a token)"].value
     assert forced < found["unseen loss, base alone (nats a token)"].value

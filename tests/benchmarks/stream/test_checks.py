@@ -105,14 +105,21 @@ def test_a_mixture_whose_parts_are_gone_is_refused_before_training(shop):
         checks.check_work(shop, pieces)
 
 
-def test_a_model_that_is_gone_is_told_before_its_ability_is_read(shop):
+def test_the_ability_of_a_model_that_is_gone_is_left_out_and_said(shop, capsys):
     with_data = dataclasses.replace(shop, data=shop.work)
     pieces = plan(with_data, [0], ["lora"], with_tuning=False)
-    checks.check_work(shop, pieces)  # it is to be learned first
+    assert checks.within_reach(shop, pieces) == pieces  # it is to be learned first
     (last,) = (one.name for one in pieces if one.name.startswith(f"lora/s0/{len(shop.names) - 1}"))
     shop.raw.write(last, {})
-    with pytest.raises(StateError, match=r"lora-s0.* is gone.*remove .*lora\.s0\..*--method"):
-        checks.check_work(shop, pieces)
+    reached = checks.within_reach(shop, pieces)
+    left_out = [piece for piece in pieces if piece not in reached]
+    assert [piece.name for piece in left_out] == [f"ability/lora/s0/{task}" for task in FILES]
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "lora had learned with seed 0 is gone" in said
+    assert "lora.s0.*.json" in said
+    (shop.work / "states" / "lora-s0" / str(len(shop.names) - 1)).mkdir(parents=True)
+    assert checks.within_reach(shop, pieces) == pieces
 
 
 def test_a_borrowed_rate_is_tuned(shop):
