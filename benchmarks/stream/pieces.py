@@ -31,6 +31,7 @@ from benchmarks.stream.methods.dense import (
 from benchmarks.stream.methods.embeddings import MiniLm
 from benchmarks.stream.methods.method import Method
 from benchmarks.stream.methods.rag import Rag
+from benchmarks.stream.methods.sparse_memory import SHAPE as MEMORY_SHAPE
 from benchmarks.stream.methods.sparse_memory import SparseMemory
 from benchmarks.stream.raw import Raw, rare_sums, sums
 from benchmarks.stream.texts import Texts
@@ -59,7 +60,12 @@ CHAINS: dict[str, Make] = {
     ),
     "osf": lambda base, num_domains, _: Osf(base, num_domains),
     "full": lambda base, _, __: FullFinetuning(base),
-    "sparse": lambda base, _, seed: SparseMemory(base, _background(base), seed=seed),
+    "sparse": lambda base, num_domains, seed: SparseMemory(
+        base,
+        _background(base),
+        num_rows=MEMORY_SHAPE.num_experts // num_domains,  # so many need never overlap
+        seed=seed,
+    ),
     "rag": lambda base, _, __: Rag(base, MiniLm()),
 }
 """Methods that hold one state, which goes from one domain to the next; RAG's is an index."""

@@ -5,7 +5,9 @@ their use, and only those that a domain uses much and other text seldom are trai
 - Their memory is pretrained. Ours begins as nothing, so the first domain trains all of it, and its
   router; from then on the router is frozen, since it decides for every domain.
 - Their rows are chosen in each step, ours once for a domain, so that what it changed is known.
-- Rows and optimiser are those of this project's pools, beside the feed-forward.
+- Rows and optimiser are those of this project's pools, beside the feed-forward of three layers,
+  where so many rows lie together that a text uses few of them: ranks say nothing where every text
+  uses all (with a pool's 196 rows a layer two domains' chosen rows were two thirds the same).
 
 Shape suffixes: B rows of a batch, T tokens, X positions in all rows, H heads, K chosen, C chosen by
 all heads, N experts, R texts, D width.
@@ -35,7 +37,6 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, tensors_sha256
 from peer_cl.product_keys import top_k_lowest_index
 from pipelines.batches import group_by_length, pad
-from pipelines.init import spread_layers
 from pipelines.progress import Progress
 from pipelines.reading import Reader
 from pipelines.settings import TrainingSettings
@@ -44,17 +45,29 @@ from pipelines.token_scores import TOKENS_PER_PASS
 Chosen = dict[int, Tensor]
 """By host layer, which rows may change: bool, (N,)."""
 _FILE, _LEARNED = "memory.safetensors", "num_learned"
+SHAPE = PoolShape(num_experts=2304)
+"""In three layers as many parameters as a pool has: 8.0M in rows."""
+
+
+def memory_layers(depth: int) -> tuple[int, ...]:
+    """Return the host layers: three, spread over a model's depth.
+
+    Example:
+        >>> memory_layers(30)
+        (7, 15, 22)
+    """
+    return tuple(sorted({depth * quarter // 4 for quarter in (1, 2, 3)}))
 
 
 class SparseMemory:
-    """A base with one pool at the usual host layers that all domains write to.
+    """A base with one pool in few host layers that all domains write to.
 
     Args:
         base: never changed.
         background: texts of no domain as token ids, the start token first: those of
             `load_background("calibration")`. All are read again for each domain but the first.
-        num_rows: how many rows of each host layer a later domain may change; default: a quarter.
-        shape: the pool's.
+        num_rows: how many rows of each host layer a later domain may change; default: an eighth.
+        shape: the pool's; default: SHAPE.
         seed: of its beginnings.
 
     Raises:
@@ -73,12 +86,12 @@ class SparseMemory:
         seed: int = 0,
     ) -> None:
         depth = base.model.config.get_text_config(decoder=True).num_hidden_layers
-        self.model = PeerModel(base.model, host_layers=spread_layers(depth), identity=base.identity)
+        self.model = PeerModel(base.model, host_layers=memory_layers(depth), identity=base.identity)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.memory = self.model.new_segment(shape)
+            self.memory = self.model.new_segment(shape or SHAPE)
         most = self.memory.shape.num_experts
-        num_rows = most // 4 if num_rows is None else num_rows
+        num_rows = most // 8 if num_rows is None else num_rows
         if not 0 < num_rows <= most:
             raise InputError(f"num_rows must lie in 1..{most} (num_experts), not {num_rows}")
         if not background:

@@ -6,11 +6,17 @@ import torch
 from tiny_base import background
 
 from benchmarks.stream.methods import sparse_memory as module
-from benchmarks.stream.methods.sparse_memory import SparseMemory, frozen_sha256, tf_idf
+from benchmarks.stream.methods.sparse_memory import (
+    SparseMemory,
+    frozen_sha256,
+    memory_layers,
+    tf_idf,
+)
 from peer_cl.errors import DamageError, InputError
 from peer_cl.layer import PoolShape
 from peer_cl.pool import tensors_sha256
 from pipelines.batches import tokenise
+from pipelines.init import spread_layers
 from pipelines.progress import no_progress
 from pipelines.reading import log_probs, reader_of
 
@@ -64,7 +70,7 @@ def test_a_later_domain_changes_its_chosen_rows_and_no_other_byte(make, learn, d
     assert {int(mask.sum()) for mask in chosen.values()} == {9}
     before = {name: tensor.clone() for name, tensor in memory.memory.state_dict().items()}
     learn(memory, domains["minerals"])
-    assert memory.num_parameters == 9 * 2 * 32 * 4
+    assert memory.num_parameters == 9 * 2 * 32 * 3
     changed = 0
     for name, tensor in memory.memory.state_dict().items():
         words = name.split(".")
@@ -75,7 +81,7 @@ def test_a_later_domain_changes_its_chosen_rows_and_no_other_byte(make, learn, d
             assert not (moved & ~chosen[int(words[1])]).any()
         else:
             assert torch.equal(bits, old)
-    assert changed > 0.5 * 2 * 9 * 4
+    assert changed > 0.5 * 2 * 9 * 3
 
 
 def test_bytes_that_must_not_change_are_watched(make, learn, domains, monkeypatch):
@@ -89,18 +95,18 @@ def test_bytes_that_must_not_change_are_watched(make, learn, domains, monkeypatc
 def test_the_hash_is_of_what_may_not_change(make):
     memory = make().memory
     chosen = {layer: torch.zeros(64, dtype=torch.bool) for layer in memory.host_layers}
-    chosen[0][5] = True
+    chosen[1][5] = True
     one = frozen_sha256(memory, chosen, with_router=True)
     with torch.no_grad():
-        memory.layer(0).experts.up_ND[5] = 1.0
+        memory.layer(1).experts.up_ND[5] = 1.0
     assert frozen_sha256(memory, chosen, with_router=True) == one
     without = frozen_sha256(memory, chosen, with_router=False)
     with torch.no_grad():
-        memory.layer(0).query.weight[0, 0] = 1.0
+        memory.layer(1).query.weight[0, 0] = 1.0
     assert frozen_sha256(memory, chosen, with_router=True) != one
     assert frozen_sha256(memory, chosen, with_router=False) == without
     with torch.no_grad():
-        memory.layer(1).experts.down_ND[5] = 1.0
+        memory.layer(2).experts.down_ND[5] = 1.0
     assert frozen_sha256(memory, chosen, with_router=False) != without
 
 
@@ -136,11 +142,13 @@ def test_what_was_saved_goes_on_to_the_same_bits(make, learn, domains, tmp_path)
     assert back.memory.sha256() == memory.memory.sha256()
 
 
-def test_by_default_a_quarter_of_the_usual_rows_may_change(make):
-    usual = PoolShape().num_experts
+def test_by_default_an_eighth_of_as_many_rows_as_pools_have_may_change(make):
     memory = make(num_rows=None, shape=None)
-    assert memory.memory.host_layers == (0, 1, 2, 3)
-    assert (memory.memory.shape.num_experts, memory.num_rows) == (usual, usual // 4)
+    assert memory.memory.host_layers == memory_layers(4) == (1, 2, 3)
+    num = memory.memory.shape.num_experts
+    assert memory.num_rows == num // 8
+    of_pools = PoolShape().num_experts * len(spread_layers(30))
+    assert 0.9 < num * len(memory_layers(30)) / of_pools < 1.4
 
 
 def test_a_loss_that_is_not_finite_and_wrong_arguments_are_told(make, learn, domains, tiny):
@@ -150,6 +158,6 @@ def test_a_loss_that_is_not_finite_and_wrong_arguments_are_told(make, learn, dom
         SparseMemory(tiny, [])
     memory = make()
     with torch.no_grad():
-        memory.memory.layer(0).experts.up_ND[:] = float("nan")
+        memory.memory.layer(1).experts.up_ND[:] = float("nan")
     with pytest.raises(DamageError, match="the loss is nan at step 0"):
         learn(memory, dataclasses.replace(domains["law"], steps=domains["law"].steps[:2]))
