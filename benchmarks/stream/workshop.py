@@ -266,8 +266,9 @@ class Workshop:
     @functools.cached_property
     def _read_by_all(self) -> list[Any]:
         about: list[Any] = [self.names, self.base_id]
-        for name, one in self.prepared.items():
-            rows = [row.ids for row in one.rows if row.kind in ("text", "fact", REWORDED)]
+        # Changed wordings are drawn anew with each seed; those of the first stand for all.
+        for name, one in self.with_seed(0).prepared.items():
+            rows = [row.ids for row in one.rows]
             asked = [question.ids for question in one.questions]
             about.append([name, [key(ids) for ids in (*rows, *asked)]])
         about += [[group, [key(ids) for ids in rows]] for group, rows in self.texts.items()]

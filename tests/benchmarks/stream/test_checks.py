@@ -18,6 +18,7 @@ from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import Line, averaged
 from benchmarks.stream.seeds import Measured, over_seeds
 from peer_cl.errors import DamageError, StateError
+from pipelines import fact_rows
 from pipelines.general_tasks import FILES
 from pipelines.progress import no_progress
 
@@ -73,6 +74,16 @@ def test_raw_files_of_something_else_are_refused_by_name(shop):
     for other in ({"settings": settings}, {"names": ("law",)}):
         for piece in ("base", "peer/s0/0-law", "tune/lora/0.001/law"):
             assert dataclasses.replace(shop, **other).made_of(piece) != shop.made_of(piece)
+
+
+def test_changed_wordings_are_part_of_what_a_piece_is_made_of(shop, monkeypatch):
+    before = shop.made_of("lora/s0/0-law")
+    assert any(row.kind == fact_rows.VARIED for row in shop.prepared["law"].rows)
+    frames = tuple(f"{frame} so" for frame in fact_rows.FRAMES)
+    monkeypatch.setattr(fact_rows, "FRAMES", frames)
+    other = dataclasses.replace(shop)
+    assert other.made_of("lora/s0/0-law") != before
+    assert other.with_seed(5).made_of("lora/s0/0-law") == other.made_of("lora/s0/0-law")
 
 
 def test_what_pools_alone_are_told_leaves_the_others_as_they_are(shop):
