@@ -1,6 +1,7 @@
 """From a corpus to a snapshot that knows it, and back, on a tiny base."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -58,6 +59,24 @@ def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
     assert len(store.registry.documents("minerals", kind="probe")) == len(FACTS)
     text = store.registry.document_text(found[0])
     assert text.endswith(".")
+
+
+def test_an_ingest_leaves_the_process_as_it_was(store, tmp_path):
+    """Random numbers that the caller draws next, and what Lightning says elsewhere, are as ever."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    before = [logger.level for logger in loggers]
+    drawn = torch.random.get_rng_state()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.INFO)
+        corpus = write_corpus(tmp_path / "m.jsonl", "minerals")
+        store.ingest("law", corpus, settings=SETTINGS)  # which is loaded: it has a version
+        store.load()[0].detach()
+        assert [logger.level for logger in loggers] == [logging.INFO, logging.INFO]
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
 def test_rolling_back_gives_the_bits_of_the_snapshot_before(store):
