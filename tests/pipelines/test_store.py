@@ -2,9 +2,10 @@
 
 import pytest
 from filled_store import grow, new_store
+from tiny_base import background, make_tiny_base
 
 from peer_cl.errors import InputError, StateError, UnknownError
-from pipelines import open_store
+from pipelines import init_store, open_store, pad, tokenise
 
 
 @pytest.fixture
@@ -37,3 +38,17 @@ def test_roll_back_goes_one_version_back_and_never_out_unasked(filled):
 def test_roll_back_goes_to_a_version(filled):
     grow(filled.registry.folder, "law")
     assert filled.roll_back("law", "v1").state("law").label == "v1"
+
+
+def test_prompts_of_different_lengths_are_one_batch_as_the_readme_shows(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(tmp_path / "k", base=str(base), background=background()) as store:
+        model, tokenizer = store.load()
+    rows = tokenise(tokenizer, ["The court held", "A fever with a rash is"])
+    assert len(rows[0]) < len(rows[1])
+    prompts, mask = pad(rows, tokenizer.eos_token_id)
+    together = model.generate(prompts, attention_mask=mask, max_new_tokens=3)
+    assert together.shape == (2, len(rows[1]) + 3)
+    (alone,) = model.generate(prompts[:1, : len(rows[0])], max_new_tokens=3)
+    assert together[0, -len(alone) :].tolist() == alone.tolist()
+    model.detach()
