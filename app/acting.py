@@ -9,10 +9,9 @@ import typer
 from app.output import say
 from app.reading import DomainArgument
 from app.request import Request, verb
-from peer_cl.errors import InputError, StateError
+from peer_cl.errors import InputError
 
 if TYPE_CHECKING:
-    from pipelines.store import Store
     from stores import Snapshot
 
 
@@ -96,9 +95,7 @@ def rollback(
     with request.store() as store:
         before = store.registry.live()
         if domain is not None:
-            if to is None and not out:
-                to = _version_before(store, domain)
-            after = store.roll_back(domain, to, request.why)
+            after = store.roll_back(domain, to, request.why, out=out)
         else:
             number = _snapshot_number(to)
             after = store.restore(number, request.why, without_purged=without_purged)
@@ -122,22 +119,6 @@ def _tell(before: Snapshot, after: Snapshot) -> None:
         for words in change.words:
             say(f"{change.domain}: {words}")
     say(f"snapshot {after.id}; undo with `peer-cl rollback --to {before.id}`")
-
-
-def _version_before(store: Store, domain: str) -> str:
-    """Return the version before the live one.
-
-    Raises: StateError: when there is none; a whole domain goes only where that is said.
-    """
-    detail = store.registry.domain(domain)
-    if not detail.chain:
-        raise StateError(f"domain {domain!r} is not live; see `peer-cl history`")
-    if len(detail.chain) == 1:
-        raise StateError(
-            f"{domain} is at {detail.chain[0].label}, its first version; to take all of it out of "
-            f"the store: `peer-cl rollback {domain} --out`"
-        )
-    return detail.chain[-2].id
 
 
 def _snapshot_number(text: str | None) -> int:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+import peer_cl
 from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
 from app.output import say
 from app.request import Before, StoreOption
@@ -28,9 +29,7 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"peer-cl {version('peer-cl')}")
+        typer.echo(f"peer-cl {peer_cl.__version__}")
         raise typer.Exit
 
 

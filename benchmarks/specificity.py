@@ -101,7 +101,7 @@ def _trial(
             gone[f"own gain that goes with 80 rows by {how}, {kind}s (share)"] = own
             gone[f"other {kind}s' gain that goes, by {how} (share)"] = others
     model.detach()
-    store.roll_back(options.domain, None, "the next shape")
+    store.roll_back(options.domain, why="the next shape", out=True)
     return {
         "unseen loss, pool forced on (nats a token)": report["mixture"][0]["forced_loss_nats"],
         "effective documents a row, weighted by use": sum(

@@ -98,7 +98,7 @@ def _trial(store: Store, settings: TrainingSettings, options: argparse.Namespace
     corpus = demo_corpora.load(options.domain, options.tokens)
     done = store.ingest(options.domain, corpus.documents, facts=corpus.facts, settings=settings)
     report = store.evaluate(background=False)
-    store.roll_back(options.domain, None, "the next trial")
+    store.roll_back(options.domain, why="the next trial", out=True)
     recall = {row["wording"]: row["forced"] for row in report["recall"]}
     return {
         "loss reduction, forced on (share)": report["mixture"][0]["reduction"],

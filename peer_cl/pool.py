@@ -170,11 +170,13 @@ def load_segment(source: Path | bytes, base: BaseIdentity, *, name: str = "") ->
     try:
         made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
         base.check(made_for, name)
-        segment = Segment(
-            width=about["width"],
-            host_layers=about["host_layers"],
-            shape=PoolShape(**about["shape"]),
-        )
+        # It is drawn at random first: the caller's draws stay the same. No device is woken for it.
+        with torch.random.fork_rng(devices=[]):
+            segment = Segment(
+                width=about["width"],
+                host_layers=about["host_layers"],
+                shape=PoolShape(**about["shape"]),
+            )
     except BaseMismatchError:
         raise
     except (KeyError, TypeError, ValueError) as error:

@@ -9,16 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.batches import tokenise
+    from pipelines.batches import pad, tokenise
+    from pipelines.documents import SourceDocument
+    from pipelines.facts import Fact
     from pipelines.init import init_store
+    from pipelines.rewordings import Rewordings
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store, open_store
 
 _HOMES = {
+    "Fact": "facts",
+    "Rewordings": "rewordings",
+    "SourceDocument": "documents",
     "Store": "store",
     "TrainingSettings": "settings",
     "init_store": "init",
     "open_store": "store",
+    "pad": "batches",
     "tokenise": "batches",
 }
 
@@ -29,3 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pipelines.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

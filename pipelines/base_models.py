@@ -8,12 +8,14 @@ lies among them, by which damage is found before anything is loaded.
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import logging
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +142,31 @@ def _move_in(converted: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Let transformers and the hub say nothing here, and what they said before afterwards."""
+    from transformers.utils import logging as told
+
+    hub: Any = importlib.import_module("huggingface_hub.utils")  # its types hide these functions
+    logger = logging.getLogger("transformers")
+    level, had_bars = logger.level, told.is_progress_bar_enabled()
+    had_hub_bars = not hub.are_progress_bars_disabled()
+    try:
+        logger.setLevel(logging.ERROR)
+        told.disable_progress_bar()  # the hub's too
+        yield
+    finally:
+        logger.setLevel(level)
+        if had_bars:
+            told.enable_progress_bar()
+        (hub.enable_progress_bars if had_hub_bars else hub.disable_progress_bars)()
+
+
+@_quiet_transformers()
 def _convert(folder: Path, target: Path) -> None:
     import torch
     import transformers
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="gguf")
         quantised = transformers.AutoModelForCausalLM.from_pretrained(

@@ -57,6 +57,15 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
     Raises:
         CorpusError: when a text has no token at all.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "a": 1, "rash": 2}))
+        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|endoftext|>")
+        >>> tokenise(tokenizer, ["a rash", "rash"])
+        [[0, 1, 2], [0, 2]]
     """
     start = start_token_id(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []

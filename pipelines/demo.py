@@ -244,7 +244,7 @@ def _take_back(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
     if own is not None and not own.is_frozen:
         store.freeze(frozen, FROZE)
     face.say(f"\nfroze {frozen}; rolling back {taken} ...")
-    store.roll_back(taken, None, TOOK)
+    store.roll_back(taken, why=TOOK, out=True)
     after, expected = probe_bits(store, None), probe_bits(store, before.id)
     with_it = probe_bits(store, full.id)
     if after != expected:

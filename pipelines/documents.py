@@ -16,6 +16,11 @@ class SourceDocument:
 
     `section_of` names the larger document of which this is a part; parts of one document are
     never divided between training and test.
+
+    Example:
+        >>> note = SourceDocument("Quartz is hard.\\r\\n", title="quartz", source="my notes")
+        >>> note.document_id == document_id("Quartz is hard.")
+        True
     """
 
     text: str

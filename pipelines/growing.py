@@ -94,9 +94,11 @@ def grow(
         max_tokens=within_context(base.model, settings.max_tokens),
     )
     checkpoint = _checkpoint(registry, chain, learned, settings)
-    trained, own, recorded = _learn(
-        registry, model, base, learned, list(chain.segments), settings, checkpoint, progress
-    )
+    # A data loader draws too: the caller's own draws stay the same.
+    with torch.random.fork_rng(devices=[]):
+        trained, own, recorded = _learn(
+            registry, model, base, learned, list(chain.segments), settings, checkpoint, progress
+        )
     signature = own if chain.signature is None else grow_signature(chain.signature, own)
     # As it is read back, so that what grows on it does not depend on who grew it.
     signature = Signature.from_bytes(signature.to_bytes())

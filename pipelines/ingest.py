@@ -20,6 +20,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.rewordings import Rewordings
 from pipelines.settings import TrainingSettings
 from stores.domain_names import check_domain_name
+from stores.faiss_extra import check_faiss
 
 if TYPE_CHECKING:
     from pipelines.preparing import Learned
@@ -92,9 +93,11 @@ def ingest(
         CorpusError: when nothing can be learned from the corpus.
         FrozenError, StateError: when the domain may not grow now.
         DamageError: when training gave numbers that are not finite; nothing is registered.
+        UnsupportedError: when FAISS is not installed.
     """
     began, settings = time.monotonic(), settings or TrainingSettings()
     check_domain_name(domain)
+    check_faiss()
     registry = store.registry
     with registry.writing(store.who):
         state = registry.live().state(domain)

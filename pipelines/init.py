@@ -21,6 +21,7 @@ from pipelines.signatures import make_background
 from pipelines.states import signature_states
 from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
+from stores.faiss_extra import check_faiss
 from stores.places import check_database_url, check_objects_url
 
 MAX_BACKGROUND_TOKENS = 160
@@ -85,7 +86,9 @@ def init_store(
             empty or cannot be reached.
         InputError: when a layer, a number or a URL cannot be used.
         CorpusError: when there are fewer than two background texts.
+        UnsupportedError: when FAISS is not installed.
     """
+    check_faiss()
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")

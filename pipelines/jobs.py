@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
+from pipelines.own_process import own_module
 from pipelines.quiet import QUIET
 from pipelines.uploads import Source, Upload, check_within, describe_source, find_source
 from stores import Job, NewJob, Registry
@@ -180,7 +180,7 @@ def _kept(request: dict[str, Any]) -> dict[str, Any]:
 
 def _spawn(registry: Registry, job: Job) -> int:
     """Start the process of a job and return its id; closing our terminal does not end it."""
-    command = [sys.executable, "-m", "pipelines.run_job", str(registry.folder.resolve()), job.id]
+    command = [*own_module("pipelines.run_job"), str(registry.folder.resolve()), job.id]
     with registry.layout.job_log(job.id).open("wb") as log:
         process = subprocess.Popen(
             command,

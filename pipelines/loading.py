@@ -28,6 +28,7 @@ from pipelines.base_models import resolve_base
 from pipelines.masks import Mask
 from pipelines.naming import names_of
 from stores import DomainState, Registry, Snapshot
+from stores.faiss_extra import check_faiss
 from stores.records import MASK
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def load(
         UnknownError: when there is no such snapshot.
         DamageError: when an object's bytes changed.
         BaseMismatchError: for another base.
+        UnsupportedError: when FAISS is not installed.
     """
+    check_faiss()
     snapshot = registry.live() if snapshot_id is None else registry.snapshot(snapshot_id)
     base = load_store_base(registry)
     model = empty_model(registry, base)

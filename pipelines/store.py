@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
 
@@ -175,10 +176,42 @@ class Store:
         with self.registry.writing(self.who):
             return self.registry.enable(domain, self.who, why)
 
-    def roll_back(self, domain: str, to_version: str | None, why: str = "") -> Snapshot:
-        """Take a domain back to an earlier version; None: to before it came."""
+    def roll_back(
+        self, domain: str, to_version: str | None = None, why: str = "", *, out: bool = False
+    ) -> Snapshot:
+        """Take a domain back to an earlier version, or out of the store.
+
+        Args:
+            domain: a live domain.
+            to_version: a version's label ("v1"), or its id; default: the one before the live one.
+            why: written beside the act.
+            out: to before it came, out of the store; then no version is named.
+
+        Raises:
+            InputError: when it is to go out and to a version at once.
+            UnknownError: when there never was such a domain or version.
+            StateError: when it is not live, or there is no such earlier version.
+        """
+        if out and to_version is not None:
+            raise InputError(
+                f"{domain} cannot go out of the store and to version {to_version!r} at once"
+            )
         with self.registry.writing(self.who):
+            if not out and to_version is None:
+                to_version = self._version_before(domain)
             return self.registry.roll_back_domain(domain, to_version, self.who, why)
+
+    def _version_before(self, domain: str) -> str:
+        """Return the id of the version before the live one."""
+        chain = self.registry.domain(domain).chain
+        if not chain:
+            raise StateError(f"domain {domain!r} is not live; see `peer-cl history`")
+        if len(chain) == 1:
+            raise StateError(
+                f"{domain} is at {chain[0].label}, its first version; to take all of it out of the "
+                f"store: `peer-cl rollback {domain} --out`, in Python out=True"
+            )
+        return chain[-2].id
 
     def bring_back(self, domain: str, why: str = "") -> Snapshot:
         """Put a domain that is out of the store back, as it last was in it."""

@@ -347,9 +347,7 @@ def _loader(dataset: _Steps) -> DataLoader[Batch]:
 def _fit(
     module: SegmentTrainer, loader: DataLoader[Batch], callbacks: Sequence[lightning.Callback]
 ) -> None:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings(), _interruptible():
+    with warnings.catch_warnings(), _quiet_lightning(), _interruptible():
         warnings.filterwarnings("ignore", module="lightning")
         trainer = lightning.Trainer(
             max_epochs=1,
@@ -363,6 +361,20 @@ def _fit(
             callbacks=list(callbacks),
         )
         trainer.fit(module, loader)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Let Lightning's notices be silent here, and as loud as they were afterwards."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The memory: registry, snapshots, objects and index of a store.
 
-`stores.vector_index` is imported by who needs it: it alone loads FAISS.
+`stores.vector_index` and `stores.row_index` are imported by who needs them: they alone load FAISS.
 """
 
 from stores.config import StoreConfig

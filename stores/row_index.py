@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from peer_cl.errors import InputError, ShapeError
+from stores.faiss_extra import import_faiss
+
+faiss = import_faiss()
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from peer_cl.errors import InputError, ShapeError
+from stores.faiss_extra import import_faiss
 from stores.index_files import SIGNATURES, load_index, save_index
+
+faiss = import_faiss()
 
 Floats: TypeAlias = NDArray[np.float32]
 _COMPARED = 4096  # rows at a time

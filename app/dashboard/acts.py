@@ -55,7 +55,7 @@ def switch(store: Store, action: str, domain: str, why: str) -> Done:
 def roll_back(store: Store, domain: str, version: str | None, why: str) -> Done:
     """Take a domain back to an earlier version (a full id), or (None) out of the store."""
     before = store.registry.live()
-    after = store.roll_back(domain, version, why)
+    after = store.roll_back(domain, version, why, out=version is None)
     now, was = after.state(domain), before.state(domain)
     label = was.label if was else "?"
     said = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from peer_cl.errors import InputError
+from pipelines.own_process import own_module
 
 MAIN = Path(__file__).with_name("main.py")
 LOGIN_VARIABLE = "PEER_CL_DASHBOARD_LOGIN"
@@ -146,5 +146,5 @@ def command(
     if secrets is not None:
         options["secrets.files"] = str(secrets)
     words = [f"--{name}={value}" for name, value in options.items()]
-    server = [sys.executable, "-m", "app.dashboard.serve", "run", str(MAIN)]
+    server = [*own_module("app.dashboard.serve"), "run", str(MAIN)]
     return [*server, *words, "--", "--store", str(folder.resolve())]

@@ -142,3 +142,14 @@ def test_main_returns_the_verbs_exit_code(capsys, tmp_path):
     assert "ingest" in capsys.readouterr().out
     assert main(["domains", "--store", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no store at")
+
+
+def test_python_m_app_is_the_command_line():
+    ran = subprocess.run(
+        [sys.executable, "-m", "app", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout.split()[0]) == (0, "peer-cl"), ran.stderr
+    wrong = subprocess.run(
+        [sys.executable, "-m", "app", "nothing"], capture_output=True, check=False
+    )
+    assert wrong.returncode == 2

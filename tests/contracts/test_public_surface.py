@@ -8,13 +8,18 @@ SURFACE = {
     "peer_cl": """
         Background Base BaseIdentity ExpertPool ModelStatus PeerCache PeerLayer PeerModel PoolShape
         Scores Segment Signature load_base
+        BaseMismatchError ChangedError CorpusError DamageError DomainNameError FrozenError
+        InputError PeerError ShapeError StateError StoreFormatError StoreLockedError UnknownError
+        UnsupportedError
     """,
     "stores": """
         Document DocumentUse DomainDetail DomainState DomainSummary Event ExpertUse Finding HeldBy
         Job NewDocument NewJob NewRun NewScore NewSegment NewUse ObjectStore PurgeResult Registry
         Run Segment Snapshot StoreConfig StoreLayout compress_text decompress_text put_texts
     """,
-    "pipelines": "Store TrainingSettings init_store open_store tokenise",
+    "pipelines": """
+        Fact Rewordings SourceDocument Store TrainingSettings init_store open_store pad tokenise
+    """,
 }
 
 VERBS = {
@@ -33,6 +38,13 @@ VERBS = {
 @pytest.mark.parametrize("package", SURFACE)
 def test_the_public_names_are_pinned(package):
     assert sorted(importlib.import_module(package).__all__) == sorted(SURFACE[package].split())
+
+
+@pytest.mark.parametrize("package", SURFACE)
+def test_the_public_names_are_listed_and_there(package):
+    module = importlib.import_module(package)
+    assert set(SURFACE[package].split()) <= set(dir(module))
+    assert None not in [getattr(module, name, None) for name in SURFACE[package].split()]
 
 
 @pytest.mark.parametrize("name", VERBS)

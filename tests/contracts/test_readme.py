@@ -1,5 +1,7 @@
 """The README's first screen, its tree and its tables."""
 
+import ast
+import importlib
 import re
 
 import pytest
@@ -29,6 +31,15 @@ def test_every_module_is_in_the_tree(readme):
 
 def test_the_generated_parts_are_fresh(readme):
     assert fill(readme) == readme, "README.md is stale; run `make readme`"
+
+
+def test_the_python_example_imports_public_names(readme):
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    taken = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.ImportFrom)]
+    assert taken
+    for node in taken:
+        public = importlib.import_module(node.module).__all__
+        assert [alias.name for alias in node.names if alias.name not in public] == []
 
 
 def test_links_and_paths_lead_somewhere(root, readme):

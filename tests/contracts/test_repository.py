@@ -1,6 +1,7 @@
 """What must stay true of every file of the repository."""
 
 import re
+import tomllib
 
 import pytest
 
@@ -54,6 +55,17 @@ def test_every_file_can_be_read_in_one_sitting(root, tracked):
     sizes = {str(path): text.count("\n") for path, text in texts(root, tracked)}
     long = {name: size for name, size in sizes.items() if size >= MAX_LINES}
     assert {name for name in long if not name.startswith(GROWING)} == set()
+
+
+def test_the_package_says_whose_it_is_and_for_whom(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert project["authors"]
+    assert project["keywords"]
+    told = project["classifiers"]
+    for kind in ("Development Status", "Intended Audience", "Programming Language :: Python"):
+        assert [one for one in told if one.startswith(kind)], kind
+    oldest = project["requires-python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {oldest}" in told
 
 
 def test_every_module_says_what_it_is(root, tracked):

@@ -146,9 +146,9 @@ def test_rolling_back_and_restoring_are_exact(store):
     past = store.registry.ancestry(full)
     alone = next(s for s in past if s.state("security") and not s.state("minerals"))
     expected = probe_bits(store, alone.id)
-    store.roll_back("minerals", None)
+    store.roll_back("minerals", out=True)
     assert probe_bits(store, None) == expected != both
-    store.roll_back("security", None)
+    store.roll_back("security", out=True)
     assert not store.registry.live().domains
     store.restore(full)
     assert probe_bits(store, None) == both
@@ -192,7 +192,7 @@ def test_what_exact_erasure_leaves_is_what_was_never_taught_the_document(store):
     document, fact = min(learned, key=lambda d: d.document_id), facts[0].document("")
     store.erase_exact("geography", [document.document_id, fact.document_id])
     erased = objects()
-    store.roll_back("geography", None)
+    store.roll_back("geography", out=True)
     store.ingest(
         "geography",
         [d for d in corpus.documents if d.document_id != document.document_id],

@@ -1,5 +1,6 @@
 """What the package exports, and what importing it costs."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -22,6 +23,21 @@ PUBLIC = {
     "Segment",
     "Signature",
     "load_base",
+    # the whole tree of errors
+    "BaseMismatchError",
+    "ChangedError",
+    "CorpusError",
+    "DamageError",
+    "DomainNameError",
+    "FrozenError",
+    "InputError",
+    "PeerError",
+    "ShapeError",
+    "StateError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "UnknownError",
+    "UnsupportedError",
 }
 
 
@@ -61,6 +77,22 @@ def test_the_public_names_are_pinned():
     assert set(peer_cl.__all__) == PUBLIC
     for name in PUBLIC:
         assert getattr(peer_cl, name).__name__ == name
+
+
+def test_the_version_is_the_installed_one_and_a_bare_checkout_has_none(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    assert peer_cl.__version__[0].isdigit()
+    assert "__version__" in dir(peer_cl)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert peer_cl.__version__ == "0.0.0+not.installed"
+
+
+def test_every_error_of_the_tree_is_public():
+    kinds = [kind for kind in vars(peer_cl.errors).values() if isinstance(kind, type)]
+    tree = {kind.__name__ for kind in kinds if issubclass(kind, peer_cl.PeerError)}
+    assert tree == {name for name in PUBLIC if name.endswith("Error")}
 
 
 def test_another_name_is_no_attribute():

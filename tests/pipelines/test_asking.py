@@ -220,7 +220,7 @@ def test_a_domain_that_may_not_be_asked_is_told_why(store):
     ):
         with pytest.raises(StateError, match="is disabled and not asked; `peer-cl enable law`"):
             ask()
-    store.roll_back("law", None)
+    store.roll_back("law", out=True)
     with pytest.raises(StateError, match="it was rolled back"):
         store.experts("law")
     with store.registry.writing("ann"):

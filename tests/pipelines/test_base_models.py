@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from huggingface_hub import utils as hub
+from transformers.utils import logging as told
 
 from pipelines import base_models
 from pipelines.base_models import resolve_base
@@ -182,3 +186,24 @@ def test_the_list_names_every_file_with_its_hash(conversions):
     assert {name: entry["sha256"] for name, entry in listed.items()} == {
         name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()
     }
+
+
+@pytest.mark.parametrize("had_bars", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_conversion_leaves_transformers_as_loud_as_it_was(monkeypatch, had_bars, fails):
+    hub_calls, logger = [], logging.getLogger("transformers")
+    monkeypatch.setattr(told, "_tqdm_active", had_bars)
+    monkeypatch.setattr(hub, "are_progress_bars_disabled", lambda: not had_bars)
+    monkeypatch.setattr(hub, "enable_progress_bars", lambda: hub_calls.append(True))
+    monkeypatch.setattr(hub, "disable_progress_bars", lambda: hub_calls.append(False))
+    before, stop = logger.level, pytest.raises(KeyboardInterrupt) if fails else nullcontext()
+    logger.setLevel(logging.INFO)
+    try:
+        with stop, base_models._quiet_transformers():
+            assert (logger.level, told.is_progress_bar_enabled()) == (logging.ERROR, False)
+            if fails:
+                raise KeyboardInterrupt
+        assert (logger.level, told.is_progress_bar_enabled()) == (logging.INFO, had_bars)
+        assert hub_calls[-1] is had_bars
+    finally:
+        logger.setLevel(before)

@@ -52,8 +52,8 @@ def test_a_demo_stopped_in_its_proofs_goes_on(store, face, told, monkeypatch, af
     store.registry.put_evaluation(before.id, {"snapshot": before.id, "acc": -4.0})
     act = getattr(type(store), after)
 
-    def stop(self, *arguments):
-        act(self, *arguments)
+    def stop(self, *arguments, **options):
+        act(self, *arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

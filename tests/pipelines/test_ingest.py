@@ -1,6 +1,7 @@
 """From a corpus to a snapshot that knows it, and back, on a tiny base."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -60,12 +61,30 @@ def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
     assert text.endswith(".")
 
 
+def test_an_ingest_leaves_the_process_as_it_was(store, tmp_path):
+    """Random numbers that the caller draws next, and what Lightning says elsewhere, are as ever."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    before = [logger.level for logger in loggers]
+    drawn = torch.random.get_rng_state()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.INFO)
+        corpus = write_corpus(tmp_path / "m.jsonl", "minerals")
+        store.ingest("law", corpus, settings=SETTINGS)  # which is loaded: it has a version
+        store.load()[0].detach()
+        assert [logger.level for logger in loggers] == [logging.INFO, logging.INFO]
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
 def test_rolling_back_gives_the_bits_of_the_snapshot_before(store):
     with_both = bits(store)
     past = store.registry.ancestry(store.registry.live().id)
     before = next(s for s in past if s.state("law") and not s.state("medicine"))
     alone = bits(store, before.id)
-    store.roll_back("medicine", None)
+    store.roll_back("medicine", out=True)
     assert torch.equal(bits(store), alone)
     assert not torch.equal(alone, with_both)
     store.restore(past[-1].id)
@@ -73,7 +92,7 @@ def test_rolling_back_gives_the_bits_of_the_snapshot_before(store):
 
 
 def test_removal_in_any_order_equals_never_ingested(store, made, tmp_path):
-    store.roll_back("law", None)
+    store.roll_back("law", out=True)
     folder = tmp_path / "other"
     folder.mkdir()
     with init_store(
@@ -108,7 +127,7 @@ def scored_by_signature(store, texts):
 def test_a_domain_enters_and_speaks_the_same_with_and_without_another(store):
     texts = [*sentences("law", 3, seed=5), *sentences("medicine", 3, seed=5)]
     both = scored_by_signature(store, texts)
-    store.roll_back("medicine", None)
+    store.roll_back("medicine", out=True)
     alone = scored_by_signature(store, texts)
     assert any(one.entries_PBU.any() for one in alone), "no text asks: nothing is compared"
     for with_it, without in zip(both, alone, strict=True):
@@ -355,7 +374,7 @@ def test_as_evidence_of_one_domain_does_not_depend_on_another(store, made, tmp_p
     forced = {}
     (tmp_path / "apart").mkdir()
     with open_store(copy_store(made, tmp_path / "apart")) as apart:  # it has scored nothing yet
-        apart.roll_back("law", None)
+        apart.roll_back("law", out=True)
         for name, opened in (("both", store), ("alone", apart)):
             report = opened.evaluate(background=False)
             forced[name] = {row["domain"]: row["forced_loss_nats"] for row in report["mixture"]}
@@ -372,7 +391,7 @@ def test_a_domain_without_held_out_texts_is_named_and_does_not_stop_an_evaluatio
     assert report["unmeasured"] == ["minerals"]
     assert set(report["mixture"][0]["reduction_by_other_pools"]) == {"medicine", "minerals"}
     for domain in report["domains"]:
-        store.roll_back(domain, None)
+        store.roll_back(domain, out=True)
     with pytest.raises(StateError, match="no text of minerals is held out"):
         store.evaluate(background=False)
 

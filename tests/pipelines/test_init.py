@@ -46,7 +46,7 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
         assert not list((tmp_path / "k" / "objects").iterdir())
         assert torch.equal(store_logits(store, TEXT), expected)
         assert verify(store).is_good
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
         assert store.purge("law").num_objects
         kept = {store.registry.config.background_object, store.registry.config.ordinary_object}
         assert set(store.registry.objects.ids()) == kept

@@ -102,7 +102,7 @@ def test_what_is_only_scored_keeps_the_narrow_bound(named):
 
 def test_a_domain_that_is_rolled_back_is_named_no_more(named):
     before = named.registry.live().id
-    named.roll_back("minerals", None)
+    named.roll_back("minerals", out=True)
     assert asks(named, NAMING)[1].pools == ()
     named.restore(before)
     assert asks(named, NAMING)[1].odds_PBU.sum() == 1

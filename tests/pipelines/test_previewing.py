@@ -126,7 +126,7 @@ def test_what_is_small_takes_the_time_of_the_fewest_steps(store, minerals):
 def test_without_earlier_runs_the_time_is_the_demos(made, minerals, tmp_path):
     with open_store(copy_store(made, tmp_path), who="ann") as fresh:
         for domain in ("law", "medicine"):
-            fresh.roll_back(domain, None)
+            fresh.roll_back(domain, out=True)
             fresh.purge(domain)
         found = timed(fresh, minerals, least_steps=1)
     assert "the demo's corpora" in found.seconds_from

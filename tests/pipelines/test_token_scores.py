@@ -31,6 +31,6 @@ def test_a_background_text_that_is_a_held_out_document_goes_with_it(store):
     source = BackgroundSource("letters", "prose", [text, *sentences("prose", 3, seed=3)])
     store.evaluate(background=[source], with_recall=False)
     assert scores_of(store, text) == [document.document_id] * 3  # the base's, and two of law's
-    store.roll_back("law", None)
+    store.roll_back("law", out=True)
     store.purge("law")
     assert scores_of(store, text) == []

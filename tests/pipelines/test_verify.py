@@ -48,8 +48,8 @@ def test_a_good_store_passes_every_check(good):
 
 def test_a_store_without_a_pool_passes_too(place):
     with open_store(place) as store:
-        store.roll_back("law", None)
-        store.roll_back("medicine", None)
+        store.roll_back("law", out=True)
+        store.roll_back("medicine", out=True)
     assert not failed(place)
 
 

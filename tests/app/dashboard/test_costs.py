@@ -95,7 +95,7 @@ def test_a_domain_that_is_out_still_tells_its_cost(run_page, tmp_path):
         grow(place, name)
     with open_store(place) as store:
         store.registry.put_evaluation(store.registry.live().id, REPORT)
-        store.roll_back("medicine", None)
+        store.roll_back("medicine", out=True)
     at = run_page("domains", place, domain="medicine", part="Cost")
     assert not at.exception
     assert "most of all law" in at.text[0].value

@@ -53,7 +53,7 @@ def test_an_empty_store_is_told_what_to_do(run_page, empty_folder):
 
 def test_all_domains_are_listed_live_or_not(run_page, folder):
     with open_store(folder) as store:
-        store.roll_back("medicine", None)
+        store.roll_back("medicine", out=True)
     at = run_page("domains", folder)
     assert not at.exception
     table = at.dataframe[0].value.set_index("domain")
@@ -117,7 +117,7 @@ def test_documents_are_searched_and_cut(run_page, folder):
 
 def test_a_domain_that_is_not_live_shows_the_corpus_of_its_newest_version(run_page, folder):
     with open_store(folder) as store:
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
     at = run_page("domains", folder, domain="law", part="Corpus")
     assert "not live" in everything(at)
     assert len(at.dataframe[-1].value) == 6
@@ -166,7 +166,7 @@ def test_what_was_taken_out_is_brought_back_as_it_was(run_page, folder):
     with open_store(folder) as store:
         store.freeze("law")
         before = store.registry.live()
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
     at = run_page("domains", folder, domain="law", part="Act")
     box = next(box for box in at.selectbox if box.label == "What to do")
     assert "Bring back" in box.value.label, "what can be undone stands before the purge"
@@ -203,7 +203,7 @@ def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
 
 def test_a_purge_elsewhere_empties_the_cache_too(run_page, folder):
     with open_store(folder) as store:
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
         run_page("domains", folder, domain="law", part="Corpus")
         store.purge("law")
     at = run_page("domains", folder, domain="law", part="Corpus")

@@ -95,7 +95,7 @@ def test_a_purge_of_another_domain_changes_nothing_here(run_page, tmp_path):
     folder = fill_large_store(tmp_path / "three", domains=3, documents=30, snapshots=4)
     before = run_page("experts", folder, domain="domain-01")
     with open_store(folder) as store:
-        store.roll_back("domain-02", None)
+        store.roll_back("domain-02", out=True)
         store.purge("domain-02")
     at = run_page("experts", folder, domain="domain-01")
     assert not at.exception

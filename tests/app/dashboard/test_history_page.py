@@ -23,7 +23,7 @@ def lived(folder):
     with open_store(folder, who="bob") as store:
         store.freeze("law", "an audit")
         store.disable("medicine")
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
     return folder
 
 

@@ -58,7 +58,7 @@ def test_where_domains_changed_the_same_base_says_what_a_new_model_says(place):
     model, tokenizer = wait(keeper, view())
     with open_store(place) as store:
         version = store.registry.live().state("law").version
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
         store.disable("medicine")
     assert wait(keeper, view())[0] is model
     assert model.active_pools == ()

@@ -124,7 +124,7 @@ def test_a_store_of_which_all_is_rolled_back_points_to_the_history(run_page, tmp
     place = new_store(tmp_path / "one")
     grow(place, "law")
     with open_store(place) as store:
-        store.roll_back("law", None)
+        store.roll_back("law", out=True)
     at = run_page("overview", place)
     assert "No domain is live" in texts(at)
 

@@ -41,7 +41,7 @@ def test_on_an_unreadable_registry_every_page_says_so_in_one_line(run_page, fold
 def test_after_a_purge_every_page_is_as_before(run_page, folder, name):
     """A purge is an event without a snapshot: their numbers part for good."""
     with open_store(folder) as store:
-        store.roll_back("medicine", None)
+        store.roll_back("medicine", out=True)
         store.purge("medicine")
         assert store.registry.history(1)[0].id > store.registry.live().id
     at = run_page(name, folder)
