@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from peer_cl.bases import Base, load_base
     from peer_cl.cache import PeerCache
     from peer_cl.layer import PeerLayer, PoolShape
-    from peer_cl.model import ModelStatus, PeerModel
+    from peer_cl.model import PeerModel
     from peer_cl.pool import BaseIdentity, ExpertPool, Segment
     from peer_cl.scoring import Scores
     from peer_cl.signature import Background, Signature
+    from peer_cl.status import ModelStatus
 
 _HOMES = {
     "Base": "bases",
@@ -23,7 +24,7 @@ _HOMES = {
     "PeerCache": "cache",
     "PeerLayer": "layer",
     "PoolShape": "layer",
-    "ModelStatus": "model",
+    "ModelStatus": "status",
     "PeerModel": "model",
     "BaseIdentity": "pool",
     "ExpertPool": "pool",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peer_cl.asking import ask_pools
 from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import (
     BasePass,
@@ -39,29 +39,9 @@ from peer_cl.pool import (
     tensors_sha256,
 )
 from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
-from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
+from peer_cl.shortlist import Choice, settle
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
-
-ASK = ("all", "signature", "context")
-"""How a text's pools are chosen: every live one; each when its signature matches what was read so
-far; or those whose signature matches the whole given context, from its first token on."""
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What a model holds and what is switched on."""
-
-    base: str
-    host_layers: tuple[int, ...]
-    tap: int
-    signature_layer: int
-    pools: tuple[str, ...]
-    active_pools: tuple[str, ...]
-    is_enabled: bool
-    budget: float
-    capacity: int
-    num_base_parameters: int
-    num_pool_parameters: int
+from peer_cl.status import ModelStatus, status_of
 
 
 class PeerModel(nn.Module):
@@ -243,19 +223,7 @@ class PeerModel(nn.Module):
 
     def get_model_status(self) -> ModelStatus:
         """Return what the model holds and what is switched on."""
-        return ModelStatus(
-            base=type(self.base).__name__,
-            host_layers=self.host_layers,
-            tap=self.attachment.tap,
-            signature_layer=self.attachment.signature_layer,
-            pools=tuple(sorted(self._names)),
-            active_pools=self.active_pools,
-            is_enabled=not self._disabled,
-            budget=self.budget,
-            capacity=self.capacity,
-            num_base_parameters=sum(p.numel() for p in self.base.parameters()),
-            num_pool_parameters=sum(p.numel() for p in self.pools.parameters()),
-        )
+        return status_of(self, self._names, is_enabled=not self._disabled)
 
     def print_trainable_parameters(self) -> None:
         """Print how many pool parameters would be trained, of all; the base's never are."""
@@ -418,36 +386,15 @@ class PeerModel(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> Choice:
         """Return the pools that may be asked and before which token each enters each row."""
-        if ask not in ASK:
-            raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
-        num_rows = len(evidence_BT)
-        names = list(self.active_pools)
-        if domains is not None:
-            domains = pool_names(domains)
-            self.check_askable(domains)
-            names = [name for name in names if name in domains]
-        elif ask != "all":
-            names = [name for name in names if self.pool(name).signature is not None]
-        if not names or domains is not None or ask == "all":
-            every_PB = evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
-            return Choice(tuple(names), every_PB)
-        if self.background is None:
-            raise StateError(
-                "no background statistics: pools can be asked by name or by ask='all' only"
-            )
-        signatures = [s for name in names if (s := self.pool(name).signature) is not None]
-        evidence = token_evidence(
-            base.signature_BTD,
+        return ask_pools(
+            self,
+            base,
+            input_ids,
             evidence_BT,
-            background=self.background,
-            signatures=signatures,
-            search=self.search,
-        )
-        if ask == "signature":
-            return Choice(tuple(names), asked_at_token(evidence, signatures))
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        return choose_by_context(
-            names, input_ids, evidence, signatures, lengths_B, self.name_odds, attention_mask
+            ask,
+            context_lengths=context_lengths,
+            domains=domains,
+            attention_mask=attention_mask,
         )
 
     def branch_logits(
