@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.pool import ExpertPool, Segment
+from peer_cl.served import check_caches, check_states
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
@@ -90,6 +91,8 @@ class Attachment:
     Raises:
         InputError: when a layer does not exist.
         UnsupportedError: when the architecture is not served.
+
+    Cost: one token is read up to the higher of the two layers, to see what the layers hand on.
     """
 
     def __init__(self, model: nn.Module, *, tap: int, signature_layer: int) -> None:
@@ -100,11 +103,17 @@ class Attachment:
                 raise InputError(
                     f"{what} {layer} does not exist: the base has layers 0..{len(self.layers) - 1}"
                 )
+        check_caches(model, tap)
         self.tap, self.signature_layer = tap, signature_layer
         self._pass = _Pass()
         self._lock = threading.RLock()
-        self._returns_tuple: bool | None = None
+        self._returns_tuple = False
         self._handles = list(self._register())
+        try:
+            self._read_a_token()
+        except BaseException:  # a refused model keeps no hooks
+            self.detach()
+            raise
 
     @property
     def width(self) -> int:
@@ -246,7 +255,6 @@ class Attachment:
                 raise ShapeError(
                     f"segment at layer {segment.host_layers[-1]}: the base has {len(self.layers)}"
                 )
-        self._know_return_type(tap_BTD)
         run = _Pass(segments=segments, watch=watch, start_from=tap_BTD)
         with self._running(run), self._passing_through():
             yield
@@ -269,12 +277,14 @@ class Attachment:
                 else:
                     layer.__dict__["forward"] = forward
 
-    def _know_return_type(self, like: Tensor) -> None:
-        """Learn whether layers return tuples, by one token, where no forward has run yet."""
-        if self._returns_tuple is None:
-            token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-            with torch.no_grad(), self.listening():
-                self.model(input_ids=token, use_cache=False)
+    @torch.no_grad()
+    def _read_a_token(self) -> None:
+        """Learn by one token whether layers return tuples, and check what the tap reads."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=next(self.model.parameters()).device)
+        last = "signature" if self.signature_layer >= self.tap else "tap"
+        with self.listening(stop_at=last) as run:
+            self.model(input_ids=token, use_cache=False)
+        check_states(self.model, run.tap)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

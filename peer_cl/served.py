@@ -1,0 +1,60 @@
+"""Which base models are served: others are refused in one line, before anything is asked of them.
+
+Shape suffixes: B rows, T tokens, D model width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from peer_cl.errors import UnsupportedError
+
+
+def check_caches(model: Any, tap: int) -> None:
+    """Refuse a model of which a layer from the tap up keeps no keys and values of every token.
+
+    A branch catches up with a text by its states at the tap, over a cache of its own; a recurrent
+    or convolutional state tells neither how far it has come nor can it be told which rows to keep.
+
+    Args:
+        model: a causal language model of transformers.
+        tap: the first layer that runs in a branch.
+
+    Raises:
+        UnsupportedError: naming the layers and what their cache is.
+    """
+    others = {
+        number: type(layer).__name__
+        for number, layer in enumerate(DynamicCache(config=model.config).layers)
+        if number >= tap and not isinstance(layer, DynamicLayer)
+    }
+    if others:
+        raise UnsupportedError(
+            f"layers {', '.join(map(str, others))} of {type(model).__name__} keep a "
+            f"{', '.join(sorted(set(others.values())))} and not the attention's keys and values; "
+            f"from the tap (layer {tap}) up every layer must be attention: take a higher first "
+            "host layer, or another base"
+        )
+
+
+def check_states(model: Any, states: Tensor | None) -> None:
+    """Refuse a model whose layers hand on something else than one vector a token.
+
+    Args:
+        model: a causal language model of transformers.
+        states: what its tap layer read of one token; (1, 1, D) where it is served.
+
+    Raises:
+        UnsupportedError: naming the shape.
+    """
+    width = int(model.config.get_text_config(decoder=True).hidden_size)
+    shape = None if states is None else tuple(states.shape)
+    if shape != (1, 1, width):
+        raise UnsupportedError(
+            f"the layers of {type(model).__name__} hand on states of shape {shape} for one token, "
+            f"not (1, 1, {width}): this architecture is not served; take another base"
+        )

@@ -1,0 +1,95 @@
+"""Which bases are served: the others are refused in one line and keep no trace."""
+
+import pytest
+import torch
+from bits import portrait, same_bits
+from tiny import SHAPE, teach
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from peer_cl import PeerModel
+from peer_cl.attach import Attachment
+from peer_cl.errors import UnsupportedError
+
+TINY = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+ATTENTION, CONV = "full_attention", "conv"
+MIXED = {
+    "num_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "linear_num_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+SELECTIVE = {
+    "num_experts": 2,
+    "mamba_d_state": 4,
+    "mamba_dt_rank": 4,
+    "use_mamba_kernels": False,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+}
+FOUR_STATES = {
+    "vocab_size_per_layer_input": 97,
+    "hidden_size_per_layer_input": 8,
+    "num_kv_shared_layers": 0,
+    "layer_types": ["sliding_attention", ATTENTION] * 2,
+    "activation_sparsity_pattern": [0.0] * 4,
+    "laurel_rank": 4,
+}
+OTHER_NAMES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 4}
+
+
+def tiny(kind, **options):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **options)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("qwen3_next", TINY | MIXED, r"layers 1, 2 of Qwen3Next\w+ keep a LinearAttentionLayer"),
+        ("jamba", TINY | SELECTIVE, "layers 2 of JambaForCausalLM keep"),
+        ("lfm2", TINY | {"layer_types": [CONV, ATTENTION] * 2}, r"layers 2 of Lfm2.* \(layer 1\)"),
+        ("gemma3n_text", TINY | FOUR_STATES, r"states of shape \(4, 1, 1, 32\) for one token"),
+        ("mamba", OTHER_NAMES | {"state_size": 4}, "MambaForCausalLM has no list of 4 decoder"),
+        (
+            "opt",
+            OTHER_NAMES | {"num_attention_heads": 4, "ffn_dim": 64, "word_embed_proj_dim": 32},
+            "OPTForCausalLM has no list of 4 decoder layers",
+        ),
+    ],
+    ids=["qwen3-next", "jamba", "lfm2", "gemma-3n", "mamba", "opt"],
+)
+def test_another_architecture_is_refused_at_attachment(kind, options, message):
+    base = tiny(kind, **options)
+    before = portrait(base)
+    with pytest.raises(UnsupportedError, match=message) as refused:
+        Attachment(base, tap=1, signature_layer=2)
+    assert "\n" not in str(refused.value)
+    assert portrait(base) == before
+
+
+def test_convolutions_below_the_tap_are_served(ids):
+    base = tiny("lfm2", **TINY, layer_types=[CONV, ATTENTION, ATTENTION, ATTENTION])
+    bare = base(ids, use_cache=False).logits
+    model = PeerModel(base, host_layers=(1, 3), budget=0.2, capacity=2)
+    model.add_pool("a", SHAPE)
+    teach(model, "a", seed=1)
+    assert same_bits(model(ids, domains=[]).logits, bare)
+    told = {"domains": ["a"], "force": True, "max_new_tokens": 8, "do_sample": False}
+    assert torch.equal(model.generate(ids, **told), model.generate(ids, use_cache=False, **told))
