@@ -3,11 +3,19 @@
 import pytest
 import torch
 from bits import portrait, same_bits
-from tiny import SHAPE, teach
+from peft import LoraConfig, get_peft_model
+from tiny import SHAPE, make_base, teach
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peer_cl import PeerModel
 from peer_cl.attach import Attachment
+from peer_cl.branches import (
+    accepted_arguments,
+    branch_cache,
+    default_position_ids,
+    run_base,
+    run_branch,
+)
 from peer_cl.errors import UnsupportedError
 
 TINY = {
@@ -93,3 +101,48 @@ def test_convolutions_below_the_tap_are_served(ids):
     assert same_bits(model(ids, domains=[]).logits, bare)
     told = {"domains": ["a"], "force": True, "max_new_tokens": 8, "do_sample": False}
     assert torch.equal(model.generate(ids, **told), model.generate(ids, use_cache=False, **told))
+
+
+# --- wrapped, compiled and quantised bases ------------------------------------------------------
+
+
+@pytest.fixture
+def wrapped():
+    """A GPT-2 in PEFT's wrapper, with a LoRA that says nothing, and the same one bare."""
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    return get_peft_model(make_base("gpt2"), config).eval(), make_base("gpt2")
+
+
+def with_a_pool(base):
+    model = PeerModel(base, host_layers=(1, 3), budget=0.2, capacity=2)
+    model.add_pool("a", SHAPE)
+    teach(model, "a", seed=1)
+    return model
+
+
+def test_a_base_in_pefts_wrapper_is_told_positions_and_caches(ids, wrapped):
+    """PEFT's forward names neither; left out, a padded batch was scored at wrong positions."""
+    ours, bare = (with_a_pool(base) for base in wrapped)
+    mask = torch.ones_like(ids)
+    mask[0, :5] = mask[2, :9] = 0
+    found, expected = ours.score(ids, mask), bare.score(ids, mask)
+    torch.testing.assert_close(found.log_probs_QBT, expected.log_probs_QBT, atol=1e-5, rtol=1e-5)
+    alone = ours.score(ids[:1, 5:]).log_probs_QBT[:, 0]
+    torch.testing.assert_close(found.log_probs_QBT[:, 0, 6:], alone[:, 1:], atol=1e-4, rtol=1e-4)
+    cache = branch_cache(ours.base.config, 1)
+    states = run_base(ours.attachment, input_ids=ids, use_cache=False).tap_BTD
+    positions = default_position_ids(20, 0, "cpu")
+    told = {"input_ids": ids, "attention_mask": None, "position_ids": positions}
+    last = run_branch(ours.attachment, [], states, **told, cache=cache, logits_to_keep=1)
+    assert cache.get_seq_length() == 20
+    assert last.shape[1] == 1
+    asked = {"domains": ["a"], "force": True, "max_new_tokens": 6, "do_sample": False}
+    written = [model.generate(ids, attention_mask=mask, **asked) for model in (ours, bare)]
+    assert torch.equal(*written)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mpt"])
+def test_a_plain_model_without_places_for_positions_is_told_none(kind):
+    base = tiny(kind, vocab_size=97, hidden_size=32, n_layers=2, n_heads=4)
+    wanted = ["position_ids", "cache", "logits_to_keep"]
+    assert accepted_arguments(base, wanted) == {"cache", "logits_to_keep"}
