@@ -39,6 +39,7 @@ from peer_cl.pool import (
     tensors_sha256,
 )
 from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
+from peer_cl.served import check_base
 from peer_cl.shortlist import Choice, settle
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.status import ModelStatus, status_of
@@ -66,8 +67,9 @@ class PeerModel(nn.Module):
             `named_bound_nats`; what is asked in other ways (`ask`) keeps its own.
 
     Raises:
-        InputError: when a layer, the budget or the capacity cannot be used.
-        UnsupportedError: when the architecture is not served.
+        InputError: when the base is no loaded model, or a layer, the budget or the capacity cannot
+            be used.
+        UnsupportedError: when the architecture, or a compiled or quantised base, is not served.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class PeerModel(nn.Module):
         name_odds: float = 0.0,
     ) -> None:
         super().__init__()
+        check_base(base)
         if not 0.0 <= name_odds < float("inf"):
             raise InputError(f"name_odds must be 0 or more, not {name_odds}")
         self.name_odds = name_odds
@@ -443,4 +446,5 @@ class PeerModel(nn.Module):
         """Return the model in a folder on its base; see `peer_cl.saving.load_model`."""
         from peer_cl.saving import load_model  # saving needs the model's class
 
+        check_base(base)
         return load_model(Path(folder), base, tokenizer)

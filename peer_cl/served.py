@@ -7,11 +7,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peer_cl.errors import UnsupportedError
+from peer_cl.errors import InputError, UnsupportedError
+
+
+def check_base(base: Any) -> None:
+    """Refuse what no pool can stand on, before its weights are hashed.
+
+    Args:
+        base: what the user gave as the base.
+
+    Raises:
+        InputError: when it is no loaded model.
+        UnsupportedError: when it is compiled, quantised into packed weights, or has virtual tokens.
+    """
+    kind = type(base).__name__
+    if not isinstance(base, nn.Module) or not hasattr(base, "config"):
+        raise InputError(
+            f"the base must be a loaded causal language model, not {base!r:.80} ({kind}): load it "
+            "with peer_cl.load_base(...).model or AutoModelForCausalLM.from_pretrained(...)"
+        )
+    if hasattr(base, "_orig_mod") or getattr(base, "_compiled_call_impl", None) is not None:
+        raise UnsupportedError(
+            f"a compiled base ({kind}) is not served: pools listen inside its forward; give the "
+            "model as it was before torch.compile"
+        )
+    if bool(getattr(getattr(base, "active_peft_config", None), "is_prompt_learning", False)):
+        raise UnsupportedError(
+            f"a base with virtual tokens before the text ({kind}) is not served; give one with "
+            "LoRA, or none"
+        )
+    for name, value in base.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise UnsupportedError(
+                f"{name} of the base is a {type(value).__name__} and no tensor, as in a quantised "
+                "model: this is not served; load the base in float32 or bfloat16"
+            )
 
 
 def check_caches(model: Any, tap: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from bits import portrait, same_bits
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny import SHAPE, make_base, teach
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -16,7 +16,7 @@ from peer_cl.branches import (
     run_base,
     run_branch,
 )
-from peer_cl.errors import UnsupportedError
+from peer_cl.errors import InputError, UnsupportedError
 
 TINY = {
     "vocab_size": 97,
@@ -146,3 +146,48 @@ def test_a_plain_model_without_places_for_positions_is_told_none(kind):
     base = tiny(kind, vocab_size=97, hidden_size=32, n_layers=2, n_heads=4)
     wanted = ["position_ids", "cache", "logits_to_keep"]
     assert accepted_arguments(base, wanted) == {"cache", "logits_to_keep"}
+
+
+def compiled_in_place():
+    base = make_base("llama")
+    base.compile()
+    return base
+
+
+def with_virtual_tokens():
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    return get_peft_model(make_base("llama"), config).eval()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.compile(make_base("llama")), r"compiled base \(OptimizedModule\)"),
+        (compiled_in_place, r"compiled base \(LlamaForCausalLM\)"),
+        (
+            lambda: torch.ao.quantization.quantize_dynamic(make_base("llama"), {torch.nn.Linear}),
+            r"q_proj\.\w*scale|_packed_params.* of the base is a \w+ and no tensor",
+        ),
+        (with_virtual_tokens, "virtual tokens before the text"),
+    ],
+    ids=["compiled", "compiled in place", "int8", "prompt tuning"],
+)
+def test_a_base_that_cannot_be_listened_to_is_refused(make, message):
+    base = make()
+    with pytest.raises(UnsupportedError, match=message) as refused:
+        PeerModel(base, host_layers=(1, 3))
+    assert "\n" not in str(refused.value)
+    assert not any(module._forward_hooks for module in base.modules())
+
+
+@pytest.mark.parametrize("base", ["org/name", None])
+def test_what_is_no_model_is_refused(base, tmp_path):
+    for make in (lambda: PeerModel(base, host_layers=(1,)), lambda: load(tmp_path, base)):
+        with pytest.raises(InputError, match=f"must be a loaded .*, not {base!r} .*load_base"):
+            make()
+
+
+def load(folder, base):
+    with_a_pool(make_base("llama")).save_pretrained(folder)
+    return PeerModel.from_pretrained(folder, base)
