@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class PeerModel(nn.Module):
     Raises:
         InputError: when the base is no loaded model, or a layer, the budget or the capacity cannot
             be used.
+        StateError: when the base is in training mode.
         UnsupportedError: when the architecture, or a compiled or quantised base, is not served.
     """
 
@@ -113,6 +114,13 @@ class PeerModel(nn.Module):
         self._disabled = 0
         self._num_added = 0
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the pools' mode; the base stays in evaluation, or its dropout would change calls."""
+        super().train(mode)
+        self.base.eval()
+        return self
 
     # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
 
@@ -138,7 +146,7 @@ class PeerModel(nn.Module):
         self._num_added += 1
         key = f"pool{self._num_added}"  # a user's words may hold dots, which module names may not
         self._names[name] = key
-        self.pools[key] = pool.requires_grad_(False)
+        self.pools[key] = pool.requires_grad_(False).train(self.training)
         return pool
 
     def new_segment(self, shape: PoolShape | None = None) -> Segment:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.errors import InputError, StateError, UnsupportedError
 
 
 def check_base(base: Any) -> None:
@@ -22,6 +22,7 @@ def check_base(base: Any) -> None:
 
     Raises:
         InputError: when it is no loaded model.
+        StateError: when it is in training mode: dropout would make each call another.
         UnsupportedError: when it is compiled, quantised into packed weights, or has virtual tokens.
     """
     kind = type(base).__name__
@@ -46,6 +47,12 @@ def check_base(base: Any) -> None:
                 f"{name} of the base is a {type(value).__name__} and no tensor, as in a quantised "
                 "model: this is not served; load the base in float32 or bfloat16"
             )
+    training = next((name or kind for name, m in base.named_modules() if m.training), None)
+    if training is not None:
+        raise StateError(
+            f"the base is in training mode ({training}): dropout would change every call; call "
+            "base.eval() first"
+        )
 
 
 def check_caches(model: Any, tap: int) -> None:
