@@ -39,10 +39,10 @@ from peer_cl.pool import (
     tensors_sha256,
 )
 from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
-from peer_cl.served import check_base
+from peer_cl.served import check_base, check_unchanged
 from peer_cl.shortlist import Choice, settle
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
-from peer_cl.status import ModelStatus, status_of
+from peer_cl.status import ModelStatus, status_of, trainable_lines
 
 
 class PeerModel(nn.Module):
@@ -50,6 +50,10 @@ class PeerModel(nn.Module):
 
     Pools never depend on each other: what one says, whether it is asked, and the mass it gathers
     are functions of the text, the base and itself alone.
+
+    To train a pool, switch its gradients on, give an optimiser `trainable_parameters()`, and run
+    its loop inside `frozen_base()`. Never give it `parameters()`: the base's own flags are left
+    as they are (docs/decisions/0006), so that its weights would be found there and trained.
 
     Args:
         base: a causal language model of transformers; its weights are never changed.
@@ -236,14 +240,36 @@ class PeerModel(nn.Module):
         """Return what the model holds and what is switched on."""
         return status_of(self, self._names, is_enabled=not self._disabled)
 
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the pools' parameters that want a gradient: what an optimiser is to be given.
+
+        Raises:
+            StateError: when there is none: a pool comes frozen; `pool(name).requires_grad_()`.
+
+        Example::
+
+            model.pool("law").requires_grad_()
+            optimiser = torch.optim.AdamW(model.trainable_parameters(), lr=1e-3)
+            with model.frozen_base():
+                ...  # losses of model(ids, domains="law").logits, backward, optimiser.step()
+        """
+        found = [parameter for parameter in self.pools.parameters() if parameter.requires_grad]
+        if not found:
+            raise StateError(
+                f"none of the pools ({', '.join(sorted(self._names)) or 'there is none'}) wants a "
+                "gradient: call model.pool(name).requires_grad_() first"
+            )
+        return found
+
+    @contextmanager
+    def frozen_base(self) -> Iterator[None]:
+        """Compute no gradient of the base inside; its flags come back as they were at the end."""
+        with self.attachment.frozen():
+            yield
+
     def print_trainable_parameters(self) -> None:
-        """Print how many pool parameters would be trained, of all; the base's never are."""
-        trainable = sum(p.numel() for p in self.pools.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in self.parameters())
-        print(  # noqa: T201 - PEFT's verb prints
-            f"trainable params: {trainable:,} || all params: {total:,} || "
-            f"trainable%: {100 * trainable / total:.4f}"
-        )
+        """Print how many parameters of pools want a gradient, of all; then those of the base."""
+        print(trainable_lines(self))  # noqa: T201 - PEFT's verb prints
 
     def detach(self) -> Any:
         """Give the base back as it was, hooks removed; the model is of no use after."""
@@ -444,9 +470,15 @@ class PeerModel(nn.Module):
         return generate(self, input_ids, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write pools and settings into a folder; see `peer_cl.saving.save_model`."""
+        """Write pools and settings into a folder; see `peer_cl.saving.save_model`.
+
+        Raises:
+            BaseMismatchError: when the base's weights are no longer those that the model was made
+                on: the pools would be taken for another base's.
+        """
         from peer_cl.saving import save_model  # saving needs the model's class
 
+        check_unchanged(self.base, self.identity)
         save_model(self, Path(folder))
 
     @classmethod

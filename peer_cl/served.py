@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peer_cl.errors import InputError, StateError, UnsupportedError
+from peer_cl.errors import BaseMismatchError, InputError, StateError, UnsupportedError
+from peer_cl.pool import BaseIdentity, tensors_sha256
 
 
 def check_base(base: Any) -> None:
@@ -52,6 +53,28 @@ def check_base(base: Any) -> None:
         raise StateError(
             f"the base is in training mode ({training}): dropout would change every call; call "
             "base.eval() first"
+        )
+
+
+def check_unchanged(base: Any, made_on: BaseIdentity) -> None:
+    """Refuse a base whose weights are no longer those that a model was made on.
+
+    Args:
+        base: the model's base.
+        made_on: the identity that it had then.
+
+    Raises:
+        BaseMismatchError: naming both hashes.
+
+    Cost: one pass over the weights' bytes.
+    """
+    found = tensors_sha256(base.state_dict())
+    if found != made_on.weights_sha256:
+        raise BaseMismatchError(
+            f"the base's weights hash to {found[:16]}..., and to {made_on.weights_sha256[:16]}... "
+            "when the model was made: something changed them (an optimiser over "
+            "model.parameters(), or another dtype); load the base again and train pools alone, "
+            "with model.trainable_parameters()"
         )
 
 

@@ -48,3 +48,23 @@ def status_of(model: PeerModel, pools: Iterable[str], *, is_enabled: bool) -> Mo
         num_base_parameters=sum(p.numel() for p in model.base.parameters()),
         num_pool_parameters=sum(p.numel() for p in model.pools.parameters()),
     )
+
+
+def trainable_lines(model: PeerModel) -> str:
+    """Return how many parameters want a gradient: pools' of all, and, where there are, the base's.
+
+    The base's flags are left alone (docs/decisions/0006), so that they usually say that it does.
+    """
+    trainable = sum(p.numel() for p in model.pools.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    lines = (
+        f"trainable params: {trainable:,} || all params: {total:,} || "
+        f"trainable%: {100 * trainable / total:.4f}"
+    )
+    flagged = sum(p.numel() for p in model.base.parameters() if p.requires_grad)
+    if not flagged:
+        return lines
+    return (
+        f"{lines}\nbase params with requires_grad: {flagged:,} || not to be trained: give an "
+        "optimiser model.trainable_parameters(), not model.parameters()"
+    )
