@@ -28,8 +28,10 @@ from peer_cl.branches import (
     token_log_probs,
 )
 from peer_cl.errors import InputError, StateError, unknown_name
+from peer_cl.inputs import check_host_layers, check_options, check_pool, check_text
 from peer_cl.layer import PoolShape
-from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits, share
+from peer_cl.mixing import mixed_logits
+from peer_cl.mixture import enter_at, share
 from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
@@ -96,16 +98,9 @@ class PeerModel(nn.Module):
         if not 0.0 <= name_odds < float("inf"):
             raise InputError(f"name_odds must be 0 or more, not {name_odds}")
         self.name_odds = name_odds
-        if not host_layers or list(host_layers) != sorted(set(host_layers)):
-            raise InputError(f"host layers must be ascending, not {list(host_layers)}")
         self.share = share(budget, capacity)
         self.budget, self.capacity = budget, capacity
-        depth = base.config.get_text_config(decoder=True).num_hidden_layers
-        for layer in host_layers:
-            if not 0 <= layer < depth:
-                raise InputError(
-                    f"host layer {layer} does not exist: the base has layers 0..{depth - 1}"
-                )
+        depth = check_host_layers(base, host_layers)
         signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
         self.base = base
         self.identity = identity or BaseIdentity(tensors_sha256(base.state_dict()), "")
@@ -132,9 +127,12 @@ class PeerModel(nn.Module):
         """Add a pool under a name; a shape, or nothing, makes a new one that is a no-op.
 
         Raises:
-            StateError: when the name is taken, or the capacity is used up.
+            InputError: when the name is no str, or the pool is something else.
+            StateError: when the name is taken, the pool is in under another, or the capacity is
+                used up.
             ShapeError: when the pool does not fit the base.
         """
+        check_pool(name, pool, {known: self.pool(known) for known in self._names})
         if name in self._names:
             raise StateError(f"there is a pool {name!r} already; delete it first")
         if len(self._names) >= self.capacity:
@@ -245,13 +243,6 @@ class PeerModel(nn.Module):
 
         Raises:
             StateError: when there is none: a pool comes frozen; `pool(name).requires_grad_()`.
-
-        Example::
-
-            model.pool("law").requires_grad_()
-            optimiser = torch.optim.AdamW(model.trainable_parameters(), lr=1e-3)
-            with model.frozen_base():
-                ...  # losses of model(ids, domains="law").logits, backward, optimiser.step()
         """
         found = [parameter for parameter in self.pools.parameters() if parameter.requires_grad]
         if not found:
@@ -302,9 +293,12 @@ class PeerModel(nn.Module):
         Positions count from a row's first token; `forward` leaves them to the caller.
 
         Raises:
-            InputError: for an unknown way of asking.
+            InputError: for an unknown way of asking; for what the base cannot read, as longer
+                texts than its context.
+            ShapeError: when ids or masks are not (B, T); zero tokens are refused too.
             UnknownError: for an unknown pool.
         """
+        check_text(self.base, input_ids, attention_mask)
         own = left_padded_positions(self.base, attention_mask)
         default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
         positions = own.get("position_ids", default)
@@ -345,6 +339,7 @@ class PeerModel(nn.Module):
         ask: str = "signature",
         context_lengths: Tensor | None = None,
         domains: str | Sequence[str] | None = None,
+        **others: Any,
     ) -> CausalLMOutputWithPast:
         """Return the mixture's logits for given text; in rows that ask no pool, the base's bits.
 
@@ -356,12 +351,17 @@ class PeerModel(nn.Module):
         in `score`, which leaves them out. Where a separator's or a template's marks are to be
         predicted too, mask them with `evidence_mask`.
 
-        Args: as for `score`; `position_ids` are the model's own default where None.
+        Args: as for `score`; `position_ids` are the model's own default where None; others
+            are options of transformers' models, refused where they ask for more than logits.
 
         Returns:
             logits (B, T, V): the base's own where no pool has entered, else the log of the
             mixture, fp32.
+
+        Raises: as `score`; UnsupportedError: for an option that is not served (labels, caches).
         """
+        check_options(others)
+        check_text(self.base, input_ids, attention_mask, position_ids)
         if position_ids is None:
             positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
             own: dict[str, Any] = {}
@@ -378,39 +378,18 @@ class PeerModel(nn.Module):
         choice = self.asked(
             base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
         )
-        if not bool((choice.at_PB >= 0).any()):
-            return CausalLMOutputWithPast(logits=base.logits_BTV)
-        branches: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
-            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
-            if len(rows):
-                branches[name] = (
-                    rows,
-                    self.branch_logits(
-                        name, base.tap_BTD, rows, input_ids, attention_mask, positions
-                    ),
-                )
-        choice = choice.of(list(branches))
-        log_probs = [token_log_probs(base.logits_BTV, input_ids)]
-        log_probs += [row_log_probs(own, rows, input_ids) for rows, own in branches.values()]
-        log_probs_QBT = torch.stack(log_probs)
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        last_B = last_places(lengths_B, input_ids, attention_mask)
-        lasts = [(rows, logits_at(own, last_B[rows])) for rows, own in branches.values()]
-        base_BV = logits_at(base.logits_BTV, last_B)
-        choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
-        if not bool((choice.at_PB >= 0).any()):
-            return CausalLMOutputWithPast(logits=base.logits_BTV)
-        entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
-        speaks_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
-        if evidence_mask is not None:
-            next_BT = torch.nn.functional.pad(evidence_mask[:, 1:].bool(), (0, 1), value=True)
-            speaks_BT = speaks_BT & next_BT
-        odds_PBU = choice.odds(input_ids.shape[1])
-        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
-        logits = mix_logits(base.logits_BTV, branches, log_weights(masses_QBU))
-        mixed_BTV = torch.where(speaks_BT[..., None], logits, base.logits_BTV.float())
-        return CausalLMOutputWithPast(logits=mixed_BTV)
+        logits_BTV = mixed_logits(
+            self,
+            base,
+            choice,
+            evidence_BT,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            evidence_mask=evidence_mask,
+            context_lengths=context_lengths,
+        )
+        return CausalLMOutputWithPast(logits=logits_BTV)
 
     def asked(
         self,
