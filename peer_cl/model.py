@@ -121,6 +121,23 @@ class PeerModel(nn.Module):
         self.base.eval()
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the base lies; ids are to be put there."""
+        device: torch.device = self.base.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the base's weights."""
+        dtype: torch.dtype = self.base.dtype
+        return dtype
+
+    @property
+    def config(self) -> Any:
+        """The base's config, as transformers made it; the pools' settings are in the status."""
+        return self.base.config
+
     # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
 
     def add_pool(self, name: str, pool: ExpertPool | PoolShape | None = None) -> ExpertPool:

@@ -110,6 +110,16 @@ def test_options_that_ask_for_what_is_done_anyway_pass(ids, make_model):
     assert same_bits(model(ids, ask="all", **told).logits, model(ids, ask="all").logits)
 
 
+def test_a_model_says_where_and_what_its_base_is(ids, make_model):
+    model = make_model("llama").bfloat16()
+    assert (model.device, model.dtype) == (model.base.device, torch.bfloat16)
+    assert model.config is model.base.config
+    model(ids.to(model.device), ask="all")
+    for name in ("device", "dtype", "config"):
+        with pytest.raises(AttributeError):
+            setattr(model, name, None)
+
+
 # --- pools --------------------------------------------------------------------------------------
 
 
