@@ -459,11 +459,11 @@ class PeerModel(nn.Module):
         return evidence_tokens(input_ids, attention_mask, special, evidence_mask)
 
     @torch.no_grad()
-    def generate(self, input_ids: Tensor, **options: Any) -> Any:
+    def generate(self, input_ids: Tensor, generation_config: Any = None, **options: Any) -> Any:
         """Write on from a prompt; see `peer_cl.generation.generate` for the options."""
         from peer_cl.generation import generate  # generation needs the model's class
 
-        return generate(self, input_ids, **options)
+        return generate(self, input_ids, generation_config, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write pools and settings into a folder; see `peer_cl.saving.save_model`.
