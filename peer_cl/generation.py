@@ -113,7 +113,8 @@ def generate(
         )
     usable = model.active_pools and (domains is None or len(domains))
     if not usable and cache is None:
-        return model.base.generate(input_ids, attention_mask=attention_mask, **options)
+        with model.attachment.listening():  # or it would run into what other threads do to the base
+            return model.base.generate(input_ids, attention_mask=attention_mask, **options)
     request = Request(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,

@@ -45,6 +45,7 @@ from peer_cl.served import check_base, check_unchanged
 from peer_cl.shortlist import Choice, settle
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.status import ModelStatus, status_of, trainable_lines
+from peer_cl.switch import Switch
 
 
 class PeerModel(nn.Module):
@@ -56,6 +57,10 @@ class PeerModel(nn.Module):
     To train a pool, switch its gradients on, give an optimiser `trainable_parameters()`, and run
     its loop inside `frozen_base()`. Never give it `parameters()`: the base's own flags are left
     as they are (docs/decisions/0006), so that its weights would be found there and trained.
+
+    Several threads may call one model: their forwards take turns, and writing where no pool can be
+    asked keeps its turn to its end. Adding and deleting pools, training, and calling `model.base`
+    directly are not safe beside another thread's call.
 
     Args:
         base: a causal language model of transformers; its weights are never changed.
@@ -110,7 +115,7 @@ class PeerModel(nn.Module):
         self.pools = nn.ModuleDict()
         self._names: dict[str, str] = {}
         self._active: tuple[str, ...] | None = None
-        self._disabled = 0
+        self._switch = Switch()
         self._num_added = 0
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
         self.eval()
@@ -220,12 +225,12 @@ class PeerModel(nn.Module):
 
     @contextmanager
     def disable_pool(self) -> Iterator[None]:
-        """Run the bare base inside; may be nested, and ends with an exception too."""
-        self._disabled += 1
-        try:
+        """Run the bare base inside; may be nested, and ends with an exception too.
+
+        Other threads and tasks go on asking pools, and so does a thread that is started inside.
+        """
+        with self._switch.off():
             yield
-        finally:
-            self._disabled -= 1
 
     def check_askable(self, names: str | Sequence[str]) -> None:
         """Refuse names of pools that do not exist, or that `set_pool` left out.
@@ -238,7 +243,7 @@ class PeerModel(nn.Module):
         """
         for name in pool_names(names):
             self.pool(name)
-            if not self._disabled and name not in self.active_pools:
+            if self._switch.is_on and name not in self.active_pools:
                 raise StateError(
                     f"pool {name!r} is not active: set_pool left {', '.join(self.active_pools)}; "
                     f"call set_pool(None) to let every pool be asked"
@@ -247,13 +252,13 @@ class PeerModel(nn.Module):
     @property
     def active_pools(self) -> tuple[str, ...]:
         """The pools that may be asked, in the order of their names."""
-        if self._disabled:
+        if not self._switch.is_on:
             return ()
         return tuple(sorted(self._names if self._active is None else self._active))
 
     def get_model_status(self) -> ModelStatus:
         """Return what the model holds and what is switched on."""
-        return status_of(self, self._names, is_enabled=not self._disabled)
+        return status_of(self, self._names, is_enabled=self._switch.is_on)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the pools' parameters that want a gradient: what an optimiser is to be given.
