@@ -5,6 +5,8 @@ Shape suffixes: P pools, B rows, T tokens, D width.
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 ASK = ("all", "signature", "context")
 """How a text's pools are chosen: every live one; each when its signature matches what was read so
 far; or those whose signature matches the whole given context, from its first token on."""
+
+_INNER = ("peer_cl", "torch", "transformers")
+"""Whose frames lie between a user's call and the choice of pools."""
 
 
 def ask_pools(
@@ -52,6 +57,8 @@ def ask_pools(
         InputError: for an unknown way of asking.
         UnknownError: for an unknown pool.
         StateError: for a pool that is not active, or signatures without background statistics.
+
+    Warns: once a model, where pools are active and none has a signature by which it could be asked.
     """
     if ask not in ASK:
         raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
@@ -62,13 +69,16 @@ def ask_pools(
         model.check_askable(domains)
         names = [name for name in names if name in domains]
     elif ask != "all":
-        names = [name for name in names if model.pool(name).signature is not None]
+        active, names = names, [n for n in names if model.pool(n).signature is not None]
+        if active and not names:
+            _warn_unsigned(model, active)
     if not names or domains is not None or ask == "all":
         every_PB = evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
         return Choice(tuple(names), every_PB)
     if model.background is None:
         raise StateError(
-            "no background statistics: pools can be asked by name or by ask='all' only"
+            "no background statistics: pools can be asked by name (domains=...) or, but for "
+            "generate, by ask='all' only; give PeerModel(background=...) for signatures"
         )
     signatures = [s for name in names if (s := model.pool(name).signature) is not None]
     evidence = token_evidence(
@@ -84,3 +94,24 @@ def ask_pools(
     return choose_by_context(
         names, input_ids, evidence, signatures, lengths_B, model.name_odds, attention_mask
     )
+
+
+def _warn_unsigned(model: PeerModel, active: Sequence[str]) -> None:
+    """Say, once a model, that its pools are there and the bare base answers."""
+    if model.has_warned_unsigned:
+        return
+    model.has_warned_unsigned = True
+    shown = ", ".join(active[:3]) + (f" and {len(active) - 3} more" if len(active) > 3 else "")
+    warnings.warn(
+        f"no active pool ({shown}) has a signature to be asked by, so the bare base answers: name "
+        "pools by domains=..., or set pool.signature, as a store's pools have it",
+        stacklevel=_num_inner_frames() + 1,
+    )
+
+
+def _num_inner_frames() -> int:
+    """Return how many frames, from who calls this, are libraries': a warning names the user's."""
+    number, frame = -1, inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"].split(".")[0] in _INNER:
+        number, frame = number + 1, frame.f_back
+    return number

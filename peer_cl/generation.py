@@ -70,6 +70,9 @@ def generate(
 ) -> Any:
     """Return what transformers' `generate` returns, with the mixture as the model.
 
+    Who is asked goes by the whole prompt (`ask="context"`, where `score` asks all and `forward` by
+    what was read so far): what is written follows all of it, and weights are held from its end.
+
     Args:
         model: the model with its pools.
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
@@ -288,8 +291,6 @@ class MixtureDriver(GenerationMixin):
     ) -> Choice:
         """Return the pools that some row asks."""
         model, request = self._model, self._request
-        if model.background is None and request.domains is None:
-            return Choice((), evidence_BL.new_zeros((0, len(evidence_BL)), dtype=torch.long))
         choice = model.asked(
             base, ids_BL, evidence_BL, "context", None, request.domains, attention_mask
         )

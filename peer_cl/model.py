@@ -116,6 +116,7 @@ class PeerModel(nn.Module):
         self._names: dict[str, str] = {}
         self._active: tuple[str, ...] | None = None
         self._switch = Switch()
+        self.has_warned_unsigned = False
         self._num_added = 0
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
         self.eval()
@@ -304,6 +305,9 @@ class PeerModel(nn.Module):
     ) -> Scores:
         """Return every branch's log probability of every token, and when each pool entered.
 
+        By default all active pools are asked, whatever their signatures say: it measures what each
+        has to say, where `forward` and `generate` decide who speaks.
+
         Args:
             input_ids: (B, T); one document a row.
             attention_mask: (B, T), 0 for padding.
@@ -465,7 +469,11 @@ class PeerModel(nn.Module):
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, generation_config: Any = None, **options: Any) -> Any:
-        """Write on from a prompt; see `peer_cl.generation.generate` for the options."""
+        """Write on from a prompt; see `peer_cl.generation.generate` for the options.
+
+        Pools are asked by the whole prompt (`ask="context"`), and their weights held while it
+        writes: `forward` goes by what was read so far, `score` asks all.
+        """
         from peer_cl.generation import generate  # generation needs the model's class
 
         return generate(self, input_ids, generation_config, **options)
