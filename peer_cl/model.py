@@ -37,6 +37,7 @@ from peer_cl.pool import (
     ExpertPool,
     Segment,
     load_segment,
+    pool_key,
     pool_names,
     tensors_sha256,
 )
@@ -117,7 +118,6 @@ class PeerModel(nn.Module):
         self._active: tuple[str, ...] | None = None
         self._switch = Switch()
         self.has_warned_unsigned = False
-        self._num_added = 0
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
         self.eval()
 
@@ -168,9 +168,7 @@ class PeerModel(nn.Module):
         tap_BTD = torch.zeros(1, 1, self.attachment.width, device=self.base.device)
         with self.attachment.branching(pool_segments(pool), tap_BTD):
             pass
-        self._num_added += 1
-        key = f"pool{self._num_added}"  # a user's words may hold dots, which module names may not
-        self._names[name] = key
+        self._names[name] = key = pool_key(name)
         self.pools[key] = pool.requires_grad_(False).train(self.training)
         return pool
 

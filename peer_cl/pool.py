@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -69,6 +70,19 @@ def pool_names(names: str | Iterable[str]) -> tuple[str, ...]:
         (('law',), ('law', 'medicine'))
     """
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def pool_key(name: str) -> str:
+    """Return the key of a pool's module, by which `state_dict` knows it: its name, escaped.
+
+    A number would do until the weights of one model are loaded into another, whose pools came in
+    another order. A user's words may hold dots, which module names may not.
+
+    Example:
+        >>> pool_key("law"), pool_key("v1.2, new")
+        ('pool_law', 'pool_v1%2E2%2C%20new')
+    """
+    return "pool_" + quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
 
 
 class Segment(nn.Module):

@@ -447,7 +447,7 @@ def test_training_a_pool_moves_that_pool_alone(architecture, ids, make_model):
     optimiser.step()
     after = model.state_dict()
     moved = {name for name in after if not same_bits(after[name], before[name])}
-    own = {f"pools.pool2.segments.0.{name}" for name, _ in segment.named_parameters()}
+    own = {f"pools.pool_b.segments.0.{name}" for name, _ in segment.named_parameters()}
     assert moved
     assert moved <= own
     assert {name for name in own if name.endswith("ND")} <= moved
