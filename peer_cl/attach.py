@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.pool import ExpertPool, Segment
 from peer_cl.served import check_caches, check_states
+from peer_cl.uncopied import no_copy
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
@@ -129,9 +130,13 @@ class Attachment:
             layer = self.layers[number]
             name = _feed_forward_name(layer)
             feed_forward = layer.get_submodule(name or "")
-            yield feed_forward.register_forward_pre_hook(self._read(number), with_kwargs=True)
-            yield feed_forward.register_forward_hook(self._replace(number))
-            yield layer.register_forward_hook(self._add(number))
+            # No closures: who copies or pickles the base must come upon this object, which refuses.
+            read, replace, add = (
+                functools.partial(hook, number) for hook in (self._read, self._replace, self._add)
+            )
+            yield feed_forward.register_forward_pre_hook(read, with_kwargs=True)
+            yield feed_forward.register_forward_hook(replace)
+            yield layer.register_forward_hook(add)
 
     def _at_tap(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -154,32 +159,25 @@ class Attachment:
         if self._pass.stop_at == "signature":
             raise _StopError
 
-    def _read(self, number: int) -> Callable[..., None]:
-        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            run = self._pass
-            if number in run.keeps_inputs or any(
-                number in segment.host_layers for segment in run.segments
-            ):
-                self._pass.feed_forward_inputs[number] = _hidden_states(args, kwargs)
+    def _read(
+        self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        run = self._pass
+        if number in run.keeps_inputs or any(
+            number in segment.host_layers for segment in run.segments
+        ):
+            run.feed_forward_inputs[number] = _hidden_states(args, kwargs)
 
-        return keep
+    def _replace(self, number: int, *_: Any) -> Tensor | None:
+        return self._pool_output(number, mode="replace")
 
-    def _replace(self, number: int) -> Callable[..., Tensor | None]:
-        def replace(_: nn.Module, __: tuple[Any, ...], ___: Any) -> Tensor | None:
-            return self._pool_output(number, mode="replace")
-
-        return replace
-
-    def _add(self, number: int) -> Callable[..., Any]:
-        def add(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-            added = self._pool_output(number, mode="augment")
-            if added is None:
-                return None
-            if isinstance(output, tuple):
-                return (output[0] + added, *output[1:])
-            return output + added
-
-        return add
+    def _add(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        added = self._pool_output(number, mode="augment")
+        if added is None:
+            return None
+        if isinstance(output, tuple):
+            return (output[0] + added, *output[1:])
+        return output + added
 
     def _pool_output(self, number: int, mode: str) -> Tensor | None:
         """Return what the pool's segments say at one host layer, or None where none speaks."""
@@ -297,6 +295,10 @@ class Attachment:
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+
+    def __reduce_ex__(self, _: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, alone or with the base."""
+        raise no_copy("base with pools attached")
 
     def detach(self) -> None:
         """Remove every hook."""

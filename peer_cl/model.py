@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ from peer_cl.shortlist import Choice, settle
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.status import ModelStatus, status_of, trainable_lines
 from peer_cl.switch import Switch
+from peer_cl.uncopied import no_copy
 
 
 class PeerModel(nn.Module):
@@ -287,6 +288,13 @@ class PeerModel(nn.Module):
         """Give the base back as it was, hooks removed; the model is of no use after."""
         self.attachment.detach()
         return self.base
+
+    def __reduce_ex__(self, _: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled.
+
+        Raises: UnsupportedError: always; it says what to do instead.
+        """
+        raise no_copy(type(self).__name__)
 
     # --- reading text ---------------------------------------------------------------------------
 
