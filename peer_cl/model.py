@@ -36,6 +36,7 @@ from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
     Segment,
+    dtype_name,
     load_segment,
     pool_key,
     pool_names,
@@ -110,7 +111,9 @@ class PeerModel(nn.Module):
         depth = check_host_layers(base, host_layers)
         signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
         self.base = base
-        self.identity = identity or BaseIdentity(tensors_sha256(base.state_dict()), "")
+        self.identity = identity or BaseIdentity(
+            tensors_sha256(base.state_dict()), "", dtype=dtype_name(base)
+        )
         self.attachment = Attachment(base, tap=host_layers[0], signature_layer=signature_layer)
         self.host_layers = tuple(host_layers)
         self.background, self.search = background, search
@@ -498,7 +501,10 @@ class PeerModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, base: Any, tokenizer: Any = None) -> PeerModel:
-        """Return the model in a folder on its base; see `peer_cl.saving.load_model`."""
+        """Return the model in a folder on its base; see `peer_cl.saving.load_model`.
+
+        The base must have the dtype that the saved model was made in.
+        """
         from peer_cl.saving import load_model  # saving needs the model's class
 
         check_base(base)

@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from peer_cl.errors import BaseMismatchError, InputError, StateError, UnsupportedError
-from peer_cl.pool import BaseIdentity, tensors_sha256
+from peer_cl.pool import BaseIdentity, dtype_name, tensors_sha256
 
 
 def check_base(base: Any) -> None:
@@ -64,16 +64,23 @@ def check_unchanged(base: Any, made_on: BaseIdentity) -> None:
         made_on: the identity that it had then.
 
     Raises:
-        BaseMismatchError: naming both hashes.
+        BaseMismatchError: naming both hashes, or both dtypes.
 
     Cost: one pass over the weights' bytes.
     """
+    dtype = dtype_name(base)
+    if made_on.dtype and dtype != made_on.dtype:
+        raise BaseMismatchError(
+            f"the base is {dtype} now, and was {made_on.dtype} when the model was made, by whose "
+            f"weights it is known again: save before half() or to(), or make the model on a base "
+            f"that is loaded with dtype=torch.{dtype}"
+        )
     found = tensors_sha256(base.state_dict())
     if found != made_on.weights_sha256:
         raise BaseMismatchError(
             f"the base's weights hash to {found[:16]}..., and to {made_on.weights_sha256[:16]}... "
             "when the model was made: something changed them (an optimiser over "
-            "model.parameters(), or another dtype); load the base again and train pools alone, "
+            "model.parameters()?); load the base again and train pools alone, "
             "with model.trainable_parameters()"
         )
 
