@@ -21,30 +21,27 @@ from peer_cl.branches import (
     BasePass,
     default_position_ids,
     left_padded_positions,
-    logits_at,
-    row_log_probs,
     run_base,
     run_branch,
-    token_log_probs,
 )
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.inputs import check_host_layers, check_options, check_pool, check_text
 from peer_cl.layer import PoolShape
 from peer_cl.mixing import mixed_logits
-from peer_cl.mixture import enter_at, share
+from peer_cl.mixture import share
 from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
     Segment,
-    dtype_name,
     load_segment,
     pool_key,
     pool_names,
-    tensors_sha256,
+    weights_identity,
 )
-from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
+from peer_cl.reading import score_branches
+from peer_cl.scoring import Scores, evidence_tokens
 from peer_cl.served import check_base, check_unchanged
-from peer_cl.shortlist import Choice, settle
+from peer_cl.shortlist import Choice
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.status import ModelStatus, status_of, trainable_lines
 from peer_cl.switch import Switch
@@ -111,9 +108,7 @@ class PeerModel(nn.Module):
         depth = check_host_layers(base, host_layers)
         signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
         self.base = base
-        self.identity = identity or BaseIdentity(
-            tensors_sha256(base.state_dict()), "", dtype=dtype_name(base)
-        )
+        self.identity = identity or weights_identity(base)
         self.attachment = Attachment(base, tap=host_layers[0], signature_layer=signature_layer)
         self.host_layers = tuple(host_layers)
         self.background, self.search = background, search
@@ -343,26 +338,16 @@ class PeerModel(nn.Module):
         choice = self.asked(
             base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
         )
-        num_tokens = input_ids.shape[1]
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        last_B = last_places(lengths_B, input_ids, attention_mask)
-        log_probs, lasts = [token_log_probs(base.logits_BTV, input_ids)], []
-        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
-            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
-            if not len(rows):
-                log_probs.append(torch.zeros_like(log_probs[0]))
-                lasts.append((rows, base.logits_BTV[rows, -1]))
-                continue
-            logits = self.branch_logits(
-                name, base.tap_BTD, rows, input_ids, attention_mask, positions
-            )
-            log_probs.append(row_log_probs(logits, rows, input_ids))
-            lasts.append((rows, logits_at(logits, last_B[rows])))
-        stacked_QBT = torch.stack(log_probs)
-        base_BV = logits_at(base.logits_BTV, last_B)
-        choice = settle(choice, stacked_QBT, evidence_BT, lengths_B, base_BV, lasts)
-        entries_PBU = enter_at(self.share, choice.at_PB, num_tokens)
-        return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds(num_tokens))
+        return score_branches(
+            self,
+            base,
+            choice,
+            input_ids,
+            evidence_BT,
+            positions=positions,
+            attention_mask=attention_mask,
+            context_lengths=context_lengths,
+        )
 
     def forward(
         self,

@@ -172,6 +172,15 @@ def dtype_name(model: nn.Module) -> str:
     return str(next(floats, "")).removeprefix("torch.")
 
 
+def weights_identity(model: nn.Module) -> BaseIdentity:
+    """Return what a base is known by where nothing is known of its tokenizer.
+
+    Args:
+        model: a loaded model; every parameter and persistent buffer is hashed by name.
+    """
+    return BaseIdentity(tensors_sha256(model.state_dict()), "", dtype=dtype_name(model))
+
+
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """Return one hash over named tensors: names, types, shapes and bytes.
 
