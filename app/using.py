@@ -66,6 +66,8 @@ def generate(
     """Write on from a prompt, and tell which domains spoke."""
     if force and len(domain or ()) != 1:
         raise InputError("--force lets one pool speak alone: name one domain with --domain")
+    if seed is not None and not sample:
+        raise InputError(f"--seed {seed} is of a draw, and nothing is drawn: add --sample too")
     with request.store() as store:
         for name in domain or ():
             store.registry.check_askable(name)

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from peer_cl.layer import PeerLayer, PoolShape
-    from peer_cl.model import ModelStatus, PeerModel
+    from peer_cl.model import PeerModel
     from peer_cl.pool import BaseIdentity, ExpertPool, Segment
     from peer_cl.scoring import Scores
     from peer_cl.signature import Background, Signature
+    from peer_cl.status import ModelStatus
 
     __version__: str
 
@@ -57,7 +58,7 @@ _HOMES = {
     "UnsupportedError": "errors",
     "PeerLayer": "layer",
     "PoolShape": "layer",
-    "ModelStatus": "model",
+    "ModelStatus": "status",
     "PeerModel": "model",
     "BaseIdentity": "pool",
     "ExpertPool": "pool",

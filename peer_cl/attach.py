@@ -12,13 +12,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.pool import ExpertPool, Segment
+from peer_cl.served import check_caches, check_states
+from peer_cl.uncopied import no_copy
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 """What decoder layers call their feed-forward."""
@@ -90,6 +92,8 @@ class Attachment:
     Raises:
         InputError: when a layer does not exist.
         UnsupportedError: when the architecture is not served.
+
+    Cost: one token is read up to the higher of the two layers, to see what the layers hand on.
     """
 
     def __init__(self, model: nn.Module, *, tap: int, signature_layer: int) -> None:
@@ -100,11 +104,17 @@ class Attachment:
                 raise InputError(
                     f"{what} {layer} does not exist: the base has layers 0..{len(self.layers) - 1}"
                 )
+        check_caches(model, tap)
         self.tap, self.signature_layer = tap, signature_layer
         self._pass = _Pass()
         self._lock = threading.RLock()
-        self._returns_tuple: bool | None = None
+        self._returns_tuple = False
         self._handles = list(self._register())
+        try:
+            self._read_a_token()
+        except BaseException:  # a refused model keeps no hooks
+            self.detach()
+            raise
 
     @property
     def width(self) -> int:
@@ -120,9 +130,13 @@ class Attachment:
             layer = self.layers[number]
             name = _feed_forward_name(layer)
             feed_forward = layer.get_submodule(name or "")
-            yield feed_forward.register_forward_pre_hook(self._read(number), with_kwargs=True)
-            yield feed_forward.register_forward_hook(self._replace(number))
-            yield layer.register_forward_hook(self._add(number))
+            # No closures: who copies or pickles the base must come upon this object, which refuses.
+            read, replace, add = (
+                functools.partial(hook, number) for hook in (self._read, self._replace, self._add)
+            )
+            yield feed_forward.register_forward_pre_hook(read, with_kwargs=True)
+            yield feed_forward.register_forward_hook(replace)
+            yield layer.register_forward_hook(add)
 
     def _at_tap(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -145,32 +159,25 @@ class Attachment:
         if self._pass.stop_at == "signature":
             raise _StopError
 
-    def _read(self, number: int) -> Callable[..., None]:
-        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            run = self._pass
-            if number in run.keeps_inputs or any(
-                number in segment.host_layers for segment in run.segments
-            ):
-                self._pass.feed_forward_inputs[number] = _hidden_states(args, kwargs)
+    def _read(
+        self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        run = self._pass
+        if number in run.keeps_inputs or any(
+            number in segment.host_layers for segment in run.segments
+        ):
+            run.feed_forward_inputs[number] = _hidden_states(args, kwargs)
 
-        return keep
+    def _replace(self, number: int, *_: Any) -> Tensor | None:
+        return self._pool_output(number, mode="replace")
 
-    def _replace(self, number: int) -> Callable[..., Tensor | None]:
-        def replace(_: nn.Module, __: tuple[Any, ...], ___: Any) -> Tensor | None:
-            return self._pool_output(number, mode="replace")
-
-        return replace
-
-    def _add(self, number: int) -> Callable[..., Any]:
-        def add(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-            added = self._pool_output(number, mode="augment")
-            if added is None:
-                return None
-            if isinstance(output, tuple):
-                return (output[0] + added, *output[1:])
-            return output + added
-
-        return add
+    def _add(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        added = self._pool_output(number, mode="augment")
+        if added is None:
+            return None
+        if isinstance(output, tuple):
+            return (output[0] + added, *output[1:])
+        return output + added
 
     def _pool_output(self, number: int, mode: str) -> Tensor | None:
         """Return what the pool's segments say at one host layer, or None where none speaks."""
@@ -246,7 +253,6 @@ class Attachment:
                 raise ShapeError(
                     f"segment at layer {segment.host_layers[-1]}: the base has {len(self.layers)}"
                 )
-        self._know_return_type(tap_BTD)
         run = _Pass(segments=segments, watch=watch, start_from=tap_BTD)
         with self._running(run), self._passing_through():
             yield
@@ -269,12 +275,14 @@ class Attachment:
                 else:
                     layer.__dict__["forward"] = forward
 
-    def _know_return_type(self, like: Tensor) -> None:
-        """Learn whether layers return tuples, by one token, where no forward has run yet."""
-        if self._returns_tuple is None:
-            token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-            with torch.no_grad(), self.listening():
-                self.model(input_ids=token, use_cache=False)
+    @torch.no_grad()
+    def _read_a_token(self) -> None:
+        """Learn by one token whether layers return tuples, and check what the tap reads."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=next(self.model.parameters()).device)
+        last = "signature" if self.signature_layer >= self.tap else "tap"
+        with self.listening(stop_at=last) as run:
+            self.model(input_ids=token, use_cache=False)
+        check_states(self.model, run.tap)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -287,6 +295,10 @@ class Attachment:
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+
+    def __reduce_ex__(self, _: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, alone or with the base."""
+        raise no_copy("base with pools attached")
 
     def detach(self) -> None:
         """Remove every hook."""

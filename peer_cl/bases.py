@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peer_cl.errors import InputError
-from peer_cl.pool import BaseIdentity, tensors_sha256
+from peer_cl.pool import BaseIdentity, dtype_name, tensors_sha256
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def identify(model: Any, tokenizer: Any | None) -> BaseIdentity:
         tokenizer: its tokenizer, or None where there is none (tests on random models).
     """
     found, *others = tokenizer_hashes(tokenizer)
-    return BaseIdentity(tensors_sha256(model.state_dict()), found, frozenset(others))
+    return BaseIdentity(
+        tensors_sha256(model.state_dict()), found, frozenset(others), dtype_name(model)
+    )
 
 
 def context_length(model: Any) -> int | None:

@@ -6,14 +6,14 @@ Shape suffixes: B rows, T tokens, X positions in all rows, D model width, V voca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 from peer_cl.attach import Attachment, Watch
@@ -119,14 +119,42 @@ def run_branch(
         "use_cache": cache is not None,
         "logits_to_keep": logits_to_keep,
     }
-    accepted = inspect.signature(attachment.model.forward).parameters
+    accepted = accepted_arguments(attachment.model, inputs)
     with (
         attachment.branching(segments, tap_BTD, watch),
         _head_reading(attachment.model, head_reads_BT),
     ):
         output = attachment.model(**{key: inputs[key] for key in inputs if key in accepted})
     logits: Tensor = output.logits
-    return logits if "logits_to_keep" in accepted else logits[:, -logits_to_keep:]
+    return logits[:, -logits_to_keep:]  # of all where the model could not be told
+
+
+def accepted_arguments(model: Any, wanted: Iterable[str]) -> frozenset[str]:
+    """Return which of these arguments a model's forward takes.
+
+    A wrapper (PEFT's) hands on what it does not name to the model inside, whose own signature then
+    says what is taken. A model of transformers takes what it names and no more: what else it is
+    given goes to its attention, where one without places for positions (ALiBi) overlooks them.
+
+    Args:
+        model: the base.
+        wanted: names of arguments.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> alone = SimpleNamespace(forward=lambda input_ids, cache=None: None)
+        >>> wrapped = SimpleNamespace(forward=lambda input_ids, **rest: None)
+        >>> sorted(accepted_arguments(alone, ["cache", "position_ids"]))
+        ['cache']
+        >>> sorted(accepted_arguments(wrapped, ["cache", "position_ids"]))
+        ['cache', 'position_ids']
+    """
+    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
+    named = inspect.signature(inside.forward).parameters
+    hands_on = any(own.kind is own.VAR_KEYWORD for own in named.values())
+    if hands_on and not isinstance(inside, PreTrainedModel):
+        return frozenset(wanted)
+    return frozenset(name for name in wanted if name in named)
 
 
 @contextmanager
@@ -165,7 +193,7 @@ def left_padded_positions(model: Any, attention_mask: Tensor | None) -> dict[str
     """
     if attention_mask is None or bool(attention_mask[:, 0].all()):
         return {}
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    if not accepted_arguments(model, ["position_ids"]):
         return {}
     starts_B = attention_mask.bool().long().argmax(1)
     places_T = torch.arange(attention_mask.shape[1], device=attention_mask.device)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peer_cl.attach import pool_segments
@@ -30,8 +30,10 @@ from peer_cl.branches import (
     run_trunk,
 )
 from peer_cl.cache import BranchState, PeerCache
-from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.generation_options import refuse, said, told
 from peer_cl.held import Held, mix_last
+from peer_cl.inputs import check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
@@ -39,19 +41,6 @@ from peer_cl.shortlist import Choice, settle
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
-
-REFUSED = (
-    "assistant_model",
-    "prompt_lookup_num_tokens",
-    "prefill_chunk_size",
-    "custom_generate",
-    "inputs_embeds",
-    "past_key_values",
-    "penalty_alpha",
-)
-"""Options of transformers' generate that need another kind of cache or a second model."""
-_COUNTS = ("num_beams", "num_return_sequences")
-_NONE_IS_UNSAID = (*_COUNTS, "use_cache")
 
 
 @dataclass(frozen=True)
@@ -69,6 +58,7 @@ class Request:
 def generate(
     model: PeerModel,
     input_ids: Tensor,
+    generation_config: GenerationConfig | None = None,
     *,
     attention_mask: Tensor | None = None,
     domains: str | Sequence[str] | None = None,
@@ -80,10 +70,14 @@ def generate(
 ) -> Any:
     """Return what transformers' `generate` returns, with the mixture as the model.
 
+    Who is asked goes by the whole prompt (`ask="context"`, where `score` asks all and `forward` by
+    what was read so far): what is written follows all of it, and weights are held from its end.
+
     Args:
         model: the model with its pools.
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
             result then is padded on the left.
+        generation_config: as in transformers; what `options` say comes before it.
         attention_mask: (B, L), 0 for padding.
         domains: ask only these pools (or this one), without odds for names; default: those whose
             signature matches the prompt, and, where names count, those that it names.
@@ -96,24 +90,24 @@ def generate(
         options: passed on (max_new_tokens, do_sample, num_beams, streamer, ...).
 
     Raises:
-        UnsupportedError: for static, quantised or offloaded caches and assisted decoding.
-        InputError: when force comes without exactly one domain, or the guidance is not positive.
+        UnsupportedError: for static, quantised or offloaded caches, assisted decoding, and hidden
+            states or attentions, told to the call, in its config or in the base's.
+        InputError: when force comes without exactly one domain, the guidance is not positive, or
+            what stands in the place of `generation_config` is none.
         UnknownError: for an unknown domain.
     """
-    # None is as if it were not said; transformers would count with it.
-    options = {k: v for k, v in options.items() if v is not None or k not in _NONE_IS_UNSAID}
+    if generation_config is not None:
+        options["generation_config"] = generation_config
+    options = said(options)
     domains = pool_names(domains) if domains is not None else None
-    _refuse(model, options, cache)
+    refuse(model, options, cache)
     if force and (domains is None or len(domains) != 1):
         raise InputError(f"force=True runs one pool alone: name one domain, not {domains}")
     if not 0 < guidance_scale < math.inf:
         raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
-        raise ShapeError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, "
-            f"the ids {tuple(input_ids.shape)}"
-        )
+    num_new = int(told(model, options, "max_new_tokens") or 0)
+    check_text(model.base, input_ids, attention_mask, num_new=num_new)
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         if cache is not None:
             raise UnsupportedError("right padding cannot continue a cache; pad on the left")
@@ -122,7 +116,8 @@ def generate(
         )
     usable = model.active_pools and (domains is None or len(domains))
     if not usable and cache is None:
-        return model.base.generate(input_ids, attention_mask=attention_mask, **options)
+        with model.attachment.listening():  # or it would run into what other threads do to the base
+            return model.base.generate(input_ids, attention_mask=attention_mask, **options)
     request = Request(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,
@@ -133,51 +128,21 @@ def generate(
     )
     # Without a cache transformers sends the whole text at every step: one that hung on would take
     # it for new tokens.
-    if _told(model, options, "use_cache") is False:
+    if told(model, options, "use_cache") is False:
         if cache is not None:
             options["use_cache"] = True
     elif cache is None:
         cache = PeerCache(model.base.config, model.attachment.tap)
     if cache is not None:
         options["cache"] = cache
+        if told(model, options, "cache_implementation") is not None:
+            options["cache_implementation"] = None  # beside a cache, transformers refuses any
     driver = MixtureDriver(model, request)
     result = driver.generate(input_ids, attention_mask=attention_mask, **options)
     if cache is not None:
         cache.num_written = int(getattr(result, "sequences", result).shape[1])
         cache.prompt_end = input_ids.shape[1]
     return result
-
-
-def _refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
-    for name in REFUSED:
-        if options.get(name) is not None:
-            raise UnsupportedError(f"generate({name}=...) is not served with pools; leave it out")
-    config = options.get("generation_config")
-    kind = options.get("cache_implementation") or getattr(config, "cache_implementation", None)
-    if getattr(config, "guidance_scale", None) not in (None, 1):
-        raise UnsupportedError(
-            "a generation_config's guidance_scale wants a second model: pass guidance_scale itself"
-        )
-    if kind not in (None, "dynamic"):
-        raise UnsupportedError(f"cache_implementation={kind!r} is not served: only 'dynamic' is")
-    if cache is not None and not isinstance(cache, PeerCache):
-        raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
-    many = max(_number(model, options, name) for name in _COUNTS)
-    if cache is not None and many > 1:
-        raise UnsupportedError("a conversation's cache cannot be carried on with several beams")
-
-
-def _number(model: PeerModel, options: dict[str, Any], name: str) -> int:
-    """Return a count; where nothing says it, it is one."""
-    return int(_told(model, options, name) or 1)
-
-
-def _told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
-    """Return an option as transformers finds it: told to the call, in its config, in the base's."""
-    if options.get(name) is not None:
-        return options[name]
-    own = getattr(options.get("generation_config"), name, None)
-    return own if own is not None else getattr(model.base.generation_config, name, None)
 
 
 def _pad_left(
@@ -326,8 +291,6 @@ class MixtureDriver(GenerationMixin):
     ) -> Choice:
         """Return the pools that some row asks."""
         model, request = self._model, self._request
-        if model.background is None and request.domains is None:
-            return Choice((), evidence_BL.new_zeros((0, len(evidence_BL)), dtype=torch.long))
         choice = model.asked(
             base, ids_BL, evidence_BL, "context", None, request.domains, attention_mask
         )

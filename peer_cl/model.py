@@ -8,60 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peer_cl.asking import ask_pools
 from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import (
     BasePass,
     default_position_ids,
     left_padded_positions,
-    logits_at,
-    row_log_probs,
     run_base,
     run_branch,
-    token_log_probs,
 )
 from peer_cl.errors import InputError, StateError, unknown_name
+from peer_cl.inputs import check_host_layers, check_options, check_pool, check_text
 from peer_cl.layer import PoolShape
-from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits, share
+from peer_cl.mixing import mixed_logits
+from peer_cl.mixture import share
 from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
     Segment,
     load_segment,
+    pool_key,
     pool_names,
-    tensors_sha256,
+    weights_identity,
 )
-from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
-from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, settle, token_evidence
+from peer_cl.reading import score_branches
+from peer_cl.scoring import Scores, evidence_tokens
+from peer_cl.served import check_base, check_unchanged
+from peer_cl.shortlist import Choice
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
-
-ASK = ("all", "signature", "context")
-"""How a text's pools are chosen: every live one; each when its signature matches what was read so
-far; or those whose signature matches the whole given context, from its first token on."""
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What a model holds and what is switched on."""
-
-    base: str
-    host_layers: tuple[int, ...]
-    tap: int
-    signature_layer: int
-    pools: tuple[str, ...]
-    active_pools: tuple[str, ...]
-    is_enabled: bool
-    budget: float
-    capacity: int
-    num_base_parameters: int
-    num_pool_parameters: int
+from peer_cl.status import ModelStatus, status_of, trainable_lines
+from peer_cl.switch import Switch
+from peer_cl.uncopied import no_copy
 
 
 class PeerModel(nn.Module):
@@ -69,6 +53,14 @@ class PeerModel(nn.Module):
 
     Pools never depend on each other: what one says, whether it is asked, and the mass it gathers
     are functions of the text, the base and itself alone.
+
+    To train a pool, switch its gradients on, give an optimiser `trainable_parameters()`, and run
+    its loop inside `frozen_base()`. Never give it `parameters()`: the base's own flags are left
+    as they are (docs/decisions/0006), so that its weights would be found there and trained.
+
+    Several threads may call one model: their forwards take turns, and writing where no pool can be
+    asked keeps its turn to its end. Adding and deleting pools, training, and calling `model.base`
+    directly are not safe beside another thread's call.
 
     Args:
         base: a causal language model of transformers; its weights are never changed.
@@ -86,8 +78,10 @@ class PeerModel(nn.Module):
             `named_bound_nats`; what is asked in other ways (`ask`) keeps its own.
 
     Raises:
-        InputError: when a layer, the budget or the capacity cannot be used.
-        UnsupportedError: when the architecture is not served.
+        InputError: when the base is no loaded model, or a layer, the budget or the capacity cannot
+            be used.
+        StateError: when the base is in training mode.
+        UnsupportedError: when the architecture, or a compiled or quantised base, is not served.
     """
 
     def __init__(
@@ -105,31 +99,49 @@ class PeerModel(nn.Module):
         name_odds: float = 0.0,
     ) -> None:
         super().__init__()
+        check_base(base)
         if not 0.0 <= name_odds < float("inf"):
             raise InputError(f"name_odds must be 0 or more, not {name_odds}")
         self.name_odds = name_odds
-        if not host_layers or list(host_layers) != sorted(set(host_layers)):
-            raise InputError(f"host layers must be ascending, not {list(host_layers)}")
         self.share = share(budget, capacity)
         self.budget, self.capacity = budget, capacity
-        depth = base.config.get_text_config(decoder=True).num_hidden_layers
-        for layer in host_layers:
-            if not 0 <= layer < depth:
-                raise InputError(
-                    f"host layer {layer} does not exist: the base has layers 0..{depth - 1}"
-                )
+        depth = check_host_layers(base, host_layers)
         signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
         self.base = base
-        self.identity = identity or BaseIdentity(tensors_sha256(base.state_dict()), "")
+        self.identity = identity or weights_identity(base)
         self.attachment = Attachment(base, tap=host_layers[0], signature_layer=signature_layer)
         self.host_layers = tuple(host_layers)
         self.background, self.search = background, search
         self.pools = nn.ModuleDict()
         self._names: dict[str, str] = {}
         self._active: tuple[str, ...] | None = None
-        self._disabled = 0
-        self._num_added = 0
+        self._switch = Switch()
+        self.has_warned_unsigned = False
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the pools' mode; the base stays in evaluation, or its dropout would change calls."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base lies; ids are to be put there."""
+        device: torch.device = self.base.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the base's weights."""
+        dtype: torch.dtype = self.base.dtype
+        return dtype
+
+    @property
+    def config(self) -> Any:
+        """The base's config, as transformers made it; the pools' settings are in the status."""
+        return self.base.config
 
     # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
 
@@ -137,9 +149,12 @@ class PeerModel(nn.Module):
         """Add a pool under a name; a shape, or nothing, makes a new one that is a no-op.
 
         Raises:
-            StateError: when the name is taken, or the capacity is used up.
+            InputError: when the name is no str, or the pool is something else.
+            StateError: when the name is taken, the pool is in under another, or the capacity is
+                used up.
             ShapeError: when the pool does not fit the base.
         """
+        check_pool(name, pool, {known: self.pool(known) for known in self._names})
         if name in self._names:
             raise StateError(f"there is a pool {name!r} already; delete it first")
         if len(self._names) >= self.capacity:
@@ -152,10 +167,8 @@ class PeerModel(nn.Module):
         tap_BTD = torch.zeros(1, 1, self.attachment.width, device=self.base.device)
         with self.attachment.branching(pool_segments(pool), tap_BTD):
             pass
-        self._num_added += 1
-        key = f"pool{self._num_added}"  # a user's words may hold dots, which module names may not
-        self._names[name] = key
-        self.pools[key] = pool.requires_grad_(False)
+        self._names[name] = key = pool_key(name)
+        self.pools[key] = pool.requires_grad_(False).train(self.training)
         return pool
 
     def new_segment(self, shape: PoolShape | None = None) -> Segment:
@@ -210,12 +223,12 @@ class PeerModel(nn.Module):
 
     @contextmanager
     def disable_pool(self) -> Iterator[None]:
-        """Run the bare base inside; may be nested, and ends with an exception too."""
-        self._disabled += 1
-        try:
+        """Run the bare base inside; may be nested, and ends with an exception too.
+
+        Other threads and tasks go on asking pools, and so does a thread that is started inside.
+        """
+        with self._switch.off():
             yield
-        finally:
-            self._disabled -= 1
 
     def check_askable(self, names: str | Sequence[str]) -> None:
         """Refuse names of pools that do not exist, or that `set_pool` left out.
@@ -228,7 +241,7 @@ class PeerModel(nn.Module):
         """
         for name in pool_names(names):
             self.pool(name)
-            if not self._disabled and name not in self.active_pools:
+            if self._switch.is_on and name not in self.active_pools:
                 raise StateError(
                     f"pool {name!r} is not active: set_pool left {', '.join(self.active_pools)}; "
                     f"call set_pool(None) to let every pool be asked"
@@ -237,39 +250,49 @@ class PeerModel(nn.Module):
     @property
     def active_pools(self) -> tuple[str, ...]:
         """The pools that may be asked, in the order of their names."""
-        if self._disabled:
+        if not self._switch.is_on:
             return ()
         return tuple(sorted(self._names if self._active is None else self._active))
 
     def get_model_status(self) -> ModelStatus:
         """Return what the model holds and what is switched on."""
-        return ModelStatus(
-            base=type(self.base).__name__,
-            host_layers=self.host_layers,
-            tap=self.attachment.tap,
-            signature_layer=self.attachment.signature_layer,
-            pools=tuple(sorted(self._names)),
-            active_pools=self.active_pools,
-            is_enabled=not self._disabled,
-            budget=self.budget,
-            capacity=self.capacity,
-            num_base_parameters=sum(p.numel() for p in self.base.parameters()),
-            num_pool_parameters=sum(p.numel() for p in self.pools.parameters()),
-        )
+        return status_of(self, self._names, is_enabled=self._switch.is_on)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the pools' parameters that want a gradient: what an optimiser is to be given.
+
+        Raises:
+            StateError: when there is none: a pool comes frozen; `pool(name).requires_grad_()`.
+        """
+        found = [parameter for parameter in self.pools.parameters() if parameter.requires_grad]
+        if not found:
+            raise StateError(
+                f"none of the pools ({', '.join(sorted(self._names)) or 'there is none'}) wants a "
+                "gradient: call model.pool(name).requires_grad_() first"
+            )
+        return found
+
+    @contextmanager
+    def frozen_base(self) -> Iterator[None]:
+        """Compute no gradient of the base inside; its flags come back as they were at the end."""
+        with self.attachment.frozen():
+            yield
 
     def print_trainable_parameters(self) -> None:
-        """Print how many pool parameters would be trained, of all; the base's never are."""
-        trainable = sum(p.numel() for p in self.pools.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in self.parameters())
-        print(  # noqa: T201 - PEFT's verb prints
-            f"trainable params: {trainable:,} || all params: {total:,} || "
-            f"trainable%: {100 * trainable / total:.4f}"
-        )
+        """Print how many parameters of pools want a gradient, of all; then those of the base."""
+        print(trainable_lines(self))  # noqa: T201 - PEFT's verb prints
 
     def detach(self) -> Any:
         """Give the base back as it was, hooks removed; the model is of no use after."""
         self.attachment.detach()
         return self.base
+
+    def __reduce_ex__(self, _: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled.
+
+        Raises: UnsupportedError: always; it says what to do instead.
+        """
+        raise no_copy(type(self).__name__)
 
     # --- reading text ---------------------------------------------------------------------------
 
@@ -286,6 +309,9 @@ class PeerModel(nn.Module):
     ) -> Scores:
         """Return every branch's log probability of every token, and when each pool entered.
 
+        By default all active pools are asked, whatever their signatures say: it measures what each
+        has to say, where `forward` and `generate` decide who speaks.
+
         Args:
             input_ids: (B, T); one document a row.
             attention_mask: (B, T), 0 for padding.
@@ -297,9 +323,12 @@ class PeerModel(nn.Module):
         Positions count from a row's first token; `forward` leaves them to the caller.
 
         Raises:
-            InputError: for an unknown way of asking.
+            InputError: for an unknown way of asking; for what the base cannot read, as longer
+                texts than its context.
+            ShapeError: when ids or masks are not (B, T); zero tokens are refused too.
             UnknownError: for an unknown pool.
         """
+        check_text(self.base, input_ids, attention_mask)
         own = left_padded_positions(self.base, attention_mask)
         default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
         positions = own.get("position_ids", default)
@@ -309,26 +338,16 @@ class PeerModel(nn.Module):
         choice = self.asked(
             base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
         )
-        num_tokens = input_ids.shape[1]
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        last_B = last_places(lengths_B, input_ids, attention_mask)
-        log_probs, lasts = [token_log_probs(base.logits_BTV, input_ids)], []
-        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
-            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
-            if not len(rows):
-                log_probs.append(torch.zeros_like(log_probs[0]))
-                lasts.append((rows, base.logits_BTV[rows, -1]))
-                continue
-            logits = self.branch_logits(
-                name, base.tap_BTD, rows, input_ids, attention_mask, positions
-            )
-            log_probs.append(row_log_probs(logits, rows, input_ids))
-            lasts.append((rows, logits_at(logits, last_B[rows])))
-        stacked_QBT = torch.stack(log_probs)
-        base_BV = logits_at(base.logits_BTV, last_B)
-        choice = settle(choice, stacked_QBT, evidence_BT, lengths_B, base_BV, lasts)
-        entries_PBU = enter_at(self.share, choice.at_PB, num_tokens)
-        return Scores(choice.pools, stacked_QBT, evidence_BT, entries_PBU, choice.odds(num_tokens))
+        return score_branches(
+            self,
+            base,
+            choice,
+            input_ids,
+            evidence_BT,
+            positions=positions,
+            attention_mask=attention_mask,
+            context_lengths=context_lengths,
+        )
 
     def forward(
         self,
@@ -340,6 +359,7 @@ class PeerModel(nn.Module):
         ask: str = "signature",
         context_lengths: Tensor | None = None,
         domains: str | Sequence[str] | None = None,
+        **others: Any,
     ) -> CausalLMOutputWithPast:
         """Return the mixture's logits for given text; in rows that ask no pool, the base's bits.
 
@@ -351,12 +371,17 @@ class PeerModel(nn.Module):
         in `score`, which leaves them out. Where a separator's or a template's marks are to be
         predicted too, mask them with `evidence_mask`.
 
-        Args: as for `score`; `position_ids` are the model's own default where None.
+        Args: as for `score`; `position_ids` are the model's own default where None; others
+            are options of transformers' models, refused where they ask for more than logits.
 
         Returns:
             logits (B, T, V): the base's own where no pool has entered, else the log of the
             mixture, fp32.
+
+        Raises: as `score`; UnsupportedError: for an option that is not served (labels, caches).
         """
+        check_options(others)
+        check_text(self.base, input_ids, attention_mask, position_ids)
         if position_ids is None:
             positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
             own: dict[str, Any] = {}
@@ -373,39 +398,18 @@ class PeerModel(nn.Module):
         choice = self.asked(
             base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
         )
-        if not bool((choice.at_PB >= 0).any()):
-            return CausalLMOutputWithPast(logits=base.logits_BTV)
-        branches: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, asked_at_B in zip(choice.pools, choice.at_PB, strict=True):
-            rows = (asked_at_B >= 0).nonzero().squeeze(-1)
-            if len(rows):
-                branches[name] = (
-                    rows,
-                    self.branch_logits(
-                        name, base.tap_BTD, rows, input_ids, attention_mask, positions
-                    ),
-                )
-        choice = choice.of(list(branches))
-        log_probs = [token_log_probs(base.logits_BTV, input_ids)]
-        log_probs += [row_log_probs(own, rows, input_ids) for rows, own in branches.values()]
-        log_probs_QBT = torch.stack(log_probs)
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        last_B = last_places(lengths_B, input_ids, attention_mask)
-        lasts = [(rows, logits_at(own, last_B[rows])) for rows, own in branches.values()]
-        base_BV = logits_at(base.logits_BTV, last_B)
-        choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
-        if not bool((choice.at_PB >= 0).any()):
-            return CausalLMOutputWithPast(logits=base.logits_BTV)
-        entries_PBU = enter_at(self.share, choice.at_PB, input_ids.shape[1])
-        speaks_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
-        if evidence_mask is not None:
-            next_BT = torch.nn.functional.pad(evidence_mask[:, 1:].bool(), (0, 1), value=True)
-            speaks_BT = speaks_BT & next_BT
-        odds_PBU = choice.odds(input_ids.shape[1])
-        masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
-        logits = mix_logits(base.logits_BTV, branches, log_weights(masses_QBU))
-        mixed_BTV = torch.where(speaks_BT[..., None], logits, base.logits_BTV.float())
-        return CausalLMOutputWithPast(logits=mixed_BTV)
+        logits_BTV = mixed_logits(
+            self,
+            base,
+            choice,
+            evidence_BT,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            evidence_mask=evidence_mask,
+            context_lengths=context_lengths,
+        )
+        return CausalLMOutputWithPast(logits=logits_BTV)
 
     def asked(
         self,
@@ -418,36 +422,15 @@ class PeerModel(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> Choice:
         """Return the pools that may be asked and before which token each enters each row."""
-        if ask not in ASK:
-            raise InputError(f"ask must be one of {', '.join(ASK)}, not {ask!r}")
-        num_rows = len(evidence_BT)
-        names = list(self.active_pools)
-        if domains is not None:
-            domains = pool_names(domains)
-            self.check_askable(domains)
-            names = [name for name in names if name in domains]
-        elif ask != "all":
-            names = [name for name in names if self.pool(name).signature is not None]
-        if not names or domains is not None or ask == "all":
-            every_PB = evidence_BT.new_zeros((len(names), num_rows), dtype=torch.long)
-            return Choice(tuple(names), every_PB)
-        if self.background is None:
-            raise StateError(
-                "no background statistics: pools can be asked by name or by ask='all' only"
-            )
-        signatures = [s for name in names if (s := self.pool(name).signature) is not None]
-        evidence = token_evidence(
-            base.signature_BTD,
+        return ask_pools(
+            self,
+            base,
+            input_ids,
             evidence_BT,
-            background=self.background,
-            signatures=signatures,
-            search=self.search,
-        )
-        if ask == "signature":
-            return Choice(tuple(names), asked_at_token(evidence, signatures))
-        lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)
-        return choose_by_context(
-            names, input_ids, evidence, signatures, lengths_B, self.name_odds, attention_mask
+            ask,
+            context_lengths=context_lengths,
+            domains=domains,
+            attention_mask=attention_mask,
         )
 
     def branch_logits(
@@ -479,21 +462,35 @@ class PeerModel(nn.Module):
         return evidence_tokens(input_ids, attention_mask, special, evidence_mask)
 
     @torch.no_grad()
-    def generate(self, input_ids: Tensor, **options: Any) -> Any:
-        """Write on from a prompt; see `peer_cl.generation.generate` for the options."""
+    def generate(self, input_ids: Tensor, generation_config: Any = None, **options: Any) -> Any:
+        """Write on from a prompt; see `peer_cl.generation.generate` for the options.
+
+        Pools are asked by the whole prompt (`ask="context"`), and their weights held while it
+        writes: `forward` goes by what was read so far, `score` asks all.
+        """
         from peer_cl.generation import generate  # generation needs the model's class
 
-        return generate(self, input_ids, **options)
+        return generate(self, input_ids, generation_config, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write pools and settings into a folder; see `peer_cl.saving.save_model`."""
+        """Write pools and settings into a folder; see `peer_cl.saving.save_model`.
+
+        Raises:
+            BaseMismatchError: when the base's weights are no longer those that the model was made
+                on: the pools would be taken for another base's.
+        """
         from peer_cl.saving import save_model  # saving needs the model's class
 
+        check_unchanged(self.base, self.identity)
         save_model(self, Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, base: Any, tokenizer: Any = None) -> PeerModel:
-        """Return the model in a folder on its base; see `peer_cl.saving.load_model`."""
+        """Return the model in a folder on its base; see `peer_cl.saving.load_model`.
+
+        The base must have the dtype that the saved model was made in.
+        """
         from peer_cl.saving import load_model  # saving needs the model's class
 
+        check_base(base)
         return load_model(Path(folder), base, tokenizer)

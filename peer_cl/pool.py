@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +37,8 @@ class BaseIdentity:
     """Hash over the tokenizer, as it is serialised."""
     tokenizer_also: frozenset[str] = field(default=frozenset(), compare=False)
     """Other hashes by which the same tokenizer may be known."""
+    dtype: str = field(default="", compare=False)
+    """Of the weights as they were hashed ("float32"); empty where that was not kept."""
 
     def check(self, other: BaseIdentity, what: str) -> BaseIdentity:
         """Refuse another base or tokenizer; return this one, named by the other's hashes.
@@ -55,10 +58,22 @@ class BaseIdentity:
             if ours != theirs and theirs not in also.get(kind, ()):
                 raise BaseMismatchError(
                     f"{what} was made for a base whose {kind} hash to {theirs[:16]}..., this one's "
-                    f"hash to {ours[:16]}...; load the base that it was trained on"
+                    f"hash to {ours[:16]}...; {self._what_to_load(other, kind)}"
                 )
         known = self.tokenizer_also | {self.tokenizer_sha256}
-        return BaseIdentity(other.weights_sha256, other.tokenizer_sha256, known)
+        return BaseIdentity(other.weights_sha256, other.tokenizer_sha256, known, self.dtype)
+
+    def _what_to_load(self, other: BaseIdentity, kind: str) -> str:
+        """Return what to do about weights or a tokenizer that hash to something else."""
+        if kind == "weights" and self.dtype and other.dtype and self.dtype != other.dtype:
+            return (
+                f"it was made for {other.dtype}, and this one is {self.dtype}: load it with "
+                f"dtype=torch.{other.dtype}"
+            )
+        own = (
+            f", in its dtype: this one is {self.dtype}" if kind == "weights" and self.dtype else ""
+        )
+        return f"load the base that it was trained on{own}"
 
 
 def pool_names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -69,6 +84,19 @@ def pool_names(names: str | Iterable[str]) -> tuple[str, ...]:
         (('law',), ('law', 'medicine'))
     """
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def pool_key(name: str) -> str:
+    """Return the key of a pool's module, by which `state_dict` knows it: its name, escaped.
+
+    A number would do until the weights of one model are loaded into another, whose pools came in
+    another order. A user's words may hold dots, which module names may not.
+
+    Example:
+        >>> pool_key("law"), pool_key("v1.2, new")
+        ('pool_law', 'pool_v1%2E2%2C%20new')
+    """
+    return "pool_" + quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
 
 
 class Segment(nn.Module):
@@ -131,6 +159,26 @@ class Segment(nn.Module):
     def sha256(self) -> str:
         """Return a hash over every tensor, by name: equal exactly when the weights are."""
         return tensors_sha256(self.state_dict())
+
+
+def dtype_name(model: nn.Module) -> str:
+    """Return the name of a base's dtype, which its first float weight has, as torch has it.
+
+    Example:
+        >>> dtype_name(nn.Linear(1, 1).half()), dtype_name(nn.ReLU())
+        ('float16', '')
+    """
+    floats = (weight.dtype for weight in model.parameters() if weight.is_floating_point())
+    return str(next(floats, "")).removeprefix("torch.")
+
+
+def weights_identity(model: nn.Module) -> BaseIdentity:
+    """Return what a base is known by where nothing is known of its tokenizer.
+
+    Args:
+        model: a loaded model; every parameter and persistent buffer is hashed by name.
+    """
+    return BaseIdentity(tensors_sha256(model.state_dict()), "", dtype=dtype_name(model))
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:

@@ -33,6 +33,10 @@ def save_model(model: PeerModel, folder: Path) -> None:
     Files that are there already with the right bytes are left alone; those of pools that the model
     no longer has are removed at the end.
 
+    The base is named by its weights as they were hashed when the model was made, and by their
+    dtype. After `model.half()` they are others, and `PeerModel.save_pretrained` refuses: save
+    before, or make the model on a base in half precision.
+
     Args:
         model: the model.
         folder: made where it is missing.
@@ -53,6 +57,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "format": FORMAT,
         "base_weights_sha256": model.identity.weights_sha256,
         "base_tokenizer_sha256": model.identity.tokenizer_sha256,
+        **({"base_dtype": model.identity.dtype} if model.identity.dtype else {}),
         "host_layers": list(model.host_layers),
         "signature_layer": model.attachment.signature_layer,
         "budget": model.budget,
@@ -130,22 +135,27 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
 
     Args:
         folder: where it was saved.
-        base: the loaded base model.
+        base: the loaded base model, in the dtype that the saved model was made in: `load_base`
+            loads float32, while transformers' own loaders take the checkpoint's dtype.
         tokenizer: its tokenizer; None only where it was saved without one.
 
     Raises:
         StoreFormatError: when the folder holds no saved model.
-        BaseMismatchError: for another base or tokenizer; both hashes are shown.
+        BaseMismatchError: for another base, dtype or tokenizer; both hashes are shown.
         DamageError: when a file is missing or its bytes changed.
     """
     path = folder / "peer_config.json"
     if not path.is_file():
         raise StoreFormatError(f"{folder} holds no peer_config.json: no model was saved there")
     config = _read_config(path)
-    made_for = BaseIdentity(config["base_weights_sha256"], config["base_tokenizer_sha256"])
+    made_for = BaseIdentity(
+        config["base_weights_sha256"],
+        config["base_tokenizer_sha256"],
+        dtype=config.get("base_dtype", ""),  # not kept before
+    )
     found = identify(base, tokenizer)
     if not made_for.tokenizer_sha256:
-        found = BaseIdentity(found.weights_sha256, "")
+        found = BaseIdentity(found.weights_sha256, "", dtype=found.dtype)
     elif tokenizer is None and made_for.tokenizer_sha256 != found.tokenizer_sha256:
         raise BaseMismatchError(
             f"the model in {folder} was saved with a tokenizer, and none is given: pass the "

@@ -211,6 +211,7 @@ def test_a_base_in_a_relative_folder_is_found_from_elsewhere(peer_cl, good, tmp_
         (["generate", " "], "the prompt is empty"),
         (["generate", "a", "--sample", "--seed", "9" * 20], "seed must lie between 0 and"),
         (["generate", "a", "--sample", "--seed", "-1"], "seed must lie between 0 and"),
+        (["generate", "a", "--seed", "5"], "--seed 5 is of a draw, and nothing is drawn: add --sa"),
         (["generate", "a", "--domain", "lav"], "Did you mean 'law'"),
         (["generate", "a", "--guidance-scale", "0"], "guidance_scale must be positive"),
         (["generate", "a", "--force"], "--force lets one pool speak alone: name one domain"),

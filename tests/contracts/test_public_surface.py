@@ -24,9 +24,10 @@ SURFACE = {
 
 VERBS = {
     "peer_cl.PeerModel": """
-        active_pools add_pool asked branch_logits check_askable delete_pool detach disable_pool
-        forward from_pretrained generate get_model_status load_pool new_segment pool
-        print_trainable_parameters save_pretrained score set_pool
+        active_pools add_pool asked branch_logits check_askable config delete_pool detach device
+        disable_pool dtype forward from_pretrained frozen_base generate get_model_status load_pool
+        new_segment pool print_trainable_parameters save_pretrained score set_pool train
+        trainable_parameters
     """,
     "pipelines.Store": """
         bring_back close disable enable erase_exact erase_masked evaluate experts freeze ingest load

@@ -1,0 +1,101 @@
+"""Options of transformers' `generate` as they take effect, and those that are not served.
+
+An option is told to the call, in the config that the call was given, or in the base's own: the
+first of these that says something counts, as in transformers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig
+
+from peer_cl.cache import PeerCache
+from peer_cl.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from peer_cl.model import PeerModel
+
+REFUSED = (
+    "assistant_model",
+    "assistant_early_exit",
+    "prompt_lookup_num_tokens",
+    "use_mtp",
+    "prefill_chunk_size",
+    "custom_generate",
+    "inputs_embeds",
+    "past_key_values",
+    "penalty_alpha",
+    "negative_prompt_ids",
+    "output_hidden_states",
+    "output_attentions",
+)
+"""Options that need another kind of cache, a second model, or states of one model alone: a mixture
+has those of every branch, and its base's are dropped where it no longer speaks."""
+_COUNTS = ("num_beams", "num_return_sequences")
+_NONE_IS_UNSAID = (*_COUNTS, "use_cache")
+_DYNAMIC = (None, "dynamic", "hybrid")
+"""Kinds of cache that are a dynamic one: transformers takes "hybrid", of older folders, for it."""
+
+
+def said(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's options without those that are None, with which transformers would count."""
+    return {k: v for k, v in options.items() if v is not None or k not in _NONE_IS_UNSAID}
+
+
+def told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
+    """Return an option as transformers finds it: told to the call, in its config, in the base's."""
+    if options.get(name) is not None:
+        return options[name]
+    own = getattr(options.get("generation_config"), name, None)
+    return own if own is not None else getattr(model.base.generation_config, name, None)
+
+
+def refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
+    """Refuse what cannot be served, wherever it is told, and whether or not a pool is asked.
+
+    Raises:
+        InputError: when `generation_config` is none.
+        UnsupportedError: naming the option and where it is told.
+    """
+    config = options.get("generation_config")
+    if config is not None and not isinstance(config, GenerationConfig):
+        raise InputError(
+            f"generation_config must be a GenerationConfig, not a {type(config).__name__}; after "
+            "the ids every other option is given by its name"
+        )
+    for name in REFUSED:
+        value = told(model, options, name)
+        if value is not None and value is not False and (name, value) != ("penalty_alpha", 0):
+            raise UnsupportedError(
+                f"generate({name}=...) is not served with pools; {_undo(options, name)}"
+            )
+    if told(model, {"generation_config": config}, "guidance_scale") not in (None, 1):
+        raise UnsupportedError(
+            "a generation_config's guidance_scale wants a second model: pass guidance_scale itself"
+            f", and {_undo({'generation_config': config}, 'guidance_scale')}"
+        )
+    _refuse_cache(model, options, cache)
+
+
+def _refuse_cache(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
+    kind = told(model, options, "cache_implementation")
+    if kind not in _DYNAMIC:
+        raise UnsupportedError(
+            f"cache_implementation={kind!r} is not served: only 'dynamic' is; "
+            f"{_undo(options, 'cache_implementation')}"
+        )
+    if cache is not None and not isinstance(cache, PeerCache):
+        raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
+    many = max(int(told(model, options, name) or 1) for name in _COUNTS)
+    if cache is not None and many > 1:
+        raise UnsupportedError("a conversation's cache cannot be carried on with several beams")
+
+
+def _undo(options: dict[str, Any], name: str) -> str:
+    """Return what to do about an option, by where it is told."""
+    if options.get(name) is not None:
+        return "leave it out"
+    own = getattr(options.get("generation_config"), name, None)
+    place = "the generation_config" if own is not None else "model.base.generation_config"
+    return f"set {place}.{name} to None"

@@ -1,0 +1,90 @@
+"""Options that are not served are refused wherever they are told, and others work from anywhere."""
+
+import pytest
+import torch
+from tiny import make_base
+from transformers import GenerationConfig
+
+from peer_cl.errors import InputError, UnsupportedError
+
+GREEDY = {"max_new_tokens": 6, "do_sample": False}
+ASKED = [{"domains": ["a"], "force": True}, {"domains": []}]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["a pool", "no pool"])
+@pytest.mark.parametrize("told_by", ["call", "config", "base"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prompt_lookup_num_tokens", 3),
+        ("assistant_early_exit", 1),
+        ("use_mtp", True),
+        ("prefill_chunk_size", 4),
+        ("penalty_alpha", 0.5),
+        ("cache_implementation", "static"),
+        ("cache_implementation", "offloaded"),
+        ("output_hidden_states", True),
+        ("output_attentions", True),
+    ],
+)
+def test_what_is_not_served_is_refused_wherever_it_is_told(
+    ids, make_model, asked, told_by, name, value
+):
+    model, options = make_model(), dict(GREEDY)
+    if told_by == "call":
+        options[name], what_to_do = value, "leave it out"
+    elif told_by == "config":
+        config = GenerationConfig(**GREEDY)
+        setattr(config, name, value)
+        options, what_to_do = {"generation_config": config}, f"the generation_config.{name} to None"
+    else:
+        setattr(model.base.generation_config, name, value)
+        what_to_do = f"model.base.generation_config.{name} to None"
+    with pytest.raises(UnsupportedError, match=f"{name}=.* is.* not served.*{what_to_do}"):
+        model.generate(ids, return_dict_in_generate=True, **asked, **options)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["a pool", "no pool"])
+def test_a_guidance_of_the_bases_own_config_is_refused(ids, make_model, asked):
+    model = make_model()
+    model.base.generation_config.guidance_scale = 2.0
+    message = r"pass guidance_scale itself, and set model\.base\.generation_config\.guidance_scale"
+    with pytest.raises(UnsupportedError, match=message):
+        model.generate(ids, **asked, **GREEDY)
+    model.base.generation_config.guidance_scale = 1.0
+    model.generate(ids, **asked, **GREEDY)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "hybrid"])
+@pytest.mark.parametrize("told_by", ["call", "config", "base"])
+def test_a_dynamic_cache_is_served_wherever_it_is_told(ids, make_model, told_by, kind):
+    model, options = make_model(), dict(GREEDY)
+    expected = [model.generate(ids, **asked, **GREEDY) for asked in ASKED]
+    if told_by == "call":
+        options["cache_implementation"] = kind
+    elif told_by == "config":
+        config = GenerationConfig(**GREEDY)
+        config.cache_implementation = kind
+        options = {"generation_config": config}
+    else:
+        model.base.generation_config.cache_implementation = kind
+    for asked, tokens in zip(ASKED, expected, strict=True):
+        assert torch.equal(model.generate(ids, **asked, **options), tokens)
+
+
+def test_what_says_nothing_is_not_refused(ids, make_model):
+    model = make_model()
+    for name, value in [("output_attentions", False), ("use_mtp", False), ("penalty_alpha", 0.0)]:
+        setattr(model.base.generation_config, name, value)
+    assert torch.equal(
+        model.generate(ids, domains=[], **GREEDY), make_base("llama").generate(ids, **GREEDY)
+    )
+
+
+def test_a_generation_config_may_follow_the_ids_as_in_transformers(ids, make_model):
+    model, config = make_model(), GenerationConfig(**GREEDY)
+    for asked in ASKED:
+        expected = model.generate(ids, **asked, **GREEDY)
+        assert torch.equal(model.generate(ids, config, **asked), expected)
+    with pytest.raises(InputError, match=r"must be a GenerationConfig, not a Tensor.* by its name"):
+        model.generate(ids, torch.ones_like(ids), domains=["a"])
