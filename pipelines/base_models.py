@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import importlib
 import json
-import logging
 import os
 import tempfile
 import warnings
@@ -27,6 +26,7 @@ from pipelines.packages import (
     fetch,
     report_to_stderr,
 )
+from pipelines.quiet import errors_alone
 from stores.durable import file_sha256, replace_file, sync_descriptor, sync_folder
 
 SMOLLM2 = "smollm2"
@@ -148,15 +148,12 @@ def _quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging as told
 
     hub: Any = importlib.import_module("huggingface_hub.utils")  # its types hide these functions
-    logger = logging.getLogger("transformers")
-    level, had_bars = logger.level, told.is_progress_bar_enabled()
-    had_hub_bars = not hub.are_progress_bars_disabled()
+    had_bars, had_hub_bars = told.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
     try:
-        logger.setLevel(logging.ERROR)
         told.disable_progress_bar()  # the hub's too
-        yield
+        with errors_alone("transformers"):
+            yield
     finally:
-        logger.setLevel(level)
         if had_bars:
             told.enable_progress_bar()
         (hub.enable_progress_bars if had_hub_bars else hub.disable_progress_bars)()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipelines.memory import keep_freed_memory
 
@@ -24,6 +27,20 @@ def quieten() -> None:
     loaded = sys.modules.get("transformers")
     if loaded is not None:  # imported before, it has read the environment already
         loaded.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def errors_alone(*names: str) -> Iterator[None]:
+    """Let these loggers tell errors alone inside, and what they told before afterwards."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def get_ready() -> None:

@@ -12,10 +12,11 @@ import torch
 
 from peer_cl.branches import default_position_ids, run_base
 from peer_cl.errors import UnknownError
+from peer_cl.inputs import check_room
 from peer_cl.model import PeerModel
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
-from pipelines.tracing import check_domains, check_length, learned_segments
+from pipelines.tracing import check_domains, learned_segments
 from stores import Snapshot
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def row_tokens(
     """
     check_domains(store.registry, snapshot, [domain])
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
-    check_length(model, ids_BT.shape[1])
+    check_room(model.base, ids_BT.shape[1])
     segment = learned_segments(store.registry, snapshot, model, domain).get(segment_id)
     found = [
         fired

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from peer_cl.branches import BasePass, run_base
 from peer_cl.errors import InputError
+from peer_cl.inputs import check_room
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from peer_cl.shortlist import token_evidence
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
-from pipelines.tracing import asked_weights, check_domains, check_length, learned_segments
+from pipelines.tracing import asked_weights, check_domains, learned_segments
 from stores import Snapshot
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def read_text(model: PeerModel, tokenizer: Any, text: str, host_layers: Sequence
     Raises: InputError: for a text that is longer than the base's context.
     """
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
-    check_length(model, ids_BT.shape[1])
+    check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
         return run_base(model.attachment, reads=host_layers, input_ids=ids_BT, use_cache=False)
 

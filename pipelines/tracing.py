@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peer_cl.bases import context_length
 from peer_cl.branches import default_position_ids, run_base, token_log_probs
 from peer_cl.errors import InputError
+from peer_cl.inputs import check_room
 from peer_cl.mixture import enter_at, log_masses, log_weights
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
@@ -145,7 +145,7 @@ def trace(
     if model is None:
         model, tokenizer = store.load(snapshot.id)
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
-    check_length(model, ids_BT.shape[1])
+    check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
         base = run_base(model.attachment, input_ids=ids_BT, use_cache=False)
         special: Any = model.special_ids
@@ -216,18 +216,6 @@ def check_domains(registry: Registry, snapshot: Snapshot, domains: Sequence[str]
     """
     for domain in domains:
         registry.check_askable(domain, snapshot)
-
-
-def check_length(model: PeerModel, num_tokens: int) -> None:
-    """Refuse a text that is longer than the base's context.
-
-    Raises: InputError: with both numbers.
-    """
-    most = context_length(model.base)
-    if most is not None and num_tokens > most:
-        raise InputError(
-            f"the text has {num_tokens} tokens and the base's context is {most}: give a part of it"
-        )
 
 
 def _run(

@@ -8,7 +8,6 @@ Shape suffixes: B rows, T tokens, X positions in all rows, D width, V vocabulary
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import warnings
@@ -50,6 +49,7 @@ from pipelines.callbacks import (
 from pipelines.features import Features
 from pipelines.ordinary import OrdinaryText, answer_to_ordinary, apart_from_base
 from pipelines.precision import cast_once, plain_attention, resolve_precision
+from pipelines.quiet import errors_alone
 from pipelines.schedule import rate_factor
 from pipelines.settings import TrainingSettings
 from pipelines.training_rows import planned_steps
@@ -347,7 +347,8 @@ def _loader(dataset: _Steps) -> DataLoader[Batch]:
 def _fit(
     module: SegmentTrainer, loader: DataLoader[Batch], callbacks: Sequence[lightning.Callback]
 ) -> None:
-    with warnings.catch_warnings(), _quiet_lightning(), _interruptible():
+    quiet = errors_alone("lightning.pytorch", "lightning.fabric")
+    with warnings.catch_warnings(), quiet, _interruptible():
         warnings.filterwarnings("ignore", module="lightning")
         trainer = lightning.Trainer(
             max_epochs=1,
@@ -361,20 +362,6 @@ def _fit(
             callbacks=list(callbacks),
         )
         trainer.fit(module, loader)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Let Lightning's notices be silent here, and as loud as they were afterwards."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

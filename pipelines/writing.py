@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from peer_cl import PeerCache, PeerModel
-from peer_cl.bases import context_length
 from peer_cl.errors import InputError
+from peer_cl.inputs import check_room
 from peer_cl.mixture import held_weights
 from peer_cl.pool import pool_names
 from pipelines.batches import tokenise
-from pipelines.tracing import check_length
 
 MOST_SEED = 2**63 - 1
 """Of a draw; torch takes no larger one everywhere."""
@@ -79,8 +78,8 @@ def write(
     if seed is not None and not 0 <= seed <= MOST_SEED:
         raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
-    check_length(model, ids.shape[1])
-    _check_room(model, ids.shape[1], max_new_tokens)
+    check_room(model.base, ids.shape[1])
+    check_room(model.base, ids.shape[1], max_new_tokens)
     options: dict[str, Any] = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": max_new_tokens,
@@ -108,16 +107,6 @@ def write(
             base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
     base_weight, weights = _weights(model, cache, forced=domains if force else None)
     return Writing(prompt, text, base_weight, weights, base_text)
-
-
-def _check_room(model: PeerModel, num_prompt: int, num_new: int) -> None:
-    """Refuse to write on past the base's context, of whatever is said."""
-    most = context_length(model.base)
-    if most is not None and num_prompt + num_new > most:
-        raise InputError(
-            f"the prompt has {num_prompt} tokens and up to {num_new} new ones are wanted, but the "
-            f"base's context is {most}: give a shorter prompt or want fewer new tokens"
-        )
 
 
 class _Listener:
