@@ -76,8 +76,8 @@ def check_text(
         num_new: how many tokens are to be written after the text.
 
     Raises:
-        InputError: when the ids are no tensor of whole numbers; when text and new tokens are
-            longer than the base's context.
+        InputError: when the ids are no tensor of whole numbers, or the base knows no such tokens;
+            when text and new tokens are longer than the base's context.
         ShapeError: when a shape is another; both are named.
         StateError: when the base was put into training mode.
     """
@@ -94,6 +94,7 @@ def check_text(
         )
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
         raise InputError(f"input_ids must be whole numbers, not {input_ids.dtype}")
+    _check_known(base, input_ids)
     _check_shape("attention_mask", attention_mask, [shape])
     _check_shape("position_ids", position_ids, [shape, (1, shape[1])])
     check_room(base, shape[1], num_new)
@@ -101,6 +102,17 @@ def check_text(
         raise StateError(
             "the base is in training mode: dropout would change every call; call model.eval() first"
         )
+
+
+def _check_known(base: Any, input_ids: Tensor) -> None:
+    """Refuse ids that no token has: on a CPU a bare IndexError, on a GPU a failed kernel."""
+    known = base.get_input_embeddings().weight.shape[0]
+    for wrong in (int(input_ids.min()), int(input_ids.max())):
+        if not 0 <= wrong < known:
+            raise InputError(
+                f"input_ids holds {wrong}, and the base knows tokens 0 to {known - 1}: take its "
+                "own tokenizer's ids"
+            )
 
 
 def _check_shape(name: str, given: Any, allowed: list[tuple[int, ...]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.batches import pad, tokenise
     from pipelines.documents import SourceDocument
-    from pipelines.facts import Fact
+    from pipelines.facts import Fact, Relation
     from pipelines.init import init_store
     from pipelines.rewordings import Rewordings
     from pipelines.settings import TrainingSettings
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Fact": "facts",
+    "Relation": "facts",
     "Rewordings": "rewordings",
     "SourceDocument": "documents",
     "Store": "store",

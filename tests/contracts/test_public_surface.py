@@ -18,7 +18,8 @@ SURFACE = {
         Run Segment Snapshot StoreConfig StoreLayout compress_text decompress_text put_texts
     """,
     "pipelines": """
-        Fact Rewordings SourceDocument Store TrainingSettings init_store open_store pad tokenise
+        Fact Relation Rewordings SourceDocument Store TrainingSettings init_store open_store pad
+        tokenise
     """,
 }
 

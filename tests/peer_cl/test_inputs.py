@@ -58,6 +58,18 @@ def test_what_is_no_batch_of_ids_is_refused(read, make_model, ids, mask, kind, m
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("wrong", [-1, "one too many"])
+def test_ids_that_no_token_has_are_refused(read, make_model, wrong):
+    """On a CPU torch said 'index out of range in self'."""
+    model = make_model("llama")
+    known = model.base.get_input_embeddings().num_embeddings
+    number = -1 if wrong == -1 else known
+    with pytest.raises(
+        InputError, match=f"holds {number}, and the base knows tokens 0 to {known - 1}"
+    ):
+        read(model, torch.tensor([[3, number, 4]]))
+
+
 def test_positions_of_another_shape_are_refused(ids, make_model):
     model = make_model("llama")
     with pytest.raises(ShapeError, match=r"position_ids has shape \(2, 20\), the ids \(3, 20\)"):
