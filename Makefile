@@ -16,7 +16,8 @@ export PYTHON EXTRAS TORCH_INDEX
 
 comma := ,
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
-# Processes of the default tests, of one thread each: two get half as much again done as one of two.
+# Processes of the default and the slow tests, of one thread each: two get half as much again done
+# as one of two.
 WORKERS ?= 2
 PYTEST := HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
@@ -39,7 +40,7 @@ test: $(STAMP) ## the default tests: offline, on the CPU, under 10 minutes
 		-m "not smollm2 and not slow and not demo and not browser"
 
 test-slow: $(STAMP) ## longer tests, some on corpora that are downloaded once
-	$(PYTEST) -m "slow and not smollm2 and not demo"
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and not smollm2 and not demo"
 
 test-smollm2: $(STAMP) ## tests on the real SmolLM2-135M, downloaded once
 	$(PYTEST) -m "smollm2"
