@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.inside import inner_width, input_projections
+from peer_cl.layer import INSIDE
 from peer_cl.pool import ExpertPool, Segment
 from peer_cl.served import check_caches, check_states
 from peer_cl.uncopied import no_copy
@@ -47,6 +49,8 @@ class _Pass:
     tap: Tensor | None = None
     signature: Tensor | None = None
     feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
+    inside: dict[int, Tensor] = field(default_factory=dict)
+    """What is written inside a layer's feed-forward, (B, T, F), while that runs."""
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -71,6 +75,11 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 def _feed_forward_name(layer: nn.Module) -> str | None:
     names = dict(layer.named_children())
     return next((name for name in FEED_FORWARD_NAMES if name in names), None)
+
+
+def feed_forward_of(layer: nn.Module) -> nn.Module:
+    """Return the feed-forward of one of `decoder_layers`."""
+    return layer.get_submodule(_feed_forward_name(layer) or "")
 
 
 def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -106,6 +115,12 @@ class Attachment:
                 )
         check_caches(model, tap)
         self.tap, self.signature_layer = tap, signature_layer
+        self._projections = {
+            number: input_projections(feed_forward_of(self.layers[number]), self.width)
+            for number in range(tap, len(self.layers))
+        }
+        self.inner_width = inner_width(list(self._projections.values()))
+        """F, the numbers that a feed-forward's input projections give a token; 0: no such."""
         self._pass = _Pass()
         self._lock = threading.RLock()
         self._returns_tuple = False
@@ -128,8 +143,7 @@ class Attachment:
         yield signature_layer.register_forward_hook(self._keep_signature)
         for number in range(self.tap, len(self.layers)):
             layer = self.layers[number]
-            name = _feed_forward_name(layer)
-            feed_forward = layer.get_submodule(name or "")
+            feed_forward = feed_forward_of(layer)
             # No closures: who copies or pickles the base must come upon this object, which refuses.
             read, replace, add = (
                 functools.partial(hook, number) for hook in (self._read, self._replace, self._add)
@@ -137,6 +151,11 @@ class Attachment:
             yield feed_forward.register_forward_pre_hook(read, with_kwargs=True)
             yield feed_forward.register_forward_hook(replace)
             yield layer.register_forward_hook(add)
+            start = 0
+            for projection, size in self._projections[number]:
+                part = slice(start, start := start + size)
+                write = functools.partial(self._write_inside, number, part)
+                yield projection.register_forward_hook(write)
 
     def _at_tap(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -167,11 +186,24 @@ class Attachment:
             number in segment.host_layers for segment in run.segments
         ):
             run.feed_forward_inputs[number] = _hidden_states(args, kwargs)
+            written = self._pool_output(number, mode=INSIDE)
+            if written is not None:
+                run.inside[number] = written
+
+    def _write_inside(
+        self, number: int, part: slice, _: nn.Module, __: tuple[Any, ...], output: Tensor
+    ) -> Tensor | None:
+        written = self._pass.inside.get(number)
+        if written is None:
+            return None
+        # Some feed-forwards flatten rows and tokens before they read them.
+        return output + written[..., part].reshape(output.shape)
 
     def _replace(self, number: int, *_: Any) -> Tensor | None:
         return self._pool_output(number, mode="replace")
 
     def _add(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        self._pass.inside.pop(number, None)
         added = self._pool_output(number, mode="augment")
         if added is None:
             return None
@@ -193,7 +225,23 @@ class Attachment:
         total_TD: Tensor = self._spoken(here[0], number, flat_TD)
         for segment in here[1:]:
             total_TD = total_TD + self._spoken(segment, number, flat_TD)
-        return total_TD.view_as(inputs_BTD)
+        return total_TD.view(*inputs_BTD.shape[:-1], -1)
+
+    @torch.no_grad()
+    def turned(self, number: int, inputs_TD: Tensor, written_TF: Tensor) -> Tensor:
+        """Return what a layer's feed-forward says more, (T, D), with something written inside it.
+
+        Args:
+            number: a layer from the tap up.
+            inputs_TD: what it reads.
+            written_TF: what is added to what its input projections give.
+        """
+        feed_forward = feed_forward_of(self.layers[number])
+        with self._running(_Pass()):
+            bare_TD: Tensor = feed_forward(inputs_TD[None])[0]
+        with self._running(_Pass(inside={number: written_TF[None]})):
+            turned_TD: Tensor = feed_forward(inputs_TD[None])[0]
+        return turned_TD - bare_TD
 
     def _spoken(self, segment: Segment, number: int, inputs_TD: Tensor) -> Tensor:
         """Return what one segment adds at a host layer, and let who watches know."""
@@ -210,6 +258,7 @@ class Attachment:
                 yield run
             finally:
                 run.feed_forward_inputs.clear()
+                run.inside.clear()
                 self._pass = before
 
     @contextmanager
@@ -241,7 +290,7 @@ class Attachment:
             watch: told what each segment reads; nothing that it does reaches the model.
 
         Raises:
-            ShapeError: when a segment's width or host layers do not fit the base and the tap.
+            ShapeError: when a segment's widths or host layers do not fit the base and the tap.
         """
         for segment in segments:
             if segment.width != self.width or segment.host_layers[0] < self.tap:
@@ -252,6 +301,11 @@ class Attachment:
             if segment.host_layers[-1] >= len(self.layers):
                 raise ShapeError(
                     f"segment at layer {segment.host_layers[-1]}: the base has {len(self.layers)}"
+                )
+            if segment.inner_width not in (0, self.inner_width):
+                raise ShapeError(
+                    f"segment that writes {segment.inner_width} numbers a token inside each feed-"
+                    f"forward: the base's take {self.inner_width}"
                 )
         run = _Pass(segments=segments, watch=watch, start_from=tap_BTD)
         with self._running(run), self._passing_through():

@@ -34,20 +34,29 @@ class ExpertRows(nn.Module):
 
     Args:
         num_experts: N.
-        width: D.
+        width: D, what a row reads.
         activation: a key of ACTIVATIONS.
+        out_width: what a row writes; default: D.
 
     Raises:
         InputError: when the activation is unknown.
     """
 
-    def __init__(self, *, num_experts: int, width: int, activation: str = "gelu") -> None:
+    def __init__(
+        self,
+        *,
+        num_experts: int,
+        width: int,
+        activation: str = "gelu",
+        out_width: int | None = None,
+    ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise InputError(f"no activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
         self.activation = ACTIVATIONS[activation]
         self.down_ND = nn.Parameter(torch.randn(num_experts, width) / math.sqrt(width))
-        self.up_ND = nn.Parameter(torch.zeros(num_experts, width))
+        # D, or what it writes into; the name is that of files.
+        self.up_ND = nn.Parameter(torch.zeros(num_experts, out_width or width))
 
     def forward(self, inputs_TD: Tensor, ids_THK: Tensor, weights_THK: Tensor) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs.
@@ -58,7 +67,7 @@ class ExpertRows(nn.Module):
             weights_THK: float, the router's weights; fp32 beside rows of half precision too.
 
         Returns:
-            (T, D), dtype of the inputs.
+            (T, what a row writes), dtype of the inputs.
         Cost: O(N*D) a token up to DENSE_LIMIT experts, O(H*K*D) above.
         """
         if self.down_ND.shape[0] <= DENSE_LIMIT:

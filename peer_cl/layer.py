@@ -19,6 +19,9 @@ from peer_cl.product_keys import ProductKeys
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Told what a layer reads (T, D), and the router's weights and ids (T, H, K)."""
+INSIDE = "inside"
+MODES = ("augment", "replace", INSIDE)
+"""Where a pool speaks in a host layer."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class PoolShape:
     query_norm: bool = True
     """LayerNorm on each head's query. Off only to reproduce the paper's form without BatchNorm."""
     mode: str = "augment"
-    """augment: beside the feed-forward. replace: instead of it."""
+    """augment: beside the feed-forward. replace: instead of it. inside: into what its own neurons
+    fire on, the outputs of its input projections."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, with both values.
@@ -59,8 +63,8 @@ class PoolShape:
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise InputError(f"no activation {self.activation!r}; known: {known}")
-        if self.mode not in ("augment", "replace"):
-            raise InputError(f"mode must be 'augment' or 'replace', not {self.mode!r}")
+        if self.mode not in MODES:
+            raise InputError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for metadata."""
@@ -77,9 +81,10 @@ class PeerLayer(nn.Module):
     Args:
         width: D of the host model.
         shape: the pool's shape.
+        out_width: what is written a token; default: D.
     """
 
-    def __init__(self, *, width: int, shape: PoolShape) -> None:
+    def __init__(self, *, width: int, shape: PoolShape, out_width: int | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.query = nn.Linear(width, shape.num_heads * shape.key_width, bias=False)
@@ -90,7 +95,10 @@ class PeerLayer(nn.Module):
             num_experts=shape.num_experts, num_heads=shape.num_heads, key_width=shape.key_width
         )
         self.experts = ExpertRows(
-            num_experts=shape.num_experts, width=width, activation=shape.activation
+            num_experts=shape.num_experts,
+            width=width,
+            activation=shape.activation,
+            out_width=out_width,
         )
 
     def retrieve(self, inputs_TD: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +125,7 @@ class PeerLayer(nn.Module):
             watch: told the inputs in the rows' own type, and what `retrieve` made of them.
 
         Returns:
-            (T, D), dtype of the inputs.
+            (T, what is written), dtype of the inputs.
         """
         # Routing in low precision chooses other experts: a pool computes in its rows' own type,
         # whatever the base around it runs in.

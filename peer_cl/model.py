@@ -177,6 +177,7 @@ class PeerModel(nn.Module):
             width=self.attachment.width,
             host_layers=self.host_layers,
             shape=shape or PoolShape(),
+            inner_width=self.attachment.inner_width,
         )
 
     def load_pool(

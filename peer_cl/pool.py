@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from peer_cl.errors import BaseMismatchError, DamageError, InputError
-from peer_cl.layer import PeerLayer, PoolShape
+from peer_cl.errors import BaseMismatchError, DamageError, InputError, UnsupportedError
+from peer_cl.layer import INSIDE, PeerLayer, PoolShape
 from peer_cl.signature import Signature
 
 FORMAT = "peer-cl-segment-1"
@@ -106,20 +106,39 @@ class Segment(nn.Module):
         width: D of the base.
         host_layers: which decoder layers carry it, ascending.
         shape: the layers' shape.
+        inner_width: how many numbers the input projections of the base's feed-forwards give a
+            token; 0: they have none in common, and no segment can write there.
 
     Raises:
         InputError: when the host layers are empty, repeated or not ascending.
+        UnsupportedError: when it is to write inside feed-forwards that have no such width.
     """
 
-    def __init__(self, *, width: int, host_layers: Sequence[int], shape: PoolShape) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        host_layers: Sequence[int],
+        shape: PoolShape,
+        inner_width: int = 0,
+    ) -> None:
         super().__init__()
         if not host_layers or list(host_layers) != sorted(set(host_layers)):
             raise InputError(
                 f"host layers must be ascending and without repeats, not {list(host_layers)}"
             )
+        if shape.mode == INSIDE and inner_width < 1:
+            raise UnsupportedError(
+                "no pool can write inside this base's feed-forwards: their input projections are "
+                "missing, or of several sizes; take mode 'augment', beside them"
+            )
         self.width, self.host_layers, self.shape = width, tuple(host_layers), shape
+        self.inner_width = inner_width if shape.mode == INSIDE else 0
         self.layers = nn.ModuleDict(
-            {str(layer): PeerLayer(width=width, shape=shape) for layer in host_layers}
+            {
+                str(layer): PeerLayer(width=width, shape=shape, out_width=self.inner_width or width)
+                for layer in host_layers
+            }
         )
 
     def layer(self, host_layer: int) -> PeerLayer:
@@ -152,6 +171,8 @@ class Segment(nn.Module):
             "base_weights_sha256": base.weights_sha256,
             "base_tokenizer_sha256": base.tokenizer_sha256,
         }
+        if self.inner_width:  # left out elsewhere: segments have the bytes that they always had
+            about["inner_width"] = self.inner_width
         about["sha256"] = _checksum(about, tensors)
         # One entry only: safetensors writes several in any order, and equal segments would differ.
         return save(tensors, metadata={"segment": json.dumps(about, sort_keys=True)})
@@ -224,10 +245,11 @@ def load_segment(source: Path | bytes, base: BaseIdentity, *, name: str = "") ->
                 width=about["width"],
                 host_layers=about["host_layers"],
                 shape=PoolShape(**about["shape"]),
+                inner_width=about.get("inner_width", 0),
             )
     except BaseMismatchError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UnsupportedError) as error:
         raise DamageError(f"{name} has a damaged header: {error!r}") from error
     _check_tensors(name, segment.state_dict(), tensors)
     found = _checksum(about, tensors)

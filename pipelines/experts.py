@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from peer_cl.errors import StateError, UnknownError
 from peer_cl.model import PeerModel
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 QUIET_SHARE = 0.25
 """Rows below this share of the mean weight are too quiet to be called specific."""
+A_LITTLE = 0.1
+"""Length of the step along a row by which what it turns is told."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,22 @@ class DomainExperts:
         return self._pools[segment.id]
 
     def _promoted(self, use: ExpertUse, num: int = 5) -> list[str]:
-        """Return the tokens whose logits the row's up-row raises most."""
+        """Return the tokens whose logits the row raises most; none where that is not known.
+
+        A row that writes inside the feed-forward says something by the neurons that it turns: in
+        what it mostly reads, which is not known of one that nothing used.
+        """
         segment = next(s for s in self.chain if s.id == use.segment_id)
-        up_D = self._pool(segment).layer(use.host_layer).experts.up_ND[use.row]
+        pool = self._pool(segment)
+        up_D = pool.layer(use.host_layer).experts.up_ND[use.row].detach()
+        if pool.inner_width:
+            inputs_D = self._inputs(use)
+            if inputs_D is None:
+                return []
+            step_F = A_LITTLE * functional.normalize(up_D, dim=0)  # neurons bend what is larger
+            dtype, device = self.model.dtype, self.model.device
+            reads = (one[None].to(device, dtype) for one in (inputs_D, step_F))
+            up_D = self.model.attachment.turned(use.host_layer, *reads)[0]
         unembedding: Any = self.model.base.get_output_embeddings()
         with torch.no_grad():
             raised_V = unembedding.weight.float() @ up_D.float()
