@@ -15,8 +15,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sqlalchemy import Update, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import PeerError, StateError, StoreLockedError
+from peer_cl.errors import ChangedError, PeerError, StateError, StoreLockedError
 from stores.batches import batches
 from stores.clock import utc_now
 from stores.database import Database
@@ -177,6 +177,96 @@ class Lease:
                 continue
             if is_lost:
                 return
+
+
+class Writer:
+    """The lease of one open registry: it is one thread's, which may take it again while it has it.
+
+    Another thread is refused, though its process holds the lease: two trainings in one store would
+    share its staging folder, and PyTorch's settings of the whole process.
+
+    Args:
+        take: returns the lease, held, for who is named.
+    """
+
+    def __init__(self, take: Callable[[str], Lease]) -> None:
+        self._take = take
+        self._lock = threading.Lock()
+        self._lease: Lease | None = None
+        self._thread = threading.current_thread()
+        self._who = ""
+        self._depth = 0
+        self._expected: int | None = None
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the lease."""
+        return self._lease is not None and self._thread is threading.current_thread()
+
+    @contextmanager
+    def writing(self, who: str, expect: int | None) -> Iterator[None]:
+        """Hold the lease; see `Registry.writing`.
+
+        Args:
+            who: holds it.
+            expect: the snapshot that is to be live at the first act.
+
+        Raises:
+            StoreLockedError: when another writer, or another thread, holds it.
+            StateError: when a copy of this store wrote where its objects lie.
+        """
+        with self._lock:  # of two threads that come at once, one gets it
+            if self._lease is None:
+                self._lease = self._take(who)
+                self._thread, self._who, self._depth = threading.current_thread(), who, 0
+            self._check_thread()
+            self._depth += 1
+        if expect is not None:
+            self._expected = expect
+        try:
+            yield
+        finally:
+            if expect is not None:
+                self._expected = None
+            self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
+            if self._depth == 0:
+                self.close()
+
+    def check(self, session: Session) -> None:
+        """Make sure, within a writing transaction, that the lease is the calling thread's.
+
+        Raises: StateError, StoreLockedError: when it is not.
+        """
+        if self._lease is None:
+            raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
+        self._check_thread()
+        self._lease.check(session)
+
+    def check_expected(self, live_id: int) -> None:
+        """Refuse an act that was decided on another snapshot than the live one.
+
+        Raises: ChangedError: when it was.
+        """
+        expected, self._expected = self._expected, None  # our own acts move it on
+        if expected is not None and live_id != expected:
+            raise ChangedError(
+                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
+                "again, then act"
+            )
+
+    def close(self) -> None:
+        """Give the lease back, if it is held."""
+        if self._lease is not None:
+            lease, self._lease, self._depth = self._lease, None, 0
+            lease.release()
+
+    def _check_thread(self) -> None:
+        """Refuse any thread but the one that took the lease."""
+        if self._thread is not threading.current_thread():
+            raise StoreLockedError(
+                f"the store is being written by {self._who} in thread {self._thread.name!r} of "
+                "this process, and one thread writes at a time; try again when it has ended"
+            )
 
 
 def remove_objects(objects: ObjectStore, object_ids: Iterable[str], acting: Acting) -> None:

@@ -18,6 +18,7 @@ def half_made(layout):
         layout.staging / f"{'0a' * 16}.part",
         layout.staging / f"run-{'0b' * 16}.tmp",
         layout.staging / "tap.f32",
+        layout.staging / f"tap-{'0d' * 16}.f32",
         layout.index / f"{'0c' * 16}.part",
     ]
 
@@ -55,7 +56,7 @@ def test_leftovers_are_told_and_with_repair_removed(registry, make):
         path.write_bytes(b"half")
     found = registry.doctor()
     assert kinds(found) == ["leftovers", "object unreferenced"]
-    assert "4 leftovers" in next(item.what for item in found if item.kind == "leftovers")
+    assert "5 leftovers" in next(item.what for item in found if item.kind == "leftovers")
     assert all("doctor --repair" in item.action for item in found if item.kind != "index missing")
     assert registry.objects.exists(extra)
     assert kinds(registry.doctor(repair=True)) == ["leftovers", "object unreferenced"]

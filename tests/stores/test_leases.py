@@ -173,6 +173,63 @@ def test_writing_nests_and_ends_with_the_outermost(registry, make):
         registry.freeze("law", "ann")
 
 
+def in_a_thread(act):
+    """Run something in a thread of its own, and return the error that it raised, or None."""
+    raised = []
+
+    def run():
+        try:
+            act()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
+
+
+def test_another_thread_of_the_same_registry_is_another_writer(registry, make):
+    make.grow(registry, "law")
+
+    def write():
+        with registry.writing("bob"):
+            registry.freeze("law", "bob")
+
+    with registry.writing("ann"):
+        for act in (write, lambda: registry.freeze("law", "bob")):
+            refused = in_a_thread(act)
+            assert isinstance(refused, StoreLockedError)
+            assert "is being written by ann in thread 'MainThread' of this process" in str(refused)
+        assert lease_row(registry)["who"] == "ann"
+        registry.disable("law", "ann")
+    assert in_a_thread(write) is None
+    assert [event.action for event in registry.history(2)] == ["freeze", "disable"]
+
+
+def test_of_two_threads_of_one_registry_one_writes_at_a_time(registry):
+    inside, outcomes = [], []
+
+    def compete():
+        try:
+            with registry.writing("ann"):
+                inside.append(threading.get_ident())
+                assert len(inside) == 1
+                time.sleep(0.2)
+                inside.pop()
+                outcomes.append("won")
+        except StoreLockedError:
+            outcomes.append("locked")
+
+    threads = [threading.Thread(target=compete) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["locked"] * 3 + ["won"]
+    assert lease_row(registry)["token"] is None
+
+
 def test_closing_gives_the_lease_back(registry):
     other = Registry.open(registry.folder)
     lease = other.writing("bob")
