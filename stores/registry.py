@@ -6,7 +6,6 @@ snapshot and an event; questions see one state of the store.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +37,7 @@ from stores.job_book import JobBook
 from stores.layout import StoreLayout, connect, finish, prepare
 from stores.leases import Writer
 from stores.objects import ObjectStore
+from stores.processes import user_name
 from stores.queries import (
     Document,
     DocumentPlace,
@@ -87,7 +87,7 @@ class Registry:
         Raises: StateError: when there is a store in the folder already, or another is being made.
         """
         layout = StoreLayout(Path(folder))
-        database = prepare(layout, config, who or getpass.getuser())
+        database = prepare(layout, config, who or user_name())
         try:
             finish(layout, config, database)
         except BaseException:
@@ -136,7 +136,7 @@ class Registry:
             StoreLockedError: when another writer, or another thread, holds it; it is named.
             StateError: when a copy of this store wrote where its objects lie.
         """
-        with self._writer.writing(who or getpass.getuser(), expect):
+        with self._writer.writing(who or user_name(), expect):
             yield self
 
     @contextmanager

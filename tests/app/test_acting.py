@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from filled_store import grow, portrait
 
@@ -111,3 +113,14 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(peer_cl, folder, wo
     assert result.err.count("\n") == 1
     assert len(result.err) < 400
     assert portrait(folder) == before
+
+
+def test_a_user_without_a_name_reads_and_acts(peer_cl, folder, monkeypatch):
+    def getuser():
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert peer_cl("domains", folder=folder).code == 0
+    assert peer_cl("freeze", "law", folder=folder).code == 0
+    with Registry.open(folder) as registry:
+        assert registry.history(1)[0].who == f"uid {os.getuid()}"
