@@ -40,6 +40,10 @@ _BORN = " born "
 _BATCH = 50
 """Objects that are deleted a transaction: jobs write how far they are in between."""
 _PAUSE_SECONDS = 0.01
+_MOST_RELEASES = 360
+"""How often a lease that could not be given back is tried again: for an hour."""
+_held: set[str] = set()
+"""Tokens of this process's leases: what has another one was not given back, and is nobody's."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +58,8 @@ class Holder:
     heartbeat: float
     born: str = ""
     """When its process began, as its machine tells it; empty where it does not, or of old."""
+    token: str = ""
+    """What its row says; of this very process, a lease without it in memory is left over."""
 
     @property
     def is_alive(self) -> bool:
@@ -62,6 +68,8 @@ class Holder:
             birth = process_birth(self.pid)
             if birth is None:
                 return False
+            if self.pid == os.getpid() and birth == self.born:
+                return self.token in _held
             if birth and self.born:  # else it is another user's that cannot be looked at
                 return birth == self.born
         return is_recent(self.heartbeat)
@@ -104,7 +112,7 @@ def read_holder(session: Session) -> Holder | None:
     if row is None or row.token is None:
         return None
     host, _, born = row.host.partition(_BORN)
-    return Holder(row.who, host, row.pid, row.taken_at, row.heartbeat, born)
+    return Holder(row.who, host, row.pid, row.taken_at, row.heartbeat, born, row.token)
 
 
 class Lease:
@@ -129,17 +137,26 @@ class Lease:
 
         Raises: StoreLockedError: when another writer is alive; the message names it.
         """
-        with self._database.writing() as session:
-            row = session.get(LeaseRow, 1, with_for_update=True)
-            if row is None:
-                raise StateError("the registry has no lease row; restore it from a copy")
-            holder = read_holder(session)
-            if holder is not None and holder.is_alive:
-                raise StoreLockedError(f"the store is being written by {holder}; {holder.advice}")
-            row.token, row.who, row.pid = self._token, self._who, os.getpid()
-            row.host = _BORN.join((this_host(), process_birth(row.pid) or ""))
-            row.taken_at, row.heartbeat = utc_now(), time.time()
+        _held.add(self._token)  # before anybody can read it
+        try:
+            with self._database.writing() as session:
+                self._take(session)
+        except BaseException:
+            _held.discard(self._token)
+            raise
         self._thread.start()
+
+    def _take(self, session: Session) -> None:
+        """Write into the row that the lease is ours, unless it is another's."""
+        row = session.get(LeaseRow, 1, with_for_update=True)
+        if row is None:
+            raise StateError("the registry has no lease row; restore it from a copy")
+        holder = read_holder(session)
+        if holder is not None and holder.is_alive:
+            raise StoreLockedError(f"the store is being written by {holder}; {holder.advice}")
+        row.token, row.who, row.pid = self._token, self._who, os.getpid()
+        row.host = _BORN.join((this_host(), process_birth(row.pid) or ""))
+        row.taken_at, row.heartbeat = utc_now(), time.time()
 
     def check(self, session: Session) -> None:
         """Make sure, within a writing transaction, that the lease is still ours.
@@ -155,11 +172,36 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back, unless another writer has it by now."""
+        """Give the lease back, unless another writer has it by now.
+
+        Where the registry cannot be written just then (it is busy, a server starts anew), no error
+        is raised after an act that was committed: it is logged, and tried again meanwhile. A writer
+        of this process need not wait for that.
+        """
         self._stopped.set()
         self._thread.join()
+        try:
+            self._give_back()
+        except (SQLAlchemyError, PeerError) as error:
+            _log.warning("the lease of %s is not given back yet: %s", self._who, error)
+            threading.Thread(target=self._try_again, name="store-lease-back", daemon=True).start()
+        finally:
+            _held.discard(self._token)
+
+    def _give_back(self) -> None:
         with self._database.writing() as session:
             session.execute(self._mine().values(token=None))
+
+    def _try_again(self) -> None:
+        """Give the lease back as soon as the registry can be written."""
+        for _ in range(_MOST_RELEASES):
+            time.sleep(self._interval)
+            try:
+                self._give_back()
+            except (SQLAlchemyError, PeerError) as error:
+                _log.info("the lease of %s is not given back yet: %s", self._who, error)
+                continue
+            return
 
     def _mine(self) -> Update:
         """Return an update that touches the row only while it is ours."""

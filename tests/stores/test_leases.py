@@ -1,8 +1,9 @@
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -156,6 +157,47 @@ def test_the_heartbeat_is_renewed_and_the_lease_given_back(registry):
         waited.wait(0.01)
     assert lease_row(registry)["heartbeat"] > 0
     lease.release()
+    assert lease_row(registry)["token"] is None
+    database.close()
+
+
+@pytest.fixture
+def busy(registry, monkeypatch):
+    """Another process's transaction that keeps the registry busy, once it is begun."""
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(registry.layout.database, isolation_level=None)) as other:
+        yield other
+
+
+def test_a_lease_that_cannot_be_given_back_is_no_error_and_locks_nobody_out(
+    registry, make, busy, caplog, monkeypatch
+):
+    monkeypatch.setattr(leases.Lease, "_try_again", lambda self: None)
+    make.grow(registry, "law")
+    with Registry.open(registry.folder) as mine:
+        with mine.writing("ann"):
+            mine.freeze("law", "ann")
+            busy.execute("BEGIN IMMEDIATE")
+        assert "the lease of ann is not given back yet" in caplog.text
+        busy.execute("ROLLBACK")
+        (told,) = [item for item in registry.doctor() if item.kind == "lease"]
+        assert told.severity == "warning", "nobody holds it any more"
+        for again in (mine, registry):
+            with again.writing("bob"):
+                pass
+        assert registry.live().state("law").is_frozen
+
+
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(registry, busy):
+    database = sqlite_database(registry.layout.database)
+    lease = leases.Lease(database, "ann", interval=0.01)
+    lease.acquire()
+    busy.execute("BEGIN IMMEDIATE")
+    lease.release()
+    busy.execute("ROLLBACK")
+    until = time.monotonic() + 60
+    while lease_row(registry)["token"] is not None and time.monotonic() < until:
+        time.sleep(0.01)
     assert lease_row(registry)["token"] is None
     database.close()
 
