@@ -208,6 +208,7 @@ def _checkpoint(
             [d.document_id for d in learned.documents],
             [asdict(learned.facts[key]) for key in sorted(learned.facts)],
             sorted(learned.rewordings.items()),
+            sorted(learned.splits.items()),
             settings.record(),
         ],
         sort_keys=True,
