@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError
 from stores.claims import Claim
 from stores.config import StoreConfig
-from stores.database import Database
+from stores.database import Database, translated_errors
 from stores.index_files import SIGNATURES, index_state, remove_index
 from stores.jobs import LOST, end_lost, needed_uploads, read_jobs
 from stores.layout import StoreLayout
@@ -23,6 +24,10 @@ from stores.queries import Finding
 from stores.references import needed_objects
 from stores.schema import SegmentRow, SnapshotDomainRow
 from stores.snapshots import live_id, live_snapshot
+
+
+DATABASE = "database"
+"""The kind of what is found of the registry's file."""
 
 
 def check_lease(database: Database) -> tuple[Finding, ...]:
@@ -48,10 +53,10 @@ def examine(
     is_quiet: bool,
     acting: Acting | None = None,
 ) -> tuple[Finding, ...]:
-    """Check the registry, objects, index and leftovers.
+    """Check rows, objects, index and leftovers.
 
     Args:
-        database: The registry.
+        database: The registry; its file is whole (see `check_registry`).
         objects: The object store.
         layout: Where things lie.
         config: What was fixed at `init`.
@@ -62,7 +67,7 @@ def examine(
 
     Raises: StoreLockedError: when another writer took the lease over meanwhile.
     """
-    found = list(_check_database(database))
+    found = list(_check_references(database))
     with database.reading() as session:
         found += _check_live(session)
         needed = needed_objects(session, config)
@@ -84,20 +89,40 @@ def examine(
     return tuple(found)
 
 
-def _check_database(database: Database) -> Iterator[Finding]:
-    """SQLite's own checks; a server checks itself."""
+def check_registry(database: Database) -> tuple[Finding, ...]:
+    """Return SQLite's own verdict on the registry's file; a server checks itself.
+
+    Where it finds anything, no row can be relied on, and nothing is to be looked up or removed.
+    """
+    if not database.is_sqlite:
+        return ()
+    verdicts: list[str] = []
+    try:
+        with database.engine.connect() as connection:
+            verdicts += connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()
+    except DatabaseError as error:  # a page that even the check cannot read
+        verdicts.append(" ".join(str(error.orig).split()))
+    return tuple(
+        Finding(DATABASE, "error", f"the registry is damaged: {verdict}", _FROM_A_COPY)
+        for verdict in dict.fromkeys(" ".join(verdict.split()) for verdict in verdicts)
+        if verdict != "ok"
+    )
+
+
+def check_named_objects(objects: ObjectStore) -> tuple[Finding, ...]:
+    """Return which objects are not what their own names say: all that a damaged registry leaves."""
+    return tuple(_check_objects(objects, dict.fromkeys(objects.listed(), "of an unknown use")))
+
+
+def _check_references(database: Database) -> Iterator[Finding]:
+    """Rows that refer to nothing."""
     if not database.is_sqlite:
         return
-    with database.engine.connect() as connection:
-        verdicts = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+    with translated_errors(database.name), database.engine.connect() as connection:
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    for verdict in verdicts:
-        if verdict != "ok":
-            what = f"the registry is damaged: {verdict}"
-            yield Finding("database", "error", what, "restore it from a copy")
     if broken:
         what = f"{len(broken)} rows refer to nothing, the first in {broken[0][0]}"
-        yield Finding("database", "error", what, "restore the registry from a copy")
+        yield Finding("rows", "error", what, "restore the registry from a copy")
 
 
 def _check_live(session: Session) -> Iterator[Finding]:
@@ -249,6 +274,7 @@ def _check_index(
     yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
 
 
+_FROM_A_COPY = "restore it from a copy"
 _UNREADABLE = "see to its permissions and the disk, or restore it from a copy"
 _LOST = "`peer-cl doctor --repair` writes it down as failed"
 _REBUILT = "it is rebuilt when it is needed next"

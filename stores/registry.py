@@ -261,12 +261,17 @@ class Registry:
     def doctor(self, *, repair: bool = False, take_over: bool = False) -> tuple[Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
+        Where the registry's file is damaged, nothing is removed, and objects are only compared with
+        their own names.
+
         With `take_over`, first make the objects' place this registry's, whichever copy wrote last.
 
         Raises:
             StoreLockedError: when it is to repair while another writer is alive.
             StateError: when it is to repair where a copy of this store wrote last.
         """
+        if damage := doctoring.check_registry(self._database):
+            return damage + doctoring.check_named_objects(self.objects)
         parts = (self._database, self.objects, self.layout, self.config, self._claim)
         found = () if self._writer.is_mine else doctoring.check_lease(self._database)
         if take_over:
