@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import UnsupportedError
+from peer_cl.errors import InputError, UnsupportedError
 from stores import (
     chains,
     doctoring,
@@ -258,18 +258,25 @@ class Registry:
         with self._database.reading() as session:
             return jobs.read_run_speeds(session, limit)
 
-    def doctor(self, *, repair: bool = False, take_over: bool = False) -> tuple[Finding, ...]:
+    def doctor(
+        self, *, repair: bool = False, take_over: bool = False, drop_unfinished: bool = False
+    ) -> tuple[Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
         Where the registry's file is damaged, nothing is removed, and objects are only compared with
         their own names.
 
+        With `drop_unfinished`, the repair also removes checkpoints of ingests that did not finish,
+        which then begin anew, and uploads and logs of failed and lost jobs.
         With `take_over`, first make the objects' place this registry's, whichever copy wrote last.
 
         Raises:
             StoreLockedError: when it is to repair while another writer is alive.
             StateError: when it is to repair where a copy of this store wrote last.
+            InputError: when it is to drop what is unfinished without a repair.
         """
+        if drop_unfinished and not repair:
+            raise InputError("what is unfinished is dropped by a repair: add --repair, repair=True")
         if damage := doctoring.check_registry(self._database):
             return damage + doctoring.check_named_objects(self.objects)
         parts = (self._database, self.objects, self.layout, self.config, self._claim)
@@ -281,7 +288,9 @@ class Registry:
             return found + doctoring.examine(*parts, is_quiet=is_quiet)
         with self.writing("doctor"):
             acting = self._acting if repair else None
-            return found + doctoring.examine(*parts, is_quiet=True, acting=acting)
+            return found + doctoring.examine(
+                *parts, is_quiet=True, acting=acting, drops=drop_unfinished
+            )
 
     # Questions
 

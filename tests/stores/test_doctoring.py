@@ -4,7 +4,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from peer_cl.errors import DamageError, StateError
+from peer_cl.errors import DamageError, InputError, StateError
 from stores import Registry
 from stores.objects import ObjectStore
 from stores.vector_index import SignatureIndex
@@ -77,9 +77,12 @@ def test_the_checkpoint_of_a_killed_ingest_is_told_apart_from_leftovers(registry
     assert (told.kind, told.severity) == ("unfinished ingest", "note")
     assert str(checkpoint) in told.what
     assert "the same `peer-cl` command goes on from it" in told.action
-    assert "--repair` removes it" in told.action
+    assert "--repair --drop-unfinished` removes it" in told.action
+    assert registry.doctor(repair=True) == (told,)
     assert checkpoint.exists()
-    (told,) = registry.doctor(repair=True)
+    with pytest.raises(InputError, match="add --repair"):
+        registry.doctor(drop_unfinished=True)
+    (told,) = registry.doctor(repair=True, drop_unfinished=True)
     assert "removed" in told.action
     assert not checkpoint.exists()
     assert registry.doctor() == ()
