@@ -123,6 +123,10 @@ class Registry:
     ) -> None:
         self.close()
 
+    def check_writable(self) -> None:
+        """Raise a StateError where this store can only be read, before hours are spent."""
+        self._database.check_writable()
+
     @contextmanager
     def writing(self, who: str = "", *, expect: int | None = None) -> Iterator[Registry]:
         """Hold the lease of the store's one writer; may be nested by the thread that holds it.
@@ -134,7 +138,8 @@ class Registry:
 
         Raises:
             StoreLockedError: when another writer, or another thread, holds it; it is named.
-            StateError: when a copy of this store wrote where its objects lie.
+            StateError: when the store is read-only here, or a copy of this store wrote where its
+                objects lie.
         """
         with self._writer.writing(who or user_name(), expect):
             yield self
