@@ -73,11 +73,12 @@ def evaluate(
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item.
-        StateError: when no domain is live, or none can be measured; or when what was measured is
-            purged before the end.
+        StateError: when no domain is live, or none can be measured; when the store is read-only
+            here; or when what was measured is purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
     """
     registry = store.registry
+    registry.check_writable()
     sets, left_out = ((), ()) if general is None else read_sets(Path(general))
     live = registry.live()
     everything = learned_order(registry, live)

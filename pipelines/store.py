@@ -8,7 +8,6 @@ model, tokenizer = store.load()
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
+from stores.processes import user_name
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
@@ -53,7 +53,7 @@ class Store:
 
     def __init__(self, registry: Registry, *, who: str | None = None) -> None:
         self.registry = registry
-        self.who = who or getpass.getuser()
+        self.who = who or user_name()
 
     def __enter__(self) -> Store:
         return self
