@@ -42,6 +42,18 @@ def test_every_document_is_held_to_the_bound(capsys):
     assert "no document lost more" not in told
 
 
+def test_the_texts_of_general_ability_are_held_to_the_bound(capsys):
+    letters = GENERAL | TEXTS | {"max_added_nats": 0.015}
+    rows = {"general": [GENERAL, letters], "bound_nats": 0.0202}
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "no document lost more than 0.0150 nats in all; the bound is 0.0202" in told
+    rows["general"] = [GENERAL, letters | {"max_added_nats": 1.0}]
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "a document of letters lost 1.0000 nats, MORE than the bound of 0.0202" in told
+
+
 def test_documents_that_are_scored_in_part_are_counted(capsys):
     rows = [{"domain": name, "cut_documents": 600} for name in ("law", "medicine")]
     print_report(REPORT | {"mixture": rows, "scored_tokens": 1024})
