@@ -44,6 +44,8 @@ class IngestReport:
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
     num_twice: int
     """Of these, those that the corpus holds twice."""
+    num_held_out: int
+    """Of these, those that the domain holds out: it was never trained on them, and still is not."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
     num_reworded: int
@@ -84,7 +86,7 @@ def ingest(
             `pipelines.fact_rows`); their rewordings are never learned, but kept to ask.
         rewordings: texts in other words, by the id of the document (see `pipelines.rewordings`);
             only those of documents that are trained on are read.
-        settings: how the segment is trained.
+        settings: how the segment is trained, and how much of the corpus is held out.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
         progress: told how far it is.
@@ -106,7 +108,7 @@ def ingest(
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        learned = prepare(chain, documents, facts, base, rewordings)
+        learned = prepare(chain, documents, facts, base, rewordings, settings.hold_out_percent)
         _check_learnable(learned, domain)
         _check_reworded(learned, rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
@@ -127,6 +129,7 @@ def ingest(
         num_steps=grown.trained.num_steps,
         num_duplicates=learned.num_duplicates,
         num_twice=learned.num_twice,
+        num_held_out=learned.num_held_out,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
@@ -154,6 +157,12 @@ def _own_ids(learned: Learned) -> list[str]:
 def _check_learnable(learned: Learned, domain: str) -> None:
     """Refuse a corpus of which nothing is left to train on."""
     num = len(_own_ids(learned))
+    if not num and learned.num_held_out:
+        raise CorpusError(
+            f"nothing new for {domain!r}: its live version has all {learned.num_duplicates} "
+            f"documents, {learned.num_held_out} of them held out; `peer-cl ingest --hold-out 0` "
+            "(in Python hold_out_percent=0) learns these too"
+        )
     if not num:
         raise CorpusError(
             f"nothing new for {domain!r}: all {learned.num_duplicates} documents are in its live "
