@@ -211,7 +211,7 @@ def _coming(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> l
     return [loss.mixture for loss in found]
 
 
-def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
+def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float | None]:
     return {
         "acc": metrics.average_score(scores),
         "learning_accuracy": metrics.learning_accuracy(scores),

@@ -1,4 +1,7 @@
+import re
+
 import pipelines.demo
+from app.output import print_table
 from app.report import print_report, print_writings
 from pipelines.writing import Writing
 
@@ -28,6 +31,18 @@ def test_a_report_shows_its_figures(capsys):
         "notes: no text",
     ):
         assert part in told
+
+
+def test_a_share_of_no_gain_is_a_dash_among_numbers(capsys):
+    rows = [{"domain": name, "kept": kept} for name, kept in (("law", 0.9), ("worse", None))]
+    print_report(REPORT | {"mixture": rows, "metrics": {"bwt": -0.4, "retention": None}})
+    told = capsys.readouterr().out
+    assert re.search(r"retention +- +share", told)
+    assert "0.9000" in told
+    print_table("shares", ("domain", "kept"), [("law", 0.9), ("worse", None)])
+    *_, law, worse = capsys.readouterr().out.splitlines()
+    assert law.endswith("  0.9000")
+    assert worse.endswith("       -"), "a dash stands where numbers stand"
 
 
 def test_every_document_is_held_to_the_bound(capsys):
