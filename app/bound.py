@@ -20,12 +20,19 @@ def worst_added(report: Mapping[str, Any]) -> float | None:
 
 
 def broken_rows(report: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return the domains and sources of which a document lost more than the bound, and how much."""
+    """Return the domains, sources and sets of texts of which a document lost more than the bound,
+    and how much."""
     most = report["bound_nats"] + _ROUNDING_NATS
-    return [(str(r.get("source") or r.get("domain")), a) for r, a in _rows(report) if a > most]
+    names = ("source", "domain", "task")
+    return [
+        (next(str(row[name]) for name in names if row.get(name)), added)
+        for row, added in _rows(report)
+        if added > most
+    ]
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], float]]:
     """Return the report's rows about documents, each with what its worst one lost."""
-    rows = [*report["background"], *report["mixture"]]
+    # Of general ability whole texts alone have a worst one: choices are parts of a text.
+    rows = [*report["background"], *report["mixture"], *report.get("general", ())]
     return [(row, row["max_added_nats"]) for row in rows if row.get("max_added_nats") is not None]

@@ -226,7 +226,7 @@ def ingest(
 ) -> None:
     """Learn a corpus as a new part of a domain.
 
-    A domain that is there already grows; documents that it knows are left out.
+    A domain that is there already grows; documents that it knows or holds out are left out.
     """
     from stores.domain_names import check_domain_name
 
@@ -266,7 +266,14 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
         f"{report.num_steps:,} steps, {report.seconds:.0f} s"
     )
     for number, what in (
-        (report.num_duplicates - report.num_twice, "documents left out: the domain knows them"),
+        (
+            report.num_duplicates - report.num_twice - report.num_held_out,
+            "documents left out: the domain knows them",
+        ),
+        (
+            report.num_held_out,
+            "documents left out: the domain holds them out (--hold-out 0 learns them)",
+        ),
         (report.num_twice, "documents left out: the corpus holds them twice"),
         (
             report.num_elsewhere,

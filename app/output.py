@@ -45,7 +45,8 @@ def print_table(
     say(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
-        is_number = all(isinstance(row[number], int | float) for row in listed)
+        values = [row[number] for row in listed if row[number] is not None]
+        is_number = bool(values) and all(isinstance(value, int | float) for value in values)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
         table.add_row(*(cell(value) for value in row))

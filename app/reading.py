@@ -330,6 +330,14 @@ def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove what a crash left behind.")
     ] = False,
+    drop_unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unfinished",
+            help="With --repair: remove also the checkpoints of ingests that did not finish, and "
+            "uploads and logs of failed jobs. They begin anew then.",
+        ),
+    ] = False,
     take_over: Annotated[
         bool,
         typer.Option(
@@ -344,7 +352,9 @@ def doctor(
     Exits with 1 when data of the live or an older snapshot is missing or damaged.
     """
     with request.store() as store:
-        findings = store.registry.doctor(repair=repair, take_over=take_over)
+        findings = store.registry.doctor(
+            repair=repair, take_over=take_over, drop_unfinished=drop_unfinished
+        )
     is_hurt = any(item.severity == "error" for item in findings)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in findings])

@@ -45,7 +45,7 @@ def reword(
     made up would be learned too.
     """
     from pipelines.corpora import read_corpus
-    from pipelines.rewriting import reword
+    from pipelines.rewriting import MOST_TOKENS, reword
 
     documents = read_corpus(path, on_bad_row=on_bad_row.value).documents
     if not request.as_json:
@@ -55,11 +55,14 @@ def reword(
     if request.as_json:
         print_json(dataclasses.asdict(done))
         return
-    say(f"{done.num_asked - done.num_empty:,} documents reworded into {out}")
+    say(f"{done.num_written:,} documents reworded into {out}")
     for number, what in (
         (done.num_known, "stood there already"),
-        (done.num_empty, "got an empty answer; the next run asks them again"),
+        (done.num_empty, "got no whole answer; the next run asks them again"),
+        (done.num_cut, f"answers left out: they were cut off at {MOST_TOKENS:,} tokens"),
         (done.num_tokens, "tokens read and written by the model"),
     ):
         if number:
             say(f"{number:,} {what}")
+    for line in done.refused:
+        say(f"passed over {line}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.settings import TrainingSettings
 
 SOURCES = (("pipelines.settings", "TrainingSettings"), ("peer_cl.layer", "PoolShape"))
-RENAMED = {"text_passes": "--passes"}
+RENAMED = {"text_passes": "--passes", "hold_out_percent": "--hold-out"}
 """Options that are called otherwise than their field."""
 _TYPES = {"int": int, "float": float, "str": str}
 

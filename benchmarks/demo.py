@@ -74,7 +74,9 @@ def _broken_floors(report: dict[str, Any]) -> Iterator[str]:
     """Yield what is worse than it may ever be; goals may be missed, floors may not."""
     found: list[tuple[str, float, float]] = []
     for row in report["mixture"]:
-        found += [(f"{WORDS[key]}, {row['domain']}", row[key], FLOORS[key]) for key in FLOORS]
+        found += [
+            (f"{WORDS[key]}, {row['domain']}", _gained(row, key), FLOORS[key]) for key in FLOORS
+        ]
     for row in report["background"]:
         if row["kind"] == "prose":
             found.append((f"identical, {row['source']}", row["identical"], IDENTICAL_FLOOR))
@@ -90,6 +92,11 @@ def _broken_floors(report: dict[str, Any]) -> Iterator[str]:
     yield from (f"{name}: {value:.4g} < {floor:g}" for name, value, floor in found if value < floor)
 
 
+def _gained(row: dict[str, Any], key: str) -> float:
+    """Return one of a domain's shares; 0 where its pool gained nothing of which to keep a share."""
+    return float(row[key] or 0.0)
+
+
 def _headline(report: dict[str, Any]) -> list[Figure]:
     """Return the few figures that the README opens with: the worst domain or source of each."""
     rows, recall = report["mixture"], report["recall"]
@@ -97,7 +104,9 @@ def _headline(report: dict[str, Any]) -> list[Figure]:
     added = [row["max_added_nats"] for row in [*rows, *report["background"]]]
     num_documents = sum(row["documents"] for row in [*rows, *report["background"]])
     figures = [
-        at_least(f"{WORDS[key]}: worst domain (share)", min(r[key] for r in rows), goal, COMMAND)
+        at_least(
+            f"{WORDS[key]}: worst domain (share)", min(_gained(r, key) for r in rows), goal, COMMAND
+        )
         for key, goal in GOALS.items()
     ]
     figures += [
@@ -132,7 +141,7 @@ def _by_domain(report: dict[str, Any]) -> list[Figure]:
     for row in report["mixture"]:
         for key, goal in GOALS.items():
             figures.append(
-                at_least(f"{WORDS[key]}, {row['domain']} (share)", row[key], goal, COMMAND)
+                at_least(f"{WORDS[key]}, {row['domain']} (share)", _gained(row, key), goal, COMMAND)
             )
         stock = row["reduction_without_stock_words"]
         figures += [

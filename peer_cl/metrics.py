@@ -92,27 +92,34 @@ def forgetting(matrix: Matrix) -> float:
     return sum(falls) / len(falls) if falls else 0.0
 
 
-def retention(matrix: Matrix) -> float:
+def retention(matrix: Matrix) -> float | None:
     """Return the share of what was gained right after learning that is left at the end; 1 = all.
 
-    Gains are over the base, added over all domains. 1 where nothing was gained.
+    Gains are over the base, added over all domains. None where nothing was gained: there is no
+    share of a loss.
 
     Example: of gains 0.9 and 0.8, 0.7 and 0.8 are left.
         >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.882
+        >>> retention([[0.0, 0.0], [-0.5, 0.0], [-0.9, -0.2]]) is None
+        True
     """
     num_domains = _size(matrix)
     learned = sum(matrix[j + 1][j] - matrix[0][j] for j in range(num_domains))
     left = sum(matrix[-1][j] - matrix[0][j] for j in range(num_domains))
-    return left / learned if learned else 1.0
+    return left / learned if learned > 0 else None
 
 
-def kept(base: float, forced: float, mixture: float) -> float:
+def kept(base: float, forced: float, mixture: float) -> float | None:
     """Return the share of the forced pool's gain that the mixture keeps; losses in, 1 = all of it.
+
+    None where the pool gains nothing: a mixture that is as bad would count as perfect.
 
     Example:
         >>> kept(base=4.0, forced=3.0, mixture=3.25)
         0.75
+        >>> kept(base=4.0, forced=4.5, mixture=4.5) is None
+        True
     """
     gain = base - forced
-    return (base - mixture) / gain if gain else 1.0
+    return (base - mixture) / gain if gain > 0 else None

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import SourceDocument, normalised_text
+from pipelines.documents import DocumentKind, SourceDocument, normalised_text
 from pipelines.markdown_sections import sections
 
 __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
@@ -193,6 +193,38 @@ def check_storable(key: str, text: str) -> None:
         raise CorpusError(f'has half a character (a lone surrogate) in "{key}"') from None
     if "\0" in text:
         raise CorpusError(f'has a NUL character in "{key}"')
+
+
+def check_document(document: Any) -> None:
+    """Refuse what cannot be learned or kept as a document: the wrong types, and texts without text.
+
+    Raises:
+        CorpusError: saying what is wrong; the caller puts before it which one it is.
+    """
+    if not isinstance(document, SourceDocument):
+        raise CorpusError(f"is a {type(document).__name__}, not a SourceDocument")
+    if document.kind not in get_args(DocumentKind):
+        raise CorpusError(
+            f"is of kind {document.kind!r}, not one of {', '.join(get_args(DocumentKind))}"
+        )
+    check_text("text", document.text)
+    for key, label in (("title", document.title), ("source", document.source)):
+        check_text(key, label, may_be_empty=True)
+    if document.section_of is not None:
+        check_text("section_of", document.section_of, may_be_empty=True)
+
+
+def check_text(key: str, text: Any, *, may_be_empty: bool = False) -> None:
+    """Refuse what is no text, or cannot be kept.
+
+    Raises:
+        CorpusError: naming the key; the caller puts before it where it stands.
+    """
+    if not isinstance(text, str):
+        raise CorpusError(f'has a "{key}" that is a {type(text).__name__}, not a text')
+    check_storable(key, text)
+    if not may_be_empty and not normalised_text(text):
+        raise CorpusError(f'has no "{key}" with something in it')
 
 
 def _document(row: Row) -> SourceDocument:

@@ -33,6 +33,7 @@ from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import WORDINGS, questions, read_fact
 from pipelines.recall import recall
+from pipelines.splits import held_out_ids
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from stores import Registry
 
@@ -73,11 +74,12 @@ def evaluate(
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item.
-        StateError: when no domain is live, or none can be measured; or when what was measured is
-            purged before the end.
+        StateError: when no domain is live, or none can be measured; when the store is read-only
+            here; or when what was measured is purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
     """
     registry = store.registry
+    registry.check_writable()
     sets, left_out = ((), ()) if general is None else read_sets(Path(general))
     live = registry.live()
     everything = learned_order(registry, live)
@@ -89,7 +91,8 @@ def evaluate(
     if not order:
         raise StateError(
             f"no text of {', '.join(documents)} is held out to be measured on: ingest more "
-            "documents, in a store that keeps texts"
+            "documents, in a store that keeps texts, and let some be held out (`peer-cl ingest "
+            "--hold-out`)"
         )
     model = empty_model(registry, base)
     branches = {
@@ -170,8 +173,15 @@ def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> li
 
 
 def _test_items(registry: Registry, base: Base, one: Learned) -> list[Item]:
-    documents = registry.documents(one.domain, one.version, split="test", kind="text")
-    kept = [document for document in documents if document.text_object is not None]
+    every = registry.documents(one.domain, one.version)
+    unseen = held_out_ids(every)  # one that was held out may have been learned since
+    kept = [
+        document
+        for document in every
+        if document.split == "test"
+        and document.document_id in unseen
+        and document.text_object is not None
+    ]
     items = _items(base, [registry.document_text(document) for document in kept])
     return [
         replace(item, document_id=document.document_id)
@@ -202,7 +212,7 @@ def _coming(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> l
     return [loss.mixture for loss in found]
 
 
-def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float]:
+def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float | None]:
     return {
         "acc": metrics.average_score(scores),
         "learning_accuracy": metrics.learning_accuracy(scores),

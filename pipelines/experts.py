@@ -13,7 +13,7 @@ from peer_cl.errors import StateError, UnknownError
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment as PoolSegment
 from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
-from pipelines.loading import load_chain
+from pipelines.loading import check_loaded, load_chain, snapshot_of
 from pipelines.recording import Floats, read_inputs
 from stores import ExpertUse, HeldBy, Segment, Snapshot
 from stores.records import ROWS
@@ -83,13 +83,14 @@ class DomainExperts:
     Args:
         store: an open store.
         domain: live and enabled.
-        model: of the store, without pools; default: loaded here.
+        model: of the store; its pools are not used, only the base; default: loaded here.
         tokenizer: the base's, with a model.
-        snapshot: of the domain and its neighbours; default: the live one.
+        snapshot: of the domain and its neighbours; default: the one that the model was loaded
+            from, or the live one.
 
     Raises:
-        UnknownError, StateError: when the domain is not there, or disabled, or nothing is
-            recorded of it.
+        UnknownError, StateError: when the domain is not there, or disabled, nothing is recorded of
+            it, or the model holds another version of it than the snapshot.
     """
 
     def __init__(
@@ -103,8 +104,11 @@ class DomainExperts:
     ) -> None:
         registry = store.registry
         self.registry, self.domain = registry, domain
-        self.snapshot = snapshot or registry.live()
+        live = registry.live
+        self.snapshot = snapshot or (live() if model is None else snapshot_of(registry, model))
         self.version = registry.check_askable(domain, self.snapshot).version
+        if model is not None and domain in model.active_pools:
+            check_loaded(registry, model, self.snapshot, [domain])
         self.chain = [s for s in registry.chain(self.version) if s.kind == ROWS]
         self.uses = registry.expert_uses([segment.id for segment in self.chain])
         if not self.uses:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import check_storable
+from pipelines.corpora import check_storable, check_text
 from pipelines.facts import Fact
 from pipelines.json_lines import read_json_lines
 
@@ -41,6 +42,22 @@ def read_facts(
             f"{shown} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
         )
     return tuple(facts), num_skipped
+
+
+def check_fact(fact: Any) -> None:
+    """Refuse what cannot be learned or kept as a fact: the wrong types, and empty wordings.
+
+    Raises:
+        CorpusError: saying what is wrong; the caller puts before it which one it is.
+    """
+    if not isinstance(fact, Fact):
+        raise CorpusError(f"is a {type(fact).__name__}, not a Fact")
+    for key in (*_NEEDED, "seen_prompt"):
+        check_text(key, getattr(fact, key))
+    if isinstance(fact.reworded_prompts, str) or not isinstance(fact.reworded_prompts, Sequence):
+        raise CorpusError('has "reworded_prompts" that are no list of texts')
+    for wording in fact.reworded_prompts:
+        check_text("reworded_prompts", wording)
 
 
 def _fact(row: dict[str, Any]) -> Fact:

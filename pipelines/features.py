@@ -14,6 +14,7 @@ import errno
 import math
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,6 @@ from peer_cl.scoring import evidence_tokens
 from pipelines.batches import Row, group_by_length, pad
 from pipelines.precision import reading
 
-TAP_FILE = "tap.f32"
-"""The file of states, in a store's staging folder."""
 PAYS_FROM = 0.05
 """Share of the depth below the tap from which keeping its states on disk pays."""
 MOST_SIGNATURE_TOKENS = 2**18
@@ -77,7 +76,7 @@ def read_features(
     Args:
         attachment: the base with its hooks.
         rows: what is to be learned.
-        folder: where the file of states goes.
+        folder: on whose disk the states go.
         tokens_per_step: padded tokens a pass.
         end_id: the token at the end of a document, no part of its text.
         precision: of the base's products, "fp32" or "bf16".
@@ -94,9 +93,7 @@ def read_features(
     pays = attachment.tap >= PAYS_FROM * len(attachment.layers)
     states_XD = None
     if pays:
-        shape = (sum(lengths), attachment.width)
-        _reserve(folder / TAP_FILE, 4 * math.prod(shape))
-        states_XD = np.memmap(folder / TAP_FILE, np.float32, "r+", shape=shape)
+        states_XD = _mapped(folder, (sum(lengths), attachment.width))
     every = -(-sum(lengths) // MOST_SIGNATURE_TOKENS)
     signature: list[Tensor] = [torch.empty(0)] * len(rows)
     base_nats = [0.0] * len(rows)
@@ -115,6 +112,19 @@ def read_features(
             done += len(group)
             progress(done, len(rows))
     return Features(offsets, lengths, states_XD, tuple(base_nats)), signature
+
+
+def _mapped(folder: Path, shape: tuple[int, int]) -> np.memmap:
+    """Return zeros on disk, of this run alone, that are gone with the process, also if killed.
+
+    Raises: InputError: when the disk has no room for them.
+    """
+    path = folder / f"tap-{uuid.uuid4().hex}.f32"
+    try:
+        _reserve(path, 4 * math.prod(shape))
+        return np.memmap(path, np.float32, "r+", shape=shape)
+    finally:
+        path.unlink(missing_ok=True)  # what is mapped stays; nobody else can open it
 
 
 def _reserve(path: Path, num_bytes: int) -> None:

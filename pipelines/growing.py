@@ -20,7 +20,7 @@ from peer_cl.errors import CorpusError
 from peer_cl.pool import Segment
 from peer_cl.signature import Signature
 from pipelines.batches import Row
-from pipelines.features import TAP_FILE, read_features
+from pipelines.features import read_features
 from pipelines.ordinary import OrdinaryText
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
@@ -126,46 +126,43 @@ def _learn(
     rows, others = training_rows(base.tokenizer, learned, settings)
     validation = learned.rows("validation", settings.max_tokens, None)
     precision = settings.precision
-    try:
-        features, states = read_features(
-            model.attachment,
-            rows,
-            folder=staging,
-            tokens_per_step=READ_TOKENS,
-            end_id=end_id,
-            precision=precision,
-            progress=lambda done, total: progress("reading documents", done, total, ""),
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            segment = model.new_segment(settings.shape)
-        trained = train_segment(
-            model.attachment,
-            segment,
-            older=older,
-            rows=[*rows, *others],
-            validation=validation,
-            features=features,
-            settings=settings,
-            end_id=end_id if end_id is not None else 0,
-            ordinary=_ordinary(registry, settings),
-            checkpoint=checkpoint,
-            progress=lambda step, total, loss: progress("training", step, total, LossNote(loss)),
-        )
-        recorded = record_use(
-            model.attachment,
-            trained.segment,
-            older=older,
-            rows=rows,
-            positions={d.document_id: n for n, d in enumerate(learned.documents)},
-            features=features,
-            tokens_per_step=READ_TOKENS,
-            end_id=end_id,
-            precision=precision,
-            progress=lambda done, total: progress("recording use", done, total, ""),
-        )
-    finally:
-        (staging / TAP_FILE).unlink(missing_ok=True)
+    features, states = read_features(
+        model.attachment,
+        rows,
+        folder=staging,
+        tokens_per_step=READ_TOKENS,
+        end_id=end_id,
+        precision=precision,
+        progress=lambda done, total: progress("reading documents", done, total, ""),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        segment = model.new_segment(settings.shape)
+    trained = train_segment(
+        model.attachment,
+        segment,
+        older=older,
+        rows=[*rows, *others],
+        validation=validation,
+        features=features,
+        settings=settings,
+        end_id=end_id if end_id is not None else 0,
+        ordinary=_ordinary(registry, settings),
+        checkpoint=checkpoint,
+        progress=lambda step, total, loss: progress("training", step, total, LossNote(loss)),
+    )
+    recorded = record_use(
+        model.attachment,
+        trained.segment,
+        older=older,
+        rows=rows,
+        positions={d.document_id: n for n, d in enumerate(learned.documents)},
+        features=features,
+        tokens_per_step=READ_TOKENS,
+        end_id=end_id,
+        precision=precision,
+        progress=lambda done, total: progress("recording use", done, total, ""),
+    )
     return trained, _signature(model, learned, rows, states, validation, settings), recorded
 
 
@@ -211,6 +208,7 @@ def _checkpoint(
             [d.document_id for d in learned.documents],
             [asdict(learned.facts[key]) for key in sorted(learned.facts)],
             sorted(learned.rewordings.items()),
+            sorted(learned.splits.items()),
             settings.record(),
         ],
         sort_keys=True,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import BadRowPolicy, read_corpus
+from pipelines.corpora import BadRowPolicy, check_document, read_corpus
 from pipelines.documents import SourceDocument
+from pipelines.fact_files import check_fact
 from pipelines.facts import Fact
 from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
-from pipelines.rewordings import Rewordings
+from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
@@ -44,6 +46,8 @@ class IngestReport:
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
     num_twice: int
     """Of these, those that the corpus holds twice."""
+    num_held_out: int
+    """Of these, those that the domain holds out: it was never trained on them, and still is not."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
     num_reworded: int
@@ -84,13 +88,14 @@ def ingest(
             `pipelines.fact_rows`); their rewordings are never learned, but kept to ask.
         rewordings: texts in other words, by the id of the document (see `pipelines.rewordings`);
             only those of documents that are trained on are read.
-        settings: how the segment is trained.
+        settings: how the segment is trained, and how much of the corpus is held out.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
         progress: told how far it is.
 
     Raises:
-        CorpusError: when nothing can be learned from the corpus.
+        CorpusError: when nothing can be learned from the corpus, or a document, fact or rewording
+            is none or cannot be kept; it is named before anything is trained.
         FrozenError, StateError: when the domain may not grow now.
         DamageError: when training gave numbers that are not finite; nothing is registered.
         UnsupportedError: when FAISS is not installed.
@@ -104,9 +109,10 @@ def ingest(
         parent = state.version if state is not None else None
         registry.check_growth(domain, parent)
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
+        _check_given(facts, rewordings or {})
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        learned = prepare(chain, documents, facts, base, rewordings)
+        learned = prepare(chain, documents, facts, base, rewordings, settings.hold_out_percent)
         _check_learnable(learned, domain)
         _check_reworded(learned, rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
@@ -127,6 +133,7 @@ def ingest(
         num_steps=grown.trained.num_steps,
         num_duplicates=learned.num_duplicates,
         num_twice=learned.num_twice,
+        num_held_out=learned.num_held_out,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
@@ -142,9 +149,39 @@ def _read(
     corpus: str | Path | Sequence[SourceDocument], on_bad_row: BadRowPolicy
 ) -> tuple[list[SourceDocument], int, tuple[tuple[str, int], ...]]:
     if not isinstance(corpus, (str, Path)):
-        return list(corpus), 0, ()
+        if not isinstance(corpus, Iterable):
+            raise CorpusError(
+                f"a corpus is a path or a list of SourceDocument, not a {type(corpus).__name__}"
+            )
+        documents = list(corpus)
+        for number, document in enumerate(documents):
+            with _at(f"corpus[{number}]"):
+                check_document(document)
+        return documents, 0, ()
     found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
     return list(found.documents), found.num_skipped, found.left_out
+
+
+def _check_given(facts: Sequence[Fact], rewordings: Rewordings) -> None:
+    """Refuse facts and rewordings that would fail after the training, when they are to be kept.
+
+    Raises: CorpusError: naming the first that cannot be kept, and why.
+    """
+    for number, fact in enumerate(facts):
+        with _at(f"facts[{number}]"):
+            check_fact(fact)
+    for owner, texts in rewordings.items():
+        with _at(f"rewordings[{owner!r}]"):
+            check_reworded(owner, texts)
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say where it is that something is wrong."""
+    try:
+        yield
+    except CorpusError as error:
+        raise CorpusError(f"{place} {error}") from None
 
 
 def _own_ids(learned: Learned) -> list[str]:
@@ -154,6 +191,12 @@ def _own_ids(learned: Learned) -> list[str]:
 def _check_learnable(learned: Learned, domain: str) -> None:
     """Refuse a corpus of which nothing is left to train on."""
     num = len(_own_ids(learned))
+    if not num and learned.num_held_out:
+        raise CorpusError(
+            f"nothing new for {domain!r}: its live version has all {learned.num_duplicates} "
+            f"documents, {learned.num_held_out} of them held out; `peer-cl ingest --hold-out 0` "
+            "(in Python hold_out_percent=0) learns these too"
+        )
     if not num:
         raise CorpusError(
             f"nothing new for {domain!r}: all {learned.num_duplicates} documents are in its live "

@@ -22,7 +22,7 @@ from pipelines.quiet import QUIET
 from pipelines.uploads import Source, Upload, check_within, describe_source, find_source
 from stores import Job, NewJob, Registry
 from stores.domain_names import check_domain_name
-from stores.jobs import DONE, FAILED, LOST, uploads_of
+from stores.jobs import FAILED, uploads_of
 
 if TYPE_CHECKING:
     from pipelines.corpora import BadRowPolicy
@@ -126,19 +126,11 @@ def start_again(
 
 
 def drop_uploads(registry: Registry, job: Job) -> None:
-    """Remove the uploads of a job that has ended, but those that another one may still read.
+    """Remove the uploads of a job that has ended, but those that a job may still be to read.
 
     One that failed or is lost may be started again, unless this one has learned in its stead.
     """
-    ended = registry.jobs.find(job.id)
-    has_learned = ended.state == DONE or ended.is_unmeasured
-    kept: set[str] = set()
-    for other in registry.jobs.listed():
-        is_done_with = has_learned and other.domain == job.domain
-        is_left = other.state in (FAILED, LOST) and not (other.is_unmeasured or is_done_with)
-        if other.id != job.id and (other.is_open or is_left):
-            kept |= set(uploads_of(other.request))
-    for name in set(uploads_of(job.request)) - kept:
+    for name in set(uploads_of(job.request)) - registry.jobs.needed_uploads():
         (registry.layout.staging / name).unlink(missing_ok=True)
 
 
@@ -168,7 +160,6 @@ def _start(registry: Registry, new: NewJob, uploads: list[Upload]) -> Job:
         return registry.jobs.assign(job.id, _spawn(registry, job))
     except BaseException as error:
         registry.jobs.end(job.id, FAILED, error=f"its process could not be started: {error}")
-        drop_uploads(registry, job)
         raise
 
 

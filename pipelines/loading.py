@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -34,6 +35,12 @@ from stores.records import MASK
 if TYPE_CHECKING:
     from stores import Segment as SegmentRow
     from stores.vector_index import SignatureIndex
+
+
+_VERSIONS: WeakKeyDictionary[ExpertPool, str] = WeakKeyDictionary()
+"""Which version a pool was loaded from, while it is there."""
+_SNAPSHOTS: WeakKeyDictionary[PeerModel, tuple[str, int]] = WeakKeyDictionary()
+"""Of which store and snapshot a model is, while it is there."""
 
 
 def load_store_base(registry: Registry) -> Base:
@@ -86,6 +93,7 @@ def load(
     for state in states:
         add_version(model, registry, state.domain, state.version)
     model.search = index_search(registry, model, states, snapshot.index_tag)
+    _SNAPSHOTS[model] = registry.config.store_id, snapshot.id
     return model, base.tokenizer
 
 
@@ -105,6 +113,40 @@ def move(model: PeerModel, registry: Registry, old: Snapshot, new: Snapshot) -> 
     for domain, version in sorted(after - before):
         add_version(model, registry, domain, version)
     model.search = index_search(registry, model, states, new.index_tag)
+    _SNAPSHOTS[model] = registry.config.store_id, new.id
+
+
+def snapshot_of(registry: Registry, model: PeerModel) -> Snapshot:
+    """Return the snapshot that a model was loaded from; the live one where it is of none here."""
+    store_id, snapshot_id = _SNAPSHOTS.get(model, ("", 0))
+    is_ours = store_id == registry.config.store_id
+    return registry.snapshot(snapshot_id) if is_ours else registry.live()
+
+
+def check_loaded(
+    registry: Registry, model: PeerModel, snapshot: Snapshot, names: Sequence[str]
+) -> None:
+    """Refuse a model of which pools are not those of a snapshot: their rows hold other documents.
+
+    Args:
+        registry: an open store.
+        model: whose pools are asked.
+        snapshot: of the same store.
+        names: of the pools that are meant.
+
+    Raises:
+        StateError: naming the first that is of another version, or of no store.
+        UnknownError: when the model has no such pool.
+    """
+    for name in names:
+        loaded, state = _VERSIONS.get(model.pool(name)), snapshot.state(name)
+        if loaded is None or state is None or state.version != loaded:
+            holds = "no version of a store" if loaded is None else f"version {loaded[:12]}"
+            has = "none" if state is None else state.version[:12]
+            raise StateError(
+                f"the model holds {holds} as {name!r}, snapshot {snapshot.id} has {has}: load the "
+                "model anew (`store.load()`), or name the snapshot that it was loaded from"
+            )
 
 
 def empty_model(registry: Registry, base: Base) -> PeerModel:
@@ -138,9 +180,11 @@ def add_version(
     """
     segments = load_chain(registry, domain, registry.chain(version), model.identity)
     name = name or domain
-    return model.add_pool(
+    pool = model.add_pool(
         name, ExpertPool(name, segments, read_signature(registry, domain, version))
     )
+    _VERSIONS[pool] = version
+    return pool
 
 
 def read_signature(registry: Registry, domain: str, version: str) -> Signature:

@@ -20,7 +20,14 @@ from pipelines.facts import Fact
 from pipelines.loading import load_chain
 from pipelines.probes import FACT_SOURCE
 from pipelines.rewordings import Rewordings, kept_rewordings
-from pipelines.splits import Split, split_documents
+from pipelines.splits import (
+    HOLD_OUT_PERCENT,
+    Split,
+    Splits,
+    held_out_ids,
+    percentages,
+    split_documents,
+)
 from stores import Document, Registry
 from stores import Segment as SegmentRow
 
@@ -40,6 +47,8 @@ class Chain:
     known: tuple[tuple[SourceDocument, Split], ...] = ()
     """Its texts and their sides, sections named apart by ingest; empty in a store that keeps no
     texts."""
+    held_out_ids: frozenset[str] = frozenset()
+    """Of its documents that no segment was trained on."""
 
     def holding(self, learned: Learned) -> Chain:
         """Return the chain with a corpus known: what the next corpus is divided by."""
@@ -47,7 +56,14 @@ class Chain:
         ingest = str(len(self.document_ids))
         known = tuple((_of(ingest, d), cast(Split, learned.splits[d.document_id])) for d in texts)
         ids = frozenset(d.document_id for d in learned.documents)
-        return replace(self, document_ids=self.document_ids | ids, known=self.known + known)
+        trained = frozenset(d.document_id for d in learned.of("train"))
+        held_out = frozenset(d.document_id for d in texts) - trained
+        return replace(
+            self,
+            document_ids=self.document_ids | ids,
+            known=_as_trained(self.known + known, trained),
+            held_out_ids=(self.held_out_ids | held_out) - trained,
+        )
 
     def under(self, mask_id: str) -> Chain:
         """Return the chain with a mask at its end, which is laid over its segments already."""
@@ -70,16 +86,25 @@ def read_chain(registry: Registry, domain: str, rows: Sequence[SegmentRow], base
         return Chain(domain, None)
     documents = registry.documents(domain, rows[-1].id)
     kept = [d for d in documents if d.kind == "text" and d.text_object is not None]
+    known = [(_of(d.segment_id, stored_document(registry, d)), cast(Split, d.split)) for d in kept]
+    trained = frozenset(d.document_id for d in documents if d.split == "train")
     return Chain(
         domain=domain,
         parent=rows[-1].id,
         segments=tuple(load_chain(registry, domain, rows, base.identity)),
         signature=Signature.from_bytes(registry.objects.read(rows[-1].signature_object)),
         document_ids=frozenset(d.document_id for d in documents),
-        known=tuple(
-            (_of(d.segment_id, stored_document(registry, d)), cast(Split, d.split)) for d in kept
-        ),
+        known=_as_trained(known, trained),
+        held_out_ids=held_out_ids(documents),
     )
+
+
+def _as_trained(
+    known: Iterable[tuple[SourceDocument, Split]], trained: frozenset[str]
+) -> tuple[tuple[SourceDocument, Split], ...]:
+    """Return known documents with the side that they have now: some were held out, and then given
+    again to be learned."""
+    return tuple((d, "train" if d.document_id in trained else side) for d, side in known)
 
 
 def _of(ingest: str, document: SourceDocument) -> SourceDocument:
@@ -120,6 +145,8 @@ class Learned:
     """Documents and facts left out."""
     num_twice: int
     """Of these, those that the corpus itself holds twice."""
+    num_held_out: int
+    """Of these, those that the chain holds out: it has them, and was never trained on them."""
     facts: dict[str, Fact]
     """What fact documents say, by document id."""
     rewordings: Rewordings = field(default_factory=dict)
@@ -148,10 +175,13 @@ def prepare(
     facts: Sequence[Fact],
     base: Base,
     rewordings: Rewordings | None = None,
+    hold_out_percent: float = HOLD_OUT_PERCENT,
 ) -> Learned:
     """Leave out what the chain holds, divide the rest, and tokenise it.
 
-    Texts are normalised first, as they are stored: what is read back must give the same bits.
+    Texts are normalised first, as they are stored: what is read back must give the same bits. What
+    the chain holds out stays so, but for statements of facts, which are always trained on, and
+    where nothing is to be held out.
 
     Args:
         chain: what the segment will grow on.
@@ -159,6 +189,7 @@ def prepare(
         facts: learned as further documents.
         base: the store's.
         rewordings: of documents of the corpus; those of others are left out.
+        hold_out_percent: about how many of a hundred documents are held out.
     """
     fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
     fact_ids = {document.document_id for document in fact_documents}
@@ -167,12 +198,18 @@ def prepare(
     own_texts = {document.document_id for document in documents} | fact_ids
     fresh: dict[str, SourceDocument] = {}
     for document in [*others, *fact_documents]:
-        if document.document_id not in chain.document_ids:
+        is_known = document.document_id in chain.document_ids
+        is_asked = document.kind == "fact" or hold_out_percent == 0
+        if not is_known or (is_asked and document.document_id in chain.held_out_ids):
             text = normalised_text(document.text)
             fresh.setdefault(document.document_id, replace(document, text=text))
     probes = [probe(f) for f in facts if f.document("").document_id in fresh]
     kept = [*fresh.values(), *{one.document_id: one for one in probes}.values()]
-    splits = split_documents(kept, known=chain.known if kept else ())
+    splits = _divided(chain, kept, hold_out_percent)
+    # Beside others that are held out still, one that is given again stays where it was.
+    stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
+    fresh = {key: document for key, document in fresh.items() if key not in stays}
+    kept = [document for document in kept if document.document_id not in stays]
     texts = [document for document in fresh.values() if document.kind == "text"]
     reworded = {
         d.document_id: tuple(said) for d in texts if (said := (rewordings or {}).get(d.document_id))
@@ -191,9 +228,19 @@ def prepare(
         ids={d.document_id: row for d, row in zip(kept, ids, strict=True)},
         num_duplicates=len(documents) + len(facts) - len(fresh),
         num_twice=len(documents) + len(facts) - len(own_texts),
+        num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
         rewordings=reworded,
     )
+
+
+def _divided(chain: Chain, kept: Sequence[SourceDocument], hold_out_percent: float) -> Splits:
+    """Divide documents; one that the chain holds out and that is to be learned now does not hold
+    out others."""
+    test, validation = percentages(hold_out_percent)
+    again = chain.held_out_ids & {document.document_id for document in kept}
+    known = _as_trained(chain.known, again) if kept else ()
+    return split_documents(kept, known=known, test_percent=test, validation_percent=validation)
 
 
 def probe(fact: Fact) -> SourceDocument:

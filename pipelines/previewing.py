@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
 from pipelines.quiet import quieten
+from pipelines.splits import held_out_ids
 from pipelines.uploads import Source, readable
 from stores.domain_names import check_domain_name
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from stores import Registry
     from stores.queries import RunSpeed
 
-TRAIN_SHARE = 0.77
-"""Of documents, about; the others are held out. See `pipelines.splits`."""
 SHAPE_TOKENS = (19_000, 38_000)
 """The default shape was chosen on corpora of so many tokens."""
 DEMO_TOKENS_A_SECOND = 150.0
@@ -48,7 +47,9 @@ class Preview:
     num_twice: int
     """Documents that stand in the corpus already."""
     num_known: int
-    """Documents that the domain's live version holds already; they are left out."""
+    """Documents that the domain's live version learned already; they are left out."""
+    num_held_out: int
+    """Documents that it holds out; they are left out too."""
     elsewhere: tuple[tuple[str, int], ...]
     """Other domains, or "rolled back", and how many documents they hold too; learned all the
     same."""
@@ -116,11 +117,22 @@ def preview(
     corpus_read = _read(registry, corpus)
     documents = corpus_read.documents
     told_facts, num_bad_facts = _read_facts(registry, facts)
-    known = registry.known_documents(domain)
+    held = () if registry.live().state(domain) is None else registry.documents(domain)
+    known = {document.document_id for document in held}
+    held_out = held_out_ids(held)
+    is_open = settings.hold_out_percent == 0
     first: dict[str, SourceDocument] = {}
     for document in [*documents, *told_facts]:
         first.setdefault(document.document_id, document)
-    fresh = {key: document for key, document in first.items() if key not in known}
+    # As `pipelines.preparing.prepare`: a fact is learned even where its statement is held out.
+    for fact in told_facts:
+        first[fact.document_id] = fact
+    fresh = {
+        key: document
+        for key, document in first.items()
+        if key not in known or (key in held_out and (is_open or document.kind == "fact"))
+    }
+    num_held_out = len((first.keys() & held_out) - fresh.keys())
     num_fact_tokens, num_text_tokens = (
         _count_tokens(registry, [d.text for d in fresh.values() if (d.kind == "fact") == is_fact])
         for is_fact in (True, False)
@@ -134,7 +146,8 @@ def preview(
         num_documents=len(documents),
         num_facts=len(told_facts),
         num_twice=len(documents) + len(told_facts) - len(first),
-        num_known=len(first) - len(fresh),
+        num_known=len(first) - len(fresh) - num_held_out,
+        num_held_out=num_held_out,
         elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
         num_new=len(fresh),
         num_tokens=num_tokens,
@@ -157,9 +170,10 @@ def expected_seconds(
         registry: an open store.
         num_text_tokens: of all new texts, of which a part will be held out.
         num_fact_tokens: of all new facts, which are all learned.
-        settings: how often each is read.
+        settings: how often each is read, and how much is held out.
     """
-    read = _tokens_read(TRAIN_SHARE * num_text_tokens, num_fact_tokens, settings)
+    train_share = 1 - settings.hold_out_percent / 100
+    read = _tokens_read(train_share * num_text_tokens, num_fact_tokens, settings)
     earlier = registry.run_speeds(NUM_EARLIER)
     if not earlier:
         seconds_from = "the demo's corpora on two cores, SmolLM2; this store learned nothing yet"

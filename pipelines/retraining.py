@@ -32,7 +32,7 @@ from pipelines.probes import holds_fact, holds_rewordings
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import read_fact
 from pipelines.rewordings import joined_rewordings, read_kept
-from pipelines.settings import TrainingSettings
+from pipelines.settings import TrainingSettings, recorded_hold_out
 from stores import Document, NewSegment, Registry, Segment
 from stores.faiss_extra import check_faiss
 from stores.records import MASK
@@ -144,11 +144,13 @@ def erase_exact(
         wanted = live_documents(registry, domain, document_ids)
         documents = registry.documents(domain)
         rows = registry.chain(state.version)
-        holding = {document.segment_id for document in wanted}
+        gone = {document.document_id for document in wanted}
+        # One that was held out and then learned stands in two segments.
+        holding = {d.segment_id for d in documents if d.document_id in gone}
         first = next(place for place, row in enumerate(rows) if row.id in holding)
         kept, end = rows[:first], rows[first:]
         _check_texts(documents, end)
-        gone = _with_questions(registry, documents, {d.document_id for d in wanted})
+        gone = _with_questions(registry, documents, gone)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, kept, base)
         left = [document for document in documents if document.document_id not in gone]
@@ -227,7 +229,7 @@ def _plan(
             steps.append(_Step(row.id, masked=masked, num_rows=config.get(EACH, 0)))
             continue
         own = [document for document in left if document.segment_id == row.id]
-        learned = _prepare_again(registry, chain, own, base)
+        learned = _prepare_again(registry, chain, own, base, recorded_hold_out(config))
         if learned.of("train"):
             chain = chain.holding(learned)
             steps.append(_Step(row.id, learned, _settings(config, row)))
@@ -235,7 +237,11 @@ def _plan(
 
 
 def _prepare_again(
-    registry: Registry, chain: Chain, documents: Sequence[Document], base: Base
+    registry: Registry,
+    chain: Chain,
+    documents: Sequence[Document],
+    base: Base,
+    hold_out_percent: float,
 ) -> Learned:
     """Prepare what is left of a segment as its ingest did: texts first, then facts."""
     facts, others, rewordings = [], [], []
@@ -249,7 +255,7 @@ def _prepare_again(
             others.append(source)
     of_facts = {fact.document("").document_id for fact in facts}
     rest = [d for d in others if d.kind != "fact" or d.document_id not in of_facts]
-    return prepare(chain, rest, facts, base, joined_rewordings(rewordings))
+    return prepare(chain, rest, facts, base, joined_rewordings(rewordings), hold_out_percent)
 
 
 def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError
 from pipelines.batches import Row, pieces, tokenise
-from pipelines.corpora import check_storable
+from pipelines.corpora import check_storable, check_text
 from pipelines.documents import SourceDocument, document_id, normalised_text
 from pipelines.json_lines import read_json_lines
 from pipelines.probes import REWORDINGS_SOURCE
@@ -58,6 +58,20 @@ def read_rewordings(
             "and rewordings"
         )
     return joined, num_skipped
+
+
+def check_reworded(owner: Any, texts: Any) -> None:
+    """Refuse what is no document's id with its rewordings, or cannot be kept.
+
+    Raises:
+        CorpusError: saying what is wrong; the caller puts before it whose they are.
+    """
+    if not isinstance(owner, str) or not _ID.fullmatch(owner):
+        raise CorpusError("is named by no document's id, which has 64 hex digits")
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise CorpusError(f"is a {type(texts).__name__}, not a list of texts")
+    for text in texts:
+        check_text("rewordings", text)
 
 
 def joined_rewordings(

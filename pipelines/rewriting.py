@@ -31,7 +31,13 @@ TIMEOUT_SECONDS = 300.0
 RETRIES = 4
 """Of a call that failed for a passing reason, each after a longer wait."""
 MOST_TOKENS = 1_024
-"""Of one answer."""
+"""Of one answer; what would be longer is cut by the endpoint, and left out here."""
+REFUSALS = (400, 413, 422)
+"""What endpoints answer where they will not read this very document; most often it is too long."""
+MOST_REFUSED = 5
+"""Documents, one after the other from the first, after which it is the call that is refused."""
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""How an endpoint is told the most tokens: newer ones refuse the second, older ones the first."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,14 @@ class Rewriting:
     """Documents that were sent to the endpoint."""
     num_known: int
     """Documents whose rewordings stood in the file already."""
+    num_written: int
+    """Documents whose rewordings were written into it now."""
     num_empty: int
-    """Documents of which the endpoint said nothing; the next run asks them again."""
+    """Documents of which the endpoint said nothing that is whole; the next run asks them again."""
+    num_cut: int
+    """Answers that were cut off at `MOST_TOKENS`; they are left out."""
+    refused: tuple[str, ...]
+    """Documents that the endpoint would not read, each with its words; the next run asks again."""
     num_tokens: int
     """That the endpoint says it read and wrote; 0 where it does not say."""
 
@@ -59,7 +71,8 @@ def reword(
 ) -> Rewriting:
     """Ask for rewordings of documents, and append them to a jsonl file as they come.
 
-    Killed, or stopped by the endpoint, the same call goes on after the last whole line.
+    Killed, or stopped by the endpoint, the same call goes on after the last whole line. A document
+    that the endpoint refuses is passed over, and an answer that it cut off is left out.
 
     Args:
         documents: their titles and texts are sent to the endpoint.
@@ -71,24 +84,37 @@ def reword(
         progress: told how far it is.
 
     Raises:
-        InputError: when the endpoint cannot be reached or refuses, when the file cannot be gone on
-            with, or the package `openai` is missing.
+        InputError: when the endpoint cannot be reached, refuses the call or each of the first
+            documents, when the file cannot be gone on with, or the package `openai` is missing.
     """
     if not 1 <= num <= len(STYLES):
         raise InputError(f"the number of rewordings lies between 1 and {len(STYLES)}, not {num}")
-    client = _client(endpoint)
+    asked = _Endpoint(endpoint, model)
     made_by = hashlib.sha256(json.dumps([model, STYLES[:num]]).encode()).hexdigest()[:16]
     known = _known(out, made_by)
     missing = list({d.document_id: d for d in documents if d.document_id not in known}.values())
-    num_empty = num_tokens = 0
+    num_written = num_empty = num_cut = num_tokens = 0
+    refused: list[str] = []
     with out.open("a", encoding="utf-8") as file:
         for number, document in enumerate(missing):
             progress("rewording", number, len(missing), document.title)
-            texts, spent = _answers(client, endpoint, model, document, STYLES[:num])
-            num_tokens += spent
+            try:
+                answers = [asked.answer(document, style) for style in STYLES[:num]]
+            except _RefusedError as refusal:
+                refused.append(f"{document.title!r}: {refusal}")
+                if number + 1 == len(refused) == MOST_REFUSED:
+                    raise InputError(
+                        f"{endpoint} refused the first {MOST_REFUSED} documents; the last, "
+                        f"{refused[-1]}"
+                    ) from refusal
+                continue
+            num_tokens += sum(one.num_tokens for one in answers)
+            num_cut += sum(one.is_cut for one in answers)
+            texts = list(dict.fromkeys(one.text for one in answers if one.text and not one.is_cut))
             if not texts:
                 num_empty += 1
                 continue
+            num_written += 1
             line = {
                 "document": document.document_id,
                 "title": document.title,
@@ -100,7 +126,15 @@ def reword(
             file.flush()
             os.fsync(file.fileno())
     num_known = len({d.document_id for d in documents} & known)
-    return Rewriting(len(missing), num_known, num_empty, num_tokens)
+    return Rewriting(
+        num_asked=len(missing),
+        num_known=num_known,
+        num_written=num_written,
+        num_empty=num_empty,
+        num_cut=num_cut,
+        refused=tuple(refused),
+        num_tokens=num_tokens,
+    )
 
 
 def _client(endpoint: str) -> Any:
@@ -146,36 +180,81 @@ def _known(out: Path, made_by: str) -> set[str]:
     return known
 
 
-def _answers(
-    client: Any, endpoint: str, model: str, document: SourceDocument, styles: Sequence[str]
-) -> tuple[list[str], int]:
-    """Return what the endpoint says in each style, and how many tokens that took."""
-    import openai
+class _RefusedError(Exception):
+    """The endpoint will not read this document; its words say why."""
 
-    texts, num_tokens = [], 0
-    for style in styles:
-        asked = f"{style}\n\n{document.title}\n\n{document.text}"
+
+@dataclass(frozen=True)
+class _Answer:
+    """What an endpoint said of a document in one style."""
+
+    text: str
+    num_tokens: int
+    is_cut: bool
+    """It ends where the tokens did, and not where the model would have."""
+
+
+class _Endpoint:
+    """An endpoint that is asked for one answer after the other.
+
+    Args:
+        url: that ends before /chat/completions.
+        model: as the endpoint calls it.
+
+    Raises: InputError: when it is no URL, or the package `openai` is missing.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
+        self.url, self.model = url, model
+        self._client = _client(url)
+        self._limits = list(LIMITS)
+
+    def answer(self, document: SourceDocument, style: str) -> _Answer:
+        """Return what the endpoint says of a document in a style.
+
+        Raises:
+            _RefusedError: when it will not read this document.
+            InputError: when it cannot be reached, or refuses whatever it is asked.
+        """
+        import openai
+
         try:
-            answer = client.chat.completions.create(
-                model=model,
-                messages=[{"role": "user", "content": asked}],
-                max_tokens=MOST_TOKENS,
-            )
+            return self._answer(f"{style}\n\n{document.title}\n\n{document.text}")
         except openai.APIStatusError as error:
+            told = f"answered {error.status_code}"
+            if error.status_code in REFUSALS:
+                raise _RefusedError(f"{told}, {_one_line(error.message)}") from error
             raise InputError(
-                f"{endpoint} answered {error.status_code} for {document.title!r}: "
-                f"{_one_line(error.message)}; what was written so far is kept"
+                f"{self.url} {told} for {document.title!r}: {_one_line(error.message)}; what was "
+                "written so far is kept"
             ) from error
         except openai.APIConnectionError as error:
             raise InputError(
-                f"cannot reach {endpoint}: {_one_line(str(error.__cause__ or error))}; what was "
+                f"cannot reach {self.url}: {_one_line(str(error.__cause__ or error))}; what was "
                 "written so far is kept"
             ) from error
-        num_tokens += answer.usage.total_tokens if answer.usage else 0
-        text = normalised_text((answer.choices[0].message.content if answer.choices else "") or "")
-        if text and text not in texts:
-            texts.append(text)
-    return texts, num_tokens
+
+    def _answer(self, asked: str) -> _Answer:
+        import openai
+
+        messages = [{"role": "user", "content": asked}]
+        try:
+            answer = self._client.chat.completions.create(
+                model=self.model, messages=messages, **{self._limits[0]: MOST_TOKENS}
+            )
+        except openai.APIStatusError as error:
+            # An older endpoint does not know the newer name, and says so.
+            is_limit = self._limits[0] in error.message and error.status_code in REFUSALS
+            if not is_limit or len(self._limits) == 1:
+                raise
+            del self._limits[0]
+            return self._answer(asked)
+        first = answer.choices[0] if answer.choices else None
+        return _Answer(
+            text=normalised_text((first.message.content if first else "") or ""),
+            num_tokens=answer.usage.total_tokens if answer.usage else 0,
+            is_cut=first is not None and first.finish_reason == "length",
+        )
 
 
 def _one_line(text: str) -> str:

@@ -66,8 +66,7 @@ def main(arguments: Sequence[str]) -> int:
             error=outcome.error,
             snapshot_id=outcome.snapshot_id,
         )
-        if ended.state != FAILED or ended.is_unmeasured:  # else it may read them again
-            drop_uploads(store.registry, job)
+        drop_uploads(store.registry, job)
         if ended.state != FAILED:
             store.registry.layout.job_log(job.id).unlink(missing_ok=True)
     return int(ended.state == FAILED)

@@ -31,6 +31,7 @@ from peer_cl.shortlist import token_evidence
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
+from pipelines.loading import snapshot_of
 from pipelines.tracing import asked_weights, check_domains, learned_segments
 from stores import Snapshot
 
@@ -80,19 +81,21 @@ def search(
     Args:
         store: an open store.
         text: some words, or a whole document.
-        model: of `snapshot`; default: loaded here.
+        model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
         tokenizer: the base's, with a model.
-        snapshot: which one the model is of; default: the live one.
+        snapshot: whose documents are named; default: the one that the model was loaded from, or
+            the live one.
         domains: only these.
         num_rows: rows kept.
         num_documents: documents kept, a domain.
 
     Raises:
         InputError: for an empty text, or one that is longer than the base's context.
-        UnknownError, StateError: for a domain that is not there, or disabled.
+        UnknownError, StateError: for a domain that is not there, or disabled, or that the model
+            holds in another version than the snapshot.
     """
     registry = store.registry
-    snapshot = snapshot or registry.live()
+    snapshot = snapshot or (registry.live() if model is None else snapshot_of(registry, model))
     check_domains(registry, snapshot, domains)
     if not text.strip():
         raise InputError("the text is empty; give some words to search for")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -32,8 +33,11 @@ each step reads a beginning of ordinary text; before, every second one did, with
 weight."""
 _UNNUMBERED = 1
 """Of every run whose record has no number."""
-_BEFORE = {"least_steps": 1, "upper_share": 1.0}
+_BEFORE = {"least_steps": 1, "upper_share": 1.0, "hold_out_percent": 23.0}
 """What runs did before there was a setting for it."""
+_TOLD_IF_OTHER = ("hold_out_percent",)
+"""Settings that a record leaves out where they say what runs did before: so that such a run has the
+record, and the checkpoint, that it always had."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class TrainingSettings:
 
     shape: PoolShape = field(default_factory=PoolShape)
     """The pool's shape in each host layer."""
+    hold_out_percent: float = 23.0
+    """About how many of a hundred documents are held out: never trained on, most of them to measure
+    on, some to stop early by. 0: none is, and documents that an earlier ingest held out are learned
+    where they are given again."""
     text_passes: float = 1.5
     """How often each document is read."""
     fact_passes: float = 10.0
@@ -110,6 +118,11 @@ class TrainingSettings:
             raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if not 0 <= self.hold_out_percent < 100:
+            raise InputError(
+                "hold_out_percent must be at least 0 and below 100, so that something is left to "
+                f"train on, not {self.hold_out_percent}"
+            )
         for name in ("reworded_passes", "quiet_weight", "kl_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
@@ -128,7 +141,10 @@ class TrainingSettings:
 
     def record(self) -> dict[str, Any]:
         """Return the fields and the recipe that they are meant for, as a run keeps them."""
-        return {"recipe": RECIPE, **self.to_dict()}
+        told = self.to_dict()
+        as_before = [name for name in _TOLD_IF_OTHER if told[name] == _BEFORE[name]]
+        kept = {name: value for name, value in told.items() if name not in as_before}
+        return {"recipe": RECIPE, **kept}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> TrainingSettings:
@@ -149,3 +165,8 @@ class TrainingSettings:
             if differing := sorted(known ^ set(found)):
                 raise StateError(f"missing or unknown: {', '.join(differing)}")
         return cls(**{**told, "shape": PoolShape(**shape)})
+
+
+def recorded_hold_out(record: Mapping[str, Any]) -> float:
+    """Return how many of a hundred documents a recorded run held out, whatever else it says."""
+    return float(record.get("hold_out_percent", _BEFORE["hold_out_percent"]))

@@ -6,13 +6,17 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from peer_cl.errors import InputError
 from pipelines.documents import SourceDocument
 
 Split = Literal["train", "validation", "test"]
 
+HOLD_OUT_PERCENT = 23.0
+"""Of documents, where nobody says otherwise (`pipelines.settings`)."""
+_TEST_SHARE, _SHARES = 18, 23
+"""Of what is held out, so many parts of so many are to measure on, the others to stop early by."""
 _SIDES: tuple[Split, ...] = ("test", "validation", "train")
 _WORD = re.compile(r"\w+")
 _SHINGLE_WORDS = 5
@@ -30,6 +34,21 @@ class Splits:
 
     split: dict[str, Split]
     near_group: dict[str, str]
+
+
+def percentages(hold_out_percent: float) -> tuple[float, float]:
+    """Return how many of a hundred documents are for test and for validation.
+
+    Args:
+        hold_out_percent: how many of a hundred are held out in all.
+
+    Example:
+        >>> percentages(23.0), percentages(0)
+        ((18.0, 5.0), (0.0, 0.0))
+    """
+    parts = (_TEST_SHARE, _SHARES - _TEST_SHARE)
+    test, validation = (hold_out_percent * part / _SHARES for part in parts)
+    return test, validation
 
 
 def split_documents(
@@ -82,6 +101,30 @@ def split_documents(
     return Splits(
         split, {document.document_id: near_group[document.document_id] for document in documents}
     )
+
+
+class _Divided(Protocol):
+    """A document, stored or to be stored, with its side."""
+
+    @property
+    def document_id(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
+
+
+def held_out_ids(documents: Sequence[_Divided]) -> frozenset[str]:
+    """Return the ids of a chain's texts that no segment of it was trained on.
+
+    Args:
+        documents: of all its segments; one that is given again stands in two of them.
+    """
+    trained = {document.document_id for document in documents if document.split == "train"}
+    texts = {document.document_id for document in documents if document.kind == "text"}
+    return frozenset(texts - trained)
 
 
 def _check_percentages(test_percent: float, validation_percent: float) -> None:

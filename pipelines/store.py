@@ -8,7 +8,6 @@ model, tokenizer = store.load()
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
+from stores.processes import user_name
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
+    from pipelines.background import BackgroundSource
     from pipelines.corpora import BadRowPolicy
     from pipelines.documents import SourceDocument
     from pipelines.erasure import MaskedErasure
@@ -53,7 +54,7 @@ class Store:
 
     def __init__(self, registry: Registry, *, who: str | None = None) -> None:
         self.registry = registry
-        self.who = who or getpass.getuser()
+        self.who = who or user_name()
 
     def __enter__(self) -> Store:
         return self
@@ -114,44 +115,108 @@ class Store:
         base = load_store_base(self.registry)
         return empty_model(self.registry, base), base.tokenizer
 
-    def trace(self, text: str, **options: Any) -> Trace:
+    def trace(
+        self,
+        text: str,
+        *,
+        model: PeerModel | None = None,
+        tokenizer: Any = None,
+        snapshot: Snapshot | None = None,
+        domains: str | Sequence[str] | None = None,
+        ask: str = "context",
+        num_rows: int = 5,
+        num_documents: int = 10,
+        num_next: int = 5,
+    ) -> Trace:
         """Return who speaks at each token of a text; see `pipelines.tracing.trace`."""
         from pipelines.tracing import trace
 
-        return trace(self, text, **options)
+        return trace(
+            self,
+            text,
+            model=model,
+            tokenizer=tokenizer,
+            snapshot=snapshot,
+            domains=domains,
+            ask=ask,
+            num_rows=num_rows,
+            num_documents=num_documents,
+            num_next=num_next,
+        )
 
-    def search(self, text: str, **options: Any) -> Found:
+    def search(
+        self,
+        text: str,
+        *,
+        model: PeerModel | None = None,
+        tokenizer: Any = None,
+        snapshot: Snapshot | None = None,
+        domains: Sequence[str] = (),
+        num_rows: int = 10,
+        num_documents: int = 10,
+    ) -> Found:
         """Return the rows and documents nearest to a text; see `pipelines.searching.search`."""
         from pipelines.searching import search
 
-        return search(self, text, **options)
+        return search(
+            self,
+            text,
+            model=model,
+            tokenizer=tokenizer,
+            snapshot=snapshot,
+            domains=domains,
+            num_rows=num_rows,
+            num_documents=num_documents,
+        )
 
-    def experts(self, domain: str, **options: Any) -> DomainExperts:
+    def experts(
+        self,
+        domain: str,
+        *,
+        model: PeerModel | None = None,
+        tokenizer: Any = None,
+        snapshot: Snapshot | None = None,
+    ) -> DomainExperts:
         """Return the experts of a live domain; see `pipelines.experts.DomainExperts`."""
         from pipelines.experts import DomainExperts
 
-        return DomainExperts(self, domain, **options)
+        return DomainExperts(self, domain, model=model, tokenizer=tokenizer, snapshot=snapshot)
 
     def evaluate(
         self,
         progress: Progress = no_progress,
         *,
+        background: bool | Sequence[BackgroundSource] = True,
+        with_recall: bool = True,
+        max_documents: int | None = None,
+        max_background_tokens: int | None = None,
         general: str | Path | None = None,
         general_items: int = 250,
-        **options: Any,
     ) -> dict[str, Any]:
         """Score what is missing and return the report; see `pipelines.evaluate.evaluate`.
 
         Args:
             progress: told how far it is.
+            background: the pinned test sources, other ones, or none.
+            with_recall: ask the facts too.
+            max_documents: at most so many documents of each background source.
+            max_background_tokens: each of these is cut to so many; default: as all documents.
             general: a folder (or file) of sets that measure general ability before and after.
             general_items: of each of these sets.
-            options: passed on.
         """
         from pipelines.evaluate import evaluate
+        from pipelines.token_scores import MAX_TOKENS
 
+        most = MAX_TOKENS if max_background_tokens is None else max_background_tokens
         return evaluate(
-            self, progress=progress, general=general, general_items=general_items, **options
+            self,
+            progress=progress,
+            background=background,
+            with_recall=with_recall,
+            max_documents=max_documents,
+            max_background_tokens=most,
+            general=general,
+            general_items=general_items,
         )
 
     # --- a domain's life ------------------------------------------------------------------------

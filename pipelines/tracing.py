@@ -24,6 +24,7 @@ from peer_cl.shortlist import Choice, settle
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
+from pipelines.loading import check_loaded, snapshot_of
 from stores import Registry, Snapshot
 from stores.records import ROWS
 
@@ -122,9 +123,10 @@ def trace(
     Args:
         store: an open store.
         text: read as a given context: all of it may choose who is asked.
-        model: of `snapshot`; default: loaded here.
+        model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
         tokenizer: the base's, with a model.
-        snapshot: which one the model is of; default: the live one.
+        snapshot: whose documents are named; default: the one that the model was loaded from, or
+            the live one.
         domains: ask only these (or this one), without odds for names; default: those whose
             signature matches the text, and, where names count, those that it names.
         ask: "context", or "all": every enabled domain.
@@ -134,16 +136,18 @@ def trace(
 
     Raises:
         InputError: for an empty text, or one that is longer than the base's context.
-        UnknownError: for an unknown domain; StateError: for one that is not live, or disabled.
+        UnknownError: for an unknown domain; StateError: for one that is not live, or disabled, or
+            that the model holds in another version than the snapshot.
     """
     registry = store.registry
-    snapshot = snapshot or registry.live()
+    snapshot = snapshot or (registry.live() if model is None else snapshot_of(registry, model))
     domains = pool_names(domains) if domains is not None else None
     check_domains(registry, snapshot, domains or ())
     if not text.strip():
         raise InputError("the text is empty; give some words to trace")
     if model is None:
         model, tokenizer = store.load(snapshot.id)
+    check_loaded(registry, model, snapshot, model.active_pools if domains is None else domains)
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
     check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
@@ -245,7 +249,11 @@ def _run(
 def learned_segments(
     registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str
 ) -> dict[str, Segment]:
-    """Return a loaded domain's segments by their ids, the oldest first."""
+    """Return a loaded domain's segments by their ids, the oldest first.
+
+    Raises: StateError: when the model holds another version than the snapshot.
+    """
+    check_loaded(registry, model, snapshot, [domain])
     state = snapshot.state(domain)
     chain = registry.chain(state.version) if state is not None else ()
     ids = [segment.id for segment in chain if segment.kind == ROWS]

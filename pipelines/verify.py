@@ -23,6 +23,7 @@ from pipelines.batches import tokenise
 from pipelines.loading import load_chain
 from pipelines.progress import Progress, no_progress
 from stores import DomainState, Registry
+from stores.doctoring import DATABASE
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
@@ -56,7 +57,8 @@ class Check:
 class VerifyReport:
     """All checks of a store."""
 
-    snapshot: int
+    snapshot: int | None
+    """The live one; None: the registry is too damaged to tell."""
     checks: tuple[Check, ...]
 
     @property
@@ -78,6 +80,8 @@ def verify(store: Store, *, progress: Progress = no_progress) -> VerifyReport:
     registry = store.registry
     progress("checking stored bytes", 0, 0, "")
     checks = [*check_bytes(registry)]
+    if any(check.what == DATABASE for check in checks):  # no row of it can be relied on
+        return VerifyReport(None, tuple(checks))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
     identity = load_base(source).identity

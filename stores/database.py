@@ -7,12 +7,13 @@ DDL outside transactions, and a transaction that first reads and then writes fai
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -34,11 +35,13 @@ class Database:
     Args:
         engine: From `sqlite_engine` or `url_engine`.
         name: What messages call it (a path, or a URL without its password).
+        is_read_only: It is opened to be read alone: its disk, or this user, can do no more.
     """
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, *, is_read_only: bool = False) -> None:
         self.engine = engine
         self.name = name
+        self.is_read_only = is_read_only
         self._writer = engine.execution_options(begins_immediate=True)
         self._reader = engine
         if engine.dialect.name == "postgresql":
@@ -57,9 +60,21 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Yield a session whose transaction commits at the end, or is undone on any error."""
+        """Yield a session whose transaction commits at the end, or is undone on any error.
+
+        Raises: StateError: when the registry is read-only here.
+        """
+        self.check_writable()
         with translated_errors(self.name), Session(self._writer) as session, session.begin():
             yield session
+
+    def check_writable(self) -> None:
+        """Raise a StateError where the registry can only be read."""
+        if self.is_read_only:
+            raise StateError(
+                f"this store is read-only here: {self.name}, or its folder, cannot be written; "
+                "change it where it can be, or work on a copy"
+            )
 
     def compact(self) -> None:
         """Rewrite a SQLite file so that nothing deleted is left in it, and empty its log.
@@ -96,6 +111,33 @@ def sqlite_database(path: Path) -> Database:
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return Database(engine, str(path))
+
+
+def read_only_database(path: Path) -> Database:
+    """Return the database in a SQLite file that cannot be written, or beside which nothing can.
+
+    Each transaction has a connection of its own. Where nobody writes just then it opens the file as
+    one that does not change, since all else would make files beside it; where somebody does, it
+    reads their log with them.
+
+    Raises: StateError: at use, where a log was left by a crash, which only a writer can work in.
+    """
+    log, shared = (path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))
+
+    def connect() -> sqlite3.Connection:
+        has_log = log.exists() and log.stat().st_size > 0
+        if has_log and not shared.exists():
+            raise StateError(
+                f"{log} was left by a crash, and this store is read-only here: open it once where "
+                "it can be written"
+            )
+        mode = "mode=ro" if has_log else "mode=ro&immutable=1"
+        address = f"{path.absolute().as_uri()}?{mode}"
+        return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return Database(engine, str(path), is_read_only=True)
 
 
 def url_database(url: str) -> Database:

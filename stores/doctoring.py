@@ -8,14 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError
 from stores.claims import Claim
 from stores.config import StoreConfig
-from stores.database import Database
+from stores.database import Database, translated_errors
 from stores.index_files import SIGNATURES, index_state, remove_index
-from stores.jobs import LOST, end_lost, needed_uploads, read_jobs
+from stores.jobs import LOST, end_lost, needed_jobs, needed_uploads, read_jobs, uploads_of
 from stores.layout import StoreLayout
 from stores.leases import Acting, read_holder, remove_files, remove_objects
 from stores.objects import ObjectStore
@@ -23,6 +24,9 @@ from stores.queries import Finding
 from stores.references import needed_objects
 from stores.schema import SegmentRow, SnapshotDomainRow
 from stores.snapshots import live_id, live_snapshot
+
+DATABASE = "database"
+"""The kind of what is found of the registry's file."""
 
 
 def check_lease(database: Database) -> tuple[Finding, ...]:
@@ -47,11 +51,12 @@ def examine(
     *,
     is_quiet: bool,
     acting: Acting | None = None,
+    drops: bool = False,
 ) -> tuple[Finding, ...]:
-    """Check the registry, objects, index and leftovers.
+    """Check rows, objects, index and leftovers.
 
     Args:
-        database: The registry.
+        database: The registry; its file is whole (see `check_registry`).
         objects: The object store.
         layout: Where things lie.
         config: What was fixed at `init`.
@@ -59,10 +64,11 @@ def examine(
         is_quiet: Nobody else writes: what nothing names is a leftover.
         acting: Makes sure of the lease, to remove leftovers and unusable index files; None: nothing
             is removed.
+        drops: Remove also what ingests that did not finish, and failed jobs, could go on from.
 
     Raises: StoreLockedError: when another writer took the lease over meanwhile.
     """
-    found = list(_check_database(database))
+    found = list(_check_references(database))
     with database.reading() as session:
         found += _check_live(session)
         needed = needed_objects(session, config)
@@ -73,10 +79,11 @@ def examine(
     found += _check_foreign(layout)
     found += _check_old_copies(database, layout, acting=acting)
     if is_quiet:
-        found += _check_checkpoints(layout, acting=acting)
+        dropping = acting if drops else None
+        found += _check_checkpoints(layout, acting=dropping)
         found += _check_leftovers(layout, acting=acting)
         found += _check_jobs(database, acting=acting)
-        found += _check_job_files(database, layout, acting=acting)
+        found += _check_job_files(database, layout, acting=acting, dropping=dropping)
         if not shared:  # what a copy has learned since is no leftover
             found += _check_unreferenced(objects, set(needed), acting=acting)
     if acting is not None:
@@ -84,20 +91,40 @@ def examine(
     return tuple(found)
 
 
-def _check_database(database: Database) -> Iterator[Finding]:
-    """SQLite's own checks; a server checks itself."""
+def check_registry(database: Database) -> tuple[Finding, ...]:
+    """Return SQLite's own verdict on the registry's file; a server checks itself.
+
+    Where it finds anything, no row can be relied on, and nothing is to be looked up or removed.
+    """
+    if not database.is_sqlite:
+        return ()
+    verdicts: list[str] = []
+    try:
+        with database.engine.connect() as connection:
+            verdicts += connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars()
+    except DatabaseError as error:  # a page that even the check cannot read
+        verdicts.append(" ".join(str(error.orig).split()))
+    return tuple(
+        Finding(DATABASE, "error", f"the registry is damaged: {verdict}", _FROM_A_COPY)
+        for verdict in dict.fromkeys(" ".join(verdict.split()) for verdict in verdicts)
+        if verdict != "ok"
+    )
+
+
+def check_named_objects(objects: ObjectStore) -> tuple[Finding, ...]:
+    """Return which objects are not what their own names say: all that a damaged registry leaves."""
+    return tuple(_check_objects(objects, dict.fromkeys(objects.listed(), "of an unknown use")))
+
+
+def _check_references(database: Database) -> Iterator[Finding]:
+    """Rows that refer to nothing."""
     if not database.is_sqlite:
         return
-    with database.engine.connect() as connection:
-        verdicts = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+    with translated_errors(database.name), database.engine.connect() as connection:
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    for verdict in verdicts:
-        if verdict != "ok":
-            what = f"the registry is damaged: {verdict}"
-            yield Finding("database", "error", what, "restore it from a copy")
     if broken:
         what = f"{len(broken)} rows refer to nothing, the first in {broken[0][0]}"
-        yield Finding("database", "error", what, "restore the registry from a copy")
+        yield Finding("rows", "error", what, "restore the registry from a copy")
 
 
 def _check_live(session: Session) -> Iterator[Finding]:
@@ -220,20 +247,28 @@ def _check_jobs(database: Database, *, acting: Acting | None) -> Iterator[Findin
 
 
 def _check_job_files(
-    database: Database, layout: StoreLayout, *, acting: Acting | None
+    database: Database, layout: StoreLayout, *, acting: Acting | None, dropping: Acting | None
 ) -> Iterator[Finding]:
-    """Uploads and logs of jobs that have ended."""
+    """Uploads and logs of jobs that have ended; of failed and lost ones they are kept."""
     found = layout.job_files()  # before the jobs are read: a job comes before its files
     with database.reading() as session:
-        kept = needed_uploads(session)
-        kept |= {layout.job_log(job.id).name for job in read_jobs(session, only_open=True)}
+        needed = needed_jobs(session)
+        kept = needed_uploads(session) | {layout.job_log(job.id).name for job in needed}
+        waiting = {layout.job_log(job.id).name for job in needed if job.is_open}
+        waiting |= {name for job in needed if job.is_open for name in uploads_of(job.request)}
     extra = [path for path in found if path.name not in kept]
-    if not extra:
-        return
-    if acting is not None:
-        remove_files(extra, acting)
-    what = f"{len(extra)} uploads or logs of jobs that have ended ({layout.shown(extra)})"
-    yield Finding("job files", "note", what, _done(acting))
+    if extra:
+        if acting is not None:
+            remove_files(extra, acting)
+        what = f"{len(extra)} uploads or logs of jobs that have ended ({layout.shown(extra)})"
+        yield Finding("job files", "note", what, _done(acting))
+    failed = [path for path in found if path.name in kept - waiting]
+    if failed:
+        if dropping is not None:
+            remove_files(failed, dropping)
+        what = f"{len(failed)} uploads or logs of failed or lost jobs ({layout.shown(failed)})"
+        action = _KEPT if dropping is None else "removed"
+        yield Finding("failed job files", "note", what, action)
 
 
 def _check_index(
@@ -249,10 +284,13 @@ def _check_index(
     yield Finding(f"index {state}", severity, f"the signature index is {state}", _REBUILT)
 
 
+_FROM_A_COPY = "restore it from a copy"
 _UNREADABLE = "see to its permissions and the disk, or restore it from a copy"
 _LOST = "`peer-cl doctor --repair` writes it down as failed"
 _REBUILT = "it is rebuilt when it is needed next"
-_GOES_ON = "the same `peer-cl` command goes on from it; `peer-cl doctor --repair` removes it"
+_DROPS = "`peer-cl doctor --repair --drop-unfinished` removes"
+_GOES_ON = f"the same `peer-cl` command goes on from it; {_DROPS} it"
+_KEPT = f"kept, so that the jobs can be started again; {_DROPS} them"
 _BEGINS_ANEW = "removed; the same `peer-cl` command begins anew"
 
 

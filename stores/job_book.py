@@ -64,3 +64,8 @@ class JobBook:
         """Return jobs, the newest first; with `only_open`, those that wait or run."""
         with self._database.reading() as session:
             return jobs.read_jobs(session, limit, only_open=only_open)
+
+    def needed_uploads(self) -> set[str]:
+        """Return the names of the uploads that are kept for jobs; see `jobs.needed_uploads`."""
+        with self._database.reading() as session:
+            return jobs.needed_uploads(session)

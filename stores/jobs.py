@@ -273,10 +273,45 @@ def _names_corpus(row: JobRow) -> bool:
     return bool(row.request or row.note or row.losses)
 
 
+def needed_jobs(session: Session) -> tuple[Job, ...]:
+    """Return the jobs whose uploads and logs are kept: open ones, and those to be started again.
+
+    A failed or lost one is done with where its domain was purged, or a later one did its work.
+    """
+    jobs = read_jobs(session)
+    return tuple(
+        job
+        for job in jobs
+        if job.is_open
+        or (
+            job.state in (FAILED, LOST)
+            and job.request
+            and not any(_does_work_of(other, job) for other in jobs)
+        )
+    )
+
+
 def needed_uploads(session: Session) -> set[str]:
-    """Return the names of the uploads that a waiting or running job is to read."""
-    rows = session.scalars(select(JobRow).where(JobRow.state.in_(OPEN)))
-    return {name for row in rows if _is_open(row) for name in uploads_of(row.request)}
+    """Return the names of the uploads that a job is still to read, or may be started again from."""
+    needed = (job for job in needed_jobs(session) if not job.is_unmeasured)
+    return {name for job in needed for name in uploads_of(job.request)}
+
+
+def _does_work_of(job: Job, failed: Job) -> bool:
+    """Return whether a job has done what one that was asked for earlier did not."""
+    if (job.created_at, job.id) <= (failed.created_at, failed.id):
+        return False
+    if failed.kind == "evaluate" or failed.is_unmeasured:
+        return job.kind == "evaluate" and job.state == DONE
+    has_learned = job.state == DONE or job.is_unmeasured
+    same = (job.kind, job.domain) == (failed.kind, failed.domain)
+    return has_learned and same and _sources(failed.request) <= _sources(job.request)
+
+
+def _sources(request: dict[str, Any]) -> set[str]:
+    """Return what a request is to read: names of uploads, and paths."""
+    told = (request.get(part) or {} for part in ("corpus", "facts"))
+    return {place for about in told for key in ("upload", "path") if (place := about.get(key))}
 
 
 def uploads_of_others(session: Session, domain: str) -> set[str]:

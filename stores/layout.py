@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 from collections.abc import Container, Sequence
@@ -15,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError
 from stores.config import FILE_NAME, StoreConfig
-from stores.database import Database, sqlite_database, url_database
+from stores.database import Database, read_only_database, sqlite_database, url_database
 from stores.durable import sync_folder
 from stores.index_files import INDEX_NAMES
 from stores.objects import foreign_to_objects
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
-from stores.upgrades import COPY_MARK, upgrade
+from stores.upgrades import COPY_MARK, check_current, upgrade
 
 # Every name that is written into a store's folders while something is in the making. What has
 # another name is a user's: it is told, and never removed.
@@ -29,7 +30,7 @@ _TEMPORARY = re.compile(r"[0-9a-f]{32}\.part")
 _CHECKPOINT = re.compile(r"run-(?:(?P<domain>[0-9a-f]{12})-)?[0-9a-f]{32}\.safetensors")
 _UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|jsonl)")
 _JOB_LOG = re.compile(r"job-[0-9a-f]{32}\.log")
-_WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap\.f32")
+_WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap(-[0-9a-f]{32})?\.f32")
 _SQLITE_COMPANION = re.compile(r"-(wal|shm|journal)")
 _COPY = r"[0-9]{4}(\.[0-9]+)?(\.[0-9a-f]{32})?(\.part)?"
 _NUM_SHOWN = 3
@@ -65,6 +66,12 @@ class StoreLayout:
     def staging(self) -> Path:
         """Work in progress; what is ours in it may be deleted at any time."""
         return self.folder / "staging"
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this user can only read here: SQLite writes into the folder, too."""
+        places = [self.folder, *([self.database] if self.database.exists() else [])]
+        return not all(os.access(place, os.W_OK) for place in places)
 
     def old_copies(self) -> list[Path]:
         """Copies of the registry made before migrations."""
@@ -248,18 +255,23 @@ def finish(layout: StoreLayout, config: StoreConfig, database: Database) -> None
 
 
 def connect(layout: StoreLayout, config: StoreConfig) -> Database:
-    """Open the registry of a store and bring it to the newest schema.
+    """Open the registry of a store and bring it to the newest schema; a read-only one is only read.
 
     Raises:
         DamageError: when the SQLite file is missing, or is none.
-        StoreFormatError: when its revision is newer.
+        StoreFormatError: when its revision is newer, or older and it is read-only here.
     """
     if config.database_url is None and not layout.database.is_file():
         raise DamageError(f"{layout.database} is missing; restore it from a copy")
-    layout.make_folders()
-    database = _database(layout, config)
+    is_read_only = layout.is_read_only
+    if not is_read_only:
+        layout.make_folders()
+    database = _database(layout, config, is_read_only=is_read_only)
     try:
-        upgrade(database, layout.database if database.is_sqlite else None)
+        if database.is_read_only:
+            check_current(database)
+        else:
+            upgrade(database, layout.database if database.is_sqlite else None)
         with database.reading() as session:
             found = session.scalar(select(LiveRow.store_id))
     except BaseException:
@@ -274,9 +286,11 @@ def connect(layout: StoreLayout, config: StoreConfig) -> Database:
     return database
 
 
-def _database(layout: StoreLayout, config: StoreConfig) -> Database:
+def _database(layout: StoreLayout, config: StoreConfig, *, is_read_only: bool = False) -> Database:
     if config.database_url is not None:
         return url_database(config.database_url)
+    if is_read_only:
+        return read_only_database(layout.database)
     return sqlite_database(layout.database)
 
 

@@ -15,8 +15,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sqlalchemy import Update, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import PeerError, StateError, StoreLockedError
+from peer_cl.errors import ChangedError, PeerError, StateError, StoreLockedError
 from stores.batches import batches
 from stores.clock import utc_now
 from stores.database import Database
@@ -40,6 +40,10 @@ _BORN = " born "
 _BATCH = 50
 """Objects that are deleted a transaction: jobs write how far they are in between."""
 _PAUSE_SECONDS = 0.01
+_MOST_RELEASES = 360
+"""How often a lease that could not be given back is tried again: for an hour."""
+_held: set[str] = set()
+"""Tokens of this process's leases: what has another one was not given back, and is nobody's."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +58,8 @@ class Holder:
     heartbeat: float
     born: str = ""
     """When its process began, as its machine tells it; empty where it does not, or of old."""
+    token: str = ""
+    """What its row says; of this very process, a lease without it in memory is left over."""
 
     @property
     def is_alive(self) -> bool:
@@ -62,6 +68,8 @@ class Holder:
             birth = process_birth(self.pid)
             if birth is None:
                 return False
+            if self.pid == os.getpid() and birth == self.born:
+                return self.token in _held
             if birth and self.born:  # else it is another user's that cannot be looked at
                 return birth == self.born
         return is_recent(self.heartbeat)
@@ -104,7 +112,7 @@ def read_holder(session: Session) -> Holder | None:
     if row is None or row.token is None:
         return None
     host, _, born = row.host.partition(_BORN)
-    return Holder(row.who, host, row.pid, row.taken_at, row.heartbeat, born)
+    return Holder(row.who, host, row.pid, row.taken_at, row.heartbeat, born, row.token)
 
 
 class Lease:
@@ -129,17 +137,26 @@ class Lease:
 
         Raises: StoreLockedError: when another writer is alive; the message names it.
         """
-        with self._database.writing() as session:
-            row = session.get(LeaseRow, 1, with_for_update=True)
-            if row is None:
-                raise StateError("the registry has no lease row; restore it from a copy")
-            holder = read_holder(session)
-            if holder is not None and holder.is_alive:
-                raise StoreLockedError(f"the store is being written by {holder}; {holder.advice}")
-            row.token, row.who, row.pid = self._token, self._who, os.getpid()
-            row.host = _BORN.join((this_host(), process_birth(row.pid) or ""))
-            row.taken_at, row.heartbeat = utc_now(), time.time()
+        _held.add(self._token)  # before anybody can read it
+        try:
+            with self._database.writing() as session:
+                self._take(session)
+        except BaseException:
+            _held.discard(self._token)
+            raise
         self._thread.start()
+
+    def _take(self, session: Session) -> None:
+        """Write into the row that the lease is ours, unless it is another's."""
+        row = session.get(LeaseRow, 1, with_for_update=True)
+        if row is None:
+            raise StateError("the registry has no lease row; restore it from a copy")
+        holder = read_holder(session)
+        if holder is not None and holder.is_alive:
+            raise StoreLockedError(f"the store is being written by {holder}; {holder.advice}")
+        row.token, row.who, row.pid = self._token, self._who, os.getpid()
+        row.host = _BORN.join((this_host(), process_birth(row.pid) or ""))
+        row.taken_at, row.heartbeat = utc_now(), time.time()
 
     def check(self, session: Session) -> None:
         """Make sure, within a writing transaction, that the lease is still ours.
@@ -155,11 +172,36 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back, unless another writer has it by now."""
+        """Give the lease back, unless another writer has it by now.
+
+        Where the registry cannot be written just then (it is busy, a server starts anew), no error
+        is raised after an act that was committed: it is logged, and tried again meanwhile. A writer
+        of this process need not wait for that.
+        """
         self._stopped.set()
         self._thread.join()
+        try:
+            self._give_back()
+        except (SQLAlchemyError, PeerError) as error:
+            _log.warning("the lease of %s is not given back yet: %s", self._who, error)
+            threading.Thread(target=self._try_again, name="store-lease-back", daemon=True).start()
+        finally:
+            _held.discard(self._token)
+
+    def _give_back(self) -> None:
         with self._database.writing() as session:
             session.execute(self._mine().values(token=None))
+
+    def _try_again(self) -> None:
+        """Give the lease back as soon as the registry can be written."""
+        for _ in range(_MOST_RELEASES):
+            time.sleep(self._interval)
+            try:
+                self._give_back()
+            except (SQLAlchemyError, PeerError) as error:
+                _log.info("the lease of %s is not given back yet: %s", self._who, error)
+                continue
+            return
 
     def _mine(self) -> Update:
         """Return an update that touches the row only while it is ours."""
@@ -177,6 +219,96 @@ class Lease:
                 continue
             if is_lost:
                 return
+
+
+class Writer:
+    """The lease of one open registry: it is one thread's, which may take it again while it has it.
+
+    Another thread is refused, though its process holds the lease: two trainings in one store would
+    share its staging folder, and PyTorch's settings of the whole process.
+
+    Args:
+        take: returns the lease, held, for who is named.
+    """
+
+    def __init__(self, take: Callable[[str], Lease]) -> None:
+        self._take = take
+        self._lock = threading.Lock()
+        self._lease: Lease | None = None
+        self._thread = threading.current_thread()
+        self._who = ""
+        self._depth = 0
+        self._expected: int | None = None
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the lease."""
+        return self._lease is not None and self._thread is threading.current_thread()
+
+    @contextmanager
+    def writing(self, who: str, expect: int | None) -> Iterator[None]:
+        """Hold the lease; see `Registry.writing`.
+
+        Args:
+            who: holds it.
+            expect: the snapshot that is to be live at the first act.
+
+        Raises:
+            StoreLockedError: when another writer, or another thread, holds it.
+            StateError: when a copy of this store wrote where its objects lie.
+        """
+        with self._lock:  # of two threads that come at once, one gets it
+            if self._lease is None:
+                self._lease = self._take(who)
+                self._thread, self._who, self._depth = threading.current_thread(), who, 0
+            self._check_thread()
+            self._depth += 1
+        if expect is not None:
+            self._expected = expect
+        try:
+            yield
+        finally:
+            if expect is not None:
+                self._expected = None
+            self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
+            if self._depth == 0:
+                self.close()
+
+    def check(self, session: Session) -> None:
+        """Make sure, within a writing transaction, that the lease is the calling thread's.
+
+        Raises: StateError, StoreLockedError: when it is not.
+        """
+        if self._lease is None:
+            raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
+        self._check_thread()
+        self._lease.check(session)
+
+    def check_expected(self, live_id: int) -> None:
+        """Refuse an act that was decided on another snapshot than the live one.
+
+        Raises: ChangedError: when it was.
+        """
+        expected, self._expected = self._expected, None  # our own acts move it on
+        if expected is not None and live_id != expected:
+            raise ChangedError(
+                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
+                "again, then act"
+            )
+
+    def close(self) -> None:
+        """Give the lease back, if it is held."""
+        if self._lease is not None:
+            lease, self._lease, self._depth = self._lease, None, 0
+            lease.release()
+
+    def _check_thread(self) -> None:
+        """Refuse any thread but the one that took the lease."""
+        if self._thread is not threading.current_thread():
+            raise StoreLockedError(
+                f"the store is being written by {self._who} in thread {self._thread.name!r} of "
+                "this process, and one thread writes at a time; try again when it has ended"
+            )
 
 
 def remove_objects(objects: ObjectStore, object_ids: Iterable[str], acting: Acting) -> None:

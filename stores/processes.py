@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 
 _STATE, _START = 0, 19
 """Fields of /proc/PID/stat after the command's name: its state, and when it began."""
 _DEAD = ("Z", "X", "x")
+
+
+def user_name() -> str:
+    """Return whose process this is: the user's name, or number where the system knows no name.
+
+    A container may run as a user of which its system knows only the number.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return f"uid {os.getuid()}"
 
 
 def process_birth(pid: int) -> str | None:

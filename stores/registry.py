@@ -6,7 +6,6 @@ snapshot and an event; questions see one state of the store.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import ChangedError, StateError, UnsupportedError
+from peer_cl.errors import InputError, UnsupportedError
 from stores import (
     chains,
     doctoring,
@@ -36,8 +35,9 @@ from stores.config import StoreConfig
 from stores.database import Database
 from stores.job_book import JobBook
 from stores.layout import StoreLayout, connect, finish, prepare
-from stores.leases import Lease
+from stores.leases import Writer
 from stores.objects import ObjectStore
+from stores.processes import user_name
 from stores.queries import (
     Document,
     DocumentPlace,
@@ -71,9 +71,7 @@ class Registry:
         self.objects = ObjectStore(config.objects_url or layout.objects, layout.staging)
         self._database = database
         self._claim = Claim(database, self.objects, config, layout.folder)
-        self._lease: Lease | None = None
-        self._depth = 0
-        self._expected: int | None = None
+        self._writer = Writer(self._claim.lease)
         self.jobs = JobBook(database)
         """Work in processes of its own."""
 
@@ -89,7 +87,7 @@ class Registry:
         Raises: StateError: when there is a store in the folder already, or another is being made.
         """
         layout = StoreLayout(Path(folder))
-        database = prepare(layout, config, who or getpass.getuser())
+        database = prepare(layout, config, who or user_name())
         try:
             finish(layout, config, database)
         except BaseException:
@@ -111,9 +109,7 @@ class Registry:
 
     def close(self) -> None:
         """Give the lease back, if held, and close all connections."""
-        if self._lease is not None:
-            lease, self._lease, self._depth = self._lease, None, 0
-            lease.release()
+        self._writer.close()
         self._database.close()
 
     def __enter__(self) -> Registry:
@@ -127,9 +123,13 @@ class Registry:
     ) -> None:
         self.close()
 
+    def check_writable(self) -> None:
+        """Raise a StateError where this store can only be read, before hours are spent."""
+        self._database.check_writable()
+
     @contextmanager
     def writing(self, who: str = "", *, expect: int | None = None) -> Iterator[Registry]:
-        """Hold the lease of the store's one writer; may be nested.
+        """Hold the lease of the store's one writer; may be nested by the thread that holds it.
 
         Args:
             who: holds it; default: the user's name.
@@ -137,42 +137,20 @@ class Registry:
                 first act, that act raises a ChangedError and changes nothing.
 
         Raises:
-            StoreLockedError: when another writer holds it; the message names it.
-            StateError: when a copy of this store wrote where its objects lie.
+            StoreLockedError: when another writer, or another thread, holds it; it is named.
+            StateError: when the store is read-only here, or a copy of this store wrote where its
+                objects lie.
         """
-        if self._lease is None:
-            self._lease = self._claim.lease(who or getpass.getuser())
-        self._depth += 1
-        if expect is not None:
-            self._expected = expect
-        try:
+        with self._writer.writing(who or user_name(), expect):
             yield self
-        finally:
-            if expect is not None:
-                self._expected = None
-            self._depth = max(0, self._depth - 1)  # closed meanwhile: given back already
-            if self._depth == 0 and self._lease is not None:
-                lease, self._lease = self._lease, None
-                lease.release()
 
     @contextmanager
     def _acting(self) -> Iterator[Session]:
         """Yield a writing session after making sure that the lease is ours."""
-        if self._lease is None:
-            raise StateError("changing a store needs its lease: `with registry.writing(who): ...`")
         with self._database.writing() as session:
-            self._lease.check(session)
-            self._check_expected(snapshots.live_id(session))
+            self._writer.check(session)
+            self._writer.check_expected(snapshots.live_id(session))
             yield session
-
-    def _check_expected(self, live_id: int) -> None:
-        """Refuse an act that was decided on another snapshot than the live one."""
-        expected, self._expected = self._expected, None  # our own acts move it on
-        if expected is not None and live_id != expected:
-            raise ChangedError(
-                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
-                "again, then act"
-            )
 
     # Acts
 
@@ -285,17 +263,29 @@ class Registry:
         with self._database.reading() as session:
             return jobs.read_run_speeds(session, limit)
 
-    def doctor(self, *, repair: bool = False, take_over: bool = False) -> tuple[Finding, ...]:
+    def doctor(
+        self, *, repair: bool = False, take_over: bool = False, drop_unfinished: bool = False
+    ) -> tuple[Finding, ...]:
         """Check everything; with `repair`, remove what a crash left behind.
 
+        Where the registry's file is damaged, nothing is removed, and objects are only compared with
+        their own names.
+
+        With `drop_unfinished`, the repair also removes checkpoints of ingests that did not finish,
+        which then begin anew, and uploads and logs of failed and lost jobs.
         With `take_over`, first make the objects' place this registry's, whichever copy wrote last.
 
         Raises:
             StoreLockedError: when it is to repair while another writer is alive.
             StateError: when it is to repair where a copy of this store wrote last.
+            InputError: when it is to drop what is unfinished without a repair.
         """
+        if drop_unfinished and not repair:
+            raise InputError("what is unfinished is dropped by a repair: add --repair, repair=True")
+        if damage := doctoring.check_registry(self._database):
+            return damage + doctoring.check_named_objects(self.objects)
         parts = (self._database, self.objects, self.layout, self.config, self._claim)
-        found = () if self._lease is not None else doctoring.check_lease(self._database)
+        found = () if self._writer.is_mine else doctoring.check_lease(self._database)
         if take_over:
             self._claim.take_over()
         if not (repair or take_over):
@@ -303,7 +293,9 @@ class Registry:
             return found + doctoring.examine(*parts, is_quiet=is_quiet)
         with self.writing("doctor"):
             acting = self._acting if repair else None
-            return found + doctoring.examine(*parts, is_quiet=True, acting=acting)
+            return found + doctoring.examine(
+                *parts, is_quiet=True, acting=acting, drops=drop_unfinished
+            )
 
     # Questions
 

@@ -47,11 +47,7 @@ def upgrade(
     found = revision(database)
     if found == head:
         return False
-    if found is not None and found not in _known_revisions(migrations):
-        raise StoreFormatError(
-            f"the registry {database.name} has revision {found}; this version knows up to {head}: "
-            "install a newer peer-cl"
-        )
+    _check_known(database, found, head, migrations)
     copy = None
     if found is not None and path is not None:
         copy = copy_sqlite(path, path.with_name(f"{path.name}{COPY_MARK}{head}"), found)
@@ -63,6 +59,30 @@ def upgrade(
             copy.unlink(missing_ok=True)
         raise
     return True
+
+
+def check_current(database: Database) -> None:
+    """Make sure that a registry that cannot be written has the newest schema already.
+
+    Raises: StoreFormatError: when it is of another revision; both are named.
+    """
+    found = revision(database)
+    if found == HEAD:
+        return
+    _check_known(database, found, HEAD, MIGRATIONS)
+    raise StoreFormatError(
+        f"the registry {database.name} has revision {found}, and {HEAD} is needed: this store is "
+        "read-only here; open it once where it can be written"
+    )
+
+
+def _check_known(database: Database, found: str | None, head: str, migrations: Path) -> None:
+    """Refuse a registry of a newer revision."""
+    if found is not None and found not in _known_revisions(migrations):
+        raise StoreFormatError(
+            f"the registry {database.name} has revision {found}; this version knows up to {head}: "
+            "install a newer peer-cl"
+        )
 
 
 def copy_sqlite(source: Path, target: Path, expected: str) -> Path | None:

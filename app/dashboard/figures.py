@@ -108,7 +108,8 @@ def _worst(report: Report, past: tuple[float, ...]) -> Figure:
         formula=r"\max_d\ \big(L_{\text{mixture}}(d) - L_{\text{base}}(d)\big)"
         r"\ \le\ -\ln(1 - b)",
         symbols="L(d): the whole loss of document d, in nats, over held-out documents of every "
-        "domain and background documents, with every enabled pool asked. b: the store's budget "
+        "domain and background documents, with every enabled pool asked, and the texts by which "
+        "general ability was measured. b: the store's budget "
         f"({report['budget']:g}). Positive: lost.",
         section="Worst added loss",
         past=past,

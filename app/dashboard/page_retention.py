@@ -141,7 +141,11 @@ def _headline(report: Report) -> None:
             f"{gain:.1%}",
             "By how much the domains' own pools lower the base's loss on held-out documents.",
         ),
-        ("Retention", f"{told['retention']:.2%}", frames.MEANINGS["retention"]),
+        (
+            "Retention",
+            "-" if told["retention"] is None else f"{told['retention']:.2%}",
+            frames.MEANINGS["retention"],
+        ),
         (
             "Forgetting, nats a token",
             f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000"),
@@ -300,7 +304,9 @@ _MIXTURE: dict[str, Any] = {
     "forced_loss_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
     "loss_nats": st.column_config.NumberColumn("mixture", format="%.4f"),
     "kept": st.column_config.NumberColumn(
-        "kept", format="percent", help="Share of its pool's gain that the mixture keeps."
+        "kept",
+        format="percent",
+        help="Share of its pool's gain that the mixture keeps; None: its pool gains nothing.",
     ),
     "reduction": st.column_config.NumberColumn(
         "reduction", format="percent", help="Of the base's loss, by its pool alone."

@@ -80,7 +80,12 @@ def prepare_domain(
         test_tokens: about how many tokens of unseen documents are kept.
     """
     learned = prepare(
-        Chain(domain.name, None), domain.documents, domain.facts, base, domain.rewordings
+        Chain(domain.name, None),
+        domain.documents,
+        domain.facts,
+        base,
+        domain.rewordings,
+        settings.hold_out_percent,
     )
     own, others = training_rows(base.tokenizer, learned, settings)
     rows = [*own, *others]

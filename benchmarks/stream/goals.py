@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from benchmarks.stream.intervals import interval
-from benchmarks.stream.matrices import FORCED, GUIDED, Scores, mean, share
+from benchmarks.stream.matrices import FORCED, GUIDED, Scores, kept, mean, share
 from benchmarks.stream.pieces import APART, CHAINS, LOWER, POOLS
 from benchmarks.stream.prose import piece_name, prose_figures
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.words import WORDS
-from peer_cl import metrics
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 
 CHOSEN_WITH = ("acronyms", "attack", "diseases", "geography", "lore", "minerals")
@@ -95,7 +94,7 @@ def _kept(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
             found = mixture["blocks"][name]
             found = found["context"] if what == "context" else found
             base, forced, mixed = (sum(found[key]) for key in ("base", "forced", "mixture"))
-            shares[name] = metrics.kept(base, forced, mixed)
+            shares[name] = kept(base, forced, mixed)
         said = "documents of 128 tokens" if what == "whole" else "the same after 32 tokens, listed"
         yield Measured(f"kept, {said}, mean (share)", mean(list(shares.values())), at_least=goal)
         for name, value in shares.items():
@@ -110,9 +109,9 @@ def _lacking(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
         base, forced, alone, every = (
             sum(found[key]) for key in ("base", "forced", "own_only", "mixture")
         )
-        kept_alone = metrics.kept(base, forced, alone)
+        kept_alone = kept(base, forced, alone)
         delays.append(1.0 - kept_alone)
-        others.append(kept_alone - metrics.kept(base, forced, every))
+        others.append(kept_alone - kept(base, forced, every))
         misses.append(1.0 - share(found["context"]["asked_own"]))
     said = "documents of 128 tokens, mean (share)"
     yield Measured(f"not kept because evidence comes late, {said}", mean(delays))

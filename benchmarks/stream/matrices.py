@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.stream.pieces import APART, BASE, CHAINS, JOINT, POOLS, Place, places
 from benchmarks.stream.raw import Raw, RawFolder
+from peer_cl import metrics
 
 FORCED, GATE, NAMED, GUIDED = "forced", "gate", "named", "guided"
 """Ways to use branches other than the mixture: the right one is told; a hard gate chooses; the
@@ -213,6 +214,16 @@ def per_token(nats: Sequence[float], tokens: Sequence[int]) -> float:
 def share(answers: Sequence[int]) -> float:
     """Return the share of ones."""
     return sum(answers) / max(1, len(answers))
+
+
+def kept(base: float, forced: float, mixture: float) -> float:
+    """Return the share of a pool's gain that the mixture keeps; 0 where the pool gains nothing.
+
+    Example:
+        >>> kept(4.0, 3.0, 3.25), kept(4.0, 4.5, 4.5)
+        (0.75, 0.0)
+    """
+    return metrics.kept(base, forced, mixture) or 0.0
 
 
 def mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from pipelines.branches import PoolBranches, Shortlist
 from pipelines.evaluate import version_branch
 from pipelines.naming import names_of
 from pipelines.progress import Progress
-from pipelines.settings import TrainingSettings
+from pipelines.settings import TrainingSettings, recorded_hold_out
 from pipelines.store import Store
 from stores import Registry
 
@@ -78,10 +78,13 @@ def _seconds_of(store: Store, name: str, settings: TrainingSettings) -> float:
     wanted = json.loads(json.dumps(settings.record()))
     if settings.precision == "auto":  # the run's record says what that came to
         del wanted["precision"]
+    # A record leaves it out where it is what runs did before there was a setting for it.
+    wanted["hold_out_percent"] = settings.hold_out_percent
+    found = {**run.config, "hold_out_percent": recorded_hold_out(run.config)}
     differing = [
-        f"{key} {run.config.get(key)}, not {value}"
+        f"{key} {found.get(key)}, not {value}"
         for key, value in wanted.items()
-        if run.config.get(key) != value
+        if found.get(key) != value
     ]
     if differing:
         raise StateError(

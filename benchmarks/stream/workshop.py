@@ -247,6 +247,8 @@ class Workshop:
         kinds = {row.kind for one in self.prepared.values() for row in one.rows}
         unused = [] if REWORDED in kinds else ["reworded_passes"]
         unused += [] if self._has_short_runs else ["least_steps"]
+        if "hold_out_percent" not in self.settings.record():  # as before there was such a setting
+            unused.append("hold_out_percent")
         for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
             del settings[own]
         if has_pools:  # the same settings may have trained other weights

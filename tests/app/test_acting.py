@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from filled_store import grow, portrait
 
@@ -110,4 +112,36 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(peer_cl, folder, wo
     assert told in result.err
     assert result.err.count("\n") == 1
     assert len(result.err) < 400
+    assert portrait(folder) == before
+
+
+def test_a_user_without_a_name_reads_and_acts(peer_cl, folder, monkeypatch):
+    def getuser():
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert peer_cl("domains", folder=folder).code == 0
+    assert peer_cl("freeze", "law", folder=folder).code == 0
+    with Registry.open(folder) as registry:
+        assert registry.history(1)[0].who == f"uid {os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("freeze", "law"),
+        ("rollback", "law", "--out"),
+        ("ingest", "law", __file__),
+        ("evaluate", "--no-background"),
+        ("doctor", "--repair"),
+    ],
+)
+def test_an_act_on_a_store_that_can_only_be_read_says_so(peer_cl, folder, monkeypatch, words):
+    before = portrait(folder)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: mode != os.W_OK)
+    assert peer_cl("domains", folder=folder).code == 0
+    result = peer_cl(*words, folder=folder)
+    assert result.code == 2
+    assert result.err.startswith(f"error: this store is read-only here: {folder}")
+    monkeypatch.undo()
     assert portrait(folder) == before

@@ -1,5 +1,6 @@
 import errno
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,20 @@ def test_a_limit_that_no_database_knows_is_refused(peer_cl, folder, verb):
     assert result.code == 2
     assert "2147483647" in result.err
     assert "fault of peer-cl" not in result.err
+
+
+def test_doctor_of_a_damaged_registry_says_to_restore_it(peer_cl, folder):
+    path = folder / "registry.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
+        (page,) = database.execute(query).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xa5" * size
+    path.write_bytes(data)
+    result = peer_cl("doctor", folder=folder)
+    assert result.code == 1
+    assert result.err == ""
+    assert "error: the registry is damaged: " in result.out
+    assert all(line.endswith("; restore it from a copy") for line in result.out.splitlines())

@@ -1,4 +1,7 @@
+import re
+
 import pipelines.demo
+from app.output import print_table
 from app.report import print_report, print_writings
 from pipelines.writing import Writing
 
@@ -30,6 +33,18 @@ def test_a_report_shows_its_figures(capsys):
         assert part in told
 
 
+def test_a_share_of_no_gain_is_a_dash_among_numbers(capsys):
+    rows = [{"domain": name, "kept": kept} for name, kept in (("law", 0.9), ("worse", None))]
+    print_report(REPORT | {"mixture": rows, "metrics": {"bwt": -0.4, "retention": None}})
+    told = capsys.readouterr().out
+    assert re.search(r"retention +- +share", told)
+    assert "0.9000" in told
+    print_table("shares", ("domain", "kept"), [("law", 0.9), ("worse", None)])
+    *_, law, worse = capsys.readouterr().out.splitlines()
+    assert law.endswith("  0.9000")
+    assert worse.endswith("       -"), "a dash stands where numbers stand"
+
+
 def test_every_document_is_held_to_the_bound(capsys):
     rows = {"mixture": [{"domain": "law", "max_added_nats": 0.01}], "bound_nats": 0.0202}
     print_report(REPORT | rows)
@@ -40,6 +55,18 @@ def test_every_document_is_held_to_the_bound(capsys):
     told = capsys.readouterr().out
     assert "a document of news lost 0.0302 nats, MORE than the bound of 0.0202" in told
     assert "no document lost more" not in told
+
+
+def test_the_texts_of_general_ability_are_held_to_the_bound(capsys):
+    letters = GENERAL | TEXTS | {"max_added_nats": 0.015}
+    rows = {"general": [GENERAL, letters], "bound_nats": 0.0202}
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "no document lost more than 0.0150 nats in all; the bound is 0.0202" in told
+    rows["general"] = [GENERAL, letters | {"max_added_nats": 1.0}]
+    print_report(REPORT | rows)
+    told = capsys.readouterr().out
+    assert "a document of letters lost 1.0000 nats, MORE than the bound of 0.0202" in told
 
 
 def test_documents_that_are_scored_in_part_are_counted(capsys):

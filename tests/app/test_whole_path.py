@@ -118,7 +118,9 @@ def test_a_corpus_is_reworded_by_another_model_and_learned_with_it(peer_cl, made
         assert f"40 documents go to {server.url}" in first.out
         assert f"40 documents reworded into {out}" in first.out
         again = peer_cl(*asked, "--model", "m", "--num", "2", "--json")
-        assert again.json == {"num_asked": 0, "num_known": 40, "num_empty": 0, "num_tokens": 0}
+        assert again.json["num_known"] == 40
+        assert again.json["refused"] == []
+        assert not any(again.json[f"num_{what}"] for what in ("asked", "empty", "cut", "tokens"))
     learn = ("ingest", "law", made / "law.jsonl", *SMALL)
     law = peer_cl(*learn, "--rewordings", out, "--json", folder=store)
     assert law.code == 0, law.err

@@ -2,18 +2,24 @@
 
 import dataclasses
 import gc
+import inspect
 import json
 import weakref
 
 import pytest
 import torch
-from tiny_base import SUBJECTS, make_tiny_store
+from tiny_base import SUBJECTS, make_tiny_store, tiny_settings, write_corpus
 
 from peer_cl.errors import InputError, StateError, UnknownError
 from peer_cl.shortlist import nearest_distances
 from pipelines.batches import tokenise
-from pipelines.experts import parse_row
+from pipelines.evaluate import evaluate
+from pipelines.experts import DomainExperts, parse_row
 from pipelines.holders import document_rows
+from pipelines.loading import move
+from pipelines.searching import search
+from pipelines.store import Store
+from pipelines.tracing import trace
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +234,48 @@ def test_a_domain_that_may_not_be_asked_is_told_why(store):
     with pytest.raises(StateError, match="it was purged"):
         store.trace(TEXT, domains=["law"])
     assert store.search(TEXT).documents[0].domain == "medicine"
+
+
+def test_a_model_of_before_is_asked_of_the_snapshot_that_it_was_loaded_from(store, tmp_path):
+    model, tokenizer = store.load()
+    then = store.registry.live()
+    told = {"model": model, "tokenizer": tokenizer}
+    traced = store.trace(TEXT, domains="law", **told)
+    searched = store.search(TEXT, **told)
+    store.roll_back("law", out=True)
+    corpus = write_corpus(tmp_path / "other.jsonl", "minerals", num=6)
+    store.ingest("law", corpus, settings=tiny_settings())  # other documents under the name
+    again = store.trace(TEXT, domains="law", **told)
+    assert (again.snapshot, again.documents) == (then.id, traced.documents)
+    found = store.search(TEXT, **told)
+    assert (found.snapshot, found.documents) == (then.id, searched.documents)
+    assert store.experts("law", **told).snapshot == then
+
+    live = {**told, "snapshot": store.registry.live()}
+    mismatch = rf"the model holds version .* as 'law', snapshot {live['snapshot'].id} has "
+    for ask in (store.trace, store.search, lambda _, **told: store.experts("law", **told)):
+        with pytest.raises(StateError, match=mismatch):
+            ask(TEXT, **live)
+    move(model, store.registry, then, live["snapshot"])
+    assert store.trace(TEXT, domains="law", **told).snapshot == live["snapshot"].id
+    model.delete_pool("law")
+    model.add_pool("law")
+    with pytest.raises(StateError, match="the model holds no version of a store as 'law'"):
+        store.search(TEXT, **told)
+    model.detach()
+
+
+@pytest.mark.parametrize(
+    ("facade", "verb", "own"),
+    [
+        (Store.trace, trace, {"store"}),
+        (Store.search, search, {"store"}),
+        (Store.experts, DomainExperts.__init__, {"store"}),
+        (Store.evaluate, evaluate, {"store"}),
+    ],
+)
+def test_a_store_names_the_options_of_its_verbs(facade, verb, own):
+    shown, meant = (inspect.signature(one).parameters for one in (facade, verb))
+    assert shown.keys() - {"self"} == meant.keys() - {"self"} - own
+    for name in shown.keys() - {"self", "max_background_tokens"}:
+        assert shown[name].default == meant[name].default

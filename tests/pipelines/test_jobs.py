@@ -15,7 +15,7 @@ from pipelines import TrainingSettings, jobs, run_job
 from pipelines.jobs import start_again, start_ingest
 from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
-from pipelines.store import Store
+from pipelines.store import Store, open_store
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import Upload, describe_source
 from stores import NewJob, Registry
@@ -310,3 +310,23 @@ def test_an_upload_stays_for_a_failed_job_until_another_has_learned_it(
             ended.append(registry.jobs.end(job.id, how, error="no" if how == "failed" else None))
         jobs.drop_uploads(registry, ended[1])
         assert upload.path(registry.layout).exists() == is_kept
+
+
+def test_a_job_whose_process_could_not_be_started_is_started_again_after_a_repair(
+    tmp_path, monkeypatch
+):
+    upload = Upload("notes.txt", b"A text.")
+
+    def fails(registry, job):
+        raise OSError(12, "Cannot allocate memory")
+
+    with open_store(new_store(tmp_path / "knowledge")) as store:
+        monkeypatch.setattr(jobs, "_spawn", fails)
+        with pytest.raises(OSError, match="allocate memory"):
+            start_ingest(store, "law", upload)
+        (failed,) = store.registry.jobs.listed()
+        assert failed.state == "failed"
+        store.registry.doctor(repair=True)
+        assert upload.path(store.registry.layout).exists()
+        monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
+        assert start_again(store, failed.id).request == failed.request

@@ -58,6 +58,60 @@ def test_an_empty_answer_is_told_and_asked_again(server, tmp_path):
     assert reword(DOCUMENTS, out, endpoint=server.url, model="m", num=1).num_asked == 1
 
 
+def test_an_answer_that_was_cut_off_is_left_out(server, tmp_path):
+    out = tmp_path / "r.jsonl"
+    server.finish = lambda _, number: "length" if number in (0, 2, 3) else "stop"
+    done = reword(DOCUMENTS, out, endpoint=server.url, model="m", num=2)
+    assert (done.num_asked, done.num_written, done.num_cut, done.num_empty) == (3, 2, 3, 1)
+    found, _ = read_rewordings(out)
+    assert [len(found.get(d.document_id, ())) for d in DOCUMENTS] == [1, 0, 2]
+    assert found[DOCUMENTS[0].document_id] == ("Said anew: Fact 0 about Chad. (1)",)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_document_that_is_refused_is_passed_over_and_named(server, tmp_path, status):
+    out = tmp_path / "r.jsonl"
+    book = SourceDocument("word " * 3000, "book", "b.txt")
+    server.refuse = lambda asked: (
+        (status, "maximum context\nlength is 8192 tokens")
+        if len(asked["messages"][0]["content"]) > 3000
+        else None
+    )
+    documents = [DOCUMENTS[0], book, *DOCUMENTS[1:]]
+    done = reword(documents, out, endpoint=server.url, model="m", num=2)
+    assert (done.num_asked, done.num_written, done.num_empty) == (4, 3, 0)
+    (told,) = done.refused
+    assert told.startswith(f"'book': answered {status}, ")
+    assert "maximum context" in told
+    assert "\n" not in told
+    assert set(read_rewordings(out)[0]) == {d.document_id for d in DOCUMENTS}
+    again = reword(documents, out, endpoint=server.url, model="m", num=2)
+    assert (again.num_asked, len(again.refused)) == (1, 1)
+
+
+def test_where_every_document_is_refused_the_call_is(server, tmp_path):
+    server.refuse = lambda _: (400, "no model of that name")
+    many = [SourceDocument(f"Fact {n}.", f"Fact {n}", "f.txt") for n in range(9)]
+    with pytest.raises(InputError, match="refused the first 5 documents; the last, 'Fact 4': ans"):
+        reword(many, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
+    assert len(server.asked) == 5
+
+
+@pytest.mark.parametrize("unknown", ["max_completion_tokens", "max_tokens", None])
+def test_the_most_tokens_are_told_in_the_words_that_the_endpoint_knows(server, tmp_path, unknown):
+    server.refuse = lambda asked: (
+        (400, f"Unsupported parameter: '{unknown}'") if unknown in asked else None
+    )
+    done = reword(DOCUMENTS, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
+    assert (done.num_written, done.refused) == (3, ())
+    told = [{name for name in asked if name.startswith("max")} for _, asked in server.asked]
+    if unknown == "max_completion_tokens":
+        assert told == [{unknown}, *[{"max_tokens"}] * 3], "it is tried once"
+    else:
+        assert told == [{"max_completion_tokens"}] * 3
+    assert {asked[name] for _, asked in server.asked for name in asked if "max" in name} == {1024}
+
+
 def test_a_passing_failure_is_waited_out(server, tmp_path):
     server.fail_at = {0: 503}
     done = reword(DOCUMENTS[:1], tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)

@@ -8,7 +8,8 @@ import pytest
 
 from peer_cl import PoolShape
 from peer_cl.errors import InputError, StateError
-from pipelines.settings import RECIPE, TrainingSettings
+from pipelines.settings import RECIPE, TrainingSettings, recorded_hold_out
+from pipelines.splits import HOLD_OUT_PERCENT
 
 POSITIVE = ("text_passes", "fact_passes", "answer_weight", "row_learning_rate", "key_learning_rate")
 LEAST = {
@@ -26,6 +27,7 @@ OTHERS = (
     "quiet_weight",
     "kl_weight",
     "upper_share",
+    "hold_out_percent",
     "seed",
 )
 NUMBERS = [field.name for field in dataclasses.fields(TrainingSettings) if field.type != "str"]
@@ -105,6 +107,23 @@ def test_a_record_is_filled_in_only_with_what_runs_did_before():
             TrainingSettings.from_record({**record, "shape": shape})
     with pytest.raises(StateError, match="missing or unknown: later"):
         TrainingSettings.from_record({**record, "later": 1})
+
+
+@pytest.mark.parametrize("percent", [-1, 100, 101.5])
+def test_some_documents_are_always_left_to_train_on(percent):
+    with pytest.raises(InputError, match=f"hold_out_percent must be at least 0 .* not {percent}"):
+        TrainingSettings(hold_out_percent=percent)
+    assert TrainingSettings(hold_out_percent=0).hold_out_percent == 0
+
+
+def test_a_record_tells_how_much_is_held_out_where_it_is_not_what_runs_always_did():
+    record = TrainingSettings().record()
+    assert "hold_out_percent" not in record, "or each run would look unlike those of before"
+    assert TrainingSettings.from_record(record).hold_out_percent == HOLD_OUT_PERCENT == 23
+    assert recorded_hold_out(record) == 23
+    of_all = TrainingSettings(hold_out_percent=0)
+    assert TrainingSettings.from_record(json.loads(json.dumps(of_all.record()))) == of_all
+    assert recorded_hold_out(of_all.record()) == 0
 
 
 def test_a_record_of_another_recipe_is_refused():

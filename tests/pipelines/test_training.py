@@ -99,6 +99,15 @@ def test_states_for_which_the_disk_has_no_room_are_told(tmp_path, monkeypatch):
         read_features(model.attachment, make_rows(), folder=tmp_path, tokens_per_step=128)
 
 
+def test_each_run_has_states_of_its_own_and_leaves_no_file(tmp_path):
+    model, rows = PeerModel(make_base("llama"), host_layers=(1, 2, 3)), make_rows()
+    first, _ = read_features(model.attachment, rows, folder=tmp_path, tokens_per_step=128)
+    before = first.tap_states([0, 5], 12)
+    read_features(model.attachment, rows[::-1], folder=tmp_path, tokens_per_step=128)
+    assert torch.equal(first.tap_states([0, 5], 12), before)
+    assert not list(tmp_path.iterdir()), "also after a kill nothing is left"
+
+
 def test_of_a_large_corpus_every_nth_token_speaks_for_its_signature(tmp_path, monkeypatch):
     model, rows = PeerModel(make_base("llama"), host_layers=(1, 2, 3)), make_rows()
     _, every = read_features(model.attachment, rows, folder=tmp_path, tokens_per_step=128)

@@ -1,7 +1,11 @@
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 
-from peer_cl.errors import DamageError, StateError
+from peer_cl.errors import DamageError, InputError, StateError
+from stores import Registry
 from stores.objects import ObjectStore
 from stores.vector_index import SignatureIndex
 
@@ -18,6 +22,7 @@ def half_made(layout):
         layout.staging / f"{'0a' * 16}.part",
         layout.staging / f"run-{'0b' * 16}.tmp",
         layout.staging / "tap.f32",
+        layout.staging / f"tap-{'0d' * 16}.f32",
         layout.index / f"{'0c' * 16}.part",
     ]
 
@@ -55,7 +60,7 @@ def test_leftovers_are_told_and_with_repair_removed(registry, make):
         path.write_bytes(b"half")
     found = registry.doctor()
     assert kinds(found) == ["leftovers", "object unreferenced"]
-    assert "4 leftovers" in next(item.what for item in found if item.kind == "leftovers")
+    assert "5 leftovers" in next(item.what for item in found if item.kind == "leftovers")
     assert all("doctor --repair" in item.action for item in found if item.kind != "index missing")
     assert registry.objects.exists(extra)
     assert kinds(registry.doctor(repair=True)) == ["leftovers", "object unreferenced"]
@@ -72,9 +77,12 @@ def test_the_checkpoint_of_a_killed_ingest_is_told_apart_from_leftovers(registry
     assert (told.kind, told.severity) == ("unfinished ingest", "note")
     assert str(checkpoint) in told.what
     assert "the same `peer-cl` command goes on from it" in told.action
-    assert "--repair` removes it" in told.action
+    assert "--repair --drop-unfinished` removes it" in told.action
+    assert registry.doctor(repair=True) == (told,)
     assert checkpoint.exists()
-    (told,) = registry.doctor(repair=True)
+    with pytest.raises(InputError, match="add --repair"):
+        registry.doctor(drop_unfinished=True)
+    (told,) = registry.doctor(repair=True, drop_unfinished=True)
     assert "removed" in told.action
     assert not checkpoint.exists()
     assert registry.doctor() == ()
@@ -123,6 +131,38 @@ def test_missing_and_damaged_objects_are_named_with_what_they_are(registry, make
         assert {item.severity for item in found if item.kind.startswith("object")} == {"error"}
     with pytest.raises(DamageError):
         registry.document_text(document)
+
+
+def spoil_page(folder, table):
+    """Overwrite the first page of a table's rows in a closed store's registry."""
+    path = folder / "registry.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        about = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        (page,), (size,) = about.fetchone(), database.execute("PRAGMA page_size").fetchone()
+    with path.open("rb+") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+
+
+@pytest.mark.parametrize("table", ["segment_documents", "jobs", "lease", "snapshots", "runs"])
+def test_a_damaged_registry_is_told_and_nothing_is_removed(tmp_path, make, table):
+    folder = tmp_path / "k"
+    with make.store(folder) as registry:
+        make.grow(registry, "law")
+        spoil(
+            registry, damaged := registry.chain(registry.live().state("law").version)[0].pool_object
+        )
+        extra = registry.objects.put_bytes(b"which may be needed")
+    spoil_page(folder, table)
+    with Registry.open(folder) as registry:
+        for repair in (False, True):
+            found = registry.doctor(repair=repair)
+            assert set(kinds(found)) == {"database", "object damaged"}
+            assert {item.severity for item in found} == {"error"}
+            assert all("restore it from a copy" in item.action for item in found)
+            assert any(f"object {damaged} (of an unknown use) is damaged" in i.what for i in found)
+        assert registry.objects.exists(extra)
 
 
 @pytest.mark.parametrize("fault", ["stale", "damaged"])

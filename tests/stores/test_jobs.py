@@ -247,25 +247,63 @@ def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
     assert registry.doctor() == ()
 
 
-def test_doctor_keeps_what_an_open_job_is_to_read(registry):
+def test_doctor_keeps_what_an_open_or_failed_job_is_to_read(registry, process):
     layout = registry.layout
     waiting = registry.jobs.add(new_job(corpus=upload(registry, "a"), facts=upload(registry, "b")))
+    failed = registry.jobs.add(new_job(corpus=upload(registry, "c")))
+    lost = registry.jobs.add(new_job(corpus=upload(registry, "d")))
+    cancelled = registry.jobs.add(new_job(corpus=upload(registry, "e")))
     registry.jobs.assign(waiting.id, os.getpid())
-    ended = registry.jobs.add(new_job(corpus=upload(registry, "c")))
-    registry.jobs.end(ended.id, "failed", error="no")
-    for job in (waiting, ended):
+    registry.jobs.end(failed.id, "failed", error="no")
+    registry.jobs.assign(lost.id, process.pid)
+    process.kill()
+    process.wait()
+    registry.jobs.end(cancelled.id, "cancelled")
+    for job in (waiting, failed, lost, cancelled):
         layout.job_log(job.id).write_text("", encoding="utf-8")
-    (told,) = registry.doctor()
-    assert (told.kind, told.severity) == ("job files", "note")
-    assert "2 uploads or logs" in told.what
+    found = [item for item in registry.doctor() if item.kind != "job lost"]
+    assert [(item.kind, item.severity) for item in found] == [
+        ("job files", "note"),
+        ("failed job files", "note"),
+    ]
+    assert "2 uploads or logs of jobs that have ended" in found[0].what
+    assert "4 uploads or logs of failed or lost jobs" in found[1].what
+    assert "started again; `peer-cl doctor --repair --drop-unfinished`" in found[1].action
     assert registry.layout.foreign() == []
     registry.doctor(repair=True)
-    assert {path.name for path in layout.job_files()} == {
+    open_files = {
         layout.upload("a" * 64, ".txt").name,
         layout.upload("b" * 64, ".txt").name,
         layout.job_log(waiting.id).name,
     }
+    assert {path.name for path in layout.job_files()} == open_files | {
+        layout.upload("c" * 64, ".txt").name,
+        layout.upload("d" * 64, ".txt").name,
+        layout.job_log(failed.id).name,
+        layout.job_log(lost.id).name,
+    }
+    assert kinds(registry.doctor()) == ["failed job files"]
+    registry.doctor(repair=True, drop_unfinished=True)
+    assert {path.name for path in layout.job_files()} == open_files
     assert registry.doctor() == ()
+
+
+def test_what_a_later_job_has_learned_is_kept_for_no_failed_one(registry):
+    layout = registry.layout
+    about, facts = upload(registry, "a"), upload(registry, "b")
+    failed = registry.jobs.add(new_job(corpus=about))
+    more = registry.jobs.add(new_job(corpus=about, facts=facts))
+    other = registry.jobs.add(new_job("medicine", corpus=facts))
+    later = registry.jobs.add(new_job(corpus=about))
+    for job in (failed, more, other):
+        registry.jobs.end(job.id, "failed", error="no")
+        layout.job_log(job.id).write_text("", encoding="utf-8")
+    registry.jobs.end(later.id, "done")
+    names = {layout.staging / name for name in (about["upload"], facts["upload"])}
+    assert {layout.staging / name for name in registry.jobs.needed_uploads()} == names
+    registry.doctor(repair=True)
+    kept = names | {layout.job_log(more.id), layout.job_log(other.id)}
+    assert set(layout.job_files()) == kept
 
 
 def traces(folder):

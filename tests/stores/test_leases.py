@@ -1,8 +1,9 @@
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_who_lost_the_lease_removes_no_checkpoint(registry):
     with registry.writing("ann"):
         lease_row(registry, token="e" * 32, who="bob")
         with pytest.raises(StoreLockedError, match="is now held by bob"):
-            registry.doctor(repair=True)
+            registry.doctor(repair=True, drop_unfinished=True)
     assert checkpoint.exists()
 
 
@@ -160,6 +161,47 @@ def test_the_heartbeat_is_renewed_and_the_lease_given_back(registry):
     database.close()
 
 
+@pytest.fixture
+def busy(registry, monkeypatch):
+    """Another process's transaction that keeps the registry busy, once it is begun."""
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(registry.layout.database, isolation_level=None)) as other:
+        yield other
+
+
+def test_a_lease_that_cannot_be_given_back_is_no_error_and_locks_nobody_out(
+    registry, make, busy, caplog, monkeypatch
+):
+    monkeypatch.setattr(leases.Lease, "_try_again", lambda self: None)
+    make.grow(registry, "law")
+    with Registry.open(registry.folder) as mine:
+        with mine.writing("ann"):
+            mine.freeze("law", "ann")
+            busy.execute("BEGIN IMMEDIATE")
+        assert "the lease of ann is not given back yet" in caplog.text
+        busy.execute("ROLLBACK")
+        (told,) = [item for item in registry.doctor() if item.kind == "lease"]
+        assert told.severity == "warning", "nobody holds it any more"
+        for again in (mine, registry):
+            with again.writing("bob"):
+                pass
+        assert registry.live().state("law").is_frozen
+
+
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(registry, busy):
+    database = sqlite_database(registry.layout.database)
+    lease = leases.Lease(database, "ann", interval=0.01)
+    lease.acquire()
+    busy.execute("BEGIN IMMEDIATE")
+    lease.release()
+    busy.execute("ROLLBACK")
+    until = time.monotonic() + 60
+    while lease_row(registry)["token"] is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lease_row(registry)["token"] is None
+    database.close()
+
+
 def test_writing_nests_and_ends_with_the_outermost(registry, make):
     with registry.writing("ann"), registry.writing("ann"):
         pass
@@ -171,6 +213,62 @@ def test_writing_nests_and_ends_with_the_outermost(registry, make):
     assert lease_row(registry)["token"] is None
     with pytest.raises(StateError, match="needs its lease"):
         registry.freeze("law", "ann")
+
+
+def in_a_thread(act):
+    """Run something in a thread of its own, and return the error that it raised, or None."""
+    raised = []
+
+    def run():
+        try:
+            act()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
+
+
+def test_another_thread_of_the_same_registry_is_another_writer(registry, make):
+    make.grow(registry, "law")
+
+    def write():
+        with registry.writing("bob"):
+            registry.freeze("law", "bob")
+
+    with registry.writing("ann"):
+        for act in (write, lambda: registry.freeze("law", "bob")):
+            refused = in_a_thread(act)
+            assert isinstance(refused, StoreLockedError)
+            assert "is being written by ann in thread 'MainThread' of this process" in str(refused)
+        assert lease_row(registry)["who"] == "ann"
+        registry.disable("law", "ann")
+    assert in_a_thread(write) is None
+    assert [event.action for event in registry.history(2)] == ["freeze", "disable"]
+
+
+def test_of_threads_that_come_at_once_to_one_registry_one_writes(registry):
+    outcomes, others = [], threading.Semaphore(0)
+
+    def compete():
+        try:
+            with registry.writing("ann"):
+                outcomes.append("won")
+                for _ in range(3):
+                    others.acquire(timeout=60)
+        except StoreLockedError:
+            outcomes.append("locked")
+            others.release()
+
+    threads = [threading.Thread(target=compete) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["locked"] * 3 + ["won"]
+    assert lease_row(registry)["token"] is None
 
 
 def test_closing_gives_the_lease_back(registry):

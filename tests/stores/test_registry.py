@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import sqlite3
 import struct
 from contextlib import closing
@@ -12,10 +13,11 @@ from peer_cl.errors import (
     InputError,
     StateError,
     StoreFormatError,
+    StoreLockedError,
     UnknownError,
     UnsupportedError,
 )
-from stores import NewScore, Registry, StoreLayout
+from stores import NewScore, ObjectStore, Registry, StoreLayout
 from stores.layout import finish, prepare
 
 
@@ -428,3 +430,23 @@ def test_a_snapshot_of_an_impossible_number_is_unknown(registry):
     for number in (0, -1, 2**31, 10**20):
         with pytest.raises(UnknownError, match=f"no snapshot {number}; there are 1 to 1"):
             registry.snapshot(number)
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name_is_called_by_the_number(tmp_path, make, monkeypatch, error):
+    def getuser():
+        raise error("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    objects = ObjectStore(tmp_path / "k" / "objects", tmp_path / "k" / "staging")
+    config = make.config(background_object=objects.put_bytes(b"background"))
+    with Registry.create(tmp_path / "k", config) as registry:
+        (first,) = registry.history()
+        assert first.who == f"uid {os.getuid()}"
+        with (
+            registry.writing(),
+            Registry.open(tmp_path / "k") as other,
+            pytest.raises(StoreLockedError, match=r"by uid \d+ .process"),
+            other.writing(),
+        ):
+            pass

@@ -16,6 +16,10 @@ class Server(ThreadingHTTPServer):
         self.say = lambda text, number: f"Said anew: {text.splitlines()[-1]} ({number})"
         self.fail_at = {}
         """By the number of a call: the status that it is answered with."""
+        self.finish = lambda text, number: "stop"
+        """Why an answer ends, as the protocol calls it."""
+        self.refuse = lambda asked: None
+        """The status and the words with which a request is refused; None: it is not."""
 
     @property
     def url(self):
@@ -29,14 +33,16 @@ class Handler(BaseHTTPRequestHandler):
         server.keys.add(self.headers["Authorization"])
         number = len(server.asked)
         server.asked.append((self.path, asked))
-        status = server.fail_at.get(number, 200)
+        failed = server.fail_at.get(number)
+        refused = server.refuse(asked) or (failed and (failed, "no such\nmodel"))
+        status, words = refused or (200, "")
         said = server.say(asked["messages"][0]["content"], number)
         answer = {
             "id": "x", "object": "chat.completion", "created": 0, "model": asked["model"],
-            "choices": [{"index": 0, "finish_reason": "stop",
+            "choices": [{"index": 0, "finish_reason": server.finish(said, number),
                          "message": {"role": "assistant", "content": said}}],
             "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11},
-        } if status == 200 else {"error": {"message": "no such\nmodel"}}  # fmt: skip
+        } if status == 200 else {"error": {"message": words}}  # fmt: skip
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

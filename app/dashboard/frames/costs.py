@@ -44,8 +44,9 @@ def worst_costs(report: dict[str, Any]) -> dict[str, float]:
     return {name: max(0.0, float(values.max())) for name, values in found.items() if len(values)}
 
 
-def retained(report: dict[str, Any]) -> dict[str, float]:
-    """Return, by domain, the share of its gain right after learning that is left; 1 = all."""
+def retained(report: dict[str, Any]) -> dict[str, float | None]:
+    """Return, by domain, the share of its gain right after learning that is left; 1 = all, None:
+    it gained nothing."""
     losses, came = report["matrix"]["loss_nats"], _coming_rows(report)
     return {
         name: metrics.kept(losses[0][at], came[at + 1][at], losses[-1][at])

@@ -65,6 +65,7 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         ("facts", found.num_facts, "asked in other words afterwards"),
         ("copies within the corpus", found.num_twice, "left out"),
         (f"known to {found.domain} already", found.num_known, "left out"),
+        (f"held out by {found.domain}", found.num_held_out, "left out: measured on, never learned"),
         *(
             (f"known elsewhere: {name}", count, "learned all the same")
             for name, count in found.elsewhere

@@ -63,7 +63,8 @@ class Report:
     unmeasured: tuple[str, ...]
     losses: Floats
     """(T + 1, T), nats a token; row 0 is the base."""
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
+    """None: there is no such figure, as a share of what was not gained."""
     bound_nats: float
     background: list[dict[str, Any]]
     mixture: list[dict[str, Any]]
@@ -74,6 +75,10 @@ class Report:
     def rows(self) -> list[str]:
         """What each row of the matrix comes after."""
         return ["base", *(f"after {domain}" for domain in self.domains)]
+
+
+def _figure(told: Any) -> float | None:
+    return None if told is None else float(told)
 
 
 def read_report(snapshot_id: int, told: Any) -> Report:
@@ -89,7 +94,7 @@ def read_report(snapshot_id: int, told: Any) -> Report:
             domains=domains,
             unmeasured=tuple(str(name) for name in told["unmeasured"]),
             losses=losses,
-            metrics={str(name): float(told["metrics"][name]) for name in METRICS},
+            metrics={str(name): _figure(told["metrics"][name]) for name in METRICS},
             bound_nats=float(told["bound_nats"]),
             background=[_checked(row, BACKGROUND) for row in told["background"]],
             mixture=[_checked(row, ("domain", "reduction")) for row in told["mixture"]],
@@ -184,13 +189,15 @@ def _cells(report: Report) -> pd.DataFrame:
 
 
 def _kept(report: Report) -> Floats:
-    """Return the share of each domain's first gain that is left, NaN before it was learned."""
+    """Return the share of each domain's first gain that is left, NaN before it was learned, and
+    where it gained nothing."""
     kept = np.full_like(report.losses, np.nan)
     for place in range(len(report.domains)):
         base, right_after = report.losses[0, place], report.losses[place + 1, place]
         for step in range(place + 1, len(kept)):
             now = report.losses[step, place]
-            kept[step, place] = metrics.kept(base, right_after, now)
+            share = metrics.kept(base, right_after, now)
+            kept[step, place] = np.nan if share is None else share
     return kept
 
 
@@ -228,7 +235,8 @@ MEANINGS = {
     "bwt": "How earlier domains changed since they were learned; negative = forgot.",
     "fwt": "What earlier domains did for one that was not yet learned; positive = helped.",
     "forgetting": "How far earlier domains fell from their best; positive = forgot.",
-    "retention": "Share of all gains right after learning that is left now; 1 = all.",
+    "retention": "Share of all gains right after learning that is left now; 1 = all, - where "
+    "nothing was gained.",
 }
 NAMES = {
     "acc": "ACC",
@@ -248,6 +256,7 @@ def metrics_frame(report: Report) -> pd.DataFrame:
             for name, (unit, sense) in METRICS.items()
         ],
         columns=["metric", "value", "meaning", "unit", "sense"],
+        dtype=object,  # as numbers, None would be one that is not
     )
 
 

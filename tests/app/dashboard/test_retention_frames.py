@@ -16,6 +16,7 @@ from app.dashboard.charts.scales import BETTER, WORSE
 from app.dashboard.frames import held_out as document_frames
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, MEASURES, MODES, TO_BASE, TO_BEFORE
+from app.output import cell
 from peer_cl import metrics
 from peer_cl.errors import DamageError
 from stores.queries import HeldOutScores
@@ -98,7 +99,8 @@ def test_what_is_forgotten_and_kept_agrees_with_the_metrics(num, data):
     assert earlier == pytest.approx(-report.metrics["bwt"], abs=1e-9)
     kept = frames.curves_frame(report).query("step == @num").set_index("domain")["kept"]
     gained = exchange.set_index("domain")["gained_nats"]
-    if (gained.abs() > 1e-6).all() and abs(gained.sum()) > 1e-6:
+    assert kept.isna().tolist() == (gained <= 0).tolist(), "there is no share of a loss"
+    if (gained > 1e-6).all():
         whole = (kept * gained).sum() / gained.sum()
         assert whole == pytest.approx(report.metrics["retention"], rel=1e-6)
 
@@ -162,6 +164,14 @@ def test_metrics_come_from_the_report_with_unit_and_sense(report):
     assert frame.loc["Forgetting", "value"] == report.metrics["forgetting"] == 0.5
     assert frame.loc["Forgetting", "sense"] == "lower is better"
     assert frame.loc["BWT, backward transfer", "unit"] == "nats a token"
+
+
+def test_where_nothing_was_gained_no_share_is_shown():
+    report = frames.read_report(7, told([[4.0, 4.0], [4.5, 4.0], [4.9, 4.2]]))
+    assert report.metrics["retention"] is None
+    frame = frames.metrics_frame(report)
+    shown = dict(zip(frame["metric"], frame["value"].map(cell), strict=True))
+    assert (shown["Retention"], shown["BWT, backward transfer"]) == ("-", "-0.4000")
 
 
 # Charts

@@ -48,6 +48,9 @@ def test_a_live_domain_must_have_been_learned_as_is_wanted(made):
         wanted = r"law was learned with row_learning_rate 0.006, not 0.5: remove .*peer "
         with pytest.raises(StateError, match=wanted):
             pools.ingest(store, made.domain("law"), other, no_progress)
+        other = dataclasses.replace(made.settings, hold_out_percent=50)
+        with pytest.raises(StateError, match=r"with hold_out_percent 23\.0, not 50"):
+            pools.ingest(store, made.domain("law"), other, no_progress)
         with pytest.raises(StateError, match="has no minerals"):
             pools.load([store], made.names)
 

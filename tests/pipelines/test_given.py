@@ -1,0 +1,81 @@
+"""What Python callers hand to an ingest is looked at before anything is read or trained."""
+
+import dataclasses
+
+import pytest
+from tiny_base import make_tiny_store, sentences, tiny_settings
+
+from peer_cl.errors import CorpusError
+from pipelines import Fact, SourceDocument
+
+GOOD = SourceDocument("A perfectly good text.", "t", "s")
+FACT = Fact("house", "owner", "rent", "The owner of house is rent.", "The owner of house is", ())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("given"), domains=())
+
+
+def refused(store, match, corpus=(GOOD,), **told):
+    steps = []
+    with pytest.raises(CorpusError, match=match):
+        store.ingest("law", corpus, progress=lambda *step: steps.append(step), **told)
+    assert steps == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"title": None}, 'has a "title" that is a NoneType, not a text'),
+        ({"title": "\ud800"}, 'has half a character .* in "title"'),
+        ({"text": "A \ud800 text."}, 'has half a character .* in "text"'),
+        ({"text": "A \0 text."}, 'has a NUL character in "text"'),
+        ({"text": " \n"}, 'has no "text" with something in it'),
+        ({"text": b"bytes"}, 'has a "text" that is a bytes'),
+        ({"source": "\0"}, 'has a NUL character in "source"'),
+        ({"section_of": 3}, 'has a "section_of" that is a int'),
+        ({"kind": "note"}, "is of kind 'note', not one of text, fact, probe"),
+    ],
+)
+def test_a_document_that_cannot_be_kept_is_refused_by_its_number(store, wrong, match):
+    refused(store, rf"corpus\[1\] {match}", [GOOD, dataclasses.replace(GOOD, **wrong)])
+
+
+def test_what_is_no_document_is_refused(store):
+    refused(store, r"corpus\[0\] is a str, not a SourceDocument", ["just a text"])
+    refused(store, "a corpus is a path or a list of SourceDocument, not a SourceDocument", GOOD)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"subject": ""}, 'has no "subject"'),
+        ({"answer": None}, 'has a "answer" that is a NoneType'),
+        ({"statement": "\ud800"}, 'has half a character .* in "statement"'),
+        ({"reworded_prompts": "who owns it?"}, 'has "reworded_prompts" that are no list'),
+        ({"reworded_prompts": ("who", " ")}, 'has no "reworded_prompts" with something in it'),
+    ],
+)
+def test_a_fact_that_cannot_be_kept_is_refused_by_its_number(store, wrong, match):
+    refused(store, rf"facts\[1\] {match}", facts=[FACT, dataclasses.replace(FACT, **wrong)])
+    refused(store, r"facts\[0\] is a dict, not a Fact", facts=[dataclasses.asdict(FACT)])
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"notes.txt": ("x",)}, r"rewordings\['notes.txt'\] is named by no document's id"),
+        ({GOOD.document_id: "one text"}, r"\] is a str, not a list of texts"),
+        ({GOOD.document_id: ("\0",)}, 'has a NUL character in "rewordings"'),
+        ({GOOD.document_id: (None,)}, 'has a "rewordings" that is a NoneType'),
+    ],
+)
+def test_rewordings_that_cannot_be_kept_are_refused(store, said, match):
+    refused(store, match, rewordings=said)
+
+
+def test_what_is_right_is_learned_from_any_iterable(store):
+    texts = (SourceDocument(text, "", "", section_of="") for text in sentences("law", 6))
+    settings = dataclasses.replace(tiny_settings(), text_passes=1.0)
+    assert store.ingest("law", texts, facts=[FACT], settings=settings).label == "v1"
