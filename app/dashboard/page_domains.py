@@ -23,7 +23,7 @@ from app.output import size
 from app.reading import state_in_words
 
 if TYPE_CHECKING:
-    from stores import DomainDetail
+    from stores import DomainDetail, DomainSummary
 
 _TABLE = "all-domains"
 _CHOSEN = "domain"
@@ -68,7 +68,14 @@ def _show_all(seen: View, names: list[str]) -> None:
             "documents": config.NumberColumn("documents", format="localized"),
             "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
             "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
-            "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
+            "size_bytes": config.NumberColumn(
+                "in use", format="bytes", help="Of the pools of its live version."
+            ),
+            "kept_bytes": config.NumberColumn(
+                "on disk",
+                format="bytes",
+                help="Of the pools of all its versions, live or not, until they are purged.",
+            ),
             "came": config.TextColumn("came (UTC)"),
             "changed": config.TextColumn("changed (UTC)"),
         },
@@ -87,8 +94,14 @@ def _choose_row() -> None:
 def _show_detail(seen: View, detail: DomainDetail) -> None:
     st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
     _show_figures(detail)
-    if not detail.summary.is_live and _is_kept(detail):
-        st.info("It is out of the store; “Act” brings it back.", icon=":material/undo:")
+    if _is_out(detail.summary):
+        item = detail.summary
+        st.info(
+            f"It is out of the store, and {_counted(item.kept_documents)} with "
+            f"{size(item.kept_bytes)} of pools are still on disk until it is purged; “Act” brings "
+            "it back or purges it.",
+            icon=":material/undo:",
+        )
     parts: dict[str, Callable[[View, DomainDetail], None]] = {
         "Versions": _show_versions,
         "Corpus": show_corpus,
@@ -110,25 +123,46 @@ def _show_detail(seen: View, detail: DomainDetail) -> None:
     parts[part or "Versions"](seen, detail)
 
 
-def _is_kept(detail: DomainDetail) -> bool:
-    """Return whether bytes of the domain are left."""
-    return any(not segment.is_purged for segment in detail.versions)
+def _is_out(item: DomainSummary) -> bool:
+    """Return whether a domain is out of the store while its bytes are left."""
+    return not item.is_live and not item.is_purged
+
+
+def _counted(num: int) -> str:
+    return f"{num:,} document{'s' * (num != 1)}"
 
 
 def _show_figures(detail: DomainDetail) -> None:
     item = detail.summary
+    with st.container(horizontal=True):
+        for name, value in _out(item) if _is_out(item) else _in_use(detail):
+            st.metric(name, value, border=True, width="content")
+
+
+def _out(item: DomainSummary) -> list[tuple[str, str]]:
+    """Return the figures of a domain that is out: of what is in use there are none but zeros."""
+    return [
+        ("State", state_in_words(item)),
+        ("Documents kept", f"{item.kept_documents:,}"),
+        ("Pools on disk", size(item.kept_bytes)),
+    ]
+
+
+def _in_use(detail: DomainDetail) -> list[tuple[str, str]]:
+    """Return the figures of a live domain, and what its versions that are not live keep besides."""
+    item = detail.summary
     layers = len({layer for segment in detail.chain for layer in segment.host_layers})
-    figures = (
+    figures = [
         ("State", state_in_words(item)),
         ("Version", item.label or "none live"),
         ("Documents", f"{item.num_documents:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
-        ("Pool size", size(item.size_bytes)),
+        ("Pools in use", size(item.size_bytes)),
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
-    )
-    with st.container(horizontal=True):
-        for name, value in figures:
-            st.metric(name, value, border=True, width="content")
+    ]
+    if item.kept_bytes != item.size_bytes:
+        figures.insert(5, ("Pools on disk", size(item.kept_bytes)))
+    return figures
 
 
 def _show_versions(seen: View, detail: DomainDetail) -> None:

@@ -33,6 +33,7 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
                 item.num_tokens,
                 item.num_experts,
                 item.size_bytes,
+                item.kept_bytes,
                 moment(item.created_at),
                 moment(item.changed_at),
             )
@@ -47,6 +48,7 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
             "tokens",
             "experts",
             "size_bytes",
+            "kept_bytes",
             "came",
             "changed",
         ],

@@ -11,6 +11,7 @@ from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.output import size
 from pipelines import open_store
 
 PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
@@ -121,6 +122,37 @@ def test_a_domain_that_is_not_live_shows_the_corpus_of_its_newest_version(run_pa
     at = run_page("domains", folder, domain="law", part="Corpus")
     assert "not live" in everything(at)
     assert len(at.dataframe[-1].value) == 6
+
+
+def test_what_a_domain_that_is_out_keeps_on_disk_is_told(run_page, folder):
+    with open_store(folder) as store:
+        kept = sum(segment.size_bytes for segment in store.registry.domain("law").versions)
+        store.roll_back("law", out=True)
+    at = run_page("domains", folder, domain="law")
+    row = at.dataframe[0].value.set_index("domain").loc["law"]
+    assert (row["size_bytes"], row["kept_bytes"]) == (0, kept)
+    figures = {metric.label: metric.value for metric in at.metric}
+    assert figures["Documents kept"] == "6"
+    assert figures["Pools on disk"] == size(kept)
+    assert "Experts in 0 layers" not in figures
+    assert f"6 documents with {size(kept)} of pools are still on disk" in at.info[0].value
+    with open_store(folder) as store:
+        store.purge("law")
+    at = run_page("domains", folder, domain="law")
+    assert at.dataframe[0].value.set_index("domain").loc["law", "kept_bytes"] == 0
+    assert not [info for info in at.info if "on disk" in info.value]
+    assert {metric.label: metric.value for metric in at.metric}["Pools in use"] == "0 B"
+
+
+def test_versions_that_are_not_live_count_on_disk_and_not_in_use(run_page, folder):
+    with open_store(folder) as store:
+        first, second = store.registry.domain("law").chain
+        store.roll_back("law", first.id)
+    at = run_page("domains", folder, domain="law")
+    figures = {metric.label: metric.value for metric in at.metric}
+    assert figures["Documents"] == "3"
+    assert figures["Pools in use"] == size(first.size_bytes)
+    assert figures["Pools on disk"] == size(first.size_bytes + second.size_bytes)
 
 
 # --- acting --------------------------------------------------------------------------------------
