@@ -33,7 +33,7 @@ _MOST_RUNS = 8
 @page("Domains", "Each domain's corpus, versions and state, and what can be done with it.")
 def show(seen: View) -> None:
     """Show the page."""
-    show_outcome(seen)
+    show_outcome(seen, "Domains")
     if not seen.domains:
         empty_store()
         return

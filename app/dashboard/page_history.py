@@ -11,7 +11,7 @@ from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from app.dashboard.links import empty_store, warn_of_unknown
-from app.dashboard.outcome import ask_why, attempt, show_outcome
+from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
 from app.output import moment
 
@@ -24,12 +24,13 @@ _MOST_SNAPSHOTS = 500
 """In the chart; older ones would be hairlines."""
 _WHY = "restore-why"
 _WITHOUT = "restore-without-purged"
+_PLACE = "History: restore"
 
 
-@page("History", "Everything that was done to the store; any of it can be taken back.")
+@page("History", "Everything that was done to the store; all but a purge can be taken back.")
 def show(seen: View) -> None:
     """Show the page."""
-    show_outcome(seen)
+    show_outcome(seen, "History")
     if not seen.domains:
         empty_store()
         _show_events(seen)
@@ -38,6 +39,7 @@ def show(seen: View) -> None:
     _show_lanes(seen, found)
     _show_diff(seen, found)
     _show_restore(seen, found)
+    show_problem(seen, _PLACE)
     _show_snapshots(seen, found)
     _show_events(seen)
 
@@ -124,7 +126,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
         f"Restore snapshot {target_id}",
         icon=":material/restore:",
         on_click=attempt,
-        args=(seen, lambda store: _restore(store, target_id), _WHY),
+        args=(seen, _PLACE, lambda store: _restore(store, target_id), _WHY),
     )
 
 

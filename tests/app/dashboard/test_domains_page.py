@@ -217,11 +217,13 @@ def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
     assert "[About] law" in everything(run_page("domains", folder, domain="law", part="Corpus"))
     at = act_on(run_page, folder, "law", "Purge")
     before = portrait(folder)
+    assert at.button(key="act").disabled
     at.text_input(key="act-typed").input("medicine").run()
-    at.button(key="act").click().run()
-    assert "type its name" in at.error[0].value
+    assert at.button(key="act").disabled
     assert portrait(folder) == before
     at.text_input(key="act-typed").input("law").run()
+    assert not at.button(key="act").disabled
+    assert at.button(key="act").label == ":red[Purge law]"
     at.button(key="act").click().run()
     assert "documents are gone" in at.success[0].value
     assert not [button for button in at.button if button.label == "Undo"]
@@ -263,6 +265,26 @@ def test_what_changed_meanwhile_is_told_and_nothing_is_done(run_page, folder):
     assert not at.warning
     at.button(key="act").click().run()
     assert live(folder).state("law").is_frozen, "after looking again it is done"
+
+
+def test_a_problem_is_told_below_its_button_and_nowhere_else(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    with open_store(folder) as other, other.registry.writing("ann"):
+        at.button(key="act").click().run()
+    told = at.error[0].value
+    order = [element.type for element in at.main]
+    assert order.index("error") > order.index("button")
+    at.selectbox(key="domain").select("medicine").run()
+    assert not at.error
+    outcome = at.session_state["outcome"]
+    history = run_page("history", folder)
+    history.session_state["outcome"] = outcome
+    history.run()
+    assert not history.error
+    at.selectbox(key="domain").select("law").run()
+    assert at.error[0].value == told
+    at.button(key="close-problem").click().run()
+    assert not at.error
 
 
 def test_undo_is_no_longer_offered_once_the_store_moved_on(run_page, folder):

@@ -129,6 +129,22 @@ def test_a_restore_that_was_decided_on_an_older_state_is_refused(run_page, lived
     assert portrait(lived) == before
 
 
+def test_the_caption_promises_no_way_back_from_a_purge(run_page, lived):
+    at = run_page("history", lived)
+    assert "all but a purge can be taken back" in at.caption[0].value
+
+
+def test_a_restore_that_failed_is_told_at_its_button_and_on_no_other_page(run_page, lived):
+    at = run_page("history", lived, restore="4")
+    with open_store(lived) as other, other.registry.writing("ann"):
+        next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert "ann" in at.error[0].value
+    domains = run_page("domains", lived)
+    domains.session_state["outcome"] = at.session_state["outcome"]
+    domains.run()
+    assert not domains.error
+
+
 def test_what_was_purged_stays_out(run_page, lived):
     with open_store(lived) as store:
         store.purge("law")
