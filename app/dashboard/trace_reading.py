@@ -11,6 +11,7 @@ from app.dashboard import cached
 from app.dashboard.charts import trace as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
+from app.dashboard.launch import THEME
 from app.dashboard.model import borrowed
 from app.dashboard.page import View, plain
 
@@ -31,7 +32,7 @@ DOMAINS = "trace_domains"
 PICKED, PICKED_OF = "trace_token", "trace_token_of"
 """Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
-INK = {"dark": "#e6eaee", "light": "#1d2329"}
+INK = {scheme: THEME[f"theme.{scheme}.textColor"] for scheme in ("dark", "light")}
 _OPEN = st.column_config.LinkColumn(
     "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
 )

@@ -220,7 +220,9 @@ def exchange_chart(frame: pd.DataFrame, colours: Mapping[str, str], floor: float
     )
     layers = [zero.encode(y="level:Q"), points]
     if len(domains) <= FEW:
-        layers.append(base.mark_text(dy=-14, fontSize=12).encode(text="domain:N"))
+        # The point has the domain's colour; as letters most of these are too pale for a page.
+        words = base.mark_text(dy=-14, fontSize=12).encode(text="domain:N", color=alt.value(INK))
+        layers.append(words)
     return alt.layer(*layers).properties(height=380)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import altair as alt
 
-BETTER, WORSE = "rgba(47, 127, 193, 1)", "rgba(217, 102, 11, 1)"
+BETTER, WORSE = "rgba(47, 127, 193, 0.72)", "rgba(217, 102, 11, 0.72)"
+"""No stronger than the page's own ink is read on, in either theme."""
 NONE = "rgba(138, 143, 152, 0.16)"
-FAINT, STRONG = "rgba(47, 127, 193, 0.10)", "rgba(47, 127, 193, 1)"
+FAINT, STRONG = "rgba(47, 127, 193, 0.10)", BETTER
 LINE = "#8a8f98"
 INK = "currentColor"
 """Of words within a chart: the page's own, in either theme."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.dashboard.charts import held_out as document_charts
 from app.dashboard.charts import retention as charts
-from app.dashboard.charts.scales import BETTER, WORSE
+from app.dashboard.charts.scales import BETTER, INK, WORSE
 from app.dashboard.frames import held_out as document_frames
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, MEASURES, MODES, TO_BASE, TO_BEFORE
@@ -244,6 +244,13 @@ def test_learning_against_forgetting_is_symmetric_about_nothing(report):
     )
     assert y["scale"]["domain"] == pytest.approx([-0.55, 0.55])
     assert "positive = forgot" in y["title"]
+
+
+def test_names_beside_points_are_in_the_page_s_ink(report):
+    frame = frames.exchange_frame(report)
+    words = charts.exchange_chart(frame, {"law": "#c98b00"}, 0.02).to_dict()["layer"][-1]
+    assert words["mark"]["type"] == "text"
+    assert words["encoding"]["color"] == {"value": INK}
 
 
 def test_the_bound_stands_beside_the_worst_documents(report):
