@@ -175,7 +175,7 @@ def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None
     st.caption(
         f"{MODES[mode]} Rows: the base, then the store after each ingest; the last row is the "
         "evaluated snapshot itself. Click a cell to see the domain's documents."
-        + (" Blue is better, orange worse." if mode != frames.ABSOLUTE else "")
+        + _COLOURS.get(mode, " Blue is better, orange worse.")
     )
     frame = frames.matrix_frame(report, measure, mode)
     st.altair_chart(
@@ -195,6 +195,13 @@ def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None
         "text/csv",
         icon=":material/download:",
     )
+
+
+_COLOURS = {
+    frames.ABSOLUTE: " The stronger the blue, the better.",
+    frames.TO_BEFORE: " Blue is better, orange worse; the colours span what an ingest did to other "
+    "domains, and what it taught its own may lie beyond.",
+}
 
 
 def _pick_domain() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from app.dashboard.charts.scales import INK, LINE, diverging, sequential
 from app.dashboard.colours import BASE_COLOUR
-from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of
+from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of, written
 
 CELL = "cell"
 """The name of the selection that a click on a cell makes: domain and step."""
@@ -60,15 +60,19 @@ def matrix_chart(
             labelFlush=False,
         ),
     )
-    base = alt.Chart(frame).encode(x=x, y=y)
+    digits, is_change = _digits(measure, mode), mode != ABSOLUTE
+    told = [written(value, digits, is_change=is_change) for value in frame["value"]]
+    base = alt.Chart(frame.assign(written=told)).encode(x=x, y=y)
     tiles = base.mark_rect(cursor="pointer").encode(
-        color=alt.Color("value:Q", scale=_scale(frame, measure, mode), legend=_legend(measure)),
+        color=alt.Color(
+            "value:Q", scale=_scale(frame, measure, mode), legend=_legend(measure, mode)
+        ),
         stroke=alt.condition(chosen, alt.value(LINE), alt.value(None)),
         strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0)),
         tooltip=[
             alt.Tooltip("after:N", title="row"),
             alt.Tooltip("domain:N", title="domain"),
-            alt.Tooltip("value:Q", title=_titled(measure, mode), format=_format(measure, mode)),
+            alt.Tooltip("written:N", title=_titled(measure, mode)),
             alt.Tooltip("loss_nats:Q", title="loss, nats a token", format=".4f"),
         ],
     )
@@ -78,9 +82,7 @@ def matrix_chart(
     height = 120 + longest + len(rows) * (30 if is_small else 13)
     if not is_small:
         return tiles.properties(height=height)
-    figures = base.mark_text(fontSize=12, color=INK).encode(
-        text=alt.Text("value:Q", format=_format(measure, mode))
-    )
+    figures = base.mark_text(fontSize=12, color=INK).encode(text="written:N")
     return alt.layer(tiles, figures).properties(height=height)
 
 
@@ -88,21 +90,34 @@ def _titled(measure: Measure, mode: str) -> str:
     return measure.unit if mode == ABSOLUTE else f"{mode}, {measure.unit}"
 
 
-def _format(measure: Measure, mode: str) -> str:
-    return measure.digits if mode == ABSOLUTE else f"+{measure.digits}"
+def _digits(measure: Measure, mode: str) -> str:
+    return measure.fine if mode == FORGOTTEN else measure.digits
 
 
-def _legend(measure: Measure) -> alt.Legend:
+def _is_better_low(measure: Measure, mode: str) -> bool:
+    return mode == FORGOTTEN or measure.is_better_low
+
+
+def _legend(measure: Measure, mode: str) -> alt.Legend:
+    sense = "low" if _is_better_low(measure, mode) else "high"
     return alt.Legend(
-        title=measure.unit, orient="bottom", gradientLength=260, format=measure.digits
+        title=f"{measure.unit} ({sense} = better)",
+        orient="bottom",
+        gradientLength=260,
+        format=_digits(measure, mode),
     )
 
 
 def _scale(frame: pd.DataFrame, measure: Measure, mode: str) -> alt.Scale:
+    """Return the scale of the colours: the stronger the blue, the better, in every mode."""
+    is_better_low = _is_better_low(measure, mode)
     if mode == ABSOLUTE:
-        return sequential(float(frame["value"].min()), float(frame["value"].max()))
-    most = float(frame["value"].abs().max()) if len(frame) else 0.0
-    is_better_low = mode == FORGOTTEN or measure.is_better_low
+        low, high = float(frame["value"].min()), float(frame["value"].max())
+        return sequential(low, high, is_strong_low=is_better_low)
+    # What a domain learned itself is a hundred times what it may do to another: with it in the
+    # scale, no harm would have a colour. The scale is clamped, so such a cell is just strong.
+    others = frame.loc[frame["step"] != frame["place"] + 1, "value"].abs()
+    most = float(others.max()) if len(others) else 0.0
     return diverging(max(most, measure.floor), is_better_low=is_better_low)
 
 

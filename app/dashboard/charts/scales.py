@@ -13,17 +13,21 @@ INK = "currentColor"
 """Of words within a chart: the page's own, in either theme."""
 
 
-def sequential(low: float, high: float, *, is_log: bool = False) -> alt.Scale:
+def sequential(
+    low: float, high: float, *, is_log: bool = False, is_strong_low: bool = False
+) -> alt.Scale:
     """Return a scale from faint to strong.
 
     Args:
         low: faint here.
         high: strong here.
         is_log: steps are ratios; `low` is above 0 then.
+        is_strong_low: the other way round.
     """
+    colours = [STRONG, FAINT] if is_strong_low else [FAINT, STRONG]
     top = high if high > low else low * 2 if is_log else low + 1.0
     return alt.Scale(
-        type="log" if is_log else "linear", domain=[low, top], range=[FAINT, STRONG], nice=False
+        type="log" if is_log else "linear", domain=[low, top], range=colours, nice=False
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.dashboard.charts import held_out as document_charts
 from app.dashboard.charts import retention as charts
-from app.dashboard.charts.scales import BETTER, INK, WORSE
+from app.dashboard.charts.scales import BETTER, FAINT, INK, STRONG, WORSE
 from app.dashboard.frames import held_out as document_frames
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, MEASURES, MODES, TO_BASE, TO_BEFORE
@@ -199,6 +199,37 @@ def test_blue_is_better_whatever_the_sign(report, measure, mode, low_end):
     scale = matrix(report, measure, mode)["layer"][0]["encoding"]["color"]["scale"]
     assert scale["range"][0] == low_end
     assert scale["domain"][0] == -scale["domain"][2]
+
+
+def test_blue_is_better_in_absolute_values_too(report):
+    for measure, low_end, sense in (("loss", STRONG, "low"), ("reduction", FAINT, "high")):
+        colour = matrix(report, measure, ABSOLUTE)["layer"][0]["encoding"]["color"]
+        assert colour["scale"]["range"][0] == low_end
+        assert f"({sense} = better)" in colour["legend"]["title"]
+
+
+def test_harm_has_a_colour_beside_what_was_learned():
+    report = frames.read_report(7, told([[4.0, 3.0], [2.8, 3.0], [2.85, 1.8]]))
+    scale = matrix(report, "loss", TO_BEFORE)["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"][2] == pytest.approx(0.05)
+    assert scale["clamp"], "what was learned, 1.2 nats, is just as strong"
+
+
+def written_cells(report, mode):
+    drawn = matrix(report, "loss", mode)
+    (rows,) = drawn["datasets"].values()
+    assert drawn["layer"][1]["encoding"]["text"]["field"] == "written"
+    return {(row["step"], row["domain"]): row["written"] for row in rows}
+
+
+def test_cells_that_did_not_change_have_neither_digits_nor_sign():
+    report = frames.read_report(7, told([[4.0, 3.0], [3.0, 3.0], [2.99986, 1.5]]))
+    before = written_cells(report, TO_BEFORE)
+    assert (before[1, "medicine"], before[2, "law"]) == ("0", "0")
+    assert before[1, "law"] == "−1.000"
+    forgotten = written_cells(report, FORGOTTEN)
+    assert (forgotten[2, "law"], forgotten[1, "law"]) == ("−0.0001", "0"), "a digit more"
+    assert written_cells(report, ABSOLUTE)[0, "law"] == "4.000"
 
 
 def test_noise_is_not_drawn_as_harm():
