@@ -166,14 +166,16 @@ def _in_use(detail: DomainDetail) -> list[tuple[str, str]]:
 
 
 def _show_versions(seen: View, detail: DomainDetail) -> None:
-    spans = history_frames.spans(cached.snapshots(seen), detail.summary.domain)
-    if not spans.empty:
+    found = cached.snapshots(seen)
+    spans = history_frames.spans(found, detail.summary.domain)
+    # A single stretch that lasts until now says nothing that the table below does not.
+    if len(spans) > 1 or spans["until"].any():
         st.caption(
             "When each version was live, from snapshot to snapshot. Pale: disabled. Dotted line: "
-            "frozen."
+            "frozen. Grey column: the live snapshot."
         )
         st.altair_chart(
-            history_charts.versions(spans, seen.colours),
+            history_charts.versions(spans, seen.colours, found),
             alt="When each version of the domain was live, by snapshot",
         )
     config = st.column_config

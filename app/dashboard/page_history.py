@@ -49,7 +49,7 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
     shown = found[-_MOST_SNAPSHOTS:]
     st.caption(
         "A lane for each domain, from snapshot to snapshot. Pale: disabled. Dotted line: frozen. "
-        "A gap: not in the store."
+        "A gap: not in the store. Grey column: the live snapshot."
         + (f" The newest {len(shown)} of {len(found)} snapshots." * (len(shown) < len(found)))
     )
     spans = frames.spans(shown)
@@ -57,7 +57,7 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
         st.info("No domain was live in these snapshots.")
         return
     st.altair_chart(
-        charts.lanes(spans, seen.colours),
+        charts.lanes(spans, seen.colours, shown),
         alt="When each domain was in the store, at which version, frozen or disabled, by snapshot",
     )
 

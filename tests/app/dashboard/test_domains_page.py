@@ -155,6 +155,29 @@ def test_versions_that_are_not_live_count_on_disk_and_not_in_use(run_page, folde
     assert figures["Pools on disk"] == size(first.size_bytes + second.size_bytes)
 
 
+def test_versions_are_drawn_where_there_is_more_to_say_than_one_stretch(run_page, folder):
+    at = run_page("domains", folder, domain="medicine", part="Versions")
+    assert not at.get("vega_lite_chart")
+    assert len(run_page("domains", folder, domain="law").get("vega_lite_chart")) == 1
+    with open_store(folder) as store:
+        store.roll_back("medicine", out=True)
+    at = run_page("domains", folder, domain="medicine", part="Versions")
+    assert len(at.get("vega_lite_chart")) == 1, "it ended, which the table does not show"
+
+
+def test_a_domain_that_is_out_does_not_reach_the_live_snapshot(folder):
+    with open_store(folder) as store:
+        store.roll_back("law", out=True)
+        found = store.registry.snapshots()
+    spans = history_frames.spans(found, "law")
+    spec = history_charts.versions(spans, {"law": "#4477aa"}, found).to_dict()
+    assert spec["layer"][1]["encoding"]["x"]["scale"]["domain"] == [1, 6]
+    column, bars = spec["datasets"].values()
+    assert max(row["end"] for row in bars) == 5
+    assert column == [{"first": 5, "end": 6, "what": "live now"}]
+    assert {row["label"] for row in bars} == {""}, "its lane has its name"
+
+
 # --- acting --------------------------------------------------------------------------------------
 
 
@@ -371,12 +394,13 @@ def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
 def test_charts_have_units_colours_and_no_text_of_documents(folder):
     with open_store(folder) as store:
         detail = store.registry.domain("law")
-        spans = history_frames.spans(store.registry.snapshots(), "law")
+        found = store.registry.snapshots()
+    spans = history_frames.spans(found, "law")
     spec = json.dumps(charts.losses(frames.losses(detail), "#4477aa").to_dict())
     assert "nats a token" in spec
     assert "training step" in spec
     assert "#4477aa" in spec
-    lanes = json.dumps(history_charts.versions(spans, {"law": "#4477aa"}).to_dict())
+    lanes = json.dumps(history_charts.versions(spans, {"law": "#4477aa"}, found).to_dict())
     assert "snapshot (number)" in lanes
     assert "[About]" not in spec + lanes
 

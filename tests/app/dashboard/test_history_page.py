@@ -1,6 +1,7 @@
 """History: events, snapshots, what differs, and the way back."""
 
 import json
+from datetime import datetime
 
 import pytest
 from filled_store import grow, new_store, portrait
@@ -195,8 +196,8 @@ def test_short_stretches_are_still_seen_in_a_long_history():
         DomainState("law", "a" * 32, "v1", is_frozen=bool(n % 2), is_enabled=True) for n in (0, 1)
     ]
     snapshots = [Snapshot(n, n - 1, "", "freeze", (states[n % 2],)) for n in range(1, 500)]
-    spec = charts.lanes(frames.spans(snapshots), {"law": "#4477aa"}).to_dict()
-    (rows,) = spec["datasets"].values()
+    spec = charts.lanes(frames.spans(snapshots), {"law": "#4477aa"}, snapshots).to_dict()
+    _, rows = spec["datasets"].values()
     assert len(rows) == 499
     assert all(row["first"] < row["bar_end"] < row["end"] for row in rows)
 
@@ -221,9 +222,14 @@ def test_snapshots_say_who_made_them_and_which_is_live(lived):
 
 def test_the_lanes_have_a_unit_and_the_domains_colours(lived):
     with open_store(lived) as store:
-        spans = frames.spans(store.registry.snapshots())
-    spec = charts.lanes(spans, {"law": "#111111", "medicine": "#222222"}).to_dict()
+        found = store.registry.snapshots()
+    colours = {"law": "#111111", "medicine": "#222222"}
+    spec = charts.lanes(frames.spans(found), colours, found).to_dict()
     text = json.dumps(spec)
     assert "snapshot (number)" in text
     assert "#111111" in text
-    assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [2, 8]
+    x = spec["layer"][1]["encoding"]["x"]
+    assert x["scale"]["domain"] == [1, 8], "the store's, not those of its domains alone"
+    day = f"{datetime.fromisoformat(found[0].created_at):%d %b %Y}"
+    told = x["axis"]["labelExpr"]
+    assert f'"1": ["1", "{day}"], "2": ["2"]' in told, "a day is said once"
