@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _TABLE = "all-domains"
 _CHOSEN = "domain"
 _MOST_RUNS = 8
+_STATE_WIDTH = 125
+"""Pixels; "frozen, disabled" is the longest. Left to itself the column is cut in a small window."""
 
 
 @page("Domains", "Each domain's corpus, versions and state, and what can be done with it.")
@@ -64,6 +66,7 @@ def _show_all(seen: View, names: list[str]) -> None:
         selection_mode="single-row",
         column_config={
             "domain": config.TextColumn("domain", pinned=True),
+            "state": config.TextColumn("state", width=_STATE_WIDTH),
             "segments": config.NumberColumn("segments", help="Ingests in its live version."),
             "documents": config.NumberColumn("documents", format="localized"),
             "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
@@ -76,7 +79,6 @@ def _show_all(seen: View, names: list[str]) -> None:
                 format="bytes",
                 help="Of the pools of all its versions, live or not, until they are purged.",
             ),
-            "came": config.TextColumn("came (UTC)"),
             "changed": config.TextColumn("changed (UTC)"),
         },
         alt="All domains, live or not; choose a row to see a domain in detail",
@@ -184,6 +186,7 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
         hide_index=True,
         placeholder="–",
         column_config={
+            "state": config.TextColumn("state", width=_STATE_WIDTH),
             "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
             "tokens": config.NumberColumn("tokens", format="localized"),
             "experts": config.NumberColumn("experts", format="localized"),

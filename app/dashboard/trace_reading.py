@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pipelines.tracing import Trace, TracedRow, TracedToken
     from stores.queries import HeldBy
 
-NUM_COLUMNS = 104
-"""Of a line of the text in colours: it fits beside the sidebar at 1280 pixels."""
+LINES = {"short": 44, "medium": 72, "long": 104}
+"""Columns of a line of the text in colours: on a phone, and beside the sidebar at 1280 pixels."""
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
@@ -120,11 +120,20 @@ def _show_figures(found: Trace) -> None:
 
 def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
     """Show the text in colours; a click on a token chooses it."""
-    frame = frames.laid_out(tokens, num_columns=NUM_COLUMNS)
+    length = st.segmented_control(
+        "Lines",
+        list(LINES),
+        default=fitting_lines(st.context.headers.get("User-Agent") or ""),
+        required=True,
+        key="trace_lines",
+        help="A chart cannot break its lines anew: shorter ones fit a smaller window.",
+    )
+    num_columns = LINES[length]
+    frame = frames.laid_out(tokens, num_columns=num_columns)
     shares = frame["speaker"].value_counts(normalize=True)
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
     st.altair_chart(
-        charts.text_in_colours(frame, colours, ink=ink, num_columns=NUM_COLUMNS),
+        charts.text_in_colours(frame, colours, ink=ink, num_columns=num_columns),
         width="content",
         key=CHART,
         on_select=_pick,
@@ -134,6 +143,16 @@ def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
     st.caption(
         "The stronger a colour, the more weight. A click on a token shows its experts below."
     )
+
+
+def fitting_lines(user_agent: str) -> str:
+    """Return which of LINES fits the window: the server is told the browser, not the width.
+
+    Example:
+        >>> fitting_lines("Mozilla/5.0 (X11; Linux x86_64)"), fitting_lines("(Android) Mobile")
+        ('long', 'short')
+    """
+    return "short" if "mobi" in user_agent.casefold() else "long"
 
 
 def _pick() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.scales import LINE, sequential
+from app.dashboard.charts.scales import LEGEND_LENGTH, LINE, sequential
 
 ROW = "picked"
 """The name of the selection that a click on a row makes."""
@@ -30,7 +30,9 @@ def grid_chart(rows: pd.DataFrame, opened: int | None = None) -> Any:
     weight = alt.Color(
         "weight:Q",
         scale=sequential(low, high, is_log=True),
-        legend=alt.Legend(title="router weight (log)", orient="bottom", gradientLength=240),
+        legend=alt.Legend(
+            title="router weight (log)", orient="bottom", gradientLength=LEGEND_LENGTH
+        ),
     )
     side = int(rows["i"].max()) + 1 if len(rows) else 1
     axis = alt.Axis(values=list(range(0, side, 4)), labelAngle=0)

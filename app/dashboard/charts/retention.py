@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.scales import INK, LINE, diverging, sequential
+from app.dashboard.charts.scales import INK, LEGEND_LENGTH, LINE, diverging, sequential
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of, written
 
@@ -103,7 +103,7 @@ def _legend(measure: Measure, mode: str) -> alt.Legend:
     return alt.Legend(
         title=f"{measure.unit} ({sense} = better)",
         orient="bottom",
-        gradientLength=260,
+        gradientLength=LEGEND_LENGTH,
         format=_digits(measure, mode),
     )
 

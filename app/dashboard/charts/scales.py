@@ -9,6 +9,8 @@ BETTER, WORSE = "rgba(47, 127, 193, 0.72)", "rgba(217, 102, 11, 0.72)"
 NONE = "rgba(138, 143, 152, 0.16)"
 FAINT, STRONG = "rgba(47, 127, 193, 0.10)", BETTER
 LINE = "#8a8f98"
+LEGEND_LENGTH = alt.ExprRef("min(260, width)")
+"""Pixels of a scale's bar below a chart: on a phone the chart is narrower than the bar would be."""
 INK = "currentColor"
 """Of words within a chart: the page's own, in either theme."""
 

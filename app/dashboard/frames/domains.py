@@ -34,8 +34,7 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
                 item.num_experts,
                 item.size_bytes,
                 item.kept_bytes,
-                moment(item.created_at),
-                moment(item.changed_at),
+                _day(item.changed_at),
             )
             for item in summaries
         ],
@@ -49,10 +48,14 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
             "experts",
             "size_bytes",
             "kept_bytes",
-            "came",
             "changed",
         ],
     )
+
+
+def _day(stamp: str) -> str:
+    """Return the day of a time: the events have it to the second, where it does not crowd."""
+    return moment(stamp)[:10]
 
 
 def version_state(segment: Segment, live: Iterable[str]) -> str:
@@ -84,7 +87,7 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
                 first,
                 last,
                 run.seconds if run and run.losses else None,
-                moment(segment.created_at),
+                _day(segment.created_at),
             )
         )
     columns = [

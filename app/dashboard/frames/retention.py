@@ -264,10 +264,11 @@ def metrics_frame(report: Report) -> pd.DataFrame:
     """Return the report's metrics with unit, sense and a sentence in plain words."""
     return pd.DataFrame(
         [
-            (NAMES[name], report.metrics[name], MEANINGS[name], unit, sense)
+            (NAMES[name], report.metrics[name], sense, unit, MEANINGS[name])
             for name, (unit, sense) in METRICS.items()
         ],
-        columns=["metric", "value", "meaning", "unit", "sense"],
+        # The longest stands last: what is beyond a small window's edge is the least missed.
+        columns=["metric", "value", "sense", "unit", "meaning"],
     )
 
 

@@ -1,6 +1,7 @@
 """Domains: the table, a domain in detail, and acts with preview, confirmation and undo."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,17 @@ def test_all_domains_are_listed_live_or_not(run_page, folder):
     table = at.dataframe[0].value.set_index("domain")
     assert table["state"].to_dict() == {"law": "live", "medicine": "rolled back"}
     assert "Choose a domain" in at.info[0].value
+
+
+def test_tables_of_domains_and_versions_tell_days_and_keep_room_for_states(run_page, folder):
+    at = run_page("domains", folder, domain="law", part="Versions")
+    domains, versions = at.dataframe
+    day = re.compile(r"\d{4}-\d\d-\d\d")
+    assert domains.value["changed"].map(day.fullmatch).all()
+    assert "came" not in domains.value
+    assert versions.value["made"].map(day.fullmatch).all()
+    for table in (domains, versions):
+        assert json.loads(table.proto.columns)["state"]["width"] >= 125
 
 
 def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):

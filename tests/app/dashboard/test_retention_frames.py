@@ -162,6 +162,7 @@ def test_metrics_come_from_the_report_with_unit_and_sense(report):
     assert frame.loc["Forgetting", "value"] == report.metrics["forgetting"] == 0.5
     assert frame.loc["Forgetting", "sense"] == "lower is better"
     assert frame.loc["BWT, backward transfer", "unit"] == "nats a token"
+    assert list(frame.columns)[:2] == ["value", "sense"], "a small window cuts the rest"
 
 
 # Charts
@@ -199,6 +200,11 @@ def test_blue_is_better_whatever_the_sign(report, measure, mode, low_end):
     scale = matrix(report, measure, mode)["layer"][0]["encoding"]["color"]["scale"]
     assert scale["range"][0] == low_end
     assert scale["domain"][0] == -scale["domain"][2]
+
+
+def test_the_legend_is_no_longer_than_the_chart(report):
+    legend = matrix(report, "loss", ABSOLUTE)["layer"][0]["encoding"]["color"]["legend"]
+    assert legend["gradientLength"] == {"expr": "min(260, width)"}
 
 
 def test_blue_is_better_in_absolute_values_too(report):
