@@ -222,6 +222,12 @@ def curves_frame(report: Report) -> pd.DataFrame:
     )
 
 
+def forgot_most(report: Report, num: int) -> list[str]:
+    """Return so many domains, those first that forgot most since they were learned."""
+    frame = exchange_frame(report).sort_values("forgotten_nats", ascending=False, kind="stable")
+    return [str(name) for name in frame["domain"].head(num)]
+
+
 def exchange_frame(report: Report) -> pd.DataFrame:
     """Return one row a domain: what it gained when it was learned, and what it forgot since."""
     forgotten = compared(report, "loss", FORGOTTEN)[-1]

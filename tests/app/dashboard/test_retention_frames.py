@@ -272,6 +272,26 @@ def test_curves_keep_a_domain_s_colour_and_show_the_base(report):
     assert "condition" in alone["layer"][-1]["encoding"]["opacity"]
 
 
+def test_many_curves_are_a_mean_a_range_and_a_few_names(report):
+    assert frames.forgot_most(report, 1) == ["law"]
+    frame = frames.curves_frame(report)
+    for field, reference in (("loss_nats", [3.5] * 3), ("kept", [1.0, 1.0])):
+        drawn = charts.spread_chart(
+            frame, field, {"law": "#111111"}, rows=report.rows, named=["law"]
+        ).to_dict()
+        area, dashed, mean, lines = drawn["layer"]
+        assert [area["mark"]["type"], lines["mark"]["type"]] == ["area", "line"]
+        assert dashed["mark"]["strokeDash"], "what the heading promises is there"
+        assert mean["encoding"]["y"]["scale"] == {"zero": False}, "what differs fills the chart"
+        assert lines["encoding"]["color"]["scale"] == {"domain": ["law"], "range": ["#111111"]}
+        spread = drawn["datasets"][mean["data"]["name"]]
+        assert [row["reference"] for row in spread] == reference
+        last = spread[-1]
+        assert (last["low"], last["mean"], last["high"]) == (
+            (1.5, 2.5, 3.5) if field == "loss_nats" else (0.5, 0.75, 1.0)
+        )
+
+
 def test_learning_against_forgetting_is_symmetric_about_nothing(report):
     drawn = charts.exchange_chart(frames.exchange_frame(report), {}, 0.02).to_dict()
     y = next(
