@@ -168,7 +168,7 @@ class Run:
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """One line about a domain; the counts are those of its live chain."""
+    """One line about a domain; counts are those of its live chain where nothing else is said."""
 
     domain: str
     version: str | None
@@ -182,6 +182,10 @@ class DomainSummary:
     num_tokens: int
     num_experts: int
     size_bytes: int
+    kept_documents: int
+    """Of all its versions, live or not, whose bytes are there."""
+    kept_bytes: int
+    """Of the pools of those versions."""
     created_at: str
     changed_at: str
 

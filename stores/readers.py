@@ -28,16 +28,14 @@ def read_summaries(session: Session) -> tuple[DomainSummary, ...]:
     chains = read_chains(session, [state.version for state in live.domains])
     counts = _count_documents(session, [item.id for chain in chains.values() for item in chain])
     changed = _changed_at(session)
-    unpurged = set(
-        session.scalars(select(SegmentRow.domain_id).where(SegmentRow.purged_at.is_(None)))
-    )
+    kept = _count_kept(session)
     return tuple(
         _summarise(
             row,
             state := live.state(row.name),
             chains[state.version] if state else (),
             counts,
-            is_purged=row.id not in unpurged,
+            kept=kept.get(row.id),
             changed_at=changed.get(row.id, ""),
         )
         for row in session.scalars(select(DomainRow).order_by(DomainRow.name))
@@ -106,7 +104,7 @@ def _summarise(
     chain: tuple[Segment, ...],
     counts: dict[str, int],
     *,
-    is_purged: bool,
+    kept: tuple[int, int] | None,
     changed_at: str,
 ) -> DomainSummary:
     """Return one line about a domain."""
@@ -117,12 +115,14 @@ def _summarise(
         is_live=state is not None,
         is_frozen=state.is_frozen if state else False,
         is_enabled=state.is_enabled if state else False,
-        is_purged=is_purged,
+        is_purged=kept is None,
         num_segments=sum(segment.kind == ROWS for segment in chain),
         num_documents=sum(counts.get(segment.id, 0) for segment in chain),
         num_tokens=sum(segment.num_tokens for segment in chain),
         num_experts=sum(segment.num_experts for segment in chain),
         size_bytes=sum(segment.size_bytes for segment in chain),
+        kept_documents=kept[0] if kept else 0,
+        kept_bytes=kept[1] if kept else 0,
         created_at=row.created_at,
         changed_at=changed_at,
     )
@@ -134,6 +134,23 @@ def _count_documents(session: Session, segment_ids: list[str]) -> dict[str, int]
     query = query.where(SegmentDocumentRow.segment_id.in_(segment_ids))
     rows = session.execute(query.group_by(SegmentDocumentRow.segment_id))
     return {row[0]: row[1] for row in rows}
+
+
+def _count_kept(session: Session) -> dict[int, tuple[int, int]]:
+    """Return the documents and the pools' bytes of each domain's versions that are not purged."""
+    is_kept = SegmentRow.purged_at.is_(None)
+    sizes = select(SegmentRow.domain_id, func.sum(SegmentRow.size_bytes)).where(is_kept)
+    # A document that was learned again, as after an erasure, stands in several versions.
+    documents = (
+        select(SegmentRow.domain_id, func.count(SegmentDocumentRow.document_id.distinct()))
+        .join(SegmentDocumentRow, SegmentDocumentRow.segment_id == SegmentRow.id)
+        .where(is_kept)
+    )
+    counts = {row[0]: row[1] for row in session.execute(documents.group_by(SegmentRow.domain_id))}
+    return {
+        row[0]: (counts.get(row[0], 0), int(row[1]))
+        for row in session.execute(sizes.group_by(SegmentRow.domain_id))
+    }
 
 
 def _changed_at(session: Session) -> dict[int | None, str]:

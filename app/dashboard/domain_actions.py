@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.dashboard import acts
 from app.dashboard.domain_corpus import newest_documents
-from app.dashboard.outcome import ask_why, attempt
+from app.dashboard.outcome import ask_why, attempt, show_problem
 from app.dashboard.page import plain
 from app.dashboard.previews import Choice, choices, preview
 from peer_cl.errors import StateError
@@ -26,6 +26,12 @@ _PURGES = ("purge", "purge retired")
 
 def show_actions(seen: View, detail: DomainDetail) -> None:
     """Show what can be done with a domain; a button of each act does it."""
+    place = f"Domains: {detail.summary.domain}"
+    _show_act(seen, detail, place)
+    show_problem(seen, place)
+
+
+def _show_act(seen: View, detail: DomainDetail, place: str) -> None:
     domain = detail.summary.domain
     found = choices(
         detail,
@@ -44,15 +50,23 @@ def show_actions(seen: View, detail: DomainDetail) -> None:
         for line in preview(chosen.action, detail, newest_documents(seen, detail), version):
             st.text(line)
     ask_why(seen, _WHY)
+    label, icon, is_confirmed = plain(chosen.button), None, True
     if chosen.action in _PURGES:
-        st.text_input(
-            "Type the domain's name to confirm; this cannot be undone", key=_TYPED, max_chars=64
+        typed = st.text_input(
+            "Type the domain's name and press Enter; this cannot be undone",
+            key=_TYPED,
+            max_chars=64,
         )
+        is_confirmed = typed.strip() == domain
+        # Streamlit has one colour of buttons, which elsewhere is that of what harms nobody.
+        label, icon = f":red[{label}]" if is_confirmed else label, ":material/delete_forever:"
     st.button(
-        plain(chosen.button),
-        type="primary" if chosen.action in _PURGES else "secondary",
+        label,
+        icon=icon,
+        disabled=not is_confirmed,
+        help=None if is_confirmed else plain(f"Type {domain} above first."),
         on_click=attempt,
-        args=(seen, partial(_do, chosen.action, domain, version), _WHY, _TYPED),
+        args=(seen, place, partial(_do, chosen.action, domain, version), _WHY, _TYPED),
         key="act",
     )
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Report = dict[str, Any]
 NOT_MEASURED = "not measured"
+"""In the place of a unit: as a figure, in large letters, it would be cut off in a tile."""
+NOTHING = "–"
 _NOTICEABLE = 1e-4
 """Nats a token; smaller changes are a matter of the mixture's shares, and no one could see them."""
 
@@ -103,7 +105,7 @@ def _worst(report: Report, past: tuple[float, ...]) -> Figure:
     return Figure(
         name="Worst added loss",
         shown=_number(value, "+.4f"),
-        unit="nats a document",
+        unit=_unit(value, "nats a document"),
         caption=f"{found} {rule}",
         formula=r"\max_d\ \big(L_{\text{mixture}}(d) - L_{\text{base}}(d)\big)"
         r"\ \le\ -\ln(1 - b)",
@@ -146,7 +148,7 @@ def _gain(report: Report, past: tuple[float, ...]) -> Figure:
     return Figure(
         name="Mean gain",
         shown=_number(mean_gain(report), "+.3f"),
-        unit=f"nats a token ({share:.0%})",
+        unit=_unit(mean_gain(report), f"nats a token ({share:.0%})"),
         caption="How much better a domain's held-out documents are predicted than by the base "
         f"alone: {share:.0%} of its loss is gone, on average over {_domains(report)}.",
         formula=r"\frac{1}{T} \sum_{j=1}^{T} \big(\ell_{\text{base}}(j) - "
@@ -169,7 +171,7 @@ def _recall(report: Report, past: tuple[float, ...]) -> Figure:
     return Figure(
         name="Recall of trained facts",
         shown=_number(seen, ".0%"),
-        unit="of facts, asked as taught",
+        unit=_unit(seen, "of facts, asked as taught"),
         caption=caption,
         formula=r"\frac{1}{T} \sum_{j=1}^{T} \frac{\text{facts of } j \text{ answered exactly}}"
         r"{\text{facts of } j \text{ asked}}",
@@ -195,4 +197,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _number(value: float | None, form: str) -> str:
-    return NOT_MEASURED if value is None else format(value, form)
+    return NOTHING if value is None else format(value, form)
+
+
+def _unit(value: float | None, unit: str) -> str:
+    return NOT_MEASURED if value is None else unit

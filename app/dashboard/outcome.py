@@ -1,5 +1,7 @@
 """Acting from a page, and what is said about it: done with Undo, changed meanwhile, or why not.
 
+What was done is told at the top of the page; why something was not, where it was tried alone.
+
 A button's callback gets the view of the run that drew it, so that an act compares with what the
 person saw, not with what is there when the click arrives.
 """
@@ -33,6 +35,8 @@ class Outcome:
 
     folder: str
     """Of the store."""
+    place: str
+    """Where it was tried: a problem is told there alone, since no other place can answer it."""
     done: Done | None = None
     problem: str = ""
     has_changed: bool = False
@@ -41,31 +45,33 @@ class Outcome:
     """What the person saw."""
 
 
-def attempt(seen: View, act: Callable[[Store], Done], *cleared: str) -> None:
+def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str) -> None:
     """Do an act on what a person saw, and keep how it ended for `show_outcome`. A callback.
 
     Args:
         seen: what the person saw.
+        place: where a problem is to be told, of a `show_problem`.
         act: the act; it reads widgets' values itself.
         cleared: keys of text fields to empty when it is done.
     """
     try:
         with acting(seen) as store:
-            outcome = Outcome(seen.folder, done=act(store), seen=seen)
+            outcome = Outcome(seen.folder, place, done=act(store), seen=seen)
     except PeerError as error:
         if _is_done(seen):
             return
         has_changed = isinstance(error, ChangedError)
-        outcome = Outcome(seen.folder, problem=str(error), has_changed=has_changed)
+        outcome = Outcome(seen.folder, place, problem=str(error), has_changed=has_changed)
     except Exception as error:
         log.exception("acting")
         problem = f"{type(error).__name__}: {error}: a fault of peer-cl; see the server's terminal"
-        outcome = Outcome(seen.folder, problem=problem)
+        outcome = Outcome(seen.folder, place, problem=problem)
     else:
         for key in cleared:
             st.session_state[key] = ""
     st.session_state[_KEY] = outcome
-    # What stands at the page's top may be out of sight of who pressed a button further down.
+    # What stands at the page's top may be out of sight of who pressed a button further down, and
+    # a problem of who went to another page before the act ended.
     st.toast(plain(outcome.done.said if outcome.done else outcome.problem))
 
 
@@ -81,14 +87,33 @@ def ask_why(seen: View, key: str) -> None:
     st.caption(plain(f"Written down as done by {who() or seen.store.who}."))
 
 
-def show_outcome(seen: View) -> None:
-    """Show how the last act ended, until it is closed."""
+def show_outcome(seen: View, title: str) -> None:
+    """Show what the last act did, with Undo, until it is closed.
+
+    Args:
+        seen: what the person sees.
+        title: the page's: an Undo that was refused on it is told here, and on no other page.
+    """
+    undoing = f"{title}: undo"
     outcome: Outcome | None = st.session_state.get(_KEY)
-    if outcome is None or outcome.folder != seen.folder:
+    if outcome is not None and outcome.folder == seen.folder and outcome.done is not None:
+        _show_done(seen, outcome.done, undoing)
+    show_problem(seen, undoing)
+
+
+def show_problem(seen: View, place: str) -> None:
+    """Show why the last act was not done, until it is closed, if it was tried at this place.
+
+    Args:
+        seen: what the person sees.
+        place: as `attempt` was told.
+    """
+    outcome: Outcome | None = st.session_state.get(_KEY)
+    if outcome is None or (outcome.folder, outcome.place) != (seen.folder, place):
         return
     if outcome.done is not None:
-        _show_done(seen, outcome.done)
-    elif outcome.has_changed:
+        return
+    if outcome.has_changed:
         st.warning(
             f"Changed meanwhile; nothing was done. {plain(outcome.problem)}",
             icon=":material/sync_problem:",
@@ -99,14 +124,14 @@ def show_outcome(seen: View) -> None:
         st.button("Close", on_click=_close, key="close-problem")
 
 
-def _show_done(seen: View, done: Done) -> None:
+def _show_done(seen: View, done: Done, place: str) -> None:
     st.success(plain(done.said), icon=":material/check_circle:")
     with st.container(horizontal=True):
         if done.can_undo and seen.live.id == done.after:
             st.button(
                 "Undo",
                 on_click=attempt,
-                args=(seen, lambda store: acts.undo(store, done)),
+                args=(seen, place, lambda store: acts.undo(store, done)),
                 icon=":material/undo:",
                 help=f"Restores snapshot {done.before}, as a new snapshot.",
                 key="undo",

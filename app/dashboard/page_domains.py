@@ -23,17 +23,19 @@ from app.output import size
 from app.reading import state_in_words
 
 if TYPE_CHECKING:
-    from stores import DomainDetail
+    from stores import DomainDetail, DomainSummary
 
 _TABLE = "all-domains"
 _CHOSEN = "domain"
 _MOST_RUNS = 8
+_STATE_WIDTH = 125
+"""Pixels; "frozen, disabled" is the longest. Left to itself the column is cut in a small window."""
 
 
 @page("Domains", "Each domain's corpus, versions and state, and what can be done with it.")
 def show(seen: View) -> None:
     """Show the page."""
-    show_outcome(seen)
+    show_outcome(seen, "Domains")
     if not seen.domains:
         empty_store()
         return
@@ -64,12 +66,19 @@ def _show_all(seen: View, names: list[str]) -> None:
         selection_mode="single-row",
         column_config={
             "domain": config.TextColumn("domain", pinned=True),
+            "state": config.TextColumn("state", width=_STATE_WIDTH),
             "segments": config.NumberColumn("segments", help="Ingests in its live version."),
             "documents": config.NumberColumn("documents", format="localized"),
             "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
             "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
-            "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
-            "came": config.TextColumn("came (UTC)"),
+            "size_bytes": config.NumberColumn(
+                "in use", format="bytes", help="Of the pools of its live version."
+            ),
+            "kept_bytes": config.NumberColumn(
+                "on disk",
+                format="bytes",
+                help="Of the pools of all its versions, live or not, until they are purged.",
+            ),
             "changed": config.TextColumn("changed (UTC)"),
         },
         alt="All domains, live or not; choose a row to see a domain in detail",
@@ -87,8 +96,14 @@ def _choose_row() -> None:
 def _show_detail(seen: View, detail: DomainDetail) -> None:
     st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
     _show_figures(detail)
-    if not detail.summary.is_live and _is_kept(detail):
-        st.info("It is out of the store; “Act” brings it back.", icon=":material/undo:")
+    if _is_out(detail.summary):
+        item = detail.summary
+        st.info(
+            f"It is out of the store, and {_counted(item.kept_documents)} with "
+            f"{size(item.kept_bytes)} of pools are still on disk until it is purged; “Act” brings "
+            "it back or purges it.",
+            icon=":material/undo:",
+        )
     parts: dict[str, Callable[[View, DomainDetail], None]] = {
         "Versions": _show_versions,
         "Corpus": show_corpus,
@@ -110,36 +125,59 @@ def _show_detail(seen: View, detail: DomainDetail) -> None:
     parts[part or "Versions"](seen, detail)
 
 
-def _is_kept(detail: DomainDetail) -> bool:
-    """Return whether bytes of the domain are left."""
-    return any(not segment.is_purged for segment in detail.versions)
+def _is_out(item: DomainSummary) -> bool:
+    """Return whether a domain is out of the store while its bytes are left."""
+    return not item.is_live and not item.is_purged
+
+
+def _counted(num: int) -> str:
+    return f"{num:,} document{'s' * (num != 1)}"
 
 
 def _show_figures(detail: DomainDetail) -> None:
     item = detail.summary
+    with st.container(horizontal=True):
+        for name, value in _out(item) if _is_out(item) else _in_use(detail):
+            st.metric(name, value, border=True, width="content")
+
+
+def _out(item: DomainSummary) -> list[tuple[str, str]]:
+    """Return the figures of a domain that is out: of what is in use there are none but zeros."""
+    return [
+        ("State", state_in_words(item)),
+        ("Documents kept", f"{item.kept_documents:,}"),
+        ("Pools on disk", size(item.kept_bytes)),
+    ]
+
+
+def _in_use(detail: DomainDetail) -> list[tuple[str, str]]:
+    """Return the figures of a live domain, and what its versions that are not live keep besides."""
+    item = detail.summary
     layers = len({layer for segment in detail.chain for layer in segment.host_layers})
-    figures = (
+    figures = [
         ("State", state_in_words(item)),
         ("Version", item.label or "none live"),
         ("Documents", f"{item.num_documents:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
-        ("Pool size", size(item.size_bytes)),
+        ("Pools in use", size(item.size_bytes)),
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
-    )
-    with st.container(horizontal=True):
-        for name, value in figures:
-            st.metric(name, value, border=True, width="content")
+    ]
+    if item.kept_bytes != item.size_bytes:
+        figures.insert(5, ("Pools on disk", size(item.kept_bytes)))
+    return figures
 
 
 def _show_versions(seen: View, detail: DomainDetail) -> None:
-    spans = history_frames.spans(cached.snapshots(seen), detail.summary.domain)
-    if not spans.empty:
+    found = cached.snapshots(seen)
+    spans = history_frames.spans(found, detail.summary.domain)
+    # A single stretch that lasts until now says nothing that the table below does not.
+    if len(spans) > 1 or spans["until"].any():
         st.caption(
             "When each version was live, from snapshot to snapshot. Pale: disabled. Dotted line: "
-            "frozen."
+            "frozen. Grey column: the live snapshot."
         )
         st.altair_chart(
-            history_charts.versions(spans, seen.colours),
+            history_charts.versions(spans, seen.colours, found),
             alt="When each version of the domain was live, by snapshot",
         )
     config = st.column_config
@@ -148,6 +186,7 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
         hide_index=True,
         placeholder="–",
         column_config={
+            "state": config.TextColumn("state", width=_STATE_WIDTH),
             "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
             "tokens": config.NumberColumn("tokens", format="localized"),
             "experts": config.NumberColumn("experts", format="localized"),

@@ -11,7 +11,7 @@ from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from app.dashboard.links import empty_store, warn_of_unknown
-from app.dashboard.outcome import ask_why, attempt, show_outcome
+from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
 from app.output import moment
 
@@ -24,12 +24,13 @@ _MOST_SNAPSHOTS = 500
 """In the chart; older ones would be hairlines."""
 _WHY = "restore-why"
 _WITHOUT = "restore-without-purged"
+_PLACE = "History: restore"
 
 
-@page("History", "Everything that was done to the store; any of it can be taken back.")
+@page("History", "Everything that was done to the store; all but a purge can be taken back.")
 def show(seen: View) -> None:
     """Show the page."""
-    show_outcome(seen)
+    show_outcome(seen, "History")
     if not seen.domains:
         empty_store()
         _show_events(seen)
@@ -38,6 +39,7 @@ def show(seen: View) -> None:
     _show_lanes(seen, found)
     _show_diff(seen, found)
     _show_restore(seen, found)
+    show_problem(seen, _PLACE)
     _show_snapshots(seen, found)
     _show_events(seen)
 
@@ -47,7 +49,7 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
     shown = found[-_MOST_SNAPSHOTS:]
     st.caption(
         "A lane for each domain, from snapshot to snapshot. Pale: disabled. Dotted line: frozen. "
-        "A gap: not in the store."
+        "A gap: not in the store. Grey column: the live snapshot."
         + (f" The newest {len(shown)} of {len(found)} snapshots." * (len(shown) < len(found)))
     )
     spans = frames.spans(shown)
@@ -55,7 +57,7 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
         st.info("No domain was live in these snapshots.")
         return
     st.altair_chart(
-        charts.lanes(spans, seen.colours),
+        charts.lanes(spans, seen.colours, shown),
         alt="When each domain was in the store, at which version, frozen or disabled, by snapshot",
     )
 
@@ -124,7 +126,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
         f"Restore snapshot {target_id}",
         icon=":material/restore:",
         on_click=attempt,
-        args=(seen, lambda store: _restore(store, target_id), _WHY),
+        args=(seen, _PLACE, lambda store: _restore(store, target_id), _WHY),
     )
 
 

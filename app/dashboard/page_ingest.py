@@ -31,6 +31,9 @@ ON_DISK, UPLOADED = "A file or folder on the server", "A file of mine"
 OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "seed")
 """The settings that the page offers; all are options of `peer-cl ingest`."""
 NUM_JOBS = 50
+FORM = "ingest_form"
+"""Key of the session: what stands in the form. Streamlit forgets a widget's own value as soon as a
+page is drawn without it."""
 START = "ingest_start"
 """What a click on the form's last button is for."""
 
@@ -100,7 +103,8 @@ def _form(seen: View) -> Wanted | None:
     with left:
         folders = offered_folders()
         places = (UPLOADED,) if folders == () else (ON_DISK, UPLOADED)
-        place = st.radio("Where is the corpus?", places, horizontal=True)
+        key = _refilled("ingest-place", places[0])
+        place = st.radio("Where is the corpus?", places, horizontal=True, key=key)
         if folders and place == ON_DISK:
             st.caption(plain(f"Anything below {', '.join(map(str, folders))}."))
         corpus = _source("Corpus", place, suffixes=SUFFIXES)
@@ -111,7 +115,11 @@ def _form(seen: View) -> Wanted | None:
             facts = _source("Facts", place, suffixes=(".jsonl",))
     with right:
         domain = _domain(seen)
-        why = st.text_input("Why? (kept in the history)", placeholder="asked for by the clinic")
+        why = st.text_input(
+            "Why? (kept in the history)",
+            placeholder="asked for by the clinic",
+            key=_refilled("ingest-why", ""),
+        )
         given = _readings()
     if not corpus or not domain:
         st.caption("Say where the corpus is and which domain learns it; then look at a preview.")
@@ -119,12 +127,26 @@ def _form(seen: View) -> Wanted | None:
     return Wanted(domain, corpus, facts or "", given, why)
 
 
+def _refilled(key: str, default: str | float) -> str:
+    """Give a widget what stood in it before another page was looked at, and return its key.
+
+    Args:
+        key: the widget's, which must have no value of its own.
+        default: where nothing stood in it.
+    """
+    kept = st.session_state.setdefault(FORM, {})
+    # What is typed is there before the page runs; only a widget that comes anew has nothing.
+    st.session_state.setdefault(key, kept.get(key, default))
+    kept[key] = st.session_state[key]
+    return key
+
+
 def _source(what: str, place: str, suffixes: tuple[str, ...]) -> UploadedFile | str | None:
     """Ask for a path, or for a file."""
     kinds = ", ".join(suffix.removeprefix(".") for suffix in suffixes)
     if place == ON_DISK:
         told = f"{what}: path on the server ({kinds}{', or a folder' if len(suffixes) > 1 else ''})"
-        return st.text_input(told, key=f"path-{what}").strip()
+        return st.text_input(told, key=_refilled(f"path-{what}", "")).strip()
     return st.file_uploader(
         f"{what}: a file ({kinds}, up to {MAX_UPLOAD_MB} MB)",
         type=[suffix.removeprefix(".") for suffix in suffixes],
@@ -135,11 +157,16 @@ def _source(what: str, place: str, suffixes: tuple[str, ...]) -> UploadedFile | 
 def _domain(seen: View) -> str:
     """Ask which domain learns."""
     names = [state.domain for state in seen.live.domains]
-    first = st.query_params.get("domain", "")
+    first, key = st.query_params.get("domain", ""), "ingest-domain"
+    if key not in st.session_state and first in names:  # a link says more than what stood here
+        st.session_state[key] = first
+    _refilled(key, NEW)
+    if st.session_state[key] not in (NEW, *names):  # it was taken out meanwhile
+        st.session_state[key] = NEW
     chosen = st.selectbox(
         "Domain",
         [NEW, *names],
-        index=1 + names.index(first) if first in names else 0,
+        key=key,
         help="A domain that is there grows by a part of its own, which can be taken back.",
     )
     if chosen != NEW:
@@ -148,6 +175,7 @@ def _domain(seen: View) -> str:
         "Name of the new domain",
         max_chars=64,
         placeholder="medicine",
+        key=_refilled("ingest-name", ""),
         help="a-z, 0-9, '.', '_' and '-'; it cannot be changed later.",
     ).strip()
 
@@ -162,15 +190,12 @@ def _readings() -> tuple[tuple[str, Any], ...]:
 
 def _number(setting: Setting) -> float | int:
     label, told = setting.name.replace("_", " "), plain(setting.help)
+    key = _refilled(f"ingest-{setting.name}", setting.default)
     if setting.kind is int:
-        return int(st.number_input(label, min_value=0, value=setting.default, help=told))
+        return int(st.number_input(label, min_value=0, key=key, help=told))
     shown = "%.4f" if setting.default < 0.1 else "%.1f"
     step = setting.default / 6 if setting.default < 0.1 else 0.5
-    return float(
-        st.number_input(
-            label, min_value=0.0, value=setting.default, step=step, format=shown, help=told
-        )
-    )
+    return float(st.number_input(label, min_value=0.0, key=key, step=step, format=shown, help=told))
 
 
 def to_source(given: UploadedFile | str) -> Source:
@@ -278,6 +303,7 @@ def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: boo
             evaluate=evaluates,
         )
     st.session_state.pop("ingest_preview", None)
+    st.session_state.pop(FORM, None)  # it was for this ingest
     st.query_params["job"] = job.id
     st.rerun()
 

@@ -16,6 +16,7 @@ from app.dashboard.page import View, page, plain
 from app.output import cell, moment
 
 if TYPE_CHECKING:
+    import pandas as pd
     from streamlit.delta_generator import DeltaGenerator
 
     from pipelines.store import Store
@@ -29,6 +30,8 @@ MATRIX, CURVES, EXCHANGE, GENERAL, OTHER, FIGURES = (
     "other text",
     "metrics",
 )
+_MOST_NAMED = 5
+"""Domains with a line of their own where there are many."""
 VIEWS = (MATRIX, CURVES, EXCHANGE, GENERAL, OTHER, FIGURES)
 
 
@@ -179,7 +182,7 @@ def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None
     st.caption(
         f"{MODES[mode]} Rows: the base, then the store after each ingest; the last row is the "
         "evaluated snapshot itself. Click a cell to see the domain's documents."
-        + (" Blue is better, orange worse." if mode != frames.ABSOLUTE else "")
+        + _COLOURS.get(mode, " Blue is better, orange worse.")
     )
     frame = frames.matrix_frame(report, measure, mode)
     st.altair_chart(
@@ -201,6 +204,13 @@ def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None
     )
 
 
+_COLOURS = {
+    frames.ABSOLUTE: " The stronger the blue, the better.",
+    frames.TO_BEFORE: " Blue is better, orange worse; the colours span what an ingest did to other "
+    "domains, and what it taught its own may lie beyond.",
+}
+
+
 def _pick_domain() -> None:
     """Take the clicked cell's domain."""
     domain = clicked(st.session_state["matrix"])
@@ -216,6 +226,9 @@ def clicked(event: Any) -> str | None:
 
 def _curves(report: Report, colours: dict[str, str], domain: str | None) -> None:
     frame = frames.curves_frame(report)
+    if len(report.domains) > charts.FEW:
+        _spreads(report, frame, colours, domain)
+        return
     for field, title, alt in (
         ("loss_nats", "Loss over the ingests; dashed: the base", "loss, with the base's as"),
         ("kept", "Share of the gain right after learning that is left", "share of the gain kept,"),
@@ -225,6 +238,36 @@ def _curves(report: Report, colours: dict[str, str], domain: str | None) -> None
             charts.curves_chart(frame, field, colours, rows=report.rows, domain=domain),
             alt=f"Lines of {alt} reference, for {domain or f'{len(report.domains)} domains'} over "
             f"{len(report.rows)} points in time",
+        )
+
+
+def _spreads(
+    report: Report, frame: pd.DataFrame, colours: dict[str, str], domain: str | None
+) -> None:
+    """Show many domains' mean and range: so many lines would be told apart by nobody."""
+    named = [domain] if domain is not None else frames.forgot_most(report, _MOST_NAMED)
+    num = len(report.domains)
+    st.caption(
+        f"Strong line: the mean over {num} domains; grey: from the least to the most of a domain. "
+        + (
+            "In colour: the chosen domain."
+            if domain is not None
+            else f"In colour: the {len(named)} that forgot most; choose a domain to see it alone."
+        )
+    )
+    for field, title, alt in (
+        ("loss_nats", "Loss over the ingests; dashed: the base's mean", "loss"),
+        (
+            "kept",
+            "Share of the gain right after learning that is left; dashed: all of it",
+            "share of the gain kept",
+        ),
+    ):
+        st.subheader(title, anchor=False)
+        st.altair_chart(
+            charts.spread_chart(frame, field, colours, rows=report.rows, named=named),
+            alt=f"Mean and range of the {alt} of {num} domains over {len(report.rows)} points in "
+            f"time, with lines of {', '.join(named)}",
         )
 
 

@@ -11,6 +11,7 @@ from app.dashboard import cached
 from app.dashboard.charts import trace as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
+from app.dashboard.launch import THEME
 from app.dashboard.model import borrowed
 from app.dashboard.page import View, plain
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from pipelines.tracing import Trace, TracedRow, TracedToken
     from stores.queries import HeldBy
 
-NUM_COLUMNS = 104
-"""Of a line of the text in colours: it fits beside the sidebar at 1280 pixels."""
+LINES = {"short": 44, "medium": 72, "long": 104}
+"""Columns of a line of the text in colours: on a phone, and beside the sidebar at 1280 pixels."""
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
@@ -31,7 +32,7 @@ DOMAINS = "trace_domains"
 PICKED, PICKED_OF = "trace_token", "trace_token_of"
 """Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
-INK = {"dark": "#e6eaee", "light": "#1d2329"}
+INK = {scheme: THEME[f"theme.{scheme}.textColor"] for scheme in ("dark", "light")}
 _OPEN = st.column_config.LinkColumn(
     "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
 )
@@ -119,11 +120,20 @@ def _show_figures(found: Trace) -> None:
 
 def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
     """Show the text in colours; a click on a token chooses it."""
-    frame = frames.laid_out(tokens, num_columns=NUM_COLUMNS)
+    length = st.segmented_control(
+        "Lines",
+        list(LINES),
+        default=fitting_lines(st.context.headers.get("User-Agent") or ""),
+        required=True,
+        key="trace_lines",
+        help="A chart cannot break its lines anew: shorter ones fit a smaller window.",
+    )
+    num_columns = LINES[length]
+    frame = frames.laid_out(tokens, num_columns=num_columns)
     shares = frame["speaker"].value_counts(normalize=True)
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
     st.altair_chart(
-        charts.text_in_colours(frame, colours, ink=ink, num_columns=NUM_COLUMNS),
+        charts.text_in_colours(frame, colours, ink=ink, num_columns=num_columns),
         width="content",
         key=CHART,
         on_select=_pick,
@@ -133,6 +143,16 @@ def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
     st.caption(
         "The stronger a colour, the more weight. A click on a token shows its experts below."
     )
+
+
+def fitting_lines(user_agent: str) -> str:
+    """Return which of LINES fits the window: the server is told the browser, not the width.
+
+    Example:
+        >>> fitting_lines("Mozilla/5.0 (X11; Linux x86_64)"), fitting_lines("(Android) Mobile")
+        ('long', 'short')
+    """
+    return "short" if "mobi" in user_agent.casefold() else "long"
 
 
 def _pick() -> None:

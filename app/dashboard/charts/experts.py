@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.scales import LINE, sequential
+from app.dashboard.charts.scales import LEGEND_LENGTH, LINE, sequential
 
 ROW = "picked"
 """The name of the selection that a click on a row makes."""
@@ -30,7 +30,9 @@ def grid_chart(rows: pd.DataFrame, opened: int | None = None) -> Any:
     weight = alt.Color(
         "weight:Q",
         scale=sequential(low, high, is_log=True),
-        legend=alt.Legend(title="router weight (log)", orient="bottom", gradientLength=240),
+        legend=alt.Legend(
+            title="router weight (log)", orient="bottom", gradientLength=LEGEND_LENGTH
+        ),
     )
     side = int(rows["i"].max()) + 1 if len(rows) else 1
     axis = alt.Axis(values=list(range(0, side, 4)), labelAngle=0)
@@ -63,31 +65,29 @@ def sorted_chart(frame: pd.DataFrame, num_rows: int, layer: int) -> Any:
     Args:
         frame: of `sorted_frame`.
         num_rows: of one layer.
-        layer: drawn strongly, the others in grey.
+        layer: drawn strongly and above the others, which are in grey.
     """
-    is_own = alt.datum.layer == layer
     even = alt.Chart(pd.DataFrame({"share": [1 / max(1, num_rows)], "what": ["even use"]}))
-    lines = (
-        alt.Chart(frame)
-        .mark_line()
-        .encode(
-            x=alt.X("rank:Q", title="rows, the busiest first", scale=alt.Scale(nice=False)),
-            y=alt.Y(
-                "share:Q",
-                title="share of router weight (log)",
-                scale=alt.Scale(type="log"),
-                axis=alt.Axis(format="~%", tickCount=6),
-            ),
-            detail="layer:N",
-            color=alt.condition(is_own, alt.value(OWN), alt.value(LINE)),
-            strokeWidth=alt.condition(is_own, alt.value(3), alt.value(1)),
-            tooltip=[
-                alt.Tooltip("layer:N", title="host layer"),
-                alt.Tooltip("rank:Q", title="rank"),
-                alt.Tooltip("share:Q", title="share", format=".3%"),
-            ],
-        )
+    encoding = {
+        "x": alt.X("rank:Q", title="rows, the busiest first", scale=alt.Scale(nice=False)),
+        "y": alt.Y(
+            "share:Q",
+            title="share of router weight (log)",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(format="~%", tickCount=6),
+        ),
+        "detail": "layer:N",
+        "tooltip": [
+            alt.Tooltip("layer:N", title="host layer"),
+            alt.Tooltip("rank:Q", title="rank"),
+            alt.Tooltip("share:Q", title="share", format=".3%"),
+        ],
+    }
+    # Lines of one mark are drawn in the order of the data, and thirty others would hide this one.
+    others = alt.Chart(frame[frame["layer"] != layer]).mark_line(
+        color=LINE, strokeWidth=1, opacity=0.4
     )
+    own = alt.Chart(frame[frame["layer"] == layer]).mark_line(color=OWN, strokeWidth=3)
     rule = even.mark_rule(strokeDash=[4, 4], color=LINE).encode(
         y="share:Q",
         tooltip=[
@@ -95,7 +95,7 @@ def sorted_chart(frame: pd.DataFrame, num_rows: int, layer: int) -> Any:
             alt.Tooltip("share:Q", title="share", format=".3%"),
         ],
     )
-    return alt.layer(rule, lines).properties(height=280)
+    return alt.layer(rule, others.encode(**encoding), own.encode(**encoding)).properties(height=280)
 
 
 def spread_chart(frame: pd.DataFrame) -> Any:

@@ -8,14 +8,14 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.dashboard.charts.scales import INK, LINE, diverging, sequential
+from app.dashboard.charts.scales import INK, LEGEND_LENGTH, LINE, diverging, sequential
 from app.dashboard.colours import BASE_COLOUR
-from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of
+from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, Measure, order_of, written
 
 CELL = "cell"
 """The name of the selection that a click on a cell makes: domain and step."""
 FEW = 12
-"""Up to so many domains, cells carry their values and lines their base."""
+"""Up to so many domains, cells carry their values and each domain has its curve."""
 
 
 def matrix_chart(
@@ -60,15 +60,19 @@ def matrix_chart(
             labelFlush=False,
         ),
     )
-    base = alt.Chart(frame).encode(x=x, y=y)
+    digits, is_change = _digits(measure, mode), mode != ABSOLUTE
+    told = [written(value, digits, is_change=is_change) for value in frame["value"]]
+    base = alt.Chart(frame.assign(written=told)).encode(x=x, y=y)
     tiles = base.mark_rect(cursor="pointer").encode(
-        color=alt.Color("value:Q", scale=_scale(frame, measure, mode), legend=_legend(measure)),
+        color=alt.Color(
+            "value:Q", scale=_scale(frame, measure, mode), legend=_legend(measure, mode)
+        ),
         stroke=alt.condition(chosen, alt.value(LINE), alt.value(None)),
         strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0)),
         tooltip=[
             alt.Tooltip("after:N", title="row"),
             alt.Tooltip("domain:N", title="domain"),
-            alt.Tooltip("value:Q", title=_titled(measure, mode), format=_format(measure, mode)),
+            alt.Tooltip("written:N", title=_titled(measure, mode)),
             alt.Tooltip("loss_nats:Q", title="loss, nats a token", format=".4f"),
         ],
     )
@@ -78,9 +82,7 @@ def matrix_chart(
     height = 120 + longest + len(rows) * (30 if is_small else 13)
     if not is_small:
         return tiles.properties(height=height)
-    figures = base.mark_text(fontSize=12, color=INK).encode(
-        text=alt.Text("value:Q", format=_format(measure, mode))
-    )
+    figures = base.mark_text(fontSize=12, color=INK).encode(text="written:N")
     return alt.layer(tiles, figures).properties(height=height)
 
 
@@ -88,21 +90,34 @@ def _titled(measure: Measure, mode: str) -> str:
     return measure.unit if mode == ABSOLUTE else f"{mode}, {measure.unit}"
 
 
-def _format(measure: Measure, mode: str) -> str:
-    return measure.digits if mode == ABSOLUTE else f"+{measure.digits}"
+def _digits(measure: Measure, mode: str) -> str:
+    return measure.fine if mode == FORGOTTEN else measure.digits
 
 
-def _legend(measure: Measure) -> alt.Legend:
+def _is_better_low(measure: Measure, mode: str) -> bool:
+    return mode == FORGOTTEN or measure.is_better_low
+
+
+def _legend(measure: Measure, mode: str) -> alt.Legend:
+    sense = "low" if _is_better_low(measure, mode) else "high"
     return alt.Legend(
-        title=measure.unit, orient="bottom", gradientLength=260, format=measure.digits
+        title=f"{measure.unit} ({sense} = better)",
+        orient="bottom",
+        gradientLength=LEGEND_LENGTH,
+        format=_digits(measure, mode),
     )
 
 
 def _scale(frame: pd.DataFrame, measure: Measure, mode: str) -> alt.Scale:
+    """Return the scale of the colours: the stronger the blue, the better, in every mode."""
+    is_better_low = _is_better_low(measure, mode)
     if mode == ABSOLUTE:
-        return sequential(float(frame["value"].min()), float(frame["value"].max()))
-    most = float(frame["value"].abs().max()) if len(frame) else 0.0
-    is_better_low = mode == FORGOTTEN or measure.is_better_low
+        low, high = float(frame["value"].min()), float(frame["value"].max())
+        return sequential(low, high, is_strong_low=is_better_low)
+    # What a domain learned itself is a hundred times what it may do to another: with it in the
+    # scale, no harm would have a colour. The scale is clamped, so such a cell is just strong.
+    others = frame.loc[frame["step"] != frame["place"] + 1, "value"].abs()
+    most = float(others.max()) if len(others) else 0.0
     return diverging(max(most, measure.floor), is_better_low=is_better_low)
 
 
@@ -114,7 +129,7 @@ def curves_chart(
     rows: Sequence[str],
     domain: str | None = None,
 ) -> Any:
-    """Return one line a domain over the ingests, with the base as reference.
+    """Return one line a domain over the ingests, with the base as reference, of FEW domains.
 
     Args:
         frame: of `curves_frame`.
@@ -136,9 +151,7 @@ def curves_chart(
             "domain:N",
             scale=alt.Scale(domain=domains, range=order_of(domains, colours, BASE_COLOUR)),
             sort=domains,
-            legend=alt.Legend(title="domain", columns=1, symbolLimit=60)
-            if len(domains) <= FEW
-            else None,
+            legend=alt.Legend(title="domain", columns=1),
         ),
         opacity=alt.value(1.0)
         if domain is None
@@ -159,14 +172,10 @@ def curves_chart(
             alt.Tooltip("kept:Q", title="share of the first gain left", format=".2%"),
         ],
     )
-    return alt.layer(*_references(frame, field, domains, base, domain), lines).properties(
-        height=340
-    )
+    return alt.layer(*_references(frame, field, base, domain), lines).properties(height=340)
 
 
-def _references(
-    frame: pd.DataFrame, field: str, domains: Sequence[str], base: Any, domain: str | None
-) -> list[Any]:
+def _references(frame: pd.DataFrame, field: str, base: Any, domain: str | None) -> list[Any]:
     """Return dashed lines where the base is: 0 of the gain, or its loss on each domain shown."""
     if field == "kept":
         levels = pd.DataFrame({"level": [0.0, 1.0], "what": ["the base", "all of it"]})
@@ -177,9 +186,82 @@ def _references(
         rule = alt.Chart(own).mark_rule(strokeDash=[4, 4], color=LINE)
         shown = alt.Tooltip("base_nats:Q", title="the base's loss", format=".4f")
         return [rule.encode(y="base_nats:Q", tooltip=shown)]
-    if len(domains) > FEW:
-        return []
     return [base.mark_line(strokeDash=[4, 4], strokeWidth=1, opacity=0.7).encode(y="base_nats:Q")]
+
+
+def spread_chart(
+    frame: pd.DataFrame,
+    field: str,
+    colours: Mapping[str, str],
+    *,
+    rows: Sequence[str],
+    named: Sequence[str],
+) -> Any:
+    """Return the mean and the range of many domains over the ingests, and some of their lines.
+
+    Args:
+        frame: of `curves_frame`.
+        field: "loss_nats", with the base's mean dashed, or "kept", with the whole of it dashed.
+        colours: a domain's colour.
+        rows: what each step comes after, in order.
+        named: the domains that have a line and a place in the legend.
+    """
+    is_loss = field == "loss_nats"
+    title = "loss, nats a token" if is_loss else "share of the first gain that is left"
+    form = ".2f" if is_loss else "~%"
+    known = frame.dropna(subset=field).assign(all=1.0)
+    spread = known.groupby(["step", "after"], as_index=False).agg(
+        low=(field, "min"),
+        mean=(field, "mean"),
+        high=(field, "max"),
+        reference=("base_nats" if is_loss else "all", "mean"),
+    )
+    x = alt.X(
+        "after:N",
+        sort=list(rows),
+        title="time: base, then after each ingest",
+        axis=alt.Axis(labelAngle=-45, labelOverlap=True, labelLimit=140),
+    )
+
+    def y(name: str) -> alt.Y:
+        # Without a zero: the scale is then as wide as what differs.
+        return alt.Y(
+            f"{name}:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(format=form)
+        )
+
+    exact = ".4f" if is_loss else ".3%"
+    told = [
+        alt.Tooltip("after:N", title="time"),
+        alt.Tooltip("low:Q", title="least of a domain", format=exact),
+        alt.Tooltip("mean:Q", title="mean over domains", format=exact),
+        alt.Tooltip("high:Q", title="most of a domain", format=exact),
+        alt.Tooltip("reference:Q", title="dashed", format=exact),
+    ]
+    whole = alt.Chart(spread).encode(x=x, tooltip=told)
+    lines = (
+        alt.Chart(known[known["domain"].isin(named)])
+        .mark_line(strokeWidth=1.5)
+        .encode(
+            x=x,
+            y=y(field),
+            color=alt.Color(
+                "domain:N",
+                scale=alt.Scale(domain=list(named), range=order_of(named, colours, BASE_COLOUR)),
+                legend=alt.Legend(title="domain", columns=1),
+            ),
+            tooltip=[
+                alt.Tooltip("domain:N", title="domain"),
+                alt.Tooltip("after:N", title="time"),
+                alt.Tooltip(f"{field}:Q", title=title, format=exact),
+            ],
+        )
+    )
+    return alt.layer(
+        whole.mark_area(color=LINE, opacity=0.25).encode(y=y("low"), y2="high:Q"),
+        whole.mark_line(strokeDash=[4, 4], color=LINE).encode(y=y("reference")),
+        whole.mark_line(strokeWidth=2.5, color=INK).encode(y=y("mean")),
+        lines,
+    ).properties(height=340)
 
 
 def exchange_chart(frame: pd.DataFrame, colours: Mapping[str, str], floor: float) -> Any:
@@ -220,7 +302,9 @@ def exchange_chart(frame: pd.DataFrame, colours: Mapping[str, str], floor: float
     )
     layers = [zero.encode(y="level:Q"), points]
     if len(domains) <= FEW:
-        layers.append(base.mark_text(dy=-14, fontSize=12).encode(text="domain:N"))
+        # The point has the domain's colour; as letters most of these are too pale for a page.
+        words = base.mark_text(dy=-14, fontSize=12).encode(text="domain:N", color=alt.value(INK))
+        layers.append(words)
     return alt.layer(*layers).properties(height=380)
 
 

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.dashboard.charts.looks import domain_scale
+from app.dashboard.charts.scales import INK
 from app.dashboard.frames.trace import BASE
 
 COLUMN_WIDTH = 7.85
@@ -152,7 +153,7 @@ def next_tokens(frame: pd.DataFrame, who: str, colour: str, highest: float) -> a
             alt.Tooltip("probability:Q", title="probability", format=".2%"),
         ],
     )
-    words = bars.mark_text(align="left", dx=4, color="#8a8f98").encode(
+    words = bars.mark_text(align="left", dx=4, color=INK).encode(
         text=alt.Text("probability:Q", format=".1%")
     )
     return alt.LayerChart(

@@ -33,8 +33,8 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
                 item.num_tokens,
                 item.num_experts,
                 item.size_bytes,
-                moment(item.created_at),
-                moment(item.changed_at),
+                item.kept_bytes,
+                _day(item.changed_at),
             )
             for item in summaries
         ],
@@ -47,10 +47,15 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
             "tokens",
             "experts",
             "size_bytes",
-            "came",
+            "kept_bytes",
             "changed",
         ],
     )
+
+
+def _day(stamp: str) -> str:
+    """Return the day of a time: the events have it to the second, where it does not crowd."""
+    return moment(stamp)[:10]
 
 
 def version_state(segment: Segment, live: Iterable[str]) -> str:
@@ -82,7 +87,7 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
                 first,
                 last,
                 run.seconds if run and run.losses else None,
-                moment(segment.created_at),
+                _day(segment.created_at),
             )
         )
     columns = [

@@ -28,15 +28,17 @@ class Measure:
     unit: str
     is_better_low: bool
     digits: str
-    """How a value is written, in d3's format."""
+    """How a value is written, in d3's and Python's format."""
+    fine: str
+    """The same with a digit more, for what was forgotten: it is little, or should be."""
     floor: float
     """A colour scale of changes spans at least so much, so that noise does not look like harm."""
 
 
 MEASURES = {
-    "loss": Measure("Loss", "nats a token", True, ".3f", 0.02),
-    "reduction": Measure("Reduction", "share of the base's loss", False, ".1%", 0.01),
-    "perplexity": Measure("Perplexity", "perplexity", True, ".2f", 0.5),
+    "loss": Measure("Loss", "nats a token", True, ".3f", ".4f", 0.02),
+    "reduction": Measure("Reduction", "share of the base's loss", False, ".1%", ".2%", 0.01),
+    "perplexity": Measure("Perplexity", "perplexity", True, ".2f", ".3f", 0.5),
 }
 ABSOLUTE, TO_BASE, TO_BEFORE, FORGOTTEN = (
     "absolute",
@@ -117,6 +119,24 @@ def _damaged(snapshot_id: int, what: str) -> DamageError:
     return DamageError(
         f"the evaluation of snapshot {snapshot_id} is damaged: {what}; run `peer-cl evaluate` again"
     )
+
+
+def written(value: float, form: str, *, is_change: bool) -> str:
+    """Return a cell's value in words; what would round to 0 is 0, with neither digits nor sign.
+
+    Args:
+        value: a cell's.
+        form: of a `Measure`.
+        is_change: it has a sign then, above 0 too.
+
+    Example:
+        >>> written(0.0004, ".3f", is_change=True), written(-0.02, ".3f", is_change=True)
+        ('0', '−0.020')
+    """
+    if format(abs(value), form) == format(0.0, form):
+        return "0"
+    # A minus as Vega writes it on the axes, of a plus's width.
+    return format(value, f"+{form}" if is_change else form).replace("-", "\N{MINUS SIGN}")
 
 
 def measured(report: Report, measure: str) -> Floats:
@@ -209,6 +229,12 @@ def curves_frame(report: Report) -> pd.DataFrame:
     )
 
 
+def forgot_most(report: Report, num: int) -> list[str]:
+    """Return so many domains, those first that forgot most since they were learned."""
+    frame = exchange_frame(report).sort_values("forgotten_nats", ascending=False, kind="stable")
+    return [str(name) for name in frame["domain"].head(num)]
+
+
 def exchange_frame(report: Report) -> pd.DataFrame:
     """Return one row a domain: what it gained when it was learned, and what it forgot since."""
     forgotten = compared(report, "loss", FORGOTTEN)[-1]
@@ -252,10 +278,11 @@ def metrics_frame(report: Report) -> pd.DataFrame:
     """Return the report's metrics with unit, sense and a sentence in plain words."""
     return pd.DataFrame(
         [
-            (NAMES[name], report.metrics[name], MEANINGS[name], unit, sense)
+            (NAMES[name], report.metrics[name], sense, unit, MEANINGS[name])
             for name, (unit, sense) in METRICS.items()
         ],
-        columns=["metric", "value", "meaning", "unit", "sense"],
+        # The longest stands last: what is beyond a small window's edge is the least missed.
+        columns=["metric", "value", "sense", "unit", "meaning"],
         dtype=object,  # as numbers, None would be one that is not
     )
 

@@ -1,6 +1,7 @@
 """Domains: the table, a domain in detail, and acts with preview, confirmation and undo."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.output import size
 from pipelines import open_store
 
 PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
@@ -59,6 +61,17 @@ def test_all_domains_are_listed_live_or_not(run_page, folder):
     table = at.dataframe[0].value.set_index("domain")
     assert table["state"].to_dict() == {"law": "live", "medicine": "rolled back"}
     assert "Choose a domain" in at.info[0].value
+
+
+def test_tables_of_domains_and_versions_tell_days_and_keep_room_for_states(run_page, folder):
+    at = run_page("domains", folder, domain="law", part="Versions")
+    domains, versions = at.dataframe
+    day = re.compile(r"\d{4}-\d\d-\d\d")
+    assert domains.value["changed"].map(day.fullmatch).all()
+    assert "came" not in domains.value
+    assert versions.value["made"].map(day.fullmatch).all()
+    for table in (domains, versions):
+        assert json.loads(table.proto.columns)["state"]["width"] >= 125
 
 
 def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
@@ -123,6 +136,60 @@ def test_a_domain_that_is_not_live_shows_the_corpus_of_its_newest_version(run_pa
     assert len(at.dataframe[-1].value) == 6
 
 
+def test_what_a_domain_that_is_out_keeps_on_disk_is_told(run_page, folder):
+    with open_store(folder) as store:
+        kept = sum(segment.size_bytes for segment in store.registry.domain("law").versions)
+        store.roll_back("law", out=True)
+    at = run_page("domains", folder, domain="law")
+    row = at.dataframe[0].value.set_index("domain").loc["law"]
+    assert (row["size_bytes"], row["kept_bytes"]) == (0, kept)
+    figures = {metric.label: metric.value for metric in at.metric}
+    assert figures["Documents kept"] == "6"
+    assert figures["Pools on disk"] == size(kept)
+    assert "Experts in 0 layers" not in figures
+    assert f"6 documents with {size(kept)} of pools are still on disk" in at.info[0].value
+    with open_store(folder) as store:
+        store.purge("law")
+    at = run_page("domains", folder, domain="law")
+    assert at.dataframe[0].value.set_index("domain").loc["law", "kept_bytes"] == 0
+    assert not [info for info in at.info if "on disk" in info.value]
+    assert {metric.label: metric.value for metric in at.metric}["Pools in use"] == "0 B"
+
+
+def test_versions_that_are_not_live_count_on_disk_and_not_in_use(run_page, folder):
+    with open_store(folder) as store:
+        first, second = store.registry.domain("law").chain
+        store.roll_back("law", first.id)
+    at = run_page("domains", folder, domain="law")
+    figures = {metric.label: metric.value for metric in at.metric}
+    assert figures["Documents"] == "3"
+    assert figures["Pools in use"] == size(first.size_bytes)
+    assert figures["Pools on disk"] == size(first.size_bytes + second.size_bytes)
+
+
+def test_versions_are_drawn_where_there_is_more_to_say_than_one_stretch(run_page, folder):
+    at = run_page("domains", folder, domain="medicine", part="Versions")
+    assert not at.get("vega_lite_chart")
+    assert len(run_page("domains", folder, domain="law").get("vega_lite_chart")) == 1
+    with open_store(folder) as store:
+        store.roll_back("medicine", out=True)
+    at = run_page("domains", folder, domain="medicine", part="Versions")
+    assert len(at.get("vega_lite_chart")) == 1, "it ended, which the table does not show"
+
+
+def test_a_domain_that_is_out_does_not_reach_the_live_snapshot(folder):
+    with open_store(folder) as store:
+        store.roll_back("law", out=True)
+        found = store.registry.snapshots()
+    spans = history_frames.spans(found, "law")
+    spec = history_charts.versions(spans, {"law": "#4477aa"}, found).to_dict()
+    assert spec["layer"][1]["encoding"]["x"]["scale"]["domain"] == [1, 6]
+    column, bars = spec["datasets"].values()
+    assert max(row["end"] for row in bars) == 5
+    assert column == [{"first": 5, "end": 6, "what": "live now"}]
+    assert {row["label"] for row in bars} == {""}, "its lane has its name"
+
+
 # --- acting --------------------------------------------------------------------------------------
 
 
@@ -185,11 +252,13 @@ def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
     assert "[About] law" in everything(run_page("domains", folder, domain="law", part="Corpus"))
     at = act_on(run_page, folder, "law", "Purge")
     before = portrait(folder)
+    assert at.button(key="act").disabled
     at.text_input(key="act-typed").input("medicine").run()
-    at.button(key="act").click().run()
-    assert "type its name" in at.error[0].value
+    assert at.button(key="act").disabled
     assert portrait(folder) == before
     at.text_input(key="act-typed").input("law").run()
+    assert not at.button(key="act").disabled
+    assert at.button(key="act").label == ":red[Purge law]"
     at.button(key="act").click().run()
     assert "documents are gone" in at.success[0].value
     assert not [button for button in at.button if button.label == "Undo"]
@@ -231,6 +300,26 @@ def test_what_changed_meanwhile_is_told_and_nothing_is_done(run_page, folder):
     assert not at.warning
     at.button(key="act").click().run()
     assert live(folder).state("law").is_frozen, "after looking again it is done"
+
+
+def test_a_problem_is_told_below_its_button_and_nowhere_else(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    with open_store(folder) as other, other.registry.writing("ann"):
+        at.button(key="act").click().run()
+    told = at.error[0].value
+    order = [element.type for element in at.main]
+    assert order.index("error") > order.index("button")
+    at.selectbox(key="domain").select("medicine").run()
+    assert not at.error
+    outcome = at.session_state["outcome"]
+    history = run_page("history", folder)
+    history.session_state["outcome"] = outcome
+    history.run()
+    assert not history.error
+    at.selectbox(key="domain").select("law").run()
+    assert at.error[0].value == told
+    at.button(key="close-problem").click().run()
+    assert not at.error
 
 
 def test_undo_is_no_longer_offered_once_the_store_moved_on(run_page, folder):
@@ -317,12 +406,13 @@ def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
 def test_charts_have_units_colours_and_no_text_of_documents(folder):
     with open_store(folder) as store:
         detail = store.registry.domain("law")
-        spans = history_frames.spans(store.registry.snapshots(), "law")
+        found = store.registry.snapshots()
+    spans = history_frames.spans(found, "law")
     spec = json.dumps(charts.losses(frames.losses(detail), "#4477aa").to_dict())
     assert "nats a token" in spec
     assert "training step" in spec
     assert "#4477aa" in spec
-    lanes = json.dumps(history_charts.versions(spans, {"law": "#4477aa"}).to_dict())
+    lanes = json.dumps(history_charts.versions(spans, {"law": "#4477aa"}, found).to_dict())
     assert "snapshot (number)" in lanes
     assert "[About]" not in spec + lanes
 

@@ -78,6 +78,10 @@ def test_rows_are_sorted_layer_by_layer(rows):
     assert frame.query("layer == 9")["share"].tolist() == [1.0]
     drawn = charts.sorted_chart(frame, 16, 3).to_dict()
     assert drawn["layer"][1]["encoding"]["y"]["scale"] == {"type": "log"}
+    *_, others, own = drawn["layer"]
+    assert {row["layer"] for row in drawn["datasets"][own["data"]["name"]]} == {3}, "on top"
+    assert {row["layer"] for row in drawn["datasets"][others["data"]["name"]]} == {9}
+    assert others["mark"]["opacity"] < 0.5
     assert [{"share": 1 / 16, "what": "even use"}] in drawn["datasets"].values()
 
 

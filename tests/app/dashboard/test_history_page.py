@@ -1,6 +1,7 @@
 """History: events, snapshots, what differs, and the way back."""
 
 import json
+from datetime import datetime
 
 import pytest
 from filled_store import grow, new_store, portrait
@@ -129,6 +130,22 @@ def test_a_restore_that_was_decided_on_an_older_state_is_refused(run_page, lived
     assert portrait(lived) == before
 
 
+def test_the_caption_promises_no_way_back_from_a_purge(run_page, lived):
+    at = run_page("history", lived)
+    assert "all but a purge can be taken back" in at.caption[0].value
+
+
+def test_a_restore_that_failed_is_told_at_its_button_and_on_no_other_page(run_page, lived):
+    at = run_page("history", lived, restore="4")
+    with open_store(lived) as other, other.registry.writing("ann"):
+        next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
+    assert "ann" in at.error[0].value
+    domains = run_page("domains", lived)
+    domains.session_state["outcome"] = at.session_state["outcome"]
+    domains.run()
+    assert not domains.error
+
+
 def test_what_was_purged_stays_out(run_page, lived):
     with open_store(lived) as store:
         store.purge("law")
@@ -179,8 +196,8 @@ def test_short_stretches_are_still_seen_in_a_long_history():
         DomainState("law", "a" * 32, "v1", is_frozen=bool(n % 2), is_enabled=True) for n in (0, 1)
     ]
     snapshots = [Snapshot(n, n - 1, "", "freeze", (states[n % 2],)) for n in range(1, 500)]
-    spec = charts.lanes(frames.spans(snapshots), {"law": "#4477aa"}).to_dict()
-    (rows,) = spec["datasets"].values()
+    spec = charts.lanes(frames.spans(snapshots), {"law": "#4477aa"}, snapshots).to_dict()
+    _, rows = spec["datasets"].values()
     assert len(rows) == 499
     assert all(row["first"] < row["bar_end"] < row["end"] for row in rows)
 
@@ -205,9 +222,14 @@ def test_snapshots_say_who_made_them_and_which_is_live(lived):
 
 def test_the_lanes_have_a_unit_and_the_domains_colours(lived):
     with open_store(lived) as store:
-        spans = frames.spans(store.registry.snapshots())
-    spec = charts.lanes(spans, {"law": "#111111", "medicine": "#222222"}).to_dict()
+        found = store.registry.snapshots()
+    colours = {"law": "#111111", "medicine": "#222222"}
+    spec = charts.lanes(frames.spans(found), colours, found).to_dict()
     text = json.dumps(spec)
     assert "snapshot (number)" in text
     assert "#111111" in text
-    assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [2, 8]
+    x = spec["layer"][1]["encoding"]["x"]
+    assert x["scale"]["domain"] == [1, 8], "the store's, not those of its domains alone"
+    day = f"{datetime.fromisoformat(found[0].created_at):%d %b %Y}"
+    told = x["axis"]["labelExpr"]
+    assert f'"1": ["1", "{day}"], "2": ["2"]' in told, "a day is said once"

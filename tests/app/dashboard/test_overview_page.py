@@ -240,7 +240,7 @@ def test_what_was_not_measured_is_no_zero(evaluations):
     without = copy.deepcopy(evaluations[-1].report)
     without["recall"] = []
     found = figures.headline([Evaluation(evaluations[-1].snapshot, "", without)])
-    assert found[3].shown == "not measured"
+    assert (found[3].shown, found[3].unit) == ("–", "not measured")
     assert found[3].past == ()
 
 

@@ -1,5 +1,6 @@
 """The Trace page, on real small stores: text in, speakers, rows, documents and words out."""
 
+import json
 import sqlite3
 import time
 
@@ -9,6 +10,7 @@ from large_store import fill_large_store
 from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
 from app.dashboard.page_trace import ASKED
+from app.dashboard.trace_reading import fitting_lines
 from pipelines import open_store
 from pipelines.writing import write
 
@@ -226,6 +228,17 @@ def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
     assert [text.value for text in at.text] == expected
     at.run()
     assert [text.value for text in at.text] == expected
+
+
+def test_a_phone_gets_short_lines_and_others_may_choose_them(run_loaded, made):
+    at = run_loaded(made, text=TEXT)
+    widths = []
+    for lines in ("long", "short"):
+        at.segmented_control(key="trace_lines").set_value(lines).run()
+        spec = json.loads(at.get("vega_lite_chart")[0].proto.spec)
+        widths.append(spec["width"])
+    assert widths == [816, 345], "358 pixels are free on a phone of 390"
+    assert fitting_lines("Mozilla/5.0 (iPhone) Mobile/15E148") == "short"
 
 
 def test_guidance_is_what_the_pools_are_written_with(run_loaded, made, monkeypatch):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.dashboard.charts import held_out as document_charts
 from app.dashboard.charts import retention as charts
-from app.dashboard.charts.scales import BETTER, WORSE
+from app.dashboard.charts.scales import BETTER, FAINT, INK, STRONG, WORSE
 from app.dashboard.frames import held_out as document_frames
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import ABSOLUTE, FORGOTTEN, MEASURES, MODES, TO_BASE, TO_BEFORE
@@ -164,6 +164,7 @@ def test_metrics_come_from_the_report_with_unit_and_sense(report):
     assert frame.loc["Forgetting", "value"] == report.metrics["forgetting"] == 0.5
     assert frame.loc["Forgetting", "sense"] == "lower is better"
     assert frame.loc["BWT, backward transfer", "unit"] == "nats a token"
+    assert list(frame.columns)[:2] == ["value", "sense"], "a small window cuts the rest"
 
 
 def test_where_nothing_was_gained_no_share_is_shown():
@@ -211,6 +212,42 @@ def test_blue_is_better_whatever_the_sign(report, measure, mode, low_end):
     assert scale["domain"][0] == -scale["domain"][2]
 
 
+def test_the_legend_is_no_longer_than_the_chart(report):
+    legend = matrix(report, "loss", ABSOLUTE)["layer"][0]["encoding"]["color"]["legend"]
+    assert legend["gradientLength"] == {"expr": "min(260, width)"}
+
+
+def test_blue_is_better_in_absolute_values_too(report):
+    for measure, low_end, sense in (("loss", STRONG, "low"), ("reduction", FAINT, "high")):
+        colour = matrix(report, measure, ABSOLUTE)["layer"][0]["encoding"]["color"]
+        assert colour["scale"]["range"][0] == low_end
+        assert f"({sense} = better)" in colour["legend"]["title"]
+
+
+def test_harm_has_a_colour_beside_what_was_learned():
+    report = frames.read_report(7, told([[4.0, 3.0], [2.8, 3.0], [2.85, 1.8]]))
+    scale = matrix(report, "loss", TO_BEFORE)["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"][2] == pytest.approx(0.05)
+    assert scale["clamp"], "what was learned, 1.2 nats, is just as strong"
+
+
+def written_cells(report, mode):
+    drawn = matrix(report, "loss", mode)
+    (rows,) = drawn["datasets"].values()
+    assert drawn["layer"][1]["encoding"]["text"]["field"] == "written"
+    return {(row["step"], row["domain"]): row["written"] for row in rows}
+
+
+def test_cells_that_did_not_change_have_neither_digits_nor_sign():
+    report = frames.read_report(7, told([[4.0, 3.0], [3.0, 3.0], [2.99986, 1.5]]))
+    before = written_cells(report, TO_BEFORE)
+    assert (before[1, "medicine"], before[2, "law"]) == ("0", "0")
+    assert before[1, "law"] == "−1.000"
+    forgotten = written_cells(report, FORGOTTEN)
+    assert (forgotten[2, "law"], forgotten[1, "law"]) == ("−0.0001", "0"), "a digit more"
+    assert written_cells(report, ABSOLUTE)[0, "law"] == "4.000"
+
+
 def test_noise_is_not_drawn_as_harm():
     report = frames.read_report(7, told([[4.0, 3.0], [3.0, 3.0], [3.000001, 1.5]]))
     scale = matrix(report, "loss", FORGOTTEN)["layer"][0]["encoding"]["color"]["scale"]
@@ -245,6 +282,26 @@ def test_curves_keep_a_domain_s_colour_and_show_the_base(report):
     assert "condition" in alone["layer"][-1]["encoding"]["opacity"]
 
 
+def test_many_curves_are_a_mean_a_range_and_a_few_names(report):
+    assert frames.forgot_most(report, 1) == ["law"]
+    frame = frames.curves_frame(report)
+    for field, reference in (("loss_nats", [3.5] * 3), ("kept", [1.0, 1.0])):
+        drawn = charts.spread_chart(
+            frame, field, {"law": "#111111"}, rows=report.rows, named=["law"]
+        ).to_dict()
+        area, dashed, mean, lines = drawn["layer"]
+        assert [area["mark"]["type"], lines["mark"]["type"]] == ["area", "line"]
+        assert dashed["mark"]["strokeDash"], "what the heading promises is there"
+        assert mean["encoding"]["y"]["scale"] == {"zero": False}, "what differs fills the chart"
+        assert lines["encoding"]["color"]["scale"] == {"domain": ["law"], "range": ["#111111"]}
+        spread = drawn["datasets"][mean["data"]["name"]]
+        assert [row["reference"] for row in spread] == reference
+        last = spread[-1]
+        assert (last["low"], last["mean"], last["high"]) == (
+            (1.5, 2.5, 3.5) if field == "loss_nats" else (0.5, 0.75, 1.0)
+        )
+
+
 def test_learning_against_forgetting_is_symmetric_about_nothing(report):
     drawn = charts.exchange_chart(frames.exchange_frame(report), {}, 0.02).to_dict()
     y = next(
@@ -254,6 +311,13 @@ def test_learning_against_forgetting_is_symmetric_about_nothing(report):
     )
     assert y["scale"]["domain"] == pytest.approx([-0.55, 0.55])
     assert "positive = forgot" in y["title"]
+
+
+def test_names_beside_points_are_in_the_page_s_ink(report):
+    frame = frames.exchange_frame(report)
+    words = charts.exchange_chart(frame, {"law": "#c98b00"}, 0.02).to_dict()["layer"][-1]
+    assert words["mark"]["type"] == "text"
+    assert words["encoding"]["color"] == {"value": INK}
 
 
 def test_the_bound_stands_beside_the_worst_documents(report):

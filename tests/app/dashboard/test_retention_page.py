@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
 
-from app.dashboard.page_retention import GENERAL, OTHER, VIEWS, clicked
+from app.dashboard.page_retention import CURVES, GENERAL, OTHER, VIEWS, clicked
 from stores import Registry
 
 DOMAINS = 50
@@ -58,6 +58,17 @@ def test_every_view_of_fifty_domains_shows(run_page, large, view):
     assert not at.exception
     assert not at.error
     assert at.selectbox(key="domain").value == "domain-03"
+
+
+def test_curves_of_many_domains_name_those_that_forgot_most_or_the_chosen_one(run_page, large):
+    at = run_page("retention", large, view=CURVES)
+    told = [chart.proto.alt for chart in at.get("vega_lite_chart")]
+    assert [line.split(" of ")[0] for line in told] == ["Mean and range", "Mean and range"]
+    assert told[0].count("domain-") == 5
+    headings = [heading.value for heading in at.subheader]
+    assert "Loss over the ingests; dashed: the base's mean" in headings
+    at = run_page("retention", large, view=CURVES, domain="domain-03")
+    assert "with lines of domain-03" in at.get("vega_lite_chart")[0].proto.alt
 
 
 def test_general_ability_is_shown_before_and_after(run_page, one):

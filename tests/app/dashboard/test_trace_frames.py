@@ -1,6 +1,7 @@
 """Tables and charts of a trace, from numbers that a reader can check."""
 
 from app.dashboard.charts import trace as charts
+from app.dashboard.charts.scales import INK
 from app.dashboard.frames import trace as frames
 from pipelines.holders import RankedDocument
 from pipelines.tracing import NextToken, Trace, TracedRow, TracedToken
@@ -105,6 +106,8 @@ def test_weights_are_stacked_to_one_with_the_base_below():
 
 def test_both_next_charts_have_one_scale():
     frame = frames.next_tokens([NextToken(" a", 0.4)], [NextToken(" b", 0.8)])
+    words = charts.next_tokens(frame, frames.BASE, "#4477aa", 0.8).to_dict()["layer"][1]
+    assert words["mark"]["color"] == INK
     axes = [
         charts.next_tokens(frame, who, "#4477aa", 0.8).to_dict()["layer"][0]["encoding"]["x"]
         for who in ("base", "with pools")
