@@ -12,6 +12,7 @@ from app.dashboard.charts import overview as charts
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
 from app.dashboard.links import destination, empty_store
+from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
 from app.output import moment
@@ -40,7 +41,10 @@ def show(seen: View) -> None:
     top = st.container()  # what the full check finds is told first, too
     checked = _offer_doctor(seen)
     with top:
-        _show_troubles(find_troubles(seen, evaluations, checked or ()), seen.live.id)
+        found = find_troubles(seen, evaluations, checked or ())
+        _show_troubles(found, seen.live.id)
+        if any(trouble.needs_measuring for trouble in found):
+            offer_measuring(seen.folder, "overview")
     if not seen.live.domains:
         if seen.domains:
             st.info("No domain is live. The page History can restore an earlier snapshot.")

@@ -12,8 +12,10 @@ from app.dashboard.frames.retention import MEASURES, MODES, Report
 from app.dashboard.general import show_general
 from app.dashboard.held_out import show_documents, to_csv
 from app.dashboard.links import warn_of_unknown
+from app.dashboard.measuring import offer_measuring, show_command
 from app.dashboard.page import View, page, plain
 from app.output import cell, moment
+from peer_cl.errors import DamageError
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -41,7 +43,12 @@ def show(seen: View) -> None:
         return
     chosen, view = _choose(evaluated)
     _say_age(seen, chosen, evaluated)
-    report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
+    try:
+        report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
+    except DamageError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        offer_measuring(seen.folder, "damaged")
+        return
     _headline(report)
     warn_of_unknown("domain", "evaluated domain", report.domains)
     controls = st.columns(3 if view == MATRIX else 1)
@@ -61,7 +68,7 @@ def show(seen: View) -> None:
     elif view == EXCHANGE:
         _exchange(report, seen.colours)
     elif view == GENERAL:
-        show_general(report.general)
+        show_general(seen, report.general)
     elif view == OTHER:
         _other_text(report)
     else:
@@ -73,14 +80,17 @@ def show(seen: View) -> None:
 def _say_empty(seen: View) -> None:
     if seen.live.domains:
         st.info(
-            "Nothing is evaluated yet. `peer-cl evaluate` measures every domain on its held-out "
-            "documents, and foreign text besides; this page then shows what was learned and kept.",
+            "Nothing is evaluated yet. Every domain is to be measured on its held-out documents, "
+            "and foreign text besides; this page then shows what was learned and kept.",
             icon=":material/straighten:",
         )
+        offer_measuring(seen.folder, "retention")
+        st.caption("Or in a terminal:")
+        show_command(seen.folder, "evaluate")
     else:
         st.info(
             "No domain is live, so there is nothing to remember or forget. The page Ingest teaches "
-            "the store a corpus; `peer-cl evaluate` then measures it.",
+            "the store a corpus, and measures it.",
             icon=":material/upload_file:",
         )
 
@@ -118,10 +128,10 @@ def _say_age(
         )
     elif chosen == evaluated[0]:
         st.warning(
-            f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on. "
-            "`peer-cl evaluate` measures it.",
+            f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on.",
             icon=":material/history:",
         )
+        offer_measuring(seen.folder, "retention")
     else:
         st.info(f"{told}. There is a newer one.", icon=":material/history:")
 

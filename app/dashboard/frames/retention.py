@@ -110,7 +110,7 @@ def _checked(row: Any, keys: Any) -> dict[str, Any]:
 
 def _damaged(snapshot_id: int, what: str) -> DamageError:
     return DamageError(
-        f"the evaluation of snapshot {snapshot_id} is damaged: {what}; run `peer-cl evaluate` again"
+        f"the evaluation of snapshot {snapshot_id} is damaged: {what}; measure again"
     )
 
 
