@@ -86,7 +86,7 @@ def _choose_row() -> None:
 
 def _show_detail(seen: View, detail: DomainDetail) -> None:
     st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
-    _show_figures(detail)
+    _show_figures(seen, detail)
     if not detail.summary.is_live and _is_kept(detail):
         st.info("It is out of the store; “Act” brings it back.", icon=":material/undo:")
     parts: dict[str, Callable[[View, DomainDetail], None]] = {
@@ -115,12 +115,19 @@ def _is_kept(detail: DomainDetail) -> bool:
     return any(not segment.is_purged for segment in detail.versions)
 
 
-def _show_figures(detail: DomainDetail) -> None:
+def _last_label(seen: View, domain: str) -> str:
+    """Return at which version a domain was when it was taken out."""
+    found = (snapshot.state(domain) for snapshot in reversed(cached.snapshots(seen)))
+    last = next((state for state in found if state), None)
+    return f"was {last.label}" if last else "none"
+
+
+def _show_figures(seen: View, detail: DomainDetail) -> None:
     item = detail.summary
     layers = len({layer for segment in detail.chain for layer in segment.host_layers})
     figures = (
         ("State", state_in_words(item)),
-        ("Version", item.label or "none live"),
+        ("Version", item.label or _last_label(seen, item.domain)),
         ("Documents", f"{item.num_documents:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
         ("Pool size", size(item.size_bytes)),
@@ -185,7 +192,7 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
 
 def _show_events(seen: View, detail: DomainDetail) -> None:
     st.dataframe(
-        history_frames.events(detail.events),
+        history_frames.events(detail.events, cached.snapshots(seen)),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),

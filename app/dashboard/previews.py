@@ -55,7 +55,7 @@ def choices(detail: DomainDetail, *, purgeable: bool, retired: bool) -> list[Cho
         found.append(Choice("purge", "Purge: delete it for ever", f"Purge {name}"))
     if retired:
         label = "Purge what is not live: delete its rolled-back versions for ever"
-        found.append(Choice("purge retired", label, f"Purge retired versions of {name}"))
+        found.append(Choice("purge retired", label, f"Purge rolled-back versions of {name}"))
     return found
 
 

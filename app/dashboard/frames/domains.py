@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from app.output import moment
-from app.reading import state_in_words
+from app.reading import state_in_words, version_in_words
 
 if TYPE_CHECKING:
-    from stores import Document, DomainDetail, DomainSummary, Run, Segment
+    from stores import Document, DomainDetail, DomainSummary, Run
 
 _ID_WORD = 6
 TRAINING, VALIDATION = "training", "validation"
@@ -53,13 +53,6 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
     )
 
 
-def version_state(segment: Segment, live: Iterable[str]) -> str:
-    """Return whether a version is live, rolled back or purged."""
-    if segment.is_purged:
-        return "purged"
-    return "live" if segment.id in live else "rolled back"
-
-
 def versions(detail: DomainDetail) -> pd.DataFrame:
     """Return one row for every version ever made of a domain, the oldest first."""
     runs = {run.segment_id: run for run in detail.runs}
@@ -73,7 +66,7 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
             (
                 segment.label,
                 segment.id[:12],
-                version_state(segment, live),
+                version_in_words(segment, live),
                 segment.kind,
                 labels.get(segment.parent_id or "", ""),
                 segment.num_tokens,

@@ -57,7 +57,7 @@ def test_all_domains_are_listed_live_or_not(run_page, folder):
     at = run_page("domains", folder)
     assert not at.exception
     table = at.dataframe[0].value.set_index("domain")
-    assert table["state"].to_dict() == {"law": "live", "medicine": "rolled back"}
+    assert table["state"].to_dict() == {"law": "live", "medicine": "out"}
     assert "Choose a domain" in at.info[0].value
 
 
