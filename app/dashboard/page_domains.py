@@ -65,8 +65,14 @@ def _show_all(seen: View, names: list[str]) -> None:
         column_config={
             "domain": config.TextColumn("domain", pinned=True),
             "segments": config.NumberColumn("segments", help="Ingests in its live version."),
-            "documents": config.NumberColumn("documents", format="localized"),
-            "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+            "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
+            "facts": config.NumberColumn("facts", format="localized"),
+            "held_out": config.NumberColumn(
+                "held out", format="localized", help="Texts that were not learned, to measure on."
+            ),
+            "tokens": config.NumberColumn(
+                "training tokens", format="localized", help="Of what was learned, read once."
+            ),
             "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
             "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
             "came": config.TextColumn("came (UTC)"),
@@ -128,7 +134,9 @@ def _show_figures(seen: View, detail: DomainDetail) -> None:
     figures = (
         ("State", state_in_words(item)),
         ("Version", item.label or _last_label(seen, item.domain)),
-        ("Documents", f"{item.num_documents:,}"),
+        ("Texts learned", f"{item.num_texts:,}"),
+        ("Facts", f"{item.num_facts:,}"),
+        ("Texts held out", f"{item.num_held_out:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
         ("Pool size", size(item.size_bytes)),
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
@@ -156,7 +164,7 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
         placeholder="–",
         column_config={
             "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
-            "tokens": config.NumberColumn("tokens", format="localized"),
+            "tokens": config.NumberColumn("training tokens", format="localized"),
             "experts": config.NumberColumn("experts", format="localized"),
             "size_bytes": config.NumberColumn("size", format="bytes"),
             "first_loss": config.NumberColumn(

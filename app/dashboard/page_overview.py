@@ -171,8 +171,8 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config=_columns(),
-        alt="Live domains: state, documents, tokens, size, losses, what is retained, cost to "
-        "others, recall",
+        alt="Live domains: state, texts, facts, training tokens, size, losses, what is retained, "
+        "cost to others, recall",
     )
     _open_chosen(table)
     if table["loss"].notna().any():
@@ -198,8 +198,14 @@ def _columns() -> dict[str, ColumnConfig | None]:
         "domain": config.TextColumn("domain", pinned=True),
         "state": config.TextColumn("state"),
         "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
-        "documents": config.NumberColumn("documents", format="localized"),
-        "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+        "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
+        "facts": config.NumberColumn("facts", format="localized"),
+        "held_out": config.NumberColumn(
+            "held out", format="localized", help="Texts that were not learned, to measure on."
+        ),
+        "tokens": config.NumberColumn(
+            "training tokens", format="localized", help="Of what was learned, read once."
+        ),
         "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
         "base_loss": config.NumberColumn(
             "base's loss", format="%.3f", help="Of the base alone, nats a token."
