@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard.charts import retention as charts
+from app.dashboard.figures import Figure, shared
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import MEASURES, MODES, Report
 from app.dashboard.general import show_general
@@ -44,12 +45,14 @@ def show(seen: View) -> None:
     chosen, view = _choose(evaluated)
     _say_age(seen, chosen, evaluated)
     try:
-        report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
+        report, of_overview = _report(
+            seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store
+        )
     except DamageError as error:
         st.error(plain(str(error)), icon=":material/error:")
         offer_measuring(seen.folder, "damaged")
         return
-    _headline(report)
+    _headline(report, of_overview)
     warn_of_unknown("domain", "evaluated domain", report.domains)
     controls = st.columns(3 if view == MATRIX else 1)
     with controls[0]:
@@ -137,41 +140,58 @@ def _say_age(
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _report(folder: str, snapshot_id: int, evaluated_at: str, _store: Store) -> Report:
-    return frames.read_report(snapshot_id, _store.registry.evaluation(snapshot_id))
+def _report(
+    folder: str, snapshot_id: int, evaluated_at: str, _store: Store
+) -> tuple[Report, tuple[Figure, Figure]]:
+    """Return an evaluation's report, checked, and the figures that Overview has too."""
+    told = _store.registry.evaluation(snapshot_id)
+    report = frames.read_report(snapshot_id, told)
+    try:
+        return report, shared(told or {})
+    except KeyError as error:
+        raise frames.damaged(snapshot_id, f"KeyError {error}") from None
 
 
-def _headline(report: Report) -> None:
+def _headline(report: Report, of_overview: tuple[Figure, Figure]) -> None:
     told = report.metrics
-    gain = sum(row["reduction"] for row in report.mixture) / max(1, len(report.mixture))
-    worst = max((row["max_added_nats"] for row in report.background), default=None)
+    gain, worst = ((item.name, item.shown, item.unit, item.caption) for item in of_overview)
+    forgotten = f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000")
     figures = [
-        (
-            "Mean reduction",
-            f"{gain:.1%}",
-            "By how much the domains' own pools lower the base's loss on held-out documents.",
-        ),
-        ("Retention", f"{told['retention']:.2%}", frames.MEANINGS["retention"]),
-        (
-            "Forgetting, nats a token",
-            f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000"),
-            frames.MEANINGS["forgetting"],
-        ),
-        (
-            "Worst added loss, nats",
-            "-" if worst is None else f"{worst:.4f}",
-            "Of any whole document of foreign text. None can lose more than the bound, "
-            f"{report.bound_nats:.4f} nats.",
-        ),
+        gain,
+        ("Retention", f"{told['retention']:.2%}", "of all gains", frames.MEANINGS["retention"]),
+        ("Forgetting", forgotten, "nats a token", frames.MEANINGS["forgetting"]),
+        worst,
     ]
-    for column, (label, value, meaning) in zip(st.columns(len(figures)), figures, strict=True):
+    for column, (name, value, unit, meaning) in zip(st.columns(len(figures)), figures, strict=True):
         with column:
-            st.metric(label, value, help=meaning, border=True)
+            st.metric(
+                name,
+                value,
+                delta=unit,
+                delta_color="off",
+                delta_arrow="off",
+                help=plain(meaning),
+                border=True,
+            )
+    st.caption(f"{_of_pools_alone(report)} {_of_foreign_text(report)}")
     if report.unmeasured:
         st.caption(
             "Not measured, since no text of them is held out: "
             + ", ".join(plain(name) for name in report.unmeasured)
         )
+
+
+def _of_pools_alone(report: Report) -> str:
+    """Say what the pools do to the base's loss where each speaks alone."""
+    gain = sum(row["reduction"] for row in report.mixture) / max(1, len(report.mixture))
+    return f"Reduction, pool alone: {gain:.1%} of the base's loss, on average over domains."
+
+
+def _of_foreign_text(report: Report) -> str:
+    """Say what foreign text lost; the worst added loss is over held-out documents besides."""
+    worst = max((row["max_added_nats"] for row in report.background), default=None)
+    told = "not scored" if worst is None else f"{worst:+.4f} nats a document"
+    return f"Worst on foreign text: {told}."
 
 
 def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None:
@@ -310,12 +330,16 @@ _MIXTURE: dict[str, Any] = {
     "forced_loss_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
     "loss_nats": st.column_config.NumberColumn("mixture", format="%.4f"),
     "kept": st.column_config.NumberColumn(
-        "kept", format="percent", help="Share of its pool's gain that the mixture keeps."
+        "mixture keeps of pool",
+        format="percent",
+        help="Share of its pool's gain that the mixture keeps; it is no matter of time.",
     ),
     "reduction": st.column_config.NumberColumn(
-        "reduction", format="percent", help="Of the base's loss, by its pool alone."
+        "reduction, pool alone", format="percent", help="Of the base's loss."
     ),
     "max_added_nats": st.column_config.NumberColumn(
-        "worst document, nats", format="%.4f", help="Added over the base; negative = gained."
+        "worst held-out document, nats",
+        format="%.4f",
+        help="Added over the base; negative = gained.",
     ),
 }

@@ -72,6 +72,9 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
             f"({moment(newest.created_at)}), not of the live one, {live.id}: {since}."
         )
         found.append(_to_measure(what))
+    if not newest.report["background"]:
+        what = "No foreign text was scored: the worst added loss is that of held-out documents."
+        found.append(_to_measure(what, "note"))
     unmeasured = [name for name in newest.report["unmeasured"] if live.state(name)]
     if unmeasured:
         what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
@@ -99,8 +102,8 @@ def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list
     ]
 
 
-def _to_measure(what: str) -> Trouble:
-    return Trouble("warning", what, "The button below has it measured.", needs_measuring=True)
+def _to_measure(what: str, severity: Severity = "warning") -> Trouble:
+    return Trouble(severity, what, "The button below has it measured.", needs_measuring=True)
 
 
 def _is_measured(job: Job, evaluations: Sequence[Evaluation]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
 
-from app.dashboard.page_retention import GENERAL, OTHER, VIEWS, clicked
+from app.dashboard.page_retention import FIGURES, GENERAL, OTHER, VIEWS, clicked
 from stores import Registry
 
 DOMAINS = 50
@@ -46,6 +46,29 @@ def test_without_an_evaluation_it_says_how_to_make_one(run_page, folder):
     assert not at.exception
     assert "Measure now" in labels(at)
     assert at.code[0].value == f"peer-cl evaluate --store {folder}"
+
+
+@pytest.mark.parametrize("is_foreign_scored", [True, False])
+def test_a_name_means_the_same_here_and_on_the_overview(run_page, one, is_foreign_scored):
+    with Registry.open(one) as registry:
+        report = registry.evaluation(registry.evaluated()[0].snapshot_id)
+        if not is_foreign_scored:
+            report["background"] = []
+        registry.put_evaluation(registry.live().id, report)
+    figures = {
+        name: {item.label: (item.value, item.delta) for item in run_page(name, one).metric}
+        for name in ("overview", "retention")
+    }
+    both = figures["overview"].keys() & figures["retention"].keys()
+    assert both == {"Worst added loss", "Mean gain"}
+    assert all(figures["overview"][name] == figures["retention"][name] for name in both)
+    told = "\n".join(caption.value for caption in run_page("retention", one, view=FIGURES).caption)
+    assert "Reduction, pool alone: " in told
+    assert ("Worst on foreign text: not scored." in told) is not is_foreign_scored
+    at = run_page("overview", one)
+    noted = [info.value for info in at.info if "No foreign text was scored" in info.value]
+    assert bool(noted) is not is_foreign_scored
+    assert bool(at.success) is is_foreign_scored, "where it was not, not all is known"
 
 
 @pytest.mark.parametrize("view", VIEWS)
