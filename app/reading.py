@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,9 +13,11 @@ from app.request import Request, verb
 
 if TYPE_CHECKING:
     from pipelines.holders import DocumentRow
-    from stores import DomainDetail, DomainSummary
+    from stores import DomainDetail, DomainSummary, Segment
     from stores.queries import Document, DocumentPlace
 
+OUT = "out"
+"""The state of a domain that is not in the store, and of its versions."""
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
 
 
@@ -61,9 +63,23 @@ def state_in_words(item: DomainSummary) -> str:
     if item.is_purged:
         return "purged"
     if not item.is_live:
-        return "rolled back"
+        return OUT
     words = ["frozen"] * item.is_frozen + ["disabled"] * (not item.is_enabled)
     return ", ".join(words) or "live"
+
+
+def version_in_words(segment: Segment, live: Collection[str]) -> str:
+    """Return whether a version is live, rolled back, out with its domain, or purged.
+
+    Args:
+        segment: the version.
+        live: ids of the domain's live versions; none where the domain is out.
+    """
+    if segment.is_purged:
+        return "purged"
+    if segment.id in live:
+        return "live"
+    return "rolled back" if live else OUT
 
 
 @verb("json")
@@ -112,7 +128,7 @@ def _show_versions(detail: DomainDetail) -> None:
             (
                 segment.label,
                 segment.id[:12],
-                "purged" if segment.is_purged else "live" if segment.id in live else "rolled back",
+                version_in_words(segment, live),
                 segment.num_tokens,
                 size(segment.size_bytes),
                 losses[0][1] if losses else None,

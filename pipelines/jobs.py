@@ -83,6 +83,24 @@ def start_ingest(
     return _start(registry, new, [source for source in sources if isinstance(source, Upload)])
 
 
+def start_evaluation(store: Store, *, who: str | None = None, background: bool = True) -> Job:
+    """Start a process that evaluates the live snapshot, and return its job.
+
+    Args:
+        store: an open store.
+        who: written beside the job; default: as the store was opened.
+        background: score background sources too.
+
+    Raises:
+        StateError: when no domain is live, or another job does the same.
+    """
+    if not store.registry.live().domains:
+        raise StateError("no domain is live, so there is nothing to measure")
+    request = {"background": background}
+    new = NewJob(kind="evaluate", domain=None, request=request, who=who or store.who, why="")
+    return _start(store.registry, new, [])
+
+
 def start_again(
     store: Store, text: str, *, who: str | None = None, within: Sequence[Path] | None = None
 ) -> Job:

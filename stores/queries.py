@@ -179,7 +179,14 @@ class DomainSummary:
     is_purged: bool
     num_segments: int
     num_documents: int
+    """Of every kind and split: texts, facts and test questions."""
+    num_texts: int
+    """Texts that were learned."""
+    num_facts: int
+    num_held_out: int
+    """Texts that nobody learned, to measure on; test questions do not count."""
     num_tokens: int
+    """That were learned, read once."""
     num_experts: int
     size_bytes: int
     kept_documents: int

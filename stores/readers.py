@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,6 +21,9 @@ from stores.queries import (
 from stores.records import ROWS
 from stores.schema import DomainRow, EventRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import find_domain, live_snapshot
+
+TRAIN = "train"
+"""The split of what was learned."""
 
 
 def read_summaries(session: Session) -> tuple[DomainSummary, ...]:
@@ -102,12 +106,13 @@ def _summarise(
     row: DomainRow,
     state: DomainState | None,
     chain: tuple[Segment, ...],
-    counts: dict[str, int],
+    counts: Mapping[str, Counter[tuple[str, str]]],
     *,
     kept: tuple[int, int] | None,
     changed_at: str,
 ) -> DomainSummary:
     """Return one line about a domain."""
+    held = sum((counts.get(segment.id, Counter()) for segment in chain), Counter())
     return DomainSummary(
         domain=row.name,
         version=state.version if state else None,
@@ -117,7 +122,12 @@ def _summarise(
         is_enabled=state.is_enabled if state else False,
         is_purged=kept is None,
         num_segments=sum(segment.kind == ROWS for segment in chain),
-        num_documents=sum(counts.get(segment.id, 0) for segment in chain),
+        num_documents=held.total(),
+        num_texts=held["text", TRAIN],
+        num_facts=sum(num for (kind, _), num in held.items() if kind == "fact"),
+        num_held_out=sum(
+            num for (kind, split), num in held.items() if kind == "text" and split != TRAIN
+        ),
         num_tokens=sum(segment.num_tokens for segment in chain),
         num_experts=sum(segment.num_experts for segment in chain),
         size_bytes=sum(segment.size_bytes for segment in chain),
@@ -128,12 +138,19 @@ def _summarise(
     )
 
 
-def _count_documents(session: Session, segment_ids: list[str]) -> dict[str, int]:
-    """Return how many documents each segment links."""
-    query = select(SegmentDocumentRow.segment_id, func.count())
-    query = query.where(SegmentDocumentRow.segment_id.in_(segment_ids))
-    rows = session.execute(query.group_by(SegmentDocumentRow.segment_id))
-    return {row[0]: row[1] for row in rows}
+def _count_documents(
+    session: Session, segment_ids: list[str]
+) -> dict[str, Counter[tuple[str, str]]]:
+    """Return how many documents of each kind and split each segment links."""
+    row = SegmentDocumentRow
+    query = select(row.segment_id, row.kind, row.split, func.count())
+    query = query.where(row.segment_id.in_(segment_ids))
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for segment_id, kind, split, num in session.execute(
+        query.group_by(row.segment_id, row.kind, row.split)
+    ):
+        found.setdefault(segment_id, Counter())[kind, split] = num
+    return found
 
 
 def _count_kept(session: Session) -> dict[int, tuple[int, int]]:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.dashboard import cached
 from app.dashboard.frames import domains as frames
+from app.dashboard.frames.counts import counted, several
 
 if TYPE_CHECKING:
     from app.dashboard.page import View
@@ -38,6 +39,7 @@ def show_corpus(seen: View, detail: DomainDetail) -> None:
         return
     if not detail.summary.is_live:
         st.caption("The domain is not live: this is the corpus of its newest version.")
+    st.caption(f"{counted(found, questions=True)}.")
     _show_sources(found)
     _show_documents(found)
 
@@ -51,9 +53,19 @@ def _show_sources(found: tuple[Document, ...]) -> None:
         hide_index=True,
         column_config={
             "source": config.TextColumn("source", width="large"),
-            "tokens": config.NumberColumn("tokens", format="localized"),
+            "questions": config.NumberColumn(
+                "questions", help="For facts, in other words, to test with; nobody learned them."
+            ),
+            "train": config.NumberColumn("learned", help="Of the texts."),
+            "validation": config.NumberColumn(help="Of the texts: held out."),
+            "test": config.NumberColumn(help="Of the texts: held out."),
+            "tokens": config.NumberColumn(
+                "all tokens",
+                format="localized",
+                help="Of all that came from it, learned or not, read once.",
+            ),
         },
-        alt="Where the documents came from: documents and tokens of each source",
+        alt="Where the documents came from: texts, facts, questions and tokens of each source",
     )
     if num > len(table):
         st.caption(f"The {len(table):,} largest of {num:,} sources.")
@@ -96,4 +108,4 @@ def _show_documents(found: tuple[Document, ...]) -> None:
     if num > len(table):
         st.caption(f"The first {len(table):,} of {num:,} documents; search to find others.")
     else:
-        st.caption(f"{num:,} documents.")
+        st.caption(f"{several(num, 'document')}.")

@@ -10,6 +10,7 @@ from app.dashboard import cached
 from app.dashboard.charts import costs as charts
 from app.dashboard.frames import costs as frames
 from app.dashboard.links import link
+from app.dashboard.measuring import offer_measuring
 
 if TYPE_CHECKING:
     from app.dashboard.page import View
@@ -22,7 +23,7 @@ def show_costs(seen: View, detail: DomainDetail) -> None:
     found = [(one.snapshot.id, one.report) for one in cached.evaluations(seen)]
     at = frames.newest_with(found, domain)
     if at is None:
-        st.info("No evaluation measured this domain. `peer-cl evaluate` measures all of them.")
+        _say_unmeasured(seen, detail)
         return
     snapshot_id, report = found[at]
     frame = frames.costs(report, domain)
@@ -58,3 +59,15 @@ def show_costs(seen: View, detail: DomainDetail) -> None:
         alt="What each other domain lost when this one came, the largest loss first",
     )
     link("retention", "All changes, ingest by ingest", mode="change against the row before")
+
+
+def _say_unmeasured(seen: View, detail: DomainDetail) -> None:
+    """Say why nothing is known of a domain's cost, and offer to measure what can be measured."""
+    item = detail.summary
+    if not (item.is_live and item.is_enabled):
+        st.info("No evaluation measured this domain, and only what is live and enabled is.")
+    elif not detail.documents_by_split.get("test"):
+        st.info("This domain cannot be measured: no text of it is held out. Ingest more of it.")
+    else:
+        st.info("No evaluation measured this domain.")
+        offer_measuring(seen.folder, "cost")

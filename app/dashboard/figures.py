@@ -83,6 +83,17 @@ def headline(evaluations: Sequence[Evaluation]) -> tuple[Figure, ...]:
     )
 
 
+def shared(report: Report) -> tuple[Figure, Figure]:
+    """Return the mean gain and the worst added loss as Overview has them, of one report.
+
+    Args:
+        report: of an evaluation.
+
+    Raises: KeyError: when a part of it is missing.
+    """
+    return _gain(report, ()), _worst(report, ())
+
+
 def told_past(figure: Figure) -> str:
     """Return in words what a figure's line shows, for those who cannot see it.
 

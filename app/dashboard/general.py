@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from app.dashboard.charts.general import general_chart
 from app.dashboard.frames import general as frames
+from app.dashboard.measuring import show_command
+
+if TYPE_CHECKING:
+    from app.dashboard.page import View
 
 EMPTY = (
-    "This evaluation did not measure general ability. `peer-cl evaluate --general FOLDER` does, on "
+    "This evaluation did not measure general ability. The command below does, on a folder with "
     "sets of your own that no domain teaches: jsonl files with query, choices and gold, or with "
     "context and continuation, and txt files."
 )
 
 
-def show_general(rows: list[dict[str, Any]]) -> None:
+def show_general(seen: View, rows: list[dict[str, Any]]) -> None:
     """Show what the bare base and the store with its pools make of sets that no domain teaches.
 
     Args:
+        seen: the store.
         rows: of `frames.general.read_general`.
     """
     st.subheader("General ability, before and after", anchor=False)
     if not rows:
         st.info(EMPTY, icon=":material/school:")
+        show_command(seen.folder, "evaluate", "--general", "FOLDER")
         return
     num_items, num_asked, num_changed = (
         sum(row[name] for row in rows) for name in ("items", "asked_items", "changed_items")

@@ -10,6 +10,7 @@ import streamlit as st
 from app.dashboard.charts import held_out as charts
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import held_out as frames
+from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, plain
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
     if not found:
         st.info(
             "No document's scores are stored for this version: nothing of it is held out, or its "
-            "scores were purged. `peer-cl evaluate` scores what is missing.",
+            "scores were purged.",
             icon=":material/info:",
         )
+        _offer_scores(seen, chosen)
         return
     st.caption(
         "Loss of the base, and with every enabled pool asked from the first word, as the matrix "
@@ -58,9 +60,10 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
     frame = frames.documents_frame(found, share)
     if frame["nats"].isna().any():
         st.caption(
-            f"{frame['nats'].isna().sum():,} documents lack the scores of some pool: "
-            "`peer-cl evaluate` adds them."
+            f"{frame['nats'].isna().sum():,} documents lack the scores of some pool; measuring "
+            "the live snapshot adds them."
         )
+        _offer_scores(seen, chosen)
     colour = seen.colours.get(domain, BASE_COLOUR)
     picked = st.dataframe(
         frame.head(SHOWN_DOCUMENTS),
@@ -88,6 +91,12 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
         alt=f"Scatter of the loss with pools against the base's, {len(frame)} documents",
     )
+
+
+def _offer_scores(seen: View, chosen: EvaluatedSnapshot) -> None:
+    """Offer to score what is missing, where the versions shown are those that would be scored."""
+    if seen.store.registry.snapshot(chosen.snapshot_id).index_tag == seen.live.index_tag:
+        offer_measuring(seen.folder, "documents")
 
 
 def pool_share(seen: View) -> float:

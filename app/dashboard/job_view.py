@@ -9,6 +9,7 @@ import streamlit as st
 from app.dashboard.charts.ingest import loss_chart, told_loss
 from app.dashboard.colours import BASE_COLOUR, domain_colours
 from app.dashboard.frames.ingest import duration, losses_frame, minutes, said, share_done, speed
+from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, offered_folders, opened, plain, who
 from peer_cl.errors import PeerError
 from pipelines.jobs import start_again
@@ -55,6 +56,9 @@ def _show(folder: str, job: Job, colour: str) -> None:
         st.info(plain(f"Waiting for its turn{why}."), icon=":material/hourglass_empty:")
     else:
         _show_end(job)
+        if _can_be_measured(folder, job):
+            st.caption("What it learned is not measured yet.")
+            offer_measuring(folder, f"job-{job.id}")
     if job.losses:
         losses = losses_frame(job)
         st.altair_chart(loss_chart(losses, colour), alt=told_loss(losses))
@@ -100,6 +104,17 @@ def _show_end(job: Job) -> None:
     else:
         told = f"It was cancelled; {job.note or 'its domain was purged'}.{after}{_kept(job)}"
         st.info(plain(told), icon=":material/stop_circle:")
+
+
+def _can_be_measured(folder: str, job: Job) -> bool:
+    """Return whether an ingest ended well, and nothing was measured since."""
+    if job.kind != "ingest" or job.state != "done" or not job.request:
+        return False
+    registry = opened(Path(folder)).registry
+    state, learned = registry.live().state(job.domain or ""), job.snapshot_id or 0
+    return state is not None and not any(
+        item.snapshot_id >= learned for item in registry.evaluated()
+    )
 
 
 def _kept(job: Job) -> str:

@@ -68,8 +68,14 @@ def _show_all(seen: View, names: list[str]) -> None:
             "domain": config.TextColumn("domain", pinned=True),
             "state": config.TextColumn("state", width=_STATE_WIDTH),
             "segments": config.NumberColumn("segments", help="Ingests in its live version."),
-            "documents": config.NumberColumn("documents", format="localized"),
-            "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+            "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
+            "facts": config.NumberColumn("facts", format="localized"),
+            "held_out": config.NumberColumn(
+                "held out", format="localized", help="Texts that were not learned, to measure on."
+            ),
+            "tokens": config.NumberColumn(
+                "training tokens", format="localized", help="Of what was learned, read once."
+            ),
             "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
             "size_bytes": config.NumberColumn(
                 "in use", format="bytes", help="Of the pools of its live version."
@@ -95,7 +101,7 @@ def _choose_row() -> None:
 
 def _show_detail(seen: View, detail: DomainDetail) -> None:
     st.subheader(plain(detail.summary.domain), anchor=False, divider="gray")
-    _show_figures(detail)
+    _show_figures(seen, detail)
     if _is_out(detail.summary):
         item = detail.summary
         st.info(
@@ -134,36 +140,46 @@ def _counted(num: int) -> str:
     return f"{num:,} document{'s' * (num != 1)}"
 
 
-def _show_figures(detail: DomainDetail) -> None:
+def _last_label(seen: View, domain: str) -> str:
+    """Return at which version a domain was when it was taken out."""
+    found = (snapshot.state(domain) for snapshot in reversed(cached.snapshots(seen)))
+    last = next((state for state in found if state), None)
+    return f"was {last.label}" if last else "none"
+
+
+def _show_figures(seen: View, detail: DomainDetail) -> None:
     item = detail.summary
     with st.container(horizontal=True):
-        for name, value in _out(item) if _is_out(item) else _in_use(detail):
+        for name, value in _out(seen, item) if _is_out(item) else _in_use(seen, detail):
             st.metric(name, value, border=True, width="content")
 
 
-def _out(item: DomainSummary) -> list[tuple[str, str]]:
+def _out(seen: View, item: DomainSummary) -> list[tuple[str, str]]:
     """Return the figures of a domain that is out: of what is in use there are none but zeros."""
     return [
         ("State", state_in_words(item)),
+        ("Version", _last_label(seen, item.domain)),
         ("Documents kept", f"{item.kept_documents:,}"),
         ("Pools on disk", size(item.kept_bytes)),
     ]
 
 
-def _in_use(detail: DomainDetail) -> list[tuple[str, str]]:
+def _in_use(seen: View, detail: DomainDetail) -> list[tuple[str, str]]:
     """Return the figures of a live domain, and what its versions that are not live keep besides."""
     item = detail.summary
     layers = len({layer for segment in detail.chain for layer in segment.host_layers})
     figures = [
         ("State", state_in_words(item)),
-        ("Version", item.label or "none live"),
-        ("Documents", f"{item.num_documents:,}"),
+        ("Version", item.label or _last_label(seen, item.domain)),
+        ("Texts learned", f"{item.num_texts:,}"),
+        ("Facts", f"{item.num_facts:,}"),
+        ("Texts held out", f"{item.num_held_out:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
         ("Pools in use", size(item.size_bytes)),
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
     ]
     if item.kept_bytes != item.size_bytes:
-        figures.insert(5, ("Pools on disk", size(item.kept_bytes)))
+        figures.insert(7, ("Pools on disk", size(item.kept_bytes)))
     return figures
 
 
@@ -188,7 +204,7 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
         column_config={
             "state": config.TextColumn("state", width=_STATE_WIDTH),
             "kind": config.TextColumn("kind", help="rows: learned; mask: older rows, off."),
-            "tokens": config.NumberColumn("tokens", format="localized"),
+            "tokens": config.NumberColumn("training tokens", format="localized"),
             "experts": config.NumberColumn("experts", format="localized"),
             "size_bytes": config.NumberColumn("size", format="bytes"),
             "first_loss": config.NumberColumn(
@@ -224,7 +240,7 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
 
 def _show_events(seen: View, detail: DomainDetail) -> None:
     st.dataframe(
-        history_frames.events(detail.events),
+        history_frames.events(detail.events, cached.snapshots(seen)),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),

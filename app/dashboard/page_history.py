@@ -10,6 +10,7 @@ import streamlit as st
 from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
+from app.dashboard.frames.acts import act_in_words
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
@@ -49,7 +50,7 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
     shown = found[-_MOST_SNAPSHOTS:]
     st.caption(
         "A lane for each domain, from snapshot to snapshot. Pale: disabled. Dotted line: frozen. "
-        "A gap: not in the store. Grey column: the live snapshot."
+        "A gap: out of the store. Grey column: the live snapshot."
         + (f" The newest {len(shown)} of {len(found)} snapshots." * (len(shown) < len(found)))
     )
     spans = frames.spans(shown)
@@ -95,7 +96,10 @@ def _tell(found: tuple[Snapshot, ...], events: tuple[Event, ...], snapshot_id: i
     """Say in a line how a snapshot came."""
     snapshot = next(item for item in found if item.id == snapshot_id)
     event = next((item for item in reversed(events) if item.snapshot_id == snapshot_id), None)
-    what = f"{snapshot.action} {event.domain or ''}".strip() if event else snapshot.action
+    what = snapshot.action
+    if event:
+        words, _ = act_in_words(event, {item.id: item for item in found})
+        what = f"{event.domain}: {words}" if event.domain else words
     who = f", {event.who}" if event else ""
     st.caption(plain(f"{moment(snapshot.created_at)}: {what}{who}"))
 
@@ -171,7 +175,7 @@ def _show_events(seen: View) -> None:
     limit = right.selectbox("At most", _LIMITS, key="limit", bind="query-params")
     found = cached.events(seen, domain)
     st.dataframe(
-        frames.events(found[:limit]),
+        frames.events(found[:limit], cached.snapshots(seen)),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),

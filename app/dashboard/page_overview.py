@@ -12,6 +12,7 @@ from app.dashboard.charts import overview as charts
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
 from app.dashboard.links import destination, empty_store
+from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
 from app.output import moment
@@ -40,7 +41,10 @@ def show(seen: View) -> None:
     top = st.container()  # what the full check finds is told first, too
     checked = _offer_doctor(seen)
     with top:
-        _show_troubles(find_troubles(seen, evaluations, checked or ()), seen.live.id)
+        found = find_troubles(seen, evaluations, checked or ())
+        _show_troubles(found, seen.live.id)
+        if any(trouble.needs_measuring for trouble in found):
+            offer_measuring(seen.folder, "overview")
     if not seen.live.domains:
         if seen.domains:
             st.info("No domain is live. The page History can restore an earlier snapshot.")
@@ -167,8 +171,8 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config=_columns(),
-        alt="Live domains: state, documents, tokens, size, losses, what is retained, cost to "
-        "others, recall",
+        alt="Live domains: state, texts, facts, training tokens, size, losses, what is retained, "
+        "cost to others, recall",
     )
     _open_chosen(table)
     if table["loss"].notna().any():
@@ -194,8 +198,14 @@ def _columns() -> dict[str, ColumnConfig | None]:
         "domain": config.TextColumn("domain", pinned=True),
         "state": config.TextColumn("state"),
         "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
-        "documents": config.NumberColumn("documents", format="localized"),
-        "tokens": config.NumberColumn("tokens", format="localized", help="Training tokens."),
+        "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
+        "facts": config.NumberColumn("facts", format="localized"),
+        "held_out": config.NumberColumn(
+            "held out", format="localized", help="Texts that were not learned, to measure on."
+        ),
+        "tokens": config.NumberColumn(
+            "training tokens", format="localized", help="Of what was learned, read once."
+        ),
         "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
         "base_loss": config.NumberColumn(
             "base's loss", format="%.3f", help="Of the base alone, nats a token."

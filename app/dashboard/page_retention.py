@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard.charts import retention as charts
+from app.dashboard.figures import Figure, shared
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import MEASURES, MODES, Report
 from app.dashboard.general import show_general
 from app.dashboard.held_out import show_documents, to_csv
 from app.dashboard.links import warn_of_unknown
+from app.dashboard.measuring import offer_measuring, show_command
 from app.dashboard.page import View, page, plain
 from app.output import cell, moment
+from peer_cl.errors import DamageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +47,15 @@ def show(seen: View) -> None:
         return
     chosen, view = _choose(evaluated)
     _say_age(seen, chosen, evaluated)
-    report = _report(seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store)
-    _headline(report)
+    try:
+        report, of_overview = _report(
+            seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store
+        )
+    except DamageError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        offer_measuring(seen.folder, "damaged")
+        return
+    _headline(report, of_overview)
     warn_of_unknown("domain", "evaluated domain", report.domains)
     controls = st.columns(3 if view == MATRIX else 1)
     with controls[0]:
@@ -64,7 +74,7 @@ def show(seen: View) -> None:
     elif view == EXCHANGE:
         _exchange(report, seen.colours)
     elif view == GENERAL:
-        show_general(report.general)
+        show_general(seen, report.general)
     elif view == OTHER:
         _other_text(report)
     else:
@@ -76,14 +86,17 @@ def show(seen: View) -> None:
 def _say_empty(seen: View) -> None:
     if seen.live.domains:
         st.info(
-            "Nothing is evaluated yet. `peer-cl evaluate` measures every domain on its held-out "
-            "documents, and foreign text besides; this page then shows what was learned and kept.",
+            "Nothing is evaluated yet. Every domain is to be measured on its held-out documents, "
+            "and foreign text besides; this page then shows what was learned and kept.",
             icon=":material/straighten:",
         )
+        offer_measuring(seen.folder, "retention")
+        st.caption("Or in a terminal:")
+        show_command(seen.folder, "evaluate")
     else:
         st.info(
             "No domain is live, so there is nothing to remember or forget. The page Ingest teaches "
-            "the store a corpus; `peer-cl evaluate` then measures it.",
+            "the store a corpus, and measures it.",
             icon=":material/upload_file:",
         )
 
@@ -121,54 +134,68 @@ def _say_age(
         )
     elif chosen == evaluated[0]:
         st.warning(
-            f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on. "
-            "`peer-cl evaluate` measures it.",
+            f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on.",
             icon=":material/history:",
         )
+        offer_measuring(seen.folder, "retention")
     else:
         st.info(f"{told}. There is a newer one.", icon=":material/history:")
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _report(folder: str, snapshot_id: int, evaluated_at: str, _store: Store) -> Report:
-    return frames.read_report(snapshot_id, _store.registry.evaluation(snapshot_id))
+def _report(
+    folder: str, snapshot_id: int, evaluated_at: str, _store: Store
+) -> tuple[Report, tuple[Figure, Figure]]:
+    """Return an evaluation's report, checked, and the figures that Overview has too."""
+    told = _store.registry.evaluation(snapshot_id)
+    report = frames.read_report(snapshot_id, told)
+    try:
+        return report, shared(told or {})
+    except KeyError as error:
+        raise frames.damaged(snapshot_id, f"KeyError {error}") from None
 
 
-def _headline(report: Report) -> None:
+def _headline(report: Report, of_overview: tuple[Figure, Figure]) -> None:
     told = report.metrics
-    gain = sum(row["reduction"] for row in report.mixture) / max(1, len(report.mixture))
-    worst = max((row["max_added_nats"] for row in report.background), default=None)
+    gain, worst = ((item.name, item.shown, item.unit, item.caption) for item in of_overview)
+    forgotten = f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000")
+    retention = "-" if told["retention"] is None else f"{told['retention']:.2%}"
     figures = [
-        (
-            "Mean reduction",
-            f"{gain:.1%}",
-            "By how much the domains' own pools lower the base's loss on held-out documents.",
-        ),
-        (
-            "Retention",
-            "-" if told["retention"] is None else f"{told['retention']:.2%}",
-            frames.MEANINGS["retention"],
-        ),
-        (
-            "Forgetting, nats a token",
-            f"{told['forgetting']:.4f}".replace("-0.0000", "0.0000"),
-            frames.MEANINGS["forgetting"],
-        ),
-        (
-            "Worst added loss, nats",
-            "-" if worst is None else f"{worst:.4f}",
-            "Of any whole document of foreign text. None can lose more than the bound, "
-            f"{report.bound_nats:.4f} nats.",
-        ),
+        gain,
+        ("Retention", retention, "of all gains", frames.MEANINGS["retention"]),
+        ("Forgetting", forgotten, "nats a token", frames.MEANINGS["forgetting"]),
+        worst,
     ]
-    for column, (label, value, meaning) in zip(st.columns(len(figures)), figures, strict=True):
+    for column, (name, value, unit, meaning) in zip(st.columns(len(figures)), figures, strict=True):
         with column:
-            st.metric(label, value, help=meaning, border=True)
+            st.metric(
+                name,
+                value,
+                delta=unit,
+                delta_color="off",
+                delta_arrow="off",
+                help=plain(meaning),
+                border=True,
+            )
+    st.caption(f"{_of_pools_alone(report)} {_of_foreign_text(report)}")
     if report.unmeasured:
         st.caption(
             "Not measured, since no text of them is held out: "
             + ", ".join(plain(name) for name in report.unmeasured)
         )
+
+
+def _of_pools_alone(report: Report) -> str:
+    """Say what the pools do to the base's loss where each speaks alone."""
+    gain = sum(row["reduction"] for row in report.mixture) / max(1, len(report.mixture))
+    return f"Reduction, pool alone: {gain:.1%} of the base's loss, on average over domains."
+
+
+def _of_foreign_text(report: Report) -> str:
+    """Say what foreign text lost; the worst added loss is over held-out documents besides."""
+    worst = max((row["max_added_nats"] for row in report.background), default=None)
+    told = "not scored" if worst is None else f"{worst:+.4f} nats a document"
+    return f"Worst on foreign text: {told}."
 
 
 def _matrix(report: Report, left: DeltaGenerator, right: DeltaGenerator) -> None:
@@ -347,14 +374,17 @@ _MIXTURE: dict[str, Any] = {
     "forced_loss_nats": st.column_config.NumberColumn("its pool alone", format="%.4f"),
     "loss_nats": st.column_config.NumberColumn("mixture", format="%.4f"),
     "kept": st.column_config.NumberColumn(
-        "kept",
+        "mixture keeps of pool",
         format="percent",
-        help="Share of its pool's gain that the mixture keeps; None: its pool gains nothing.",
+        help="Share of its pool's gain that the mixture keeps; it is no matter of time. None: its "
+        "pool gains nothing.",
     ),
     "reduction": st.column_config.NumberColumn(
-        "reduction", format="percent", help="Of the base's loss, by its pool alone."
+        "reduction, pool alone", format="percent", help="Of the base's loss."
     ),
     "max_added_nats": st.column_config.NumberColumn(
-        "worst document, nats", format="%.4f", help="Added over the base; negative = gained."
+        "worst held-out document, nats",
+        format="%.4f",
+        help="Added over the base; negative = gained.",
     ),
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.dashboard.frames.counts import counted
 from app.output import size
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def choices(detail: DomainDetail, *, purgeable: bool, retired: bool) -> list[Cho
         found.append(Choice("purge", "Purge: delete it for ever", f"Purge {name}"))
     if retired:
         label = "Purge what is not live: delete its rolled-back versions for ever"
-        found.append(Choice("purge retired", label, f"Purge retired versions of {name}"))
+        found.append(Choice("purge retired", label, f"Purge rolled-back versions of {name}"))
     return found
 
 
@@ -88,15 +89,15 @@ def preview(
         case "roll back":
             return _rolled_back(detail, documents, version)
         case "take out":
-            lost = _lost(detail.chain, documents)
+            lost = _held(detail.chain, documents)
             return [
-                f"{at} leaves the store: {lost} are no longer known.",
+                f"{at} leaves the store, and with it {lost}.",
                 "No other domain's answers change.",
                 UNDONE,
             ]
         case "bring back":
             return [
-                f"{name} is in the store again as it last was: {len(documents):,} documents.",
+                f"{name} is in the store again as it last was: {counted(documents)}.",
                 "No other domain's answers change.",
                 UNDONE,
             ]
@@ -112,8 +113,8 @@ def _rolled_back(
     gone = detail.chain[ids.index(target.id) + 1 :]
     name, label = detail.summary.domain, detail.summary.label
     return [
-        f"{name} goes from {label} to {target.label}: {_lost(gone, documents)} that came since "
-        "are no longer known.",
+        f"{name} goes from {label} to {target.label}, without what came since: "
+        f"{_held(gone, documents)}.",
         *(
             f"What {segment.label} switched off is on again."
             for segment in gone
@@ -123,11 +124,10 @@ def _rolled_back(
     ]
 
 
-def _lost(segments: Sequence[Segment], documents: Sequence[Document]) -> str:
+def _held(segments: Sequence[Segment], documents: Sequence[Document]) -> str:
+    """Return what segments hold, counted."""
     ids = {segment.id for segment in segments}
-    held = [item for item in documents if item.segment_id in ids]
-    learned = sum(item.split == "train" for item in held)
-    return f"{len(held):,} documents ({learned:,} learned, {len(held) - learned:,} held out)"
+    return counted(item for item in documents if item.segment_id in ids)
 
 
 def _purged(detail: DomainDetail, name: str, *, retired: bool) -> list[str]:

@@ -28,6 +28,8 @@ class Trouble:
     what: str
     action: str
     """What to do about it."""
+    needs_measuring: bool = False
+    """An evaluation of the live snapshot is what to do about it."""
 
 
 def sort_troubles(troubles: Iterable[Trouble]) -> list[Trouble]:
@@ -60,7 +62,7 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
     if not live.domains:
         return []
     if not evaluations:
-        return [Trouble("warning", "This store was never evaluated.", "Run `peer-cl evaluate`.")]
+        return [_to_measure("This store was never evaluated.")]
     newest = evaluations[-1]
     found = _broken_bound(newest)
     if newest.snapshot.index_tag != live.index_tag:
@@ -69,7 +71,10 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
             f"The newest evaluation is of snapshot {newest.snapshot.id} "
             f"({moment(newest.created_at)}), not of the live one, {live.id}: {since}."
         )
-        found.append(Trouble("warning", what, "Run `peer-cl evaluate`."))
+        found.append(_to_measure(what))
+    if not newest.report["background"]:
+        what = "No foreign text was scored: the worst added loss is that of held-out documents."
+        found.append(_to_measure(what, "note"))
     unmeasured = [name for name in newest.report["unmeasured"] if live.state(name)]
     if unmeasured:
         what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
@@ -89,13 +94,16 @@ def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list
     for job in jobs:
         last.setdefault(job.domain or "", job)
     return [
-        Trouble("warning", _told(job), f"{_AGAIN[job.is_unmeasured]} on the page Ingest.")
+        _to_measure(_told(job))
+        if job.is_unmeasured
+        else Trouble("warning", _told(job), "Start it again on the page Ingest.")
         for job in last.values()
         if job.state in ("failed", "lost") and not _is_measured(job, evaluations)
     ]
 
 
-_AGAIN = {False: "Start it again", True: "Run `peer-cl evaluate`, or have it measured"}
+def _to_measure(what: str, severity: Severity = "warning") -> Trouble:
+    return Trouble(severity, what, "The button below has it measured.", needs_measuring=True)
 
 
 def _is_measured(job: Job, evaluations: Sequence[Evaluation]) -> bool:

@@ -33,8 +33,9 @@ def new_store(folder, **changes):
     return folder
 
 
-def grow(folder, domain, num_documents=3):
-    """Add a segment to a domain and return its id."""
+def grow(folder, domain, num_documents=3, kinds=None):
+    """Add a segment to a domain and return its id; `kinds` says which documents are no texts."""
+    kinds = kinds or {}
     with Registry.open(folder) as registry, registry.writing("ann"):
         state = registry.live().state(domain)
         run_id = uuid.uuid4().hex
@@ -44,7 +45,8 @@ def grow(folder, domain, num_documents=3):
                 document_id=sha(text),
                 title=f"[About] {domain} {number}",
                 source="notes.txt",
-                split="test" if number == 2 else "train",
+                split="test" if number == 2 or kinds.get(number) == "probe" else "train",
+                kind=kinds.get(number, "text"),
                 num_tokens=10,
                 near_group=sha(text),
                 text_object=text_object,

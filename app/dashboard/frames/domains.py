@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from app.dashboard.frames.counts import KINDS
 from app.output import moment
-from app.reading import state_in_words
+from app.reading import state_in_words, version_in_words
 
 if TYPE_CHECKING:
-    from stores import Document, DomainDetail, DomainSummary, Run, Segment
+    from stores import Document, DomainDetail, DomainSummary, Run
 
 _ID_WORD = 6
 TRAINING, VALIDATION = "training", "validation"
@@ -29,7 +30,9 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
                 state_in_words(item),
                 item.label or "",
                 item.num_segments,
-                item.num_documents,
+                item.num_texts,
+                item.num_facts,
+                item.num_held_out,
                 item.num_tokens,
                 item.num_experts,
                 item.size_bytes,
@@ -43,7 +46,9 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
             "state",
             "version",
             "segments",
-            "documents",
+            "texts",
+            "facts",
+            "held_out",
             "tokens",
             "experts",
             "size_bytes",
@@ -56,13 +61,6 @@ def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
 def _day(stamp: str) -> str:
     """Return the day of a time: the events have it to the second, where it does not crowd."""
     return moment(stamp)[:10]
-
-
-def version_state(segment: Segment, live: Iterable[str]) -> str:
-    """Return whether a version is live, rolled back or purged."""
-    if segment.is_purged:
-        return "purged"
-    return "live" if segment.id in live else "rolled back"
 
 
 def versions(detail: DomainDetail) -> pd.DataFrame:
@@ -78,7 +76,7 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
             (
                 segment.label,
                 segment.id[:12],
-                version_state(segment, live),
+                version_in_words(segment, live),
                 segment.kind,
                 labels.get(segment.parent_id or "", ""),
                 segment.num_tokens,
@@ -117,7 +115,9 @@ def _ends(run: Run | None) -> tuple[float | None, float | None]:
 
 
 def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.DataFrame, int]:
-    """Return how many documents and tokens came from each source, and how many sources there are.
+    """Return what came from each source, counted, and how many sources there are.
+
+    The splits are those of texts: facts are all learned, and questions are none of them.
 
     A row of a jsonl file that names no source has its line for one; here its file stands for it.
 
@@ -126,17 +126,20 @@ def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.Data
         limit: at most so many sources, the largest first.
     """
     found = pd.DataFrame(
-        [(item.source, item.split, item.num_tokens) for item in documents],
-        columns=["source", "split", "tokens"],
+        [(item.source, item.kind, item.split, item.num_tokens) for item in documents],
+        columns=["source", "kind", "split", "tokens"],
     )
     found["source"] = found["source"].str.replace(_LINE, r"\1", regex=True)
     for split in ("train", "validation", "test"):
-        found[split] = (found["split"] == split).astype("int64")
+        is_text = (found["split"] == split) & (found["kind"] == "text")
+        found[split] = is_text.astype("int64")
+    for kind, name in KINDS.items():
+        found[f"{name}s"] = (found["kind"] == kind).astype("int64")
     found["documents"] = 1
-    numbers = ["documents", "train", "validation", "test", "tokens"]
-    table = found.groupby("source", as_index=False)[numbers].sum()
+    splits, kinds = ["train", "validation", "test"], [f"{name}s" for name in KINDS.values()]
+    table = found.groupby("source", as_index=False)[["documents", *kinds, *splits, "tokens"]].sum()
     table = table.sort_values("documents", ascending=False, ignore_index=True)
-    return table.head(limit), len(table)
+    return table.drop(columns="documents").head(limit), len(table)
 
 
 def documents(
@@ -156,7 +159,7 @@ def documents(
             item.title,
             item.source,
             item.split,
-            item.kind,
+            KINDS.get(item.kind, item.kind),
             item.num_tokens,
             item.base_nats,
             item.nats,

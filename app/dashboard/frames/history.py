@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from app.dashboard.frames.acts import act_in_words
 from app.output import moment
+from app.reading import OUT
 from stores.changes import changes
 
 if TYPE_CHECKING:
     from stores import DomainState, Event, Snapshot
 
-NOT_THERE = "not there"
 
+def events(found: Iterable[Event], of_snapshots: Iterable[Snapshot]) -> pd.DataFrame:
+    """Return one row an event, in the order given.
 
-def events(found: Iterable[Event]) -> pd.DataFrame:
-    """Return one row an event, in the order given."""
+    Args:
+        found: the events.
+        of_snapshots: every snapshot; they tell what a rollback was.
+    """
+    by_id = {snapshot.id: snapshot for snapshot in of_snapshots}
     return pd.DataFrame(
         [
             (
@@ -25,12 +31,13 @@ def events(found: Iterable[Event]) -> pd.DataFrame:
                 item.snapshot_id,
                 moment(item.at),
                 item.who,
-                item.action,
+                words,
                 item.domain or "",
-                item.label or "",
+                label,
                 item.why,
             )
             for item in found
+            for words, label in [act_in_words(item, by_id)]
         ],
         columns=["event", "snapshot", "at", "who", "action", "domain", "version", "why"],
     )
@@ -48,6 +55,7 @@ def snapshots(
         purged: ids of the versions whose bytes are gone: what holds one cannot come back whole.
     """
     made = {event.snapshot_id: event for event in of_events}
+    by_id = {snapshot.id: snapshot for snapshot in found}
     rows = []
     for snapshot in reversed(found):
         event = made.get(snapshot.id)
@@ -57,7 +65,7 @@ def snapshots(
                 snapshot.id,
                 "live" if snapshot.id == live_id else f"{gone} purged" if gone else "",
                 moment(snapshot.created_at),
-                snapshot.action,
+                act_in_words(event, by_id)[0] if event else snapshot.action,
                 (event.domain if event else None) or "",
                 event.who if event else "",
                 len(snapshot.domains),
@@ -89,10 +97,10 @@ def state_in_words(state: DomainState | None) -> str:
 
     Example:
         >>> state_in_words(None)
-        'not there'
+        'out'
     """
     if state is None:
-        return NOT_THERE
+        return OUT
     return ", ".join([state.label, *_switches(state)])
 
 

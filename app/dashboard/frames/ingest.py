@@ -67,7 +67,7 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         (f"known to {found.domain} already", found.num_known, "left out"),
         (f"held out by {found.domain}", found.num_held_out, "left out: measured on, never learned"),
         *(
-            (f"known elsewhere: {name}", count, "learned all the same")
+            (f"known elsewhere: {_ELSEWHERE.get(name, name)}", count, "learned all the same")
             for name, count in found.elsewhere
         ),
         ("lines that cannot be read", found.num_skipped, "left out if you say so"),
@@ -76,6 +76,10 @@ def preview_frame(found: Preview) -> pd.DataFrame:
     ]
     kept = [row for row in rows if row[1] or row[0] == "new"]
     return pd.DataFrame(kept, columns=["what", "number", "what happens"])
+
+
+_ELSEWHERE = {"rolled back": "what is out or rolled back"}
+"""How places that are no live domain are called here."""
 
 
 def near_frame(found: Sequence[NearDomain]) -> pd.DataFrame:

@@ -103,11 +103,11 @@ def read_report(snapshot_id: int, told: Any) -> Report:
             general=read_general(told.get("general")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(snapshot_id, f"{type(error).__name__} {error}") from None
+        raise damaged(snapshot_id, f"{type(error).__name__} {error}") from None
     if not domains or losses.shape != (len(domains) + 1, len(domains)):
-        raise _damaged(snapshot_id, f"a matrix of shape {losses.shape} for {len(domains)} domains")
+        raise damaged(snapshot_id, f"a matrix of shape {losses.shape} for {len(domains)} domains")
     if not (np.isfinite(losses).all() and (losses >= 0).all() and (losses < 100).all()):
-        raise _damaged(snapshot_id, "losses that are none")
+        raise damaged(snapshot_id, "losses that are none")
     return report
 
 
@@ -115,9 +115,15 @@ def _checked(row: Any, keys: Any) -> dict[str, Any]:
     return {**row, **{key: row[key] for key in keys}}
 
 
-def _damaged(snapshot_id: int, what: str) -> DamageError:
+def damaged(snapshot_id: int, what: str) -> DamageError:
+    """Return the error for an evaluation that is not what one writes.
+
+    Args:
+        snapshot_id: of which it is.
+        what: is wrong with it.
+    """
     return DamageError(
-        f"the evaluation of snapshot {snapshot_id} is damaged: {what}; run `peer-cl evaluate` again"
+        f"the evaluation of snapshot {snapshot_id} is damaged: {what}; measure again"
     )
 
 

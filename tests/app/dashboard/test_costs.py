@@ -86,7 +86,8 @@ def test_a_domain_that_no_evaluation_measured_says_so(run_page, tmp_path):
     place = new_store(tmp_path / "one")
     grow(place, "law")
     at = run_page("domains", place, domain="law", part="Cost")
-    assert "peer-cl evaluate" in at.info[0].value
+    assert "No evaluation measured this domain." in at.info[0].value
+    assert "Measure now" in [button.label for button in at.button]
 
 
 def test_a_domain_that_is_out_still_tells_its_cost(run_page, tmp_path):

@@ -59,7 +59,7 @@ def test_all_domains_are_listed_live_or_not(run_page, folder):
     at = run_page("domains", folder)
     assert not at.exception
     table = at.dataframe[0].value.set_index("domain")
-    assert table["state"].to_dict() == {"law": "live", "medicine": "rolled back"}
+    assert table["state"].to_dict() == {"law": "live", "medicine": "out"}
     assert "Choose a domain" in at.info[0].value
 
 
@@ -76,7 +76,7 @@ def test_tables_of_domains_and_versions_tell_days_and_keep_room_for_states(run_p
 
 def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
     at = run_page("domains", folder, domain="law")
-    assert [metric.value for metric in at.metric][:3] == ["live", "v2", "6"]
+    assert [metric.value for metric in at.metric][:5] == ["live", "v2", "4", "0", "2"]
     wrong = run_page("domains", folder, domain="lav")
     assert not wrong.exception
     assert "There is no domain" in wrong.warning[0].value
@@ -222,7 +222,10 @@ def test_rolling_back_to_a_version_and_undo(run_page, folder):
     before = live(folder)
     at = act_on(run_page, folder, "law", "Roll back")
     at = choose(at, "To version", "v1")
-    assert "law goes from v3 to v1: 6 documents" in everything(at)
+    assert (
+        "law goes from v3 to v1, without what came since: 4 texts learned, 2 texts held out."
+        in everything(at)
+    )
     at.button(key="act").click().run()
     assert live(folder).state("law").label == "v1"
     at.button(key="undo").click().run()
@@ -363,13 +366,35 @@ def test_sources_are_counted_by_split(folder):
     assert table.to_dict("records") == [
         {
             "source": "notes.txt",
-            "documents": 6,
+            "texts": 6,
+            "facts": 0,
+            "questions": 0,
             "train": 4,
             "validation": 0,
             "test": 2,
             "tokens": 60,
         }
     ]
+
+
+def test_texts_facts_and_questions_are_counted_apart(run_page, tmp_path):
+    place = new_store(tmp_path / "facts")
+    grow(place, "law", num_documents=5, kinds={3: "fact", 4: "probe"})
+    at = run_page("domains", place, domain="law", part="Corpus")
+    told = {metric.label: metric.value for metric in at.metric}
+    assert (told["Texts learned"], told["Facts"], told["Texts held out"]) == ("2", "1", "1")
+    said = everything(at)
+    assert "2 texts learned, 1 fact, 1 text held out, 1 question to test with." in said
+    table = at.dataframe[1].value.iloc[0]
+    assert table[["texts", "facts", "questions", "train", "test"]].tolist() == [3, 1, 1, 2, 1]
+    assert sorted(at.dataframe[2].value["kind"]) == ["fact", "question", "text", "text", "text"]
+    at.text_input(key="search").input("law 1").run()
+    assert "1 document." in [caption.value for caption in at.caption]
+    for name in ("overview", "domains"):
+        row = run_page(name, place).dataframe[0].value.set_index("domain").loc["law"]
+        assert row[["texts", "facts", "held_out", "tokens"]].tolist() == [2, 1, 1, 20]
+    out = act_on(run_page, place, "law", "Take out")
+    assert "and with it 2 texts learned, 1 fact, 1 text held out." in everything(out)
 
 
 def test_lines_of_a_file_are_one_source_and_many_sources_are_cut(folder):
@@ -379,7 +404,7 @@ def test_lines_of_a_file_are_one_source_and_many_sources_are_cut(folder):
     others = [replace(one, source=f"http://court:{number}") for number in range(4)]
     table, num = frames.sources([*others, *lines], limit=3)
     assert table["source"].tolist()[0] == "notes.jsonl"
-    assert (table["documents"].tolist(), num) == ([5, 1, 1], 5)
+    assert (table["texts"].tolist(), num) == ([5, 1, 1], 5)
 
 
 def test_a_search_counts_what_fits_though_it_shows_less(folder):

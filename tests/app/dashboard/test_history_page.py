@@ -217,7 +217,50 @@ def test_snapshots_say_who_made_them_and_which_is_live(lived):
         "bob",
         "an audit",
     ]
-    assert table.loc[7, "action"] == "rollback", "a purge makes no snapshot"
+    assert table.loc[7, "action"] == "take out", "a purge makes no snapshot"
+
+
+def test_an_act_is_called_as_its_button_is_and_has_the_version_it_was_about(run_page, folder):
+    with open_store(folder) as store:
+        first = store.registry.domain("law").chain[0].id
+        store.roll_back("law", first)  # 5
+        store.roll_back("law", out=True)  # 6
+        store.bring_back("law")  # 7
+        store.restore(4)  # 8
+        store.roll_back("medicine", out=True)  # 9
+        store.freeze("law")  # 10
+    at = run_page("history", folder)
+    table = at.dataframe[-1].value.set_index("snapshot")
+    assert table.loc[[10, 9, 8, 7, 6, 5], ["action", "version"]].to_numpy().tolist() == [
+        ["freeze", "v2"],
+        ["take out", "v1"],
+        ["restore snapshot 4", ""],
+        ["bring back", "v1"],
+        ["take out", "v1"],
+        ["roll back to v1", "v1"],
+    ]
+    made = next(t.value for t in at.dataframe if "domains" in t.value).set_index("snapshot")
+    assert made["action"].to_dict() == table["action"].to_dict()
+    domain = run_page("domains", folder, domain="medicine", part="Events")
+    assert [metric.value for metric in domain.metric][:2] == ["out", "was v1"]
+    assert domain.dataframe[-1].value["action"].tolist()[0] == "take out"
+
+
+def test_a_restore_without_what_was_purged_is_like_no_snapshot(lived):
+    with open_store(lived) as store:
+        store.purge("law")
+        registry = store.registry
+        with registry.writing("ann"):
+            registry.roll_back(4, "ann", without_purged=True)
+        table = frames.events(registry.history(1), registry.snapshots())
+    assert table["action"].tolist() == ["restore a snapshot without the purged"]
+
+
+def test_versions_of_a_domain_that_is_out_are_out(run_page, folder):
+    with open_store(folder) as store:
+        store.roll_back("law", out=True)
+    at = run_page("domains", folder, domain="law")
+    assert at.dataframe[-1].value["state"].tolist() == ["out", "out"]
 
 
 def test_the_lanes_have_a_unit_and_the_domains_colours(lived):

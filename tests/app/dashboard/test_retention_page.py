@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
 
-from app.dashboard.page_retention import CURVES, GENERAL, OTHER, VIEWS, clicked
+from app.dashboard.page_retention import CURVES, FIGURES, GENERAL, OTHER, VIEWS, clicked
 from stores import Registry
 
 DOMAINS = 50
@@ -30,6 +30,10 @@ def one(tmp_path):
     return fill_large_store(tmp_path / "one", domains=1, documents=10, snapshots=2)
 
 
+def labels(at):
+    return [button.label for button in at.button]
+
+
 def test_without_a_domain_it_says_where_to_begin(run_page, empty_folder):
     at = run_page("retention", empty_folder)
     assert not at.exception
@@ -40,7 +44,31 @@ def test_without_a_domain_it_says_where_to_begin(run_page, empty_folder):
 def test_without_an_evaluation_it_says_how_to_make_one(run_page, folder):
     at = run_page("retention", folder)
     assert not at.exception
-    assert "peer-cl evaluate" in at.info[0].value
+    assert "Measure now" in labels(at)
+    assert at.code[0].value == f"peer-cl evaluate --store {folder}"
+
+
+@pytest.mark.parametrize("is_foreign_scored", [True, False])
+def test_a_name_means_the_same_here_and_on_the_overview(run_page, one, is_foreign_scored):
+    with Registry.open(one) as registry:
+        report = registry.evaluation(registry.evaluated()[0].snapshot_id)
+        if not is_foreign_scored:
+            report["background"] = []
+        registry.put_evaluation(registry.live().id, report)
+    figures = {
+        name: {item.label: (item.value, item.delta) for item in run_page(name, one).metric}
+        for name in ("overview", "retention")
+    }
+    both = figures["overview"].keys() & figures["retention"].keys()
+    assert both == {"Worst added loss", "Mean gain"}
+    assert all(figures["overview"][name] == figures["retention"][name] for name in both)
+    told = "\n".join(caption.value for caption in run_page("retention", one, view=FIGURES).caption)
+    assert "Reduction, pool alone: " in told
+    assert ("Worst on foreign text: not scored." in told) is not is_foreign_scored
+    at = run_page("overview", one)
+    noted = [info.value for info in at.info if "No foreign text was scored" in info.value]
+    assert bool(noted) is not is_foreign_scored
+    assert bool(at.success) is is_foreign_scored, "where it was not, not all is known"
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -92,7 +120,7 @@ def test_without_general_ability_it_says_what_to_type(run_page, one):
     at = run_page("retention", one, view=GENERAL)
     assert not at.exception
     assert not at.dataframe
-    assert "peer-cl evaluate --general FOLDER" in at.info[0].value
+    assert at.code[0].value == f"peer-cl evaluate --general FOLDER --store {one}"
 
 
 def test_other_text_explains_what_identical_means(run_page, one):
@@ -135,7 +163,7 @@ def test_what_is_stale_is_said(run_page, large, tmp_path):
         registry.disable("domain-01", "ann")
     at = run_page("retention", folder)
     assert "stale" in at.warning[0].value
-    assert "peer-cl evaluate" in at.warning[0].value
+    assert "Measure now" in labels(at)
     older = run_page("retention", large, snapshot="6")
     assert "a newer one" in older.info[0].value
 
@@ -181,7 +209,7 @@ def test_a_damaged_report_is_one_line(run_page, one):
     assert not at.exception
     assert len(at.error) == 1
     assert "damaged" in at.error[0].value
-    assert "peer-cl evaluate" in at.error[0].value
+    assert "Measure now" in labels(at)
 
 
 def test_a_report_that_is_no_json_is_one_line(run_page, one):

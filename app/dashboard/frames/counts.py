@@ -1,0 +1,41 @@
+"""Texts, facts and questions counted apart: one number of documents says little of a corpus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stores import Document
+
+KINDS = {"text": "text", "fact": "fact", "probe": "question"}
+"""What people call each kind of document; questions ask for facts in other words, as a test."""
+
+
+def several(num: int, what: str) -> str:
+    """Return a number with what it counts.
+
+    Example:
+        >>> several(1, "document"), several(2000, "text")
+        ('1 document', '2,000 texts')
+    """
+    return f"{num:,} {what}{'s' * (num != 1)}"
+
+
+def counted(documents: Iterable[Document], *, questions: bool = False) -> str:
+    """Return how many texts were learned, how many facts, and how many texts are held out.
+
+    Args:
+        documents: of a domain.
+        questions: count the test questions, too, which nothing learned.
+
+    Returns: such as "4 texts learned, 1 fact, 2 texts held out".
+    """
+    found = Counter((item.kind, item.split == "train") for item in documents)
+    parts = [(found["text", True], "text", " learned"), (found["fact", True], "fact", "")]
+    parts.append((found["text", False], "text", " held out"))
+    if questions:
+        parts.append((found["probe", False], "question", " to test with"))
+    told = [f"{several(num, what)}{how}" for num, what, how in parts if num]
+    return ", ".join(told) or "nothing"
