@@ -36,8 +36,9 @@ REFUSALS = (400, 413, 422)
 """What endpoints answer where they will not read this very document; most often it is too long."""
 MOST_REFUSED = 5
 """Documents, one after the other from the first, after which it is the call that is refused."""
-LIMITS = ("max_completion_tokens", "max_tokens")
-"""How an endpoint is told the most tokens: newer ones refuse the second, older ones the first."""
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""How an endpoint is told the most tokens. OpenAI's newer models refuse the first by name; many
+other servers pass over the second, and would write without an end: so it is the second try."""
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,15 @@ def test_what_is_new_is_counted_in_documents_and_tokens(store, minerals):
 
 
 def test_copies_and_what_is_known_are_told_apart(store, made, tmp_path):
-    law = [d.text for d in read_corpus(made.parent / "law.jsonl").documents]
+    documents = read_corpus(made.parent / "law.jsonl").documents
+    law, law_ids = [d.text for d in documents], {d.document_id for d in documents[:2]}
     new = sentences("minerals", 2, seed=9)
     corpus = lines(tmp_path / "mixed.jsonl", law[0], law[1], new[0], new[0] + "  ", new[1])
     into_law = preview(store, "law", corpus)
-    assert (into_law.num_documents, into_law.num_twice, into_law.num_known) == (5, 1, 2)
+    assert (into_law.num_documents, into_law.num_twice) == (5, 1)
+    splits = [d.split for d in store.registry.documents("law") if d.document_id in law_ids]
+    assert sorted(split == "train" for split in splits) == [False, True], "one of each"
+    assert (into_law.num_known, into_law.num_held_out) == (1, 1)
     assert (into_law.num_new, into_law.elsewhere, into_law.is_new_domain) == (2, (), False)
     elsewhere = preview(store, "minerals", corpus)
     assert (elsewhere.num_known, elsewhere.num_new) == (0, 4)

@@ -105,10 +105,10 @@ def test_the_most_tokens_are_told_in_the_words_that_the_endpoint_knows(server, t
     done = reword(DOCUMENTS, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
     assert (done.num_written, done.refused) == (3, ())
     told = [{name for name in asked if name.startswith("max")} for _, asked in server.asked]
-    if unknown == "max_completion_tokens":
-        assert told == [{unknown}, *[{"max_tokens"}] * 3], "it is tried once"
+    if unknown == "max_tokens":
+        assert told == [{unknown}, *[{"max_completion_tokens"}] * 3], "it is tried once"
     else:
-        assert told == [{"max_completion_tokens"}] * 3
+        assert told == [{"max_tokens"}] * 3
     assert {asked[name] for _, asked in server.asked for name in asked if "max" in name} == {1024}
 
 

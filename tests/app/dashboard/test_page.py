@@ -129,8 +129,8 @@ def test_a_second_click_does_not_hide_what_the_first_did(folder, monkeypatch, ag
         "from app.dashboard.page import view\n"
         "seen = view()\n"
         f"for act in ('freeze', {again!r}):\n"
-        "    attempt(seen, lambda store, act=act: acts.switch(store, act, 'law', ''))\n"
-        "show_outcome(view())\n",
+        "    attempt(seen, 'here', lambda store, act=act: acts.switch(store, act, 'law', ''))\n"
+        "show_outcome(view(), 'Domains')\n",
         default_timeout=60,
     ).run()
     assert not at.exception
