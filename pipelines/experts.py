@@ -104,8 +104,7 @@ class DomainExperts:
     ) -> None:
         registry = store.registry
         self.registry, self.domain = registry, domain
-        live = registry.live
-        self.snapshot = snapshot or (live() if model is None else snapshot_of(registry, model))
+        self.snapshot = snapshot or snapshot_of(registry, model)
         self.version = registry.check_askable(domain, self.snapshot).version
         if model is not None and domain in model.active_pools:
             check_loaded(registry, model, self.snapshot, [domain])

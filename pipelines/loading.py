@@ -116,9 +116,10 @@ def move(model: PeerModel, registry: Registry, old: Snapshot, new: Snapshot) -> 
     _SNAPSHOTS[model] = registry.config.store_id, new.id
 
 
-def snapshot_of(registry: Registry, model: PeerModel) -> Snapshot:
-    """Return the snapshot that a model was loaded from; the live one where it is of none here."""
-    store_id, snapshot_id = _SNAPSHOTS.get(model, ("", 0))
+def snapshot_of(registry: Registry, model: PeerModel | None) -> Snapshot:
+    """Return the snapshot that a model was loaded from; the live one where it is of none here, or
+    there is no model yet."""
+    store_id, snapshot_id = ("", 0) if model is None else _SNAPSHOTS.get(model, ("", 0))
     is_ours = store_id == registry.config.store_id
     return registry.snapshot(snapshot_id) if is_ours else registry.live()
 

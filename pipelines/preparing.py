@@ -25,6 +25,7 @@ from pipelines.splits import (
     Split,
     Splits,
     held_out_ids,
+    is_learned_anew,
     percentages,
     split_documents,
 )
@@ -198,9 +199,7 @@ def prepare(
     own_texts = {document.document_id for document in documents} | fact_ids
     fresh: dict[str, SourceDocument] = {}
     for document in [*others, *fact_documents]:
-        is_known = document.document_id in chain.document_ids
-        is_asked = document.kind == "fact" or hold_out_percent == 0
-        if not is_known or (is_asked and document.document_id in chain.held_out_ids):
+        if is_learned_anew(document, chain.document_ids, chain.held_out_ids, hold_out_percent):
             text = normalised_text(document.text)
             fresh.setdefault(document.document_id, replace(document, text=text))
     probes = [probe(f) for f in facts if f.document("").document_id in fresh]

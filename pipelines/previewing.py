@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
 from pipelines.quiet import quieten
-from pipelines.splits import held_out_ids
+from pipelines.splits import held_out_ids, is_learned_anew
 from pipelines.uploads import Source, readable
 from stores.domain_names import check_domain_name
 
@@ -120,17 +120,13 @@ def preview(
     held = () if registry.live().state(domain) is None else registry.documents(domain)
     known = {document.document_id for document in held}
     held_out = held_out_ids(held)
-    is_open = settings.hold_out_percent == 0
     first: dict[str, SourceDocument] = {}
-    for document in [*documents, *told_facts]:
+    for document in [*told_facts, *documents]:  # a text that is a fact's statement is that fact
         first.setdefault(document.document_id, document)
-    # As `pipelines.preparing.prepare`: a fact is learned even where its statement is held out.
-    for fact in told_facts:
-        first[fact.document_id] = fact
     fresh = {
         key: document
         for key, document in first.items()
-        if key not in known or (key in held_out and (is_open or document.kind == "fact"))
+        if is_learned_anew(document, known, held_out, settings.hold_out_percent)
     }
     num_held_out = len((first.keys() & held_out) - fresh.keys())
     num_fact_tokens, num_text_tokens = (

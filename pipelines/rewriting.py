@@ -244,7 +244,7 @@ class _Endpoint:
                 model=self.model, messages=messages, **{self._limits[0]: MOST_TOKENS}
             )
         except openai.APIStatusError as error:
-            # An older endpoint does not know the newer name, and says so.
+            # An endpoint that does not know the one name says so, and is told by the other.
             is_limit = self._limits[0] in error.message and error.status_code in REFUSALS
             if not is_limit or len(self._limits) == 1:
                 raise

@@ -95,7 +95,7 @@ def search(
             holds in another version than the snapshot.
     """
     registry = store.registry
-    snapshot = snapshot or (registry.live() if model is None else snapshot_of(registry, model))
+    snapshot = snapshot or snapshot_of(registry, model)
     check_domains(registry, snapshot, domains)
     if not text.strip():
         raise InputError("the text is empty; give some words to search for")

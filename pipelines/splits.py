@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -125,6 +125,27 @@ def held_out_ids(documents: Sequence[_Divided]) -> frozenset[str]:
     trained = {document.document_id for document in documents if document.split == "train"}
     texts = {document.document_id for document in documents if document.kind == "text"}
     return frozenset(texts - trained)
+
+
+def is_learned_anew(
+    document: SourceDocument,
+    known: Collection[str],
+    held_out: Collection[str],
+    hold_out_percent: float,
+) -> bool:
+    """Return whether an ingest looks at a document, or leaves it out since its domain has it.
+
+    What a domain holds out stays so, but for statements of facts, which are always trained on, and
+    where nothing is to be held out.
+
+    Args:
+        document: given to a domain.
+        known: ids of what the domain has.
+        held_out: of these, what it holds out.
+        hold_out_percent: of the ingest.
+    """
+    key, is_asked = document.document_id, document.kind == "fact" or hold_out_percent == 0
+    return key not in known or (is_asked and key in held_out)
 
 
 def _check_percentages(test_percent: float, validation_percent: float) -> None:

@@ -140,7 +140,7 @@ def trace(
             that the model holds in another version than the snapshot.
     """
     registry = store.registry
-    snapshot = snapshot or (registry.live() if model is None else snapshot_of(registry, model))
+    snapshot = snapshot or snapshot_of(registry, model)
     domains = pool_names(domains) if domains is not None else None
     check_domains(registry, snapshot, domains or ())
     if not text.strip():

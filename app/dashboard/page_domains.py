@@ -10,12 +10,14 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
+from app.dashboard.columns import count_columns
 from app.dashboard.domain_actions import show_actions
 from app.dashboard.domain_corpus import show_corpus
 from app.dashboard.domain_costs import show_costs
 from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.dashboard.frames.counts import several
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
@@ -68,14 +70,7 @@ def _show_all(seen: View, names: list[str]) -> None:
             "domain": config.TextColumn("domain", pinned=True),
             "state": config.TextColumn("state", width=_STATE_WIDTH),
             "segments": config.NumberColumn("segments", help="Ingests in its live version."),
-            "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
-            "facts": config.NumberColumn("facts", format="localized"),
-            "held_out": config.NumberColumn(
-                "held out", format="localized", help="Texts that were not learned, to measure on."
-            ),
-            "tokens": config.NumberColumn(
-                "training tokens", format="localized", help="Of what was learned, read once."
-            ),
+            **count_columns(),
             "experts": config.NumberColumn("experts", format="localized", help="Rows of its pool."),
             "size_bytes": config.NumberColumn(
                 "in use", format="bytes", help="Of the pools of its live version."
@@ -105,7 +100,7 @@ def _show_detail(seen: View, detail: DomainDetail) -> None:
     if _is_out(detail.summary):
         item = detail.summary
         st.info(
-            f"It is out of the store, and {_counted(item.kept_documents)} with "
+            f"It is out of the store, and {several(item.kept_documents, 'document')} with "
             f"{size(item.kept_bytes)} of pools are still on disk until it is purged; “Act” brings "
             "it back or purges it.",
             icon=":material/undo:",
@@ -136,10 +131,6 @@ def _is_out(item: DomainSummary) -> bool:
     return not item.is_live and not item.is_purged
 
 
-def _counted(num: int) -> str:
-    return f"{num:,} document{'s' * (num != 1)}"
-
-
 def _last_label(seen: View, domain: str) -> str:
     """Return at which version a domain was when it was taken out."""
     found = (snapshot.state(domain) for snapshot in reversed(cached.snapshots(seen)))
@@ -168,7 +159,8 @@ def _in_use(seen: View, detail: DomainDetail) -> list[tuple[str, str]]:
     """Return the figures of a live domain, and what its versions that are not live keep besides."""
     item = detail.summary
     layers = len({layer for segment in detail.chain for layer in segment.host_layers})
-    figures = [
+    on_disk = [("Pools on disk", size(item.kept_bytes))] * (item.kept_bytes != item.size_bytes)
+    return [
         ("State", state_in_words(item)),
         ("Version", item.label or _last_label(seen, item.domain)),
         ("Texts learned", f"{item.num_texts:,}"),
@@ -176,11 +168,9 @@ def _in_use(seen: View, detail: DomainDetail) -> list[tuple[str, str]]:
         ("Texts held out", f"{item.num_held_out:,}"),
         ("Training tokens", f"{item.num_tokens:,}"),
         ("Pools in use", size(item.size_bytes)),
+        *on_disk,
         (f"Experts in {layers} layers", f"{item.num_experts:,}"),
     ]
-    if item.kept_bytes != item.size_bytes:
-        figures.insert(7, ("Pools on disk", size(item.kept_bytes)))
-    return figures
 
 
 def _show_versions(seen: View, detail: DomainDetail) -> None:

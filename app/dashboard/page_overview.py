@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.dashboard import cached, figures, troubles
 from app.dashboard.charts import overview as charts
+from app.dashboard.columns import count_columns
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
 from app.dashboard.links import destination, empty_store
@@ -198,14 +199,7 @@ def _columns() -> dict[str, ColumnConfig | None]:
         "domain": config.TextColumn("domain", pinned=True),
         "state": config.TextColumn("state"),
         "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
-        "texts": config.NumberColumn("texts", format="localized", help="That were learned."),
-        "facts": config.NumberColumn("facts", format="localized"),
-        "held_out": config.NumberColumn(
-            "held out", format="localized", help="Texts that were not learned, to measure on."
-        ),
-        "tokens": config.NumberColumn(
-            "training tokens", format="localized", help="Of what was learned, read once."
-        ),
+        **count_columns(),
         "size_bytes": config.NumberColumn("size", format="bytes", help="Of the pool on disk."),
         "base_loss": config.NumberColumn(
             "base's loss", format="%.3f", help="Of the base alone, nats a token."

@@ -1,10 +1,10 @@
 import errno
 import re
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from damage import spoil_page
 from filled_store import grow, new_store
 
 
@@ -217,15 +217,7 @@ def test_a_limit_that_no_database_knows_is_refused(peer_cl, folder, verb):
 
 
 def test_doctor_of_a_damaged_registry_says_to_restore_it(peer_cl, folder):
-    path = folder / "registry.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
-        (page,) = database.execute(query).fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    data = bytearray(path.read_bytes())
-    data[(page - 1) * size : page * size] = b"\xa5" * size
-    path.write_bytes(data)
+    spoil_page(folder, "jobs")
     result = peer_cl("doctor", folder=folder)
     assert result.code == 1
     assert result.err == ""

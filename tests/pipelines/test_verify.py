@@ -1,8 +1,6 @@
-import sqlite3
-from contextlib import closing
-
 import pytest
 import torch
+from damage import spoil_page
 from safetensors.torch import load_file, save_file
 from tiny_base import copy_store, make_tiny_store
 
@@ -152,15 +150,7 @@ def test_a_bare_process_that_fails_says_why(tmp_path):
 
 
 def test_a_damaged_registry_fails_and_nothing_more_is_looked_at(place):
-    path = place / "registry.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'segment_documents'"
-        (page,) = database.execute(query).fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    data = bytearray(path.read_bytes())
-    data[(page - 1) * size : page * size] = b"\xa5" * size
-    path.write_bytes(data)
+    spoil_page(place, "segment_documents")
     told = failed(place)
     assert set(told) == {"database"}
     assert "the registry is damaged: " in told["database"]

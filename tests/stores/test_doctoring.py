@@ -1,8 +1,6 @@
-import sqlite3
-from contextlib import closing
-
 import numpy as np
 import pytest
+from damage import spoil_page
 
 from peer_cl.errors import DamageError, InputError, StateError
 from stores import Registry
@@ -131,18 +129,6 @@ def test_missing_and_damaged_objects_are_named_with_what_they_are(registry, make
         assert {item.severity for item in found if item.kind.startswith("object")} == {"error"}
     with pytest.raises(DamageError):
         registry.document_text(document)
-
-
-def spoil_page(folder, table):
-    """Overwrite the first page of a table's rows in a closed store's registry."""
-    path = folder / "registry.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        about = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
-        (page,), (size,) = about.fetchone(), database.execute("PRAGMA page_size").fetchone()
-    with path.open("rb+") as file:
-        file.seek((page - 1) * size)
-        file.write(b"\xa5" * size)
 
 
 @pytest.mark.parametrize("table", ["segment_documents", "jobs", "lease", "snapshots", "runs"])
