@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.stream import pools
 from benchmarks.stream.mixing import CONTEXT, NAME_ODDS, Book
-from benchmarks.stream.pieces import POOLS, store_name
+from benchmarks.stream.pieces import POOLS, Place, store_name, subject
 from benchmarks.stream.raw import DIGITS, Raw, sums
-from benchmarks.stream.workshop import BUDGET, Workshop
+from benchmarks.stream.workshop import BUDGET, Workshop, score
 from pipelines.asking import ask
+from pipelines.general import ReaderScorer
 
 SIZES = (1, 2, 4, 8, 16, 32, 48)
 """Pools in the store."""
+MOST_ASKED = 30
+"""Questions of an article that all pools together are asked, a paragraph in turn."""
 
 
 def sizes(num_domains: int) -> list[int]:
@@ -24,6 +28,19 @@ def sizes(num_domains: int) -> list[int]:
         [1, 2, 4, 8, 10]
     """
     return [*(size for size in SIZES if size < num_domains), num_domains]
+
+
+def learn(shop: Workshop, place: Place) -> Raw:
+    """Ingest an article into the store, and keep what its pool says of the texts that are mixed."""
+    texts = shop.groups("blocks128", "prose", "look-alike")
+    with shop.store(store_name(place.seed)) as store:
+        seconds = pools.ingest(store, shop.domain(place.domain), shop.settings, shop.progress)
+        branches, _ = pools.load([store], [place.domain])
+        reader = functools.partial(branches.branch, place.domain)
+        scores = score(ReaderScorer(reader), texts, shop.progress)
+    shop.tokens.write(subject(place.method, place.seed, place.domain), texts, scores)
+    nats = {group: sums(found) for group, found in scores.items()}
+    return {"domain": place.domain, "seconds": round(seconds, 1), "nats": nats}
 
 
 def grow(shop: Workshop, seed: int) -> Raw:
@@ -76,7 +93,7 @@ def grow(shop: Workshop, seed: int) -> Raw:
 
 def question(shop: Workshop, seed: int) -> Raw:
     """Return what all pools together answer to people's questions, by how much names count."""
-    asked = [one for name in shop.names for one in shop.prepared[name].questions]
+    asked = [one for name in shop.names for one in shop.prepared[name].questions[:MOST_ASKED]]
     found: Raw = {}
     with shop.stores(store_name(seed)) as stores:
         branches, shortlist = pools.load(stores, shop.names)

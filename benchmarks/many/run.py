@@ -8,13 +8,13 @@ from pathlib import Path
 
 from benchmarks.many.articles import Articles
 from benchmarks.many.figures import figures
-from benchmarks.many.growing import grow, question
+from benchmarks.many.growing import grow, learn, question
 from benchmarks.results import RESULTS, Figure, table
 from benchmarks.stream.checks import check_made_of
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import add_running
-from benchmarks.stream.pieces import BASE, POOLS, places, read_base
-from benchmarks.stream.plan import Piece, learning_piece
+from benchmarks.stream.pieces import BASE, POOLS, Place, places, read_base
+from benchmarks.stream.plan import Piece
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.texts import BLOCK
 from benchmarks.stream.workshop import Workshop
@@ -71,10 +71,14 @@ def pieces(shop: Workshop) -> list[Piece]:
     """Return the pieces of a run in order."""
     return [
         Piece(BASE, read_base),
-        *(learning_piece(place) for place in places(POOLS, SEED, shop.names)),
+        *(_learning(place) for place in places(POOLS, SEED, shop.names)),
         Piece(GROWN, lambda shop: grow(shop, SEED)),
         Piece(ASKED, lambda shop: question(shop, SEED)),
     ]
+
+
+def _learning(place: Place) -> Piece:
+    return Piece(place.piece, lambda shop: learn(shop, place))
 
 
 def told(shop: Workshop) -> list[Figure]:
