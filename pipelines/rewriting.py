@@ -208,7 +208,7 @@ class _Endpoint:
     def __init__(self, url: str, model: str) -> None:
         self.url, self.model = url, model
         self._client = _client(url)
-        self._limits = list(LIMITS)
+        self._limits: tuple[str, ...] = LIMITS
 
     def answer(self, document: SourceDocument, style: str) -> _Answer:
         """Return what the endpoint says of a document in a style.
@@ -236,26 +236,38 @@ class _Endpoint:
             ) from error
 
     def _answer(self, asked: str) -> _Answer:
-        import openai
-
-        messages = [{"role": "user", "content": asked}]
-        try:
-            answer = self._client.chat.completions.create(
-                model=self.model, messages=messages, **{self._limits[0]: MOST_TOKENS}
-            )
-        except openai.APIStatusError as error:
-            # An endpoint that does not know the one name says so, and is told by the other.
-            is_limit = self._limits[0] in error.message and error.status_code in REFUSALS
-            if not is_limit or len(self._limits) == 1:
-                raise
-            del self._limits[0]
-            return self._answer(asked)
+        answer = self._completion(asked)
         first = answer.choices[0] if answer.choices else None
         return _Answer(
             text=normalised_text((first.message.content if first else "") or ""),
             num_tokens=answer.usage.total_tokens if answer.usage else 0,
             is_cut=first is not None and first.finish_reason == "length",
         )
+
+    def _completion(self, asked: str) -> Any:
+        """Ask once, or a second time where the endpoint refuses the limit by the first name.
+
+        The second name stays only once it was answered: a document that is too long may be refused
+        in words that hold the first.
+        """
+        import openai
+
+        def ask(limit: str) -> Any:
+            return self._client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": asked}],
+                **{limit: MOST_TOKENS},
+            )
+
+        first, *others = self._limits
+        try:
+            return ask(first)
+        except openai.APIStatusError as error:
+            if not others or first not in error.message or error.status_code not in REFUSALS:
+                raise
+        found = ask(*others)
+        self._limits = tuple(others)
+        return found
 
 
 def _one_line(text: str) -> str:

@@ -112,6 +112,20 @@ def test_the_most_tokens_are_told_in_the_words_that_the_endpoint_knows(server, t
     assert {asked[name] for _, asked in server.asked for name in asked if "max" in name} == {1024}
 
 
+def test_a_refusal_that_only_names_the_limit_does_not_change_how_others_are_told(server, tmp_path):
+    book = SourceDocument("word " * 3000, "book", "b.txt")
+    server.refuse = lambda asked: (
+        (400, "too long: shorten the messages or lower max_tokens")
+        if len(asked["messages"][0]["content"]) > 3000
+        else None
+    )
+    documents = [book, *DOCUMENTS]
+    done = reword(documents, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
+    assert (done.num_written, len(done.refused)) == (3, 1)
+    told = [{name for name in asked if name.startswith("max")} for _, asked in server.asked]
+    assert told == [{"max_tokens"}, {"max_completion_tokens"}, *[{"max_tokens"}] * 3]
+
+
 def test_a_passing_failure_is_waited_out(server, tmp_path):
     server.fail_at = {0: 503}
     done = reword(DOCUMENTS[:1], tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
