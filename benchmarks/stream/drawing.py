@@ -19,6 +19,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 OURS, OTHERS = "#2a6f97", ("#c98b00", "#9b2226", "#5f8a00", "#6a4c93", "#0a9396", "#7f5539")
+DASHES = ("-", "--", ":")
+"""Of lines whose colours are all taken."""
+HIGHEST = 1.5
+"""Nats a token above the base's that the curves' picture shows."""
 _DOTS_PER_INCH = 150
 
 
@@ -63,20 +67,27 @@ def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
 
 
 def _curves(lines: Sequence[Line], folder: Path) -> Path:
-    """Draw the mean loss on what was learned so far, and learning against forgetting."""
+    """Draw the mean loss on what was learned so far, and learning against forgetting.
+
+    A method that breaks down leaves the left picture: its whole height would flatten all others.
+    """
     plot, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    others = iter(OTHERS * 3)
+    others = ((colour, dashes) for dashes in DASHES for colour in OTHERS)
     for line in lines:
-        colour = OURS if line.method == "peer" else next(others)
+        colour, dashes = (OURS, "-") if line.method == "peer" else next(others)
         means = [
             sum(line.losses[i][j] - line.losses[0][j] for j in range(i)) / i
             for i in range(1, len(line.losses))
         ]
         width = 2.5 if line.method == "peer" else 1.2
-        left.plot(range(1, len(line.losses)), means, color=colour, lw=width, label=line.words)
+        x = range(1, len(line.losses))
+        left.plot(x, means, color=colour, ls=dashes, lw=width, label=line.words)
         learned = -metrics.learning_accuracy(line.scores)
-        right.scatter(learned, metrics.forgetting(line.scores), color=colour, s=40)
+        marker = "o" if dashes == "-" else "^"
+        forgotten = metrics.forgetting(line.scores)
+        right.scatter(learned, forgotten, color=colour, s=40, marker=marker)
     left.axhline(0.0, color="#9aa5b1", lw=1, ls="--")
+    left.set_ylim(top=min(left.get_ylim()[1], HIGHEST))
     left.set_xlabel("domains learned")
     left.set_ylabel("loss on them above the base's (nats a token)")
     plot.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)

@@ -35,6 +35,10 @@ def ours(scores: Scores, seed: int) -> Iterator[Measured]:
         yield Measured(f"bound where one domain is named, odds {odds} (nats)", bound)
         yield from _asking(found, scores.names, f", names count with odds {odds}")
     yield from _alone(scores, learned)
+    for rival in APART:
+        theirs = scores.learned(rival, seed)
+        if theirs is not None:
+            yield from _rival_alone(scores, theirs, WORDS[rival].removesuffix(", our mixture"))
     yield from _foreign(mixture)
     if scores.raw.has(piece_name(seed)):
         yield from prose_figures(scores.raw.read(piece_name(seed)), scores.names)
@@ -174,6 +178,14 @@ def _alone(scores: Scores, learned: Sequence[Raw]) -> Iterator[Measured]:
     for domain, value in added.items():
         name = f"loss added to prose by {domain}'s pool, always on (nats a token)"
         yield Measured(name, value, at_most=0.0)
+
+
+def _rival_alone(scores: Scores, learned: Sequence[Raw], words: str) -> Iterator[Measured]:
+    added = {raw["domain"]: scores.added(raw["nats"], "prose") for raw in learned}
+    said = f"loss added to prose by {words}, always on"
+    yield Measured(f"{said}, mean over domains (nats a token)", mean(list(added.values())))
+    for domain, value in added.items():
+        yield Measured(f"{said}, {domain} (nats a token)", value)
 
 
 def _foreign(mixture: Raw) -> Iterator[Measured]:

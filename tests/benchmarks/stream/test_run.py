@@ -98,6 +98,21 @@ def test_figures_are_finite_and_named_once(scores):
         assert any(part in name for name in names)
 
 
+def test_what_each_adapter_of_its_own_does_to_prose_is_its_pieces_added_loss(shop, scores):
+    values = {figure.figure: figure.value for figure in figures(scores)}
+    base = scores.base["nats"]
+    for words, method in (
+        ("one LoRA r16 a domain", "lora-mixture"),
+        ("one LoRA r27 a domain, ordinary text spared as by ours", "lora-mixture-sparing"),
+    ):
+        raw = shop.raw.read(f"{method}/s0/1-minerals")["nats"]
+        prose = [group for group in base if group.startswith("prose/")]
+        added = sum(sum(raw[group]) - sum(base[group]) for group in prose)
+        num = sum(sum(scores.base["tokens"][group]) for group in prose)
+        said = f"loss added to prose by {words}, always on, minerals (nats a token)"
+        assert values[said] == pytest.approx(added / num)
+
+
 def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
     found = figures(scores)
     head, _, *rows = methods_table(found).splitlines()
