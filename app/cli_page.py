@@ -83,7 +83,8 @@ def _table(parameters: list[Any]) -> Iterator[str]:
     yield "|---|---|"
     for parameter in parameters:
         default = parameter.default
-        shown = "" if default in (None, False, "", ()) or callable(default) else f" ({default})"
+        is_told = default not in (None, "", ()) and default is not False  # a 0 is told
+        shown = f" ({default})" if is_told and not callable(default) else ""
         yield f"| `{_name(parameter)}` | {parameter.help or ''}{shown} |"
 
 

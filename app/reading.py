@@ -197,11 +197,13 @@ def documents(
     domain: DomainArgument,
     split: Annotated[
         Literal["train", "validation", "test"] | None,
-        typer.Option("--split", help="Only these.", show_default=False),
+        typer.Option("--split", help="Only these: train, validation or test.", show_default=False),
     ] = None,
     kind: Annotated[
         Literal["text", "fact", "probe"] | None,
-        typer.Option("--kind", help="Only these.", show_default=False),
+        typer.Option(
+            "--kind", help="Only these: text, fact or probe (a question).", show_default=False
+        ),
     ] = None,
     limit: Annotated[
         int | None,
