@@ -11,7 +11,8 @@ from app.dashboard.frames.domains import fitting
 from app.dashboard.links import warn_of_unknown
 from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page, plain
-from app.dashboard.trace_reading import DOMAINS, show_found, show_traced
+from app.dashboard.trace_reading import show_traced
+from app.dashboard.trace_search import DOMAINS, show_found
 from app.dashboard.trace_writing import show_writing
 from peer_cl.errors import PeerError
 

@@ -1,8 +1,8 @@
-"""The Trace page's views of a text that is read: who speaks at each token, and what is near."""
+"""The Trace page's view of a text that is read: who speaks at each token, and by which rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,12 +13,11 @@ from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
 from app.dashboard.launch import THEME
 from app.dashboard.model import borrowed
-from app.dashboard.page import View, plain
+from app.dashboard.page import View
+from app.dashboard.trace_search import show_unasked
+from app.dashboard.trace_tables import labels, show_documents, show_held, show_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pipelines.searching import Found
     from pipelines.tracing import Trace, TracedRow, TracedToken
     from stores.queries import HeldBy
 
@@ -27,16 +26,10 @@ LINES = {"short": 44, "medium": 72, "long": 104}
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
-DOMAINS = "trace_domains"
-"""Key of the session: which domains are to be asked, by name."""
 PICKED, PICKED_OF = "trace_token", "trace_token_of"
 """Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
 INK = {scheme: THEME[f"theme.{scheme}.textColor"] for scheme in ("dark", "light")}
-_OPEN = st.column_config.LinkColumn(
-    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
-)
-_DOMAIN = st.column_config.TextColumn(width=90)
 
 
 def named_colours(seen: View) -> dict[str, str]:
@@ -45,9 +38,6 @@ def named_colours(seen: View) -> dict[str, str]:
         frames.BASE: BASE_COLOUR,
         **{frames.name_of(domain): colour for domain, colour in seen.colours.items()},
     }
-
-
-# --- who speaks -----------------------------------------------------------------------------------
 
 
 def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
@@ -73,7 +63,7 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
     _show_token(seen, found, tokens)
     if found.asked:
         st.subheader("Documents that the text is like", anchor=False)
-        _show_documents(frames.ranked_documents(found.documents))
+        show_documents(frames.ranked_documents(found.documents))
     st.subheader("What comes next", anchor=False)
     _show_next(found, colours)
 
@@ -185,10 +175,10 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.caption("Its strongest rows: what is read before it predicts it")
-        _show_rows(frames.traced_rows(rows, _labels(seen, found.asked)))
+        show_rows(frames.traced_rows(rows, labels(seen, found.asked)))
     with right:
         st.caption("Documents that these rows hold")
-        _show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
+        show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
 
 
 def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
@@ -201,16 +191,6 @@ def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
     for (domain, segment_id), layers in wanted.items():
         held.setdefault(domain, []).extend(seen.store.registry.held_documents(segment_id, layers))
     return held
-
-
-def _labels(seen: View, domains: Iterable[str]) -> dict[str, str]:
-    """Return the labels of the live versions' segments, by the segment's id."""
-    states = [state for name in domains if (state := seen.live.state(name)) is not None]
-    return {
-        segment.id: segment.label
-        for state in states
-        for segment in seen.store.registry.chain(state.version)
-    }
 
 
 def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
@@ -236,134 +216,3 @@ def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
                     )
                 ),
             )
-
-
-def show_unasked(seen: View, text: str, domains: tuple[str, ...]) -> None:
-    """Say why the base alone answers, what can be done, and which documents are near all the same.
-
-    A short question often has too few words for a signature to be sure of it.
-    """
-    found = _found(cached.stamp(seen), text, domains, seen)
-    st.info(
-        "No domain is sure enough that this text is its own, so the base alone answers; a short "
-        "question is often too short for that. Ask a domain by name to hear it all the same.",
-        icon=":material/hearing_disabled:",
-    )
-    with st.container(horizontal=True):
-        likeliest = next(iter(found.log_odds))
-        st.button(
-            plain(f"Ask {likeliest}, the likeliest"),
-            on_click=_ask_domains,
-            args=([likeliest],),
-            type="primary",
-        )
-        if len(found.log_odds) > 1:
-            st.button("Ask every domain", on_click=_ask_domains, args=(list(found.log_odds),))
-    st.subheader("Documents that the text is like", anchor=False)
-    _show_documents(frames.ranked_documents(found.documents))
-
-
-def _ask_domains(domains: list[str]) -> None:
-    """Ask domains by name, as if they were chosen in the box."""
-    st.session_state[DOMAINS] = domains
-    st.query_params["domains"] = ",".join(domains)
-
-
-# --- search ---------------------------------------------------------------------------------------
-
-
-def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
-    """Show which rows and documents of every domain are nearest to a text."""
-    st.caption(
-        "Every enabled domain is searched, whatever its signature says. Scores of two domains' "
-        "documents cannot be compared; the log odds of their signatures can. Above 0 a text is "
-        "more like the domain than like ordinary text; past a threshold of its own a domain "
-        "answers by itself."
-    )
-    with st.spinner("Searching"):
-        found = _found(cached.stamp(seen), text, domains, seen)
-    likely = frames.likely_domains(found.log_odds)
-    st.altair_chart(
-        charts.likely_domains(likely, seen.colours),
-        alt="How well each domain's signature fits the text, the best first: "
-        + ", ".join(f"{domain} {odds:+.2f}" for domain, odds in found.log_odds.items()),
-    )
-    st.subheader("Nearest documents", anchor=False)
-    _show_documents(frames.ranked_documents(found.documents))
-    st.subheader("Rows that the words ask most", anchor=False)
-    _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
-
-
-@st.cache_data(show_spinner=False, max_entries=16)
-def _found(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: View) -> Found:
-    with borrowed(_seen) as (model, tokenizer):
-        return _seen.store.search(
-            text, model=model, tokenizer=tokenizer, snapshot=_seen.live, domains=domains
-        )
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _show_rows(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("No row fired here.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Rows, the strongest first, with their domain, layer and number",
-        column_config={
-            "domain": _DOMAIN,
-            "expert": st.column_config.TextColumn(help="Host layer and row.", width=70),
-            "strength": st.column_config.NumberColumn(
-                format="%.3f", help="Length of what the row adds to its layer's output."
-            ),
-            "weight": st.column_config.NumberColumn(format="%.3f", help="The router's weight."),
-            "open": _OPEN,
-        },
-    )
-
-
-def _show_documents(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("None: no pool is asked, or its rows' use was not recorded.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Documents, the most alike of each domain first, with their score from 0 to 1",
-        column_config={
-            "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=300),
-            "source": st.column_config.TextColumn(width=160),
-            "score": st.column_config.ProgressColumn(
-                format="%.2f",
-                min_value=0.0,
-                max_value=1.0,
-                help="Cosine between what the text asks of the rows and what the document does.",
-            ),
-            "open": _OPEN,
-        },
-    )
-
-
-def _show_held(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("None is recorded for these rows.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Documents that the rows hold, those with the largest share first",
-        column_config={
-            "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=160),
-            "share": st.column_config.NumberColumn(
-                format="percent",
-                width=70,
-                help="Of a row's weight, on average over its domain's rows.",
-            ),
-            "open": _OPEN,
-        },
-    )
