@@ -14,7 +14,7 @@ from app.dashboard.frames import trace as frames
 from app.dashboard.launch import THEME
 from app.dashboard.model import borrowed
 from app.dashboard.page import View
-from app.dashboard.trace_search import show_unasked
+from app.dashboard.trace_search import show_unasked, show_why
 from app.dashboard.trace_tables import labels, show_documents, show_held, show_rows
 
 if TYPE_CHECKING:
@@ -46,11 +46,20 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
         found = _traced(cached.stamp(seen), text, domains, seen)
     colours = named_colours(seen)
     _show_figures(found)
-    if not found.asked:
+    if found.asked:
+        _show_speakers(seen, found, colours, is_by_name=bool(domains))
+    else:
         show_unasked(seen, text, domains)
+        show_why(seen, text)
+    st.subheader("What comes next", anchor=False)
+    _show_next(found, colours)
+
+
+def _show_speakers(
+    seen: View, found: Trace, colours: Mapping[str, str], *, is_by_name: bool
+) -> None:
+    """Show the text and its experts, where at least one pool is asked."""
     tokens = found.tokens[:MOST_TOKENS]
-    if not tokens:
-        return
     st.subheader("The text, token by token", anchor=False)
     if len(tokens) < len(found.tokens):
         st.caption(f"The first {len(tokens):,} of {len(found.tokens):,} tokens are drawn.")
@@ -60,12 +69,11 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
         alt=f"Weight of the base and of each asked pool over {len(tokens)} tokens, stacked to one; "
         + _weights_in_words(found),
     )
+    if not is_by_name:
+        show_why(seen, found.text)
     _show_token(seen, found, tokens)
-    if found.asked:
-        st.subheader("Documents that the text is like", anchor=False)
-        show_documents(frames.ranked_documents(found.documents))
-    st.subheader("What comes next", anchor=False)
-    _show_next(found, colours)
+    st.subheader("Documents that the text is like", anchor=False)
+    show_documents(frames.ranked_documents(found.documents))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -96,10 +104,12 @@ def _show_figures(found: Trace) -> None:
     one, two, three, four = st.columns([1, 1, 1, 2])
     one.metric("Tokens", f"{len(found.tokens):,}")
     two.metric("Loss of the base", f"{base:.2f}", help="Nats a token; the lower, the better known.")
+    if not found.asked:
+        return
     three.metric(
         "Loss with pools",
         f"{mixture:.2f}",
-        f"{mixture - base:+.3f}" if found.asked else None,
+        f"{mixture - base:+.3f}",
         delta_color="inverse",
         help="Nats a token, of the mixture of the base and the pools that the text asks.",
     )
@@ -154,8 +164,6 @@ def _pick() -> None:
 
 def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     """Show one token's experts, and the documents that those hold."""
-    if not found.asked:
-        return
     st.subheader("One token's experts", anchor=False)
     if st.session_state.get(PICKED_OF) != found.text:
         st.session_state[PICKED_OF] = found.text
@@ -197,12 +205,11 @@ def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
     """Show the next token's distributions, the base's beside the mixture's."""
     frame = frames.next_tokens(found.next_base, found.next_injected)
     highest = float(frame["probability"].max())
-    strongest = max(found.weights, key=lambda name: found.weights[name], default=None)
-    bars = {
-        frames.BASE: colours[frames.BASE],
-        frames.INJECTED: colours[frames.name_of(strongest) if strongest else frames.BASE],
-    }
-    for column, (who, colour) in zip(st.columns(2), bars.items(), strict=True):
+    bars = {frames.BASE: colours[frames.BASE]}
+    if found.weights:
+        strongest = max(found.weights, key=lambda name: found.weights[name])
+        bars[frames.INJECTED] = colours[frames.name_of(strongest)]
+    for column, (who, colour) in zip(st.columns(len(bars)), bars.items(), strict=True):
         own = frame[frame["who"] == who]
         with column:
             st.caption("The base alone" if who == frames.BASE else "With pools")

@@ -18,28 +18,56 @@ if TYPE_CHECKING:
 
 DOMAINS = "trace_domains"
 """Key of the session: which domains are to be asked, by name."""
+WHY = "trace_why"
+"""Key of the session: whether it is shown why domains are asked."""
 
 
 def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
     """Show which rows and documents of every domain are nearest to a text."""
+    searched = (
+        "The domains that you named are searched."
+        if domains
+        else "Every enabled domain is searched, asked or not."
+    )
     st.caption(
-        "Every enabled domain is searched, whatever its signature says. Scores of two domains' "
-        "documents cannot be compared; the log odds of their signatures can. Above 0 a text is "
-        "more like the domain than like ordinary text; past a threshold of its own a domain "
-        "answers by itself."
+        f"{searched} Scores of two domains' documents cannot be compared; the log odds of their "
+        "signatures can."
     )
     with st.spinner("Searching"):
         found = _found(cached.stamp(seen), text, domains, seen)
-    likely = frames.likely_domains(found.log_odds)
-    st.altair_chart(
-        charts.likely_domains(likely, seen.colours),
-        alt="How well each domain's signature fits the text, the best first: "
-        + ", ".join(f"{domain} {odds:+.2f}" for domain, odds in found.log_odds.items()),
-    )
+    _show_standings(seen, found, domains)
     st.subheader("Nearest documents", anchor=False)
     show_documents(frames.ranked_documents(found.documents))
     st.subheader("Rows that the words ask most", anchor=False)
     show_rows(frames.found_rows(found.rows, labels(seen, found.log_odds)))
+
+
+def show_why(seen: View, text: str) -> None:
+    """Show, once it is opened, where a text stands to every domain's signature."""
+    opened = st.expander(
+        "Why these domains are asked, and no others",
+        icon=":material/rule:",
+        key=WHY,
+        on_change="rerun",
+    )
+    if opened.open:
+        with opened:
+            _show_standings(seen, _found(cached.stamp(seen), text, (), seen), ())
+
+
+def _show_standings(seen: View, found: Found, domains: tuple[str, ...]) -> None:
+    """Show where a text stands to each domain's signature, and whether that is enough."""
+    frame = frames.standings(found, domains)
+    st.altair_chart(
+        charts.standings(frame, seen.colours),
+        alt="How well each domain's signature fits the text, the likeliest first: "
+        + "; ".join(frames.standings_in_words(frame)),
+    )
+    st.caption(
+        "Bar: right of 0 the text is more like the domain than like ordinary text. Mark: a bar "
+        "that reaches it asks the domain. It is the domain's own threshold, or farther right where "
+        "the text lies far from all that the domain learned."
+    )
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -56,13 +84,14 @@ def show_unasked(seen: View, text: str, domains: tuple[str, ...]) -> None:
     A short question often has too few words for a signature to be sure of it.
     """
     found = _found(cached.stamp(seen), text, domains, seen)
+    likeliest = next(iter(found.log_odds))
     st.info(
         "No domain is sure enough that this text is its own, so the base alone answers; a short "
-        "question is often too short for that. Ask a domain by name to hear it all the same.",
+        f"question is often too short for that. {_told_missing(found, likeliest)} Ask a domain by "
+        "name to hear it all the same.",
         icon=":material/hearing_disabled:",
     )
     with st.container(horizontal=True):
-        likeliest = next(iter(found.log_odds))
         st.button(
             plain(f"Ask {likeliest}, the likeliest"),
             on_click=_ask_domains,
@@ -73,6 +102,17 @@ def show_unasked(seen: View, text: str, domains: tuple[str, ...]) -> None:
             st.button("Ask every domain", on_click=_ask_domains, args=(list(found.log_odds),))
     st.subheader("Documents that the text is like", anchor=False)
     show_documents(frames.ranked_documents(found.documents))
+
+
+def _told_missing(found: Found, domain: str) -> str:
+    """Return in a sentence why the likeliest domain is not asked."""
+    name = plain(domain)
+    if domain in found.named:
+        return f"The text names {name}, which has nothing to say here."
+    missing = frames.missing_odds(found, domain)
+    if missing is None:
+        return f"The likeliest is {name}, which texts like this one never ask."
+    return f"The likeliest is {name}: it needs {missing} nats a token."
 
 
 def _ask_domains(domains: list[str]) -> None:

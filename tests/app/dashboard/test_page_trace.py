@@ -11,6 +11,7 @@ from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
 from app.dashboard.page_trace import ASKED
 from app.dashboard.trace_reading import fitting_lines
+from app.dashboard.trace_search import WHY
 from pipelines import open_store
 from pipelines.writing import write
 
@@ -167,12 +168,37 @@ def test_a_document_whose_text_is_gone_is_told_in_one_line(run_page, folder, way
 def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
     at = run_loaded(made, text="0 1 2 3")
     assert "the base alone answers" in at.info[0].value
+    with open_store(made) as store:
+        found = store.search("0 1 2 3")
+    likeliest, odds = next(iter(found.log_odds.items()))
+    assert f"{likeliest}: it needs +{found.needed[likeliest] - odds:.1f} nats" in at.info[0].value
     assert len(at.dataframe[0].value), "what it is near to is shown all the same"
+    assert [text[:12] for text in charts_of(at)] == ["Likeliest ne"]
+    assert [metric.label for metric in at.metric] == ["Tokens", "Loss of the base"]
+    assert not any("below" in told.value for told in at.caption)
     next(button for button in at.button if "the likeliest" in button.label).click().run()
     assert not at.exception
     assert not at.info
     assert at.multiselect[0].value == [at.query_params["domains"]]
     assert any(metric.delta for metric in at.metric), "a domain was asked"
+
+
+@pytest.mark.parametrize("text", [TEXT, "0 1 2 3"], ids=["asked", "unasked"])
+def test_why_domains_are_asked_is_shown_once_it_is_opened(run_loaded, made, text):
+    at = run_loaded(made, text=text)
+    assert not any(told.startswith("How well") for told in charts_of(at))
+    at.session_state[WHY] = True
+    at.run()
+    (told,) = [told for told in charts_of(at) if told.startswith("How well")]
+    assert "law " in told
+    assert "medicine " in told
+    assert any("a bar that reaches it asks the domain" in told.value for told in at.caption)
+
+
+def test_who_was_asked_by_name_needs_no_reason(run_loaded, made):
+    at = run_loaded(made, text=TEXT, domains="law")
+    assert at.metric
+    assert not [box for box in at.expander if box.label.startswith("Why")]
 
 
 def test_a_link_may_name_domains_and_wrong_ones_are_told(run_loaded, made):
@@ -209,7 +235,14 @@ def test_search_ranks_documents_of_every_domain(run_loaded, made):
     documents, rows = (table.value for table in at.dataframe)
     assert list(dict.fromkeys(documents["domain"])) == ["law", "medicine"]
     assert len(rows) == 10
-    assert charts_of(at)[0].startswith("How well each domain's signature fits")
+    assert "Every enabled domain is searched" in at.caption[1].value
+    (told,) = charts_of(at)
+    assert told.startswith("How well each domain's signature fits")
+    assert ", asked; medicine " in told
+    assert "not asked, needs +" in told
+    named = run_loaded(made, text=TEXT, view="Search", domains="medicine")
+    assert "that you named are searched" in named.caption[1].value
+    assert charts_of(named)[0].endswith(", asked by name")
 
 
 def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):

@@ -1,9 +1,13 @@
 """Tables and charts of a trace, from numbers that a reader can check."""
 
+import dataclasses
+import math
+
 from app.dashboard.charts import trace as charts
 from app.dashboard.charts.scales import INK
 from app.dashboard.frames import trace as frames
 from pipelines.holders import RankedDocument
+from pipelines.searching import Found
 from pipelines.tracing import NextToken, Trace, TracedRow, TracedToken
 from stores.queries import ExpertUse, HeldBy, HeldDocument
 
@@ -102,6 +106,58 @@ def test_weights_are_stacked_to_one_with_the_base_below():
         ("law", 0.6, 1.0),
     ]
     assert spec["encoding"]["y"]["scale"]["domain"] == [0, 1]
+
+
+FOUND = Found(
+    text="a",
+    snapshot=1,
+    rows=[],
+    documents=[],
+    log_odds={"law": 3.0, "music": 2.5, "film": 0.5, "food": -1.0, "sport": -math.inf},
+    needed={"law": 1.0, "music": 2.504, "film": 2.75, "food": None, "sport": None},
+    asked=["law"],
+    named=[],
+)
+
+
+def test_what_a_domain_needs_to_be_asked_is_said():
+    frame = frames.standings(FOUND)
+    assert list(frame["domain"]) == ["law", "music", "film", "food", "sport"]
+    assert list(frame["is_asked"]) == [True, False, False, False, False]
+    assert list(frame["said"]) == [
+        "asked",
+        "not asked, needs +0.004",
+        "not asked, needs +2.2",
+        "not asked: the text is too short, or too far from its own",
+        "not asked: it has no signature",
+    ]
+    assert frames.standings_in_words(frame)[::4] == [
+        "law +3.00, asked",
+        "sport not asked: it has no signature",
+    ]
+    by_name = frames.standings(FOUND, ["food"])
+    assert list(by_name["is_asked"]) == [True, False, False, True, False]
+    assert by_name["said"][3] == "asked by name"
+    named = dataclasses.replace(FOUND, named=["film"])
+    assert frames.standings(named)["said"][2].startswith("named in the text")
+
+
+def test_a_standing_has_its_bar_zero_and_a_mark_where_the_domain_is_asked():
+    frame = frames.standings(FOUND)
+    colours = dict.fromkeys(frame["domain"], "#4477aa")
+    spec = charts.standings(frame, colours).to_dict()
+    bars, zero, marks = spec["layer"]
+    assert (bars["mark"]["type"], zero["mark"]["type"], marks["mark"]["type"]) == (
+        "bar",
+        "rule",
+        "tick",
+    )
+    assert zero["encoding"]["x"]["datum"] == 0
+    assert marks["encoding"]["x"]["field"] == "needed"
+    (rows,) = spec["datasets"].values()
+    assert rows[2]["label"] == "film\nnot asked, needs +2.2"
+    assert [row["needed"] for row in rows] == [1.0, 2.504, 2.75, None, None]
+    assert rows[4]["log_odds"] is None
 
 
 def test_both_next_charts_have_one_scale():
