@@ -67,7 +67,7 @@ def _show_speakers(
     st.altair_chart(
         charts.weights_over_tokens(frames.weights_over_tokens(tokens), colours),
         alt=f"Weight of the base and of each asked pool over {len(tokens)} tokens, stacked to one; "
-        + _weights_in_words(found),
+        + frames.weights_in_words(found.base_weight, found.weights),
     )
     if not is_by_name:
         show_why(seen, found.text)
@@ -90,14 +90,6 @@ def _traced(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: Vie
         )
 
 
-def _weights_in_words(found: Trace) -> str:
-    """Return the weights after the whole text: "base 3 %, law 97 %"."""
-    at_end = frames.weights_at_end(found)
-    return ", ".join(
-        f"{who} {weight:.0%}" for who, weight in zip(at_end["who"], at_end["weight"], strict=True)
-    )
-
-
 def _show_figures(found: Trace) -> None:
     """Show what the whole text comes to."""
     base, mixture = frames.losses(found)
@@ -115,7 +107,7 @@ def _show_figures(found: Trace) -> None:
     )
     with four:
         st.caption("Weights after the whole text")
-        st.text(_weights_in_words(found))
+        st.text(frames.weights_in_words(found.base_weight, found.weights))
 
 
 def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:

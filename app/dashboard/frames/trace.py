@@ -23,6 +23,8 @@ INJECTED = "with pools"
 """What the mixture is called beside the base."""
 _LEAST_TENTH = 0.05
 """Nats a token; less is not told in tenths."""
+_SMALL = 0.005
+"""A share of less would be rounded to 0%."""
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u2028": "⏎", "\u2029": "⏎"}
 
 
@@ -144,15 +146,29 @@ def weights_over_tokens(tokens: Sequence[TracedToken]) -> pd.DataFrame:
     )
 
 
-def weights_at_end(trace: Trace) -> pd.DataFrame:
-    """Return every branch's weight and evidence after the whole text: who, weight, evidence."""
-    return pd.DataFrame(
-        [
-            (BASE, trace.base_weight, 0.0),
-            *((name_of(d), trace.weights[d], trace.evidence[d]) for d in trace.asked),
-        ],
-        columns=["who", "weight", "evidence"],
-    )
+def weights_in_words(base_weight: float, weights: Mapping[str, float]) -> str:
+    """Return how much the pools and the base count, whoever counts most first.
+
+    Args:
+        base_weight: 0 to 1.
+        weights: of the pools, by domain.
+
+    Example:
+        >>> weights_in_words(0.004, {"law": 0.996}), weights_in_words(1.0, {})
+        ('law >99%, base <1%', 'base 100%')
+    """
+    everyone = {**{name_of(domain): w for domain, w in weights.items()}, BASE: base_weight}
+    ranked = sorted(everyone, key=lambda who: -everyone[who])
+    return ", ".join(f"{who} {_percent(everyone[who])}" for who in ranked)
+
+
+def _percent(share: float) -> str:
+    """Return a share so that only nothing is 0% and only all is 100%."""
+    if 0 < share < _SMALL:
+        return "<1%"
+    if 1 - _SMALL < share < 1:
+        return ">99%"
+    return f"{share:.0%}"
 
 
 def losses(trace: Trace) -> tuple[float, float]:

@@ -9,9 +9,11 @@ from filled_store import grow, new_store
 from large_store import fill_large_store
 from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
+from app.dashboard.frames.trace import weights_in_words
 from app.dashboard.page_trace import ASKED
 from app.dashboard.trace_reading import fitting_lines
 from app.dashboard.trace_search import WHY
+from peer_cl.errors import InputError
 from pipelines import open_store
 from pipelines.writing import write
 
@@ -253,14 +255,69 @@ def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
     assert not at.error
     with open_store(made) as store:
         model, tokenizer = store.load()
-        expected = [
-            write(model, tokenizer, TEXT, domains=domains, max_new_tokens=8).text.strip()
-            for domains in ((), None)
+        writings = [
+            write(model, tokenizer, TEXT, domains=domains, max_new_tokens=8)
+            for domains in (None, ())
         ]
         model.detach()
+    expected = [writing.text.strip() for writing in writings]
+    assert [mark.value for mark in at.markdown] == ["**With pools**", "**The base alone**"]
     assert [text.value for text in at.text] == expected
+    law, base = writings[0].weights["law"], writings[0].base_weight
+    assert law + base == pytest.approx(1.0)
+    by_pools, by_base = [told.value for told in at.main.caption[-2:]]
+    assert by_pools.startswith(f"Held weights\\: {weights_in_words(base, {'law': law})}\\. Ended ")
+    assert by_base.startswith("Ended ")
     at.run()
     assert [text.value for text in at.text] == expected
+    assert [told.value for told in at.main.caption[-2:]] == [by_pools, by_base]
+
+
+def test_what_no_domain_is_asked_for_is_written_once(run_loaded, made, monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        "pipelines.writing.write",
+        lambda *given, **options: used.append(options) or write(*given, **options),
+    )
+    at = run_loaded(made, text="0 1 2 3", view="Write on")
+    at.slider[0].set_value(8)
+    next(button for button in at.button if button.label == "Write on").click().run()
+    wait(at)
+    assert len(used) == 1
+    by_pools, by_base = [text.value for text in at.text]
+    assert by_pools == by_base
+    with open_store(made) as store:
+        model, tokenizer = store.load()
+        alone = write(model, tokenizer, "0 1 2 3", domains=(), max_new_tokens=8).text
+        model.detach()
+    assert by_base == (alone.strip() or "…")
+    told = [told.value for told in at.main.caption[-2:]]
+    assert told[0].startswith("No domain is asked\\: the base wrote\\. Ended ")
+    assert told[1] == "The same, since no domain is asked\\."
+
+
+def test_progress_is_told_in_tokens_and_seconds(run_loaded, made, monkeypatch):
+    """The writing is stopped within, as a click on Stop does: what was told by then is kept."""
+
+    def write_a_little(*given, on_text, **options):
+        def hear(text):
+            on_text(text)
+            if len(told) == 2:
+                raise InputError("enough")
+            told.append(text)
+
+        return write(*given, on_text=hear, **options)
+
+    told = []
+    monkeypatch.setattr("pipelines.writing.write", write_a_little)
+    at = run_loaded(made, text=TEXT, view="Write on")
+    next(button for button in at.button if button.label == "Write on").click().run()
+    assert "enough" in at.error[0].value
+    at.run()
+    assert any(told.value.startswith("Stopped") for told in at.caption)
+    assert [one.value for one in at.caption if "of 40 tokens" in one.value] == [
+        "3 of 40 tokens, 0 s"
+    ]
 
 
 def test_a_phone_gets_short_lines_and_others_may_choose_them(run_loaded, made):

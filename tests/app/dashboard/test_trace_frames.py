@@ -48,8 +48,7 @@ def test_who_has_most_weight_speaks():
 def test_a_domain_called_base_is_told_from_the_base():
     frame = frames.weights_over_tokens([token("a", 0.3, base_=0.7)])
     assert list(frame["who"]) == ["base", "base_"]
-    trace = Trace("a", 1, ["base"], 0.3, {"base": 0.7}, {"base": 2.0}, [], {}, [], [], [])
-    assert list(frames.weights_at_end(trace)["who"]) == ["base", "pool: base"]
+    assert frames.weights_in_words(0.3, {"base": 0.7}) == "pool: base 70%, base 30%"
 
 
 def test_losses_are_nats_a_token():
