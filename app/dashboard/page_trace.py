@@ -31,7 +31,7 @@ _MOST_OFFERED = 200
 _VIEWS = ["Who speaks", "Search", "Write on"]
 
 
-@page("Trace", "Which pools answer a text, by which experts, and which documents taught them.")
+@page("Trace", "Which pools answer a text, by which experts, and which documents it is like.")
 def show(seen: View) -> None:
     """Show the page."""
     askable = [state.domain for state in seen.live.domains if state.is_enabled]

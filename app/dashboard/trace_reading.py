@@ -172,13 +172,13 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     token = tokens[number - 1]
     by_weight = sorted(token.rows, key=lambda domain: -token.weights[domain])
     rows = [row for domain in by_weight for row in token.rows[domain]]
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.caption("Its strongest rows: what is read before it predicts it")
-        show_rows(frames.traced_rows(rows, labels(seen, found.asked)))
-    with right:
-        st.caption("Documents that these rows hold")
-        show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
+    st.caption("Its strongest rows: what is read before it predicts it")
+    show_rows(frames.traced_rows(rows, labels(seen, found.asked)))
+    st.caption("Documents that these rows hold, by how many times an even share of them")
+    held = _held(seen, rows)
+    segments = {row.segment_id for row in rows}
+    num_learned = {one: seen.store.registry.num_learned(one) for one in segments}
+    show_held(frames.documents_of_rows(held, token.weights, num_learned, NUM_DOCUMENTS))
 
 
 def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:

@@ -43,7 +43,12 @@ def show_rows(frame: pd.DataFrame) -> None:
             "strength": st.column_config.NumberColumn(
                 format="%.3f", help="Length of what the row adds to its layer's output."
             ),
-            "weight": st.column_config.NumberColumn(format="%.3f", help="The router's weight."),
+            "router weight": st.column_config.NumberColumn(
+                format="%.3f", help="How much the layer's router counts the row for this token."
+            ),
+            "router weight, summed": st.column_config.NumberColumn(
+                format="%.3f", help="How much the layer's router counts the row, over all tokens."
+            ),
             "open": _OPEN,
         },
     )
@@ -54,20 +59,31 @@ def show_documents(frame: pd.DataFrame) -> None:
     if frame.empty:
         st.caption("None: no pool is asked, or its rows' use was not recorded.")
         return
+    st.caption(
+        "How alike the rows are that a document and the text ask. It is no proof of who taught the "
+        "answer: a document that was learned may be missing here, and others may stand here."
+    )
     st.dataframe(
         frame,
         hide_index=True,
-        alt="Documents, the most alike of each domain first, with their score from 0 to 1",
+        alt="Documents, the most alike of each domain first: likeness from 0 % (the median of its "
+        "domain's documents) to 100 %, and cosine",
         column_config={
             "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=300),
-            "source": st.column_config.TextColumn(width=160),
-            "score": st.column_config.ProgressColumn(
-                format="%.2f",
+            "likeness": st.column_config.ProgressColumn(
+                format="percent",
+                width=110,
                 min_value=0.0,
                 max_value=1.0,
-                help="Cosine between what the text asks of the rows and what the document does.",
+                help="0 %: as the median of its domain's documents. 100 %: asks the same rows.",
             ),
+            "cosine": st.column_config.NumberColumn(
+                format="%.2f",
+                width=60,
+                help="Between what the text asks of the rows and what the document does.",
+            ),
+            "kind": st.column_config.TextColumn(width=50),
+            "source": st.column_config.TextColumn(width=120),
             "open": _OPEN,
         },
     )
@@ -84,11 +100,11 @@ def show_held(frame: pd.DataFrame) -> None:
         alt="Documents that the rows hold, those with the largest share first",
         column_config={
             "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=160),
-            "share": st.column_config.NumberColumn(
-                format="percent",
-                width=70,
-                help="Of a row's weight, on average over its domain's rows.",
+            "times even": st.column_config.NumberColumn(
+                format="%.1f×",
+                width=80,
+                help="A document's share of a row's weight, on average over its domain's rows. "
+                "1×: the share of each if all learned documents used the row alike.",
             ),
             "open": _OPEN,
         },

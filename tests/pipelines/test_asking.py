@@ -5,6 +5,7 @@ import gc
 import inspect
 import json
 import math
+import statistics
 import weakref
 
 import pytest
@@ -111,6 +112,24 @@ def test_a_learned_document_is_found_first_among_those_its_rows_hold(store):
     )
     assert first >= 0.9 * len(learned)
     model.detach()
+
+
+def test_a_document_s_score_has_the_median_of_its_domain_beside_it(store, tmp_path):
+    def check():
+        model, tokenizer = store.load()
+        options = {"model": model, "tokenizer": tokenizer, "domains": ["law"]}
+        every = store.search(TEXT, num_documents=9999, **options).documents
+        chain = store.registry.domain("law").chain
+        num = sum(store.registry.num_learned(segment.id) for segment in chain)
+        scores = [one.score for one in every] + [0.0] * (num - len(every))
+        assert {one.median for one in every} == {statistics.median(scores)}
+        assert store.search(TEXT, num_documents=3, **options).documents == every[:3]
+        model.detach()
+
+    check()
+    corpus = write_corpus(tmp_path / "more.jsonl", "law", num=20, seed=9)
+    store.ingest("law", corpus, settings=tiny_settings())
+    check()
 
 
 def test_a_search_finds_the_rows_that_fire_at_the_tap(store):

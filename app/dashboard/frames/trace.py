@@ -193,7 +193,7 @@ def next_tokens(base: Sequence[NextToken], injected: Sequence[NextToken]) -> pd.
 
 
 def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.DataFrame:
-    """Return rows that fired: domain, expert (layer and row), strength, weight, open.
+    """Return rows that fired: domain, expert (layer and row), strength, router weight, open.
 
     Args:
         rows: in their order.
@@ -210,12 +210,12 @@ def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.Data
             )
             for one in rows
         ],
-        columns=["domain", "expert", "strength", "weight", "open"],
+        columns=["domain", "expert", "strength", "router weight", "open"],
     )
 
 
 def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFrame:
-    """Return rows that a text would ask: domain, expert (layer and row), weight, open.
+    """Return rows that a text would ask: domain, expert (layer and row), router weight, open.
 
     Args:
         rows: in their order.
@@ -231,39 +231,54 @@ def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFr
             )
             for one in rows
         ],
-        columns=["domain", "expert", "weight", "open"],
+        columns=["domain", "expert", "router weight, summed", "open"],
     )
 
 
 def ranked_documents(documents: Iterable[RankedDocument]) -> pd.DataFrame:
-    """Return documents in their order: domain, document, kind, score, source, open."""
+    """Return documents in their order: domain, document, likeness, cosine, kind, source, open.
+
+    The likeness is the cosine's place between the median of the domain's documents (0) and 1.
+    """
     return pd.DataFrame(
         [
             (
                 one.domain,
                 one.title,
-                one.kind,
+                _likeness(one),
                 one.score,
+                one.kind,
                 one.source,
                 document_link(one.domain, one.document_id),
             )
             for one in documents
         ],
-        columns=["domain", "document", "kind", "score", "source", "open"],
+        columns=["domain", "document", "likeness", "cosine", "kind", "source", "open"],
     )
 
 
+def _likeness(document: RankedDocument) -> float:
+    """Return how far a document's score lies above its domain's median, 0 to 1."""
+    room = 1.0 - document.median
+    return min(1.0, max(0.0, (document.score - document.median) / room)) if room > 0 else 0.0
+
+
 def documents_of_rows(
-    held: Mapping[str, Sequence[HeldBy]], weights: Mapping[str, float], num: int = 10
+    held: Mapping[str, Sequence[HeldBy]],
+    weights: Mapping[str, float],
+    num_learned: Mapping[str, int],
+    num: int = 10,
 ) -> pd.DataFrame:
     """Return the documents that some rows hold, those with the largest shares of them first.
 
     Args:
         held: by domain, what each of its rows holds.
         weights: of the domains' pools; a row counts by its pool's.
+        num_learned: of how many documents each segment's use was recorded, by its id.
         num: how many documents.
 
-    Returns: domain, document, share (its share of a row of its domain, on average), open.
+    Returns: domain, document, times even (its share of a row of its domain, on average, where 1 is
+        the share of each if all learned documents used the row alike), open.
     """
     titles: dict[tuple[str, str], str] = {}
     shares: dict[tuple[str, str], float] = {}
@@ -272,11 +287,12 @@ def documents_of_rows(
             for document, share in zip(row.documents, row.shares, strict=True):
                 key = domain, document.document_id
                 titles[key] = document.title
-                shares[key] = shares.get(key, 0.0) + share / len(rows)
+                times_even = share * num_learned[row.use.segment_id]
+                shares[key] = shares.get(key, 0.0) + times_even / len(rows)
     ranked = sorted(shares, key=lambda key: (-weights[key[0]] * shares[key], key))[:num]
     return pd.DataFrame(
         [(key[0], titles[key], shares[key], document_link(key[0], key[1])) for key in ranked],
-        columns=["domain", "document", "share", "open"],
+        columns=["domain", "document", "times even", "open"],
     )
 
 

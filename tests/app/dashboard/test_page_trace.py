@@ -84,8 +84,13 @@ def test_a_link_with_a_text_traces_it(run_loaded, made):
     rows, held, documents = (table.value for table in at.dataframe)
     assert set(rows["domain"]) == {"law"}
     assert (rows["strength"].diff().dropna() <= 0).all()
-    assert held["share"].between(0, 1).all()
-    assert documents["score"].is_monotonic_decreasing
+    assert "router weight" in rows
+    assert (held["times even"] > 1).any()
+    assert held["times even"].is_monotonic_decreasing
+    assert documents["cosine"].is_monotonic_decreasing
+    assert documents["likeness"].between(0, 1).all()
+    assert documents["likeness"][0] < documents["cosine"][0], "0 is the domain's median"
+    assert any("no proof of who taught" in told.value for told in at.caption)
     assert all(
         link.startswith("domains?domain=law&part=Corpus&search=") for link in documents["open"]
     )
@@ -237,6 +242,7 @@ def test_search_ranks_documents_of_every_domain(run_loaded, made):
     documents, rows = (table.value for table in at.dataframe)
     assert list(dict.fromkeys(documents["domain"])) == ["law", "medicine"]
     assert len(rows) == 10
+    assert rows["router weight, summed"].is_monotonic_decreasing
     assert "Every enabled domain is searched" in at.caption[1].value
     (told,) = charts_of(at)
     assert told.startswith("How well each domain's signature fits")

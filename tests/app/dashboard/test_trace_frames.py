@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import pytest
+
 from app.dashboard.charts import trace as charts
 from app.dashboard.charts.scales import INK
 from app.dashboard.frames import trace as frames
@@ -60,9 +62,28 @@ def test_documents_of_rows_are_ranked_by_their_share_of_them():
     one, two = (HeldDocument(key * 64, f"about {key}", "notes", "text") for key in "ab")
     use = ExpertUse("s", 0, 1, 1.0, 2, 2.0)
     held = {"law": [HeldBy(use, (one, two), (0.75, 0.25)), HeldBy(use, (two,), (1.0,))]}
-    frame = frames.documents_of_rows(held, {"law": 0.9})
+    frame = frames.documents_of_rows(held, {"law": 0.9}, {"s": 4})
     assert list(frame["document"]) == ["about b", "about a"]
-    assert list(frame["share"]) == [0.625, 0.375]
+    assert list(frame["times even"]) == [4 * 0.625, 4 * 0.375]
+
+
+def test_documents_that_use_a_row_alike_have_an_even_share_whatever_their_segment():
+    documents = [HeldDocument(key * 64, f"about {key}", "notes", "text") for key in "abcdef"]
+    small, large = (
+        HeldBy(ExpertUse(segment, 0, 1, 1.0, num, float(num)), tuple(held), (1 / num,) * num)
+        for segment, num, held in (("s", 2, documents[:2]), ("l", 4, documents[2:]))
+    )
+    frame = frames.documents_of_rows({"law": [small, large]}, {"law": 1.0}, {"s": 2, "l": 4})
+    assert list(frame["times even"]) == [0.5] * 6, "each is held by one of the two rows"
+
+
+def test_likeness_begins_at_the_median_of_the_domain():
+    one = RankedDocument("law", "d" * 64, "About", "notes", "text", 0.9, 0.8)
+    below = dataclasses.replace(one, score=0.7)
+    alone = dataclasses.replace(one, score=1.0, median=1.0)
+    frame = frames.ranked_documents([one, below, alone])
+    assert list(frame["likeness"]) == [pytest.approx(0.5), 0.0, 0.0]
+    assert list(frame["cosine"]) == [0.9, 0.7, 1.0]
 
 
 def test_rows_of_a_pool_with_more_weight_count_more():
@@ -73,14 +94,14 @@ def test_rows_of_a_pool_with_more_weight_count_more():
         ({"law": 0.8, "music": 0.1}, "law"),
         ({"law": 0.1, "music": 0.8}, "music"),
     ):
-        assert frames.documents_of_rows(held, weights)["domain"][0] == first
+        assert frames.documents_of_rows(held, weights, {"s": 2})["domain"][0] == first
 
 
 def test_links_carry_any_name():
     row = TracedRow("a&b c", "seg", 3, 12, 1.0, 0.5)
     (link,) = frames.traced_rows([row], {"seg": "v2"})["open"]
     assert link == "experts?domain=a%26b+c&version=v2&layer=3&row=12"
-    found = RankedDocument("law", "d" * 64, "About", "notes", "text", 0.5)
+    found = RankedDocument("law", "d" * 64, "About", "notes", "text", 0.5, 0.25)
     (link,) = frames.ranked_documents([found])["open"]
     assert link == f"domains?domain=law&part=Corpus&search={'d' * 64}"
 
