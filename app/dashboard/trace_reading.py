@@ -50,7 +50,7 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
         _show_speakers(seen, found, colours, is_by_name=bool(domains))
     else:
         show_unasked(seen, text, domains)
-        show_why(seen, text)
+        show_why(seen, text, "Why no domain is asked")
     st.subheader("What comes next", anchor=False)
     _show_next(found, colours)
 
@@ -70,7 +70,7 @@ def _show_speakers(
         + frames.weights_in_words(found.base_weight, found.weights),
     )
     if not is_by_name:
-        show_why(seen, found.text)
+        show_why(seen, found.text, "Why these domains are asked, and no others")
     _show_token(seen, found, tokens)
     st.subheader("Documents that the text is like", anchor=False)
     show_documents(frames.ranked_documents(found.documents))
@@ -172,9 +172,9 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     token = tokens[number - 1]
     by_weight = sorted(token.rows, key=lambda domain: -token.weights[domain])
     rows = [row for domain in by_weight for row in token.rows[domain]]
-    st.caption("Its strongest rows: what is read before it predicts it")
+    st.caption("The strongest rows where this token is foreseen, from what stands before it")
     show_rows(frames.traced_rows(rows, labels(seen, found.asked)))
-    st.caption("Documents that these rows hold, by how many times an even share of them")
+    st.caption("Documents that hold most of these rows, as multiples of an even share")
     held = _held(seen, rows)
     segments = {row.segment_id for row in rows}
     num_learned = {one: seen.store.registry.num_learned(one) for one in segments}

@@ -9,6 +9,7 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import trace as charts
 from app.dashboard.frames import trace as frames
+from app.dashboard.frames.standings import missing_odds, standings, standings_in_words
 from app.dashboard.model import borrowed
 from app.dashboard.page import View, plain
 from app.dashboard.trace_tables import labels, show_documents, show_rows
@@ -30,7 +31,7 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
         else "Every enabled domain is searched, asked or not."
     )
     st.caption(
-        f"{searched} Scores of two domains' documents cannot be compared; the log odds of their "
+        f"{searched} Documents' likeness cannot be compared between domains; the log odds of their "
         "signatures can."
     )
     with st.spinner("Searching"):
@@ -42,10 +43,16 @@ def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
     show_rows(frames.found_rows(found.rows, labels(seen, found.log_odds)))
 
 
-def show_why(seen: View, text: str) -> None:
-    """Show, once it is opened, where a text stands to every domain's signature."""
+def show_why(seen: View, text: str, label: str) -> None:
+    """Show, once it is opened, where a text stands to every domain's signature.
+
+    Args:
+        seen: what the page sees.
+        text: that is traced.
+        label: what can be opened.
+    """
     opened = st.expander(
-        "Why these domains are asked, and no others",
+        label,
         icon=":material/rule:",
         key=WHY,
         on_change="rerun",
@@ -57,11 +64,11 @@ def show_why(seen: View, text: str) -> None:
 
 def _show_standings(seen: View, found: Found, domains: tuple[str, ...]) -> None:
     """Show where a text stands to each domain's signature, and whether that is enough."""
-    frame = frames.standings(found, domains)
+    frame = standings(found, domains)
     st.altair_chart(
         charts.standings(frame, seen.colours),
         alt="How well each domain's signature fits the text, the likeliest first: "
-        + "; ".join(frames.standings_in_words(frame)),
+        + "; ".join(standings_in_words(frame)),
     )
     st.caption(
         "Bar: right of 0 the text is more like the domain than like ordinary text. Mark: a bar "
@@ -109,7 +116,7 @@ def _told_missing(found: Found, domain: str) -> str:
     name = plain(domain)
     if domain in found.named:
         return f"The text names {name}, which has nothing to say here."
-    missing = frames.missing_odds(found, domain)
+    missing = missing_odds(found, domain)
     if missing is None:
         return f"The likeliest is {name}, which texts like this one never ask."
     return f"The likeliest is {name}: it needs {missing} nats a token."

@@ -18,6 +18,7 @@ FONT_SIZE = 13
 TOKEN = "token"
 """The name of the selection of a token in `text_in_colours`."""
 _FAINTEST, _STRONGEST = 0.06, 0.62
+_ODDS = "log odds of the signature (nats a token)"
 _UNASKED = 0.55
 """How strong the bar is of a domain that is not asked."""
 
@@ -168,7 +169,7 @@ def standings(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart
     """Return where a text stands to each domain's signature: a bar from zero, and its mark.
 
     Args:
-        frame: of `frames.trace.standings`.
+        frame: of `frames.standings.standings`.
         colours: by domain.
     """
     placed = frame.assign(label=frame["domain"] + "\n" + frame["said"])
@@ -192,7 +193,7 @@ def standings(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart
     bars = lane.mark_bar(cornerRadiusEnd=2, height=16).encode(
         x=alt.X(
             "log_odds:Q",
-            title="log odds of the signature (nats a token)",
+            title=_ODDS,
             axis=alt.Axis(tickCount=6),
         ),
         color=alt.Color(
@@ -202,8 +203,9 @@ def standings(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart
         ),
         fillOpacity=alt.when("datum.is_asked").then(alt.value(1.0)).otherwise(alt.value(_UNASKED)),
     )
-    zero = alt.Chart(placed).mark_rule(color=LINE).encode(x=alt.datum(0))
-    marks = lane.mark_tick(color=INK, thickness=3, size=26).encode(x="needed:Q")
+    zero = alt.Chart(placed).mark_rule(color=LINE).encode(x=alt.XDatum(0, title=_ODDS))
+    # A title of its own would be written beside the others'.
+    marks = lane.mark_tick(color=INK, thickness=3, size=26).encode(x=alt.X("needed:Q", title=_ODDS))
     return alt.LayerChart(layer=[bars, zero, marks], height=alt.Step(44))
 
 

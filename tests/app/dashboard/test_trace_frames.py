@@ -8,6 +8,7 @@ import pytest
 from app.dashboard.charts import trace as charts
 from app.dashboard.charts.scales import INK
 from app.dashboard.frames import trace as frames
+from app.dashboard.frames.standings import standings, standings_in_words
 from pipelines.holders import RankedDocument
 from pipelines.searching import Found
 from pipelines.tracing import NextToken, Trace, TracedRow, TracedToken
@@ -141,29 +142,29 @@ FOUND = Found(
 
 
 def test_what_a_domain_needs_to_be_asked_is_said():
-    frame = frames.standings(FOUND)
+    frame = standings(FOUND)
     assert list(frame["domain"]) == ["law", "music", "film", "food", "sport"]
     assert list(frame["is_asked"]) == [True, False, False, False, False]
     assert list(frame["said"]) == [
         "asked",
         "not asked, needs +0.004",
         "not asked, needs +2.2",
-        "not asked: the text is too short, or too far from its own",
+        "not asked: too short, or too far",
         "not asked: it has no signature",
     ]
-    assert frames.standings_in_words(frame)[::4] == [
+    assert standings_in_words(frame)[::4] == [
         "law +3.00, asked",
         "sport not asked: it has no signature",
     ]
-    by_name = frames.standings(FOUND, ["food"])
+    by_name = standings(FOUND, ["food"])
     assert list(by_name["is_asked"]) == [True, False, False, True, False]
     assert by_name["said"][3] == "asked by name"
     named = dataclasses.replace(FOUND, named=["film"])
-    assert frames.standings(named)["said"][2].startswith("named in the text")
+    assert standings(named)["said"][2].startswith("named: ")
 
 
 def test_a_standing_has_its_bar_zero_and_a_mark_where_the_domain_is_asked():
-    frame = frames.standings(FOUND)
+    frame = standings(FOUND)
     colours = dict.fromkeys(frame["domain"], "#4477aa")
     spec = charts.standings(frame, colours).to_dict()
     bars, zero, marks = spec["layer"]
@@ -174,6 +175,8 @@ def test_a_standing_has_its_bar_zero_and_a_mark_where_the_domain_is_asked():
     )
     assert zero["encoding"]["x"]["datum"] == 0
     assert marks["encoding"]["x"]["field"] == "needed"
+    assert len({layer["encoding"]["x"]["title"] for layer in spec["layer"]}) == 1
+    assert bars["encoding"]["y"]["axis"]["labelExpr"] == r"split(datum.value, '\n')"
     (rows,) = spec["datasets"].values()
     assert rows[2]["label"] == "film\nnot asked, needs +2.2"
     assert [row["needed"] for row in rows] == [1.0, 2.504, 2.75, None, None]
