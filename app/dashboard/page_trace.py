@@ -144,7 +144,7 @@ def _show_box(askable: list[str]) -> None:
             "Ask only these domains",
             askable,
             key=DOMAINS,
-            placeholder="by itself: those that the text is like",
+            placeholder="left empty: those that the text is like",
         )
         right.form_submit_button("Trace", type="primary", width="stretch", on_click=_ask)
 

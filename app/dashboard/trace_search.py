@@ -59,7 +59,9 @@ def show_why(seen: View, text: str, label: str) -> None:
     )
     if opened.open:
         with opened:
-            _show_standings(seen, _found(cached.stamp(seen), text, (), seen), ())
+            with st.spinner("Searching"):
+                found = _found(cached.stamp(seen), text, (), seen)
+            _show_standings(seen, found, ())
 
 
 def _show_standings(seen: View, found: Found, domains: tuple[str, ...]) -> None:

@@ -82,7 +82,7 @@ def show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
             "Where nothing stands, the model took the text as ended. It continues a text rather "
             "than answering a question: begin the answer, such as “The capital of Peru is”."
         )
-    elif written and not written["is_whole"]:
+    elif written and any(written["notes"].values()) and not written["is_whole"]:
         notice.caption("Stopped: what was written until then stands below.")
 
 
