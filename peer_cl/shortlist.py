@@ -164,13 +164,41 @@ def asked_by_context(
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
     """
+    log_odds_BP, distance_BP, count_B1 = _context_means(evidence, lengths_B)
+    return asked_by_means(log_odds_BP, distance_BP, signatures, count_B1).T
+
+
+def needed_log_odds(
+    evidence: TokenEvidence, signatures: Sequence[Signature], lengths_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return a context's mean log odds, and those from which on one like it asks each pool.
+
+    Like it: of as many tokens, as far from the pool's centroids. So the second is the threshold,
+    or more where the fit asks for more; +inf where no log odds would do.
+
+    Args: as for `asked_by_context`.
+    Returns: both fp64, (B, P); a pool is asked where the first reaches the second.
+    """
+    log_odds_BP, distance_BP, count_B1 = _context_means(evidence, lengths_B)
+    root_B = count_B1[:, 0].clamp_min(1).to(log_odds_BP.dtype).sqrt()
+    needed = []
+    for number, signature in enumerate(signatures):
+        distance_B = distance_BP[:, number]
+        fit_B = signature.least_fit - signature.fit_slack / root_B
+        fit_B = fit_B - signature.fit_of(torch.zeros_like(distance_B), distance_B)
+        is_far_B = distance_B > signature.max_distance * (1 + signature.slack / root_B)
+        never_B = is_far_B | (count_B1[:, 0] < MIN_TOKENS)
+        needed.append(fit_B.clamp_min(signature.threshold).masked_fill(never_B, torch.inf))
+    return log_odds_BP, torch.stack(needed, -1)
+
+
+def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a context's mean log odds and distance, (B, P), and of how many tokens, (B, 1)."""
     num_tokens = evidence.counted_BT.shape[1]
     inside_BT = torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
     counted_BT1 = (evidence.counted_BT & inside_BT)[..., None]
-    count_B1 = counted_BT1.sum(1)
     log_odds_BP = _mean(evidence.log_odds_BTP, counted_BT1)
-    distance_BP = _mean(evidence.distance_BTP, counted_BT1)
-    return asked_by_means(log_odds_BP, distance_BP, signatures, count_B1).T
+    return log_odds_BP, _mean(evidence.distance_BTP, counted_BT1), counted_BT1.sum(1)
 
 
 def asked_by_means(

@@ -7,6 +7,7 @@ use them: tf-idf, with rows for words.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class RankedDocument:
     kind: str
     score: float
     """Cosine of the angle between what it asks of the rows and what the text asks, 0 to 1."""
+    median: float
+    """The median score of its domain's learned documents: any text has some rows in common."""
 
 
 def rank_documents(
@@ -40,6 +43,10 @@ def rank_documents(
         asked: by segment id, host layer and row, the router's weight summed over the text.
         num: how many documents.
     """
+    rankings = [
+        registry.rank_documents(segment_id, rows, num) for segment_id, rows in asked.items()
+    ]
+    scores = [score for ranking in rankings for score in ranking.scores.tolist()]
     found = [
         RankedDocument(
             domain=domain,
@@ -48,9 +55,10 @@ def rank_documents(
             source=document.source,
             kind=document.kind,
             score=score,
+            median=statistics.median(scores),
         )
-        for segment_id, rows in asked.items()
-        for document, score in registry.rank_documents(segment_id, rows, num)
+        for ranking in rankings
+        for document, score in ranking.best
     ]
     return sorted(found, key=lambda item: (-item.score, item.document_id))[:num]
 

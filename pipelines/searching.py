@@ -14,7 +14,6 @@ Shape suffixes: T tokens, D width.
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,11 +26,11 @@ from peer_cl.errors import InputError
 from peer_cl.inputs import check_room
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import token_evidence
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
 from pipelines.loading import snapshot_of
+from pipelines.standing import standings
 from pipelines.tracing import asked_weights, check_domains, learned_segments
 from stores import Snapshot
 
@@ -63,6 +62,13 @@ class Found:
     log_odds: dict[str, float]
     """By domain, the likeliest first: its signature's mean log odds on the text, nats a token.
     Scores of two domains' documents say nothing of each other; these do."""
+    needed: dict[str, float | None]
+    """By domain: the log odds from which on a text of this length, and as far from the domain's own
+    texts, asks it by itself; None where none would do."""
+    asked: list[str]
+    """Domains that the text asks by their signatures."""
+    named: list[str]
+    """Domains that nothing but their names in the text ask, if they have something to say."""
 
 
 def search(
@@ -105,12 +111,13 @@ def search(
     learned = {name: learned_segments(registry, snapshot, model, name) for name in names}
     segments = [segment for own in learned.values() for segment in own.values()]
     layers = sorted({layer for one in segments for layer in lower_half(one.host_layers)})
-    base = read_text(model, tokenizer, text, layers)
+    ids_BT, base = read_text(model, tokenizer, text, layers)
     inputs = {layer: states_BTD[0] for layer, states_BTD in base.feed_forward_BTD.items()}
-    odds = log_odds(model, base, names)
+    found = standings(model, base, ids_BT, names)
     rows: list[FoundRow] = []
     documents: list[RankedDocument] = []
-    for name in sorted(names, key=lambda name: (-odds[name], name)):
+    likeliest = sorted(names, key=lambda name: (-found[name].log_odds, name))
+    for name in likeliest:
         fired = [
             (segment_id, one)
             for segment_id, segment in learned[name].items()
@@ -127,36 +134,32 @@ def search(
     best = heapq.nsmallest(
         num_rows, rows, key=lambda r: (-r.weight, r.domain, r.segment_id, r.host_layer, r.row)
     )
-    ordered = dict(sorted(odds.items(), key=lambda item: (-item[1], item[0])))
-    return Found(text, snapshot.id, best, documents, ordered)
+    return Found(
+        text=text,
+        snapshot=snapshot.id,
+        rows=best,
+        documents=documents,
+        log_odds={name: found[name].log_odds for name in likeliest},
+        needed={name: found[name].needed for name in likeliest},
+        asked=[name for name in likeliest if found[name].is_asked],
+        named=[name for name in likeliest if found[name].is_named],
+    )
 
 
-def read_text(model: PeerModel, tokenizer: Any, text: str, host_layers: Sequence[int]) -> BasePass:
+def read_text(
+    model: PeerModel, tokenizer: Any, text: str, host_layers: Sequence[int]
+) -> tuple[Tensor, BasePass]:
     """Run the bare model over a text, and keep what the host layers' feed-forwards read.
+
+    Returns: the text's ids, (1, T), and the pass.
 
     Raises: InputError: for a text that is longer than the base's context.
     """
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
     check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
-        return run_base(model.attachment, reads=host_layers, input_ids=ids_BT, use_cache=False)
-
-
-def log_odds(model: PeerModel, base: BasePass, names: Sequence[str]) -> dict[str, float]:
-    """Return each pool's mean log odds on a text, nats a token; -inf where it has no signature."""
-    signed = {name: s for name in names if (s := model.pool(name).signature) is not None}
-    odds = dict.fromkeys(names, -math.inf)
-    if signed and model.background is not None:
-        states_BTD = base.signature_BTD[:, 1:]
-        evidence = token_evidence(
-            states_BTD,
-            torch.ones(states_BTD.shape[:2], dtype=torch.bool),
-            background=model.background,
-            signatures=list(signed.values()),
-            search=model.search,
-        )
-        odds |= dict(zip(signed, evidence.log_odds_BTP[0].mean(0).tolist(), strict=True))
-    return odds
+        base = run_base(model.attachment, reads=host_layers, input_ids=ids_BT, use_cache=False)
+    return ids_BT, base
 
 
 def lower_half(host_layers: Sequence[int]) -> Sequence[int]:

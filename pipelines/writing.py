@@ -33,6 +33,10 @@ class Writing:
     """The held weight of every pool that was asked; 0 where it was dropped."""
     base_text: str | None
     """What the base alone writes, where that was wanted."""
+    num_tokens: int
+    """That were written, an end token counted."""
+    is_ended: bool
+    """Whether it ended by itself; False: it came to the number of tokens that were allowed."""
 
 
 def write(
@@ -87,8 +91,7 @@ def write(
         "pad_token_id": tokenizer.eos_token_id,
     }
     cache = PeerCache(model.base.config, model.attachment.tap)
-    text = _text(
-        tokenizer,
+    written = _written(
         ids,
         seed,
         lambda: model.generate(
@@ -104,9 +107,18 @@ def write(
     base_text = None
     if compare:
         with model.disable_pool():
-            base_text = _text(tokenizer, ids, seed, lambda: model.generate(ids, **options))
+            by_base = _written(ids, seed, lambda: model.generate(ids, **options))
+        base_text = _text(tokenizer, ids, by_base)
     base_weight, weights = _weights(model, cache, forced=domains if force else None)
-    return Writing(prompt, text, base_weight, weights, base_text)
+    return Writing(
+        prompt=prompt,
+        text=_text(tokenizer, ids, written),
+        base_weight=base_weight,
+        weights=weights,
+        base_text=base_text,
+        num_tokens=len(written),
+        is_ended=len(written) < max_new_tokens or written[-1] in _end_ids(model),
+    )
 
 
 class _Listener:
@@ -131,15 +143,29 @@ class _Listener:
         """Hear that the writing is over; all is told already."""
 
 
-def _text(tokenizer: Any, ids: torch.Tensor, seed: int | None, generate: Any) -> str:
-    """Return what a call of `generate` wrote after the prompt."""
+def _written(ids: torch.Tensor, seed: int | None, generate: Callable[[], Any]) -> list[int]:
+    """Return the tokens that a call of `generate` wrote after the prompt."""
     if seed is not None:
         torch.manual_seed(seed)
+    written: list[int] = generate()[0, ids.shape[1] :].tolist()
+    return written
+
+
+def _text(tokenizer: Any, ids: torch.Tensor, written: list[int]) -> str:
+    """Return written tokens as text."""
+    before = ids[0].tolist()
     # The whole is decoded: alone, some tokenizers drop the blank before the first written word.
     prompt, whole = (
-        str(tokenizer.decode(row, skip_special_tokens=True)) for row in (ids[0], generate()[0])
+        str(tokenizer.decode(row, skip_special_tokens=True)) for row in (before, before + written)
     )
     return whole.removeprefix(prompt)
+
+
+def _end_ids(model: PeerModel) -> list[int]:
+    """Return the tokens at which the base ends a text."""
+    config: Any = model.base.generation_config
+    ends = config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
 
 
 def _weights(

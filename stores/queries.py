@@ -101,6 +101,16 @@ class HeldDocument:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranking:
+    """Documents of one segment by how alike their rows are to those that a text asks."""
+
+    best: tuple[tuple[HeldDocument, float], ...]
+    """With their scores, 0 to 1, the most alike first; none that has no row in common."""
+    scores: NDArray[np.float64]
+    """(X,), of every learned document that its rows tell from others, in no order of rank."""
+
+
+@dataclass(frozen=True, eq=False)
 class DocumentUse:
     """The rows of one host layer of one segment that a learned document uses."""
 

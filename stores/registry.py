@@ -51,9 +51,9 @@ from stores.queries import (
     ExpertUse,
     Finding,
     HeldBy,
-    HeldDocument,
     HeldOutScores,
     PurgeResult,
+    Ranking,
     RunSpeed,
     Segment,
     Snapshot,
@@ -409,7 +409,7 @@ class Registry:
 
     def rank_documents(
         self, segment_id: str, asked: Mapping[int, Mapping[int, float]], num: int
-    ) -> tuple[tuple[HeldDocument, float], ...]:
+    ) -> Ranking:
         """Return the documents of a segment whose rows a text asks, with scores from 0 to 1.
 
         Args:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from stores.batches import batches
 from stores.packing import pack, unpack, unpack_all
-from stores.queries import DocumentUse, ExpertUse, HeldBy, HeldDocument
+from stores.queries import DocumentUse, ExpertUse, HeldBy, HeldDocument, Ranking
 from stores.records import NewUse
 from stores.schema import DocumentUseRow, ExpertUseRow, SegmentDocumentRow
 
@@ -242,7 +242,7 @@ def rank_documents(
     segment_id: str,
     asked: Mapping[int, Mapping[int, float]],
     num: int,
-) -> tuple[tuple[HeldDocument, float], ...]:
+) -> Ranking:
     """Return the documents of a segment whose rows a text asks, the most alike first.
 
     Documents and the text are vectors over the segment's rows: router weight times the row's
@@ -265,7 +265,7 @@ def rank_documents(
         for row, weight, effective, packed in _read_arrays(session, segment_id, host_layer, weights)
     ]
     if not measured or not found:
-        return ()
+        return Ranking((), np.zeros(len(measured)))
     places, norms = (np.array(column) for column in zip(*measured, strict=True))
     wanted, totals = (np.array([one[n] for one in found]) for n in range(2))
     rare = np.array([rarity(len(places), effective) for _, _, effective, _ in found])
@@ -277,13 +277,12 @@ def rank_documents(
     )
     length = float(np.sqrt(((wanted * rare) ** 2).sum()))
     if not length:
-        return ()
+        return Ranking((), np.zeros(len(measured)))
     scores = products[places] / (norms * length)
     best = np.lexsort((places, -scores))[:num]
     documents = _read_positions(session, segment_id, places[best].tolist())
-    return tuple(
-        (documents[int(places[one])], float(scores[one])) for one in best if scores[one] > 0
-    )
+    ranked = [(documents[int(places[one])], float(scores[one])) for one in best if scores[one] > 0]
+    return Ranking(tuple(ranked), scores)
 
 
 def read_expert_uses(session: Session, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:

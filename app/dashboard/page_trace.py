@@ -11,7 +11,8 @@ from app.dashboard.frames.domains import fitting
 from app.dashboard.links import warn_of_unknown
 from app.dashboard.model import wait_for_model
 from app.dashboard.page import View, page, plain
-from app.dashboard.trace_reading import DOMAINS, show_found, show_traced
+from app.dashboard.trace_reading import show_traced
+from app.dashboard.trace_search import DOMAINS, show_found
 from app.dashboard.trace_writing import show_writing
 from peer_cl.errors import PeerError
 
@@ -30,7 +31,7 @@ _MOST_OFFERED = 200
 _VIEWS = ["Who speaks", "Search", "Write on"]
 
 
-@page("Trace", "Which pools answer a text, by which experts, and which documents taught them.")
+@page("Trace", "Which pools answer a text, by which experts, and which documents it is like.")
 def show(seen: View) -> None:
     """Show the page."""
     askable = [state.domain for state in seen.live.domains if state.is_enabled]
@@ -143,7 +144,7 @@ def _show_box(askable: list[str]) -> None:
             "Ask only these domains",
             askable,
             key=DOMAINS,
-            placeholder="by itself: those that the text is like",
+            placeholder="left empty: those that the text is like",
         )
         right.form_submit_button("Trace", type="primary", width="stretch", on_click=_ask)
 

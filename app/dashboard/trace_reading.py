@@ -1,8 +1,8 @@
-"""The Trace page's views of a text that is read: who speaks at each token, and what is near."""
+"""The Trace page's view of a text that is read: who speaks at each token, and by which rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,12 +13,11 @@ from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.frames import trace as frames
 from app.dashboard.launch import THEME
 from app.dashboard.model import borrowed
-from app.dashboard.page import View, plain
+from app.dashboard.page import View
+from app.dashboard.trace_search import show_unasked, show_why
+from app.dashboard.trace_tables import labels, show_documents, show_held, show_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pipelines.searching import Found
     from pipelines.tracing import Trace, TracedRow, TracedToken
     from stores.queries import HeldBy
 
@@ -27,16 +26,10 @@ LINES = {"short": 44, "medium": 72, "long": 104}
 MOST_TOKENS = 1500
 """Drawn; a longer text is read whole, and drawn in part."""
 NUM_DOCUMENTS = 10
-DOMAINS = "trace_domains"
-"""Key of the session: which domains are to be asked, by name."""
 PICKED, PICKED_OF = "trace_token", "trace_token_of"
 """Keys of the session: the chosen token, and the text that it is of."""
 CHART = "trace_chart"
 INK = {scheme: THEME[f"theme.{scheme}.textColor"] for scheme in ("dark", "light")}
-_OPEN = st.column_config.LinkColumn(
-    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
-)
-_DOMAIN = st.column_config.TextColumn(width=90)
 
 
 def named_colours(seen: View) -> dict[str, str]:
@@ -47,20 +40,26 @@ def named_colours(seen: View) -> dict[str, str]:
     }
 
 
-# --- who speaks -----------------------------------------------------------------------------------
-
-
 def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
     """Show who speaks at each token of a text, by which rows, and what those hold."""
     with st.spinner("Reading the text"):
         found = _traced(cached.stamp(seen), text, domains, seen)
     colours = named_colours(seen)
     _show_figures(found)
-    if not found.asked:
+    if found.asked:
+        _show_speakers(seen, found, colours, is_by_name=bool(domains))
+    else:
         show_unasked(seen, text, domains)
+        show_why(seen, text, "Why no domain is asked")
+    st.subheader("What comes next", anchor=False)
+    _show_next(found, colours)
+
+
+def _show_speakers(
+    seen: View, found: Trace, colours: Mapping[str, str], *, is_by_name: bool
+) -> None:
+    """Show the text and its experts, where at least one pool is asked."""
     tokens = found.tokens[:MOST_TOKENS]
-    if not tokens:
-        return
     st.subheader("The text, token by token", anchor=False)
     if len(tokens) < len(found.tokens):
         st.caption(f"The first {len(tokens):,} of {len(found.tokens):,} tokens are drawn.")
@@ -68,14 +67,13 @@ def show_traced(seen: View, text: str, domains: tuple[str, ...]) -> None:
     st.altair_chart(
         charts.weights_over_tokens(frames.weights_over_tokens(tokens), colours),
         alt=f"Weight of the base and of each asked pool over {len(tokens)} tokens, stacked to one; "
-        + _weights_in_words(found),
+        + frames.weights_in_words(found.base_weight, found.weights),
     )
+    if not is_by_name:
+        show_why(seen, found.text, "Why these domains are asked, and no others")
     _show_token(seen, found, tokens)
-    if found.asked:
-        st.subheader("Documents that the text is like", anchor=False)
-        _show_documents(frames.ranked_documents(found.documents))
-    st.subheader("What comes next", anchor=False)
-    _show_next(found, colours)
+    st.subheader("Documents that the text is like", anchor=False)
+    show_documents(frames.ranked_documents(found.documents))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -92,30 +90,24 @@ def _traced(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: Vie
         )
 
 
-def _weights_in_words(found: Trace) -> str:
-    """Return the weights after the whole text: "base 3 %, law 97 %"."""
-    at_end = frames.weights_at_end(found)
-    return ", ".join(
-        f"{who} {weight:.0%}" for who, weight in zip(at_end["who"], at_end["weight"], strict=True)
-    )
-
-
 def _show_figures(found: Trace) -> None:
     """Show what the whole text comes to."""
     base, mixture = frames.losses(found)
     one, two, three, four = st.columns([1, 1, 1, 2])
     one.metric("Tokens", f"{len(found.tokens):,}")
     two.metric("Loss of the base", f"{base:.2f}", help="Nats a token; the lower, the better known.")
+    if not found.asked:
+        return
     three.metric(
         "Loss with pools",
         f"{mixture:.2f}",
-        f"{mixture - base:+.3f}" if found.asked else None,
+        f"{mixture - base:+.3f}",
         delta_color="inverse",
         help="Nats a token, of the mixture of the base and the pools that the text asks.",
     )
     with four:
         st.caption("Weights after the whole text")
-        st.text(_weights_in_words(found))
+        st.text(frames.weights_in_words(found.base_weight, found.weights))
 
 
 def _show_text(tokens: list[TracedToken], colours: Mapping[str, str]) -> None:
@@ -164,8 +156,6 @@ def _pick() -> None:
 
 def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     """Show one token's experts, and the documents that those hold."""
-    if not found.asked:
-        return
     st.subheader("One token's experts", anchor=False)
     if st.session_state.get(PICKED_OF) != found.text:
         st.session_state[PICKED_OF] = found.text
@@ -182,13 +172,13 @@ def _show_token(seen: View, found: Trace, tokens: list[TracedToken]) -> None:
     token = tokens[number - 1]
     by_weight = sorted(token.rows, key=lambda domain: -token.weights[domain])
     rows = [row for domain in by_weight for row in token.rows[domain]]
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.caption("Its strongest rows: what is read before it predicts it")
-        _show_rows(frames.traced_rows(rows, _labels(seen, found.asked)))
-    with right:
-        st.caption("Documents that these rows hold")
-        _show_held(frames.documents_of_rows(_held(seen, rows), token.weights, NUM_DOCUMENTS))
+    st.caption("The strongest rows where this token is foreseen, from what stands before it")
+    show_rows(frames.traced_rows(rows, labels(seen, found.asked)))
+    st.caption("Documents that hold most of these rows, as multiples of an even share")
+    held = _held(seen, rows)
+    segments = {row.segment_id for row in rows}
+    num_learned = {one: seen.store.registry.num_learned(one) for one in segments}
+    show_held(frames.documents_of_rows(held, token.weights, num_learned, NUM_DOCUMENTS))
 
 
 def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
@@ -203,26 +193,15 @@ def _held(seen: View, rows: list[TracedRow]) -> dict[str, list[HeldBy]]:
     return held
 
 
-def _labels(seen: View, domains: Iterable[str]) -> dict[str, str]:
-    """Return the labels of the live versions' segments, by the segment's id."""
-    states = [state for name in domains if (state := seen.live.state(name)) is not None]
-    return {
-        segment.id: segment.label
-        for state in states
-        for segment in seen.store.registry.chain(state.version)
-    }
-
-
 def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
     """Show the next token's distributions, the base's beside the mixture's."""
     frame = frames.next_tokens(found.next_base, found.next_injected)
     highest = float(frame["probability"].max())
-    strongest = max(found.weights, key=lambda name: found.weights[name], default=None)
-    bars = {
-        frames.BASE: colours[frames.BASE],
-        frames.INJECTED: colours[frames.name_of(strongest) if strongest else frames.BASE],
-    }
-    for column, (who, colour) in zip(st.columns(2), bars.items(), strict=True):
+    bars = {frames.BASE: colours[frames.BASE]}
+    if found.weights:
+        strongest = max(found.weights, key=lambda name: found.weights[name])
+        bars[frames.INJECTED] = colours[frames.name_of(strongest)]
+    for column, (who, colour) in zip(st.columns(len(bars)), bars.items(), strict=True):
         own = frame[frame["who"] == who]
         with column:
             st.caption("The base alone" if who == frames.BASE else "With pools")
@@ -236,134 +215,3 @@ def _show_next(found: Trace, colours: Mapping[str, str]) -> None:
                     )
                 ),
             )
-
-
-def show_unasked(seen: View, text: str, domains: tuple[str, ...]) -> None:
-    """Say why the base alone answers, what can be done, and which documents are near all the same.
-
-    A short question often has too few words for a signature to be sure of it.
-    """
-    found = _found(cached.stamp(seen), text, domains, seen)
-    st.info(
-        "No domain is sure enough that this text is its own, so the base alone answers; a short "
-        "question is often too short for that. Ask a domain by name to hear it all the same.",
-        icon=":material/hearing_disabled:",
-    )
-    with st.container(horizontal=True):
-        likeliest = next(iter(found.log_odds))
-        st.button(
-            plain(f"Ask {likeliest}, the likeliest"),
-            on_click=_ask_domains,
-            args=([likeliest],),
-            type="primary",
-        )
-        if len(found.log_odds) > 1:
-            st.button("Ask every domain", on_click=_ask_domains, args=(list(found.log_odds),))
-    st.subheader("Documents that the text is like", anchor=False)
-    _show_documents(frames.ranked_documents(found.documents))
-
-
-def _ask_domains(domains: list[str]) -> None:
-    """Ask domains by name, as if they were chosen in the box."""
-    st.session_state[DOMAINS] = domains
-    st.query_params["domains"] = ",".join(domains)
-
-
-# --- search ---------------------------------------------------------------------------------------
-
-
-def show_found(seen: View, text: str, domains: tuple[str, ...]) -> None:
-    """Show which rows and documents of every domain are nearest to a text."""
-    st.caption(
-        "Every enabled domain is searched, whatever its signature says. Scores of two domains' "
-        "documents cannot be compared; the log odds of their signatures can. Above 0 a text is "
-        "more like the domain than like ordinary text; past a threshold of its own a domain "
-        "answers by itself."
-    )
-    with st.spinner("Searching"):
-        found = _found(cached.stamp(seen), text, domains, seen)
-    likely = frames.likely_domains(found.log_odds)
-    st.altair_chart(
-        charts.likely_domains(likely, seen.colours),
-        alt="How well each domain's signature fits the text, the best first: "
-        + ", ".join(f"{domain} {odds:+.2f}" for domain, odds in found.log_odds.items()),
-    )
-    st.subheader("Nearest documents", anchor=False)
-    _show_documents(frames.ranked_documents(found.documents))
-    st.subheader("Rows that the words ask most", anchor=False)
-    _show_rows(frames.found_rows(found.rows, _labels(seen, found.log_odds)))
-
-
-@st.cache_data(show_spinner=False, max_entries=16)
-def _found(stamp: cached.Stamp, text: str, domains: tuple[str, ...], _seen: View) -> Found:
-    with borrowed(_seen) as (model, tokenizer):
-        return _seen.store.search(
-            text, model=model, tokenizer=tokenizer, snapshot=_seen.live, domains=domains
-        )
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _show_rows(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("No row fired here.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Rows, the strongest first, with their domain, layer and number",
-        column_config={
-            "domain": _DOMAIN,
-            "expert": st.column_config.TextColumn(help="Host layer and row.", width=70),
-            "strength": st.column_config.NumberColumn(
-                format="%.3f", help="Length of what the row adds to its layer's output."
-            ),
-            "weight": st.column_config.NumberColumn(format="%.3f", help="The router's weight."),
-            "open": _OPEN,
-        },
-    )
-
-
-def _show_documents(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("None: no pool is asked, or its rows' use was not recorded.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Documents, the most alike of each domain first, with their score from 0 to 1",
-        column_config={
-            "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=300),
-            "source": st.column_config.TextColumn(width=160),
-            "score": st.column_config.ProgressColumn(
-                format="%.2f",
-                min_value=0.0,
-                max_value=1.0,
-                help="Cosine between what the text asks of the rows and what the document does.",
-            ),
-            "open": _OPEN,
-        },
-    )
-
-
-def _show_held(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        st.caption("None is recorded for these rows.")
-        return
-    st.dataframe(
-        frame,
-        hide_index=True,
-        alt="Documents that the rows hold, those with the largest share first",
-        column_config={
-            "domain": _DOMAIN,
-            "document": st.column_config.TextColumn(width=160),
-            "share": st.column_config.NumberColumn(
-                format="percent",
-                width=70,
-                help="Of a row's weight, on average over its domain's rows.",
-            ),
-            "open": _OPEN,
-        },
-    )

@@ -117,7 +117,7 @@ def test_general_ability_is_shown_where_it_was_measured(capsys):
 
 
 def test_continuations_stand_side_by_side(capsys):
-    print_writings("law", [Writing("The [court]", " held", 0.25, {"law": 0.75}, " was")])
+    print_writings("law", [Writing("The [court]", " held", 0.25, {"law": 0.75}, " was", 1, False)])
     told = capsys.readouterr().out
     for part in ("The [court]", "held", "was", "law 0.750, base 0.250"):
         assert part in told

@@ -62,6 +62,7 @@ def test_what_is_being_written_can_be_stopped(server, new_page):
     page.get_by_role("slider", name="New tokens, at most").press("End")
     wait_until_it_stands(page, "Trace")
     page.get_by_role("button", name="Write on").click()
+    page.get_by_text("of 200 tokens").first.wait_for()
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped: what was written until then").wait_for()
     wait_until_it_stands(page, "Trace")

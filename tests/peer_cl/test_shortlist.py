@@ -17,6 +17,7 @@ from peer_cl.shortlist import (
     asked_at_token,
     asked_by_context,
     leaky_mean,
+    needed_log_odds,
     token_evidence,
 )
 from peer_cl.signature import TYPICALITY
@@ -181,6 +182,28 @@ def test_a_short_context_may_fit_worse():
         assert asked_by_context(evidence, [signature], lengths).item() is is_asked
         at_once = log_odds - 3.5 >= 2 - 4 / math.sqrt(TRIED_TOKENS)
         assert (asked_at_token(evidence, [signature]).item() >= 0) is at_once
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9999))
+def test_a_pool_is_asked_where_the_log_odds_reach_what_it_needs(seed):
+    evidence, signatures = random_evidence(seed), random_signatures(seed)
+    lengths = torch.tensor([30, 17, 9, 2])
+    log_odds, needed = needed_log_odds(evidence, signatures, lengths)
+    assert torch.equal((log_odds >= needed).T, asked_by_context(evidence, signatures, lengths))
+    assert (needed >= needed.new_tensor([one.threshold for one in signatures])).all()
+
+
+def test_what_is_needed_grows_with_the_distance_and_past_the_farthest_nothing_is_enough():
+    signature = Signature(torch.zeros(1, 10), 1.0, max_distance=3.0, least_fit=2.0)
+    for distance, expected in [(0.0, 2.0), (1.0, 5.5), (2.0, 9.0), (4.0, math.inf)]:
+        evidence = TokenEvidence(
+            torch.full((1, 5, 1), 0.25),
+            torch.full((1, 5, 1), distance),
+            torch.ones(1, 5, dtype=torch.bool),
+        )
+        log_odds, needed = needed_log_odds(evidence, [signature], torch.tensor([5]))
+        assert (log_odds.item(), needed.item()) == (0.25, pytest.approx(expected))
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,8 @@ import dataclasses
 import gc
 import inspect
 import json
+import math
+import statistics
 import weakref
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from tiny_base import SUBJECTS, make_tiny_store, tiny_settings, write_corpus
 
 from peer_cl.errors import InputError, StateError, UnknownError
+from peer_cl.names import Names
 from peer_cl.shortlist import nearest_distances
 from pipelines.batches import tokenise
 from pipelines.evaluate import evaluate
@@ -111,6 +114,24 @@ def test_a_learned_document_is_found_first_among_those_its_rows_hold(store):
     model.detach()
 
 
+def test_a_document_s_score_has_the_median_of_its_domain_beside_it(store, tmp_path):
+    def check():
+        model, tokenizer = store.load()
+        options = {"model": model, "tokenizer": tokenizer, "domains": ["law"]}
+        every = store.search(TEXT, num_documents=9999, **options).documents
+        chain = store.registry.domain("law").chain
+        num = sum(store.registry.num_learned(segment.id) for segment in chain)
+        scores = [one.score for one in every] + [0.0] * (num - len(every))
+        assert {one.median for one in every} == {statistics.median(scores)}
+        assert store.search(TEXT, num_documents=3, **options).documents == every[:3]
+        model.detach()
+
+    check()
+    corpus = write_corpus(tmp_path / "more.jsonl", "law", num=20, seed=9)
+    store.ingest("law", corpus, settings=tiny_settings())
+    check()
+
+
 def test_a_search_finds_the_rows_that_fire_at_the_tap(store):
     """At the tap base and branch read the same; above it what the pool says moves what is read."""
     model, tokenizer = store.load()
@@ -144,6 +165,39 @@ def test_a_search_puts_the_likeliest_domain_first(store):
         found = store.search(SUBJECTS[domain], model=model, tokenizer=tokenizer)
         assert next(iter(found.log_odds)) == found.documents[0].domain == domain
         assert {item.domain for item in found.documents} == {"law", "medicine"}
+    model.detach()
+
+
+@pytest.mark.parametrize("subject", ["law", "medicine", "prose"])
+def test_a_search_tells_how_much_is_missing_until_a_domain_is_asked(store, subject):
+    model, tokenizer = store.load()
+    found = store.search(SUBJECTS[subject], model=model, tokenizer=tokenizer)
+    traced = store.trace(SUBJECTS[subject], model=model, tokenizer=tokenizer)
+    assert (found.asked, found.named) == (traced.asked, [])
+    for domain, odds in found.log_odds.items():
+        assert (odds >= found.needed[domain]) is (domain in traced.asked)
+        assert found.needed[domain] >= model.pool(domain).signature.threshold
+    model.detach()
+
+
+def test_a_domain_without_a_signature_or_a_text_of_one_token_needs_what_no_text_has(store):
+    model, tokenizer = store.load()
+    short = store.search("a", model=model, tokenizer=tokenizer)
+    assert (set(short.needed.values()), short.asked) == ({None}, [])
+    model.pool("law").signature = None
+    found = store.search(TEXT, model=model, tokenizer=tokenizer)
+    assert (found.log_odds["law"], found.needed["law"]) == (-math.inf, None)
+    model.detach()
+
+
+def test_a_domain_that_nothing_but_its_name_asks_is_told_apart(store):
+    model, tokenizer = store.load()
+    model.name_odds = 1.0
+    pool = model.pool("law")
+    names = Names.of([tokenise(tokenizer, [" quartz"])[0][1:]])
+    pool.signature = dataclasses.replace(pool.signature, names=names, threshold=1e9)
+    found = store.search("hard quartz", model=model, tokenizer=tokenizer)
+    assert (found.asked, found.named, found.needed["law"]) == ([], ["law"], 1e9)
     model.detach()
 
 

@@ -38,6 +38,24 @@ def test_weights_are_of_the_asked_pools_and_add_up_to_one(taught):
         assert writing.base_weight + sum(writing.weights.values()) == pytest.approx(1.0)
 
 
+def test_why_it_ended_is_told(taught):
+    model, tokenizer, _ = taught
+    config = model.base.generation_config
+    options = {"domains": ["law"], "max_new_tokens": 6}
+    whole = write(model, tokenizer, PROMPT, **options)
+    assert (whole.num_tokens, whole.is_ended) == (6, False)
+    ids = tokenise(tokenizer, [PROMPT + whole.text])[0][-6:]
+    kept = config.eos_token_id
+    try:
+        for ends, place in ((ids[-1], ids.index(ids[-1])), ([ids[2], kept], ids.index(ids[2]))):
+            config.eos_token_id = ends
+            ended = write(model, tokenizer, PROMPT, **options)
+            assert (ended.num_tokens, ended.is_ended) == (place + 1, True)
+            assert whole.text.startswith(ended.text)
+    finally:
+        config.eos_token_id = kept
+
+
 def test_a_forced_pool_speaks_alone(taught):
     model, tokenizer, _ = taught
     writing = write(model, tokenizer, PROMPT, domains=["law"], force=True, max_new_tokens=4)

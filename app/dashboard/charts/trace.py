@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.dashboard.charts.looks import domain_scale
-from app.dashboard.charts.scales import INK
+from app.dashboard.charts.scales import INK, LINE
 from app.dashboard.frames.trace import BASE
 
 COLUMN_WIDTH = 7.85
@@ -18,6 +18,9 @@ FONT_SIZE = 13
 TOKEN = "token"
 """The name of the selection of a token in `text_in_colours`."""
 _FAINTEST, _STRONGEST = 0.06, 0.62
+_ODDS = "log odds of the signature (nats a token)"
+_UNASKED = 0.55
+"""How strong the bar is of a domain that is not asked."""
 
 
 def text_in_colours(
@@ -162,33 +165,48 @@ def next_tokens(frame: pd.DataFrame, who: str, colour: str, highest: float) -> a
     )
 
 
-def likely_domains(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.Chart:
-    """Return how well each domain's signature fits a text, as bars from zero.
+def standings(frame: pd.DataFrame, colours: Mapping[str, str]) -> alt.LayerChart:
+    """Return where a text stands to each domain's signature: a bar from zero, and its mark.
 
     Args:
-        frame: of `frames.trace.likely_domains`.
+        frame: of `frames.standings.standings`.
         colours: by domain.
     """
-    names = list(frame["domain"])
-    chart: alt.Chart = (
-        alt.Chart(frame)
-        .mark_bar(cornerRadiusEnd=2)
-        .encode(
-            y=alt.Y("domain:N", title=None, sort=names, axis=alt.Axis(labelLimit=200)),
-            x=alt.X("log_odds:Q", title="log odds of the signature (nats a token)"),
-            color=alt.Color(
-                "domain:N",
-                legend=None,
-                scale=domain_scale({name: colours[name] for name in names}),
+    placed = frame.assign(label=frame["domain"] + "\n" + frame["said"])
+    names, labels = list(frame["domain"]), list(placed["label"])
+    lane = alt.Chart(placed).encode(
+        y=alt.Y(
+            "label:N",
+            title=None,
+            sort=labels,
+            axis=alt.Axis(
+                labelExpr="split(datum.value, '\\n')", labelLimit=230, labelLineHeight=15
             ),
-            tooltip=[
-                alt.Tooltip("domain:N", title="domain"),
-                alt.Tooltip("log_odds:Q", title="log odds (nats a token)", format=".3f"),
-            ],
-        )
-        .properties(height=80 + 26 * len(names))
+        ),
+        tooltip=[
+            alt.Tooltip("domain:N", title="domain"),
+            alt.Tooltip("said:N", title="state"),
+            alt.Tooltip("log_odds:Q", title="log odds (nats a token)", format="+.2f"),
+            alt.Tooltip("needed:Q", title="asked from (nats a token)", format="+.2f"),
+        ],
     )
-    return chart
+    bars = lane.mark_bar(cornerRadiusEnd=2, height=16).encode(
+        x=alt.X(
+            "log_odds:Q",
+            title=_ODDS,
+            axis=alt.Axis(tickCount=6),
+        ),
+        color=alt.Color(
+            "domain:N",
+            legend=None,
+            scale=domain_scale({name: colours[name] for name in names}),
+        ),
+        fillOpacity=alt.when("datum.is_asked").then(alt.value(1.0)).otherwise(alt.value(_UNASKED)),
+    )
+    zero = alt.Chart(placed).mark_rule(color=LINE).encode(x=alt.XDatum(0, title=_ODDS))
+    # A title of its own would be written beside the others'.
+    marks = lane.mark_tick(color=INK, thickness=3, size=26).encode(x=alt.X("needed:Q", title=_ODDS))
+    return alt.LayerChart(layer=[bars, zero, marks], height=alt.Step(44))
 
 
 def _names(found: Sequence[str], colours: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,8 @@ BASE = "base"
 apart by its `pool: ` before it."""
 INJECTED = "with pools"
 """What the mixture is called beside the base."""
+_SMALL = 0.005
+"""A share of less would be rounded to 0%."""
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u2028": "⏎", "\u2029": "⏎"}
 
 
@@ -141,15 +143,29 @@ def weights_over_tokens(tokens: Sequence[TracedToken]) -> pd.DataFrame:
     )
 
 
-def weights_at_end(trace: Trace) -> pd.DataFrame:
-    """Return every branch's weight and evidence after the whole text: who, weight, evidence."""
-    return pd.DataFrame(
-        [
-            (BASE, trace.base_weight, 0.0),
-            *((name_of(d), trace.weights[d], trace.evidence[d]) for d in trace.asked),
-        ],
-        columns=["who", "weight", "evidence"],
-    )
+def weights_in_words(base_weight: float, weights: Mapping[str, float]) -> str:
+    """Return how much the pools and the base count, whoever counts most first.
+
+    Args:
+        base_weight: 0 to 1.
+        weights: of the pools, by domain.
+
+    Example:
+        >>> weights_in_words(0.004, {"law": 0.996}), weights_in_words(1.0, {})
+        ('law >99%, base <1%', 'base 100%')
+    """
+    everyone = {**{name_of(domain): w for domain, w in weights.items()}, BASE: base_weight}
+    ranked = sorted(everyone, key=lambda who: -everyone[who])
+    return ", ".join(f"{who} {_percent(everyone[who])}" for who in ranked)
+
+
+def _percent(share: float) -> str:
+    """Return a share so that only nothing is 0% and only all is 100%."""
+    if 0 < share < _SMALL:
+        return "<1%"
+    if 1 - _SMALL < share < 1:
+        return ">99%"
+    return f"{share:.0%}"
 
 
 def losses(trace: Trace) -> tuple[float, float]:
@@ -174,7 +190,7 @@ def next_tokens(base: Sequence[NextToken], injected: Sequence[NextToken]) -> pd.
 
 
 def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.DataFrame:
-    """Return rows that fired: domain, expert (layer and row), strength, weight, open.
+    """Return rows that fired: domain, expert (layer and row), strength, router weight, open.
 
     Args:
         rows: in their order.
@@ -191,12 +207,12 @@ def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.Data
             )
             for one in rows
         ],
-        columns=["domain", "expert", "strength", "weight", "open"],
+        columns=["domain", "expert", "strength", "router weight", "open"],
     )
 
 
 def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFrame:
-    """Return rows that a text would ask: domain, expert (layer and row), weight, open.
+    """Return rows that a text would ask: domain, expert (layer and row), router weight, open.
 
     Args:
         rows: in their order.
@@ -212,39 +228,54 @@ def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFr
             )
             for one in rows
         ],
-        columns=["domain", "expert", "weight", "open"],
+        columns=["domain", "expert", "router weight, summed", "open"],
     )
 
 
 def ranked_documents(documents: Iterable[RankedDocument]) -> pd.DataFrame:
-    """Return documents in their order: domain, document, kind, score, source, open."""
+    """Return documents in their order: domain, document, likeness, cosine, kind, source, open.
+
+    The likeness is the cosine's place between the median of the domain's documents (0) and 1.
+    """
     return pd.DataFrame(
         [
             (
                 one.domain,
                 one.title,
-                one.kind,
+                _likeness(one),
                 one.score,
+                one.kind,
                 one.source,
                 document_link(one.domain, one.document_id),
             )
             for one in documents
         ],
-        columns=["domain", "document", "kind", "score", "source", "open"],
+        columns=["domain", "document", "likeness", "cosine", "kind", "source", "open"],
     )
 
 
+def _likeness(document: RankedDocument) -> float:
+    """Return how far a document's score lies above its domain's median, 0 to 1."""
+    room = 1.0 - document.median
+    return min(1.0, max(0.0, (document.score - document.median) / room)) if room > 0 else 0.0
+
+
 def documents_of_rows(
-    held: Mapping[str, Sequence[HeldBy]], weights: Mapping[str, float], num: int = 10
+    held: Mapping[str, Sequence[HeldBy]],
+    weights: Mapping[str, float],
+    num_learned: Mapping[str, int],
+    num: int = 10,
 ) -> pd.DataFrame:
     """Return the documents that some rows hold, those with the largest shares of them first.
 
     Args:
         held: by domain, what each of its rows holds.
         weights: of the domains' pools; a row counts by its pool's.
+        num_learned: of how many documents each segment's use was recorded, by its id.
         num: how many documents.
 
-    Returns: domain, document, share (its share of a row of its domain, on average), open.
+    Returns: domain, document, times even (its share of a row of its domain, on average, where 1 is
+        the share of each if all learned documents used the row alike), open.
     """
     titles: dict[tuple[str, str], str] = {}
     shares: dict[tuple[str, str], float] = {}
@@ -253,17 +284,13 @@ def documents_of_rows(
             for document, share in zip(row.documents, row.shares, strict=True):
                 key = domain, document.document_id
                 titles[key] = document.title
-                shares[key] = shares.get(key, 0.0) + share / len(rows)
+                times_even = share * num_learned[row.use.segment_id]
+                shares[key] = shares.get(key, 0.0) + times_even / len(rows)
     ranked = sorted(shares, key=lambda key: (-weights[key[0]] * shares[key], key))[:num]
     return pd.DataFrame(
         [(key[0], titles[key], shares[key], document_link(key[0], key[1])) for key in ranked],
-        columns=["domain", "document", "share", "open"],
+        columns=["domain", "document", "times even", "open"],
     )
-
-
-def likely_domains(log_odds: Mapping[str, float]) -> pd.DataFrame:
-    """Return how well each domain's signature fits a text, the best first: domain, log odds."""
-    return pd.DataFrame(list(log_odds.items()), columns=["domain", "log_odds"])
 
 
 def row_link(domain: str, label: str, host_layer: int, row: int) -> str:

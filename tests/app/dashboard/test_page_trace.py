@@ -1,6 +1,7 @@
 """The Trace page, on real small stores: text in, speakers, rows, documents and words out."""
 
 import json
+import re
 import sqlite3
 import time
 
@@ -9,8 +10,11 @@ from filled_store import grow, new_store
 from large_store import fill_large_store
 from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
+from app.dashboard.frames.trace import weights_in_words
 from app.dashboard.page_trace import ASKED
 from app.dashboard.trace_reading import fitting_lines
+from app.dashboard.trace_search import WHY
+from peer_cl.errors import InputError
 from pipelines import open_store
 from pipelines.writing import write
 
@@ -81,8 +85,13 @@ def test_a_link_with_a_text_traces_it(run_loaded, made):
     rows, held, documents = (table.value for table in at.dataframe)
     assert set(rows["domain"]) == {"law"}
     assert (rows["strength"].diff().dropna() <= 0).all()
-    assert held["share"].between(0, 1).all()
-    assert documents["score"].is_monotonic_decreasing
+    assert "router weight" in rows
+    assert (held["times even"] > 1).any()
+    assert held["times even"].is_monotonic_decreasing
+    assert documents["cosine"].is_monotonic_decreasing
+    assert documents["likeness"].between(0, 1).all()
+    assert documents["likeness"][0] < documents["cosine"][0], "0 is the domain's median"
+    assert any("no proof of who taught" in told.value for told in at.caption)
     assert all(
         link.startswith("domains?domain=law&part=Corpus&search=") for link in documents["open"]
     )
@@ -167,12 +176,37 @@ def test_a_document_whose_text_is_gone_is_told_in_one_line(run_page, folder, way
 def test_a_text_of_no_domain_is_the_bases(run_loaded, made):
     at = run_loaded(made, text="0 1 2 3")
     assert "the base alone answers" in at.info[0].value
+    with open_store(made) as store:
+        found = store.search("0 1 2 3")
+    likeliest, odds = next(iter(found.log_odds.items()))
+    assert f"{likeliest}: it needs +{found.needed[likeliest] - odds:.1f} nats" in at.info[0].value
     assert len(at.dataframe[0].value), "what it is near to is shown all the same"
+    assert [text[:12] for text in charts_of(at)] == ["Likeliest ne"]
+    assert [metric.label for metric in at.metric] == ["Tokens", "Loss of the base"]
+    assert not any("below" in told.value for told in at.caption)
     next(button for button in at.button if "the likeliest" in button.label).click().run()
     assert not at.exception
     assert not at.info
     assert at.multiselect[0].value == [at.query_params["domains"]]
     assert any(metric.delta for metric in at.metric), "a domain was asked"
+
+
+@pytest.mark.parametrize("text", [TEXT, "0 1 2 3"], ids=["asked", "unasked"])
+def test_why_domains_are_asked_is_shown_once_it_is_opened(run_loaded, made, text):
+    at = run_loaded(made, text=text)
+    assert not any(told.startswith("How well") for told in charts_of(at))
+    at.session_state[WHY] = True
+    at.run()
+    (told,) = [told for told in charts_of(at) if told.startswith("How well")]
+    assert "law " in told
+    assert "medicine " in told
+    assert any("a bar that reaches it asks the domain" in told.value for told in at.caption)
+
+
+def test_who_was_asked_by_name_needs_no_reason(run_loaded, made):
+    at = run_loaded(made, text=TEXT, domains="law")
+    assert at.metric
+    assert not [box for box in at.expander if box.label.startswith("Why")]
 
 
 def test_a_link_may_name_domains_and_wrong_ones_are_told(run_loaded, made):
@@ -209,7 +243,15 @@ def test_search_ranks_documents_of_every_domain(run_loaded, made):
     documents, rows = (table.value for table in at.dataframe)
     assert list(dict.fromkeys(documents["domain"])) == ["law", "medicine"]
     assert len(rows) == 10
-    assert charts_of(at)[0].startswith("How well each domain's signature fits")
+    assert rows["router weight, summed"].is_monotonic_decreasing
+    assert "Every enabled domain is searched" in at.caption[1].value
+    (told,) = charts_of(at)
+    assert told.startswith("How well each domain's signature fits")
+    assert ", asked; medicine " in told
+    assert "not asked, needs +" in told
+    named = run_loaded(made, text=TEXT, view="Search", domains="medicine")
+    assert "that you named are searched" in named.caption[1].value
+    assert charts_of(named)[0].endswith(", asked by name")
 
 
 def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
@@ -220,14 +262,77 @@ def test_what_is_written_on_is_what_the_model_writes(run_loaded, made):
     assert not at.error
     with open_store(made) as store:
         model, tokenizer = store.load()
-        expected = [
-            write(model, tokenizer, TEXT, domains=domains, max_new_tokens=8).text.strip()
-            for domains in ((), None)
+        writings = [
+            write(model, tokenizer, TEXT, domains=domains, max_new_tokens=8)
+            for domains in (None, ())
         ]
         model.detach()
+    expected = [writing.text.strip() for writing in writings]
+    assert [mark.value for mark in at.markdown] == ["**With pools**", "**The base alone**"]
     assert [text.value for text in at.text] == expected
+    law, base = writings[0].weights["law"], writings[0].base_weight
+    assert law + base == pytest.approx(1.0)
+    by_pools, by_base = [told.value for told in at.main.caption[-2:]]
+    assert by_pools.startswith(f"Held weights\\: {weights_in_words(base, {'law': law})}\\. Ended ")
+    assert by_base.startswith("Ended ")
     at.run()
     assert [text.value for text in at.text] == expected
+    assert [told.value for told in at.main.caption[-2:]] == [by_pools, by_base]
+
+
+def test_what_no_domain_is_asked_for_is_written_once(run_loaded, made, monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        "pipelines.writing.write",
+        lambda *given, **options: used.append(options) or write(*given, **options),
+    )
+    at = run_loaded(made, text="0 1 2 3", view="Write on")
+    at.slider[0].set_value(8)
+    next(button for button in at.button if button.label == "Write on").click().run()
+    wait(at)
+    assert len(used) == 1
+    by_pools, by_base = [text.value for text in at.text]
+    assert by_pools == by_base
+    with open_store(made) as store:
+        model, tokenizer = store.load()
+        alone = write(model, tokenizer, "0 1 2 3", domains=(), max_new_tokens=8).text
+        model.detach()
+    assert by_base == (alone.strip() or "…")
+    told = [told.value for told in at.main.caption[-2:]]
+    assert told[0].startswith("No domain is asked\\: the base wrote\\. Ended ")
+    assert told[1] == "The same, since no domain is asked\\."
+
+
+def test_what_is_refused_before_it_begins_was_not_stopped(run_loaded, made):
+    at = run_loaded(made, text="rent" + " rent" * 490, view="Write on")
+    assert not at.error
+    next(button for button in at.button if button.label == "Write on").click().run()
+    assert "the base's context is 512" in at.error[0].value
+    at.run()
+    assert not any(told.value.startswith("Stopped") for told in at.caption)
+
+
+def test_progress_is_told_in_tokens_and_seconds(run_loaded, made, monkeypatch):
+    """The writing is stopped within, as a click on Stop does: what was told by then is kept."""
+
+    def write_a_little(*given, on_text, **options):
+        def hear(text):
+            on_text(text)
+            if len(told) == 2:
+                raise InputError("enough")
+            told.append(text)
+
+        return write(*given, on_text=hear, **options)
+
+    told = []
+    monkeypatch.setattr("pipelines.writing.write", write_a_little)
+    at = run_loaded(made, text=TEXT, view="Write on")
+    next(button for button in at.button if button.label == "Write on").click().run()
+    assert "enough" in at.error[0].value
+    at.run()
+    assert any(told.value.startswith("Stopped") for told in at.caption)
+    (note,) = [one.value for one in at.caption if "of 40 tokens" in one.value]
+    assert re.fullmatch(r"3 of 40 tokens, \d+ s", note)
 
 
 def test_a_phone_gets_short_lines_and_others_may_choose_them(run_loaded, made):
