@@ -14,6 +14,7 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.columns import document_column
 from app.dashboard.frames import experts as frames
 from app.dashboard.model import borrowed, wait_for_model
 from app.dashboard.page import View, plain
@@ -92,11 +93,11 @@ def _show_documents(held: HeldBy) -> None:
         hide_index=True,
         height="content" if len(held.documents) < 8 else 300,
         column_config={
-            "title": st.column_config.TextColumn("document", width="large"),
+            "document": document_column(),
+            "title": st.column_config.TextColumn("title", width="large"),
             "share": st.column_config.ProgressColumn(
                 "share of the row's use", format="percent", min_value=0.0, max_value=1.0
             ),
-            "id": "document id",
         },
         alt="Documents that the row holds, with their shares of its use",
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from app.dashboard.addresses import document_address
 from app.dashboard.charts import held_out as charts
 from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.columns import document_column
 from app.dashboard.frames import held_out as frames
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, plain
@@ -66,7 +68,7 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         _offer_scores(seen, chosen)
     colour = seen.colours.get(domain, BASE_COLOUR)
     picked = st.dataframe(
-        frame.head(SHOWN_DOCUMENTS),
+        _linked(frame.head(SHOWN_DOCUMENTS)),
         hide_index=True,
         height=340,
         column_config=_DOCUMENTS,
@@ -93,6 +95,11 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
     )
 
 
+def _linked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with addresses in place of ids."""
+    return frame.assign(id=frame["id"].map(document_address))
+
+
 def _offer_scores(seen: View, chosen: EvaluatedSnapshot) -> None:
     """Offer to score what is missing, where the versions shown are those that would be scored."""
     if seen.store.registry.snapshot(chosen.snapshot_id).index_tag == seen.live.index_tag:
@@ -115,7 +122,7 @@ def _tokens(item: HeldOutScores, share: float, colour: str) -> None:
 
 
 _DOCUMENTS: dict[str, Any] = {
-    "title": st.column_config.TextColumn("document", width="medium"),
+    "title": st.column_config.TextColumn("title", width="medium"),
     "tokens": "tokens",
     "base_nats": st.column_config.NumberColumn("base", format="%.4f"),
     "nats": st.column_config.NumberColumn("with pools", format="%.4f"),
@@ -123,5 +130,5 @@ _DOCUMENTS: dict[str, Any] = {
     "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.4f"),
     "added_nats": st.column_config.NumberColumn("whole document", format="%+.2f"),
     "source": "source",
-    "id": "document id",
+    "id": document_column(),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from app.dashboard.addresses import document_address
 from app.dashboard.frames.counts import KINDS
 from app.output import moment
 from app.reading import state_in_words, version_in_words
@@ -147,6 +148,8 @@ def documents(
 ) -> tuple[pd.DataFrame, int]:
     """Return the documents that fit, at most so many, and how many fit in all.
 
+    Each has the address of its page in the column "document".
+
     Args:
         found: a domain's documents.
         search: words of which each must stand in the title or the source, or begin the id.
@@ -156,6 +159,7 @@ def documents(
     fit = [item for item in fitting(found, search) if split is None or item.split == split]
     rows = [
         (
+            document_address(item.document_id),
             item.title,
             item.source,
             item.split,
@@ -163,11 +167,10 @@ def documents(
             item.num_tokens,
             item.base_nats,
             item.nats,
-            item.document_id[:12],
         )
         for item in fit[:limit]
     ]
-    columns = ["title", "source", "split", "kind", "tokens", "before", "after", "id"]
+    columns = ["document", "title", "source", "split", "kind", "tokens", "before", "after"]
     table = pd.DataFrame(rows, columns=columns)
     table[["before", "after"]] = table[["before", "after"]].astype("float64")
     return table, len(fit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from app.dashboard.addresses import document_address
 from pipelines.layer_use import rows_a_layer
 
 if TYPE_CHECKING:
@@ -94,14 +95,19 @@ def spread_frame(rows: pd.DataFrame) -> pd.DataFrame:
 def held_frame(held: HeldBy, limit: int) -> pd.DataFrame:
     """Return the documents that a row holds, the one with the largest share first.
 
+    Each has the address of its page in the column "document".
+
     Args:
         held: what the row holds.
         limit: at most so many.
     """
     listed = list(zip(held.documents, held.shares, strict=True))[:limit]
     return pd.DataFrame(
-        [(item.title, share, item.kind, item.source, item.document_id) for item, share in listed],
-        columns=["title", "share", "kind", "source", "id"],
+        [
+            (document_address(item.document_id), item.title, share, item.kind, item.source)
+            for item, share in listed
+        ],
+        columns=["document", "title", "share", "kind", "source"],
     )
 
 

@@ -406,7 +406,7 @@ def test_a_search_counts_what_fits_though_it_shows_less(folder):
     table, num = frames.documents(found, split="test")
     assert set(table["split"]) == {"test"}
     by_id, _ = frames.documents(found, search=found[0].document_id[:12])
-    assert by_id["id"].tolist() == [found[0].document_id[:12]]
+    assert by_id["document"].tolist() == [f"document?id={found[0].document_id}"]
 
 
 def test_long_runs_are_thinned_and_validation_is_kept(large_folder):

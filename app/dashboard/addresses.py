@@ -1,0 +1,24 @@
+"""Addresses of pages, for the links of tables: from any page, they open in a new tab."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+
+def domain_address(domain: str) -> str:
+    """Return the address of a domain's page.
+
+    Example:
+        >>> domain_address("law")
+        'domains?domain=law'
+    """
+    return f"domains?{urlencode({'domain': domain})}"
+
+
+def document_address(document_id: str) -> str:
+    """Return the address of a document's page.
+
+    Args:
+        document_id: whole: the links of tables show its first digits.
+    """
+    return f"document?{urlencode({'id': document_id})}"
