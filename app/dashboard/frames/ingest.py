@@ -61,8 +61,8 @@ def minutes(start: str | None, end: str | None) -> float | None:
 def preview_frame(found: Preview) -> pd.DataFrame:
     """Return what a preview counted: what, how many, and what happens with it."""
     rows = [
-        ("documents in the corpus", found.num_documents, "some are held out, to measure on"),
-        ("facts", found.num_facts, "asked in other words afterwards"),
+        ("documents in the corpus", found.num_documents, "see “new” below"),
+        ("facts", found.num_facts, "learned; asked in other words afterwards"),
         ("copies within the corpus", found.num_twice, "left out"),
         (f"known to {found.domain} already", found.num_known, "left out"),
         (f"held out by {found.domain}", found.num_held_out, "left out: measured on, never learned"),
@@ -73,11 +73,14 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         ("lines that cannot be read", found.num_skipped, "left out if you say so"),
         *((f"files left out: {reason}", count, "not read") for reason, count in found.left_out),
         ("new", found.num_new, "learned, or held out"),
+        (_LEARNED, found.num_to_learn, "trained on"),
+        (_SET_ASIDE, found.num_to_hold_out, "never learned: to measure on, or to stop early by"),
     ]
-    kept = [row for row in rows if row[1] or row[0] == "new"]
+    kept = [row for row in rows if row[1] or row[0] in ("new", _LEARNED, _SET_ASIDE)]
     return pd.DataFrame(kept, columns=["what", "number", "what happens"])
 
 
+_LEARNED, _SET_ASIDE = "of these learned", "of these held out"
 _ELSEWHERE = {"rolled back": "what is out or rolled back"}
 """How places that are no live domain are called here."""
 
