@@ -15,6 +15,15 @@ def domain_address(domain: str) -> str:
     return f"domains?{urlencode({'domain': domain})}"
 
 
+def job_address(job_id: str) -> str:
+    """Return the address of a job.
+
+    Args:
+        job_id: whole: the links of tables show its first digits.
+    """
+    return f"ingest?{urlencode({'job': job_id})}"
+
+
 def document_address(document_id: str) -> str:
     """Return the address of a document's page.
 

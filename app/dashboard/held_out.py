@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.dashboard.addresses import document_address
 from app.dashboard.charts import held_out as charts
+from app.dashboard.choosing import clicked_row
 from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.columns import document_column
 from app.dashboard.frames import held_out as frames
@@ -55,7 +56,7 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         return
     st.caption(
         "Loss of the base, and with every enabled pool asked from the first word, as the matrix "
-        "has it; negative change = learned. Besides, with the domain's pool alone. Select a row to "
+        "has it; negative change = learned. Besides, with the domain's pool alone. Click a row to "
         "see its tokens."
     )
     share = pool_share(seen)
@@ -74,7 +75,7 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         column_config=_DOCUMENTS,
         key=f"documents-{domain}-{chosen.snapshot_id}",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
         alt=f"Held-out documents of {domain} with their losses",
     )
     if len(frame) > SHOWN_DOCUMENTS:
@@ -86,7 +87,8 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         "text/csv",
         icon=":material/download:",
     )
-    for place in picked["selection"]["rows"]:
+    place = clicked_row(picked)
+    if place is not None:
         item = next(item for item in found if item.document_id == frame["id"][place])
         _tokens(item, share, colour)
     st.altair_chart(

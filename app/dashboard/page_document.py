@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached
-from app.dashboard.columns import domain_column
+from app.dashboard.columns import domain_column, open_column
 from app.dashboard.document_erasure import erase_asked, show_erasure
 from app.dashboard.frames import documents as frames
 from app.dashboard.frames.counts import KINDS, several
@@ -152,9 +152,7 @@ def _show_rows(seen: View, found: tuple[DocumentPlace, ...]) -> None:
                 "share of the row's use", format="percent", min_value=0.0, max_value=1.0
             ),
             "documents": config.NumberColumn("documents", help="That use the row."),
-            "open": config.LinkColumn(
-                "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
-            ),
+            "open": open_column(),
         },
         alt="Rows that hold the document, the most specific first",
     )

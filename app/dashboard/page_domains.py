@@ -10,6 +10,7 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
+from app.dashboard.choosing import clicked_row, marked
 from app.dashboard.columns import count_columns
 from app.dashboard.domain_actions import show_actions
 from app.dashboard.domain_corpus import show_corpus
@@ -43,6 +44,8 @@ def show(seen: View) -> None:
         return
     names = [item.domain for item in seen.domains]
     warn_of_unknown(_CHOSEN, "domain", names)
+    _mark_chosen(names)
+    st.caption("Click a row to see the domain below, or choose it from the list.")
     _show_all(seen, names)
     domain = st.selectbox(
         "Domain",
@@ -65,7 +68,7 @@ def _show_all(seen: View, names: list[str]) -> None:
         hide_index=True,
         key=_TABLE,
         on_select=_choose_row,
-        selection_mode="single-row",
+        selection_mode="single-cell",
         column_config={
             "domain": config.TextColumn("domain", pinned=True),
             "state": config.TextColumn("state", width=_STATE_WIDTH),
@@ -82,16 +85,21 @@ def _show_all(seen: View, names: list[str]) -> None:
             ),
             "changed": config.TextColumn("changed (UTC)"),
         },
-        alt="All domains, live or not; choose a row to see a domain in detail",
+        alt="All domains, live or not; click a row to see a domain in detail",
     )
     st.session_state["domain-names"] = names
 
 
 def _choose_row() -> None:
-    rows = st.session_state[_TABLE]["selection"]["rows"]
-    names = st.session_state["domain-names"]
-    if rows and rows[0] < len(names):
-        st.session_state[_CHOSEN] = names[rows[0]]
+    row, names = clicked_row(st.session_state[_TABLE]), st.session_state["domain-names"]
+    if row is not None and row < len(names):
+        st.session_state[_CHOSEN] = names[row]
+
+
+def _mark_chosen(names: list[str]) -> None:
+    """Mark in the table the domain that the list or the address chose, so that they agree."""
+    chosen = st.session_state.get(_CHOSEN, st.query_params.get(_CHOSEN))
+    st.session_state[_TABLE] = marked(names.index(chosen) if chosen in names else None, "domain")
 
 
 def _show_detail(seen: View, detail: DomainDetail) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import streamlit as st
 
 from app.dashboard.clicks import click, wanted
+from app.dashboard.columns import job_column
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
@@ -343,26 +344,20 @@ def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: boo
 
 
 def _list_jobs(seen: View) -> None:
-    """List the jobs; choosing one opens it."""
+    """List the jobs, each with a link to it."""
     st.subheader("Jobs", anchor=False)
     jobs = seen.store.registry.jobs.listed(NUM_JOBS)
     if not jobs:
         st.caption("None yet. A job that you start goes on when you close this page.")
         return
-    chosen = st.dataframe(
+    st.dataframe(
         jobs_frame(jobs),
         hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="jobs",
-        alt="Jobs, the newest first; choose a row to see one",
+        alt="Jobs, the newest first, with a link to each",
         column_config={
+            "job": job_column(),
             "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm"),
             "minutes": st.column_config.NumberColumn(format="%.1f"),
             "last loss": st.column_config.NumberColumn("last loss (nats)", format="%.3f"),
         },
     )
-    rows = chosen["selection"]["rows"]
-    if rows:
-        st.query_params["job"] = jobs[rows[0]].id
-        st.rerun()

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached, figures, troubles
+from app.dashboard.addresses import domain_address
 from app.dashboard.charts import overview as charts
-from app.dashboard.columns import count_columns
+from app.dashboard.columns import count_columns, domain_column
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
-from app.dashboard.links import destination, empty_store
+from app.dashboard.links import empty_store
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
 from app.output import moment
 
 if TYPE_CHECKING:
-    import pandas as pd
     from streamlit.elements.lib.column_types import ColumnConfig
 
     from stores import Finding
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _MOST_TROUBLES = 8
 _LAST_JOBS = 50
-_TABLE = "live-domains"
 _SHOW = {
     "error": (st.error, ":material/error:"),
     "warning": (st.warning, ":material/warning:"),
@@ -163,19 +162,15 @@ def _show_figure(figure: Figure) -> None:
 def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
     table = frames.live_domains(seen.domains, evaluations)
     st.subheader("Live domains", anchor=False)
-    st.caption("Choose a row to open the domain.")
+    st.caption("A name opens the domain, in a new tab.")
     st.dataframe(
-        table,
+        table.assign(domain=table["domain"].map(domain_address)),
         hide_index=True,
         placeholder="–",
-        key=_TABLE,
-        on_select="rerun",
-        selection_mode="single-row",
         column_config=_columns(),
         alt="Live domains: state, texts, facts, training tokens, size, losses, what is retained, "
         "cost to others, recall",
     )
-    _open_chosen(table)
     if table["loss"].notna().any():
         st.subheader("Loss before and after", anchor=False)
         st.caption("From the base alone (grey mark) to the mixture now (dot): left is better.")
@@ -185,18 +180,10 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         )
 
 
-def _open_chosen(table: pd.DataFrame) -> None:
-    state = st.session_state.get(_TABLE)
-    rows = state["selection"]["rows"] if state else []
-    if rows and rows[0] < len(table):
-        domain = str(table["domain"].iloc[rows[0]])
-        st.switch_page(destination("domains"), query_params={"domain": domain})
-
-
 def _columns() -> dict[str, ColumnConfig | None]:
     config = st.column_config
     return {
-        "domain": config.TextColumn("domain", pinned=True),
+        "domain": domain_column(pinned=True),
         "state": config.TextColumn("state"),
         "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
         **count_columns(),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from app.dashboard.addresses import document_address
+from app.dashboard.frames.trace import row_link
 from pipelines.layer_use import rows_a_layer
 
 if TYPE_CHECKING:
@@ -112,9 +113,11 @@ def held_frame(held: HeldBy, limit: int) -> pd.DataFrame:
 
 
 def near_frame(near: Sequence[NearRow]) -> pd.DataFrame:
-    """Return the rows of other pools that have read what is like it."""
-    columns = ("domain", "label", "host_layer", "row", "similarity")
-    return pd.DataFrame([asdict(item) for item in near], columns=list(columns))
+    """Return the rows of other pools that have read what is like it, with addresses to open."""
+    columns = ["domain", "label", "host_layer", "row", "similarity", "open"]
+    opened = [row_link(item.domain, item.label, item.host_layer, item.row) for item in near]
+    rows = [asdict(item) | {"open": address} for item, address in zip(near, opened, strict=True)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tokens_frame(tokens: Sequence[RowToken]) -> pd.DataFrame:

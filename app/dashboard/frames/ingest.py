@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from app.dashboard.addresses import job_address
+
 if TYPE_CHECKING:
     from pipelines.previewing import NearDomain, Preview
     from stores import Job
@@ -26,10 +28,10 @@ def losses_frame(job: Job) -> pd.DataFrame:
 
 
 def jobs_frame(jobs: Sequence[Job]) -> pd.DataFrame:
-    """Return one row a job, in the order given."""
+    """Return one row a job, in the order given; "job" is the address of its page."""
     rows = [
         {
-            "job": job.id[:12],
+            "job": job_address(job.id),
             "what": job.kind,
             "domain": job.domain or "all",
             "state": job.state,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from filled_store import grow, new_store, portrait
-from pages import everything
+from pages import click_cell, everything
 
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
@@ -63,6 +63,27 @@ def test_tables_of_domains_and_versions_tell_days_and_keep_room_for_states(run_p
     assert versions.value["made"].map(day.fullmatch).all()
     for table in (domains, versions):
         assert json.loads(table.proto.columns)["state"]["width"] >= 125
+
+
+def chosen_cells(at):
+    return at.session_state["all-domains"]["selection"]["cells"]
+
+
+def test_a_click_on_any_cell_of_a_row_opens_its_domain(run_page, folder):
+    at = run_page("domains", folder)
+    assert not chosen_cells(at)
+    at = click_cell(at, at.dataframe[0], 1, "tokens")
+    assert not at.exception
+    assert at.selectbox(key="domain").value == "medicine"
+    assert at.subheader[0].value == "medicine"
+
+
+def test_the_table_marks_what_the_list_or_the_address_chose(run_page, folder):
+    at = run_page("domains", folder, domain="medicine")
+    assert chosen_cells(at) == [(1, "domain")]
+    at.selectbox(key="domain").select("law").run()
+    assert chosen_cells(at) == [(0, "domain")]
+    assert not chosen_cells(run_page("domains", folder, domain="lav"))
 
 
 def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
@@ -381,8 +402,8 @@ def test_texts_facts_and_questions_are_counted_apart(run_page, tmp_path):
     assert sorted(at.dataframe[2].value["kind"]) == ["fact", "question", "text", "text", "text"]
     at.text_input(key="search").input("law 1").run()
     assert "1 document." in [caption.value for caption in at.caption]
-    for name in ("overview", "domains"):
-        row = run_page(name, place).dataframe[0].value.set_index("domain").loc["law"]
+    for name, shown in (("overview", "domains?domain=law"), ("domains", "law")):
+        row = run_page(name, place).dataframe[0].value.set_index("domain").loc[shown]
         assert row[["texts", "facts", "held_out", "tokens"]].tolist() == [2, 1, 1, 20]
     out = act_on(run_page, place, "law", "Take out")
     assert "and with it 2 texts learned, 1 fact, 1 text held out." in everything(out)

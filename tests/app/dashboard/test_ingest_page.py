@@ -427,11 +427,12 @@ def test_a_link_to_a_job_that_there_is_not(run_page, folder):
 
 
 def test_jobs_are_listed(run_page, folder, job):
-    job("failed")
-    job("done", domain="medicine")
+    failed = job("failed")
+    done = job("done", domain="medicine")
     frame = run_page("ingest", folder).dataframe[0].value
     assert frame["state"].tolist() == ["done", "failed"]
     assert frame["domain"].tolist() == ["medicine", "law"]
+    assert frame["job"].tolist() == [f"ingest?job={one.id}" for one in (done, failed)]
 
 
 # --- pure parts -----------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ def test_a_store_that_was_never_evaluated_says_so_first(run_page, folder):
     assert not at.exception
     assert "never evaluated" in at.warning[0].value
     assert not at.metric
-    assert list(at.dataframe[0].value["domain"]) == ["law", "medicine"]
+    names = ["domains?domain=law", "domains?domain=medicine"]
+    assert list(at.dataframe[0].value["domain"]) == names, "each opens its domain"
 
 
 def test_a_whole_store_with_figures(run_page, folder):
@@ -107,7 +108,9 @@ def test_a_whole_store_with_figures(run_page, folder):
     ]
     assert all(metric.delta for metric in at.metric), "every figure has its unit"
     table = at.dataframe[0].value.set_index("domain")
-    assert table.loc["law", ["base_loss", "loss", "retained", "recall"]].tolist() == [4, 3, 1, 0.9]
+    assert table.loc[
+        "domains?domain=law", ["base_loss", "loss", "retained", "recall"]
+    ].tolist() == [4, 3, 1, 0.9]
     assert len(at.latex) == 4
 
 
