@@ -234,6 +234,28 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
         charts.losses(table, seen.colours[detail.summary.domain]),
         alt="Training and validation loss by step of each run, nats a token",
     )
+    _show_settings(detail)
+
+
+def _show_settings(detail: DomainDetail) -> None:
+    table, num_differing = frames.run_settings(detail, most_runs=_MOST_RUNS)
+    if table.empty:
+        return
+    st.markdown("**How it was trained**")
+    st.caption(
+        f"{several(num_differing, 'setting')} with another value than today's default, at the top. "
+        "–: not recorded, so as it was by default then."
+    )
+    st.dataframe(
+        table.replace("", None),
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "setting": st.column_config.TextColumn("setting", pinned=True),
+            "meaning": st.column_config.TextColumn("meaning", width="large"),
+        },
+        alt="Settings of each version's training, those that differ from the defaults first",
+    )
 
 
 def _show_events(seen: View, detail: DomainDetail) -> None:

@@ -312,7 +312,10 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
     )
     if not found.num_new:
         st.info("There is nothing new in it to learn.")
-    is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped)
+    refusal = _refusal(seen, form.domain)
+    if refusal:
+        st.warning(plain(f"It cannot learn now: {refusal}."), icon=":material/lock:")
+    is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped) and not refusal
     st.button(
         "Start learning",
         icon=":material/play_arrow:",
@@ -322,6 +325,16 @@ def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
     )
     if wanted(START) == form.key and is_ready:
         _start(seen, form, "skip" if is_skipping else "stop", evaluates=evaluates)
+
+
+def _refusal(seen: View, domain: str) -> str:
+    """Return why a domain may not grow now, such as a store that is full; or nothing."""
+    state = seen.live.state(domain)
+    try:
+        seen.store.registry.check_growth(domain, state.version if state is not None else None)
+    except PeerError as error:
+        return str(error)
+    return ""
 
 
 def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: bool) -> None:

@@ -13,11 +13,12 @@ from app.dashboard.charts import overview as charts
 from app.dashboard.columns import count_columns, domain_column
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
-from app.dashboard.links import empty_store
+from app.dashboard.frames.counts import several
+from app.dashboard.links import empty_store, link
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
-from app.output import moment
+from app.output import moment, size
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
@@ -37,6 +38,7 @@ _SHOW = {
 @page("Overview", "What the store knows now, what it cost, and whether anything is wrong.")
 def show(seen: View) -> None:
     """Show the page."""
+    _say_what_it_is(seen)
     evaluations = cached.evaluations(seen)
     top = st.container()  # what the full check finds is told first, too
     checked = _offer_doctor(seen)
@@ -54,6 +56,30 @@ def show(seen: View) -> None:
     if evaluations:
         _show_figures(evaluations)
     _show_domains(seen, evaluations)
+
+
+def _say_what_it_is(seen: View) -> None:
+    """Say in a line what is fixed of the store, how full it is, and what goes on in it."""
+    config = seen.store.registry.config
+    num_open = len(seen.store.registry.jobs.listed(only_open=True))
+    on_disk = size(sum(item.kept_bytes for item in seen.domains))
+    parts = [
+        f"Base {config.base_id}",
+        f"{len(seen.live.domains)} of {config.capacity} domains",
+        f"budget {config.budget:g}",
+        f"{on_disk} of pools on disk",
+    ]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            plain(" · ".join(parts)),
+            width="content",
+            help="The budget is the share of the answer that all pools have together; each domain "
+            "has the same part of it. `peer-cl init` fixes it, the base and how many domains fit.",
+        )
+        if num_open:
+            link("ingest", several(num_open, "open job"))
+        else:
+            st.caption("no open job", width="content")
 
 
 def find_troubles(

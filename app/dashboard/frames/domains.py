@@ -12,6 +12,7 @@ from app.dashboard.addresses import document_address
 from app.dashboard.frames.counts import KINDS
 from app.output import moment
 from app.reading import state_in_words, version_in_words
+from app.settings_options import SOURCES, read_settings
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, DomainSummary, Run
@@ -217,6 +218,55 @@ def losses(detail: DomainDetail, *, most_runs: int = 8, most_points: int = 300) 
             if validation is not None
         ]
     return pd.DataFrame(rows, columns=["version", "step", "kind", "loss"])
+
+
+def run_settings(detail: DomainDetail, *, most_runs: int) -> tuple[pd.DataFrame, int]:
+    """Return how each version was trained, and how many settings differ from today's defaults.
+
+    Args:
+        detail: of a domain.
+        most_runs: at most so many runs, the newest.
+
+    Returns: one row a setting, those that differ first: its name, a column for each version ("" for
+        what its run did not record), the default of today, and what it means.
+    """
+    labels = {segment.id: segment.label for segment in detail.versions}
+    runs = [run for run in detail.runs if run.config and run.losses][-most_runs:]
+    told = {labels[run.segment_id]: _flat(run.config) for run in runs}
+    rows = []
+    for setting in (item for source in SOURCES for item in read_settings(*source)):
+        values = {label: config.get(setting.name) for label, config in told.items()}
+        if any(value is not None for value in values.values()):
+            differs = any(value not in (None, setting.default) for value in values.values())
+            words = {label: _in_words(value) for label, value in values.items()}
+            rows.append((differs, setting.name.replace("_", " "), words, setting))
+    rows.sort(key=lambda row: not row[0])
+    table = pd.DataFrame(
+        [
+            {"setting": name, **words, "default": _in_words(item.default), "meaning": item.help}
+            for _, name, words, item in rows
+        ],
+        columns=["setting", *told, "default", "meaning"],
+    )
+    return table, sum(differs for differs, *_ in rows)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with the shape's among them."""
+    shape: dict[str, Any] = config.get("shape", {})
+    return config | shape
+
+
+def _in_words(value: object) -> str:
+    """Return a setting's value.
+
+    Example:
+        >>> _in_words(0.006), _in_words(1.0), _in_words("bf16"), _in_words(None)
+        ('0.006', '1', 'bf16', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def weights(trace: Any) -> pd.DataFrame:

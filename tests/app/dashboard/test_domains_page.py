@@ -13,7 +13,7 @@ from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
 from app.output import size
-from pipelines import open_store
+from pipelines import TrainingSettings, open_store
 
 PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
 
@@ -438,6 +438,31 @@ def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
     assert len(training) == 11
     assert training["step"].iloc[-1] == 100, "the last step is always there"
     assert table[table["kind"] == "validation"]["step"].tolist() == [20, 40, 60, 80, 100]
+
+
+def test_settings_that_differ_from_the_defaults_stand_first(folder):
+    with open_store(folder) as store:
+        detail = store.registry.domain("law")
+    first, second = detail.runs
+    shape = {"num_experts": 1024, "top_k": 8}
+    told = TrainingSettings(seed=7, row_learning_rate=1e-3).record() | {"shape": shape}
+    runs = (replace(first, config={"text_passes": 1.5}), replace(second, config=told))
+    table, num = frames.run_settings(replace(detail, runs=runs), most_runs=8)
+    assert table["setting"].tolist()[:num] == ["row learning rate", "seed", "num experts"]
+    assert table.columns.tolist() == ["setting", "v1", "v2", "default", "meaning"]
+    rows = table.set_index("setting")
+    assert rows.loc["row learning rate", ["v1", "v2", "default"]].tolist() == ["", "0.001", "0.006"]
+    assert rows.loc["text passes", ["v1", "v2"]].tolist() == ["1.5", "1.5"]
+    newest, _ = frames.run_settings(replace(detail, runs=runs), most_runs=1)
+    assert "v1" not in newest
+
+
+def test_learning_shows_how_each_version_was_trained(run_page, folder):
+    at = run_page("domains", folder, domain="law", part="Learning")
+    table = at.dataframe[-1].value
+    assert table["setting"].tolist() == ["seed"]
+    assert table[["v1", "v2", "default"]].iloc[0].tolist() == ["0", "0", "0"]
+    assert "0 settings with another value than today's default" in everything(at)
 
 
 def test_charts_have_units_colours_and_no_text_of_documents(folder):

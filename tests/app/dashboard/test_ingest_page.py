@@ -270,6 +270,17 @@ def test_a_tiny_corpus_is_warned_of_and_what_cannot_be_measured_is_not_ticked(
     assert not next(item for item in at.checkbox if item.label.startswith("Measure")).value
 
 
+def test_a_full_store_says_so_before_anything_is_started(run_page, place, corpus):
+    toml = place / "store.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("capacity = 4", "capacity = 1"))
+    at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
+    assert is_sound(at)
+    assert "It cannot learn now" in at.warning[-1].value
+    assert "capacity is 1" in at.warning[-1].value
+    start = next(button for button in at.button if button.label == "Start learning")
+    assert start.disabled
+
+
 def test_similar_domains_are_found_on_request(run_page, place, tmp_path):
     more = write_corpus(tmp_path / "courts.jsonl", "law", seed=5)
     at = press(fill(run_page("ingest", place), more, "courts"), "Look for similar domains")

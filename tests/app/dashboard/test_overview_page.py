@@ -13,6 +13,7 @@ from app.bound import worst_added
 from app.dashboard import figures, troubles
 from app.dashboard.charts import overview as charts
 from app.dashboard.frames import overview as frames
+from app.output import size
 from peer_cl.metrics import backward_transfer
 from pipelines import open_store
 from stores import NewJob
@@ -112,6 +113,20 @@ def test_a_whole_store_with_figures(run_page, folder):
         "domains?domain=law", ["base_loss", "loss", "retained", "recall"]
     ].tolist() == [4, 3, 1, 0.9]
     assert len(at.latex) == 4
+
+
+def test_a_line_says_what_the_store_is_and_what_goes_on(run_page, folder):
+    with open_store(folder) as store:
+        kept = size(sum(item.kept_bytes for item in store.registry.domains()))
+    told = [caption.value.replace("\\", "") for caption in run_page("overview", folder).caption]
+    assert f"Base imagined · 2 of 4 domains · budget 0.02 · {kept} of pools on disk" in told
+    assert "no open job" in told
+    with open_store(folder) as store:
+        jobs = store.registry.jobs
+        jobs.add(NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann"))
+    at = run_page("overview", folder)
+    assert "no open job" not in [caption.value for caption in at.caption]
+    assert at.get("page_link")[0].proto.label == "1 open job"
 
 
 def test_one_domain_alone_has_nothing_to_forget(run_page, tmp_path):

@@ -1,5 +1,6 @@
 """The page Retention, on every kind of store."""
 
+import re
 import sqlite3
 
 import numpy as np
@@ -139,6 +140,11 @@ def test_a_link_leads_to_what_it_says(run_page, large):
     }
     at = run_page("retention", large, **(said | {"domain": "domain-03"}))
     assert {key: at.selectbox(key=key).value for key in said} == said | {"domain": "domain-03"}
+
+
+def test_the_list_of_evaluations_says_what_each_snapshot_is(run_page, large):
+    box = run_page("retention", large, snapshot="6").selectbox(key="snapshot")
+    assert all(re.match(r"\d+: domain-\d\d, \w+, \d{4}-", option) for option in box.options)
 
 
 def test_a_link_that_leads_nowhere_says_so_and_shows_what_there_is(run_page, large):
