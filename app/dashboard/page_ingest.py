@@ -371,6 +371,10 @@ def _list_jobs(seen: View) -> None:
             "job": job_column(),
             "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm"),
             "minutes": st.column_config.NumberColumn(format="%.1f"),
-            "last loss": st.column_config.NumberColumn("last loss (nats)", format="%.3f"),
+            "loss": st.column_config.NumberColumn(
+                "training loss",
+                format="%.3f",
+                help="Mean over the last tenth of the steps so far, nats a token.",
+            ),
         },
     )

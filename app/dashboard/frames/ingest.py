@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from app.dashboard.addresses import job_address
+from app.dashboard.frames.learning import end_mean
 
 if TYPE_CHECKING:
     from pipelines.previewing import NearDomain, Preview
@@ -18,7 +19,7 @@ UNITS = {"training": "steps", "reading documents": "rows", "recording use": "row
 """What is counted, by the piece of work; elsewhere parts."""
 JOB_COLUMNS = [
     *("job", "what", "domain", "state", "asked"),
-    *("minutes", "last loss", "snapshot", "who", "told"),
+    *("minutes", "loss", "snapshot", "who", "told"),
 ]
 
 
@@ -37,7 +38,7 @@ def jobs_frame(jobs: Sequence[Job]) -> pd.DataFrame:
             "state": job.state,
             "asked": pd.Timestamp(job.created_at),
             "minutes": minutes(job.started_at, job.ended_at),
-            "last loss": job.losses[-1][1] if job.losses else None,
+            "loss": end_mean([nats for _, nats in job.losses]),
             "snapshot": job.snapshot_id,
             "who": job.who,
             "told": job.error or job.note,
@@ -45,7 +46,7 @@ def jobs_frame(jobs: Sequence[Job]) -> pd.DataFrame:
         for job in jobs
     ]
     frame = pd.DataFrame(rows, columns=JOB_COLUMNS)
-    return frame.astype({"snapshot": "Int64", "minutes": float, "last loss": float})
+    return frame.astype({"snapshot": "Int64", "minutes": float, "loss": float})
 
 
 def minutes(start: str | None, end: str | None) -> float | None:

@@ -12,6 +12,7 @@ from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.dashboard.frames import learning
 from app.output import size
 from pipelines import TrainingSettings, open_store
 
@@ -368,7 +369,8 @@ def test_versions_say_what_they_grew_on_and_whether_they_are_there(folder):
         table = frames.versions(store.registry.domain("law"))
     assert table["state"].tolist() == ["live", "purged"]
     assert table["grew on"].tolist() == ["", "v1"]
-    assert table["last_loss"].isna().tolist() == [False, True]
+    assert table["end_loss"].isna().tolist() == [False, True]
+    assert (table["end_loss"][0], table["validation"][0]) == (2.5, 3.0)
 
 
 def test_sources_are_counted_by_split(folder):
@@ -468,9 +470,12 @@ def test_learning_shows_how_each_version_was_trained(run_page, folder):
 def test_charts_have_units_colours_and_no_text_of_documents(folder):
     with open_store(folder) as store:
         detail = store.registry.domain("law")
-        found = store.registry.snapshots()
+        found, documents = store.registry.snapshots(), store.registry.documents("law")
     spans = history_frames.spans(found, "law")
-    spec = json.dumps(charts.losses(frames.losses(detail), "#4477aa").to_dict())
+    bases = learning.base_losses(detail, documents, 3.5)
+    ends = learning.fact_ends(detail, documents)
+    table = frames.losses(detail)
+    spec = json.dumps(charts.losses(table, "#4477aa", bases=bases, ends=ends).to_dict())
     assert "nats a token" in spec
     assert "training step" in spec
     assert "#4477aa" in spec
