@@ -85,15 +85,33 @@ def read_chain(registry: Registry, domain: str, rows: Sequence[SegmentRow], base
     """
     if not rows:
         return Chain(domain, None)
-    documents = registry.documents(domain, rows[-1].id)
+    return replace(
+        read_texts(registry, domain, rows[-1].id),
+        segments=tuple(load_chain(registry, domain, rows, base.identity)),
+        signature=Signature.from_bytes(registry.objects.read(rows[-1].signature_object)),
+    )
+
+
+def read_texts(registry: Registry, domain: str, version: str | None) -> Chain:
+    """Return what a domain's chain holds, without its weights: enough to divide a corpus by.
+
+    Args:
+        registry: an open store.
+        domain: the domain's name.
+        version: its full id; None: the domain begins.
+
+    Raises:
+        DamageError: when a text is damaged or missing.
+    """
+    if version is None:
+        return Chain(domain, None)
+    documents = registry.documents(domain, version)
     kept = [d for d in documents if d.kind == "text" and d.text_object is not None]
     known = [(_of(d.segment_id, stored_document(registry, d)), cast(Split, d.split)) for d in kept]
     trained = frozenset(d.document_id for d in documents if d.split == "train")
     return Chain(
         domain=domain,
-        parent=rows[-1].id,
-        segments=tuple(load_chain(registry, domain, rows, base.identity)),
-        signature=Signature.from_bytes(registry.objects.read(rows[-1].signature_object)),
+        parent=version,
         document_ids=frozenset(d.document_id for d in documents),
         known=_as_trained(known, trained),
         held_out_ids=held_out_ids(documents),
@@ -192,23 +210,8 @@ def prepare(
         rewordings: of documents of the corpus; those of others are left out.
         hold_out_percent: about how many of a hundred documents are held out.
     """
-    fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
-    fact_ids = {document.document_id for document in fact_documents}
-    # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
-    others = [document for document in documents if document.document_id not in fact_ids]
-    own_texts = {document.document_id for document in documents} | fact_ids
-    fresh: dict[str, SourceDocument] = {}
-    for document in [*others, *fact_documents]:
-        if is_learned_anew(document, chain.document_ids, chain.held_out_ids, hold_out_percent):
-            text = normalised_text(document.text)
-            fresh.setdefault(document.document_id, replace(document, text=text))
-    probes = [probe(f) for f in facts if f.document("").document_id in fresh]
-    kept = [*fresh.values(), *{one.document_id: one for one in probes}.values()]
-    splits = _divided(chain, kept, hold_out_percent)
-    # Beside others that are held out still, one that is given again stays where it was.
-    stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
-    fresh = {key: document for key, document in fresh.items() if key not in stays}
-    kept = [document for document in kept if document.document_id not in stays]
+    divided = divide(chain, documents, facts, hold_out_percent)
+    fresh, kept, splits = divided.fresh, divided.kept, divided.splits
     texts = [document for document in fresh.values() if document.kind == "text"]
     reworded = {
         d.document_id: tuple(said) for d in texts if (said := (rewordings or {}).get(d.document_id))
@@ -226,10 +229,65 @@ def prepare(
         near_groups={**splits.near_group, **own_ids},
         ids={d.document_id: row for d, row in zip(kept, ids, strict=True)},
         num_duplicates=len(documents) + len(facts) - len(fresh),
-        num_twice=len(documents) + len(facts) - len(own_texts),
-        num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
+        num_twice=divided.num_twice,
+        num_held_out=divided.num_held_out,
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
         rewordings=reworded,
+    )
+
+
+@dataclass(frozen=True)
+class Divided:
+    """What of a corpus is new to a domain's chain, and its sides."""
+
+    fresh: dict[str, SourceDocument]
+    """Documents and facts that an ingest looks at, by id; texts are normalised."""
+    kept: list[SourceDocument]
+    """These, and the questions about its facts."""
+    splits: Splits
+    num_twice: int
+    """Documents and facts that the corpus itself holds twice."""
+    num_held_out: int
+    """Documents that the chain holds out, and that stay so."""
+
+
+def divide(
+    chain: Chain,
+    documents: Sequence[SourceDocument],
+    facts: Sequence[Fact],
+    hold_out_percent: float = HOLD_OUT_PERCENT,
+) -> Divided:
+    """Leave out what the chain holds, and divide the rest into what is learned and held out.
+
+    Args:
+        chain: what a segment would grow on; its weights are not needed.
+        documents: the corpus.
+        facts: learned as further documents.
+        hold_out_percent: about how many of a hundred documents are held out.
+    """
+    fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
+    fact_ids = {document.document_id for document in fact_documents}
+    # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
+    others = [document for document in documents if document.document_id not in fact_ids]
+    own_texts = {document.document_id for document in documents} | fact_ids
+    fresh: dict[str, SourceDocument] = {}
+    for document in [*others, *fact_documents]:
+        if is_learned_anew(document, chain.document_ids, chain.held_out_ids, hold_out_percent):
+            text = normalised_text(document.text)
+            fresh.setdefault(document.document_id, replace(document, text=text))
+    probes = [probe(f) for f in facts if f.document("").document_id in fresh]
+    kept = [*fresh.values(), *{one.document_id: one for one in probes}.values()]
+    splits = _divided(chain, kept, hold_out_percent)
+    # Beside others that are held out still, one that is given again stays where it was.
+    stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
+    fresh = {key: document for key, document in fresh.items() if key not in stays}
+    kept = [document for document in kept if document.document_id not in stays]
+    return Divided(
+        fresh=fresh,
+        kept=kept,
+        splits=splits,
+        num_twice=len(documents) + len(facts) - len(own_texts),
+        num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
     )
 
 

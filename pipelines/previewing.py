@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
 from pipelines.quiet import quieten
-from pipelines.splits import held_out_ids, is_learned_anew
 from pipelines.uploads import Source, readable
 from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus
-    from pipelines.documents import SourceDocument
+    from pipelines.facts import Fact
+    from pipelines.preparing import Chain, Divided
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
     from stores import Registry
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SHAPE_TOKENS = (19_000, 38_000)
 """The default shape was chosen on corpora of so many tokens."""
+LEAST_TOKENS = 1_000
+"""Of fewer a preview warns: a pool is as large for them as for a whole corpus."""
 DEMO_TOKENS_A_SECOND = 150.0
 """Read in all passes, facts among them, of the demo's four corpora on two cores."""
 NUM_EARLIER = 5
@@ -55,6 +57,12 @@ class Preview:
     same."""
     num_new: int
     """Documents and facts that would be learned or held out."""
+    num_to_learn: int
+    """Of these, by the very division that the ingest will make."""
+    num_to_hold_out: int
+    """Of these, for validation and test."""
+    is_measurable: bool
+    """Whether the domain will have a text that is held out to test with."""
     num_tokens: int
     """Of these, by the base's own tokenizer."""
     num_skipped: int
@@ -66,6 +74,8 @@ class Preview:
     num_experts: int
     """Suggested pool: rows in each host layer."""
     num_host_layers: int
+    size_bytes: int
+    """Of that pool on disk, about."""
     seconds: float
     """How long learning takes, about; the evaluation comes on top."""
     seconds_from: str
@@ -76,6 +86,11 @@ class Preview:
         """Whether the suggested pool was measured on corpora of about this size."""
         least, most = SHAPE_TOKENS
         return least / 2 <= self.num_tokens <= 2 * most
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether there is so little text that a pool learns it by heart, and little else."""
+        return self.num_tokens < LEAST_TOKENS
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,7 @@ def preview(
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
     quieten()
+    from pipelines.preparing import divide, read_texts
     from pipelines.settings import TrainingSettings
 
     check_domain_name(domain)
@@ -117,18 +133,12 @@ def preview(
     corpus_read = _read(registry, corpus)
     documents = corpus_read.documents
     told_facts, num_bad_facts = _read_facts(registry, facts)
-    held = () if registry.live().state(domain) is None else registry.documents(domain)
-    known = {document.document_id for document in held}
-    held_out = held_out_ids(held)
-    first: dict[str, SourceDocument] = {}
-    for document in [*told_facts, *documents]:  # a text that is a fact's statement is that fact
-        first.setdefault(document.document_id, document)
-    fresh = {
-        key: document
-        for key, document in first.items()
-        if is_learned_anew(document, known, held_out, settings.hold_out_percent)
-    }
-    num_held_out = len((first.keys() & held_out) - fresh.keys())
+    state = registry.live().state(domain)
+    chain = read_texts(registry, domain, state.version if state is not None else None)
+    divided = divide(chain, documents, told_facts, settings.hold_out_percent)
+    fresh = divided.fresh
+    num_given = len(documents) + len(told_facts) - divided.num_twice
+    num_to_learn = sum(divided.splits.split[key] == "train" for key in fresh)
     num_fact_tokens, num_text_tokens = (
         _count_tokens(registry, [d.text for d in fresh.values() if (d.kind == "fact") == is_fact])
         for is_fact in (True, False)
@@ -138,23 +148,52 @@ def preview(
     places = registry.elsewhere(fresh, domain)
     return Preview(
         domain=domain,
-        is_new_domain=registry.live().state(domain) is None,
+        is_new_domain=state is None,
         num_documents=len(documents),
         num_facts=len(told_facts),
-        num_twice=len(documents) + len(told_facts) - len(first),
-        num_known=len(first) - len(fresh) - num_held_out,
-        num_held_out=num_held_out,
+        num_twice=divided.num_twice,
+        num_known=num_given - divided.num_held_out - len(fresh),
+        num_held_out=divided.num_held_out,
         elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
         num_new=len(fresh),
+        num_to_learn=num_to_learn,
+        num_to_hold_out=len(fresh) - num_to_learn,
+        is_measurable=_has_test(chain, divided),
         num_tokens=num_tokens,
         num_skipped=corpus_read.num_skipped + num_bad_facts,
         problems=corpus_read.problems,
         left_out=corpus_read.left_out,
         num_experts=settings.shape.num_experts,
         num_host_layers=len(registry.config.host_layers),
+        size_bytes=_pool_bytes(registry, settings),
         seconds=seconds,
         seconds_from=seconds_from,
     )
+
+
+def _has_test(chain: Chain, divided: Divided) -> bool:
+    """Return whether a domain would have a text to measure on, once a corpus is in it."""
+    sides = divided.splits.split
+    held = (d.document_id for d, side in chain.known if side == "test")
+    new = (key for key in divided.fresh if sides[key] == "test")
+    return any(sides.get(key) != "train" for key in held) or any(new)
+
+
+def _pool_bytes(registry: Registry, settings: TrainingSettings) -> int:
+    """Return what the weights of a new segment take; inside feed-forwards, at least."""
+    import torch
+
+    from peer_cl.pool import Segment
+
+    config = registry.config
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        segment = Segment(
+            width=config.width,
+            host_layers=config.host_layers,
+            shape=settings.shape,
+            inner_width=config.width,
+        )
+    return sum(one.numel() * one.element_size() for one in segment.state_dict().values())
 
 
 def expected_seconds(
@@ -252,15 +291,14 @@ def _read(registry: Registry, corpus: Source) -> Corpus:
         return read_corpus(path, "skip", name=name)
 
 
-def _read_facts(registry: Registry, facts: Source | None) -> tuple[list[SourceDocument], int]:
-    """Return facts as the documents that are learned, and how many lines cannot be read."""
+def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact], int]:
+    """Return facts, and how many lines cannot be read."""
     if facts is None:
         return [], 0
     from pipelines.fact_files import read_facts
 
     with readable(facts, registry.layout) as (path, name):
-        found, num_bad = read_facts(path, "skip", name=name)
-    return [fact.document("") for fact in found], num_bad
+        return read_facts(path, "skip", name=name)
 
 
 def _count_tokens(registry: Registry, texts: Sequence[str]) -> int:

@@ -9,12 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.dashboard.frames.counts import several
+from app.dashboard.frames.ingest import duration
 from app.output import size
 from peer_cl.errors import ChangedError, InputError
+from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
+    from pipelines.erasure import MaskedErasure
+    from pipelines.progress import Progress
+    from pipelines.retraining import ExactErasure
     from pipelines.store import Store
     from stores import Snapshot
+
+TYPED_DIGITS = 6
+"""Of a document's id are typed before it is erased."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,84 @@ def purge(store: Store, domain: str, typed: str, why: str, *, retired: bool = Fa
         f"gone, {size(result.size_bytes)} in all; they were looked for and not found."
     )
     return Done(said, before.id, store.registry.live().id, can_undo=False)
+
+
+def shown_digits(document_id: str) -> str:
+    """Return the digits of a document's id that are typed to have it erased."""
+    return document_id[:TYPED_DIGITS]
+
+
+def is_typed(document_id: str, typed: str) -> bool:
+    """Return whether what was typed means a document: its first digits, or more of them."""
+    word = typed.strip().lower()
+    return len(word) >= TYPED_DIGITS and document_id.startswith(word)
+
+
+def erase(
+    store: Store,
+    domain: str,
+    document_id: str,
+    typed: str,
+    why: str,
+    *,
+    masked: bool,
+    progress: Progress,
+) -> Done:
+    """Erase a document from a domain: its rows are switched off, or the domain is trained again.
+
+    Args:
+        store: to act on.
+        domain: a live domain that holds the document.
+        document_id: whole.
+        typed: what the person typed to confirm it.
+        why: in the person's words.
+        masked: switch its rows off; else train again.
+        progress: told how far it is.
+
+    Raises:
+        InputError: when the first digits of the id were not typed.
+        StateError, FrozenError: when it cannot be erased from the domain now.
+    """
+    if not is_typed(document_id, typed):
+        digits = shown_digits(document_id)
+        raise InputError(f"to erase document {digits}, type {digits}; nothing was done")
+    get_ready()
+    before = store.registry.live()
+    if masked:
+        said = _told_masked(store.erase_masked(domain, [document_id], progress, why=why))
+    else:
+        said = _told_exact(store.erase_exact(domain, [document_id], progress, why=why))
+    return _done(said, before, store.registry.live())
+
+
+def _told_masked(report: MaskedErasure) -> str:
+    said = f"{report.domain} is at {report.label}: {several(report.num_rows, 'row')} are off."
+    effect = report.effect
+    if effect is None:
+        return f"{said} What that did was not measured, since this store keeps no texts."
+    for one in effect.documents:
+        if one.removed is not None:
+            said += f" Of what the pool had gained on the document, {one.removed:.0%} is gone."
+    if effect.others_change_nats is not None:
+        others = several(effect.num_others, "other document")
+        said += f" {others}: {effect.others_change_nats:+.4f} nats a token."
+    return said
+
+
+def _told_exact(report: ExactErasure) -> str:
+    said = (
+        f"{report.domain} is at {report.label}, as if it had never seen the document: "
+        f"{several(report.num_retrained, 'segment')} trained again in {duration(report.seconds)}."
+    )
+    if report.num_dropped:
+        said += f" {several(report.num_dropped, 'segment')} dropped, with nothing left to learn."
+    for ids, what in (
+        (report.near_ids, "Near-duplicates or sections of the same document stay"),
+        (report.unmasked_ids, "Masked documents are known again; erase them anew"),
+    ):
+        if ids:
+            said += f" {what}: {', '.join(one[:12] for one in ids)}."
+    return said
 
 
 def undo(store: Store, done: Done) -> Done:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pipelines.holders import document_rows as document_rows_of
+
 if TYPE_CHECKING:
     from app.dashboard.page import View
+    from pipelines.holders import DocumentRow
     from pipelines.store import Store
     from stores import Document, DomainDetail, Event, Finding, Snapshot
     from stores.queries import Evaluation
@@ -51,6 +54,13 @@ def domain_documents(seen: View, domain: str, version: str) -> tuple[Document, .
     return _documents(stamp(seen), domain, version, seen.store)
 
 
+def document_rows(
+    seen: View, document_id: str, segment_ids: tuple[str, ...]
+) -> tuple[DocumentRow, ...]:
+    """Return the rows that a document uses in some segments, the most specific first."""
+    return _document_rows(stamp(seen), document_id, segment_ids, seen.store)
+
+
 def glance(seen: View) -> tuple[Finding, ...]:
     """Return what a quick look finds missing; looked at again after half a minute."""
     return _glance(stamp(seen), seen.store)
@@ -86,6 +96,13 @@ def _detail(key: Stamp, domain: str, _store: Store) -> DomainDetail:
 @st.cache_data(show_spinner=False, max_entries=16)
 def _documents(key: Stamp, domain: str, version: str, _store: Store) -> tuple[Document, ...]:
     return _store.registry.documents(domain, version)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _document_rows(
+    key: Stamp, document_id: str, segment_ids: tuple[str, ...], _store: Store
+) -> tuple[DocumentRow, ...]:
+    return tuple(document_rows_of(_store.registry, document_id, segment_ids))
 
 
 @st.cache_data(show_spinner=False, max_entries=4, ttl=30)

@@ -1,4 +1,4 @@
-"""Columns that tables of domains on several pages share."""
+"""Columns that tables on several pages share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import streamlit as st
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
+
+_NEW_TAB = "Opens in a new tab."
 
 
 def count_columns() -> dict[str, ColumnConfig | None]:
@@ -23,3 +25,43 @@ def count_columns() -> dict[str, ColumnConfig | None]:
             "training tokens", format="localized", help="Of what was learned, read once."
         ),
     }
+
+
+def domain_column(*, pinned: bool = False) -> ColumnConfig:
+    """Return a column of addresses of `domain_address`, which shows the domains' names.
+
+    Args:
+        pinned: it stays where it is while the table is moved sideways.
+    """
+    return st.column_config.LinkColumn(
+        "domain", display_text=r"domain=([^&]+)", help=_NEW_TAB, pinned=pinned, alignment="left"
+    )
+
+
+def job_column() -> ColumnConfig:
+    """Return a column of addresses of `job_address`, which shows the ids' first digits."""
+    return st.column_config.LinkColumn(
+        "job",
+        display_text=r"job=([0-9a-f]{12})",
+        help=f"Its first digits; the link shows the job. {_NEW_TAB}",
+        width=125,
+        alignment="left",
+    )
+
+
+def open_column() -> ColumnConfig:
+    """Return a column of addresses, each shown as a sign that opens it."""
+    return st.column_config.LinkColumn(
+        "open", display_text=":material/open_in_new:", help=_NEW_TAB, width=50
+    )
+
+
+def document_column() -> ColumnConfig:
+    """Return a column of addresses of `document_address`, which shows the ids' first digits."""
+    return st.column_config.LinkColumn(
+        "document",
+        display_text=r"id=([0-9a-f]{12})",
+        help=f"Its first digits; the link reads the document. {_NEW_TAB}",
+        width=125,
+        alignment="left",
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached
+from app.dashboard.columns import document_column
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames.counts import counted, several
 
@@ -94,6 +95,7 @@ def _show_documents(found: tuple[Document, ...]) -> None:
         hide_index=True,
         placeholder="–",
         column_config={
+            "document": document_column(),
             "title": config.TextColumn("title", width="large"),
             "tokens": config.NumberColumn("tokens", format="localized"),
             "before": config.NumberColumn(
@@ -103,7 +105,7 @@ def _show_documents(found: tuple[Document, ...]) -> None:
                 "loss after", format="%.3f", help="With the pool on, nats a token."
             ),
         },
-        alt="Documents: title, source, split, kind, tokens, loss before and after, id",
+        alt="Documents: a link to each, title, source, split, kind, tokens, loss before and after",
     )
     if num > len(table):
         st.caption(f"The first {len(table):,} of {num:,} documents; search to find others.")

@@ -14,6 +14,7 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import experts as charts
 from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.columns import document_column, open_column
 from app.dashboard.frames import experts as frames
 from app.dashboard.model import borrowed, wait_for_model
 from app.dashboard.page import View, plain
@@ -92,11 +93,11 @@ def _show_documents(held: HeldBy) -> None:
         hide_index=True,
         height="content" if len(held.documents) < 8 else 300,
         column_config={
-            "title": st.column_config.TextColumn("document", width="large"),
+            "document": document_column(),
+            "title": st.column_config.TextColumn("title", width="large"),
             "share": st.column_config.ProgressColumn(
                 "share of the row's use", format="percent", min_value=0.0, max_value=1.0
             ),
-            "id": "document id",
         },
         alt="Documents that the row holds, with their shares of its use",
     )
@@ -117,7 +118,7 @@ def _show_meaning(seen: View, place: Place, held: HeldBy) -> None:
         )
     with right:
         st.markdown("**Neighbours in other pools**")
-        st.caption("Rows that have read what is like it. Select one to open it.")
+        st.caption("Rows that have read what is like it.")
         _show_neighbours(expert)
     _show_tokens(seen, place, held)
 
@@ -126,10 +127,8 @@ def _show_neighbours(expert: Expert) -> None:
     if not expert.near:
         st.caption("No other enabled pool has rows at this layer.")
         return
-    frame = frames.near_frame(expert.near)
-    key = f"near-{expert.segment_id}-{expert.host_layer}-{expert.row}"
     st.dataframe(
-        frame,
+        frames.near_frame(expert.near),
         hide_index=True,
         column_config={
             "label": "version",
@@ -139,22 +138,10 @@ def _show_neighbours(expert: Expert) -> None:
                 format="%.3f",
                 help="Cosine of the angle between the rows' mean inputs; 1 = the same.",
             ),
+            "open": open_column(),
         },
-        key=key,
-        on_select=lambda: _open_neighbour(key, frame),
-        selection_mode="single-row",
-        alt="Rows of other pools that are like it",
+        alt="Rows of other pools that are like it, with a link to each",
     )
-
-
-def _open_neighbour(key: str, frame: pd.DataFrame) -> None:
-    """Make the selected neighbour the row that the page shows."""
-    for number in st.session_state[key]["selection"]["rows"]:
-        near = frame.iloc[number]
-        st.session_state["domain"] = str(near["domain"])
-        st.session_state["version"] = str(near["label"])
-        st.session_state["layer"] = str(near["host_layer"])
-        st.session_state["row"] = int(near["row"])
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from app.dashboard.addresses import document_address
 from app.dashboard.charts import held_out as charts
+from app.dashboard.choosing import clicked_row
 from app.dashboard.colours import BASE_COLOUR
+from app.dashboard.columns import document_column
 from app.dashboard.frames import held_out as frames
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, plain
@@ -53,7 +56,7 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         return
     st.caption(
         "Loss of the base, and with every enabled pool asked from the first word, as the matrix "
-        "has it; negative change = learned. Besides, with the domain's pool alone. Select a row to "
+        "has it; negative change = learned. Besides, with the domain's pool alone. Click a row to "
         "see its tokens."
     )
     share = pool_share(seen)
@@ -66,13 +69,13 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         _offer_scores(seen, chosen)
     colour = seen.colours.get(domain, BASE_COLOUR)
     picked = st.dataframe(
-        frame.head(SHOWN_DOCUMENTS),
+        _linked(frame.head(SHOWN_DOCUMENTS)),
         hide_index=True,
         height=340,
         column_config=_DOCUMENTS,
         key=f"documents-{domain}-{chosen.snapshot_id}",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
         alt=f"Held-out documents of {domain} with their losses",
     )
     if len(frame) > SHOWN_DOCUMENTS:
@@ -84,13 +87,19 @@ def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
         "text/csv",
         icon=":material/download:",
     )
-    for place in picked["selection"]["rows"]:
+    place = clicked_row(picked)
+    if place is not None:
         item = next(item for item in found if item.document_id == frame["id"][place])
         _tokens(item, share, colour)
     st.altair_chart(
         charts.documents_chart(frame.head(SHOWN_DOCUMENTS), colour),
         alt=f"Scatter of the loss with pools against the base's, {len(frame)} documents",
     )
+
+
+def _linked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with addresses in place of ids."""
+    return frame.assign(id=frame["id"].map(document_address))
 
 
 def _offer_scores(seen: View, chosen: EvaluatedSnapshot) -> None:
@@ -115,7 +124,7 @@ def _tokens(item: HeldOutScores, share: float, colour: str) -> None:
 
 
 _DOCUMENTS: dict[str, Any] = {
-    "title": st.column_config.TextColumn("document", width="medium"),
+    "title": st.column_config.TextColumn("title", width="medium"),
     "tokens": "tokens",
     "base_nats": st.column_config.NumberColumn("base", format="%.4f"),
     "nats": st.column_config.NumberColumn("with pools", format="%.4f"),
@@ -123,5 +132,5 @@ _DOCUMENTS: dict[str, Any] = {
     "change_nats": st.column_config.NumberColumn("change, nats a token", format="%+.4f"),
     "added_nats": st.column_config.NumberColumn("whole document", format="%+.2f"),
     "source": "source",
-    "id": "document id",
+    "id": document_column(),
 }

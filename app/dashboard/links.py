@@ -14,7 +14,7 @@ _LONGEST_TOLD = 64
 
 def destination(path: str) -> st.Page:
     """Return a page by its path in the address, such as "domains"."""
-    from app.dashboard.main import PAGES  # it imports the pages, which import this
+    from app.dashboard.main import HIDDEN, PAGES  # it imports the pages, which import this
 
     show, title, _, icon = next(page for page in PAGES if page[2] == path)
     return st.Page(
@@ -23,6 +23,7 @@ def destination(path: str) -> st.Page:
         url_path=path,
         icon=f":material/{icon}:",
         default=path == "overview",
+        visibility="hidden" if path in HIDDEN else "visible",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.dashboard import (
+    page_document,
     page_domains,
     page_experts,
     page_history,
@@ -15,6 +16,7 @@ from app.dashboard import (
     page_retention,
     page_trace,
 )
+from app.dashboard.links import destination
 
 PAGES = (
     (page_overview.show, "Overview", "overview", "dashboard"),
@@ -24,7 +26,10 @@ PAGES = (
     (page_trace.show, "Trace", "trace", "manage_search"),
     (page_ingest.show, "Ingest", "ingest", "upload_file"),
     (page_history.show, "History", "history", "history"),
+    (page_document.show, "Document", "document", "article"),
 )
+HIDDEN = ("document",)
+"""Paths of pages that links alone lead to: there is nothing on them without what a link names."""
 
 
 # A file of ours: a Material icon in a browser's tab is fetched from a server of Google's.
@@ -34,18 +39,7 @@ ICON = Path(__file__).with_name("icon.svg")
 def main() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="peer_cl", page_icon=str(ICON), layout="wide")
-    st.navigation(
-        [
-            st.Page(
-                show,
-                title=title,
-                url_path=path,
-                icon=f":material/{icon}:",
-                default=path == "overview",
-            )
-            for show, title, path, icon in PAGES
-        ]
-    ).run()
+    st.navigation([destination(path) for _, _, path, _ in PAGES]).run()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ class Outcome:
 
 
 def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str) -> None:
-    """Do an act on what a person saw, and keep how it ended for `show_outcome`. A callback.
+    """Do an act on what a person saw, and keep how it ended for `show_outcome`.
+
+    A callback, or called before a page has drawn its text fields: it empties some.
 
     Args:
         seen: what the person saw.

@@ -10,14 +10,17 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
+from app.dashboard.choosing import clicked_row, marked
 from app.dashboard.columns import count_columns
 from app.dashboard.domain_actions import show_actions
-from app.dashboard.domain_corpus import show_corpus
+from app.dashboard.domain_corpus import newest_documents, show_corpus
 from app.dashboard.domain_costs import show_costs
 from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.dashboard.frames import learning
 from app.dashboard.frames.counts import several
+from app.dashboard.frames.learning import VALIDATION
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
@@ -43,6 +46,8 @@ def show(seen: View) -> None:
         return
     names = [item.domain for item in seen.domains]
     warn_of_unknown(_CHOSEN, "domain", names)
+    _mark_chosen(names)
+    st.caption("Click a row to see the domain below, or choose it from the list.")
     _show_all(seen, names)
     domain = st.selectbox(
         "Domain",
@@ -65,7 +70,7 @@ def _show_all(seen: View, names: list[str]) -> None:
         hide_index=True,
         key=_TABLE,
         on_select=_choose_row,
-        selection_mode="single-row",
+        selection_mode="single-cell",
         column_config={
             "domain": config.TextColumn("domain", pinned=True),
             "state": config.TextColumn("state", width=_STATE_WIDTH),
@@ -82,16 +87,21 @@ def _show_all(seen: View, names: list[str]) -> None:
             ),
             "changed": config.TextColumn("changed (UTC)"),
         },
-        alt="All domains, live or not; choose a row to see a domain in detail",
+        alt="All domains, live or not; click a row to see a domain in detail",
     )
     st.session_state["domain-names"] = names
 
 
 def _choose_row() -> None:
-    rows = st.session_state[_TABLE]["selection"]["rows"]
-    names = st.session_state["domain-names"]
-    if rows and rows[0] < len(names):
-        st.session_state[_CHOSEN] = names[rows[0]]
+    row, names = clicked_row(st.session_state[_TABLE]), st.session_state["domain-names"]
+    if row is not None and row < len(names):
+        st.session_state[_CHOSEN] = names[row]
+
+
+def _mark_chosen(names: list[str]) -> None:
+    """Mark in the table the domain that the list or the address chose, so that they agree."""
+    chosen = st.session_state.get(_CHOSEN, st.query_params.get(_CHOSEN))
+    st.session_state[_TABLE] = marked(names.index(chosen) if chosen in names else None, "domain")
 
 
 def _show_detail(seen: View, detail: DomainDetail) -> None:
@@ -197,11 +207,15 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
             "tokens": config.NumberColumn("training tokens", format="localized"),
             "experts": config.NumberColumn("experts", format="localized"),
             "size_bytes": config.NumberColumn("size", format="bytes"),
-            "first_loss": config.NumberColumn(
-                "first loss", format="%.3f", help="Training loss, nats a token."
+            "end_loss": config.NumberColumn(
+                "training loss",
+                format="%.3f",
+                help="Mean over the last tenth of the run, nats a token.",
             ),
-            "last_loss": config.NumberColumn(
-                "last loss", format="%.3f", help="Training loss, nats a token."
+            "validation": config.NumberColumn(
+                "validation loss",
+                format="%.3f",
+                help="The last one, on texts that are not learned, nats a token.",
             ),
             "seconds": config.NumberColumn("seconds", format="%.0f", help="Of training."),
             "made": config.TextColumn("made (UTC)"),
@@ -216,15 +230,56 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
         st.info("No run of this domain kept its losses: it was purged, or nothing was trained.")
         return
     num_runs = sum(bool(run.losses) for run in detail.runs)
+    documents = newest_documents(seen, detail) if detail.summary.is_live else ()
+    bases = learning.base_losses(detail, documents, _base_on_test(seen, detail.summary.domain))
+    ends = learning.fact_ends(detail, documents)
     st.caption(
         "Loss by training step, nats a token: lower is better. Faint: on each step's training "
-        f"texts; solid: its mean over {2 * charts.SMOOTHED + 1} points; dashed: on validation "
-        "texts, which are not learned."
+        f"texts; solid: its mean over {learning.WINDOW_SHARE:.0%} of the run; dashed: on "
+        "validation texts, which are not learned."
+        + (" Grey, across: the base alone, on what was learned." * (len(bases) > 0))
+        + (" Grey, dashed: on the texts held out to test." * (VALIDATION in set(bases["kind"])))
+        + (
+            " Dotted, upwards: about here the facts are over and a part of the texts is read once "
+            "more. The loss of a step rises, since texts cost more than facts that were read "
+            "often; nothing is unlearned." * (len(ends) > 0)
+        )
         + (f" The newest {_MOST_RUNS} of {num_runs} runs." * (num_runs > _MOST_RUNS))
     )
     st.altair_chart(
-        charts.losses(table, seen.colours[detail.summary.domain]),
+        charts.losses(table, seen.colours[detail.summary.domain], bases=bases, ends=ends),
         alt="Training and validation loss by step of each run, nats a token",
+    )
+    _show_settings(detail)
+
+
+def _base_on_test(seen: View, domain: str) -> float | None:
+    """Return the base's loss on a domain's test texts, of the newest evaluation that has it."""
+    for evaluation in reversed(cached.evaluations(seen)):
+        for row in evaluation.report["mixture"]:
+            if row["domain"] == domain:
+                return float(row["base_loss_nats"])
+    return None
+
+
+def _show_settings(detail: DomainDetail) -> None:
+    table, num_differing = frames.run_settings(detail, most_runs=_MOST_RUNS)
+    if table.empty:
+        return
+    st.markdown("**How it was trained**")
+    st.caption(
+        f"{several(num_differing, 'setting')} with another value than today's default, at the top. "
+        "–: not recorded, so as it was by default then."
+    )
+    st.dataframe(
+        table.replace("", None),
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "setting": st.column_config.TextColumn("setting", pinned=True),
+            "meaning": st.column_config.TextColumn("meaning", width="large"),
+        },
+        alt="Settings of each version's training, those that differ from the defaults first",
     )
 
 

@@ -14,6 +14,7 @@ from app.dashboard.frames.acts import act_in_words
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
+from app.dashboard.snapshot_list import choose_snapshot
 from app.output import moment
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
         _warn_of_unknown(name, ids)
     left, right = st.columns(2)
     with left:
-        before = _choose(ids, "Before (snapshot)", "a", index=min(1, len(ids) - 1))
+        at = min(1, len(ids) - 1)
+        before = choose_snapshot(seen, "Before (snapshot)", "a", ids, index=at)
         _tell(found, events, before)
     with right:
-        after = _choose(ids, "After (snapshot)", "b", index=0)
+        after = choose_snapshot(seen, "After (snapshot)", "b", ids)
         _tell(found, events, after)
     by_id = {snapshot.id: snapshot for snapshot in found}
     table = frames.diff(by_id[before], by_id[after])
@@ -86,10 +88,6 @@ def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
 
 def _warn_of_unknown(parameter: str, ids: list[int]) -> None:
     warn_of_unknown(parameter, "snapshot", ids, f"there are {ids[-1]} to {ids[0]}")
-
-
-def _choose(ids: list[int], label: str, key: str, *, index: int) -> int:
-    return int(st.selectbox(label, ids, index=index, key=key, bind="query-params"))
 
 
 def _tell(found: tuple[Snapshot, ...], events: tuple[Event, ...], snapshot_id: int) -> None:
@@ -111,7 +109,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
         st.info("There is one snapshot alone: nothing to go back to yet.")
         return
     warn_of_unknown("restore", "snapshot to restore", ids)
-    target_id = _choose(ids, "Snapshot to restore", "restore", index=0)
+    target_id = choose_snapshot(seen, "Snapshot to restore", "restore", ids)
     target = next(item for item in found if item.id == target_id)
     _tell(found, cached.events(seen), target_id)
     purged = cached.purged_versions(seen)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
 from app.dashboard.clicks import click, wanted
+from app.dashboard.columns import job_column
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page import View, offered_folders, page, plain, who
+from app.output import size
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
 from pipelines.jobs import start_ingest
-from pipelines.previewing import SHAPE_TOKENS, Preview, near_domains, preview
+from pipelines.previewing import LEAST_TOKENS, SHAPE_TOKENS, Preview, near_domains, preview
 from pipelines.store import open_store
 from pipelines.uploads import SUFFIXES, Source, Upload, check_within
 from stores.domain_names import check_domain_name
@@ -219,12 +221,16 @@ def to_source(given: UploadedFile | str) -> Source:
 def _act(seen: View, form: Wanted) -> None:
     """Offer a preview; with one, what it found, and the start."""
     buttons = st.container(horizontal=True)
-    if buttons.button("Preview", icon=":material/visibility:", type="primary"):
+    stands = st.session_state.get("ingest_preview", (None,))[0] == form.key
+    # Once a preview stands, the step that comes next is the start.
+    kind: Literal["primary", "secondary"] = "secondary" if stands else "primary"
+    if buttons.button("Preview", icon=":material/visibility:", type=kind, key="ingest-look"):
         st.session_state.pop("ingest_preview", None)
         corpus, facts = to_source(form.corpus), to_source(form.facts) if form.facts else None
         with st.spinner("Reading the corpus"), open_store(seen.folder) as store:
             found = preview(store, form.domain, corpus, facts=facts, settings=form.settings)
         st.session_state["ingest_preview"] = (form.key, found)
+        st.rerun()
     told = "Reads 20 of its documents with the base model; takes some seconds."
     if buttons.button("Look for similar domains", icon=":material/compare:", help=told):
         with st.spinner("Loading the base model"), open_store(seen.folder) as store:
@@ -252,18 +258,27 @@ def _show_near(form: Wanted) -> None:
 
 
 def _show_preview(found: Preview) -> None:
-    new, tokens, size, time = st.columns(4)
-    new.metric("New documents", f"{found.num_new:,}")
-    tokens.metric("Tokens", f"{found.num_tokens:,}")
-    size.metric("Experts × host layers", f"{found.num_experts:,} × {found.num_host_layers}")
-    time.metric("Learning takes about", duration(found.seconds))
+    figures = (
+        ("New documents", f"{found.num_new:,}"),
+        ("Learned", f"{found.num_to_learn:,}"),
+        ("Held out", f"{found.num_to_hold_out:,}"),
+        ("Tokens", f"{found.num_tokens:,}"),
+        ("Pool on disk", size(found.size_bytes)),
+        ("Learning takes about", duration(found.seconds)),
+    )
+    with st.container(horizontal=True):
+        for name, value in figures:
+            st.metric(name, value, border=True, width="content")
+    if found.num_new:
+        _warn(found)
     st.dataframe(preview_frame(found), hide_index=True, alt="What is in the corpus")
     least, most = SHAPE_TOKENS
     measured = f"chosen on corpora of {least:,} to {most:,} tokens"
     if not found.is_size_measured:
         measured += "; this one is of another size, for which no shape was measured"
     st.caption(
-        f"The pool's shape is the default, {measured}. Time: reckoned from {found.seconds_from}; "
+        f"The pool has {found.num_experts:,} experts in each of {found.num_host_layers} layers: "
+        f"the default shape, {measured}. Time: reckoned from {found.seconds_from}; "
         "measuring afterwards comes on top."
     )
     if found.problems:
@@ -271,22 +286,55 @@ def _show_preview(found: Preview) -> None:
         st.code("\n".join(found.problems), language=None)
 
 
+def _warn(found: Preview) -> None:
+    """Say what will be poor about an ingest, before it is started."""
+    if found.is_tiny:
+        st.warning(
+            f"There is little text: {found.num_tokens:,} tokens get "
+            f"{found.num_experts * found.num_host_layers:,} experts, which learn it by heart and "
+            f"little else. Below about {LEAST_TOKENS:,} tokens, look for more text of the subject.",
+            icon=":material/warning:",
+        )
+    if not found.is_measurable:
+        st.warning(
+            "No text of the domain would be held out to test with, so what it learns cannot be "
+            "measured. More documents change that.",
+            icon=":material/warning:",
+        )
+
+
 def _offer_start(seen: View, form: Wanted, found: Preview) -> None:
     is_skipping = bool(found.num_skipped) and st.checkbox(
         f"Leave out lines that cannot be read ({found.num_skipped:,})"
     )
-    evaluates = st.checkbox("Measure what was learned and kept afterwards", value=True)
+    evaluates = st.checkbox(
+        "Measure what was learned and kept afterwards", value=found.is_measurable
+    )
     if not found.num_new:
         st.info("There is nothing new in it to learn.")
-    is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped)
+    refusal = _refusal(seen, form.domain)
+    if refusal:
+        st.warning(plain(f"It cannot learn now: {refusal}."), icon=":material/lock:")
+    is_ready = bool(found.num_new) and (is_skipping or not found.num_skipped) and not refusal
     st.button(
         "Start learning",
         icon=":material/play_arrow:",
+        type="primary",
         disabled=not is_ready,
         **click(START, form.key),
     )
     if wanted(START) == form.key and is_ready:
         _start(seen, form, "skip" if is_skipping else "stop", evaluates=evaluates)
+
+
+def _refusal(seen: View, domain: str) -> str:
+    """Return why a domain may not grow now, such as a store that is full; or nothing."""
+    state = seen.live.state(domain)
+    try:
+        seen.store.registry.check_growth(domain, state.version if state is not None else None)
+    except PeerError as error:
+        return str(error)
+    return ""
 
 
 def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: bool) -> None:
@@ -309,26 +357,24 @@ def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: boo
 
 
 def _list_jobs(seen: View) -> None:
-    """List the jobs; choosing one opens it."""
+    """List the jobs, each with a link to it."""
     st.subheader("Jobs", anchor=False)
     jobs = seen.store.registry.jobs.listed(NUM_JOBS)
     if not jobs:
         st.caption("None yet. A job that you start goes on when you close this page.")
         return
-    chosen = st.dataframe(
+    st.dataframe(
         jobs_frame(jobs),
         hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="jobs",
-        alt="Jobs, the newest first; choose a row to see one",
+        alt="Jobs, the newest first, with a link to each",
         column_config={
+            "job": job_column(),
             "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm"),
             "minutes": st.column_config.NumberColumn(format="%.1f"),
-            "last loss": st.column_config.NumberColumn("last loss (nats)", format="%.3f"),
+            "loss": st.column_config.NumberColumn(
+                "training loss",
+                format="%.3f",
+                help="Mean over the last tenth of the steps so far, nats a token.",
+            ),
         },
     )
-    rows = chosen["selection"]["rows"]
-    if rows:
-        st.query_params["job"] = jobs[rows[0]].id
-        st.rerun()

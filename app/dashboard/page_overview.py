@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import cached, figures, troubles
+from app.dashboard.addresses import domain_address
 from app.dashboard.charts import overview as charts
-from app.dashboard.columns import count_columns
+from app.dashboard.columns import count_columns, domain_column
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
-from app.dashboard.links import destination, empty_store
+from app.dashboard.frames.counts import several
+from app.dashboard.links import empty_store, link
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
-from app.output import moment
+from app.output import moment, size
 
 if TYPE_CHECKING:
-    import pandas as pd
     from streamlit.elements.lib.column_types import ColumnConfig
 
     from stores import Finding
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_TROUBLES = 8
 _LAST_JOBS = 50
-_TABLE = "live-domains"
 _SHOW = {
     "error": (st.error, ":material/error:"),
     "warning": (st.warning, ":material/warning:"),
@@ -38,6 +38,7 @@ _SHOW = {
 @page("Overview", "What the store knows now, what it cost, and whether anything is wrong.")
 def show(seen: View) -> None:
     """Show the page."""
+    _say_what_it_is(seen)
     evaluations = cached.evaluations(seen)
     top = st.container()  # what the full check finds is told first, too
     checked = _offer_doctor(seen)
@@ -55,6 +56,30 @@ def show(seen: View) -> None:
     if evaluations:
         _show_figures(evaluations)
     _show_domains(seen, evaluations)
+
+
+def _say_what_it_is(seen: View) -> None:
+    """Say in a line what is fixed of the store, how full it is, and what goes on in it."""
+    config = seen.store.registry.config
+    num_open = len(seen.store.registry.jobs.listed(only_open=True))
+    on_disk = size(sum(item.kept_bytes for item in seen.domains))
+    parts = [
+        f"Base {config.base_id}",
+        f"{len(seen.live.domains)} of {config.capacity} domains",
+        f"budget {config.budget:g}",
+        f"{on_disk} of pools on disk",
+    ]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            plain(" · ".join(parts)),
+            width="content",
+            help="The budget is the share of the answer that all pools have together; each domain "
+            "has the same part of it. `peer-cl init` fixes it, the base and how many domains fit.",
+        )
+        if num_open:
+            link("ingest", several(num_open, "open job"))
+        else:
+            st.caption("no open job", width="content")
 
 
 def find_troubles(
@@ -163,19 +188,15 @@ def _show_figure(figure: Figure) -> None:
 def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
     table = frames.live_domains(seen.domains, evaluations)
     st.subheader("Live domains", anchor=False)
-    st.caption("Choose a row to open the domain.")
+    st.caption("A name opens the domain, in a new tab.")
     st.dataframe(
-        table,
+        table.assign(domain=table["domain"].map(domain_address)),
         hide_index=True,
         placeholder="–",
-        key=_TABLE,
-        on_select="rerun",
-        selection_mode="single-row",
         column_config=_columns(),
         alt="Live domains: state, texts, facts, training tokens, size, losses, what is retained, "
         "cost to others, recall",
     )
-    _open_chosen(table)
     if table["loss"].notna().any():
         st.subheader("Loss before and after", anchor=False)
         st.caption("From the base alone (grey mark) to the mixture now (dot): left is better.")
@@ -185,18 +206,10 @@ def _show_domains(seen: View, evaluations: Sequence[Evaluation]) -> None:
         )
 
 
-def _open_chosen(table: pd.DataFrame) -> None:
-    state = st.session_state.get(_TABLE)
-    rows = state["selection"]["rows"] if state else []
-    if rows and rows[0] < len(table):
-        domain = str(table["domain"].iloc[rows[0]])
-        st.switch_page(destination("domains"), query_params={"domain": domain})
-
-
 def _columns() -> dict[str, ColumnConfig | None]:
     config = st.column_config
     return {
-        "domain": config.TextColumn("domain", pinned=True),
+        "domain": domain_column(pinned=True),
         "state": config.TextColumn("state"),
         "version": None,  # the page Domains has it; here the table shall fit at 1280 pixels
         **count_columns(),

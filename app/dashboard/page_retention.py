@@ -15,6 +15,7 @@ from app.dashboard.held_out import show_documents, to_csv
 from app.dashboard.links import warn_of_unknown
 from app.dashboard.measuring import offer_measuring, show_command
 from app.dashboard.page import View, page, plain
+from app.dashboard.snapshot_list import choose_snapshot
 from app.output import cell, moment
 from peer_cl.errors import DamageError
 
@@ -45,7 +46,7 @@ def show(seen: View) -> None:
     if not evaluated:
         _say_empty(seen)
         return
-    chosen, view = _choose(evaluated)
+    chosen, view = _choose(seen, evaluated)
     _say_age(seen, chosen, evaluated)
     try:
         report, of_overview = _report(
@@ -101,16 +102,14 @@ def _say_empty(seen: View) -> None:
         )
 
 
-def _choose(evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot, str]:
+def _choose(seen: View, evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot, str]:
     """Return the evaluation that the person wants to see, and which view of it."""
-    left, right = st.columns([1, 3], vertical_alignment="bottom")
-    by_id = {str(item.snapshot_id): item for item in evaluated}
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    by_id = {item.snapshot_id: item for item in evaluated}
     warn_of_unknown("snapshot", "evaluated snapshot", by_id)
     warn_of_unknown("view", "view", VIEWS)
     with left:
-        snapshot = st.selectbox(
-            "Evaluated snapshot", list(by_id), key="snapshot", bind="query-params"
-        )
+        snapshot = choose_snapshot(seen, "Evaluated snapshot", "snapshot", list(by_id))
     with right:
         view = st.segmented_control(
             "Show", VIEWS, default=MATRIX, required=True, key="view", bind="query-params"

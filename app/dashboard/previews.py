@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.dashboard.frames.counts import counted
+from app.dashboard.frames.ingest import duration
 from app.output import size
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, Segment
+    from stores.queries import DocumentPlace
 
 UNDONE = "Nothing is deleted; it can be undone."
 
@@ -128,6 +130,45 @@ def _held(segments: Sequence[Segment], documents: Sequence[Document]) -> str:
     """Return what segments hold, counted."""
     ids = {segment.id for segment in segments}
     return counted(item for item in documents if item.segment_id in ids)
+
+
+def erasure(detail: DomainDetail, places: Sequence[DocumentPlace], *, masked: bool) -> list[str]:
+    """Return what erasing a document from a domain would change, one sentence each.
+
+    Args:
+        detail: of the domain, which is live.
+        places: where the document is held; at least once in the domain's live chain.
+        masked: its rows are switched off; else the domain is trained again.
+    """
+    name, label = detail.summary.domain, detail.summary.label
+    others = sorted({one.document.domain for one in places} - {name})
+    held = [f"{', '.join(others)} too has it, which this does not touch."] * bool(others)
+    if masked:
+        told = "Rows are shared: other documents may lose a little, and this one may keep some."
+        is_kept = all(one.document.text_object is not None for one in places)
+        measured = " How much is measured and told." if is_kept else ""
+        return [
+            f"The rows of {name} ({label}) that are most its own are off, as a new version.",
+            told + measured,
+            *held,
+            UNDONE,
+        ]
+    again = _from_first(detail, places)
+    runs = {run.segment_id: run.seconds for run in detail.runs}
+    took = duration(sum(runs.get(segment.id, 0.0) for segment in again))
+    return [
+        f"{name} is trained again without it, from {again[0].label} on, which took {took} before.",
+        f"{name} is then as if it had never seen it. No other domain's answers change.",
+        *held,
+        "Old snapshots hold it until what is not live is purged; until then it can be undone.",
+    ]
+
+
+def _from_first(detail: DomainDetail, places: Sequence[DocumentPlace]) -> Sequence[Segment]:
+    """Return the end of a live chain that begins where a document was learned."""
+    holding = {one.document.segment_id for one in places}
+    first = next(at for at, segment in enumerate(detail.chain) if segment.id in holding)
+    return detail.chain[first:]
 
 
 def _purged(detail: DomainDetail, name: str, *, retired: bool) -> list[str]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.dashboard.columns import open_column
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from app.dashboard.page import View
 
-_OPEN = st.column_config.LinkColumn(
-    "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
-)
 _DOMAIN = st.column_config.TextColumn(width=90)
 
 
@@ -49,7 +48,7 @@ def show_rows(frame: pd.DataFrame) -> None:
             "router weight, summed": st.column_config.NumberColumn(
                 format="%.3f", help="How much the layer's router counts the row, over all tokens."
             ),
-            "open": _OPEN,
+            "open": open_column(),
         },
     )
 
@@ -84,7 +83,7 @@ def show_documents(frame: pd.DataFrame) -> None:
             ),
             "kind": st.column_config.TextColumn(width=50),
             "source": st.column_config.TextColumn(width=120),
-            "open": _OPEN,
+            "open": open_column(),
         },
     )
 
@@ -106,6 +105,6 @@ def show_held(frame: pd.DataFrame) -> None:
                 help="A document's share of a row's weight, on average over its domain's rows. "
                 "1×: the share of each if all learned documents used the row alike.",
             ),
-            "open": _OPEN,
+            "open": open_column(),
         },
     )

@@ -11,6 +11,7 @@ from peer_cl.errors import BaseMismatchError, CorpusError, DomainNameError
 from pipelines import TrainingSettings, open_store
 from pipelines.batches import tokenise
 from pipelines.corpora import read_corpus
+from pipelines.fact_files import read_facts
 from pipelines.facts import Relation
 from pipelines.loading import load_store_base
 from pipelines.previewing import (
@@ -207,3 +208,41 @@ def test_an_upload_lies_under_its_hash_and_not_under_a_users_words(store):
         assert looked_at.read_bytes() == upload.data
         assert (looked_at.parent, name) == (layout.staging, upload.shown)
     assert not looked_at.exists()
+
+
+def write_fact(path):
+    fact = {"subject": "quartz", "relation": "is", "answer": "hard", "statement": "Quartz is hard"}
+    path.write_text(json.dumps(fact) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("hold_out_percent", [23.0, 0.0])
+def test_what_is_learned_and_held_out_is_what_an_ingest_then_does(made, tmp_path, hold_out_percent):
+    facts = write_fact(tmp_path / "facts.jsonl")
+    corpus = write_corpus(tmp_path / "more-law.jsonl", "law", num=30, seed=5)
+    with corpus.open("a", encoding="utf-8") as file:  # what law holds out is given again, too
+        file.write((made.parent / "law.jsonl").read_text(encoding="utf-8"))
+    quick = TrainingSettings(
+        text_passes=1.0, fact_passes=1.0, least_steps=1, hold_out_percent=hold_out_percent
+    )
+    with open_store(copy_store(made, tmp_path), who="ann") as store:
+        found = preview(store, "law", corpus, facts=facts, settings=quick)
+        told, _ = read_facts(facts)
+        report = store.ingest("law", read_corpus(corpus).documents, facts=told, settings=quick)
+        documents = store.registry.documents("law")
+        segment = store.registry.domain("law").chain[-1]
+    new = [one for one in documents if one.segment_id == segment.id and one.kind != "probe"]
+    assert found.num_new == len(new)
+    assert found.num_to_learn == sum(one.split == "train" for one in new)
+    assert found.num_to_hold_out == sum(one.split != "train" for one in new)
+    assert (found.num_to_hold_out > 0) is (hold_out_percent > 0)
+    assert found.is_measurable is (hold_out_percent > 0)
+    assert found.size_bytes == pytest.approx(report.size_bytes, rel=0.1)
+
+
+def test_one_text_is_learned_and_nothing_is_left_to_measure_on(store, tmp_path):
+    corpus = lines(tmp_path / "one.jsonl", *sentences("minerals", 1))
+    found = preview(store, "minerals", corpus)
+    assert (found.num_to_learn, found.num_to_hold_out, found.is_measurable) == (1, 0, False)
+    assert found.is_tiny
+    assert preview(store, "law", corpus).is_measurable, "law has texts that are held out"

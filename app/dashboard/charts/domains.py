@@ -10,19 +10,24 @@ import pandas as pd
 
 from app.dashboard.charts.looks import domain_scale
 from app.dashboard.colours import BASE_COLOUR
-from app.dashboard.frames.domains import TRAINING, VALIDATION
+from app.dashboard.frames.learning import TRAINING, VALIDATION
 
 _PALEST = 0.78
-SMOOTHED = 10
-"""The strong training line is a mean over so many points on either side."""
 
 
-def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
+def losses(
+    table: pd.DataFrame, colour: str, *, bases: pd.DataFrame, ends: pd.DataFrame
+) -> alt.LayerChart:
     """Return the loss by step of each run: on training texts, raw and smoothed, and on validation.
+
+    Grey rules across are the base's losses, solid and dashed as the lines that they belong to; a
+    rule upwards marks after which step a run reads texts alone.
 
     Args:
         table: of `frames.domains.losses`.
         colour: the domain's; the newest run has it, older ones are paler.
+        bases: of `frames.learning.base_losses`.
+        ends: of `frames.learning.fact_ends`.
     """
     versions = list(dict.fromkeys(table["version"]))
     base = alt.Chart(table, height=340).encode(
@@ -53,16 +58,48 @@ def losses(table: pd.DataFrame, colour: str) -> alt.LayerChart:
         ],
     )
     training = base.transform_filter(alt.datum.kind == TRAINING)
-    smooth = training.transform_window(
-        smoothed="mean(loss)", frame=[-SMOOTHED, SMOOTHED], groupby=["version"]
-    ).mark_line(strokeWidth=2)
+    smooth = training.mark_line(strokeWidth=2)
     validation = base.transform_filter(alt.datum.kind == VALIDATION)
     layers = [
         training.mark_line(opacity=0.3, strokeWidth=1),
         smooth.encode(y="smoothed:Q"),
         validation.mark_line(point={"size": 40}, strokeWidth=2),
+        *([_base_rules(bases)] if len(bases) else []),
+        *([_end_rules(ends)] if len(ends) else []),
     ]
     return alt.LayerChart(layer=layers)
+
+
+def _base_rules(bases: pd.DataFrame) -> alt.Chart:
+    chart: alt.Chart = (
+        alt.Chart(bases)
+        .mark_rule(color=BASE_COLOUR, strokeWidth=1.5)
+        .encode(
+            y="loss:Q",
+            strokeDash=alt.StrokeDash("kind:N", legend=None),
+            tooltip=[
+                alt.Tooltip("version:N"),
+                alt.Tooltip("kind:N", title="base's loss on"),
+                alt.Tooltip("loss:Q", format=".4f"),
+            ],
+        )
+    )
+    return chart
+
+
+def _end_rules(ends: pd.DataFrame) -> alt.Chart:
+    chart: alt.Chart = (
+        alt.Chart(ends)
+        .mark_rule(color=BASE_COLOUR, strokeDash=[1, 3], strokeWidth=2)
+        .encode(
+            x="step:Q",
+            tooltip=[
+                alt.Tooltip("version:N"),
+                alt.Tooltip("step:Q", title="texts alone after about step", format="d"),
+            ],
+        )
+    )
+    return chart
 
 
 def shades(colour: str, num: int) -> list[str]:

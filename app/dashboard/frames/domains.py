@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from app.dashboard.addresses import document_address
 from app.dashboard.frames.counts import KINDS
+from app.dashboard.frames.learning import (
+    TRAINING,
+    VALIDATION,
+    WINDOW_SHARE,
+    end_mean,
+    last_validation,
+)
 from app.output import moment
 from app.reading import state_in_words, version_in_words
+from app.settings_options import SOURCES, read_settings
 
 if TYPE_CHECKING:
-    from stores import Document, DomainDetail, DomainSummary, Run
+    from stores import Document, DomainDetail, DomainSummary
 
 _ID_WORD = 6
-TRAINING, VALIDATION = "training", "validation"
 _LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
 """The end of a source that a line of a file is."""
 
@@ -71,7 +79,6 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
     rows = []
     for segment in detail.versions:
         run = runs.get(segment.id)
-        first, last = _ends(run)
         rows.append(
             (
                 segment.label,
@@ -82,8 +89,8 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
                 segment.num_tokens,
                 segment.num_experts,
                 segment.size_bytes,
-                first,
-                last,
+                end_mean([train for _, train, _ in run.losses]) if run else None,
+                last_validation(run) if run else None,
                 run.seconds if run and run.losses else None,
                 _day(segment.created_at),
             )
@@ -97,21 +104,15 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
         "tokens",
         "experts",
         "size_bytes",
-        "first_loss",
-        "last_loss",
+        "end_loss",
+        "validation",
         "seconds",
         "made",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    numbers = ["first_loss", "last_loss", "seconds"]
+    numbers = ["end_loss", "validation", "seconds"]
     table[numbers] = table[numbers].astype("float64")
     return table
-
-
-def _ends(run: Run | None) -> tuple[float | None, float | None]:
-    if run is None or not run.losses:
-        return None, None
-    return run.losses[0][1], run.losses[-1][1]
 
 
 def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.DataFrame, int]:
@@ -147,6 +148,8 @@ def documents(
 ) -> tuple[pd.DataFrame, int]:
     """Return the documents that fit, at most so many, and how many fit in all.
 
+    Each has the address of its page in the column "document".
+
     Args:
         found: a domain's documents.
         search: words of which each must stand in the title or the source, or begin the id.
@@ -156,6 +159,7 @@ def documents(
     fit = [item for item in fitting(found, search) if split is None or item.split == split]
     rows = [
         (
+            document_address(item.document_id),
             item.title,
             item.source,
             item.split,
@@ -163,11 +167,10 @@ def documents(
             item.num_tokens,
             item.base_nats,
             item.nats,
-            item.document_id[:12],
         )
         for item in fit[:limit]
     ]
-    columns = ["title", "source", "split", "kind", "tokens", "before", "after", "id"]
+    columns = ["document", "title", "source", "split", "kind", "tokens", "before", "after"]
     table = pd.DataFrame(rows, columns=columns)
     table[["before", "after"]] = table[["before", "after"]].astype("float64")
     return table, len(fit)
@@ -198,22 +201,77 @@ def losses(detail: DomainDetail, *, most_runs: int = 8, most_points: int = 300) 
         most_points: of each run at most about so many training steps, evenly spaced; validation is
             rarer and all of it is kept.
 
-    Returns: version, step, kind ("training" or "validation") and loss (nats a token).
+    Returns: version, step, kind ("training" or "validation"), loss (nats a token) and smoothed, the
+        mean of a twentieth of the run's steps around it (of validation the loss itself).
     """
     labels = {segment.id: segment.label for segment in detail.versions}
     runs = [run for run in detail.runs if run.losses][-most_runs:]
-    rows: list[tuple[str, int, str, float]] = []
+    rows: list[tuple[str, int, str, float, float]] = []
     for run in runs:
         label = labels[run.segment_id]
         stride = max(1, len(run.losses) // most_points)
-        kept = [*run.losses[::stride], run.losses[-1]]
-        rows += [(label, step, TRAINING, train) for step, train, _ in dict.fromkeys(kept)]
+        training = pd.Series([train for _, train, _ in run.losses])
+        width = max(1, round(WINDOW_SHARE * len(training)))
+        smooth = training.rolling(width, center=True, min_periods=1).mean()
+        places = dict.fromkeys([*range(0, len(training), stride), len(training) - 1])
         rows += [
-            (label, step, VALIDATION, validation)
+            (label, run.losses[at][0], TRAINING, run.losses[at][1], smooth[at]) for at in places
+        ]
+        rows += [
+            (label, step, VALIDATION, validation, validation)
             for step, _, validation in run.losses
             if validation is not None
         ]
-    return pd.DataFrame(rows, columns=["version", "step", "kind", "loss"])
+    return pd.DataFrame(rows, columns=["version", "step", "kind", "loss", "smoothed"])
+
+
+def run_settings(detail: DomainDetail, *, most_runs: int) -> tuple[pd.DataFrame, int]:
+    """Return how each version was trained, and how many settings differ from today's defaults.
+
+    Args:
+        detail: of a domain.
+        most_runs: at most so many runs, the newest.
+
+    Returns: one row a setting, those that differ first: its name, a column for each version ("" for
+        what its run did not record), the default of today, and what it means.
+    """
+    labels = {segment.id: segment.label for segment in detail.versions}
+    runs = [run for run in detail.runs if run.config and run.losses][-most_runs:]
+    told = {labels[run.segment_id]: _flat(run.config) for run in runs}
+    rows = []
+    for setting in (item for source in SOURCES for item in read_settings(*source)):
+        values = {label: config.get(setting.name) for label, config in told.items()}
+        if any(value is not None for value in values.values()):
+            differs = any(value not in (None, setting.default) for value in values.values())
+            words = {label: _in_words(value) for label, value in values.items()}
+            rows.append((differs, setting.name.replace("_", " "), words, setting))
+    rows.sort(key=lambda row: not row[0])
+    table = pd.DataFrame(
+        [
+            {"setting": name, **words, "default": _in_words(item.default), "meaning": item.help}
+            for _, name, words, item in rows
+        ],
+        columns=["setting", *told, "default", "meaning"],
+    )
+    return table, sum(differs for differs, *_ in rows)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with the shape's among them."""
+    shape: dict[str, Any] = config.get("shape", {})
+    return config | shape
+
+
+def _in_words(value: object) -> str:
+    """Return a setting's value.
+
+    Example:
+        >>> _in_words(0.006), _in_words(1.0), _in_words("bf16"), _in_words(None)
+        ('0.006', '1', 'bf16', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def weights(trace: Any) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from app.dashboard.addresses import document_address, row_address
 from pipelines.layer_use import rows_a_layer
 
 if TYPE_CHECKING:
@@ -94,21 +95,28 @@ def spread_frame(rows: pd.DataFrame) -> pd.DataFrame:
 def held_frame(held: HeldBy, limit: int) -> pd.DataFrame:
     """Return the documents that a row holds, the one with the largest share first.
 
+    Each has the address of its page in the column "document".
+
     Args:
         held: what the row holds.
         limit: at most so many.
     """
     listed = list(zip(held.documents, held.shares, strict=True))[:limit]
     return pd.DataFrame(
-        [(item.title, share, item.kind, item.source, item.document_id) for item, share in listed],
-        columns=["title", "share", "kind", "source", "id"],
+        [
+            (document_address(item.document_id), item.title, share, item.kind, item.source)
+            for item, share in listed
+        ],
+        columns=["document", "title", "share", "kind", "source"],
     )
 
 
 def near_frame(near: Sequence[NearRow]) -> pd.DataFrame:
-    """Return the rows of other pools that have read what is like it."""
-    columns = ("domain", "label", "host_layer", "row", "similarity")
-    return pd.DataFrame([asdict(item) for item in near], columns=list(columns))
+    """Return the rows of other pools that have read what is like it, with addresses to open."""
+    columns = ["domain", "label", "host_layer", "row", "similarity", "open"]
+    opened = [row_address(item.domain, item.label, item.host_layer, item.row) for item in near]
+    rows = [asdict(item) | {"open": address} for item, address in zip(near, opened, strict=True)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tokens_frame(tokens: Sequence[RowToken]) -> pd.DataFrame:

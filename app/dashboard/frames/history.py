@@ -76,6 +76,30 @@ def snapshots(
     return pd.DataFrame(rows, columns=columns)
 
 
+def snapshot_labels(
+    found: Sequence[Snapshot], of_events: Iterable[Event], live_id: int
+) -> dict[int, str]:
+    """Return what a list says of each snapshot: what happened and when.
+
+    Args:
+        found: every snapshot, oldest first.
+        of_events: every event, the newest first; the oldest of a snapshot is the act that made it.
+        live_id: of the live snapshot.
+
+    Returns: by number, such as "5: law, ingest, 2026-11-27 12:28, live".
+    """
+    made = {event.snapshot_id: event for event in of_events}
+    by_id = {snapshot.id: snapshot for snapshot in found}
+    told = {}
+    for number, snapshot in by_id.items():
+        event = made.get(number)
+        words = act_in_words(event, by_id)[0] if event else snapshot.action
+        parts = [words, moment(snapshot.created_at)[:16]]
+        parts = [event.domain, *parts] if event and event.domain else parts
+        told[number] = f"{number}: {', '.join(parts + ['live'] * (number == live_id))}"
+    return told
+
+
 def diff(before: Snapshot, after: Snapshot) -> pd.DataFrame:
     """Return one row a domain that two snapshots hold differently."""
     return pd.DataFrame(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from app.dashboard.addresses import job_address
+from app.dashboard.frames.learning import end_mean
+
 if TYPE_CHECKING:
     from pipelines.previewing import NearDomain, Preview
     from stores import Job
@@ -16,7 +19,7 @@ UNITS = {"training": "steps", "reading documents": "rows", "recording use": "row
 """What is counted, by the piece of work; elsewhere parts."""
 JOB_COLUMNS = [
     *("job", "what", "domain", "state", "asked"),
-    *("minutes", "last loss", "snapshot", "who", "told"),
+    *("minutes", "loss", "snapshot", "who", "told"),
 ]
 
 
@@ -26,16 +29,16 @@ def losses_frame(job: Job) -> pd.DataFrame:
 
 
 def jobs_frame(jobs: Sequence[Job]) -> pd.DataFrame:
-    """Return one row a job, in the order given."""
+    """Return one row a job, in the order given; "job" is the address of its page."""
     rows = [
         {
-            "job": job.id[:12],
+            "job": job_address(job.id),
             "what": job.kind,
             "domain": job.domain or "all",
             "state": job.state,
             "asked": pd.Timestamp(job.created_at),
             "minutes": minutes(job.started_at, job.ended_at),
-            "last loss": job.losses[-1][1] if job.losses else None,
+            "loss": end_mean([nats for _, nats in job.losses]),
             "snapshot": job.snapshot_id,
             "who": job.who,
             "told": job.error or job.note,
@@ -43,7 +46,7 @@ def jobs_frame(jobs: Sequence[Job]) -> pd.DataFrame:
         for job in jobs
     ]
     frame = pd.DataFrame(rows, columns=JOB_COLUMNS)
-    return frame.astype({"snapshot": "Int64", "minutes": float, "last loss": float})
+    return frame.astype({"snapshot": "Int64", "minutes": float, "loss": float})
 
 
 def minutes(start: str | None, end: str | None) -> float | None:
@@ -61,8 +64,8 @@ def minutes(start: str | None, end: str | None) -> float | None:
 def preview_frame(found: Preview) -> pd.DataFrame:
     """Return what a preview counted: what, how many, and what happens with it."""
     rows = [
-        ("documents in the corpus", found.num_documents, "some are held out, to measure on"),
-        ("facts", found.num_facts, "asked in other words afterwards"),
+        ("documents in the corpus", found.num_documents, "see “new” below"),
+        ("facts", found.num_facts, "learned; asked in other words afterwards"),
         ("copies within the corpus", found.num_twice, "left out"),
         (f"known to {found.domain} already", found.num_known, "left out"),
         (f"held out by {found.domain}", found.num_held_out, "left out: measured on, never learned"),
@@ -73,11 +76,14 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         ("lines that cannot be read", found.num_skipped, "left out if you say so"),
         *((f"files left out: {reason}", count, "not read") for reason, count in found.left_out),
         ("new", found.num_new, "learned, or held out"),
+        (_LEARNED, found.num_to_learn, "trained on"),
+        (_SET_ASIDE, found.num_to_hold_out, "never learned: to measure on, or to stop early by"),
     ]
-    kept = [row for row in rows if row[1] or row[0] == "new"]
+    kept = [row for row in rows if row[1] or row[0] in ("new", _LEARNED, _SET_ASIDE)]
     return pd.DataFrame(kept, columns=["what", "number", "what happens"])
 
 
+_LEARNED, _SET_ASIDE = "of these learned", "of these held out"
 _ELSEWHERE = {"rolled back": "what is out or rolled back"}
 """How places that are no live domain are called here."""
 

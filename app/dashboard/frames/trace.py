@@ -5,9 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 import pandas as pd
+
+from app.dashboard.addresses import document_address, row_address
 
 if TYPE_CHECKING:
     from pipelines.holders import RankedDocument
@@ -203,7 +204,7 @@ def traced_rows(rows: Iterable[TracedRow], labels: Mapping[str, str]) -> pd.Data
                 f"{one.host_layer}:{one.row}",
                 one.strength,
                 one.weight,
-                row_link(one.domain, labels[one.segment_id], one.host_layer, one.row),
+                row_address(one.domain, labels[one.segment_id], one.host_layer, one.row),
             )
             for one in rows
         ],
@@ -224,7 +225,7 @@ def found_rows(rows: Iterable[FoundRow], labels: Mapping[str, str]) -> pd.DataFr
                 one.domain,
                 f"{one.host_layer}:{one.row}",
                 one.weight,
-                row_link(one.domain, labels[one.segment_id], one.host_layer, one.row),
+                row_address(one.domain, labels[one.segment_id], one.host_layer, one.row),
             )
             for one in rows
         ],
@@ -246,7 +247,7 @@ def ranked_documents(documents: Iterable[RankedDocument]) -> pd.DataFrame:
                 one.score,
                 one.kind,
                 one.source,
-                document_link(one.domain, one.document_id),
+                document_address(one.document_id),
             )
             for one in documents
         ],
@@ -288,17 +289,6 @@ def documents_of_rows(
                 shares[key] = shares.get(key, 0.0) + times_even / len(rows)
     ranked = sorted(shares, key=lambda key: (-weights[key[0]] * shares[key], key))[:num]
     return pd.DataFrame(
-        [(key[0], titles[key], shares[key], document_link(key[0], key[1])) for key in ranked],
+        [(key[0], titles[key], shares[key], document_address(key[1])) for key in ranked],
         columns=["domain", "document", "times even", "open"],
     )
-
-
-def row_link(domain: str, label: str, host_layer: int, row: int) -> str:
-    """Return the address of a row's page, from any page."""
-    asked = {"domain": domain, "version": label, "layer": host_layer, "row": row}
-    return f"experts?{urlencode(asked)}"
-
-
-def document_link(domain: str, document_id: str) -> str:
-    """Return the address of a document's place, from any page."""
-    return f"domains?{urlencode({'domain': domain, 'part': 'Corpus', 'search': document_id})}"

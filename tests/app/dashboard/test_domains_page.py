@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 from filled_store import grow, new_store, portrait
-from pages import everything
+from pages import click_cell, everything
 
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
+from app.dashboard.frames import learning
 from app.output import size
-from pipelines import open_store
+from pipelines import TrainingSettings, open_store
 
 PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
 
@@ -63,6 +64,27 @@ def test_tables_of_domains_and_versions_tell_days_and_keep_room_for_states(run_p
     assert versions.value["made"].map(day.fullmatch).all()
     for table in (domains, versions):
         assert json.loads(table.proto.columns)["state"]["width"] >= 125
+
+
+def chosen_cells(at):
+    return at.session_state["all-domains"]["selection"]["cells"]
+
+
+def test_a_click_on_any_cell_of_a_row_opens_its_domain(run_page, folder):
+    at = run_page("domains", folder)
+    assert not chosen_cells(at)
+    at = click_cell(at, at.dataframe[0], 1, "tokens")
+    assert not at.exception
+    assert at.selectbox(key="domain").value == "medicine"
+    assert at.subheader[0].value == "medicine"
+
+
+def test_the_table_marks_what_the_list_or_the_address_chose(run_page, folder):
+    at = run_page("domains", folder, domain="medicine")
+    assert chosen_cells(at) == [(1, "domain")]
+    at.selectbox(key="domain").select("law").run()
+    assert chosen_cells(at) == [(0, "domain")]
+    assert not chosen_cells(run_page("domains", folder, domain="lav"))
 
 
 def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
@@ -347,7 +369,8 @@ def test_versions_say_what_they_grew_on_and_whether_they_are_there(folder):
         table = frames.versions(store.registry.domain("law"))
     assert table["state"].tolist() == ["live", "purged"]
     assert table["grew on"].tolist() == ["", "v1"]
-    assert table["last_loss"].isna().tolist() == [False, True]
+    assert table["end_loss"].isna().tolist() == [False, True]
+    assert (table["end_loss"][0], table["validation"][0]) == (2.5, 3.0)
 
 
 def test_sources_are_counted_by_split(folder):
@@ -381,8 +404,8 @@ def test_texts_facts_and_questions_are_counted_apart(run_page, tmp_path):
     assert sorted(at.dataframe[2].value["kind"]) == ["fact", "question", "text", "text", "text"]
     at.text_input(key="search").input("law 1").run()
     assert "1 document." in [caption.value for caption in at.caption]
-    for name in ("overview", "domains"):
-        row = run_page(name, place).dataframe[0].value.set_index("domain").loc["law"]
+    for name, shown in (("overview", "domains?domain=law"), ("domains", "law")):
+        row = run_page(name, place).dataframe[0].value.set_index("domain").loc[shown]
         assert row[["texts", "facts", "held_out", "tokens"]].tolist() == [2, 1, 1, 20]
     out = act_on(run_page, place, "law", "Take out")
     assert "and with it 2 texts learned, 1 fact, 1 text held out." in everything(out)
@@ -406,7 +429,7 @@ def test_a_search_counts_what_fits_though_it_shows_less(folder):
     table, num = frames.documents(found, split="test")
     assert set(table["split"]) == {"test"}
     by_id, _ = frames.documents(found, search=found[0].document_id[:12])
-    assert by_id["id"].tolist() == [found[0].document_id[:12]]
+    assert by_id["document"].tolist() == [f"document?id={found[0].document_id}"]
 
 
 def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
@@ -419,12 +442,40 @@ def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
     assert table[table["kind"] == "validation"]["step"].tolist() == [20, 40, 60, 80, 100]
 
 
+def test_settings_that_differ_from_the_defaults_stand_first(folder):
+    with open_store(folder) as store:
+        detail = store.registry.domain("law")
+    first, second = detail.runs
+    shape = {"num_experts": 1024, "top_k": 8}
+    told = TrainingSettings(seed=7, row_learning_rate=1e-3).record() | {"shape": shape}
+    runs = (replace(first, config={"text_passes": 1.5}), replace(second, config=told))
+    table, num = frames.run_settings(replace(detail, runs=runs), most_runs=8)
+    assert table["setting"].tolist()[:num] == ["row learning rate", "seed", "num experts"]
+    assert table.columns.tolist() == ["setting", "v1", "v2", "default", "meaning"]
+    rows = table.set_index("setting")
+    assert rows.loc["row learning rate", ["v1", "v2", "default"]].tolist() == ["", "0.001", "0.006"]
+    assert rows.loc["text passes", ["v1", "v2"]].tolist() == ["1.5", "1.5"]
+    newest, _ = frames.run_settings(replace(detail, runs=runs), most_runs=1)
+    assert "v1" not in newest
+
+
+def test_learning_shows_how_each_version_was_trained(run_page, folder):
+    at = run_page("domains", folder, domain="law", part="Learning")
+    table = at.dataframe[-1].value
+    assert table["setting"].tolist() == ["seed"]
+    assert table[["v1", "v2", "default"]].iloc[0].tolist() == ["0", "0", "0"]
+    assert "0 settings with another value than today's default" in everything(at)
+
+
 def test_charts_have_units_colours_and_no_text_of_documents(folder):
     with open_store(folder) as store:
         detail = store.registry.domain("law")
-        found = store.registry.snapshots()
+        found, documents = store.registry.snapshots(), store.registry.documents("law")
     spans = history_frames.spans(found, "law")
-    spec = json.dumps(charts.losses(frames.losses(detail), "#4477aa").to_dict())
+    bases = learning.base_losses(detail, documents, 3.5)
+    ends = learning.fact_ends(detail, documents)
+    table = frames.losses(detail)
+    spec = json.dumps(charts.losses(table, "#4477aa", bases=bases, ends=ends).to_dict())
     assert "nats a token" in spec
     assert "training step" in spec
     assert "#4477aa" in spec

@@ -148,6 +148,7 @@ def test_with_the_model_a_row_says_what_it_promotes_and_who_uses_it(run_page, ma
     assert held["share"].iloc[0] > 0
     assert len(promoted) == 5
     assert set(near["domain"]) == {"medicine"}
+    assert near["open"].str.startswith("experts?domain=medicine&version=v1&layer=").all()
     assert (tokens["weight"] > 0).all()
 
 

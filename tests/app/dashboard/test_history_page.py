@@ -1,6 +1,7 @@
 """History: events, snapshots, what differs, and the way back."""
 
 import json
+import re
 from datetime import datetime
 
 import pytest
@@ -92,6 +93,28 @@ def test_a_link_to_a_difference_shows_it_and_a_wrong_one_says_so(run_page, lived
     wrong = run_page("history", lived, a="99")
     assert not wrong.exception
     assert "no snapshot '99'; there are 1 to 7" in wrong.warning[0].value.replace("\\", "")
+
+
+def test_lists_say_what_each_snapshot_is_and_the_address_has_its_number(run_page, lived):
+    at = run_page("history", lived, a="4")
+    box = at.selectbox(key="a")
+    assert box.value == "4"
+    ends = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "then", option) for option in box.options]
+    assert ends == [
+        "7: law, take out, then, live",
+        "6: medicine, disable, then",
+        "5: law, freeze, then",
+        "4: law, ingest, then",
+        "3: medicine, ingest, then",
+        "2: law, ingest, then",
+        "1: create, then",
+    ]
+    at = box.select_index(2).run()
+    assert not at.exception
+    assert at.query_params["a"] == "5"
+    assert "b" not in at.query_params
+    at.selectbox(key="a").select_index(1).run()
+    assert "a" not in at.query_params, "the snapshot before the live one stands there at first"
 
 
 def test_a_restore_is_previewed_done_and_undone(run_page, lived):

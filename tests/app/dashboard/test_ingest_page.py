@@ -15,10 +15,7 @@ from tiny_base import copy_store, make_tiny_store, write_corpus
 from app.dashboard.charts.ingest import loss_chart, told_loss
 from app.dashboard.frames.ingest import (
     duration,
-    jobs_frame,
     losses_frame,
-    near_frame,
-    preview_frame,
     said,
     share_done,
     speed,
@@ -26,7 +23,6 @@ from app.dashboard.frames.ingest import (
 from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page_ingest import START, to_source
 from peer_cl.errors import CorpusError
-from pipelines.previewing import NearDomain, Preview
 from pipelines.uploads import Upload
 from stores import NewJob, Registry
 from stores.records import JobProgress
@@ -244,13 +240,45 @@ def test_a_preview_is_of_what_the_form_says_now(run_page, place, corpus, tmp_pat
     at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
     assert labels(at.metric) == [
         "New documents",
+        "Learned",
+        "Held out",
         "Tokens",
-        "Experts × host layers",
+        "Pool on disk",
         "Learning takes about",
     ]
     assert at.metric[0].value == "40"
+    assert sum(int(metric.value) for metric in at.metric[1:3]) == 40
+    assert any("experts in each of" in caption.value for caption in at.caption)
+    kinds = {button.label: button.proto.type for button in at.button}
+    assert (kinds["Preview"], kinds["Start learning"]) == ("secondary", "primary")
+    assert next(item for item in at.checkbox if item.label.startswith("Measure")).value
     at = fill(at, write_corpus(tmp_path / "minerals.jsonl", "minerals"))
     assert "Start learning" not in labels(at.button)
+
+
+def test_a_tiny_corpus_is_warned_of_and_what_cannot_be_measured_is_not_ticked(
+    run_page, place, tmp_path
+):
+    tiny = write_corpus(tmp_path / "harbour.jsonl", "minerals", 1)
+    at = press(fill(run_page("ingest", place), tiny, "harbour"), "Preview")
+    assert is_sound(at)
+    told = {metric.label: metric.value for metric in at.metric}
+    assert (told["New documents"], told["Learned"], told["Held out"]) == ("1", "1", "0")
+    little, unmeasured = (warning.value for warning in at.warning)
+    assert f"{told['Tokens']} tokens get" in little
+    assert "cannot be measured" in unmeasured
+    assert not next(item for item in at.checkbox if item.label.startswith("Measure")).value
+
+
+def test_a_full_store_says_so_before_anything_is_started(run_page, place, corpus):
+    toml = place / "store.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("capacity = 4", "capacity = 1"))
+    at = press(fill(run_page("ingest", place), corpus, "medicine"), "Preview")
+    assert is_sound(at)
+    assert "It cannot learn now" in at.warning[-1].value
+    assert "capacity is 1" in at.warning[-1].value
+    start = next(button for button in at.button if button.label == "Start learning")
+    assert start.disabled
 
 
 def test_similar_domains_are_found_on_request(run_page, place, tmp_path):
@@ -410,11 +438,12 @@ def test_a_link_to_a_job_that_there_is_not(run_page, folder):
 
 
 def test_jobs_are_listed(run_page, folder, job):
-    job("failed")
-    job("done", domain="medicine")
+    failed = job("failed")
+    done = job("done", domain="medicine")
     frame = run_page("ingest", folder).dataframe[0].value
     assert frame["state"].tolist() == ["done", "failed"]
     assert frame["domain"].tolist() == ["medicine", "law"]
+    assert frame["job"].tolist() == [f"ingest?job={one.id}" for one in (done, failed)]
 
 
 # --- pure parts -----------------------------------------------------------------------------------
@@ -458,37 +487,3 @@ def test_how_far_and_how_fast_in_words(folder, job):
     unknown = job(what="loading", done=0, total=0)
     assert (said(unknown), speed(unknown), share_done(unknown)) == ("loading", "–", 0.0)
     assert duration(59.4) == "59 s"
-
-
-def test_tables_say_what_happens():
-    found = Preview(
-        domain="law",
-        is_new_domain=False,
-        num_documents=10,
-        num_facts=0,
-        num_twice=1,
-        num_known=2,
-        num_held_out=1,
-        elsewhere=(("medicine", 3),),
-        num_new=7,
-        num_tokens=700,
-        num_skipped=0,
-        problems=(),
-        left_out=((".csv", 2),),
-        num_experts=1024,
-        num_host_layers=5,
-        seconds=60.0,
-        seconds_from="here",
-    )
-    rows = preview_frame(found).set_index("what")["number"].to_dict()
-    assert rows == {
-        "documents in the corpus": 10,
-        "copies within the corpus": 1,
-        "known to law already": 2,
-        "held out by law": 1,
-        "files left out: .csv": 2,
-        "known elsewhere: medicine": 3,
-        "new": 7,
-    }
-    assert near_frame([NearDomain("law", 3, 20)]).iloc[0].tolist() == ["law", 3, 20]
-    assert jobs_frame([]).empty

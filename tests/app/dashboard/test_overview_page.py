@@ -13,6 +13,7 @@ from app.bound import worst_added
 from app.dashboard import figures, troubles
 from app.dashboard.charts import overview as charts
 from app.dashboard.frames import overview as frames
+from app.output import size
 from peer_cl.metrics import backward_transfer
 from pipelines import open_store
 from stores import NewJob
@@ -91,7 +92,8 @@ def test_a_store_that_was_never_evaluated_says_so_first(run_page, folder):
     assert not at.exception
     assert "never evaluated" in at.warning[0].value
     assert not at.metric
-    assert list(at.dataframe[0].value["domain"]) == ["law", "medicine"]
+    names = ["domains?domain=law", "domains?domain=medicine"]
+    assert list(at.dataframe[0].value["domain"]) == names, "each opens its domain"
 
 
 def test_a_whole_store_with_figures(run_page, folder):
@@ -107,8 +109,24 @@ def test_a_whole_store_with_figures(run_page, folder):
     ]
     assert all(metric.delta for metric in at.metric), "every figure has its unit"
     table = at.dataframe[0].value.set_index("domain")
-    assert table.loc["law", ["base_loss", "loss", "retained", "recall"]].tolist() == [4, 3, 1, 0.9]
+    assert table.loc[
+        "domains?domain=law", ["base_loss", "loss", "retained", "recall"]
+    ].tolist() == [4, 3, 1, 0.9]
     assert len(at.latex) == 4
+
+
+def test_a_line_says_what_the_store_is_and_what_goes_on(run_page, folder):
+    with open_store(folder) as store:
+        kept = size(sum(item.kept_bytes for item in store.registry.domains()))
+    told = [caption.value.replace("\\", "") for caption in run_page("overview", folder).caption]
+    assert f"Base imagined · 2 of 4 domains · budget 0.02 · {kept} of pools on disk" in told
+    assert "no open job" in told
+    with open_store(folder) as store:
+        jobs = store.registry.jobs
+        jobs.add(NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann"))
+    at = run_page("overview", folder)
+    assert "no open job" not in [caption.value for caption in at.caption]
+    assert at.get("page_link")[0].proto.label == "1 open job"
 
 
 def test_one_domain_alone_has_nothing_to_forget(run_page, tmp_path):

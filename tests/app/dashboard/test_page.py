@@ -7,7 +7,7 @@ from app.dashboard.page import acting, page, plain, view, who
 from peer_cl.errors import ChangedError, StoreLockedError
 from pipelines import open_store
 
-PAGES = ("overview", "retention", "domains", "experts", "trace", "ingest", "history")
+PAGES = ("overview", "retention", "domains", "experts", "trace", "ingest", "history", "document")
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The page Retention, on every kind of store."""
 
+import re
 import sqlite3
 
 import numpy as np
 import pytest
 from large_store import fill_large_store, put_document_scores
+from pages import click_cell
 
 from app.dashboard.page_retention import CURVES, FIGURES, GENERAL, OTHER, VIEWS, clicked
 from stores import Registry
@@ -140,6 +142,11 @@ def test_a_link_leads_to_what_it_says(run_page, large):
     assert {key: at.selectbox(key=key).value for key in said} == said | {"domain": "domain-03"}
 
 
+def test_the_list_of_evaluations_says_what_each_snapshot_is(run_page, large):
+    box = run_page("retention", large, snapshot="6").selectbox(key="snapshot")
+    assert all(re.match(r"\d+: domain-\d\d, \w+, \d{4}-", option) for option in box.options)
+
+
 def test_a_link_that_leads_nowhere_says_so_and_shows_what_there_is(run_page, large):
     at = run_page("retention", large, metric="no", mode="no", domain="no", snapshot="999", view="x")
     assert not at.exception
@@ -180,6 +187,17 @@ def test_a_domain_shows_its_documents(run_page, large):
     assert table.value["alone_nats"].tolist() == pytest.approx([2.8, 2.8])
     names = [button.proto.label for button in at.get("download_button")]
     assert names == ["Download the matrix (CSV)", "Download the documents' scores (CSV)"]
+
+
+def test_a_click_on_a_document_shows_its_tokens_and_a_link_opens_it(run_page, large):
+    at = run_page("retention", large, domain="domain-03")
+    (table,) = at.dataframe
+    assert table.value["id"].str.fullmatch(r"document\?id=[0-9a-f]{64}").all()
+    before = len(at.get("vega_lite_chart"))
+    at = click_cell(at, table, 1, "title")
+    assert not at.exception
+    assert len(at.get("vega_lite_chart")) == before + 1
+    assert table.value["title"].iloc[1] in [text.value for text in at.text]
 
 
 def test_a_domain_without_scores_says_so(run_page, large):

@@ -104,7 +104,7 @@ def test_links_carry_any_name():
     assert link == "experts?domain=a%26b+c&version=v2&layer=3&row=12"
     found = RankedDocument("law", "d" * 64, "About", "notes", "text", 0.5, 0.25)
     (link,) = frames.ranked_documents([found])["open"]
-    assert link == f"domains?domain=law&part=Corpus&search={'d' * 64}"
+    assert link == f"document?id={'d' * 64}"
 
 
 def test_the_text_s_chart_has_a_colour_a_speaker_and_a_line_a_line():
