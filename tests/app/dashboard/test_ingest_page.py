@@ -334,8 +334,12 @@ def test_a_click_that_the_page_did_not_see_starts_nothing_later(run_page, place,
 
 
 def test_a_running_job_is_shown_whoever_opens_the_page(run_page, folder, job):
-    running = job(
-        what="training", done=50, total=100, since=time.time() - 10, losses=((1, 3.5), (50, 2.5))
+    running = job(  # so long ago that the seconds until the page is drawn change no figure
+        what="training",
+        done=5000,
+        total=10_000,
+        since=time.time() - 1000,
+        losses=((1, 3.5), (50, 2.5)),
     )
     for query in ({}, {"job": running.id}):
         at = run_page("ingest", folder, **query)
@@ -344,7 +348,7 @@ def test_a_running_job_is_shown_whoever_opens_the_page(run_page, folder, job):
         values = {item.label: item.value for item in at.metric}
         assert values["Loss a token"] == "2.500 nats"
         assert values["Speed"] == "5.0 steps/s"
-        assert values["Left of this part"] == "10 s"
+        assert values["Left of this part"] == "17 min"
         assert "Cancel" in labels(at.button)
     assert r"\*the\*" in at.caption[1].value, "a person's words are no Markdown"
 
