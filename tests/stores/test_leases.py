@@ -161,6 +161,12 @@ def test_the_heartbeat_is_renewed_and_the_lease_given_back(registry):
     database.close()
 
 
+def test_a_heartbeat_may_fail_once_before_the_lease_is_thought_dead(registry):
+    database = sqlite_database(registry.layout.database)
+    assert 2 * leases.Lease(database, "ann")._interval < leases.TTL_SECONDS
+    database.close()
+
+
 @pytest.fixture
 def busy(registry, monkeypatch):
     """Another process's transaction that keeps the registry busy, once it is begun."""
