@@ -81,14 +81,20 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and mac
 
 
 @linux
+@pytest.mark.parametrize("is_there", [True, False], ids=["old folder", "new folder"])
 @pytest.mark.parametrize("put", ["one", "many"])
-def test_bytes_are_durable_before_their_name_and_the_name_before_put_returns(tmp_path, steps, put):
+def test_bytes_are_durable_before_their_name_and_the_name_before_put_returns(
+    tmp_path, steps, put, is_there
+):
+    """Whoever made an object's folder may have died before that was durable."""
     folder, staging = tmp_path / "objects", tmp_path / "staging"
+    place = folder / hashlib.sha256(b"x").hexdigest()[:2]
+    if is_there:
+        place.mkdir(parents=True)
     store = ObjectStore(folder, staging)
     (object_id,) = store.put_many([b"x"]) if put == "many" else [store.put_bytes(b"x")]
-    place = folder / object_id[:2]
-    assert [verb for verb, _ in steps] == ["sync", "sync", "rename", "sync"]
-    assert [path for _, path in steps[1:]] == [folder, place / object_id, place]
+    assert [verb for verb, _ in steps] == ["sync", "rename", "sync", "sync"]
+    assert [path for _, path in steps[1:]] == [place / object_id, place, folder]
     assert steps[0][1].parent == staging
     path = store.path(object_id)
     assert path.stat().st_mode & 0o222 == 0, "no program writes into it by mistake"
