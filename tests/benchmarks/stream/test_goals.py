@@ -5,7 +5,7 @@ import math
 import pytest
 
 from benchmarks.stream.goals import ours
-from benchmarks.stream.matrices import FORCED, GUIDED, NAMED, Scores
+from benchmarks.stream.matrices import FORCED, GUIDED, NAMED, RecallEnds, Scores
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import lines
 
@@ -232,4 +232,4 @@ def test_ways_to_use_a_pool_have_matrices_and_answers_of_their_own(scores):
     assert scores.losses("peer", 0) == [pytest.approx(row) for row in mixed]
     assert scores.recalls("peer", 0, "seen", NAMED).end == [0.5, 0.5]
     assert scores.recalls("peer", 0, "seen", GUIDED).end == [1.0, 1.0]
-    assert scores.recalls("peer", 0, "seen", FORCED).after == [0.5, 1.0]
+    assert scores.recalls("peer", 0, "seen", FORCED) == RecallEnds([0.5, 1.0], [0.5, 1.0])
