@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from peer_cl.errors import StateError, StoreLockedError
+from peer_cl.errors import ChangedError, StateError, StoreLockedError
 from stores import Registry, leases
 from stores.database import sqlite_database
 from stores.schema import LeaseRow
@@ -275,6 +275,14 @@ def test_of_threads_that_come_at_once_to_one_registry_one_writes(registry):
         thread.join()
     assert sorted(outcomes) == ["locked"] * 3 + ["won"]
     assert lease_row(registry)["token"] is None
+
+
+def test_what_a_person_saw_is_forgotten_with_what_they_did_not_do(registry, make):
+    with registry.writing("ann", expect=99):
+        pass
+    assert make.grow(registry, "law").state("law") is not None
+    with registry.writing("ann", expect=99), pytest.raises(ChangedError, match="2 is live, not 99"):
+        registry.freeze("law", "ann")
 
 
 def test_closing_gives_the_lease_back(registry):
