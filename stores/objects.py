@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,7 @@ class ObjectStore:
     def put_many(self, blobs: Iterable[bytes]) -> list[str]:
         """Store many objects and return their ids; each folder is synced once, at the end."""
         ids = [self._put([data], sync=False) for data in blobs]
-        if self._folder is not None:
-            for prefix in sorted({object_id[:2] for object_id in ids}):
-                sync_folder(self._folder / prefix)
+        self._sync(ids)
         return ids
 
     def read(self, object_id: str) -> bytes:
@@ -205,14 +203,22 @@ class ObjectStore:
         staged, object_id = write_temporary(chunks, self._staging)
         try:
             if not self._holds_good(object_id):
-                self._publish(staged, object_id, sync=sync)
-            elif sync and self._folder is not None:
-                # Whoever put it may have died before its name was durable.
-                sync_folder(self._folder / object_id[:2])
-                sync_folder(self._folder)
+                self._publish(staged, object_id)
         finally:
             staged.unlink(missing_ok=True)
+        if sync:
+            self._sync([object_id])
         return object_id
+
+    def _sync(self, object_ids: Sequence[str]) -> None:
+        """Make the names of local objects durable, and those of their folders.
+
+        Of all of them: whoever put an object, or made its folder, may have died before that.
+        """
+        if self._folder is not None and object_ids:
+            for prefix in sorted({object_id[:2] for object_id in object_ids}):
+                sync_folder(self._folder / prefix)
+            sync_folder(self._folder)
 
     def _holds_good(self, object_id: str) -> bool:
         """Return whether the right bytes are there already; damaged ones are to be replaced."""
@@ -222,7 +228,7 @@ class ObjectStore:
             return False
         return True
 
-    def _publish(self, staged: Path, object_id: str, *, sync: bool) -> None:
+    def _publish(self, staged: Path, object_id: str) -> None:
         """Move a staged file to its final name."""
         if self._folder is None:
             # A half-uploaded object is not named by any row, and the next put replaces it.
@@ -231,13 +237,9 @@ class ObjectStore:
                 files.put_file(str(staged), self._remote(object_id))
             return
         target = self._local(object_id)
-        if not target.parent.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(self._folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
         staged.chmod(0o444)
         staged.replace(target)
-        if sync:
-            sync_folder(target.parent)
 
     @contextmanager
     def _reached(self) -> Iterator[Any]:

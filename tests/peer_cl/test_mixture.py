@@ -218,16 +218,17 @@ def test_where_no_pool_has_entered_the_bases_bits_stand():
 def test_held_weights_add_up_drop_the_small_and_let_the_heavy_run_alone(masses, budget):
     weights = log_weights(torch.tensor(masses, dtype=torch.float64)[:, None]).exp()[:, 0]
     held = held_weights(torch.tensor(masses)[:, None], budget)[:, 0]
-    top = int(weights.argmax())
+    top, small = int(weights.argmax()), max(0.01, 2 * budget)
     assert held.sum().item() == pytest.approx(1.0)
     assert held[top] > 0
     if weights[top] > 0.99 + 1e-5:
         assert held[top] == 1.0
     for weight, kept in zip(weights.tolist(), held.tolist(), strict=True):
         if kept == 0.0:
-            assert weight < max(0.01, 2 * budget) + 1e-5 or weights[top] > 0.99 - 1e-5
+            assert weight < small + 1e-5 or weights[top] > 0.99 - 1e-5
         else:
             assert kept >= weight - 1e-5
+            assert weight > small - 1e-5 or weight > weights[top] - 1e-5
 
 
 @pytest.mark.parametrize("budget", [0.0, 1.0, -0.1, math.nan])

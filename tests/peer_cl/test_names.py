@@ -84,6 +84,17 @@ def test_a_long_context_names_nobody():
     assert named_by_context(ids, counted, [signature], lengths).tolist() == [[True, False]]
 
 
+def test_padding_makes_no_context_long():
+    signature = Signature(torch.zeros(1, 2), 0.0, 1.0, Names.of([[5, 6]]))
+    ids = torch.full((1, MOST_NAMED_TOKENS + 3), 9)
+    ids[0, -2:] = torch.tensor([5, 6])
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    told = (ids, mask.bool(), [signature], torch.tensor([ids.shape[1]]))
+    assert named_by_context(*told).tolist() == [[False]]
+    assert named_by_context(*told, mask).tolist() == [[True]]
+
+
 @pytest.mark.parametrize("num_named", [1, 2, 5])
 @pytest.mark.parametrize("odds", [0.1, 1.0, 7.0])
 def test_no_text_loses_more_than_the_bound_that_is_told(num_named, odds):
@@ -144,10 +155,13 @@ def choice_of(odds, alone):
     return Choice(tuple("abc"[: len(odds)]), at, named)
 
 
-def settled(lead, pool_logits, odds=1.0, alone=True):
-    """One pool and one row: three tokens of context, and what base and pool foresee then."""
+def settled(lead, pool_logits, odds=1.0, alone=True, counts=True):
+    """One pool and one row: three tokens of context, and what base and pool foresee then.
+
+    The pool leads in the context's last token, which may be none that counts.
+    """
     scores = torch.tensor([[[0.0, -2.0, -2.0, 0.0]], [[0.0, -2.0, -2.0 + lead, -9.0]]])
-    evidence = torch.tensor([[False, True, True, True]])
+    evidence = torch.tensor([[False, True, counts, True]])
     base_BV = torch.zeros(1, 16)
     pools_RV = [(torch.tensor([0]), torch.tensor([pool_logits]))]
     choice = choice_of([odds], [alone])
@@ -173,6 +187,7 @@ def test_a_pool_that_its_signature_asks_stays_asked_when_its_name_does_not_count
 def test_odds_enter_before_or_after_the_context_whichever_leaves_the_pool_more():
     for lead, at in [(-0.5, 3), (0.0, 0), (0.5, 0)]:
         assert settled(lead, SURE).named.at_PB.item() == at
+        assert settled(lead, SURE, counts=False).named.at_PB.item() == 0
     odds = settled(-0.5, SURE, odds=0.5).odds(4)
     assert odds.tolist() == [[[0.0, 0.0, 0.0, 0.5, 0.0]]]
 

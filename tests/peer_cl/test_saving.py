@@ -148,6 +148,7 @@ def test_equal_segments_give_equal_bytes_and_others_other_hashes(segment_file):
     assert again.sha256() == segment.sha256()
     assert again.to_bytes(identity) == path.read_bytes()
     assert (again.host_layers, again.shape) == (segment.host_layers, segment.shape)
+    assert not any(p.requires_grad for p in again.parameters()), "what grows on it leaves it alone"
     for name, tensor in again.state_dict().items():
         before = again.sha256()
         flat = tensor.view(-1)

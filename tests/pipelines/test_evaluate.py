@@ -74,6 +74,17 @@ def test_identical_is_the_share_that_asks_no_pool(store, report, loaded):
     assert shares[0] > shares[1], "the law's own words ask its pool, and prose does not"
 
 
+def test_of_background_so_many_documents_are_read_so_far(store, report):
+    few = store.evaluate(
+        background=FOREIGN, with_recall=False, max_documents=2, max_background_tokens=5
+    )
+    assert [row["documents"] for row in report["background"]] == [6, 6]
+    assert [row["cut_documents"] for row in report["background"]] == [0, 0]
+    assert [row["documents"] for row in few["background"]] == [2, 2]
+    assert [row["cut_documents"] for row in few["background"]] == [2, 2]
+    assert few["mixture"] == report["mixture"], "a domain's own documents are all read, and whole"
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_losses_and_kept_are_those_of_the_model_with_every_pool_asked(store, report, loaded, place):
     model, tokenizer = loaded
@@ -109,6 +120,40 @@ def test_asked_and_kept_continuation_are_those_of_the_models_own_shortlist(
         (alone,) = scored(model, [ids], domains=[row["domain"]])
         forced += float(alone.log_probs_QBT[1, :, half:].sum())
     assert row["kept_continuation"] == pytest.approx(kept(-base, -forced, -mixture), rel=1e-4)
+
+
+def lost(model, rows, name, counts):
+    """Return the summed losses of the base and of a pool alone, on the tokens that count."""
+    base = alone = 0.0
+    for ids, found in zip(rows, scored(model, rows, domains=[name]), strict=True):
+        chosen = torch.tensor([counts(token) for token in ids]) & found.evidence_BT[0]
+        base -= float(found.log_probs_QBT[0, 0, chosen].sum())
+        alone -= float(found.log_probs_QBT[1, 0, chosen].sum())
+    return base, alone
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_a_pool_takes_off_the_loss_is_held_against_other_pools_and_stock_words(
+    store, report, loaded, place
+):
+    model, tokenizer = loaded
+    row = report["mixture"][place]
+    own, rows = row["domain"], held_out(store, tokenizer, row["domain"])
+    texts = store.registry.documents(own, split="train", kind="text")
+    learned = tokenise(tokenizer, [store.registry.document_text(d) for d in texts])
+    stock = {
+        token
+        for token in range(len(tokenizer))
+        if sum(token in ids for ids in learned) > 0.2 * len(learned)
+    }
+    reductions = {}
+    for name in model.active_pools:
+        base, alone = lost(model, rows, name, lambda _: True)
+        reductions[name] = pytest.approx(1 - alone / base, abs=1e-6)
+    assert row["reduction"] == reductions.pop(own)
+    assert row["reduction_by_other_pools"] == reductions
+    base, alone = lost(model, rows, own, lambda token: token not in stock)
+    assert row["reduction_without_stock_words"] == pytest.approx(1 - alone / base, abs=1e-6)
 
 
 @pytest.mark.parametrize("wording", ["seen", "reworded"])
@@ -162,3 +207,20 @@ def test_earlier_versions_of_a_domain_are_asked_in_no_row(tmp_path, is_purged):
         assert row == pytest.approx(wanted, rel=1e-6)
     # What law gained is no merit of medicine's, which came while an earlier law was on.
     assert report["metrics"]["fwt"] == pytest.approx(base[1] - rows[0][1], rel=1e-6)
+
+
+def test_a_domain_that_is_off_is_out_of_the_last_row_and_not_of_what_it_cost(tmp_path):
+    with open_store(make_tiny_store(tmp_path), who="ann") as store:
+        live = store.registry.live()
+        store.disable("medicine")
+        report = store.evaluate(background=False, with_recall=False)
+        model, tokenizer = store.load(live.id)
+        rows = [held_out(store, tokenizer, domain) for domain in report["domains"]]
+        alone, both = (
+            [nats(scored(model, own, domains=domains))[1] for own in rows]
+            for domains in (["law"], ["law", "medicine"])
+        )
+        model.detach()
+    assert report["domains"] == ["law", "medicine"]
+    assert report["matrix"]["loss_nats"][2] == pytest.approx(alone, rel=1e-6)
+    assert report["matrix"]["coming_nats"] == pytest.approx(both, rel=1e-6)

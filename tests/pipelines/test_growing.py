@@ -7,8 +7,11 @@ from tiny_base import make_tiny_store, sentences, tiny_settings
 
 from pipelines import growing
 from pipelines.documents import SourceDocument
-from pipelines.loading import load_store_base
+from pipelines.facts import Relation
+from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import prepare, read_chain
+
+OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
 
 
 @pytest.fixture(scope="module")
@@ -27,3 +30,30 @@ def test_a_checkpoint_is_gone_on_from_only_where_the_same_documents_are_held_out
     assert [d.document_id for d in one.documents] == [d.document_id for d in two.documents]
     paths = [growing._checkpoint(registry, chain, it, tiny_settings()) for it in (one, again, two)]
     assert paths[0] == paths[1] != paths[2]
+
+
+def test_a_checkpoint_is_of_one_chain_corpus_and_way_of_training(store):
+    registry, base = store.registry, load_store_base(store.registry)
+    chain, settings = read_chain(registry, "minerals", (), base), tiny_settings()
+    documents = [SourceDocument(text, "a title", "m") for text in sentences("minerals", 9, seed=3)]
+    fact = OWNER.fact("house 1", "rent")
+    asked_else = replace(fact, reworded_prompts=("Whose is house 1?",))
+    learned, other = (prepare(chain, documents, [one], base) for one in (fact, asked_else))
+    first, *_ = learned.of("train", ("text",))
+    reworded = replace(learned, rewordings={first.document_id: ("In other words.",)})
+    model = empty_model(registry, base)
+    one, two = (replace(chain, segments=(model.new_segment(settings.shape),)) for _ in range(2))
+    model.detach()
+    assert other.facts.keys() == learned.facts.keys()
+    runs = [
+        (chain, learned, settings),
+        (replace(chain, domain="law"), learned, settings),
+        (one, learned, settings),
+        (two, learned, settings),
+        (chain, other, settings),
+        (chain, reworded, settings),
+        (chain, learned, replace(settings, seed=settings.seed + 1)),
+    ]
+    paths = [growing._checkpoint(registry, *run) for run in runs]
+    assert len(set(paths)) == len(runs)
+    assert [growing._checkpoint(registry, *run) for run in runs] == paths

@@ -406,6 +406,8 @@ def test_an_evaluation_is_of_the_snapshot_it_began_with(store):
     report = store.evaluate(meddle, background=False)
     assert store.registry.live().id != live
     assert report["snapshot"] == live
+    assert store.registry.evaluation(live)["matrix"] == report["matrix"]
+    assert store.registry.evaluation(store.registry.live().id) is None
     store.enable("law")
     again = store.evaluate(background=False)
     assert {**again, "snapshot": live} == report

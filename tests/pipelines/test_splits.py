@@ -82,6 +82,8 @@ def test_facts_are_trained_on_and_a_text_near_to_one_goes_with_it():
     texts = [SourceDocument(f"{fact.text} end", "t", "s") for fact in facts]
     splits = split_documents([*facts, *texts], test_percent=90)
     assert set(splits.split.values()) == {"train"}
+    held = [(text, "test") for text in texts]
+    assert set(split_documents(facts, known=held).split.values()) == {"train"}
 
 
 def test_probes_are_never_trained_on():

@@ -16,7 +16,7 @@ from tiny import SHAPE, VOCABULARY, make_base
 
 from peer_cl import PeerModel
 from peer_cl.errors import DamageError, InputError
-from peer_cl.pool import tensors_sha256
+from peer_cl.pool import ExpertPool, tensors_sha256
 from pipelines import callbacks
 from pipelines import features as features_module
 from pipelines.batches import Row
@@ -169,6 +169,36 @@ STRANGE = [Row("f" * 64, "text", (0, *range(60, 90)))]
 
 class Killed(BaseException):
     """Raised in the middle of a run, as a kill would end it."""
+
+
+@pytest.mark.parametrize(
+    ("values", "is_worse"),
+    [
+        ([], False),
+        ([3.0], False),
+        ([3.0, 3.1], False),
+        ([3.0, 3.1, 3.2], True),
+        ([3.0, 3.1, 2.9], False),
+        ([3.0, 2.9, 3.1, 3.0], True),
+    ],
+)
+def test_a_run_stops_after_as_many_worse_validations_as_patience_says(values, is_worse):
+    record = callbacks.LossRecord([(n, 4.0, value) for n, value in enumerate(values, 1)], 0)
+    assert callbacks.ValidationStop([], 1, 2, record, 0).is_worse() is is_worse
+
+
+def test_every_token_of_a_validation_counts_alike_whatever_pass_reads_it(tmp_path):
+    unseen = [*make_rows(6), Row("e" * 64, "text", (0, 7, 8))]
+    settings = replace(SETTINGS, validations=1, upper_share=1.0)
+    trained, model = train(tmp_path, settings=settings, validation=unseen)
+    model.add_pool("own", ExpertPool("own", [trained.segment]))
+    with torch.no_grad():
+        nats = sum(
+            -float(model.score(torch.tensor([row.ids]), domains=["own"]).log_probs_QBT[1].sum())
+            for row in unseen
+        )
+    (found,) = [value for _, _, value in trained.losses if value is not None]
+    assert found == pytest.approx(nats / sum(len(row.ids) - 1 for row in unseen), rel=1e-5)
 
 
 @pytest.mark.parametrize("at", [7, 13, 22])

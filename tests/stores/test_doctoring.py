@@ -151,6 +151,24 @@ def test_a_damaged_registry_is_told_and_nothing_is_removed(tmp_path, make, table
         assert registry.objects.exists(extra)
 
 
+def test_everything_that_the_store_needs_is_kept_and_missed(make, tmp_path):
+    with make.store(tmp_path / "k", ordinary_object=make.sha("ordinary")) as registry:
+        ordinary, uses = map(registry.objects.put_bytes, (b"ordinary", b"uses"))
+        make.grow(registry, "law", use_object=uses)
+        assert registry.doctor(repair=True) == registry.doctor()
+        assert kinds(registry.doctor()) == []
+        with registry.writing("ann"):
+            registry.roll_back_domain("law", None, "ann")
+            registry.purge("law", "ann")
+        left = {ordinary, registry.config.background_object}
+        assert set(registry.objects.ids()) == left
+        for object_id in left:
+            registry.objects.delete(object_id)
+        told = [found.what for found in registry.doctor() if found.kind == "object missing"]
+    assert len(told) == 2
+    assert any(ordinary in what and "the inputs of ordinary text" in what for what in told)
+
+
 @pytest.mark.parametrize("fault", ["stale", "damaged"])
 def test_a_useless_index_is_told_and_removed(registry, make, fault):
     snapshot = make.grow(registry, "law")

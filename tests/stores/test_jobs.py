@@ -306,6 +306,21 @@ def test_what_a_later_job_has_learned_is_kept_for_no_failed_one(registry):
     assert set(layout.job_files()) == kept
 
 
+def test_an_upload_is_kept_for_the_last_that_failed_and_not_for_who_learned_it(registry):
+    about = upload(registry, "a")
+    registry.jobs.end(registry.jobs.add(new_job(corpus=about)).id, "done")
+    assert registry.jobs.needed_uploads() == set()
+    failed = registry.jobs.add(new_job(corpus=about))
+    registry.jobs.end(failed.id, "failed", error="no")
+    assert registry.jobs.needed_uploads() == {about["upload"]}
+    other = upload(registry, "b")
+    learned = registry.jobs.add(new_job("medicine", corpus=other))
+    registry.jobs.record(learned.id, 1)
+    registry.jobs.end(learned.id, "failed", error="not measured")
+    assert registry.jobs.find(learned.id).is_unmeasured
+    assert registry.jobs.needed_uploads() == {about["upload"]}
+
+
 def traces(folder):
     return [
         path

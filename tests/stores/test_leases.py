@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from peer_cl.errors import StateError, StoreLockedError
+from peer_cl.errors import ChangedError, StateError, StoreLockedError
 from stores import Registry, leases
 from stores.database import sqlite_database
 from stores.schema import LeaseRow
@@ -161,6 +161,12 @@ def test_the_heartbeat_is_renewed_and_the_lease_given_back(registry):
     database.close()
 
 
+def test_a_heartbeat_may_fail_once_before_the_lease_is_thought_dead(registry):
+    database = sqlite_database(registry.layout.database)
+    assert 2 * leases.Lease(database, "ann")._interval < leases.TTL_SECONDS
+    database.close()
+
+
 @pytest.fixture
 def busy(registry, monkeypatch):
     """Another process's transaction that keeps the registry busy, once it is begun."""
@@ -269,6 +275,14 @@ def test_of_threads_that_come_at_once_to_one_registry_one_writes(registry):
         thread.join()
     assert sorted(outcomes) == ["locked"] * 3 + ["won"]
     assert lease_row(registry)["token"] is None
+
+
+def test_what_a_person_saw_is_forgotten_with_what_they_did_not_do(registry, make):
+    with registry.writing("ann", expect=99):
+        pass
+    assert make.grow(registry, "law").state("law") is not None
+    with registry.writing("ann", expect=99), pytest.raises(ChangedError, match="2 is live, not 99"):
+        registry.freeze("law", "ann")
 
 
 def test_closing_gives_the_lease_back(registry):

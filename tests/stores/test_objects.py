@@ -1,4 +1,5 @@
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from peer_cl.errors import DamageError, InputError, UnsupportedError
 from stores import ObjectStore, compress_text, decompress_text, put_texts
+from stores.durable import replace_file
 
 
 @pytest.fixture(params=["folder", "file-url", "memory"])
@@ -54,6 +56,61 @@ def test_an_object_that_is_there_already_is_made_durable_too(tmp_path, monkeypat
     monkeypatch.setattr("stores.objects.sync_folder", synced.append)
     object_id = store.put_bytes(b"put by one that died before it synced")
     assert synced == [tmp_path / "objects" / object_id[:2], tmp_path / "objects"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What is synced and what is renamed from now on, in order: (verb, path it is about)."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def syncing(descriptor):
+        fsync(descriptor)
+        done.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def renaming(source, target, **options):
+        replace(source, target, **options)
+        done.append(("rename", Path(target)))
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", renaming)
+    return done
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and macOS syncs otherwise")
+
+
+@linux
+@pytest.mark.parametrize("is_there", [True, False], ids=["old folder", "new folder"])
+@pytest.mark.parametrize("put", ["one", "many"])
+def test_bytes_are_durable_before_their_name_and_the_name_before_put_returns(
+    tmp_path, steps, put, is_there
+):
+    """Whoever made an object's folder may have died before that was durable."""
+    folder, staging = tmp_path / "objects", tmp_path / "staging"
+    place = folder / hashlib.sha256(b"x").hexdigest()[:2]
+    if is_there:
+        place.mkdir(parents=True)
+    store = ObjectStore(folder, staging)
+    (object_id,) = store.put_many([b"x"]) if put == "many" else [store.put_bytes(b"x")]
+    assert [verb for verb, _ in steps] == ["sync", "rename", "sync", "sync"]
+    assert [path for _, path in steps[1:]] == [place / object_id, place, folder]
+    assert steps[0][1].parent == staging
+    path = store.path(object_id)
+    assert path.stat().st_mode & 0o222 == 0, "no program writes into it by mistake"
+    steps.clear()
+    assert store.delete(object_id)
+    assert steps == [("sync", place)]
+
+
+@linux
+def test_a_file_is_replaced_by_durable_bytes_and_durably(tmp_path, steps):
+    replace_file(tmp_path / "store.toml", b"old")
+    replace_file(tmp_path / "store.toml", b"new")
+    assert (tmp_path / "store.toml").read_bytes() == b"new"
+    assert [verb for verb, _ in steps] == ["sync", "rename", "sync"] * 2
+    assert [path for _, path in steps[1:3]] == [tmp_path / "store.toml", tmp_path]
+    assert steps[0][1].parent == tmp_path
 
 
 def test_delete_says_whether_it_was_there(objects):

@@ -36,6 +36,20 @@ def test_a_purge_that_cannot_delete_an_object_says_so(registry, make, monkeypatc
             registry.purge("law", "ann")
 
 
+def test_a_purge_that_leaves_an_upload_says_so(registry, make, monkeypatch):
+    make.grow(registry, "law")
+    upload = registry.layout.upload("d" * 64, ".txt")
+    upload.write_bytes(b"the corpus")
+    request = {"corpus": {"upload": upload.name, "name": "notes.txt"}}
+    job = registry.jobs.add(NewJob(kind="ingest", domain="law", request=request, who="ann"))
+    registry.jobs.end(job.id, "failed", error="the disk is full")
+    monkeypatch.setattr(type(registry.layout), "forget", lambda *_: None)
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        with pytest.raises(DamageError, match=f"left 1 traces .{upload.name}"):
+            registry.purge("law", "ann")
+
+
 def test_a_purge_leaves_what_other_domains_have_under_way(registry, make):
     make.grow(registry, "law")
     layout = registry.layout

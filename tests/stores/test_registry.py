@@ -216,10 +216,13 @@ def test_a_disabled_domain_stays_disabled_when_it_grows(registry, make):
     assert not make.grow(registry, "law", salt="2").state("law").is_enabled
 
 
-def test_a_segment_whose_objects_are_not_stored_is_refused(registry, make):
-    segment = make.segment(registry, "law")
-    registry.objects.delete(segment.pool_object)
-    with registry.writing("ann"), pytest.raises(DamageError, match=segment.pool_object):
+@pytest.mark.parametrize("which", ["pool_object", "signature_object", "use_object", "text"])
+def test_a_segment_whose_objects_are_not_stored_is_refused(registry, make, which):
+    segment = make.segment(registry, "law", use_object=registry.objects.put_bytes(b"uses"))
+    text = segment.documents[0].text_object
+    gone = text if which == "text" else getattr(segment, which)
+    registry.objects.delete(gone)
+    with registry.writing("ann"), pytest.raises(DamageError, match=gone):
         registry.add_segment(segment, "ann")
     assert registry.domains() == ()
 

@@ -68,6 +68,58 @@ def test_a_row_leads_to_its_documents_the_largest_share_first(registry, used):
     assert wide.use.effective_documents == pytest.approx(np.exp(entropy), rel=1e-3)
 
 
+MANY = {
+    3: {(0, 7): 1.5, (0, 2): 0.5, (1, 7): 4.5, (2, 5): 1.0, (3, 5): 2.0},
+    9: {(1, 90): 3.0, (2, 90): 1.0, (2, 8): 2.0, (3, 8): 0.25},
+}
+
+
+def rarities():
+    """Return how rare each (layer, row) of MANY is among four documents, by the definition."""
+    found = {}
+    for layer, hits in MANY.items():
+        for row in {row for _, row in hits}:
+            weights = np.array([weight for (_, other), weight in hits.items() if other == row])
+            shares = weights / weights.sum()
+            found[layer, row] = np.log(4 / np.exp(-(shares * np.log(shares)).sum()))
+    return found
+
+
+def cosine(one, other):
+    """Return the cosine of two vectors over rows, each weight times the row's rarity."""
+    rare = rarities()
+    first, second = (
+        np.array([vector.get(place, 0.0) * rare[place] for place in rare])
+        for vector in (one, other)
+    )
+    return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+
+def test_documents_are_ranked_by_the_angle_to_what_a_text_asks(registry, make):
+    texts = [f"law {number}" for number in range(4)]
+    told = [new_use(layer, hits) for layer, hits in MANY.items()]
+    segment = make.segment(registry, "law", texts=texts, uses=told)
+    with registry.writing("ann"):
+        registry.add_segment(segment, "ann")
+    rows = {
+        number: {
+            (layer, row): weight
+            for layer, hits in MANY.items()
+            for (document, row), weight in hits.items()
+            if document == number
+        }
+        for number in range(4)
+    }
+    for asked in (rows[1], {(3, 7): 1.0, (9, 90): 0.1}, {(3, 5): 0.5, (9, 8): 3.0, (3, 2): 1.0}):
+        by_layer = {layer: {r: w for (n, r), w in asked.items() if n == layer} for layer in MANY}
+        found = registry.rank_documents(segment.segment_id, by_layer, 4)
+        scores = {document.document_id: score for document, score in found}
+        expected = {make.sha(texts[n]): cosine(own, asked) for n, own in rows.items()}
+        assert scores == pytest.approx({k: s for k, s in expected.items() if s > 0}, abs=2e-3)
+        assert list(scores.values()) == sorted(scores.values(), reverse=True)
+        assert registry.rank_documents(segment.segment_id, by_layer, 1) == found[:1]
+
+
 def test_the_use_of_all_rows_is_read_without_the_arrays(registry, used):
     found = registry.expert_uses([used.segment_id])
     assert [(u.host_layer, u.row, u.num_documents) for u in found] == [
