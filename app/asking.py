@@ -209,8 +209,11 @@ def search(
 def _print_found(found: Found) -> None:
     print_table(
         "domains by what their signatures make of the text",
-        ("domain", "log odds a token"),
-        list(found.log_odds.items()),
+        ("domain", "log odds a token", "asked from", "asked"),
+        [
+            (name, odds, found.needed[name], _how_asked(found, name))
+            for name, odds in found.log_odds.items()
+        ],
         empty="none is live and enabled",
     )
     print_table(
@@ -219,6 +222,12 @@ def _print_found(found: Found) -> None:
         [(row.domain, f"{row.host_layer}:{row.row}", row.weight) for row in found.rows],
     )
     _print_documents("documents that they hold", found.documents)
+
+
+def _how_asked(found: Found, domain: str) -> str:
+    if domain in found.asked:
+        return "yes"
+    return "if it has a say: it is named" if domain in found.named else "no"
 
 
 @verb("json")

@@ -60,11 +60,12 @@ def demo_picture(folder: Path = RESULTS) -> Path:
     for y, values in enumerate(change):
         for x, value in enumerate(values):
             ink = "white" if value < 0.6 * deepest else "black"
-            right.text(x, y, f"{value:+.2f}", ha="center", va="center", fontsize=8, color=ink)
+            told = f"{value:+.2f}" if abs(value) >= 0.005 else "0"
+            right.text(x, y, told, ha="center", va="center", fontsize=8, color=ink)
     right.set_xticks(range(len(domains)), domains)
     labels = [row if row == "base" else f"after {row}" for row in rows]
     right.set_yticks(range(len(rows)), labels)
-    right.set_title("Change of loss against the base: nothing fades", loc="left", fontsize=10)
+    right.set_title("Change of loss against the base, after each domain", loc="left", fontsize=10)
     path = folder / "demo.png"
     plot.savefig(path, dpi=110)
     plt.close(plot)

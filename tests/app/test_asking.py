@@ -3,6 +3,8 @@
 import pytest
 from tiny_base import SUBJECTS, copy_store, make_tiny_store
 
+from app.output import cell
+
 TEXT = SUBJECTS["law"]
 
 
@@ -56,6 +58,13 @@ def test_search_names_domains_rows_and_documents(peer_cl, made):
     shown = peer_cl("search", TEXT, "--domain", "law", "--limit", "2", folder=made).out
     assert "rows that the text would ask" in shown
     assert "medicine" not in shown
+    asked = {name: "yes" if name in told["asked"] else "no" for name in told["log_odds"]}
+    assert asked == {"law": "yes", "medicine": "no"}
+    lines = peer_cl("search", TEXT, "--limit", "2", folder=made).out.splitlines()
+    for line, name in zip(lines[2:4], told["log_odds"], strict=True):
+        needed = told["needed"][name]
+        assert line.split()[0] == name
+        assert line.split()[2:] == [cell(needed), asked[name]]
 
 
 def test_experts_shows_use_rows_and_one_row(peer_cl, made):
