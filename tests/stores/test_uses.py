@@ -112,12 +112,12 @@ def test_documents_are_ranked_by_the_angle_to_what_a_text_asks(registry, make):
     }
     for asked in (rows[1], {(3, 7): 1.0, (9, 90): 0.1}, {(3, 5): 0.5, (9, 8): 3.0, (3, 2): 1.0}):
         by_layer = {layer: {r: w for (n, r), w in asked.items() if n == layer} for layer in MANY}
-        found = registry.rank_documents(segment.segment_id, by_layer, 4)
+        found = registry.rank_documents(segment.segment_id, by_layer, 4).best
         scores = {document.document_id: score for document, score in found}
         expected = {make.sha(texts[n]): cosine(own, asked) for n, own in rows.items()}
         assert scores == pytest.approx({k: s for k, s in expected.items() if s > 0}, abs=2e-3)
         assert list(scores.values()) == sorted(scores.values(), reverse=True)
-        assert registry.rank_documents(segment.segment_id, by_layer, 1) == found[:1]
+        assert registry.rank_documents(segment.segment_id, by_layer, 1).best == found[:1]
 
 
 def test_the_use_of_all_rows_is_read_without_the_arrays(registry, used):

@@ -101,7 +101,7 @@ def test_rows_of_a_pool_with_more_weight_count_more():
 def test_rows_show_how_loudly_they_speak_and_how_much_they_are_asked():
     row = TracedRow("law", "seg", 3, 12, strength=2.0, weight=0.5)
     (shown,) = frames.traced_rows([row], {"seg": "v2"}).to_dict("records")
-    assert (shown["expert"], shown["strength"], shown["weight"]) == ("3:12", 2.0, 0.5)
+    assert (shown["expert"], shown["strength"], shown["router weight"]) == ("3:12", 2.0, 0.5)
 
 
 def test_links_carry_any_name():
