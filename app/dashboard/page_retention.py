@@ -104,16 +104,13 @@ def _say_empty(seen: View) -> None:
 
 def _choose(seen: View, evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot, str]:
     """Return the evaluation that the person wants to see, and which view of it."""
-    left, right = st.columns([2, 3], vertical_alignment="bottom")
     by_id = {item.snapshot_id: item for item in evaluated}
     warn_of_unknown("snapshot", "evaluated snapshot", by_id)
     warn_of_unknown("view", "view", VIEWS)
-    with left:
-        snapshot = choose_snapshot(seen, "Evaluated snapshot", "snapshot", list(by_id))
-    with right:
-        view = st.segmented_control(
-            "Show", VIEWS, default=MATRIX, required=True, key="view", bind="query-params"
-        )
+    snapshot = choose_snapshot(seen, "Evaluated snapshot", "snapshot", list(by_id))
+    view = st.segmented_control(  # a line of its own: beside the list its last words were cut off
+        "Show", VIEWS, default=MATRIX, required=True, key="view", bind="query-params"
+    )
     return by_id[snapshot], view
 
 
