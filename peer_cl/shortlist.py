@@ -8,8 +8,9 @@ Shape suffixes: B rows, T tokens, D width, P pools.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -180,16 +181,11 @@ def needed_log_odds(
     Returns: both fp64, (B, P); a pool is asked where the first reaches the second.
     """
     log_odds_BP, distance_BP, count_B1 = _context_means(evidence, lengths_B)
-    root_B = count_B1[:, 0].clamp_min(1).to(log_odds_BP.dtype).sqrt()
-    needed = []
-    for number, signature in enumerate(signatures):
-        distance_B = distance_BP[:, number]
-        fit_B = signature.least_fit - signature.fit_slack / root_B
-        fit_B = fit_B - signature.fit_of(torch.zeros_like(distance_B), distance_B)
-        is_far_B = distance_B > signature.max_distance * (1 + signature.slack / root_B)
-        never_B = is_far_B | (count_B1[:, 0] < MIN_TOKENS)
-        needed.append(fit_B.clamp_min(signature.threshold).masked_fill(never_B, torch.inf))
-    return log_odds_BP, torch.stack(needed, -1)
+    limits = _limits(log_odds_BP, signatures, count_B1)
+    unfit_BP = _fits(torch.zeros_like(log_odds_BP), distance_BP, signatures)
+    needed_BP = torch.maximum(limits.threshold_P, limits.fit_BP - unfit_BP)
+    never_BP = (distance_BP > limits.distance_BP) | (count_B1 < MIN_TOKENS)
+    return log_odds_BP, needed_BP.masked_fill(never_BP, torch.inf)
 
 
 def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,22 +208,42 @@ def asked_by_means(
         signatures: one a pool.
         count_B1: of how many tokens the means are.
     """
-    thresholds_P = log_odds_BP.new_tensor([signature.threshold for signature in signatures])
-    farthest_P = log_odds_BP.new_tensor([signature.max_distance for signature in signatures])
-    slacks_P = log_odds_BP.new_tensor([signature.slack for signature in signatures])
-    least_P = log_odds_BP.new_tensor([signature.least_fit for signature in signatures])
-    fit_slacks_P = log_odds_BP.new_tensor([signature.fit_slack for signature in signatures])
-    root_B1 = count_B1.clamp_min(1).to(slacks_P.dtype).sqrt()
-    fit_BP = torch.stack(
-        [
-            signature.fit_of(log_odds_BP[..., number], distance_BP[..., number])
-            for number, signature in enumerate(signatures)
-        ],
-        -1,
-    )
-    near_BP = (log_odds_BP >= thresholds_P) & (fit_BP >= least_P - fit_slacks_P / root_B1)
-    near_BP &= distance_BP <= farthest_P * (1 + slacks_P / root_B1)
+    limits = _limits(log_odds_BP, signatures, count_B1)
+    fit_BP = _fits(log_odds_BP, distance_BP, signatures)
+    near_BP = (log_odds_BP >= limits.threshold_P) & (fit_BP >= limits.fit_BP)
+    near_BP &= distance_BP <= limits.distance_BP
     return near_BP & (count_B1 >= MIN_TOKENS)
+
+
+class _Limits(NamedTuple):
+    """What means have to reach, or may not pass, to ask each pool."""
+
+    threshold_P: Tensor
+    fit_BP: Tensor
+    distance_BP: Tensor
+
+
+def _limits(like: Tensor, signatures: Sequence[Signature], count_B1: Tensor) -> _Limits:
+    """Return the limits of means over so many tokens: those of few tokens are told more loosely."""
+
+    def told(values: Iterable[float]) -> Tensor:
+        return like.new_tensor(list(values))
+
+    root_B1 = count_B1.clamp_min(1).to(like.dtype).sqrt()
+    least_P = told(one.least_fit for one in signatures)
+    fit_slacks_P = told(one.fit_slack for one in signatures)
+    farthest_P = told(one.max_distance for one in signatures)
+    slacks_P = told(one.slack for one in signatures)
+    return _Limits(
+        threshold_P=told(one.threshold for one in signatures),
+        fit_BP=least_P - fit_slacks_P / root_B1,
+        distance_BP=farthest_P * (1 + slacks_P / root_B1),
+    )
+
+
+def _fits(log_odds_BP: Tensor, distance_BP: Tensor, signatures: Sequence[Signature]) -> Tensor:
+    pairs = zip(signatures, log_odds_BP.unbind(-1), distance_BP.unbind(-1), strict=True)
+    return torch.stack([one.fit_of(odds_B, far_B) for one, odds_B, far_B in pairs], -1)
 
 
 def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:

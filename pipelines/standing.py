@@ -52,14 +52,14 @@ def standings(
     if not signed or model.background is None:
         return found
     special: Any = model.special_ids
+    signatures = list(signed.values())
     evidence = token_evidence(
         base.signature_BTD,
         evidence_tokens(ids_BT, None, special),
         background=model.background,
-        signatures=list(signed.values()),
+        signatures=signatures,
         search=model.search,
     )
-    signatures = list(signed.values())
     lengths_B = torch.tensor([ids_BT.shape[1]])
     choice = choose_by_context(
         list(signed), ids_BT, evidence, signatures, lengths_B, model.name_odds

@@ -40,10 +40,19 @@ def domain_column(*, pinned: bool = False) -> ColumnConfig:
 
 def job_column() -> ColumnConfig:
     """Return a column of addresses of `job_address`, which shows the ids' first digits."""
+    return _id_column("job", "job", "shows the job")
+
+
+def document_column() -> ColumnConfig:
+    """Return a column of addresses of `document_address`, which shows the ids' first digits."""
+    return _id_column("document", "id", "reads the document")
+
+
+def _id_column(label: str, parameter: str, what: str) -> ColumnConfig:
     return st.column_config.LinkColumn(
-        "job",
-        display_text=r"job=([0-9a-f]{12})",
-        help=f"Its first digits; the link shows the job. {_NEW_TAB}",
+        label,
+        display_text=rf"{parameter}=([0-9a-f]{{12}})",
+        help=f"Its first digits; the link {what}. {_NEW_TAB}",
         width=125,
         alignment="left",
     )
@@ -53,15 +62,4 @@ def open_column() -> ColumnConfig:
     """Return a column of addresses, each shown as a sign that opens it."""
     return st.column_config.LinkColumn(
         "open", display_text=":material/open_in_new:", help=_NEW_TAB, width=50
-    )
-
-
-def document_column() -> ColumnConfig:
-    """Return a column of addresses of `document_address`, which shows the ids' first digits."""
-    return st.column_config.LinkColumn(
-        "document",
-        display_text=r"id=([0-9a-f]{12})",
-        help=f"Its first digits; the link reads the document. {_NEW_TAB}",
-        width=125,
-        alignment="left",
     )

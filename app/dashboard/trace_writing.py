@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard.clicks import click, wanted
+from app.dashboard.frames.counts import several
 from app.dashboard.frames.trace import weights_in_words
 from app.dashboard.model import borrowed
 from app.dashboard.page import View, plain
@@ -172,7 +173,7 @@ def _write_one(
 
 def _account(writing: Writing, seconds: float, *, of_pools: bool) -> str:
     """Return who spoke while it was written, and why it ended."""
-    num = f"{writing.num_tokens} token{'s' * (writing.num_tokens != 1)}"
+    num = several(writing.num_tokens, "token")
     ended = f"Ended by itself after {num}" if writing.is_ended else f"Ended at the limit of {num}"
     ended += f", {seconds:.0f} s."
     if not of_pools:
