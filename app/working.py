@@ -19,7 +19,7 @@ def jobs(
     request: Request,
     limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="How many.")] = 20,
 ) -> None:
-    """List ingests, each with its evaluation, that the dashboard started, the newest first."""
+    """List ingests, erasures and evaluations that the dashboard started, the newest first."""
     with request.store() as store:
         found = store.registry.jobs.listed(limit)
     if request.as_json:
@@ -42,7 +42,7 @@ def jobs(
             )
             for item in found
         ),
-        empty="none yet; the dashboard's page Ingest starts them",
+        empty="none yet; the dashboard starts them",
     )
 
 
@@ -65,7 +65,7 @@ def cancel(
         typer.Argument(metavar="JOB", help="The job's id, or its first six digits or more."),
     ],
 ) -> None:
-    """Ask a job to stop; an ingest leaves the store as it was, and goes on later from there."""
+    """Ask a job to stop; the store stays as it was, and the same again goes on from there."""
     with request.store() as store:
         asked = store.registry.jobs.ask_cancel(job)
     say(f"job {asked.id[:12]} was asked to stop; it does at its next step")

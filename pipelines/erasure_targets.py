@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, unknown_name
+from peer_cl.errors import (
+    FrozenError,
+    InputError,
+    StateError,
+    UnknownError,
+    UnsupportedError,
+    unknown_name,
+)
 from stores import Document, DomainState, Registry
 
 
@@ -106,6 +113,19 @@ def live_documents(
     if not document_ids:
         raise InputError("no document is named: there is nothing to erase")
     return tuple(held[document_id] for document_id in dict.fromkeys(document_ids))
+
+
+def check_texts(documents: Sequence[Document]) -> None:
+    """Refuse where a text that would have to be read again was not kept.
+
+    Raises: UnsupportedError: saying what can be done instead.
+    """
+    if any(document.text_object is None for document in documents):
+        raise UnsupportedError(
+            "this store keeps no texts (--no-keep-text), so nothing can be trained again without "
+            "the document: --masked switches its rows off, `peer-cl rollback` takes back all that "
+            "was learned with it"
+        )
 
 
 def _refuse_probe(document: Document) -> None:

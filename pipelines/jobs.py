@@ -1,4 +1,4 @@
-"""Jobs: an ingest, then its evaluation, in a process of its own, that outlives who started it.
+"""Jobs: an ingest or an erasure, then its evaluation, in a process that outlives who started it.
 
 Of several jobs one runs and the others wait, in the order in which they were asked for. Waiting and
 not failing, since a person who asks for three corpora wants all three; one at a time, since a store
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
+from pipelines.erasure_targets import check_texts, find_targets
 from pipelines.own_process import own_module
 from pipelines.quiet import QUIET
 from pipelines.uploads import Source, Upload, check_within, describe_source, find_source
@@ -83,6 +84,45 @@ def start_ingest(
     return _start(registry, new, [source for source in sources if isinstance(source, Upload)])
 
 
+def start_erasure(
+    store: Store,
+    domain: str,
+    document_ids: Sequence[str],
+    *,
+    who: str | None = None,
+    why: str = "",
+    evaluate: bool = True,
+    background: bool = True,
+) -> Job:
+    """Start a process that erases documents exactly and then evaluates, and return its job.
+
+    Args:
+        store: an open store.
+        domain: a live domain.
+        document_ids: full ids, or their first six or more digits, of documents that it holds.
+        who: written beside the act; default: as the store was opened.
+        why: written beside the act.
+        evaluate: score held-out documents afterwards.
+        background: score background sources then too.
+
+    Raises:
+        InputError, UnknownError: when no document is named, or one that the domain does not hold.
+        FrozenError, StateError: when the domain may not be erased from now, or another job does
+            the same.
+        UnsupportedError: when texts are not kept.
+    """
+    registry = store.registry
+    (target,) = find_targets(registry, document_ids=document_ids, domain=domain)
+    check_texts(target.documents)
+    request = {
+        "documents": [document.document_id for document in target.documents],
+        "evaluate": evaluate,
+        "background": background,
+    }
+    new = NewJob(kind="erase", domain=domain, request=request, who=who or store.who, why=why)
+    return _start(registry, new, [])
+
+
 def start_evaluation(store: Store, *, who: str | None = None, background: bool = True) -> Job:
     """Start a process that evaluates the live snapshot, and return its job.
 
@@ -106,7 +146,7 @@ def start_again(
 ) -> Job:
     """Start a job anew that did not end well, and return the new one.
 
-    An ingest goes on from its last checkpoint; one that had learned already is only evaluated.
+    Training goes on from its last checkpoint; what is in the store already is only evaluated.
 
     Args:
         store: an open store.
@@ -126,7 +166,7 @@ def start_again(
             f"job {old.id[:12]} is {old.state}; only one that did not end well can be started again"
         )
     if not old.request:
-        raise StateError(f"job {old.id[:12]} cannot be started again: its domain was purged")
+        raise StateError(f"job {old.id[:12]} cannot be started again: what it was about was purged")
     if old.is_unmeasured:
         request = {"background": old.request["background"]}
         new = NewJob(

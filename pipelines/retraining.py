@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.bases import Base
-from peer_cl.errors import InputError, StateError, UnsupportedError
+from peer_cl.errors import InputError, StateError
 from peer_cl.pool import Segment as LoadedSegment
 from pipelines.erasure import EACH, mask_segment, rows_by_cost
-from pipelines.erasure_targets import check_erasable, live_documents
+from pipelines.erasure_targets import check_erasable, check_texts, live_documents
 from pipelines.growing import Grown, grow
 from pipelines.loading import empty_model, load_store_base
 from pipelines.masks import Mask
@@ -149,7 +149,8 @@ def erase_exact(
         holding = {d.segment_id for d in documents if d.document_id in gone}
         first = next(place for place, row in enumerate(rows) if row.id in holding)
         kept, end = rows[:first], rows[first:]
-        _check_texts(documents, end)
+        again = {row.id for row in end}
+        check_texts([d for d in documents if d.segment_id in again])
         gone = _with_questions(registry, documents, gone)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, kept, base)
@@ -181,17 +182,6 @@ def erase_exact(
         near_ids=_near(wanted, left),
         seconds=time.monotonic() - began,
     )
-
-
-def _check_texts(documents: Sequence[Document], end: Sequence[Segment]) -> None:
-    """Refuse where a text that would have to be read again was not kept."""
-    ids = {row.id for row in end}
-    if any(document.segment_id in ids and document.text_object is None for document in documents):
-        raise UnsupportedError(
-            "this store keeps no texts (--no-keep-text), so nothing can be trained again without "
-            "the document: --masked switches its rows off, `peer-cl rollback` takes back all that "
-            "was learned with it"
-        )
 
 
 def _with_questions(

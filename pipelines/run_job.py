@@ -1,8 +1,8 @@
 """The process of a job: `python -m pipelines.run_job FOLDER JOB`, started by pipelines.jobs.
 
 It waits for its turn, does the work, and writes how it ended. SIGTERM is a wish to cancel. Killed
-outright it writes no end: whoever looks sees that the job is lost, and by its snapshot whether it
-had learned before.
+outright it writes no end: whoever looks sees that the job is lost, and by its snapshot whether the
+store was changed before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from stores.jobs import CANCELLED, DONE, FAILED
 
 if TYPE_CHECKING:
     from pipelines.facts import Fact
-    from pipelines.ingest import IngestReport
     from pipelines.settings import TrainingSettings
 
 WAIT_SECONDS = 1.0
@@ -42,6 +41,14 @@ class Outcome:
     note: str = ""
     error: str | None = None
     snapshot_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job has changed in its store."""
+
+    said: str
+    snapshot_id: int
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,11 +91,14 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
             teller.check()
             if job.kind == "evaluate":
                 return evaluate(store, request, teller)
-            report = ingest(store, job, request, teller)
-        return then_evaluate(store, job, request, report, teller)
+            act = erase if job.kind == "erase" else ingest
+            done = act(store, job, request, teller)
+            store.registry.jobs.record(job.id, done.snapshot_id)
+        return then_evaluate(store, job, request, done, teller)
     except (JobCancelled, KeyboardInterrupt):  # the latter is what Lightning makes of SIGTERM
-        is_learned = store.registry.jobs.find(job.id).snapshot_id is not None
-        return Outcome(CANCELLED, "it had learned" if is_learned else "the store is as it was")
+        is_done = store.registry.jobs.find(job.id).snapshot_id is not None
+        had = "it had erased" if job.kind == "erase" else "it had learned"
+        return Outcome(CANCELLED, had if is_done else "the store is as it was")
     except PeerError as error:
         return Outcome(FAILED, error=str(error))
     except Exception as error:
@@ -97,7 +107,7 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
 
 @contextmanager
 def turn(store: Store, job: Job, teller: Teller) -> Iterator[None]:
-    """Wait until no older job is open and, for an ingest, the store's lease is ours.
+    """Wait until no older job is open and, unless it only measures, the store's lease is ours.
 
     Raises: JobCancelled: when it is cancelled while it waits.
     """
@@ -110,7 +120,7 @@ def turn(store: Store, job: Job, teller: Teller) -> Iterator[None]:
             note = f"job {older[0].id[:12]} comes first" if older else ""
             if not older:
                 try:
-                    if job.kind == "ingest":
+                    if job.kind != "evaluate":
                         stack.enter_context(registry.writing(job.who))
                     break
                 except StoreLockedError as error:
@@ -124,7 +134,7 @@ def _is_before(other: Job, job: Job) -> bool:
     return (other.created_at, other.id) < (job.created_at, job.id)
 
 
-def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> IngestReport:
+def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> Done:
     """Ingest what a request names."""
     teller("loading", 0, 0, "")
     from pipelines.corpora import read_corpus
@@ -145,8 +155,23 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> I
         why=job.why,
         progress=teller,
     )
-    store.registry.jobs.record(job.id, report.snapshot_id)
-    return report
+    return Done(f"{report.domain} is at {report.label}", report.snapshot_id)
+
+
+def erase(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> Done:
+    """Erase exactly what a request names."""
+    report = store.erase_exact(job.domain or "", request["documents"], teller, why=job.why)
+    what = "the document" if len(report.document_ids) == 1 else "the documents"
+    said = f"{report.domain} is at {report.label}, as if it had never seen {what}"
+    if report.num_dropped:
+        said += f"; versions dropped, with nothing left to learn: {report.num_dropped}"
+    for ids, told in (
+        (report.near_ids, "near-duplicates or sections of the same document stay"),
+        (report.unmasked_ids, "masked documents are known again; erase them anew"),
+    ):
+        if ids:
+            said += f"; {told}: {', '.join(one[:12] for one in ids)}"
+    return Done(said, report.snapshot_id)
 
 
 def read_settings(told: dict[str, Any] | None) -> TrainingSettings | None:
@@ -166,21 +191,21 @@ def evaluate(store: Store, request: dict[str, Any], teller: Teller) -> Outcome:
 
 
 def then_evaluate(
-    store: Store, job: Job, request: dict[str, Any], report: IngestReport, teller: Teller
+    store: Store, job: Job, request: dict[str, Any], done: Done, teller: Teller
 ) -> Outcome:
-    """Evaluate after an ingest, where it was asked for; what was learned stays whatever comes."""
-    learned = f"{report.domain} is at {report.label}"
+    """Evaluate after a change, where it was asked for; what was done stays whatever comes."""
+    said = done.said
     if not request["evaluate"]:
-        return Outcome(DONE, learned, snapshot_id=report.snapshot_id)
+        return Outcome(DONE, said, snapshot_id=done.snapshot_id)
     try:
         evaluate(store, request, teller)
     except (JobCancelled, KeyboardInterrupt):
-        learned += "; its evaluation was cancelled"
+        said += "; its evaluation was cancelled"
     except Exception as error:
         why = str(error) if isinstance(error, PeerError) else _fault(store, job, error)
-        told = f"{learned}, but its evaluation failed: {why}"
-        return Outcome(FAILED, error=told, snapshot_id=report.snapshot_id)
-    return Outcome(DONE, learned, snapshot_id=report.snapshot_id)
+        told = f"{said}, but its evaluation failed: {why}"
+        return Outcome(FAILED, error=told, snapshot_id=done.snapshot_id)
+    return Outcome(DONE, said, snapshot_id=done.snapshot_id)
 
 
 def _fault(store: Store, job: Job, error: Exception) -> str:

@@ -238,7 +238,8 @@ def _check_jobs(database: Database, *, acting: Acting | None) -> Iterator[Findin
     for job in lost:
         what = f"job {job.id[:12]} ({job.kind} {job.domain or ''}".rstrip() + ") has no process"
         if job.is_unmeasured:
-            what += f"; {job.domain} has learned it, in snapshot {job.snapshot_id}, not measured"
+            done = "was erased from" if job.kind == "erase" else "has learned it,"
+            what += f"; {job.domain} {done} in snapshot {job.snapshot_id}, not measured"
         if acting is not None:
             action = "written down as failed"
         else:

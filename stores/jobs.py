@@ -239,7 +239,9 @@ def blank_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, 
 
 
 def blank_mentions(session: Session, document_ids: Iterable[str]) -> None:
-    """Take out of all jobs' errors and notes what names some documents, in full or in short.
+    """Take out of all jobs what names some documents, in full or in short.
+
+    A job that is to erase one of them stops: it is gone.
 
     Args:
         session: a writing session.
@@ -247,6 +249,10 @@ def blank_mentions(session: Session, document_ids: Iterable[str]) -> None:
     """
     gone = {document_id[:_SHORT] for document_id in document_ids}
     for row in session.scalars(select(JobRow)):
+        if any(named[:_SHORT] in gone for named in row.request.get("documents", ())):
+            if to_job(row).is_open:
+                row.cancel_asked_at = row.cancel_asked_at or utc_now()
+            row.request = {}
         if _names_any(row.note, gone):
             row.note = ""
         if row.error is not None and _names_any(row.error, gone):
@@ -309,9 +315,10 @@ def _does_work_of(job: Job, failed: Job) -> bool:
 
 
 def _sources(request: dict[str, Any]) -> set[str]:
-    """Return what a request is to read: names of uploads, and paths."""
+    """Return what a request is about: names of uploads, paths, and documents to erase."""
     told = (request.get(part) or {} for part in ("corpus", "facts"))
-    return {place for about in told for key in ("upload", "path") if (place := about.get(key))}
+    read = {place for about in told for key in ("upload", "path") if (place := about.get(key))}
+    return read.union(request.get("documents", ()))
 
 
 def uploads_of_others(session: Session, domain: str) -> set[str]:

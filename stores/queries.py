@@ -251,10 +251,10 @@ class Job:
 
     id: str
     kind: str
-    """ingest or evaluate."""
+    """ingest, evaluate or erase."""
     domain: str | None
     request: dict[str, Any]
-    """What was asked for; {} once the domain was purged."""
+    """What was asked for; {} once its domain, or a document that it is to erase, was purged."""
     who: str
     why: str
     state: str
@@ -287,9 +287,9 @@ class Job:
 
     @property
     def is_unmeasured(self) -> bool:
-        """Whether what it learned is in the store, but its evaluation did not end well."""
-        is_learned = self.kind == "ingest" and self.snapshot_id is not None
-        return is_learned and not self.is_open and self.state != "done"
+        """Whether what it did is in the store, but its evaluation did not end well."""
+        is_changed = self.kind != "evaluate" and self.snapshot_id is not None
+        return is_changed and not self.is_open and self.state != "done"
 
     @property
     def speed(self) -> float | None:

@@ -20,7 +20,7 @@ KINDS = ("text", "fact", "probe")
 ROWS, MASK = "rows", "mask"
 """Kinds of a segment: keys and rows that were learned, or rows of older segments that are off."""
 BASE_SUBJECT = "base"
-JOB_KINDS = ("ingest", "evaluate")
+JOB_KINDS = ("ingest", "evaluate", "erase")
 _UUID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -222,9 +222,9 @@ class NewJob:
     """Work to be done in a process of its own."""
 
     kind: str
-    """ingest or evaluate."""
+    """ingest, evaluate or erase."""
     domain: str | None
-    """Which domain learns; None: the work is about all."""
+    """Which domain changes; None: the work is about all."""
     request: dict[str, Any]
     """Everything needed to run it; JSON, without a word of a document."""
     who: str

@@ -282,7 +282,7 @@ class JobRow(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint("kind IN ('ingest', 'evaluate')", name="kind"),
+        CheckConstraint("kind IN ('ingest', 'evaluate', 'erase')", name="kind"),
         CheckConstraint(
             "state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"
         ),
@@ -293,7 +293,7 @@ class JobRow(Base):
         String(64), index=True, doc="A name: the domain may not have come yet. Null: all."
     )
     request: Mapped[dict[str, Any]] = mapped_column(
-        JSON, doc="All that is needed to run it; {} once its domain was purged."
+        JSON, doc="All that is needed to run it; {} once its domain or documents were purged."
     )
     who: Mapped[str] = mapped_column(Text)
     why: Mapped[str] = mapped_column(Text)

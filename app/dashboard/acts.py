@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.dashboard.frames.counts import several
-from app.dashboard.frames.ingest import duration
 from app.output import size
 from peer_cl.errors import ChangedError, InputError
+from pipelines.jobs import start_erasure
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
     from pipelines.erasure import MaskedErasure
     from pipelines.progress import Progress
-    from pipelines.retraining import ExactErasure
     from pipelines.store import Store
     from stores import Snapshot
 
@@ -130,10 +129,9 @@ def erase(
     typed: str,
     why: str,
     *,
-    masked: bool,
     progress: Progress,
 ) -> Done:
-    """Erase a document from a domain: its rows are switched off, or the domain is trained again.
+    """Erase a document from a domain: its rows are switched off.
 
     Args:
         store: to act on.
@@ -141,23 +139,51 @@ def erase(
         document_id: whole.
         typed: what the person typed to confirm it.
         why: in the person's words.
-        masked: switch its rows off; else train again.
         progress: told how far it is.
 
     Raises:
         InputError: when the first digits of the id were not typed.
         StateError, FrozenError: when it cannot be erased from the domain now.
     """
+    check_typed(document_id, typed)
+    get_ready()
+    before = store.registry.live()
+    said = _told_masked(store.erase_masked(domain, [document_id], progress, why=why))
+    return _done(said, before, store.registry.live())
+
+
+def start_erasing(
+    store: Store, domain: str, document_id: str, typed: str, why: str, *, evaluate: bool
+) -> Done:
+    """Have a document erased exactly, by a job.
+
+    Args:
+        store: to act on.
+        domain: a live domain that holds the document.
+        document_id: whole.
+        typed: what the person typed to confirm it.
+        why: in the person's words.
+        evaluate: measure afterwards.
+
+    Raises:
+        InputError: when the first digits of the id were not typed.
+        StateError, FrozenError: when it cannot be erased from the domain now.
+    """
+    check_typed(document_id, typed)
+    job = start_erasure(store, domain, [document_id], why=why, evaluate=evaluate)
+    live = store.registry.live()
+    said = f"Job {job.id[:12]} trains {domain} again without document {shown_digits(document_id)}."
+    return Done(said, live.id, live.id, can_undo=False)
+
+
+def check_typed(document_id: str, typed: str) -> None:
+    """Refuse an erasure that was not confirmed.
+
+    Raises: InputError: when the first digits of the id were not typed.
+    """
     if not is_typed(document_id, typed):
         digits = shown_digits(document_id)
         raise InputError(f"to erase document {digits}, type {digits}; nothing was done")
-    get_ready()
-    before = store.registry.live()
-    if masked:
-        said = _told_masked(store.erase_masked(domain, [document_id], progress, why=why))
-    else:
-        said = _told_exact(store.erase_exact(domain, [document_id], progress, why=why))
-    return _done(said, before, store.registry.live())
 
 
 def _told_masked(report: MaskedErasure) -> str:
@@ -171,22 +197,6 @@ def _told_masked(report: MaskedErasure) -> str:
     if effect.others_change_nats is not None:
         others = several(effect.num_others, "other document")
         said += f" {others}: {effect.others_change_nats:+.4f} nats a token."
-    return said
-
-
-def _told_exact(report: ExactErasure) -> str:
-    said = (
-        f"{report.domain} is at {report.label}, as if it had never seen the document: "
-        f"{several(report.num_retrained, 'segment')} trained again in {duration(report.seconds)}."
-    )
-    if report.num_dropped:
-        said += f" {several(report.num_dropped, 'segment')} dropped, with nothing left to learn."
-    for ids, what in (
-        (report.near_ids, "Near-duplicates or sections of the same document stay"),
-        (report.unmasked_ids, "Masked documents are known again; erase them anew"),
-    ):
-        if ids:
-            said += f" {what}: {', '.join(one[:12] for one in ids)}."
     return said
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app.dashboard import acts, cached
 from app.dashboard.clicks import click, wanted
+from app.dashboard.links import link
 from app.dashboard.outcome import ask_why, attempt, show_problem
 from app.dashboard.page import plain
 from app.dashboard.previews import erasure
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from app.dashboard.page import View
     from pipelines.progress import Progress
     from pipelines.store import Store
+    from stores import Job
     from stores.queries import DocumentPlace
 
-MASKED, EXACT = "Masked: switch its own rows off, at once", "Exact: train its domain without it"
+MASKED = "Masked: switch its own rows off, at once"
+EXACT = "Exact: train its domain without it, in a process of its own"
 _ERASE = "document_erase"
 _WHY = "erase-why"
 _TYPED = "erase-typed"
@@ -38,13 +41,15 @@ class Asked:
     document_id: str
     domain: str
     masked: bool
+    evaluate: bool = False
 
 
 def erase_asked(seen: View) -> None:
     """Erase what was asked for since the page ran last. Call it before anything is drawn.
 
-    It is done in the page's run, not in the button's callback: how far it is can be told there, and
-    whoever goes elsewhere ends it. The store is then as it was, or the erasure is in it.
+    Rows are switched off in the page's run, not in the button's callback: how far it is can be told
+    there, and whoever goes elsewhere ends it; the store is then as it was, or the erasure is in it.
+    What trains again takes as long as an ingest, and is a job.
 
     Args:
         seen: what is there now; the act compares with what the person saw.
@@ -52,6 +57,9 @@ def erase_asked(seen: View) -> None:
     asked: Asked | None = wanted(_ERASE)
     if asked is None or asked.seen.folder != seen.folder:
         return
+    if not asked.masked:
+        attempt(asked.seen, asked.place, partial(_start, asked), _WHY, _TYPED)
+        st.rerun()
     told = st.progress(0.0, text="Erasing: stay on this page until it is done")
 
     def progress(what: str, done: int, total: int, note: str) -> None:
@@ -81,6 +89,11 @@ def show_erasure(seen: View, found: tuple[DocumentPlace, ...]) -> None:
         )
         show_problem(seen, place)
         return
+    at_work = _job_at_work(seen, document_id)
+    if at_work is not None:
+        st.info("A job erases it.", icon=":material/ink_eraser:")
+        link("ingest", "Watch the job", job=at_work.id)
+        return
     domain = domains[0]
     if len(domains) > 1:
         domain = st.selectbox("From which domain", domains, key="erase-from")
@@ -104,6 +117,9 @@ def show_erasure(seen: View, found: tuple[DocumentPlace, ...]) -> None:
         st.markdown("**What will change**")
         for line in erasure(detail, found, masked=how == MASKED):
             st.text(line)
+    evaluates = how == EXACT and st.checkbox(
+        "Measure what was learned and kept afterwards", value=True, key="erase-measure"
+    )
     ask_why(seen, _WHY)
     typed = st.text_input(
         f"Type {acts.shown_digits(document_id)}, the first digits of its id, and press Enter",
@@ -117,7 +133,7 @@ def show_erasure(seen: View, found: tuple[DocumentPlace, ...]) -> None:
         key="erase",
         disabled=not is_confirmed,
         help=None if is_confirmed else "Type the first digits of its id above first.",
-        **click(_ERASE, Asked(seen, place, document_id, domain, how == MASKED)),
+        **click(_ERASE, Asked(seen, place, document_id, domain, how == MASKED, evaluates)),
     )
     show_problem(seen, place)
 
@@ -131,14 +147,33 @@ def _ways(found: tuple[DocumentPlace, ...], domain: str) -> list[str]:
     return [MASKED] * has_rows + [EXACT] * is_kept
 
 
+def _job_at_work(seen: View, document_id: str) -> Job | None:
+    """Return the job that erases a document, if one is to."""
+    for job in seen.store.registry.jobs.listed(only_open=True):
+        if job.kind == "erase" and document_id in job.request.get("documents", ()):
+            return job
+    return None
+
+
 def _do(asked: Asked, progress: Progress, store: Store) -> acts.Done:
-    """Do what was asked for, with what the text fields held when the button was pressed."""
+    """Switch its rows off, with what the text fields held when the button was pressed."""
     return acts.erase(
         store,
         asked.domain,
         asked.document_id,
         str(st.session_state.get(_TYPED, "")),
         str(st.session_state.get(_WHY, "")),
-        masked=asked.masked,
         progress=progress,
+    )
+
+
+def _start(asked: Asked, store: Store) -> acts.Done:
+    """Start the job that trains again, with what the text fields held."""
+    return acts.start_erasing(
+        store,
+        asked.domain,
+        asked.document_id,
+        str(st.session_state.get(_TYPED, "")),
+        str(st.session_state.get(_WHY, "")),
+        evaluate=asked.evaluate,
     )

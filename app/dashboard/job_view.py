@@ -23,6 +23,8 @@ def heading(job: Job) -> str:
     """Return what a job is about, as people say it."""
     if job.kind == "evaluate":
         return "Measuring what is known"
+    if job.kind == "erase":
+        return f"Erasing from {job.domain}"
     return f"Learning {job.domain}"
 
 
@@ -57,7 +59,7 @@ def _show(folder: str, job: Job, colour: str) -> None:
     else:
         _show_end(job)
         if _can_be_measured(folder, job):
-            st.caption("What it learned is not measured yet.")
+            st.caption("What it did is not measured yet.")
             offer_measuring(folder, f"job-{job.id}")
     if job.losses:
         losses = losses_frame(job)
@@ -93,7 +95,7 @@ def _show_end(job: Job) -> None:
         results = [job.note, f"snapshot {job.snapshot_id}" if job.snapshot_id else ""]
         told = ", ".join(result for result in results if result)
         st.success(plain(f"Done: {told}.{after}"), icon=":material/check_circle:")
-        if job.kind == "ingest" and job.request:
+        if job.kind != "evaluate" and job.request:
             st.link_button("See the domain", f"domains?domain={job.domain}")
     elif job.state == "failed":
         st.error(plain(f"It failed: {job.error}{_kept(job)}"), icon=":material/error:")
@@ -102,13 +104,13 @@ def _show_end(job: Job) -> None:
         told += _kept(job) or " The store is as it was before, and all of it can be used."
         st.warning(plain(told), icon=":material/warning:")
     else:
-        told = f"It was cancelled; {job.note or 'its domain was purged'}.{after}{_kept(job)}"
+        told = f"It was cancelled; {job.note or 'what it was about was purged'}.{after}{_kept(job)}"
         st.info(plain(told), icon=":material/stop_circle:")
 
 
 def _can_be_measured(folder: str, job: Job) -> bool:
-    """Return whether an ingest ended well, and nothing was measured since."""
-    if job.kind != "ingest" or job.state != "done" or not job.request:
+    """Return whether a change of the store ended well, and nothing was measured since."""
+    if job.kind == "evaluate" or job.state != "done" or not job.request:
         return False
     registry = opened(Path(folder)).registry
     state, learned = registry.live().state(job.domain or ""), job.snapshot_id or 0
@@ -118,20 +120,21 @@ def _can_be_measured(folder: str, job: Job) -> bool:
 
 
 def _kept(job: Job) -> str:
-    """Return what an ingest left in the store that was not evaluated to its end."""
+    """Return what is in the store of a job that was not evaluated to its end."""
     if not job.is_unmeasured:
         return ""
-    return f" {job.domain} has learned it, in snapshot {job.snapshot_id}; it was not measured."
+    done = "It was erased from" if job.kind == "erase" else "It was learned by"
+    return f" {done} {job.domain}, in snapshot {job.snapshot_id}; that was not measured."
 
 
 def _offer_cancel(folder: str, job: Job) -> None:
-    told = "What was read so far is kept: the same ingest goes on from there."
+    told = "What was read so far is kept: the same again goes on from there."
     if st.button(
         "Cancel",
         key=f"cancel-{job.id}",
         icon=":material/stop_circle:",
         disabled=job.is_cancel_asked,
-        help=told if job.kind == "ingest" else None,
+        help=None if job.kind == "evaluate" else told,
     ):
         with open_store(folder, who=who()) as store:
             store.registry.jobs.ask_cancel(job.id)
@@ -139,7 +142,7 @@ def _offer_cancel(folder: str, job: Job) -> None:
 
 
 def _offer_again(folder: str, job: Job) -> None:
-    """Let a person have the work done after all: what was learned is measured alone."""
+    """Let a person have the work done after all: what is in the store is measured alone."""
     label = "Measure it now" if job.is_unmeasured else "Start it again"
     if st.button(label, key=f"again-{job.id}", icon=":material/replay:"):
         with open_store(folder, who=who()) as store:

@@ -159,6 +159,7 @@ def erasure(detail: DomainDetail, places: Sequence[DocumentPlace], *, masked: bo
     return [
         f"{name} is trained again without it, from {again[0].label} on, which took {took} before.",
         f"{name} is then as if it had never seen it. No other domain's answers change.",
+        "A job does it: it goes on when you close this page.",
         *held,
         "Old snapshots hold it until what is not live is purged; until then it can be undone.",
     ]

@@ -83,16 +83,18 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
 
 
 def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list[Trouble]:
-    """Return what the last job of each domain came to, where it came to no good end.
+    """Return what the last job of each kind came to, where it came to no good end.
+
+    Ingests of one domain are of a kind; an erasure is done only by another of the same documents.
 
     Args:
         jobs: the newest first.
         evaluations: of the live snapshot and of snapshots before it; what a job did not measure
             may have been measured since.
     """
-    last: dict[str, Job] = {}
+    last: dict[tuple[str, ...], Job] = {}
     for job in jobs:
-        last.setdefault(job.domain or "", job)
+        last.setdefault((job.domain or "", *job.request.get("documents", ())), job)
     return [
         _to_measure(_told(job))
         if job.is_unmeasured
@@ -117,7 +119,8 @@ def _told(job: Job) -> str:
     what = f"The last job ({job.kind}{f' of {job.domain}' if job.domain else ''})"
     if job.is_unmeasured:
         why = _sentence(job.error or "its process is gone")
-        return f"{what} learned in snapshot {job.snapshot_id}, but did not measure it. {why}"
+        done = "erased" if job.kind == "erase" else "learned"
+        return f"{what} {done} in snapshot {job.snapshot_id}, but did not measure it. {why}"
     if job.state == "lost":
         return f"{what} ended without a word: its process is gone."
     return _sentence(f"{what} failed: {job.error}")

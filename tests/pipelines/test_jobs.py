@@ -7,12 +7,20 @@ import time
 
 import pytest
 from filled_store import new_store
-from tiny_base import SUBJECTS, make_tiny_store, write_corpus
+from tiny_base import SUBJECTS, background, make_tiny_base, make_tiny_store, write_corpus
 
 from peer_cl import PoolShape
-from peer_cl.errors import CorpusError, DomainNameError, FrozenError, StateError
-from pipelines import TrainingSettings, jobs, run_job
-from pipelines.jobs import start_again, start_ingest
+from peer_cl.errors import (
+    CorpusError,
+    DomainNameError,
+    FrozenError,
+    InputError,
+    StateError,
+    UnknownError,
+    UnsupportedError,
+)
+from pipelines import TrainingSettings, init_store, jobs, run_job
+from pipelines.jobs import start_again, start_erasure, start_ingest
 from pipelines.progress import LossNote
 from pipelines.run_job import read_settings
 from pipelines.store import Store, open_store
@@ -330,3 +338,97 @@ def test_a_job_whose_process_could_not_be_started_is_started_again_after_a_repai
         assert upload.path(store.registry.layout).exists()
         monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
         assert start_again(store, failed.id).request == failed.request
+
+
+# --- erasing -------------------------------------------------------------------------------------
+
+
+def test_a_document_is_trained_away_by_a_job(store):
+    first, second = store.registry.documents("law", split="train")[:2]
+    job = start_erasure(
+        store, "law", [first.document_id[:8], second.document_id], why="asked to", evaluate=False
+    )
+    assert (job.kind, job.domain, job.who) == ("erase", "law", "ann")
+    assert job.request["documents"] == [first.document_id, second.document_id]
+    done = ended(store, job)
+    assert (done.state, done.error) == ("done", None)
+    assert done.note == "law is at v2, as if it had never seen the documents"
+    live = store.registry.live()
+    assert (done.snapshot_id, live.state("law").label) == (live.id, "v2")
+    assert {first.document_id, second.document_id}.isdisjoint(store.registry.known_documents("law"))
+    event = store.registry.history(1)[0]
+    assert (event.action, event.who, event.why) == ("erase", "ann", "asked to")
+    with pytest.raises(StateError, match="is done; only one that did not end well"):
+        start_again(store, done.id)
+    failed = store.registry.jobs.add(
+        NewJob(kind="erase", domain="law", request=job.request, who="ann")
+    )
+    again = ended(store, start_again(store, _end(store, failed).id))
+    assert again.state == "failed"
+    assert again.error.startswith("the live version of 'law' holds no document")
+    assert store.registry.live().id == live.id
+    store.purge("law", retired=True)
+    assert [found.request for found in store.registry.jobs.listed()] == [{}, {}, {}]
+
+
+def test_a_cancelled_erasure_changes_nothing(store, monkeypatch):
+    before = store.registry.live()
+    (document,) = store.registry.documents("law", split="train")[:1]
+    monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
+    job = start_erasure(store, "law", [document.document_id], background=False)
+
+    def erase(self, *_, **__):
+        raise JobCancelled
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "erase_exact", erase)
+        run_job.main([str(store.registry.folder), job.id])
+    found = store.registry.jobs.find(job.id)
+    assert (found.state, found.note) == ("cancelled", "the store is as it was")
+    assert store.registry.live() == before
+
+
+def test_what_was_erased_but_not_measured_is_only_measured_again(store, monkeypatch):
+    def evaluate(self, progress, **_):
+        raise JobCancelled if is_cancelled else StateError("the base is gone")
+
+    documents = store.registry.documents("law", split="train")
+    monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
+    for is_cancelled, document in ((False, documents[0]), (True, documents[1])):
+        job = start_erasure(store, "law", [document.document_id], background=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "evaluate", evaluate)
+            run_job.main([str(store.registry.folder), job.id])
+        found, live = store.registry.jobs.find(job.id), store.registry.live()
+        assert document.document_id not in store.registry.known_documents("law")
+        assert found.snapshot_id == live.id
+        if is_cancelled:
+            assert found.state == "done"
+            assert found.note.endswith("the document; its evaluation was cancelled")
+        else:
+            assert (found.state, found.is_unmeasured) == ("failed", True)
+            assert found.error.endswith("but its evaluation failed: the base is gone")
+            again = start_again(store, job.id)
+            assert (again.kind, again.request) == ("evaluate", {"background": False})
+            store.registry.jobs.end(again.id, "cancelled")
+
+
+def test_an_erasure_that_cannot_be_starts_no_process(store):
+    (document,) = store.registry.documents("law", split="train")[:1]
+    for error, ids in ((InputError, []), (UnknownError, ["0" * 64])):
+        with pytest.raises(error):
+            start_erasure(store, "law", ids)
+    store.freeze("law")
+    with pytest.raises(FrozenError):
+        start_erasure(store, "law", [document.document_id])
+    assert store.registry.jobs.listed() == ()
+
+
+def test_without_texts_nothing_is_trained_again(tmp_path):
+    base, place = make_tiny_base(tmp_path / "base"), tmp_path / "knowledge"
+    corpus = write_corpus(tmp_path / "law.jsonl", "law")
+    with init_store(place, base=str(base), background=background(), keep_text=False) as other:
+        other.ingest("law", corpus, settings=QUICK)
+        (document,) = other.registry.documents("law", split="train")[:1]
+        with pytest.raises(UnsupportedError, match="keeps no texts"):
+            start_erasure(other, "law", [document.document_id])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -229,6 +230,19 @@ def test_doctor_tells_that_a_lost_job_had_learned(registry, make, process):
     assert told.action.startswith("evaluate the store; ")
 
 
+def test_doctor_tells_that_a_lost_job_had_erased(registry, make, process):
+    snapshot = make.grow(registry, "law")
+    job = registry.jobs.add(replace(new_job(documents=["e" * 64]), kind="erase"))
+    registry.jobs.assign(job.id, process.pid)
+    registry.jobs.record(job.id, snapshot.id)
+    process.kill()
+    process.wait()
+    (told,) = [item for item in registry.doctor() if item.kind == "job lost"]
+    assert told.what.endswith("; law was erased from in snapshot 2, not measured")
+    assert told.action.startswith("evaluate the store; ")
+    assert registry.jobs.find(job.id).is_unmeasured
+
+
 def test_doctor_tells_lost_jobs_and_writes_them_down(registry, process):
     alive, dead = registry.jobs.add(new_job()), registry.jobs.add(new_job("medicine"))
     registry.jobs.assign(alive.id, os.getpid())
@@ -390,6 +404,44 @@ def test_a_purge_of_what_is_retired_lets_the_domains_open_jobs_go_on(registry, m
     assert registry.jobs.find(ended.id).request == {}
     assert registry.jobs.find(waiting.id).request
     assert not registry.jobs.find(waiting.id).is_cancel_asked
+
+
+def test_a_purge_ends_the_erasures_of_what_it_deletes(registry, make):
+    make.grow(registry, "law")
+    make.grow(registry, "law", salt="later")
+    early, late = (segment.id for segment in registry.domain("law").chain)
+    of = {d.segment_id: d.document_id for d in registry.documents("law") if d.kind == "text"}
+    made = {
+        name: registry.jobs.add(replace(new_job(documents=[of[segment]]), kind="erase"))
+        for name, segment in (("kept", early), ("ended", late), ("gone", late))
+    }
+    registry.jobs.end(made["ended"].id, "failed", error="no")
+    for name in ("kept", "gone"):
+        registry.jobs.assign(made[name].id, os.getpid())
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", "v1", "ann")
+        registry.purge("law", "ann", retired=True)
+    kept, ended, gone = (registry.jobs.find(made[name].id) for name in ("kept", "ended", "gone"))
+    assert kept.request["documents"] == [of[early]]
+    assert not kept.is_cancel_asked
+    assert (ended.request, gone.request) == ({}, {})
+    assert gone.is_cancel_asked
+
+
+def test_an_erasure_is_done_by_another_of_the_same_documents_alone(registry):
+    one, two = "a" * 64, "b" * 64
+    failed = registry.jobs.add(replace(new_job(documents=[one]), kind="erase"))
+    registry.jobs.end(failed.id, "failed", error="no")
+    log = registry.layout.job_log(failed.id)
+    log.write_text("", encoding="utf-8")
+    other = registry.jobs.add(replace(new_job(documents=[two]), kind="erase"))
+    registry.jobs.end(other.id, "done")
+    registry.doctor(repair=True)
+    assert log.exists()
+    both = registry.jobs.add(replace(new_job(documents=[one, two]), kind="erase"))
+    registry.jobs.end(both.id, "done")
+    registry.doctor(repair=True)
+    assert not log.exists()
 
 
 def test_the_speed_of_earlier_runs(registry, make):

@@ -1,10 +1,13 @@
 import shutil
 import sqlite3
+from contextlib import nullcontext
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
 
 from peer_cl.errors import DamageError, StoreFormatError
 from stores import NewJob, Registry, chains, documents, scores, upgrades
@@ -14,7 +17,7 @@ from stores.schema import Base
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0005", "0004"
+revision, down_revision = "0006", "0005"
 
 def upgrade():
     with op.batch_alter_table("domains") as table:
@@ -43,7 +46,7 @@ def newer(tmp_path):
     def write(source):
         folder = tmp_path / "future"
         shutil.copytree(upgrades.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0005_future.py").write_text(source)
+        (folder / "versions" / "0006_future.py").write_text(source)
         return folder
 
     return write
@@ -99,9 +102,9 @@ def test_the_pragmas_hold_in_every_connection(store):
 def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     before = rows(store.database)
     database = sqlite_database(store.database)
-    options = {"head": "0005", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0006", "migrations": newer(ADDS_A_COLUMN)}
     assert upgrades.upgrade(database, store.database, **options) is True
-    assert upgrades.revision(database) == "0005"
+    assert upgrades.revision(database) == "0006"
     assert upgrades.upgrade(database, store.database, **options) is False
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -111,7 +114,7 @@ def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     for name in set(before) - {"domains", "alembic_version"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0005"
+    assert copy.name == "registry.sqlite.before-0006"
     assert rows(copy) == before
 
 
@@ -122,7 +125,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
     before = rows(store.database)
     database = sqlite_database(store.database)
     with pytest.raises(error):
-        upgrades.upgrade(database, store.database, head="0005", migrations=newer(source))
+        upgrades.upgrade(database, store.database, head="0006", migrations=newer(source))
     database.close()
     assert rows(store.database) == before
     assert store.old_copies() == []
@@ -131,7 +134,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
 
 def test_the_copy_of_before_is_kept_when_two_bring_it_forward(store, newer, monkeypatch):
     before, copied = rows(store.database), upgrades.copy_sqlite
-    options = {"head": "0005", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0006", "migrations": newer(ADDS_A_COLUMN)}
 
     def other_is_quicker(*args):
         monkeypatch.setattr(upgrades, "copy_sqlite", copied)
@@ -152,7 +155,7 @@ def test_an_older_copy_is_left_alone(store):
     older = store.folder / "registry.sqlite.before-0005"
     older.write_bytes(b"of before a backup was put back")
     for name in ("registry.sqlite.before-0005.2", "registry.sqlite.before-0005.3"):
-        copy = upgrades.copy_sqlite(store.database, older, "0004")
+        copy = upgrades.copy_sqlite(store.database, older, "0005")
         assert copy == store.folder / name
         assert rows(copy) == rows(store.database)
     assert older.read_bytes() == b"of before a backup was put back"
@@ -162,10 +165,10 @@ def test_an_older_copy_is_left_alone(store):
 
 def test_a_newer_registry_is_refused_and_left_alone(store, newer):
     database = sqlite_database(store.database)
-    upgrades.upgrade(database, None, head="0005", migrations=newer(ADDS_A_COLUMN))
+    upgrades.upgrade(database, None, head="0006", migrations=newer(ADDS_A_COLUMN))
     database.close()
     before = rows(store.database)
-    with pytest.raises(StoreFormatError, match="has revision 0005; this version knows up to 0004"):
+    with pytest.raises(StoreFormatError, match="has revision 0006; this version knows up to 0005"):
         Registry.open(store.folder)
     assert rows(store.database) == before
     assert store.old_copies() == []
@@ -174,7 +177,7 @@ def test_a_newer_registry_is_refused_and_left_alone(store, newer):
 def test_a_store_of_the_first_schema_is_brought_forward(tmp_path):
     path = tmp_path / "registry.sqlite"
     first = tmp_path / "first"
-    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*", "0004*")
+    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*", "0004*", "0005*")
     shutil.copytree(upgrades.MIGRATIONS, first, ignore=later)
     database = sqlite_database(path)
     upgrades.upgrade(database, None, head="0001", migrations=first)
@@ -209,5 +212,38 @@ def test_a_store_without_jobs_is_brought_forward(store):
     for name in set(before) - {"jobs"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0004"
+    assert copy.name == "registry.sqlite.before-0005"
     assert "jobs" not in rows(copy)
+
+
+def test_jobs_stay_as_they_were_when_erasing_becomes_one(tmp_path):
+    path = tmp_path / "registry.sqlite"
+    older = tmp_path / "older"
+    later = shutil.ignore_patterns("__pycache__", "0005*")
+    shutil.copytree(upgrades.MIGRATIONS, older, ignore=later)
+    database = sqlite_database(path)
+    upgrades.upgrade(database, None, head="0004", migrations=older)
+    insert = (
+        "INSERT INTO jobs (id, kind, request, who, why, state, host, born, created_at, "
+        "heartbeat, what, done, total, note, since, done_at_first, losses) VALUES "
+        "('{id}', '{kind}', '{{}}', 'ann', 'why', '{state}', '', '', '2026', "
+        "0, '', 1, 2, '', 0, 0, '[]')"
+    )
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(insert.format(id="a" * 32, kind="ingest", state="done"))
+        with pytest.raises(IntegrityError, match="ck_jobs_kind"):
+            connection.exec_driver_sql(insert.format(id="b" * 32, kind="erase", state="done"))
+    before = rows(path)["jobs"]
+    assert upgrades.upgrade(database, path) is True
+    assert rows(path)["jobs"] == before
+    for kind, state, broken in (
+        ("erase", "done", None),
+        ("dance", "done", "ck_jobs_kind"),
+        ("erase", "tired", "ck_jobs_state"),
+    ):
+        expected = nullcontext() if broken is None else pytest.raises(IntegrityError, match=broken)
+        with expected, database.engine.begin() as connection:
+            connection.exec_driver_sql(insert.format(id="c" * 32, kind=kind, state=state))
+    indexes = {found["name"] for found in inspect(database.engine).get_indexes("jobs")}
+    assert indexes == {"ix_jobs_domain", "ix_jobs_state", "ix_jobs_created_at"}
+    database.close()

@@ -1,5 +1,8 @@
 """Document: reading one, the rows that hold it, and erasing it with preview, word and undo."""
 
+import time
+from functools import partial
+
 import pytest
 from filled_store import grow, new_store, portrait
 from large_store import fill_large_store
@@ -12,6 +15,7 @@ from app.dashboard.main import HIDDEN, PAGES
 from peer_cl.errors import InputError
 from pipelines import TrainingSettings, init_store, open_store
 from pipelines.documents import SourceDocument
+from stores import NewJob
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,16 @@ def type_and_erase(at, found, why=""):
     at.text_input(key="erase-why").input(why).run()
     at.text_input(key="erase-typed").input(found.document_id[:6]).run()
     return at.button(key="erase").click().run()
+
+
+def ended_job(folder, job_id):
+    """Return a job once its process has ended."""
+    end = time.monotonic() + 90
+    with open_store(folder) as store:
+        while (job := store.registry.jobs.find(job_id)).is_open:
+            assert time.monotonic() < end, job
+            time.sleep(0.1)
+    return job
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -175,11 +189,19 @@ def test_exact_leaves_it_in_old_snapshots_alone_until_a_purge(run_page, place):
     at = run_page("document", place, id=found.document_id)
     at.radio(key="erase-how").set_value(EXACT).run()
     assert "law is trained again without it, from v1 on" in everything(at)
-    at = type_and_erase(at, found)
+    assert "A job does it: it goes on when you close this page" in everything(at)
+    at.checkbox(key="erase-measure").uncheck().run()
+    at = type_and_erase(at, found, "asked to")
     assert not at.exception
     assert not at.error
     told = at.success[0].value.replace("\\", "")
-    assert "as if it had never seen the document: 1 segment trained again" in told
+    with open_store(place) as store:
+        (job,) = store.registry.jobs.listed()
+    assert told.startswith(f"Job {job.id[:12]} trains law again without document ")
+    assert (job.kind, job.why, job.request["evaluate"]) == ("erase", "asked to", False)
+    done = ended_job(place, job.id)
+    assert (done.state, done.error) == ("done", None)
+    at = run_page("document", place, id=found.document_id)
     assert states(at) == {"domains?domain=law": "not live"}
     assert "No live version holds it" in everything(at)
     assert "erase-typed" not in [field.key for field in at.text_input]
@@ -189,6 +211,26 @@ def test_exact_leaves_it_in_old_snapshots_alone_until_a_purge(run_page, place):
     at = run_page("document", place, id=found.document_id)
     assert "no document" in at.error[0].value
     assert found.title not in everything(at)
+
+
+def test_a_document_that_a_job_erases_is_not_erased_twice(run_page, place):
+    def buttons(of):
+        at = run_page("document", place, id=of.document_id)
+        return at, [button.key for button in at.button]
+
+    found = document(place)
+    with open_store(place) as store:
+        new = NewJob(
+            kind="erase", domain="law", request={"documents": [found.document_id]}, who="ann"
+        )
+        job = store.registry.jobs.add(new)
+    at, keys = buttons(found)
+    assert "A job erases it." in everything(at)
+    assert "erase" not in keys
+    assert "erase" in buttons(document(place, skip=2))[1]
+    with open_store(place) as store:
+        store.registry.jobs.end(job.id, "cancelled")
+    assert "erase" in buttons(found)[1]
 
 
 def test_of_two_domains_that_hold_it_one_is_chosen_and_the_other_named(run_page, place):
@@ -257,8 +299,11 @@ def test_what_is_typed_means_the_document(place):
     assert acts.is_typed(found, found)
     assert not acts.is_typed(found, found[:5])
     assert not acts.is_typed(found, found[:6] + "x")
-    with (
-        open_store(place) as store,
-        pytest.raises(InputError, match=f"type {found[:6]}; nothing was done"),
-    ):
-        acts.erase(store, "law", found, "law", "", masked=True, progress=lambda *_: None)
+    with open_store(place) as store:
+        for erase in (
+            partial(acts.erase, progress=lambda *_: None),
+            partial(acts.start_erasing, evaluate=False),
+        ):
+            with pytest.raises(InputError, match=f"type {found[:6]}; nothing was done"):
+                erase(store, "law", found, "law", "")
+        assert store.registry.jobs.listed() == ()

@@ -198,6 +198,25 @@ def test_a_job_that_failed_is_told_until_a_later_one_went_well(run_page, folder)
     assert not [box for box in run_page("overview", folder).warning if "job" in box.value]
 
 
+def test_an_erasure_that_failed_is_told_until_its_documents_are_erased(run_page, folder):
+    def ended(kind, state, **request):
+        with open_store(folder) as store:
+            new = NewJob(kind=kind, domain="law", request=request, who="ann", why="")
+            job = store.registry.jobs.add(new)
+            store.registry.jobs.end(job.id, state, error="no" if state == "failed" else None)
+
+    def told():
+        return [box.value for box in run_page("overview", folder).warning if "job" in box.value]
+
+    ended("erase", "failed", documents=["e" * 64])
+    ended("ingest", "done", corpus={})
+    ended("erase", "done", documents=["f" * 64])
+    (line,) = told()
+    assert "The last job (erase of law) failed: no." in line.replace("\\", "")
+    ended("erase", "done", documents=["e" * 64])
+    assert told() == []
+
+
 def test_what_a_job_learned_and_did_not_measure_is_told_until_it_is_measured(run_page, folder):
     with open_store(folder) as store:
         new = NewJob(kind="ingest", domain="law", request={"corpus": {}}, who="ann", why="")
