@@ -1,4 +1,7 @@
-"""How often prose of sources that no threshold and no rule has seen asks a pool of a store."""
+"""How often prose of four sources asks a pool of a store.
+
+250 of LAMBADA's passages stood in the tables by which the rule was chosen, none of the others.
+"""
 
 from __future__ import annotations
 

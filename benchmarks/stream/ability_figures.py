@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from benchmarks.stream.matrices import NAMED
 from benchmarks.stream.pieces import POOLS
-from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.raw import Raw, RawFolder
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.words import WORDS
 from benchmarks.stream.workshop import ABILITY_ITEMS
@@ -40,6 +41,27 @@ def abilities(raw: RawFolder, method: str, seed: int) -> Iterator[Measured]:
         yield from _together(f"{WORDS[method]}: general ability", first)
         num_asked = sum(raw.read(piece)["num_asked"] for piece in pieces.values())
         yield Measured(f"{WORDS[method]}: general ability, items that ask any pool", num_asked)
+        yield from _named(raw, pieces, bases)
+
+
+def _named(raw: RawFolder, pieces: dict[str, str], bases: dict[str, str]) -> Iterator[Measured]:
+    """Yield the same where names count, which only items that name a domain can tell."""
+    known = {task: f"{piece}-named" for task, piece in pieces.items()}
+    if not any(map(raw.has, known.values())):
+        return
+    changes, num_naming, num_asked = [], 0, 0
+    for task, piece in known.items():
+        naming: Raw = raw.read(piece) if raw.has(piece) else {"items": [], "num_asked": 0}
+        again = {one["key"]: ItemScore.from_dict(one) for one in naming["items"]}
+        every = [ItemScore.from_dict(one) for one in raw.read(pieces[task])["items"]]
+        after = [again.get(one.key, one) for one in every]
+        before = [ItemScore.from_dict(one) for one in raw.read(bases[task])["items"]]
+        changes.append(changed(before, after)[task])
+        num_naming, num_asked = num_naming + len(again), num_asked + naming["num_asked"]
+    said = f"{WORDS[f'{POOLS} {NAMED}']}: general ability, every item"
+    yield from _together(said, changes)
+    yield Measured(f"{said}, that names a domain", num_naming)
+    yield Measured(f"{said}, that names a domain and asks any pool", num_asked)
 
 
 def _change(raw: RawFolder, base: str, piece: str, task: str, most: int | None = None) -> Change:

@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
+from benchmarks.stream.mixing import NAME_ODDS
 from benchmarks.stream.pieces import CHAINS, places, scorer_of, state_folder
 from benchmarks.stream.raw import DIGITS, Raw
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import InputError
+from peer_cl.shortlist import named_by_context
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, ReaderScorer, score
 from pipelines.general_mixture import read_mixture
-from pipelines.general_tasks import FILES, GeneralItem, read_set
+from pipelines.general_tasks import FILES, TEXT, GeneralItem, read_set
 from pipelines.reading import reader_of
 
 
@@ -49,6 +53,29 @@ def read_mixture_ability(
     before = [ItemScore.from_dict(one) for one in shop.raw.read(f"ability/base/{task}")["items"]]
     read = read_mixture(branches, shortlist, items_of(shop, task), before)
     return _kept(read.scores) | {"num_asked": read.num_asked[task]}
+
+
+def read_named_ability(shop: Workshop, branches: Branches, shortlist: Shortlist, task: str) -> Raw:
+    """Read the items of a task whose context names a domain, where names count.
+
+    Every other item asks whom it asks where they do not.
+    """
+    naming = [item for item in items_of(shop, task) if item.kind != TEXT]
+    naming = [item for item in naming if _names_any(shortlist, item.context)]
+    base = {one["key"]: one for one in shop.raw.read(f"ability/base/{task}")["items"]}
+    before = [ItemScore.from_dict(base[item.key]) for item in naming]
+    (odds,) = NAME_ODDS
+    read = read_mixture(branches, replace(shortlist, name_odds=odds), naming, before)
+    return _kept(read.scores) | {"num_asked": read.num_asked[task]}
+
+
+def _names_any(shortlist: Shortlist, context: Sequence[int]) -> bool:
+    ids_BT = torch.tensor([context])
+    counted_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+    counted_BT[:, 0] = False
+    signatures = list(shortlist.signatures.values())
+    lengths_B = torch.tensor([len(context)])
+    return bool(named_by_context(ids_BT, counted_BT, signatures, lengths_B).any())
 
 
 def _kept(scores: Sequence[ItemScore]) -> Raw:

@@ -15,22 +15,46 @@ from benchmarks.stream.pieces import (
     state_folder,
     subject,
 )
-from benchmarks.stream.plan import RATES, TUNED_AS, Piece, mixture_piece, rate_of
+from benchmarks.stream.plan import RATES, Piece, is_chosen, mixture_piece, rate_of
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 
 
-def check_rates(shop: Workshop) -> None:
+def check_rates(shop: Workshop, *, of_all: bool = True) -> None:
     """Refuse to go on where pieces learned at another rate than tuning has chosen since.
+
+    Args:
+        shop: the stream.
+        of_all: also of methods that are not tuned yet, which would go on at their grids' middles.
 
     Raises: StateError: naming the method and both rates.
     """
-    for method in (*RATES, *TUNED_AS):
+    for method in RATES:
+        if not of_all and not is_chosen(shop, method):
+            continue
         rates = {raw["learning_rate"] for raw in shop.raw.of(method) if "learning_rate" in raw}
         if rates and rates != {rate_of(shop, method)}:
             raise StateError(
                 f"{method} learned at {sorted(rates)}, and tuning says {rate_of(shop, method):g}: "
                 f"remove {shop.raw.folder}/{method}.s*.json, and its pieces are done again"
+            )
+
+
+def check_precision(shop: Workshop) -> None:
+    """Refuse a method whose pieces of a seed were learned in several precisions.
+
+    Raises: StateError: naming the method and both.
+    """
+    found: dict[tuple[str, int], set[str]] = {}
+    for path in shop.raw.paths():
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if "precision" in raw:
+            found.setdefault((raw["method"], raw["seed"]), set()).add(raw["precision"])
+    for (method, seed), precisions in found.items():
+        if len(precisions) > 1:
+            raise StateError(
+                f"{method} of seed {seed} was learned partly in {' and '.join(sorted(precisions))}"
+                f": remove {shop.raw.folder}/{method}.s{seed}.*.json, and its pieces are done again"
             )
 
 
@@ -61,6 +85,8 @@ def check_work(shop: Workshop, pieces: Sequence[Piece]) -> None:
             if mixture in planned and not shop.raw.has(mixture):
                 if method == POOLS:
                     _check_pools(shop, seed)
+                else:
+                    _check_adapters(shop, method, seed)
                 _check_tokens(shop, method, seed)
 
 
@@ -76,6 +102,19 @@ def _check_pools(shop: Workshop, seed: int) -> None:
         raise StateError(
             f"{shop.work / names[0]} is gone, which the mixture of {POOLS} needs: remove "
             f"{shop.raw.folder}/{POOLS}.s{seed}.*.json, and its pieces are done again"
+        )
+
+
+def _check_adapters(shop: Workshop, method: str, seed: int) -> None:
+    gone = [
+        str(shop.raw.path(place.piece))
+        for place in places(method, seed, shop.names)
+        if shop.raw.has(place.piece) and not state_folder(shop, place, place.number).is_dir()
+    ]
+    if gone:
+        raise StateError(
+            f"adapters that {method}'s mixture needs are gone from {shop.work}: remove "
+            f"{', '.join(gone)}, and these pieces are done again"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +15,6 @@ from benchmarks.stream.raw import Raw
 from benchmarks.stream.seeds import Measured
 from benchmarks.stream.words import WORDS
 from peer_cl.mixture import named_bound_nats, worst_added_nats
-
-CHOSEN_WITH = ("acronyms", "attack", "diseases", "geography", "lore", "minerals")
-"""Domains with which training's settings were chosen, by their unseen documents too until there
-were spare ones (docs/decisions/0013)."""
-_NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
 def ours(scores: Scores, seed: int) -> Iterator[Measured]:
@@ -36,9 +32,7 @@ def ours(scores: Scores, seed: int) -> Iterator[Measured]:
         yield from _asking(found, scores.names, f", names count with odds {odds}")
     yield from _alone(scores, learned)
     for rival in APART:
-        theirs = scores.learned(rival, seed)
-        if theirs is not None:
-            yield from _rival_alone(scores, theirs, WORDS[rival].removesuffix(", our mixture"))
+        yield from _rival(scores, rival, seed)
     yield from _foreign(mixture)
     if scores.raw.has(piece_name(seed)):
         yield from prose_figures(scores.raw.read(piece_name(seed)), scores.names)
@@ -49,28 +43,27 @@ def _learned(scores: Scores, seed: int) -> Iterator[Measured]:
     if own is None:
         return
     for rival in ("lora", LOWER, *APART):
-        theirs = scores.losses(rival, seed, "" if rival in CHAINS else FORCED)
+        way = "" if rival in CHAINS else FORCED
+        theirs = scores.losses(rival, seed, way)
         if theirs is None:
             continue
+        words = WORDS[f"{rival} {way}".strip()]
         after = [theirs[j + 1][j] for j in range(len(scores.names))]
-        name = f"unseen loss after learning, ours forced on, against {WORDS[rival]} (nats a token)"
+        name = f"unseen loss after learning, ours forced on, against {words} (nats a token)"
         yield Measured(name, mean(own[-1]), at_most=mean(after))
-        yield from _interval(scores, rival, seed)
+        yield from _interval(scores, rival, words, seed)
         gains = {
             domain: (b - o) / (b - t)
             for domain, b, o, t in zip(scores.names, own[0], own[-1], after, strict=True)
             if b > t  # a rival that learned nothing there is no measure
         }
-        rest = [gain for domain, gain in gains.items() if domain not in CHOSEN_WITH]
-        name = f"gain of ours forced on over {WORDS[rival]}'s, worst domain"
         if gains:
-            yield Measured(f"{name} (share)", min(gains.values()), at_least=0.98)
-        if 0 < len(rest) < len(gains):
-            yield Measured(f"{name} of {_unchosen(len(rest))} (share)", min(rest), at_least=0.98)
+            name = f"gain of ours forced on, as a share of that of {words}, worst domain (share)"
+            yield Measured(name, min(gains.values()), at_least=0.98)
 
 
-def _interval(scores: Scores, rival: str, seed: int) -> Iterator[Measured]:
-    """Yield between which values the difference lies, were other documents drawn."""
+def _interval(scores: Scores, rival: str, words: str, seed: int) -> Iterator[Measured]:
+    """Yield between which values the difference lies, were other documents or domains drawn."""
     own, theirs = scores.learned(POOLS, seed), scores.learned(rival, seed)
     if own is None or theirs is None:
         return
@@ -82,13 +75,15 @@ def _interval(scores: Scores, rival: str, seed: int) -> Iterator[Measured]:
         for name, ours, other in zip(scores.names, own, theirs, strict=True)
     ]
     low, high = interval(differences)
-    said = f"ours forced on less {WORDS[rival]}, unseen loss after learning"
-    yield Measured(f"{said}, low end of 95 % (nats a token)", low)
-    yield Measured(f"{said}, high end of 95 % (nats a token)", high)
-
-
-def _unchosen(num: int) -> str:
-    return f"{_NUMBERS[num]} domain{'s' if num > 1 else ''} on which nothing was chosen"
+    said = f"ours forced on less {words}, unseen loss after learning"
+    yield Measured(f"{said}, low end of 95 %, other documents (nats a token)", low)
+    yield Measured(f"{said}, high end of 95 %, other documents (nats a token)", high)
+    by_domain = [differences_D.sum() / tokens.sum() for differences_D, tokens in differences]
+    if len(by_domain) > 1:
+        error = float(np.std(by_domain, ddof=1) / len(by_domain) ** 0.5)
+        yield Measured(f"{said}, standard error over domains (nats a token)", error)
+    num = sum(bool(one < 0.0) for one in by_domain)
+    yield Measured(f"{said}, domains in which ours is below", num)
 
 
 def _kept(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
@@ -125,9 +120,6 @@ def _lacking(mixture: Raw, names: Sequence[str]) -> Iterator[Measured]:
 
 def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measured]:
     yield from _questions(mixture, names, how)
-    rest = [name for name in names if name not in CHOSEN_WITH]
-    if not how and 0 < len(rest) < len(names):  # who is named was chosen with all of them
-        yield from _questions(mixture, rest, f"{how}, {_unchosen(len(rest))}", with_guided=False)
     general = mixture["general"]
     heavy = [int(weight > 0.5) for weight in general["largest_weight"]]
     yield Measured(
@@ -145,10 +137,7 @@ def _asking(mixture: Raw, names: Sequence[str], how: str = "") -> Iterator[Measu
     yield Measured(name, share([int(weight > 0.5) for weight in naming]))
 
 
-def _questions(
-    mixture: Raw, names: Sequence[str], how: str, *, with_guided: bool = True
-) -> Iterator[Measured]:
-    """Yield what is answered; how far answers are guided was chosen with five of the domains."""
+def _questions(mixture: Raw, names: Sequence[str], how: str) -> Iterator[Measured]:
     asked = [mixture["recall"][name][w] for name in names for w in ("seen", "reworded")]
     weights = [weight for one in asked for weight in one["own_weight"]]
     yield Measured(
@@ -161,7 +150,7 @@ def _questions(
         value = mean([share(row["mixture"]) for row in rows])
         name = f"recall through the mixture, {wording}{how} (share)"
         yield Measured(name, value, at_least=goal)
-        if with_guided and GUIDED in rows[0]:
+        if GUIDED in rows[0]:
             guided = mean([share(row[GUIDED]) for row in rows])
             name = f"recall through the mixture, guided, {wording}{how} (share)"
             yield Measured(name, guided, at_least=goal)
@@ -178,6 +167,21 @@ def _alone(scores: Scores, learned: Sequence[Raw]) -> Iterator[Measured]:
     for domain, value in added.items():
         name = f"loss added to prose by {domain}'s pool, always on (nats a token)"
         yield Measured(name, value, at_most=0.0)
+
+
+def _rival(scores: Scores, rival: str, seed: int) -> Iterator[Measured]:
+    """Yield what else ours is compared with one adapter a domain by; a rival has no goals."""
+    learned, mixture = scores.learned(rival, seed), scores.mixture(rival, seed)
+    words = WORDS[rival].removesuffix(", our mixture")
+    if learned is not None:
+        yield from _rival_alone(scores, learned, words)
+    if mixture is not None:
+        told = [_asking(mixture, scores.names)]
+        for odds, found in mixture.get("named", {}).items():
+            told.append(_asking(found, scores.names, f", names count with odds {odds}"))
+        for one in (one for some in told for one in some):
+            name = f"{words}, our mixture: {one.name}"
+            yield replace(one, name=name, at_least=None, at_most=None)
 
 
 def _rival_alone(scores: Scores, learned: Sequence[Raw], words: str) -> Iterator[Measured]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -211,31 +212,54 @@ def adapters(shop: Workshop, method: str, seed: int) -> AdapterBranches:
     return AdapterBranches(model, shop.names)
 
 
-def tune(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
-    """Learn one domain from the base at a rate, and score its validation documents."""
-    data = shop.prepared[domain]
+def tune(shop: Workshop, method: str, learning_rate: float, domains: Sequence[str]) -> Raw:
+    """Learn domains in a row from the base at a rate, and score their validation documents."""
     made = CHAINS[method](shop.base(), len(shop.names), shop.settings.seed)
-    made.learn(data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress)
-    return _validated(shop, data, made.reader(), learning_rate)
+    learned = [shop.prepared[domain] for domain in domains]
+    for number, data in enumerate(learned):
+        if number:
+            made = _gone_on(shop, made, method)
+        made.learn(
+            data, learning_rate=learning_rate, settings=shop.settings, progress=shop.progress
+        )
+    return _validated(shop, learned, made.reader(), learning_rate)
 
 
-def tune_pool(shop: Workshop, method: str, learning_rate: float, domain: str) -> Raw:
+def _gone_on(shop: Workshop, before: Method, method: str) -> Method:
+    """Return a method as its next piece finds it: loaded from what the piece before kept."""
+    with tempfile.TemporaryDirectory(dir=shop.work) as folder:
+        before.save(Path(folder))
+        made = CHAINS[method](shop.base(), len(shop.names), shop.settings.seed)
+        made.load(Path(folder))
+    return made
+
+
+def tune_pool(shop: Workshop, method: str, learning_rate: float, domains: Sequence[str]) -> Raw:
     """Ingest one domain at a rate of its rows, and score its validation documents."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
+    (domain,) = domains
     with shop.store(_tuned_store(learning_rate)) as store:
         pools.ingest(store, shop.domain(domain), settings, shop.progress)
         branches, _ = pools.load([store], [domain])
         reader = functools.partial(branches.branch, domain)
-        return _validated(shop, shop.prepared[domain], reader, learning_rate)
+        return _validated(shop, [shop.prepared[domain]], reader, learning_rate)
 
 
-def _validated(shop: Workshop, data: Prepared, reader: Reader, learning_rate: float) -> Raw:
-    rows = {"validation": [item.ids for item in data.validation]}
-    found = sums(score(ReaderScorer(reader), rows, shop.progress)["validation"])
-    num_tokens = sum(len(item.ids) - 1 for item in data.validation)
-    if not num_tokens:
-        raise InputError(f"{data.name} has no validation document: no rate can be chosen with it")
-    return {"learning_rate": learning_rate, "loss_nats": sum(found) / num_tokens}
+def _validated(
+    shop: Workshop, learned: Sequence[Prepared], reader: Reader, learning_rate: float
+) -> Raw:
+    """Return the loss on validation documents, each domain's counting alike."""
+    losses = []
+    for data in learned:
+        num_tokens = sum(len(item.ids) - 1 for item in data.validation)
+        if not num_tokens:
+            raise InputError(
+                f"{data.name} has no validation document: no rate can be chosen with it"
+            )
+        rows = {"validation": [item.ids for item in data.validation]}
+        found = sums(score(ReaderScorer(reader), rows, shop.progress)["validation"])
+        losses.append(sum(found) / num_tokens)
+    return {"learning_rate": learning_rate, "loss_nats": sum(losses) / len(losses)}
 
 
 def _tuned_store(learning_rate: float) -> str:

@@ -12,6 +12,7 @@ from benchmarks.stream.ability_pieces import (
     read_base_ability,
     read_chain_ability,
     read_mixture_ability,
+    read_named_ability,
 )
 from benchmarks.stream.mixing import mix
 from benchmarks.stream.pieces import (
@@ -43,22 +44,28 @@ from benchmarks.stream.workshop import Workshop
 from pipelines.branches import PoolBranches, Shortlist
 from pipelines.general_tasks import FILES
 
+WITH_CONTEXT = tuple(task for task in FILES if task != "WikiText")
+"""Tasks whose items have a context, which may name a domain."""
+
 RATES: dict[str, tuple[float, ...]] = {
     POOLS: (3e-3, 6e-3, 1.2e-2),
     "lora": (3e-4, 1e-3, 3e-3),
     "osf": (3e-5, 1e-4, 3e-4),
     "full": (3e-5, 1e-4, 3e-4),
     "sparse": (3e-3, 6e-3, 1.2e-2),
+    **dict.fromkeys((LOWER, "lora-replay", *APART), (1e-3,)),
+    JOINT: (3e-4,),
     "rag": (0.0,),
 }
-"""Three learning rates a method, chosen among on validation documents of two domains; RAG learns
-nothing by gradients."""
-TUNED_AS = dict.fromkeys((LOWER, "lora-replay", JOINT, *APART), "lora")
-"""Methods that take another's rate: the same adapter on the same rows."""
-AT_LOWER = (LOWER, "lora-replay", JOINT, *APART)
-"""Of them, those that take the rate below it in the grid. Each tuning starts at the bare model, and
-what it prefers need not last through the steps of eight domains; and one LoRA a domain learns more
-of unseen text at the lower rate: see decision 0013."""
+"""Learning rates by method: three are chosen among on validation documents of two domains, one is
+taken. What tuning from the bare model prefers for LoRA need not last through the steps of eight
+domains, so it has a second row, and its kin take that one's rate. Joint training has eight times as
+many ranks, whose sum moves the weights three times as far at the same rate: see decision 0013. RAG
+learns nothing by gradients."""
+IN_A_ROW = ("osf", "full", "sparse")
+"""Methods whose rate is chosen after both domains, learned one after the other: how they learn the
+first domain tells little of how they learn another (OSF protects more, sparse memory trains less),
+and nothing of what a rate forgets."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,7 @@ def plan(
     """
     pieces = [Piece(BASE, read_base)]
     if with_tuning:
-        borrowed = dict.fromkeys(TUNED_AS.get(method, method) for method in methods)
-        tuned = [method for method in borrowed if len(RATES[method]) > 1]
+        tuned = [method for method in methods if len(RATES[method]) > 1]
         pieces += [piece for method in tuned for piece in _tunings(shop, method)]
     for seed in seeds:
         for method in methods:
@@ -122,30 +128,36 @@ def plan(
 def rate_of(shop: Workshop, method: str) -> float:
     """Return the learning rate with the least mean loss on the two domains' validation documents.
 
-    Where nothing was tuned (a quick run), the grid's middle. AT_LOWER take the one below it.
+    Where nothing was tuned (a quick run), the grid's middle.
     """
-    tuned = TUNED_AS.get(method, method)
-    best = _best(shop, tuned)
-    return RATES[tuned][max(0, best - 1) if method in AT_LOWER else best]
-
-
-def _best(shop: Workshop, method: str) -> int:
-    """Return the place in its grid of the rate that two domains prefer; untuned: the middle."""
-    losses = []
-    for rate in RATES[method]:
-        names = [_tuning(method, rate, domain) for domain in shop.names[:2]]
+    grid, losses = RATES[method], []
+    for rate in grid:
+        names = [_tuning(method, rate, domains) for domains in _tuned_on(shop, method)]
         if not all(shop.raw.has(name) for name in names):
-            return len(RATES[method]) // 2
+            return grid[len(grid) // 2]
         losses.append(sum(shop.raw.read(name)["loss_nats"] for name in names))
-    return losses.index(min(losses))
+    return grid[losses.index(min(losses))]
+
+
+def is_chosen(shop: Workshop, method: str) -> bool:
+    """Return whether a method's rate is chosen, or there is only one."""
+    grid = RATES[method]
+    pieces = [_tuning(method, rate, names) for rate in grid for names in _tuned_on(shop, method)]
+    return len(grid) == 1 or all(map(shop.raw.has, pieces))
 
 
 def _tunings(shop: Workshop, method: str) -> list[Piece]:
-    def piece(rate: float, domain: str) -> Piece:
+    def piece(rate: float, domains: Sequence[str]) -> Piece:
         how = tune_pool if method == POOLS else tune
-        return Piece(_tuning(method, rate, domain), lambda shop: how(shop, method, rate, domain))
+        return Piece(_tuning(method, rate, domains), lambda shop: how(shop, method, rate, domains))
 
-    return [piece(rate, domain) for rate in RATES[method] for domain in shop.names[:2]]
+    return [piece(rate, domains) for rate in RATES[method] for domains in _tuned_on(shop, method)]
+
+
+def _tuned_on(shop: Workshop, method: str) -> list[tuple[str, ...]]:
+    """Return what each piece of a rate's choice learns, one domain after the other."""
+    first = shop.names[:2]
+    return [first] if method in IN_A_ROW else [(name,) for name in first]
 
 
 def mixture_piece(method: str, seed: int) -> str:
@@ -153,8 +165,8 @@ def mixture_piece(method: str, seed: int) -> str:
     return f"{method}/s{seed}/mixture"
 
 
-def _tuning(method: str, rate: float, domain: str) -> str:
-    return f"tune/{method}/{rate:g}/{domain}"
+def _tuning(method: str, rate: float, domains: Sequence[str]) -> str:
+    return f"tune/{method}/{rate:g}/{'+'.join(domains)}"
 
 
 def _learning(shop: Workshop, method: str, seed: int) -> list[Piece]:
@@ -186,13 +198,23 @@ def _abilities(method: str, seed: int) -> list[Piece]:
             return Piece(name, lambda shop: _mixture_ability(shop, seed, task))
         return Piece(name, lambda shop: read_chain_ability(shop, method, seed, task))
 
+    def named(task: str) -> Piece:
+        name = f"ability/{POOLS}/s{seed}/{task}-named"
+        return Piece(name, lambda shop: _named_ability(shop, seed, task))
+
     is_read = method in (BASE, POOLS) or method in CHAINS
-    return [piece(task) for task in FILES] if is_read else []
+    pieces = [piece(task) for task in FILES] if is_read else []
+    return pieces + [named(task) for task in WITH_CONTEXT if method == POOLS]
 
 
 def _mixture_ability(shop: Workshop, seed: int, task: str) -> Raw:
     with _pools(shop, seed) as (branches, shortlist):
         return read_mixture_ability(shop, branches, shortlist, task)
+
+
+def _named_ability(shop: Workshop, seed: int, task: str) -> Raw:
+    with _pools(shop, seed) as (branches, shortlist):
+        return read_named_ability(shop, branches, shortlist, task)
 
 
 def _prose(shop: Workshop, seed: int) -> Raw:

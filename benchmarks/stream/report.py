@@ -119,6 +119,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
     if losses is None or learned is None:
         return None
     rare = scores.rare_losses(method, seed, way)
+    num_learned = len(scores.names) if method == JOINT else len(learned)
     seen = None if way == GATE else scores.recalls(method, seed, "seen", way)
     reworded = None if way == GATE else scores.recalls(method, seed, "reworded", way)
     return Line(
@@ -133,7 +134,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
         recall_transfer=seen.backward_transfer if seen else None,
         prose_added=_prose_added(scores, method, seed, way),
         worst_added=_worst_added(scores, method, seed, way),
-        num_parameters=mean([raw["num_parameters"] for raw in learned]),
+        num_parameters=sum(raw["num_parameters"] for raw in learned) / num_learned,
         seconds=mean([raw["seconds"] for raw in learned]),
     )
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from benchmarks.results import RESULTS, Figure, table
-from benchmarks.stream.checks import check_made_of
+from benchmarks.stream.checks import check_made_of, check_precision
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import Scores
@@ -52,6 +52,7 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
     if not shop.raw.has(BASE):
         return []
     check_made_of(shop)
+    check_precision(shop)
     scores, seeds = Scores(shop.raw, shop.names), shop.raw.seeds()
     found, lines = figures(scores, seeds), lines_of(scores, seeds)
     if is_kept and lines:

@@ -22,7 +22,12 @@ WORDS = {
     **{
         f"{name}{way}": f"one LoRA r{rank} a domain{SPARES.get(name, '')}, {how}"
         for name, rank in APART.items()
-        for way, how in (("", "our mixture"), (f" {FORCED}", "right one forced on"))
+        for way, how in (
+            ("", "our mixture"),
+            (f" {NAMED}", "our mixture, names count"),
+            (f" {GUIDED}", "our mixture, names count, answers guided"),
+            (f" {FORCED}", "right one forced on"),
+        )
     },
     JOINT: "one LoRA, all domains at once",
 }

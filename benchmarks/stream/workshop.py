@@ -18,6 +18,9 @@ import numpy as np
 from benchmarks.stream import corpora
 from benchmarks.stream.data import TEST_TOKENS, Prepared, prepare_domain
 from benchmarks.stream.domains import StreamDomain
+from benchmarks.stream.methods.dense import LORA_RANK, OSF_KEPT, REPLAY_SHARE
+from benchmarks.stream.methods.sparse_memory import SHAPE as MEMORY_SHAPE
+from benchmarks.stream.methods.sparse_memory import memory_layers
 from benchmarks.stream.questions import general, naming
 from benchmarks.stream.raw import RawFolder, TokenScores, key
 from benchmarks.stream.texts import FOREIGN_DOCUMENTS, Texts, blocks, foreign, unseen
@@ -54,6 +57,16 @@ PART = "-part"
 """Stands between the names of a store and of its part."""
 WITH_POOLS = frozenset(["peer", "sparse"])
 """Methods in whose pieces a pool learns, as their names stand in those of the pieces."""
+OWN: dict[str, dict[str, Any]] = {
+    "lora-replay": {"rank": LORA_RANK, "replay": REPLAY_SHARE},
+    "joint": {"rank": LORA_RANK},
+    "osf": {"kept": OSF_KEPT},
+    "sparse": {"shape": MEMORY_SHAPE.to_dict(), "layers": memory_layers(4)},
+}
+"""What else makes a method, by its name in those of the pieces. That of LoRA alone and of one
+adapter a domain stands in their names: their ranks."""
+READS_ORDINARY = frozenset(["lora-mixture-sparing"])
+"""Rivals that weigh the divergence on ordinary text as pools do."""
 
 
 @dataclass
@@ -243,16 +256,22 @@ class Workshop:
         is read; where every run is longer, the fewest steps.
         """
         settings = self.settings.to_dict()
-        has_pools = bool(WITH_POOLS & set(re.split(r"[./]", piece)))
+        parts = set(re.split(r"[./]", piece))
+        has_pools = bool(WITH_POOLS & parts)
         kinds = {row.kind for one in self.prepared.values() for row in one.rows}
         unused = [] if REWORDED in kinds else ["reworded_passes"]
         unused += [] if self._has_short_runs else ["least_steps"]
         if "hold_out_percent" not in self.settings.record():  # as before there was such a setting
             unused.append("hold_out_percent")
-        for own in ("seed", "row_learning_rate", *unused, *(() if has_pools else OF_POOLS)):
+        untold = set() if has_pools else set(OF_POOLS)
+        if READS_ORDINARY & parts:
+            untold.remove("kl_weight")
+        for own in ("seed", "row_learning_rate", *unused, *untold):
             del settings[own]
         if has_pools:  # the same settings may have trained other weights
             settings["recipe"] = RECIPE
+        for method in sorted(OWN.keys() & parts):
+            settings["own"] = OWN[method]
         about = json.dumps([self._read_by_all, settings], sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 

@@ -1,17 +1,24 @@
 """The stream's pieces of general ability, on a tiny base and sets of a few items."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tiny_base import sentences
 from tiny_stream import tiny_workshop
 
 from benchmarks.stream import pools, prose
-from benchmarks.stream.ability_pieces import items_of, read_base_ability, read_mixture_ability
+from benchmarks.stream.ability_pieces import (
+    items_of,
+    read_base_ability,
+    read_mixture_ability,
+    read_named_ability,
+)
 from benchmarks.stream.pieces import store_name
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import InputError
+from peer_cl.names import Names
 from pipelines.general_tasks import FILES
 from pipelines.progress import no_progress
 
@@ -44,6 +51,23 @@ def test_the_base_and_our_pools_are_read_item_by_item(shop):
             assert all(one["key"] == other["key"] for one, other in pairs)
             changed = sum(one["log_probs"] != other["log_probs"] for one, other in pairs)
             assert changed <= after["num_asked"]
+
+
+def test_where_names_count_only_items_that_name_a_domain_are_read_again(shop):
+    with shop.store("peer") as store:
+        pools.ingest(store, shop.domain("law"), shop.settings, no_progress)
+        branches, shortlist = pools.load([store], shop.names)
+        before = read_base_ability(shop, "LAMBADA")
+        shop.raw.write("ability/base/LAMBADA", before)
+        assert read_named_ability(shop, branches, shortlist, "LAMBADA")["items"] == []
+        items = items_of(shop, "LAMBADA")
+        # One item's own words as a name of the domain.
+        named = items[3]
+        names = Names.of([named.context[1:6]])
+        told = {"law": replace(shortlist.signatures["law"], names=names)}
+        after = read_named_ability(shop, branches, replace(shortlist, signatures=told), "LAMBADA")
+    assert [one["key"] for one in after["items"]] == [named.key]
+    assert 0 <= after["num_asked"] <= 1
 
 
 def test_prose_by_length_tells_who_is_asked_and_what_it_costs(shop, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_stream import SETTINGS, tiny_workshop
 
-from benchmarks.stream import checks, corpora, jobs, pools, run
+from benchmarks.stream import checks, corpora, jobs, pools, run, workshop
 from benchmarks.stream.ability_figures import abilities
 from benchmarks.stream.keeping import put_adapter, save_tensors
 from benchmarks.stream.matrices import per_token
@@ -94,8 +94,36 @@ def test_what_pools_alone_are_told_leaves_the_others_as_they_are(shop):
     other = dataclasses.replace(shop, settings=settings)
     for piece in ("base", "lora/s0/0-law", "tune/lora/0.001/law", "lora-mixture/s0/mixture"):
         assert other.made_of(piece) == shop.made_of(piece)
-    for piece in ("peer/s0/0-law", "tune/peer/0.006/law", "peer.s0.mixture", "prose.peer.s0"):
+    for piece in (
+        *("peer/s0/0-law", "tune/peer/0.006/law", "peer.s0.mixture", "prose.peer.s0"),
+        "lora-mixture-sparing/s0/0-law",
+    ):
         assert other.made_of(piece) != shop.made_of(piece)
+
+
+def test_what_makes_a_rival_is_part_of_what_its_pieces_are_made_of(shop, monkeypatch):
+    pieces = ("lora", "lora-mixture", "osf", "lora-replay", "joint", "sparse")
+    before = {name: shop.made_of(f"{name}/s0/0-law") for name in pieces}
+    assert before["lora"] == before["lora-mixture"]
+    assert len(set(before.values())) == len(pieces) - 1
+    own = {name: {"changed": 1} for name in workshop.OWN}
+    monkeypatch.setattr(workshop, "OWN", own)
+    after = {name: shop.made_of(f"{name}/s0/0-law") for name in pieces}
+    assert {name for name in pieces if after[name] != before[name]} == own.keys()
+
+
+def test_pieces_of_one_method_are_of_one_precision(shop):
+    told = {"method": "lora", "seed": 0, "precision": "bf16"}
+    shop.raw.write("lora/s0/0-law", told)
+    shop.raw.write("lora/s1/0-law", told | {"seed": 1, "precision": "fp32"})
+    shop.raw.write("osf/s0/0-law", told | {"method": "osf", "precision": "fp32"})
+    shop.raw.write("base", {})
+    checks.check_precision(shop)
+    shop.raw.write("lora/s0/1-minerals", told | {"precision": "fp32"})
+    with pytest.raises(
+        StateError, match=r"lora of seed 0 was learned partly in bf16 and fp32: rem"
+    ):
+        checks.check_precision(shop)
 
 
 def test_the_fewest_steps_count_only_where_a_run_would_have_fewer(shop):
@@ -119,6 +147,13 @@ def test_a_mixture_whose_parts_are_gone_is_refused_before_training(shop):
         checks.check_work(shop, pieces)
 
 
+def test_an_adapter_that_is_gone_is_told_before_training(shop):
+    pieces = plan(shop, [0], ["lora-mixture"], with_tuning=False)
+    shop.raw.write("lora-mixture/s0/1-minerals", {})
+    with pytest.raises(StateError, match=r"adapters .* are gone .*remove .*s0\.1-minerals\.json"):
+        checks.check_work(shop, pieces)
+
+
 def test_the_ability_of_a_model_that_is_gone_is_left_out_and_said(shop, capsys):
     with_data = dataclasses.replace(shop, data=shop.work)
     pieces = plan(with_data, [0], ["lora"], with_tuning=False)
@@ -136,15 +171,17 @@ def test_the_ability_of_a_model_that_is_gone_is_left_out_and_said(shop, capsys):
     assert checks.within_reach(shop, pieces) == pieces
 
 
-def test_a_borrowed_rate_is_tuned(shop):
+def test_a_rate_that_is_taken_is_not_tuned(shop):
     names = [piece.name for piece in plan(shop, [0], ["joint", "lora-replay", "rag"])]
+    assert not any(name.startswith("tune/") for name in names)
+    names = [piece.name for piece in plan(shop, [0], ["lora", "joint"])]
     assert sum(name.startswith("tune/") for name in names) == 3 * 2
     assert "tune/lora/0.001/law" in names
 
 
 def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
     looked = []
-    monkeypatch.setattr(jobs, "check_rates", lambda shop: looked.append(1))
+    monkeypatch.setattr(jobs, "check_rates", lambda shop, **_: looked.append(1))
     monkeypatch.setattr(jobs, "check_work", lambda shop, pieces: None)
     pieces = plan(shop, [0], ["lora"])
     quick = [dataclasses.replace(piece, do=lambda shop: {}) for piece in pieces]
@@ -221,3 +258,24 @@ def test_ability_is_compared_on_the_items_that_were_read(tmp_path):
         found[f"general ability, the same, {end} end of 95 % (share)"] for end in ("low", "high")
     )
     assert low < -0.5 < high
+
+
+def test_where_names_count_only_what_names_a_domain_differs(tmp_path):
+    raw = RawFolder(tmp_path)
+    for task in FILES:
+        if task == "WikiText":
+            items = [{"task": task, "key": "a", "log_probs": [-4.0], "num_tokens": 2}]
+        else:
+            items = [{"task": task, "key": key, "choice": 0, "is_right": True} for key in "abc"]
+        raw.write(f"ability/base/{task}", {"items": items})
+        raw.write(f"ability/peer/s0/{task}", {"items": items, "num_asked": 2})
+    assert not any("names count" in one.name for one in abilities(raw, "peer", 0))
+    wrong = {"task": "PIQA", "key": "c", "choice": 1, "is_right": False}
+    raw.write("ability/peer/s0/PIQA-named", {"items": [wrong], "num_asked": 1})
+    found = {one.name: one.value for one in abilities(raw, "peer", 0)}
+    said = "ours, names count: general ability, every item, "
+    own = {name.removeprefix(said): value for name, value in found.items() if said in name}
+    assert own["change of accuracy, all tasks (share)"] == pytest.approx(-1 / 12)
+    assert own["items whose verdict or choice changed"] == 1
+    assert own["that names a domain"] == own["that names a domain and asks any pool"] == 1
+    assert found["ours: general ability, every item, items whose verdict or choice changed"] == 0

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from tiny_stream import tiny_workshop
@@ -13,7 +14,7 @@ from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED, OF_QUESTIONS, Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.mixing import GATES_NATS
-from benchmarks.stream.pieces import BASE
+from benchmarks.stream.pieces import BASE, CHAINS
 from benchmarks.stream.plan import plan, rate_of
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import figures, lines
@@ -21,6 +22,7 @@ from benchmarks.stream.spread import spread_figures
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
+from pipelines.general import ReaderScorer
 
 NAMES = ("law", "minerals")
 METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "lora-mixture-sparing", "full", "joint")
@@ -48,8 +50,9 @@ def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
         "peer", "peer named", "peer guided", "peer forced", "peer gate", "lora", "lora-lower",
-        "lora-mixture", "lora-mixture forced", "lora-mixture-sparing",
-        "lora-mixture-sparing forced", "full", "joint",
+        "full", "joint",
+        *(f"{name}{way}" for name in ("lora-mixture", "lora-mixture-sparing")
+          for way in ("", " named", " guided", " forced")),
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -92,7 +95,7 @@ def test_figures_are_finite_and_named_once(scores):
     assert any(figure.holds is not None for figure in found)
     for part in (
         "intransigence: loss after learning above all domains' at once",
-        "nothing was chosen",
+        "one LoRA r16 a domain, our mixture, names count: recall at the end, reworded",
         "without stock words",
     ):
         assert any(part in name for name in names)
@@ -111,6 +114,24 @@ def test_what_each_adapter_of_its_own_does_to_prose_is_its_pieces_added_loss(sho
         num = sum(sum(scores.base["tokens"][group]) for group in prose)
         said = f"loss added to prose by {words}, always on, minerals (nats a token)"
         assert values[said] == pytest.approx(added / num)
+
+
+def test_a_rival_behind_the_mixture_is_asked_as_ours_is_and_has_no_goal(shop, scores):
+    found = {figure.figure: figure for figure in figures(scores)}
+    for words, method in (("one LoRA r16 a domain", "lora-mixture"), (None, "peer")):
+        raw = shop.raw.read(f"{method}/s0/mixture")
+        ((odds, named),) = raw["named"].items()
+        for how, told in (("", raw), (f", names count with odds {odds}", named)):
+            weights = [
+                w
+                for name in NAMES
+                for one in told["recall"][name].values()
+                for w in one["own_weight"]
+            ]
+            name = f"questions about a domain whose pool has weight above 0.5{how} (share)"
+            figure = found[f"{words}, our mixture: {name}" if words else name]
+            assert figure.value == pytest.approx(sum(w > 0.5 for w in weights) / len(weights))
+            assert (figure.holds is None) == (words is not None)
 
 
 def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
@@ -201,13 +222,38 @@ def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
 def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     assert rate_of(own, "lora") == 1e-3  # nothing tuned: the grid's middle
-    assert rate_of(own, "lora-lower") == 3e-4
     for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
     assert rate_of(own, "lora") == 3e-3
-    for method in ("lora-lower", "lora-replay", "joint", "lora-mixture", "lora-mixture-equal"):
-        assert rate_of(own, method) == 1e-3
+    for method in ("lora-lower", "lora-replay", "lora-mixture", "lora-mixture-equal"):
+        assert rate_of(own, method) == 1e-3  # whatever was tuned
+    assert rate_of(own, "joint") == 3e-4
+    for rate, loss in ((3e-5, 2.0), (1e-4, 2.1), (3e-4, 2.5)):
+        own.raw.write(f"tune/full/{rate:g}/law+minerals", {"loss_nats": loss})
+    assert rate_of(own, "full") == 3e-5
+
+
+@pytest.mark.parametrize("method", ["full", "osf", "sparse"])
+def test_a_rate_is_chosen_after_both_domains_in_a_row(shop, tmp_path, method):
+    own = replace(shop, raw=RawFolder(tmp_path / "raw"), work=tmp_path)
+    pieces = [one for one in plan(own, [0], [method]) if one.tunes]
+    assert [one.name.rpartition("/")[2] for one in pieces] == ["law+minerals"] * 3
+    raw = pieces[1].do(own)
+    assert math.isfinite(raw["loss_nats"])
+    # As the stream's own pieces would have it: the second goes on from what the first kept.
+    first, second = (one for one in plan(own, [0], [method], with_tuning=False) if one.learns)
+    for piece in (first, second):
+        own.raw.write(piece.name, piece.do(own))
+    made = CHAINS[method](own.base(), 2, 0)
+    made.load(own.work / "states" / f"{method}-s0" / "1")
+    losses = []
+    for data in own.prepared.values():
+        rows = [item.ids for item in data.validation]
+        found = ReaderScorer(made.reader()).log_probs(rows)
+        losses.append(-sum(one.sum() for one in found) / sum(len(ids) - 1 for ids in rows))
+    assert raw["loss_nats"] == pytest.approx(sum(losses) / 2, abs=1e-4)
+    assert [path.name for path in tmp_path.glob("tmp*")] == []
 
 
 def test_raw_files_hold_sums_a_document(shop, scores):
@@ -220,7 +266,7 @@ def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
     spread = functools.partial(PLANNED, spread=(1,))
     known = {piece.name for piece in PLANNED(shop)}
     more = [piece.name for piece in spread(shop) if piece.name not in known]
-    assert more == ["peer/s1/0-law", "peer/s1/1-minerals", "lora/s1/0-law", "lora/s1/1-minerals"]
+    assert more == [f"{m}/s1/{p}" for m in ("peer", "lora-lower") for p in ("0-law", "1-minerals")]
     both = [piece.name for piece in plan(shop, [0, 1], METHODS, spread=(1, 2))]
     assert len(set(both)) == len(both)  # a seed that learns the whole stream learns nothing twice
     do_missing(shop, spread, math.inf)
@@ -238,8 +284,14 @@ def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     own.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
     checks.check_rates(own)  # nothing was tuned yet, and 1e-3 is the middle
+    own.raw.write("lora/s0/1-minerals", {"learning_rate": 3e-3})
+    checks.check_rates(own, of_all=False)  # tuning is still to come
+    with pytest.raises(StateError, match=r"lora learned at \[0.001, 0.003\], and tuning says 0.0"):
+        checks.check_rates(own)
+    own.raw.path("lora/s0/1-minerals").unlink()
     for rate, loss in ((3e-4, 2.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
-    with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
-        checks.check_rates(own)
+    for of_all in (True, False):
+        with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
+            checks.check_rates(own, of_all=of_all)
