@@ -20,16 +20,18 @@ from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 
 
-def check_rates(shop: Workshop, *, of_all: bool = True) -> None:
+def check_rates(shop: Workshop, pieces: Sequence[str], *, of_all: bool = True) -> None:
     """Refuse to go on where pieces learned at another rate than tuning has chosen since.
 
     Args:
         shop: the stream.
+        pieces: names of those that are to be done; what they are of is looked at.
         of_all: also of methods that are not tuned yet, which would go on at their grids' middles.
 
     Raises: StateError: naming the method and both rates.
     """
-    for method in RATES:
+    of = {part for name in pieces for part in name.split("/")}
+    for method in (method for method in RATES if method in of):
         if not of_all and not is_chosen(shop, method):
             continue
         rates = {raw["learning_rate"] for raw in shop.raw.of(method) if "learning_rate" in raw}

@@ -44,7 +44,7 @@ def do_missing(shop: Workshop, planned: Planned, minutes: float, jobs: int = 1) 
             one writer; what needs several domains is done after them, in this process.
     """
     pieces, ends = within_reach(shop, planned(shop)), time.time() + 60 * minutes
-    check_rates(shop, of_all=False)  # tuning is still to come
+    check_rates(shop, [one.name for one in pieces], of_all=False)  # tuning is still to come
     check_made_of(shop)
     check_precision(shop)
     check_work(shop, pieces)
@@ -61,7 +61,7 @@ def _do(shop: Workshop, pieces: Sequence[Piece], ends: float) -> None:
             print("the minutes are over; the next call goes on", flush=True)
             return
         if not piece.tunes:  # the choice may have fallen since the run began
-            check_rates(shop)
+            check_rates(shop, [piece.name])
         started = time.monotonic()
         shop.raw.write(piece.name, piece.do(shop) | {"made_of": shop.made_of(piece.name)})
         print(f"{piece.name}: {time.monotonic() - started:.0f} s", flush=True)

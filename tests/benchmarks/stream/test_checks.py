@@ -181,7 +181,7 @@ def test_a_rate_that_is_taken_is_not_tuned(shop):
 
 def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
     looked = []
-    monkeypatch.setattr(jobs, "check_rates", lambda shop, **_: looked.append(1))
+    monkeypatch.setattr(jobs, "check_rates", lambda *_, **__: looked.append(1))
     monkeypatch.setattr(jobs, "check_work", lambda shop, pieces: None)
     pieces = plan(shop, [0], ["lora"])
     quick = [dataclasses.replace(piece, do=lambda shop: {}) for piece in pieces]

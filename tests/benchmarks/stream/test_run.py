@@ -283,15 +283,17 @@ def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
 def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     own.raw.write("lora/s0/0-law", {"learning_rate": 1e-3})
-    checks.check_rates(own)  # nothing was tuned yet, and 1e-3 is the middle
+    pieces = ["base", "lora/s0/1-minerals"]
+    checks.check_rates(own, pieces)  # nothing was tuned yet, and 1e-3 is the middle
     own.raw.write("lora/s0/1-minerals", {"learning_rate": 3e-3})
-    checks.check_rates(own, of_all=False)  # tuning is still to come
+    checks.check_rates(own, pieces, of_all=False)  # tuning is still to come
     with pytest.raises(StateError, match=r"lora learned at \[0.001, 0.003\], and tuning says 0.0"):
-        checks.check_rates(own)
+        checks.check_rates(own, pieces)
     own.raw.path("lora/s0/1-minerals").unlink()
     for rate, loss in ((3e-4, 2.0), (1e-3, 2.9), (3e-3, 2.5)):
         for name in NAMES:
             own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
     for of_all in (True, False):
         with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
-            checks.check_rates(own, of_all=of_all)
+            checks.check_rates(own, pieces, of_all=of_all)
+    checks.check_rates(own, ["base", "peer/s0/0-law"])  # which do not go on from LoRA's
