@@ -81,8 +81,8 @@ ObjectsUrlOption = Annotated[
     typer.Option(
         "--objects-url",
         metavar="URL",
-        help="An empty place for the objects, as fsspec names it (s3://bucket/name); default: "
-        "the store's folder.",
+        help="An empty place for the objects: a bucket of S3, Google Cloud or Azure "
+        "(s3://bucket/name), or file:///absolute/folder; default: the store's folder.",
         show_default=False,
     ),
 ]

@@ -19,7 +19,7 @@ from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, read_only_database, sqlite_database, url_database
 from stores.durable import sync_folder
 from stores.index_files import INDEX_NAMES
-from stores.objects import foreign_to_objects
+from stores.objects import foreign_to_objects, url_scheme
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
 from stores.upgrades import COPY_MARK, check_current, upgrade
@@ -260,7 +260,10 @@ def connect(layout: StoreLayout, config: StoreConfig) -> Database:
     Raises:
         DamageError: when the SQLite file is missing, or is none.
         StoreFormatError: when its revision is newer, or older and it is read-only here.
+        UnsupportedError: when store.toml names a place for objects that no store may have.
     """
+    if config.objects_url is not None:
+        url_scheme(config.objects_url)  # before a registry is touched for it
     if config.database_url is None and not layout.database.is_file():
         raise DamageError(f"{layout.database} is missing; restore it from a copy")
     is_read_only = layout.is_read_only
