@@ -26,10 +26,28 @@ Shared = Literal["json", "who", "why"]
 STORE_VARIABLE = "PEER_CL_STORE"
 DEFAULT_STORE = "knowledge"
 
+
+def read_path(text: str) -> Path:
+    """Return the path that a word on the command line names.
+
+    An empty one is most often a variable that is not set. To Python it is the current folder, which
+    nobody named, and all in it would be learned, or sent away.
+
+    Raises:
+        BadParameter: when it is empty or blank.
+    """
+    if not text.strip():
+        raise typer.BadParameter(
+            f"{text!r} names no file or folder; write . for the current folder"
+        )
+    return Path(text)
+
+
 StoreOption = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        parser=read_path,
         help=f"Folder of the store; default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
         show_default=False,
     ),

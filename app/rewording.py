@@ -11,7 +11,7 @@ import typer
 from app.learning import BadRow, BadRowOption, PathArgument
 from app.output import print_json, say
 from app.progress import show_progress
-from app.request import Request, verb
+from app.request import Request, read_path, verb
 
 
 @verb("json", with_store=False)
@@ -21,7 +21,10 @@ def reword(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="The jsonl file; one that is there is gone on with."
+            "--out",
+            parser=read_path,
+            metavar="FILE",
+            help="The jsonl file; one that is there is gone on with.",
         ),
     ],
     endpoint: Annotated[

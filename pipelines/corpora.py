@@ -57,8 +57,10 @@ def read_corpus(
             name. An uploaded file lies under another one.
 
     Raises:
-        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
+        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed, or the
+            path is empty.
     """
+    check_named(path)
     # datasets takes seconds to import, which commands that only check a name should not pay.
     from datasets import IterableDataset
     from datasets.iterable_dataset import ExamplesIterable
@@ -86,6 +88,16 @@ def read_corpus(
         shown = name or root
         raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
     return Corpus(tuple(documents), num_skipped, tuple(problems), tuple(sorted(left_out.items())))
+
+
+def check_named(path: str | Path) -> None:
+    """Refuse an empty path: Python takes it for the current folder, which nobody named.
+
+    Raises:
+        CorpusError: when it is empty or blank.
+    """
+    if not str(path).strip():  # a Path is never empty: it stands for "." already
+        raise CorpusError(f"{str(path)!r} names no file or folder; write . for the current folder")
 
 
 def _files(root: Path) -> tuple[list[str], Counter[str]]:
