@@ -109,6 +109,8 @@ def _files(root: Path) -> tuple[list[str], Counter[str]]:
         if root.suffix.lower() not in _READERS:
             raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
         return [_named(root, root.name)], Counter()
+    if not root.is_dir():  # a pipe, which would be waited for without an end, or a device
+        raise CorpusError(f"{root} is neither a file nor a folder; give a {known} file or a folder")
     found, left_out = list[Path](), Counter[str]()
     for file in _below(root):
         reason = _reason_against(file)
