@@ -15,7 +15,7 @@ from app.output import MOST, print_json, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.report import print_report
-from app.request import Request, verb
+from app.request import Request, read_path, verb
 from app.settings_options import takes_settings, training_settings
 from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
@@ -70,6 +70,7 @@ BackgroundOption = Annotated[
     Path | None,
     typer.Option(
         "--background",
+        parser=read_path,
         metavar="PATH",
         help="Ordinary text (a txt, md or jsonl file, or a folder) that signatures are held "
         "against; default: pinned public sources.",
@@ -81,8 +82,8 @@ ObjectsUrlOption = Annotated[
     typer.Option(
         "--objects-url",
         metavar="URL",
-        help="An empty place for the objects, as fsspec names it (s3://bucket/name); default: "
-        "the store's folder.",
+        help="An empty place for the objects: a bucket of S3, Google Cloud or Azure "
+        "(s3://bucket/name), or file:///absolute/folder; default: the store's folder.",
         show_default=False,
     ),
 ]
@@ -181,12 +182,16 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 PathArgument = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder of them.")
+    Path,
+    typer.Argument(
+        parser=read_path, metavar="PATH", help="A txt, md or jsonl file, or a folder of them."
+    ),
 ]
 FactsOption = Annotated[
     Path | None,
     typer.Option(
         "--facts",
+        parser=read_path,
         metavar="FILE",
         help="Facts to learn besides: jsonl lines with subject, relation, answer, statement, "
         "and maybe seen_prompt and reworded_prompts.",
@@ -197,6 +202,7 @@ RewordingsOption = Annotated[
     Path | None,
     typer.Option(
         "--rewordings",
+        parser=read_path,
         metavar="FILE",
         help="The corpus's documents in other words, learned with them: jsonl lines with text (or "
         "document, its full id) and rewordings, a list; `peer-cl reword` writes one.",
@@ -325,6 +331,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--general",
+            parser=read_path,
             metavar="PATH",
             help="Measure general ability too, before and after, on your own sets: a jsonl file "
             "with query, choices and gold, or context and continuation, a txt file, or a folder "

@@ -26,10 +26,28 @@ Shared = Literal["json", "who", "why"]
 STORE_VARIABLE = "PEER_CL_STORE"
 DEFAULT_STORE = "knowledge"
 
+
+def read_path(text: str) -> Path:
+    """Return the path that a word on the command line names.
+
+    An empty one is most often a variable that is not set. To Python it is the current folder, which
+    nobody named, and all in it would be learned, or sent away.
+
+    Raises:
+        BadParameter: when it is empty or blank.
+    """
+    if not text.strip():
+        raise typer.BadParameter(
+            f"{text!r} names no file or folder; write . for the current folder"
+        )
+    return Path(text)
+
+
 StoreOption = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        parser=read_path,
         help=f"Folder of the store; default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE}.",
         show_default=False,
     ),
@@ -129,7 +147,7 @@ def verb(
             debug = values.pop("debug") or before.debug
             folder = store_folder(values.pop("store", None), before.store)
             said = {name: values.pop(name) for name in shared if name in values}
-            with one_line_errors(debug=debug):
+            with one_line_errors(debug=debug, folder=folder if with_store else None):
                 function(Request(folder, **said), **values)
 
         context = inspect.Parameter(
@@ -158,7 +176,7 @@ def store_folder(after_verb: Path | None, before_verb: Path | None) -> Path:
 
 
 @contextmanager
-def one_line_errors(*, debug: bool) -> Iterator[None]:
+def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code.
 
     2 for what the user can mend (InputError, UnknownError, StateError, a file or disk that cannot
@@ -166,6 +184,7 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
 
     Args:
         debug: show the traceback too.
+        folder: of the store, told where a disk's error names no path.
     """
     try:
         yield
@@ -179,7 +198,7 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
         fail(str(error), 1, debug=debug)
     except OSError as error:
         is_of_files = error.filename is not None or error.errno in _ADVICE
-        fail(_told(error), 2 if is_of_files else 1, debug=debug)
+        fail(_told(error, folder), 2 if is_of_files else 1, debug=debug)
     except Exception as error:
         told = f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)"
         fail(told, 1, debug=debug)
@@ -195,15 +214,18 @@ _ADVICE = {
     errno.EEXIST: f"move what is in the way, {_OTHER_PLACE}",
     errno.EISDIR: f"move the folder that is in the way, {_OTHER_PLACE}",
     errno.ENOSPC: "make room on the disk and run the same command again",
+    errno.EFBIG: "let your user write larger files (ulimit -f), or use a disk that holds them",
     errno.EDQUOT: "make room within your quota and run the same command again",
 }
 """What to do about the system's errors on files, by their number."""
 
 
-def _told(error: OSError) -> str:
+def _told(error: OSError, folder: Path | None) -> str:
     """Return what is said about an error of the operating system: the path, why, and advice."""
     path = error.filename2 or error.filename  # of a rename, the second is what the user knows
     reason = error.strerror or str(error)
+    if path is None and folder is not None and error.errno in _ADVICE:  # as a write's error is
+        reason = f"{reason} (at work on the store in {folder})"
     what = reason if path is None else f"cannot use {path}: {reason}"
     return f"{what}; {_ADVICE.get(error.errno or 0, 'check the path and the disk')}"
 

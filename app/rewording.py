@@ -11,7 +11,7 @@ import typer
 from app.learning import BadRow, BadRowOption, PathArgument
 from app.output import print_json, say
 from app.progress import show_progress
-from app.request import Request, verb
+from app.request import Request, read_path, verb
 
 
 @verb("json", with_store=False)
@@ -21,7 +21,10 @@ def reword(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="The jsonl file; one that is there is gone on with."
+            "--out",
+            parser=read_path,
+            metavar="FILE",
+            help="The jsonl file; one that is there is gone on with.",
         ),
     ],
     endpoint: Annotated[
@@ -45,8 +48,9 @@ def reword(
     made up would be learned too.
     """
     from pipelines.corpora import read_corpus
-    from pipelines.rewriting import MOST_TOKENS, reword
+    from pipelines.rewriting import MOST_TOKENS, check_endpoint, reword
 
+    check_endpoint(endpoint)
     documents = read_corpus(path, on_bad_row=on_bad_row.value).documents
     if not request.as_json:
         say(f"{len(documents):,} documents go to {endpoint}")

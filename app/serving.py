@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.request import Request, verb
+from app.request import Request, read_path, verb
 from peer_cl.errors import InputError
 
 SECRETS = Path(".streamlit/secrets.toml")
@@ -29,6 +29,7 @@ def dashboard(
         Path | None,
         typer.Option(
             "--secrets",
+            parser=read_path,
             metavar="FILE",
             help="TOML with an [auth] section for st.login (OpenID Connect) and, above it, "
             "allowed, a list of e-mail addresses or @domains. Every page then asks for a login. "
@@ -40,6 +41,7 @@ def dashboard(
         list[Path] | None,
         typer.Option(
             "--corpora",
+            parser=read_path,
             metavar="FOLDER",
             help="A folder below which the page Ingest may read corpora; may be given again. "
             "Default: any, and with a login none: files can be uploaded.",

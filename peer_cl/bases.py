@@ -1,6 +1,7 @@
 """Which pretrained model stands underneath, and how it is known again.
 
-A base is anything that `AutoModelForCausalLM` loads: a folder, or an id on a hub.
+A base is anything that `AutoModelForCausalLM` loads: a folder, or an id on a hub. It may be
+anybody's, so none of its code is run and nothing of it is unpickled: weights are safetensors.
 """
 
 from __future__ import annotations
@@ -41,17 +42,30 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
 
     Raises:
         InputError: when nothing can be loaded from there, the loader's own words follow; when
-            weights are missing or of another model; when the tokenizer is one of another model.
+            weights are missing, pickled or of another model; when the tokenizer is one of another
+            model; when the base wants code of its own to be run.
     """
     is_folder = Path(source).is_dir()
     if not is_folder and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"there is no folder {source}; give a base model's folder, or a hub id")
+    if is_folder:
+        _check_not_pickled(Path(source))
     try:
         model, told = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"the base model in {source!r} wants Python code of its own to be run, and none is "
+                "run here: give a base whose architecture transformers has itself"
+            ) from error
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         what = (
             f"no base model can be loaded from {source!r}"
@@ -66,6 +80,17 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
     _check_vocabulary(source, model, tokenizer)
     model.eval()
     return Base(source, model, tokenizer, identify(model, tokenizer))
+
+
+def _check_not_pickled(folder: Path) -> None:
+    """Refuse a folder whose weights are pickles alone: loading those may run what is in them."""
+    pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"the weights in {str(folder)!r} are pickled ({pickled[0]}), and nothing is unpickled "
+            "here; where you trust them, write them as safetensors with transformers: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+        )
 
 
 def _check_whole(source: str, told: dict[str, Any]) -> None:

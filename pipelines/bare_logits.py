@@ -94,7 +94,11 @@ def _main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        wanted["source"], dtype=torch.float32, attn_implementation=wanted["attention"]
+        wanted["source"],
+        dtype=torch.float32,
+        attn_implementation=wanted["attention"],
+        trust_remote_code=False,
+        use_safetensors=True,
     ).eval()
     measured = measure(model, model.generate, wanted["rows"], wanted["calls"], _print_done)
     loaded = [name for name in FORBIDDEN if name in sys.modules]

@@ -167,9 +167,11 @@ def _convert(folder: Path, target: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="gguf")
         quantised = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=_GGUF, dtype=torch.float32
+            folder, gguf_file=_GGUF, dtype=torch.float32, trust_remote_code=False
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=_GGUF)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=_GGUF, trust_remote_code=False
+        )
     config = quantised.config
     # The weights are plain numbers by now; the note that they were quantised would stop saving.
     if hasattr(config, "quantization_config"):

@@ -57,8 +57,10 @@ def read_corpus(
             name. An uploaded file lies under another one.
 
     Raises:
-        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
+        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed, or the
+            path is empty.
     """
+    check_named(path)
     # datasets takes seconds to import, which commands that only check a name should not pay.
     from datasets import IterableDataset
     from datasets.iterable_dataset import ExamplesIterable
@@ -88,6 +90,16 @@ def read_corpus(
     return Corpus(tuple(documents), num_skipped, tuple(problems), tuple(sorted(left_out.items())))
 
 
+def check_named(path: str | Path) -> None:
+    """Refuse an empty path: Python takes it for the current folder, which nobody named.
+
+    Raises:
+        CorpusError: when it is empty or blank.
+    """
+    if not str(path).strip():  # a Path is never empty: it stands for "." already
+        raise CorpusError(f"{str(path)!r} names no file or folder; write . for the current folder")
+
+
 def _files(root: Path) -> tuple[list[str], Counter[str]]:
     """Return the files to read, sorted, and what others are left out for."""
     known = ", ".join(sorted(_READERS))
@@ -97,6 +109,8 @@ def _files(root: Path) -> tuple[list[str], Counter[str]]:
         if root.suffix.lower() not in _READERS:
             raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
         return [_named(root, root.name)], Counter()
+    if not root.is_dir():  # a pipe, which would be waited for without an end, or a device
+        raise CorpusError(f"{root} is neither a file nor a folder; give a {known} file or a folder")
     found, left_out = list[Path](), Counter[str]()
     for file in _below(root):
         reason = _reason_against(file)

@@ -23,6 +23,7 @@ from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
 from stores.faiss_extra import check_faiss
 from stores.places import check_database_url, check_objects_url
+from stores.trusted import trust_database
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
@@ -104,6 +105,7 @@ def init_store(
         check_objects_url(objects_url, folder)
     if database_url is not None:
         check_database_url(database_url)
+        trust_database(database_url)  # before minutes are spent: a list that cannot be written
     loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
     depth = loaded.model.config.get_text_config(decoder=True).num_hidden_layers
     layers = tuple(host_layers) if host_layers is not None else spread_layers(depth)

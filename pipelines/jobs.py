@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
+from pipelines.corpora import check_named
 from pipelines.erasure_targets import check_texts, find_targets
 from pipelines.own_process import own_module
 from pipelines.quiet import QUIET
@@ -196,6 +197,7 @@ def _check_there(source: Source) -> None:
     """Refuse a path at which there is nothing; an upload was looked at when it was made."""
     if isinstance(source, Upload):
         return
+    check_named(source)
     path = Path(source).expanduser().resolve()
     if not path.exists():
         raise CorpusError(f"no corpus at {path}; give a file or folder of this machine")

@@ -212,7 +212,7 @@ def load_tokenizer(registry: Registry) -> Any:
 @functools.lru_cache(maxsize=2)
 def _checked_tokenizer(source: str, expected: str) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CorpusError(

@@ -138,15 +138,28 @@ def reword(
     )
 
 
+def check_endpoint(endpoint: str) -> None:
+    """Refuse what is no endpoint's URL, and one that holds a key: it is printed and logged.
+
+    Raises: InputError: saying what is wrong; a URL that may hold a key is not repeated.
+    """
+    if "@" in endpoint:
+        raise InputError(
+            "the endpoint's URL holds a user or a password, and it is printed: leave the key to "
+            f"{KEY_VARIABLE}, and give a URL such as http://127.0.0.1:8000/v1"
+        )
+    if not endpoint.startswith(("http://", "https://")):
+        raise InputError(f"an endpoint is a URL such as http://127.0.0.1:8000/v1, not {endpoint!r}")
+
+
 def _client(endpoint: str) -> Any:
+    check_endpoint(endpoint)
     try:
         import openai
     except ImportError:
         raise InputError(
             "rewording needs the package openai, version 2 or later: pip install openai"
         ) from None
-    if not endpoint.startswith(("http://", "https://")):
-        raise InputError(f"an endpoint is a URL such as http://127.0.0.1:8000/v1, not {endpoint!r}")
     return openai.OpenAI(
         base_url=endpoint,
         api_key=os.environ.get(KEY_VARIABLE) or "none",  # local servers want no key

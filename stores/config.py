@@ -59,7 +59,8 @@ class StoreConfig:
     keep_text: bool = True
     """Whether the documents' texts are kept as objects."""
     objects_url: str | None = None
-    """fsspec URL of the objects, when they are not in the store's folder."""
+    """fsspec URL of the objects, when they are not in the store's folder; of few kinds:
+    `stores.objects.SCHEMES`."""
     database_url: str | None = None
     """PostgreSQL URL of the registry, when it is not registry.sqlite. Leave the password to
     PGPASSFILE or PGPASSWORD: this file is plain text."""

@@ -19,9 +19,10 @@ from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, read_only_database, sqlite_database, url_database
 from stores.durable import sync_folder
 from stores.index_files import INDEX_NAMES
-from stores.objects import foreign_to_objects
+from stores.objects import foreign_to_objects, url_scheme
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
+from stores.trusted import check_trusted, trust_database
 from stores.upgrades import COPY_MARK, check_current, upgrade
 
 # Every name that is written into a store's folders while something is in the making. What has
@@ -226,6 +227,8 @@ def prepare(layout: StoreLayout, config: StoreConfig, who: str) -> Database:
     """
     layout.check_is_free()
     layout.make_folders()
+    if config.database_url is not None:
+        trust_database(config.database_url)
     database = _database(layout, config)
     try:
         upgrade(database, None)
@@ -260,7 +263,13 @@ def connect(layout: StoreLayout, config: StoreConfig) -> Database:
     Raises:
         DamageError: when the SQLite file is missing, or is none.
         StoreFormatError: when its revision is newer, or older and it is read-only here.
+        StateError: when its database is none that this user has named: see stores.trusted.
+        UnsupportedError: when store.toml names a place for objects that no store may have.
     """
+    if config.objects_url is not None:
+        url_scheme(config.objects_url)  # before a registry is touched for it
+    if config.database_url is not None:
+        check_trusted(config.database_url, layout.config)
     if config.database_url is None and not layout.database.is_file():
         raise DamageError(f"{layout.database} is missing; restore it from a copy")
     is_read_only = layout.is_read_only

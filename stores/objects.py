@@ -1,7 +1,9 @@
 """Immutable objects, named by the sha256 of their bytes and verified at every read.
 
-Local objects lie at objects/ab/abcd...; other places are reached by fsspec URL. An object that a
-committed row names was durable before that row was: put returns only then.
+Local objects lie at objects/ab/abcd...; other places are reached by fsspec URL, of few kinds: the
+URL stands in store.toml, which another person may have written, and some of fsspec's file systems
+run code or fetch pages. An object that a committed row names was durable before that row was: put
+returns only then.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _MARK = "peer-cl.json"
 _AGAIN = "see to the connection, then run it again"
+SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "memory")
+"""Of the URLs at which objects may lie: buckets, which are asked with the user's own settings."""
 
 
 def check_object_id(object_id: str) -> str:
@@ -41,13 +45,18 @@ class ObjectStore:
         place: A folder's Path, whatever is in its name, or text: a URL such as
             "s3://bucket/knowledge", or a folder.
         staging: A local folder for files in the making; on the same disk as a local `place`.
+
+    Raises:
+        InputError: when the URL cannot be read.
+        UnsupportedError: when it is not of `SCHEMES`, is a chain ("zip::..."), or its file system
+            is not installed.
     """
 
     def __init__(self, place: str | Path, staging: Path) -> None:
         self.place = str(place)
         self._staging = Path(staging)
         # A folder may be called "notes:law", which reads as a URL.
-        scheme = "" if isinstance(place, Path) else urlsplit(place).scheme
+        scheme = "" if isinstance(place, Path) else url_scheme(place)
         self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
         self._files: Any = None
         if scheme == "file":
@@ -299,6 +308,30 @@ def _is_object(path: Path) -> bool:
     """Return whether a file is named as an object in its folder is."""
     is_named = _OBJECT_ID.fullmatch(path.name) and path.name.startswith(path.parent.name)
     return bool(is_named) and path.is_file()
+
+
+def url_scheme(url: str) -> str:
+    """Return the scheme of the URL of a store's objects; "" or one letter: it is a folder's path.
+
+    Raises:
+        InputError: when the URL cannot be read.
+        UnsupportedError: when objects may not lie there, whoever asks for it.
+    """
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise InputError(f"the objects' URL {url!r} cannot be read: {error}; mend it") from None
+    if len(scheme) <= 1:
+        return scheme
+    # As fsspec splits it: urlsplit takes line breaks out, and does not know of chains.
+    is_named = scheme == "file" or url.partition("://")[0] in SCHEMES
+    if "::" in url or scheme not in SCHEMES or not is_named:
+        raise UnsupportedError(
+            f"cannot reach objects at {url}: a store's objects lie at a plain URL of one of "
+            f"{', '.join(SCHEMES)}; copy them to such a place, or to a folder, and write that into "
+            "the store's store.toml (objects_url)"
+        )
+    return scheme
 
 
 def _open_remote(url: str) -> tuple[Any, str]:

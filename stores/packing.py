@@ -15,11 +15,15 @@ import zstandard
 from numpy.typing import NDArray
 
 from peer_cl.errors import DamageError
+from stores.frames import frame_size
 
 Ids: TypeAlias = NDArray[np.int64]
 Shares: TypeAlias = NDArray[np.float64]
 _NARROW = 2**16
 _GAPS: dict[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_MOST_BYTES = 2**26
+"""Of one array: eleven million ids, where a row holds its corpus's documents."""
+_MOST_BYTES_TOGETHER = 2**31
 _SHARE: np.dtype[Any] = np.dtype("<f2")
 
 
@@ -55,13 +59,16 @@ def unpack_all(packed: Sequence[bytes]) -> tuple[Ids, Shares, Ids]:
 
     A search reads tens of thousands of them: what can be done once for all is.
 
-    Raises: DamageError: when some bytes are no packed array.
+    Raises: DamageError: when some bytes are no packed array, or would unpack to more than any is.
 
     Example:
         >>> one, two = pack(np.array([3, 5]), np.array([0.5, 0.5])), pack(np.array([2]), np.ones(1))
         >>> [found.tolist() for found in unpack_all([one, two])]
         [[3, 5, 2], [0.5, 0.5, 1.0], [2, 1]]
     """
+    left = _MOST_BYTES_TOGETHER
+    for data in packed:
+        left -= frame_size(data, min(left, _MOST_BYTES), "a packed array of uses")
     decompressor = zstandard.ZstdDecompressor()
     gaps: list[NDArray[Any]] = [np.empty(0, np.int64)]
     shares: list[NDArray[Any]] = [np.empty(0)]

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from peer_cl.errors import InputError, StateError
 from stores.database import translated_errors, url_database
-from stores.objects import ObjectStore
+from stores.objects import ObjectStore, url_scheme
 from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
@@ -29,15 +29,20 @@ def check_objects_url(url: str, folder: Path) -> None:
     Raises:
         InputError: when it is no such URL, or one with a password.
         StateError: when something lies there, or it cannot be reached.
-        UnsupportedError: when its file system is not installed.
+        UnsupportedError: when it is none of `stores.objects.SCHEMES`, or its file system is not
+            installed.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if len(parts.scheme) <= 1 or (parts.scheme == "file" and (parts.netloc or not parts.path)):
         raise InputError(
             f"objects lie at a URL such as s3://bucket/name or file:///absolute/folder, not {url!r}"
         )
     if parts.password is not None:
         raise InputError(_no_password("objects", "the file system's own settings"))
+    url_scheme(url)
     if parts.scheme == "file":
         _check_folder(Path(parts.path), folder)
         return

@@ -6,25 +6,35 @@ from collections.abc import Iterable
 
 import zstandard
 
-from peer_cl.errors import DamageError
+from peer_cl.errors import DamageError, InputError
+from stores.frames import frame_size
 from stores.objects import ObjectStore
+
+MOST_BYTES = 2**28
+"""Of one text, in UTF-8. It would take days to learn, so that no store holds a longer one."""
 
 
 def compress_text(text: str) -> bytes:
     """Return a text as the bytes of an object.
 
+    Raises: InputError: when it is longer than MOST_BYTES.
+
     Example:
         >>> decompress_text(compress_text("naïve"))
         'naïve'
     """
-    return zstandard.ZstdCompressor(level=10).compress(text.encode("utf-8"))
+    data = text.encode("utf-8")
+    if len(data) > MOST_BYTES:
+        raise InputError(f"a text has {len(data):,} bytes; the most is {MOST_BYTES:,}: divide it")
+    return zstandard.ZstdCompressor(level=10).compress(data)
 
 
 def decompress_text(data: bytes) -> str:
     """Return the text of an object's bytes.
 
-    Raises: DamageError: when the bytes are not a compressed text.
+    Raises: DamageError: when the bytes are not a compressed text, or one longer than MOST_BYTES.
     """
+    frame_size(data, MOST_BYTES, "a document's text")
     try:
         return zstandard.ZstdDecompressor().decompress(data).decode("utf-8")
     except (zstandard.ZstdError, UnicodeDecodeError) as error:

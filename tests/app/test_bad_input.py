@@ -10,6 +10,7 @@ import pytest
 from filled_store import portrait
 from tiny_base import copy_store, make_tiny_base, make_tiny_store, write_corpus
 
+from app.cli import main
 from stores import Registry
 
 PROGRESS = ("reading", "training", "checking")
@@ -45,6 +46,42 @@ def is_refused(result, *told, code=2):
         and len(line) < 500
         and all(text in line for text in told)
     )
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+ENDPOINT = ["--endpoint", "http://127.0.0.1:9", "--model", "m"]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["ingest", "law", "{}"], "PATH"),
+        (["ingest", "law", "own.txt", "--facts", "{}"], "--facts"),
+        (["ingest", "law", "own.txt", "--rewordings", "{}"], "--rewordings"),
+        (["init", "--background", "{}"], "--background"),
+        (["evaluate", "--general", "{}"], "--general"),
+        (["reword", "{}", "--out", "o", *ENDPOINT], "PATH"),
+        (["reword", "own.txt", "--out", "{}", *ENDPOINT], "--out"),
+        (["dashboard", "--corpora", "{}"], "--corpora"),
+        (["dashboard", "--secrets", "{}"], "--secrets"),
+        (["domains", "--store", "{}"], "--store"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    tmp_path, monkeypatch, capsys, words, option, empty
+):
+    """Most often it is a variable that is not set; all that lies here would be read or sent."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_text("A private note.")
+    assert main([word.replace("{}", empty) for word in words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert option in told
+    assert f"{empty!r} names no file or folder; write . for the current folder" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["own.txt"]
 
 
 # --- corpora --------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 from app.cli import main
 from app.request import Request, one_line_errors, verb
@@ -80,6 +82,7 @@ def test_an_unknown_verb_or_option_exits_with_two(peer_cl, folder):
         (DamageError("a\nb"), 1),
         (PermissionError(errno.EACCES, "a\nb", "store.toml"), 2),
         (OSError(errno.ENOSPC, "No space left\non device"), 2),
+        (OSError(errno.EFBIG, "File too large"), 2),
         (OSError("a\nb"), 1),
         (KeyError("a\nb"), 1),
         (KeyboardInterrupt(), 130),
@@ -153,3 +156,10 @@ def test_python_m_app_is_the_command_line():
         [sys.executable, "-m", "app", "nothing"], capture_output=True, check=False
     )
     assert wrong.returncode == 2
+
+
+def test_a_disks_error_without_a_path_names_the_store(capsys):
+    with pytest.raises(typer.Exit), one_line_errors(debug=False, folder=Path("notes")):
+        raise OSError(errno.EFBIG, "File too large")
+    told = "File too large (at work on the store in notes); let your user write larger files"
+    assert told in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """Which folders are bases, and what is said of those that are none."""
 
+import contextlib
 import json
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny_base import make_tiny_base
 from transformers import AutoTokenizer
 
@@ -73,6 +76,48 @@ def test_a_token_that_only_pads_may_have_no_embedding(folder):
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
     assert load_base(str(folder)).tokenizer.pad_token_id == 400
+
+
+def test_no_code_of_a_base_is_run(folder, tmp_path, monkeypatch):
+    """Nor is a person asked whether it may, which a job would wait for."""
+    ran = tmp_path / "ran"
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    configure(folder, model_type="own", auto_map=own)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(InputError, match="wants Python code of its own to be run, and none is"):
+        load_base(str(folder))
+    assert not ran.exists()
+
+
+def test_no_code_of_a_tokenizer_is_run(folder, tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Own: ...\n"
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (folder / "own.py").write_text(code)
+    path = folder / "tokenizer_config.json"
+    about = json.loads(path.read_text())
+    about |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    path.write_text(json.dumps(about))
+    with contextlib.suppress(InputError):
+        load_base(str(folder))
+    assert not ran.exists()
+
+
+def test_pickled_weights_are_not_read(folder, monkeypatch):
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    load_base(str(folder))
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("a pickle was read"))
+    with pytest.raises(InputError, match=r"pickled \(pytorch_model.bin\).*save_pretrained") as told:
+        load_base(str(folder))
+    assert "\n" not in str(told.value)
 
 
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):

@@ -225,3 +225,21 @@ def test_reading_writes_nothing_into_the_hugging_face_cache(tmp_path, monkeypatc
     read = read_corpus(tmp_path / "corpus")
     assert [document.text for document in read.documents] == ["one", "two"]
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_path_names_nothing(empty, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_text("A private note.")
+    with pytest.raises(
+        CorpusError, match=r"names no file or folder; write . for the current folder"
+    ):
+        read_corpus(empty)
+    assert len(read_corpus(".").documents) == 1
+
+
+def test_a_pipe_is_no_corpus(tmp_path):
+    os.mkfifo(tmp_path / "notes.txt")
+    for path in (tmp_path / "notes.txt", "/dev/null"):
+        with pytest.raises(CorpusError, match=f"{path} is neither a file nor a folder; give a"):
+            read_corpus(path)

@@ -159,3 +159,14 @@ def test_a_file_of_something_else_is_left_alone(tmp_path, content):
     with pytest.raises(InputError, match=r"notes.txt.* name another file"):
         reword(DOCUMENTS, out, endpoint="http://127.0.0.1:9/v1", model="m")
     assert out.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://ann:secret@127.0.0.1:9/v1", "https://secret@host/v1", "ann:secret@host"],
+)
+def test_a_key_in_the_endpoint_is_refused_and_not_repeated(endpoint, tmp_path):
+    with pytest.raises(InputError, match="leave the key to OPENAI_API_KEY") as told:
+        reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=endpoint, model="m")
+    assert "secret" not in str(told.value)
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,11 +1,12 @@
 """Other places for a store's objects and registry are looked at before anything is put there."""
 
+import json
 import uuid
 
 import pytest
 
 from peer_cl.errors import InputError, StateError, UnsupportedError
-from stores import ObjectStore
+from stores import ObjectStore, Registry
 from stores.places import check_database_url, check_objects_url
 
 
@@ -18,6 +19,48 @@ def test_objects_need_a_url(url, tmp_path):
 def test_a_file_system_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UnsupportedError, match="cannot reach objects at nowhere://x"):
         check_objects_url("nowhere://x", tmp_path)
+
+
+CHAINS_AND_OTHERS = [
+    "reference::/tmp/ref.json",
+    "s3://bucket/name::memory://x",
+    "file:///objects::x",
+    "simplecache::memory://x",
+    "http://127.0.0.1:9/objects",
+    "https://example.org/objects",
+    "github://ann@host/objects",
+    "zip:///objects.zip",
+    "REFERENCE://x",
+    "h\nttp://127.0.0.1:9/objects",
+    "memory:x",
+]
+
+
+@pytest.mark.parametrize("url", CHAINS_AND_OTHERS)
+def test_objects_lie_at_urls_of_few_kinds(url, tmp_path, make, monkeypatch):
+    """Whoever writes store.toml chooses the URL; fsspec would run a template or fetch a page."""
+
+    def no_file_system(*_, **__):
+        pytest.fail("fsspec was asked")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", no_file_system)
+    with pytest.raises(UnsupportedError, match=r"(?s)objects at .*: a store's objects lie"):
+        check_objects_url(url, tmp_path)
+    with pytest.raises(UnsupportedError, match="plain URL of one of s3, s3a, gs"):
+        ObjectStore(url, tmp_path / "staging")
+    make.store(tmp_path / "k").close()
+    with (tmp_path / "k" / "store.toml").open("ab") as file:
+        file.write(f"objects_url = {json.dumps(url)}\n".encode())
+    monkeypatch.setattr("stores.layout.upgrade", lambda *_: pytest.fail("the registry was used"))
+    with pytest.raises(UnsupportedError, match="write that into the store"):
+        Registry.open(tmp_path / "k")
+
+
+def test_a_url_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"the objects' URL 's3://\[x' cannot be read"):
+        ObjectStore("s3://[x", tmp_path)
+    with pytest.raises(InputError, match="objects lie at a URL such as"):
+        check_objects_url("s3://[x", tmp_path)
 
 
 def test_objects_want_an_empty_place(tmp_path):

@@ -23,8 +23,10 @@ needs_server = pytest.mark.skipif(
 
 
 @pytest.fixture
-def url():
-    """A new, empty database, dropped afterwards."""
+def url(monkeypatch, tmp_path):
+    """A new, empty database, dropped afterwards; the user's list of databases is a new one."""
+    config = str(tmp_path / "config")
+    monkeypatch.setattr("stores.trusted.platformdirs.user_config_dir", lambda _: config)
     server = make_url(SERVER).set(drivername="postgresql+psycopg")
     name = f"peer_cl_{uuid.uuid4().hex}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
@@ -140,3 +142,16 @@ def test_one_writer_at_a_time(url, make, tmp_path):
     with Registry.open(tmp_path / "k") as registry:
         assert outcomes.count("won") == len(registry.live().domains) >= 1
     assert len(outcomes) == 4
+
+
+@needs_server
+def test_a_received_store_is_opened_where_the_user_names_its_database(
+    url, make, tmp_path, monkeypatch
+):
+    make.store(tmp_path / "k", database_url=url).close()
+    Registry.open(tmp_path / "k").close()
+    (tmp_path / "config" / "databases.txt").write_text("")
+    with pytest.raises(StateError, match="which your user has not named"):
+        Registry.open(tmp_path / "k")
+    monkeypatch.setenv("PEER_CL_TRUST_DATABASE", f"db.example,{make_url(url).host}")
+    Registry.open(tmp_path / "k").close()

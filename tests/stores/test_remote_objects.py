@@ -51,6 +51,7 @@ class Bucket(MemoryFileSystem):
 def folder(request, make, tmp_path, monkeypatch):
     """A store whose objects lie in a bucket, with one domain, closed."""
     fsspec.register_implementation("bucket", Bucket, clobber=True)
+    monkeypatch.setattr("stores.objects.SCHEMES", ("bucket",))
     if request.param == "as others open it":
         opened = lambda url: (Bucket(), f"/{url.removeprefix('bucket://')}")  # noqa: E731
         monkeypatch.setattr("stores.objects._open_remote", opened)

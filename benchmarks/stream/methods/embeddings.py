@@ -62,8 +62,10 @@ class MiniLm:
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or model_folder()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self.model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        ).eval()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return a vector of length 1 for each text, (N, D) fp32."""
