@@ -31,6 +31,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.token_scores import MAX_TOKENS
 from stores import Document, NewRun, NewSegment, Registry, Segment
 from stores.records import MASK, ROWS
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -79,9 +80,11 @@ def erase_masked(
         progress: told how far the measuring is.
 
     Raises:
+        InputError: when `why` cannot be kept, or no row is to be switched off.
         UnknownError, FrozenError, StateError: when there is nothing to switch off, or the domain
             may not be erased from.
     """
+    check_words("why", why)
     if num_rows < 1:
         raise InputError(f"a mask wants at least 1 row of each document, not {num_rows}")
     registry = store.registry

@@ -23,6 +23,7 @@ from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from pipelines.preparing import Learned
@@ -94,6 +95,7 @@ def ingest(
         progress: told how far it is.
 
     Raises:
+        InputError: when `why` cannot be kept.
         CorpusError: when nothing can be learned from the corpus, or a document, fact or rewording
             is none or cannot be kept; it is named before anything is trained.
         FrozenError, StateError: when the domain may not grow now.
@@ -102,6 +104,7 @@ def ingest(
     """
     began, settings = time.monotonic(), settings or TrainingSettings()
     check_domain_name(domain)
+    check_words("why", why)
     check_faiss()
     registry = store.registry
     with registry.writing(store.who):

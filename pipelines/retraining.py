@@ -36,6 +36,7 @@ from pipelines.settings import TrainingSettings, recorded_hold_out
 from stores import Document, NewSegment, Registry, Segment
 from stores.faiss_extra import check_faiss
 from stores.records import MASK
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -133,10 +134,12 @@ def erase_exact(
         progress: told how far it is.
 
     Raises:
+        InputError: when `why` cannot be kept.
         UnknownError, FrozenError, StateError: when the domain may not be erased from, or nothing
             of it would be left.
         UnsupportedError: when texts are not kept, or FAISS is not installed.
     """
+    check_words("why", why)
     check_faiss()
     began, registry = time.monotonic(), store.registry
     with registry.writing(store.who):

@@ -16,6 +16,7 @@ from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
 from stores.processes import user_name
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
@@ -54,7 +55,7 @@ class Store:
 
     def __init__(self, registry: Registry, *, who: str | None = None) -> None:
         self.registry = registry
-        self.who = who or user_name()
+        self.who = check_words("who", who or user_name())
 
     def __enter__(self) -> Store:
         return self

@@ -60,6 +60,7 @@ from stores.queries import (
 )
 from stores.records import NewScore, NewSegment
 from stores.texts import decompress_text
+from stores.words import check_words
 
 
 class Registry:
@@ -87,7 +88,7 @@ class Registry:
         Raises: StateError: when there is a store in the folder already, or another is being made.
         """
         layout = StoreLayout(Path(folder))
-        database = prepare(layout, config, who or user_name())
+        database = prepare(layout, config, check_words("who", who or user_name()))
         try:
             finish(layout, config, database)
         except BaseException:
@@ -137,11 +138,12 @@ class Registry:
                 first act, that act raises a ChangedError and changes nothing.
 
         Raises:
+            InputError: when `who` cannot be kept.
             StoreLockedError: when another writer, or another thread, holds it; it is named.
             StateError: when the store is read-only here, or a copy of this store wrote where its
                 objects lie.
         """
-        with self._writer.writing(who or user_name(), expect):
+        with self._writer.writing(check_words("who", who or user_name()), expect):
             yield self
 
     @contextmanager

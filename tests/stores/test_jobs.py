@@ -154,6 +154,9 @@ def test_a_beginning_that_fits_two_jobs_is_refused(registry):
         ({"request": {}}, InputError),
         ({"request": {"corpus": float("nan")}}, InputError),
         ({"job_id": "7"}, InputError),
+        ({"why": "caf\udce9"}, InputError),
+        ({"why": None}, InputError),
+        ({"who": "a\0b"}, InputError),
     ],
 )
 def test_what_is_no_job(changes, error):
