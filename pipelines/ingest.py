@@ -21,6 +21,7 @@ from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
 from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
+from pipelines.unerased import leave_out_erased
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
 from stores.words import check_words
@@ -49,6 +50,8 @@ class IngestReport:
     """Of these, those that the corpus holds twice."""
     num_held_out: int
     """Of these, those that the domain holds out: it was never trained on them, and still is not."""
+    num_erased: int
+    """Documents and facts left out besides: they were erased exactly from the domain."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
     num_reworded: int
@@ -73,6 +76,7 @@ def ingest(
     settings: TrainingSettings | None = None,
     why: str = "",
     on_bad_row: BadRowPolicy = "stop",
+    learn_erased: bool = False,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Learn a corpus as a new segment of a domain.
@@ -92,6 +96,8 @@ def ingest(
         settings: how the segment is trained, and how much of the corpus is held out.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
+        learn_erased: learn also what was erased exactly from the domain, which is then no longer
+            held to be erased; else it is left out and counted.
         progress: told how far it is.
 
     Raises:
@@ -113,11 +119,15 @@ def ingest(
         registry.check_growth(domain, parent)
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
         _check_given(facts, rewordings or {})
+        given = leave_out_erased(
+            registry, domain, documents, facts, rewordings, learn_erased=learn_erased
+        )
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        learned = prepare(chain, documents, facts, base, rewordings, settings.hold_out_percent)
-        _check_learnable(learned, domain)
-        _check_reworded(learned, rewordings)
+        corpus_left = (given.documents, given.facts, base, given.rewordings)
+        learned = prepare(chain, *corpus_left, settings.hold_out_percent)
+        _check_learnable(learned, domain, given.num_erased)
+        _check_reworded(learned, given.rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
@@ -137,6 +147,7 @@ def ingest(
         num_duplicates=learned.num_duplicates,
         num_twice=learned.num_twice,
         num_held_out=learned.num_held_out,
+        num_erased=given.num_erased,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
@@ -191,9 +202,17 @@ def _own_ids(learned: Learned) -> list[str]:
     return [d.document_id for d in learned.documents if d.kind != "probe"]
 
 
-def _check_learnable(learned: Learned, domain: str) -> None:
+def _check_learnable(learned: Learned, domain: str, num_erased: int) -> None:
     """Refuse a corpus of which nothing is left to train on."""
     num = len(_own_ids(learned))
+    if not num and num_erased:
+        others = learned.num_duplicates
+        rest = f", and its live version has the other {others}" if others else ""
+        raise CorpusError(
+            f"nothing new for {domain!r}: {num_erased} documents are left out, since they were "
+            f"erased from it exactly{rest}; `peer-cl ingest --learn-erased` (in Python "
+            "learn_erased=True) learns them again"
+        )
     if not num and learned.num_held_out:
         raise CorpusError(
             f"nothing new for {domain!r}: its live version has all {learned.num_duplicates} "

@@ -41,6 +41,7 @@ def start_ingest(
     who: str | None = None,
     why: str = "",
     on_bad_row: BadRowPolicy = "stop",
+    learn_erased: bool = False,
     evaluate: bool = True,
     background: bool = True,
 ) -> Job:
@@ -58,6 +59,7 @@ def start_ingest(
         who: written beside the act; default: as the store was opened.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
+        learn_erased: learn also what was erased exactly from the domain.
         evaluate: score held-out documents afterwards.
         background: score background sources then too.
 
@@ -77,6 +79,7 @@ def start_ingest(
         "facts": None if facts is None else describe_source(facts, registry.layout),
         "settings": None if settings is None else asdict(settings),
         "on_bad_row": on_bad_row,
+        "learn_erased": learn_erased,
         "evaluate": evaluate,
         "background": background,
     }

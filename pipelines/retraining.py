@@ -124,7 +124,8 @@ def erase_exact(
     """Make a domain's live version anew without some documents, in one commit or not at all.
 
     Killed, the store is as it was, and the same call goes on from the last checkpoints. The old
-    segments stay in old snapshots until they are purged.
+    segments stay in old snapshots until they are purged. Later ingests into the domain leave the
+    documents out, unless they are told to learn them.
 
     Args:
         store: an open store that keeps texts.
@@ -167,7 +168,15 @@ def erase_exact(
             )
         regrown = _retrain(registry, base, chain, kept, steps, progress)
         onto = kept[-1].id if kept else None
-        snapshot = registry.regrow(domain, state.version, onto, regrown.segments, store.who, why)
+        snapshot = registry.regrow(
+            domain,
+            state.version,
+            onto,
+            regrown.segments,
+            store.who,
+            why,
+            erased=[document.document_id for document in wanted],
+        )
         for checkpoint in regrown.checkpoints:
             checkpoint.unlink(missing_ok=True)
     now = snapshot.state(domain)

@@ -79,6 +79,7 @@ class Store:
         settings: TrainingSettings | None = None,
         why: str = "",
         on_bad_row: BadRowPolicy = "stop",
+        learn_erased: bool = False,
         progress: Progress = no_progress,
     ) -> IngestReport:
         """Learn a corpus as a new segment of a domain; see `pipelines.ingest.ingest`."""
@@ -93,6 +94,7 @@ class Store:
             settings=settings,
             why=why,
             on_bad_row=on_bad_row,
+            learn_erased=learn_erased,
             progress=progress,
         )
 
@@ -243,7 +245,13 @@ class Store:
             return self.registry.enable(domain, self.who, why)
 
     def roll_back(
-        self, domain: str, to_version: str | None = None, why: str = "", *, out: bool = False
+        self,
+        domain: str,
+        to_version: str | None = None,
+        why: str = "",
+        *,
+        out: bool = False,
+        with_erased: bool = False,
     ) -> Snapshot:
         """Take a domain back to an earlier version, or out of the store.
 
@@ -252,11 +260,13 @@ class Store:
             to_version: a version's label ("v1"), or its id; default: the one before the live one.
             why: written beside the act.
             out: to before it came, out of the store; then no version is named.
+            with_erased: go back also where that brings back what was erased exactly.
 
         Raises:
             InputError: when it is to go out and to a version at once.
             UnknownError: when there never was such a domain or version.
-            StateError: when it is not live, or there is no such earlier version.
+            StateError: when it is not live, there is no such earlier version, or it holds what was
+                erased exactly since.
         """
         if out and to_version is not None:
             raise InputError(
@@ -265,7 +275,9 @@ class Store:
         with self.registry.writing(self.who):
             if not out and to_version is None:
                 to_version = self._version_before(domain)
-            return self.registry.roll_back_domain(domain, to_version, self.who, why)
+            return self.registry.roll_back_domain(
+                domain, to_version, self.who, why, with_erased=with_erased
+            )
 
     def _version_before(self, domain: str) -> str:
         """Return the id of the version before the live one."""
@@ -284,17 +296,34 @@ class Store:
         with self.registry.writing(self.who):
             return self.registry.bring_back(domain, self.who, why)
 
-    def restore(self, snapshot_id: int, why: str = "", *, without_purged: bool = False) -> Snapshot:
+    def restore(
+        self,
+        snapshot_id: int,
+        why: str = "",
+        *,
+        without_purged: bool = False,
+        with_erased: bool = False,
+    ) -> Snapshot:
         """Make the store as it was at a snapshot, as a new snapshot.
 
         Args:
             snapshot_id: the old snapshot.
             why: written beside the act.
             without_purged: leave out domains whose bytes are gone; else such a snapshot is refused.
+            with_erased: bring back what was erased exactly since; else such a snapshot is refused,
+                with the documents named. An ingest then knows them, as the snapshot holds them.
+
+        Raises:
+            UnknownError: when there is no such snapshot.
+            StateError: when it is refused, or nothing would change.
         """
         with self.registry.writing(self.who):
             return self.registry.roll_back(
-                snapshot_id, self.who, why, without_purged=without_purged
+                snapshot_id,
+                self.who,
+                why,
+                without_purged=without_purged,
+                with_erased=with_erased,
             )
 
     # --- erasure --------------------------------------------------------------------------------
