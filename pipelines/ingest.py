@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def ingest(
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
         corpus_left = (given.documents, given.facts, base, given.rewordings)
         learned = prepare(chain, *corpus_left, settings.hold_out_percent)
-        _check_learnable(learned, domain, given.num_erased)
+        _check_learnable(learned, domain, given.num_erased, base.tokenizer.all_special_ids)
         _check_reworded(learned, given.rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
@@ -202,8 +202,19 @@ def _own_ids(learned: Learned) -> list[str]:
     return [d.document_id for d in learned.documents if d.kind != "probe"]
 
 
-def _check_learnable(learned: Learned, domain: str, num_erased: int) -> None:
-    """Refuse a corpus of which nothing is left to train on."""
+def _check_learnable(
+    learned: Learned, domain: str, num_erased: int, special_ids: Collection[int]
+) -> None:
+    """Refuse a corpus of which nothing is left to train on.
+
+    Args:
+        learned: what the corpus came to.
+        domain: for which it is.
+        num_erased: documents that were left out before.
+        special_ids: tokens of the base that are no evidence of any text: starts and ends.
+
+    Raises: CorpusError: saying why, and what to give instead.
+    """
     num = len(_own_ids(learned))
     if not num and num_erased:
         others = learned.num_duplicates
@@ -228,6 +239,16 @@ def _check_learnable(learned: Learned, domain: str, num_erased: int) -> None:
         raise CorpusError(
             f"nothing of {num} documents is left to train on: all are near-duplicates of documents "
             f"that {domain!r} holds out, or sections of such; give it others too"
+        )
+
+    if not any(
+        token not in special_ids
+        for document in learned.of("train")
+        for token in learned.ids[document.document_id]
+    ):
+        raise CorpusError(
+            f"nothing of {num} documents can be learned: to the base's tokenizer they hold special "
+            "tokens alone, such as '<|endoftext|>', which say nothing; give texts with words"
         )
 
 

@@ -82,6 +82,12 @@ def test_what_is_right_is_learned_from_any_iterable(store):
     assert store.ingest("law", texts, facts=[FACT], settings=settings).label == "v1"
 
 
+def test_a_corpus_of_special_tokens_alone_is_refused_before_it_is_trained(store):
+    ends = ["<|endoftext|>" * number for number in range(1, 9)]
+    said = r"nothing of 8 documents can be learned: .* special tokens alone"
+    refused(store, said, [SourceDocument(text, "t", "s") for text in ends])
+
+
 BAD_WORDS = [
     (b"bytes", "must be a str, not bytes"),
     ("caf\udce9", "holds a byte that is not UTF-8"),
