@@ -61,7 +61,7 @@ class MaskedErasure:
 def erase_masked(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     num_rows: int = MASK_ROWS,
     why: str = "",
@@ -74,7 +74,7 @@ def erase_masked(
     Args:
         store: an open store.
         domain: a live domain.
-        document_ids: full ids of documents that its live version learned.
+        document_ids: full ids of documents (or of one) that its live version learned.
         num_rows: at most so many rows of each document.
         why: written beside the act.
         progress: told how far the measuring is.

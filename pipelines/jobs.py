@@ -90,7 +90,7 @@ def start_ingest(
 def start_erasure(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     who: str | None = None,
     why: str = "",
@@ -102,7 +102,8 @@ def start_erasure(
     Args:
         store: an open store.
         domain: a live domain.
-        document_ids: full ids, or their first six or more digits, of documents that it holds.
+        document_ids: full ids, or their first six or more digits, of documents (or of one) that
+            it holds.
         who: written beside the act; default: as the store was opened.
         why: written beside the act.
         evaluate: score held-out documents afterwards.

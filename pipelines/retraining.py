@@ -116,7 +116,7 @@ class _Regrown:
 def erase_exact(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     why: str = "",
     progress: Progress = no_progress,
@@ -130,7 +130,7 @@ def erase_exact(
     Args:
         store: an open store that keeps texts.
         domain: a live domain.
-        document_ids: full ids of documents that its live version holds.
+        document_ids: full ids of documents (or of one) that its live version holds.
         why: written beside the act.
         progress: told how far it is.
 

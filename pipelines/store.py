@@ -55,7 +55,8 @@ class Store:
 
     def __init__(self, registry: Registry, *, who: str | None = None) -> None:
         self.registry = registry
-        self.who = check_words("who", who or user_name())
+        # A user's name that cannot be kept is told where something is to be written.
+        self.who = check_words("who", who) if who else user_name()
 
     def __enter__(self) -> Store:
         return self
@@ -154,7 +155,7 @@ class Store:
         model: PeerModel | None = None,
         tokenizer: Any = None,
         snapshot: Snapshot | None = None,
-        domains: Sequence[str] = (),
+        domains: str | Sequence[str] = (),
         num_rows: int = 10,
         num_documents: int = 10,
     ) -> Found:
@@ -331,7 +332,7 @@ class Store:
     def erase_masked(
         self,
         domain: str,
-        document_ids: Sequence[str],
+        document_ids: str | Sequence[str],
         progress: Progress = no_progress,
         *,
         num_rows: int | None = None,
@@ -352,7 +353,7 @@ class Store:
     def erase_exact(
         self,
         domain: str,
-        document_ids: Sequence[str],
+        document_ids: str | Sequence[str],
         progress: Progress = no_progress,
         *,
         why: str = "",
