@@ -410,7 +410,7 @@ def test_what_was_erased_is_not_learned_again_unasked(store, tmp_path):
 
 
 def test_a_folder_that_is_given_again_makes_the_domain_of_one_without_the_erased(store, tmp_path):
-    other = copy_store(store.registry.folder, tmp_path)
+    other = copy_store(store.registry.folder, tmp_path / "never")
     target = learned(store, segment=1)[0]
     (found,) = [d for d in store.registry.documents("law") if d.document_id == target]
     again = SourceDocument(store.registry.document_text(found), "Again", "again")
