@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_base import (
     background,
-    copy_store,
     make_tiny_base,
     make_tiny_store,
     sentences,
@@ -18,14 +17,7 @@ from tiny_base import (
 )
 
 from peer_cl import PoolShape
-from peer_cl.errors import (
-    CorpusError,
-    FrozenError,
-    InputError,
-    StateError,
-    UnknownError,
-    UnsupportedError,
-)
+from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
 from pipelines import TrainingSettings, erasure, erasure_effect, init_store, open_store, tokenise
 from pipelines.attribution import row_costs
 from pipelines.documents import SourceDocument
@@ -34,7 +26,6 @@ from pipelines.facts import Relation
 from pipelines.jobs import start_erasure
 from pipelines.loading import load_chain, store_identity
 from pipelines.masks import Mask
-from pipelines.previewing import preview
 from pipelines.progress import no_progress
 from pipelines.verify import verify
 from stores.schema import RunRow
@@ -375,88 +366,6 @@ def test_only_the_segment_and_later_ones_are_made_anew(store):
     assert not list(store.registry.layout.staging.iterdir())
     for document in store.registry.documents("law"):
         assert store.registry.document_places(document.document_id)
-
-
-def test_what_was_erased_is_not_learned_again_unasked(store, tmp_path):
-    registry = store.registry
-    target, fact = learned(store, segment=1)[0], FACTS[1].document("").document_id
-    (found,) = [d for d in registry.documents("law") if d.document_id == target]
-    again = SourceDocument(registry.document_text(found), "Again", "again")
-    store.erase_exact("law", [target])
-    store.erase_exact("law", [fact])
-    assert registry.erased.count("law") == 2, "of a fact's questions none is counted"
-    with pytest.raises(CorpusError, match=r"2 documents are left out.*--learn-erased"):
-        store.ingest("law", [again], facts=[FACTS[1]], settings=SETTINGS)
-    file = tmp_path / "again.txt"
-    file.write_text(f"\r\n{again.text}  ", encoding="utf-8")
-    told = preview(store, "law", file)
-    assert (told.num_erased, told.num_new, told.num_known) == (1, 0, 0)
-    asked = preview(store, "law", file, learn_erased=True)
-    assert (asked.num_erased, asked.num_new) == (0, 1)
-    new = texts("law", 6, 77)
-    said = {again.document_id: ("In other words.",)}
-    report = store.ingest("law", [again, *new], rewordings=said, settings=SETTINGS)
-    assert (report.num_erased, report.num_duplicates) == (1, 0)
-    assert sum(report.num_documents.values()) == len(new)
-    assert target not in registry.known_documents("law")
-    elsewhere = store.ingest("minerals", [again, *texts("minerals", 6, 3)], settings=SETTINGS)
-    assert elsewhere.num_erased == 0, "it was erased from law alone"
-    report = store.ingest("law", [again], settings=SETTINGS, learn_erased=True)
-    assert report.num_erased == 0
-    assert target in registry.known_documents("law")
-    assert registry.erased.count("law") == 1
-    assert store.ingest("law", texts("law", 6, 78), settings=SETTINGS).num_erased == 0
-    assert verify(store).is_good
-
-
-def test_a_folder_that_is_given_again_makes_the_domain_of_one_without_the_erased(store, tmp_path):
-    other = copy_store(store.registry.folder, tmp_path / "never")
-    target = learned(store, segment=1)[0]
-    (found,) = [d for d in store.registry.documents("law") if d.document_id == target]
-    again = SourceDocument(store.registry.document_text(found), "Again", "again")
-    new = texts("law", 8, 79)
-    store.erase_exact("law", [target])
-    store.ingest("law", [*new, again], settings=SETTINGS)
-    with open_store(other, who="ann") as never:
-        never.erase_exact("law", [target])
-        never.ingest("law", new, settings=SETTINGS)
-        assert [row.pool_object for row in chain(store)] == [
-            row.pool_object for row in chain(never)
-        ]
-
-
-def test_an_erased_document_comes_back_only_on_purpose(store):
-    registry = store.registry
-    full, target = registry.live(), learned(store, segment=1)[0]
-    before = bits(store)
-    store.erase_exact("law", [target])
-    erased = registry.live()
-    with pytest.raises(StateError, match=rf"snapshot {full.id} holds a document .*{target[:12]}"):
-        store.restore(full.id)
-    assert registry.live() == erased
-    assert store.restore(full.id, with_erased=True).domains == full.domains
-    assert torch.equal(bits(store), before)
-    with pytest.raises(CorpusError, match="are in its live version already"):
-        store.ingest("law", [_again(store, target)], settings=SETTINGS)
-    store.restore(erased.id)
-    with pytest.raises(CorpusError, match="were erased from it exactly"):
-        store.ingest("law", [_again(store, target)], settings=SETTINGS)
-    store.purge("law", retired=True)
-    assert target not in {d.document_id for d in registry.documents("law")}
-    assert registry.erased.among("law", [target]) == {target}
-    assert store.registry.holders([target]) == set()
-
-
-def _again(store, document_id):
-    (place, *_) = store.registry.document_places(document_id)
-    return SourceDocument(store.registry.document_text(place.document), "Again", "again")
-
-
-def test_a_mask_can_be_rolled_back_as_ever(store):
-    full = store.registry.live()
-    store.erase_masked("law", learned(store, 0)[:1], num_rows=10)
-    assert store.restore(full.id).domains == full.domains
-    assert store.registry.erased.count("law") == 0
 
 
 def test_a_fact_takes_its_questions_along(store):
