@@ -77,6 +77,13 @@ def rollback(
             help="Without DOMAIN: leave out domains that the snapshot held and that were purged.",
         ),
     ] = False,
+    with_erased: Annotated[
+        bool,
+        typer.Option(
+            "--with-erased",
+            help="Go back also where that brings back documents that were erased with --exact.",
+        ),
+    ] = False,
 ) -> None:
     """Take a domain back to an earlier version, or the store to an earlier snapshot.
 
@@ -95,10 +102,11 @@ def rollback(
     with request.store() as store:
         before = store.registry.live()
         if domain is not None:
-            after = store.roll_back(domain, to, request.why, out=out)
+            after = store.roll_back(domain, to, request.why, out=out, with_erased=with_erased)
         else:
             number = _snapshot_number(to)
-            after = store.restore(number, request.why, without_purged=without_purged)
+            how = {"without_purged": without_purged, "with_erased": with_erased}
+            after = store.restore(number, request.why, **how)
     _tell(before, after)
 
 

@@ -90,7 +90,8 @@ def erase(
 ) -> None:
     """Erase documents from what was learned: --masked or --exact.
 
-    The texts stay in the store until a purge; old snapshots can be restored until then.
+    The texts stay in the store until a purge; old snapshots can be restored until then, with
+    `rollback --with-erased`. Ingests leave out what was erased with --exact.
     """
     if masked == exact:
         raise InputError(
@@ -200,7 +201,7 @@ def _print_exact(report: ExactErasure) -> None:
             say(f"{len(ids)} {what}: {', '.join(found[:12] for found in ids)}")
     say(
         f"old snapshots still hold them; `peer-cl purge {report.domain} --retired` deletes what "
-        "no live version holds"
+        "no live version holds; ingests leave them out from now on"
     )
 
 

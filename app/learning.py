@@ -218,6 +218,15 @@ BadRowOption = Annotated[
 ]
 
 
+LearnErasedOption = Annotated[
+    bool,
+    typer.Option(
+        "--learn-erased",
+        help="Learn also what was erased with --exact from the domain; else it is left out.",
+    ),
+]
+
+
 @verb("json", "who", "why")
 @takes_settings
 def ingest(
@@ -227,12 +236,14 @@ def ingest(
     facts: FactsOption = None,
     rewordings: RewordingsOption = None,
     on_bad_row: BadRowOption = BadRow.stop,
+    learn_erased: LearnErasedOption = False,
     *,
     settings: dict[str, Any],
 ) -> None:
     """Learn a corpus as a new part of a domain.
 
-    A domain that is there already grows; documents that it knows or holds out are left out.
+    A domain that is there already grows; documents that it knows or holds out are left out, and
+    those that were erased from it with --exact.
     """
     from stores.domain_names import check_domain_name
 
@@ -254,6 +265,7 @@ def ingest(
                 settings=training_settings(settings),
                 why=request.why,
                 on_bad_row=on_bad_row.value,
+                learn_erased=learn_erased,
                 progress=progress,
             )
     if request.as_json:
@@ -279,6 +291,10 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
         (
             report.num_held_out,
             "documents left out: the domain holds them out (--hold-out 0 learns them)",
+        ),
+        (
+            report.num_erased,
+            "documents left out: they were erased (--learn-erased learns them again)",
         ),
         (report.num_twice, "documents left out: the corpus holds them twice"),
         (

@@ -8,7 +8,7 @@ import inspect
 import os
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +148,7 @@ def verb(
             folder = store_folder(values.pop("store", None), before.store)
             said = {name: values.pop(name) for name in shared if name in values}
             with one_line_errors(debug=debug, folder=folder if with_store else None):
+                _check_encoded(ctx, {**said, **values})
                 function(Request(folder, **said), **values)
 
         context = inspect.Parameter(
@@ -157,6 +158,37 @@ def verb(
         return run
 
     return decorate
+
+
+def _check_encoded(ctx: typer.Context, values: Mapping[str, Any]) -> None:
+    """Refuse words that are not in UTF-8: no database, tokenizer or page can take them.
+
+    Python hands over a byte that it cannot read as half a character, which fails where it is
+    written. Paths are left alone: a file may be called so.
+
+    Raises: InputError: naming the option.
+    """
+    names = {item.name: _option_name(item) for item in ctx.command.params}
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                _check_utf8(names.get(name, name), text)
+
+
+def _check_utf8(option: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{option} {text[:40]!a} holds a byte that is not UTF-8 (character "
+            f"{error.start + 1}); write it in UTF-8"
+        ) from None
+
+
+def _option_name(parameter: Any) -> str:
+    """Return how a person knows an option or argument: --why, DOMAIN."""
+    long = [name for name in parameter.opts if name.startswith("--")]
+    return str(long[0] if long else parameter.metavar or parameter.name).rstrip(".")
 
 
 def _set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:

@@ -31,6 +31,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.token_scores import MAX_TOKENS
 from stores import Document, NewRun, NewSegment, Registry, Segment
 from stores.records import MASK, ROWS
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -60,7 +61,7 @@ class MaskedErasure:
 def erase_masked(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     num_rows: int = MASK_ROWS,
     why: str = "",
@@ -73,15 +74,17 @@ def erase_masked(
     Args:
         store: an open store.
         domain: a live domain.
-        document_ids: full ids of documents that its live version learned.
+        document_ids: full ids of documents (or of one) that its live version learned.
         num_rows: at most so many rows of each document.
         why: written beside the act.
         progress: told how far the measuring is.
 
     Raises:
+        InputError: when `why` cannot be kept, or no row is to be switched off.
         UnknownError, FrozenError, StateError: when there is nothing to switch off, or the domain
             may not be erased from.
     """
+    check_words("why", why)
     if num_rows < 1:
         raise InputError(f"a mask wants at least 1 row of each document, not {num_rows}")
     registry = store.registry

@@ -30,7 +30,7 @@ class Target:
 def find_targets(
     registry: Registry,
     *,
-    document_ids: Sequence[str] = (),
+    document_ids: str | Sequence[str] = (),
     source: str | None = None,
     search: str | None = None,
     domain: str | None = None,
@@ -39,7 +39,7 @@ def find_targets(
 
     Args:
         registry: an open store.
-        document_ids: full ids, or the first six or more digits.
+        document_ids: full ids, or the first six or more digits; one alone may be a str.
         source: instead, all documents that came from there.
         search: instead, all whose title or kept text holds this, whatever the case.
         domain: of this domain alone; default: of every live one.
@@ -49,6 +49,7 @@ def find_targets(
         UnknownError: when no document fits; the nearest id or source is named.
         StateError: when a document is in no live version, or a domain may not be erased from.
     """
+    document_ids = _each(document_ids)
     if bool(document_ids) + (source is not None) + (search is not None) != 1:
         raise InputError("say which documents, in one way: by id, with --source or with --search")
     if domain is not None:
@@ -97,14 +98,15 @@ def check_erasable(registry: Registry, domain: str) -> DomainState:
 
 
 def live_documents(
-    registry: Registry, domain: str, document_ids: Sequence[str]
+    registry: Registry, domain: str, document_ids: str | Sequence[str]
 ) -> tuple[Document, ...]:
-    """Return documents of a domain's live version by their full ids.
+    """Return documents of a domain's live version by their full ids, or the one of one id.
 
     Raises:
         InputError: when there are none, or one holds a fact's questions.
         UnknownError: naming one that the version does not hold.
     """
+    document_ids = _each(document_ids)
     held = {document.document_id: document for document in registry.documents(domain)}
     for document_id in document_ids:
         if document_id not in held:
@@ -113,6 +115,11 @@ def live_documents(
     if not document_ids:
         raise InputError("no document is named: there is nothing to erase")
     return tuple(held[document_id] for document_id in dict.fromkeys(document_ids))
+
+
+def _each(document_ids: str | Sequence[str]) -> tuple[str, ...]:
+    """Return ids as a tuple; a str is one id, not as many as it has letters."""
+    return (document_ids,) if isinstance(document_ids, str) else tuple(document_ids)
 
 
 def check_texts(documents: Sequence[Document]) -> None:

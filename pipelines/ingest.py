@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,10 @@ from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
 from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
+from pipelines.unerased import leave_out_erased
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from pipelines.preparing import Learned
@@ -48,6 +50,8 @@ class IngestReport:
     """Of these, those that the corpus holds twice."""
     num_held_out: int
     """Of these, those that the domain holds out: it was never trained on them, and still is not."""
+    num_erased: int
+    """Documents and facts left out besides: they were erased exactly from the domain."""
     num_elsewhere: int
     """Documents that another domain holds too, or that were rolled back; learned all the same."""
     num_reworded: int
@@ -72,6 +76,7 @@ def ingest(
     settings: TrainingSettings | None = None,
     why: str = "",
     on_bad_row: BadRowPolicy = "stop",
+    learn_erased: bool = False,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Learn a corpus as a new segment of a domain.
@@ -91,9 +96,12 @@ def ingest(
         settings: how the segment is trained, and how much of the corpus is held out.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
+        learn_erased: learn also what was erased exactly from the domain, which is then no longer
+            held to be erased; else it is left out and counted.
         progress: told how far it is.
 
     Raises:
+        InputError: when `why` cannot be kept.
         CorpusError: when nothing can be learned from the corpus, or a document, fact or rewording
             is none or cannot be kept; it is named before anything is trained.
         FrozenError, StateError: when the domain may not grow now.
@@ -102,6 +110,7 @@ def ingest(
     """
     began, settings = time.monotonic(), settings or TrainingSettings()
     check_domain_name(domain)
+    check_words("why", why)
     check_faiss()
     registry = store.registry
     with registry.writing(store.who):
@@ -110,11 +119,15 @@ def ingest(
         registry.check_growth(domain, parent)
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
         _check_given(facts, rewordings or {})
+        given = leave_out_erased(
+            registry, domain, documents, facts, rewordings, learn_erased=learn_erased
+        )
         base = load_store_base(registry)
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        learned = prepare(chain, documents, facts, base, rewordings, settings.hold_out_percent)
-        _check_learnable(learned, domain)
-        _check_reworded(learned, rewordings)
+        corpus_left = (given.documents, given.facts, base, given.rewordings)
+        learned = prepare(chain, *corpus_left, settings.hold_out_percent)
+        _check_learnable(learned, domain, given.num_erased, base.tokenizer.all_special_ids)
+        _check_reworded(learned, given.rewordings)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
@@ -134,6 +147,7 @@ def ingest(
         num_duplicates=learned.num_duplicates,
         num_twice=learned.num_twice,
         num_held_out=learned.num_held_out,
+        num_erased=given.num_erased,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
         num_skipped=num_skipped,
@@ -188,9 +202,28 @@ def _own_ids(learned: Learned) -> list[str]:
     return [d.document_id for d in learned.documents if d.kind != "probe"]
 
 
-def _check_learnable(learned: Learned, domain: str) -> None:
-    """Refuse a corpus of which nothing is left to train on."""
+def _check_learnable(
+    learned: Learned, domain: str, num_erased: int, special_ids: Collection[int]
+) -> None:
+    """Refuse a corpus of which nothing is left to train on.
+
+    Args:
+        learned: what the corpus came to.
+        domain: for which it is.
+        num_erased: documents that were left out before.
+        special_ids: tokens of the base that are no evidence of any text: starts and ends.
+
+    Raises: CorpusError: saying why, and what to give instead.
+    """
     num = len(_own_ids(learned))
+    if not num and num_erased:
+        others = learned.num_duplicates
+        rest = f", and its live version has the other {others}" if others else ""
+        raise CorpusError(
+            f"nothing new for {domain!r}: {num_erased} documents are left out, since they were "
+            f"erased from it exactly{rest}; `peer-cl ingest --learn-erased` (in Python "
+            "learn_erased=True) learns them again"
+        )
     if not num and learned.num_held_out:
         raise CorpusError(
             f"nothing new for {domain!r}: its live version has all {learned.num_duplicates} "
@@ -206,6 +239,16 @@ def _check_learnable(learned: Learned, domain: str) -> None:
         raise CorpusError(
             f"nothing of {num} documents is left to train on: all are near-duplicates of documents "
             f"that {domain!r} holds out, or sections of such; give it others too"
+        )
+
+    if not any(
+        token not in special_ids
+        for document in learned.of("train")
+        for token in learned.ids[document.document_id]
+    ):
+        raise CorpusError(
+            f"nothing of {num} documents can be learned: to the base's tokenizer they hold special "
+            "tokens alone, such as '<|endoftext|>', which say nothing; give texts with words"
         )
 
 

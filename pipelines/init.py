@@ -23,7 +23,9 @@ from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
 from stores.faiss_extra import check_faiss
 from stores.places import check_database_url, check_objects_url
+from stores.processes import user_name
 from stores.trusted import trust_database
+from stores.words import check_words
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each calibration text is read."""
@@ -85,11 +87,12 @@ def init_store(
         StoreFormatError: when there is a store already.
         StateError: when the folder holds anything that is not a store's, or another place is not
             empty or cannot be reached.
-        InputError: when a layer, a number or a URL cannot be used.
+        InputError: when a layer, a number or a URL cannot be used, or `who` cannot be kept.
         CorpusError: when there are fewer than two background texts.
         UnsupportedError: when FAISS is not installed.
     """
     check_faiss()
+    check_words("who", who or user_name())
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")

@@ -42,6 +42,7 @@ def start_ingest(
     who: str | None = None,
     why: str = "",
     on_bad_row: BadRowPolicy = "stop",
+    learn_erased: bool = False,
     evaluate: bool = True,
     background: bool = True,
 ) -> Job:
@@ -59,6 +60,7 @@ def start_ingest(
         who: written beside the act; default: as the store was opened.
         why: written beside the act.
         on_bad_row: "stop" or "skip", for rows of jsonl files that cannot be read.
+        learn_erased: learn also what was erased exactly from the domain.
         evaluate: score held-out documents afterwards.
         background: score background sources then too.
 
@@ -78,6 +80,7 @@ def start_ingest(
         "facts": None if facts is None else describe_source(facts, registry.layout),
         "settings": None if settings is None else asdict(settings),
         "on_bad_row": on_bad_row,
+        "learn_erased": learn_erased,
         "evaluate": evaluate,
         "background": background,
     }
@@ -88,7 +91,7 @@ def start_ingest(
 def start_erasure(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     who: str | None = None,
     why: str = "",
@@ -100,7 +103,8 @@ def start_erasure(
     Args:
         store: an open store.
         domain: a live domain.
-        document_ids: full ids, or their first six or more digits, of documents that it holds.
+        document_ids: full ids, or their first six or more digits, of documents (or of one) that
+            it holds.
         who: written beside the act; default: as the store was opened.
         why: written beside the act.
         evaluate: score held-out documents afterwards.

@@ -52,6 +52,8 @@ class Preview:
     """Documents that the domain's live version learned already; they are left out."""
     num_held_out: int
     """Documents that it holds out; they are left out too."""
+    num_erased: int
+    """Documents and facts that were erased from it exactly; they are left out too."""
     elsewhere: tuple[tuple[str, int], ...]
     """Other domains, or "rolled back", and how many documents they hold too; learned all the
     same."""
@@ -110,6 +112,7 @@ def preview(
     *,
     facts: Source | None = None,
     settings: TrainingSettings | None = None,
+    learn_erased: bool = False,
 ) -> Preview:
     """Look at a corpus for a domain.
 
@@ -119,6 +122,7 @@ def preview(
         corpus: an upload, or a file or folder of this machine.
         facts: facts to be learned besides.
         settings: how it would be trained; default: as every ingest.
+        learn_erased: whether what was erased from the domain would be learned too.
 
     Raises:
         DomainNameError, CorpusError: when the name or the corpus cannot be used.
@@ -127,6 +131,7 @@ def preview(
     quieten()
     from pipelines.preparing import divide, read_texts
     from pipelines.settings import TrainingSettings
+    from pipelines.unerased import leave_out_erased
 
     check_domain_name(domain)
     settings, registry = settings or TrainingSettings(), store.registry
@@ -135,9 +140,10 @@ def preview(
     told_facts, num_bad_facts = _read_facts(registry, facts)
     state = registry.live().state(domain)
     chain = read_texts(registry, domain, state.version if state is not None else None)
-    divided = divide(chain, documents, told_facts, settings.hold_out_percent)
+    given = leave_out_erased(registry, domain, documents, told_facts, learn_erased=learn_erased)
+    divided = divide(chain, given.documents, given.facts, settings.hold_out_percent)
     fresh = divided.fresh
-    num_given = len(documents) + len(told_facts) - divided.num_twice
+    num_given = len(given.documents) + len(given.facts) - divided.num_twice
     num_to_learn = sum(divided.splits.split[key] == "train" for key in fresh)
     num_fact_tokens, num_text_tokens = (
         _count_tokens(registry, [d.text for d in fresh.values() if (d.kind == "fact") == is_fact])
@@ -154,6 +160,7 @@ def preview(
         num_twice=divided.num_twice,
         num_known=num_given - divided.num_held_out - len(fresh),
         num_held_out=divided.num_held_out,
+        num_erased=given.num_erased,
         elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
         num_new=len(fresh),
         num_to_learn=num_to_learn,
@@ -209,7 +216,7 @@ def expected_seconds(
     """
     train_share = 1 - settings.hold_out_percent / 100
     read = _tokens_read(train_share * num_text_tokens, num_fact_tokens, settings)
-    earlier = registry.run_speeds(NUM_EARLIER)
+    earlier = registry.jobs.run_speeds(NUM_EARLIER)
     if not earlier:
         seconds_from = "the demo's corpora on two cores, SmolLM2; this store learned nothing yet"
         return read / DEMO_TOKENS_A_SECOND, seconds_from

@@ -36,6 +36,7 @@ from pipelines.settings import TrainingSettings, recorded_hold_out
 from stores import Document, NewSegment, Registry, Segment
 from stores.faiss_extra import check_faiss
 from stores.records import MASK
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -115,7 +116,7 @@ class _Regrown:
 def erase_exact(
     store: Store,
     domain: str,
-    document_ids: Sequence[str],
+    document_ids: str | Sequence[str],
     *,
     why: str = "",
     progress: Progress = no_progress,
@@ -123,20 +124,23 @@ def erase_exact(
     """Make a domain's live version anew without some documents, in one commit or not at all.
 
     Killed, the store is as it was, and the same call goes on from the last checkpoints. The old
-    segments stay in old snapshots until they are purged.
+    segments stay in old snapshots until they are purged. Later ingests into the domain leave the
+    documents out, unless they are told to learn them.
 
     Args:
         store: an open store that keeps texts.
         domain: a live domain.
-        document_ids: full ids of documents that its live version holds.
+        document_ids: full ids of documents (or of one) that its live version holds.
         why: written beside the act.
         progress: told how far it is.
 
     Raises:
+        InputError: when `why` cannot be kept.
         UnknownError, FrozenError, StateError: when the domain may not be erased from, or nothing
             of it would be left.
         UnsupportedError: when texts are not kept, or FAISS is not installed.
     """
+    check_words("why", why)
     check_faiss()
     began, registry = time.monotonic(), store.registry
     with registry.writing(store.who):
@@ -164,7 +168,15 @@ def erase_exact(
             )
         regrown = _retrain(registry, base, chain, kept, steps, progress)
         onto = kept[-1].id if kept else None
-        snapshot = registry.regrow(domain, state.version, onto, regrown.segments, store.who, why)
+        snapshot = registry.regrow(
+            domain,
+            state.version,
+            onto,
+            regrown.segments,
+            store.who,
+            why,
+            erased=[document.document_id for document in wanted],
+        )
         for checkpoint in regrown.checkpoints:
             checkpoint.unlink(missing_ok=True)
     now = snapshot.state(domain)

@@ -153,9 +153,13 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
         facts=facts,
         settings=read_settings(request["settings"]),
         why=job.why,
+        learn_erased=request.get("learn_erased", False),  # jobs of an earlier version do not say
         progress=teller,
     )
-    return Done(f"{report.domain} is at {report.label}", report.snapshot_id)
+    said = f"{report.domain} is at {report.label}"
+    if report.num_erased:
+        said += f"; documents left out that were erased: {report.num_erased}"
+    return Done(said, report.snapshot_id)
 
 
 def erase(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> Done:

@@ -25,7 +25,7 @@ from peer_cl.branches import BasePass, run_base
 from peer_cl.errors import InputError
 from peer_cl.inputs import check_room
 from peer_cl.model import PeerModel
-from peer_cl.pool import Segment
+from peer_cl.pool import Segment, pool_names
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
@@ -78,7 +78,7 @@ def search(
     model: PeerModel | None = None,
     tokenizer: Any = None,
     snapshot: Snapshot | None = None,
-    domains: Sequence[str] = (),
+    domains: str | Sequence[str] = (),
     num_rows: int = 10,
     num_documents: int = 10,
 ) -> Found:
@@ -91,7 +91,7 @@ def search(
         tokenizer: the base's, with a model.
         snapshot: whose documents are named; default: the one that the model was loaded from, or
             the live one.
-        domains: only these.
+        domains: only these (or this one).
         num_rows: rows kept.
         num_documents: documents kept, a domain.
 
@@ -102,6 +102,7 @@ def search(
     """
     registry = store.registry
     snapshot = snapshot or snapshot_of(registry, model)
+    domains = pool_names(domains)
     check_domains(registry, snapshot, domains)
     if not text.strip():
         raise InputError("the text is empty; give some words to search for")

@@ -16,6 +16,7 @@ from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
 from stores.processes import user_name
+from stores.words import check_words
 
 if TYPE_CHECKING:
     from peer_cl import PeerModel
@@ -54,7 +55,8 @@ class Store:
 
     def __init__(self, registry: Registry, *, who: str | None = None) -> None:
         self.registry = registry
-        self.who = who or user_name()
+        # A user's name that cannot be kept is told where something is to be written.
+        self.who = check_words("who", who) if who else user_name()
 
     def __enter__(self) -> Store:
         return self
@@ -78,6 +80,7 @@ class Store:
         settings: TrainingSettings | None = None,
         why: str = "",
         on_bad_row: BadRowPolicy = "stop",
+        learn_erased: bool = False,
         progress: Progress = no_progress,
     ) -> IngestReport:
         """Learn a corpus as a new segment of a domain; see `pipelines.ingest.ingest`."""
@@ -92,6 +95,7 @@ class Store:
             settings=settings,
             why=why,
             on_bad_row=on_bad_row,
+            learn_erased=learn_erased,
             progress=progress,
         )
 
@@ -151,7 +155,7 @@ class Store:
         model: PeerModel | None = None,
         tokenizer: Any = None,
         snapshot: Snapshot | None = None,
-        domains: Sequence[str] = (),
+        domains: str | Sequence[str] = (),
         num_rows: int = 10,
         num_documents: int = 10,
     ) -> Found:
@@ -242,7 +246,13 @@ class Store:
             return self.registry.enable(domain, self.who, why)
 
     def roll_back(
-        self, domain: str, to_version: str | None = None, why: str = "", *, out: bool = False
+        self,
+        domain: str,
+        to_version: str | None = None,
+        why: str = "",
+        *,
+        out: bool = False,
+        with_erased: bool = False,
     ) -> Snapshot:
         """Take a domain back to an earlier version, or out of the store.
 
@@ -251,11 +261,13 @@ class Store:
             to_version: a version's label ("v1"), or its id; default: the one before the live one.
             why: written beside the act.
             out: to before it came, out of the store; then no version is named.
+            with_erased: go back also where that brings back what was erased exactly.
 
         Raises:
             InputError: when it is to go out and to a version at once.
             UnknownError: when there never was such a domain or version.
-            StateError: when it is not live, or there is no such earlier version.
+            StateError: when it is not live, there is no such earlier version, or it holds what was
+                erased exactly since.
         """
         if out and to_version is not None:
             raise InputError(
@@ -264,7 +276,9 @@ class Store:
         with self.registry.writing(self.who):
             if not out and to_version is None:
                 to_version = self._version_before(domain)
-            return self.registry.roll_back_domain(domain, to_version, self.who, why)
+            return self.registry.roll_back_domain(
+                domain, to_version, self.who, why, with_erased=with_erased
+            )
 
     def _version_before(self, domain: str) -> str:
         """Return the id of the version before the live one."""
@@ -283,17 +297,34 @@ class Store:
         with self.registry.writing(self.who):
             return self.registry.bring_back(domain, self.who, why)
 
-    def restore(self, snapshot_id: int, why: str = "", *, without_purged: bool = False) -> Snapshot:
+    def restore(
+        self,
+        snapshot_id: int,
+        why: str = "",
+        *,
+        without_purged: bool = False,
+        with_erased: bool = False,
+    ) -> Snapshot:
         """Make the store as it was at a snapshot, as a new snapshot.
 
         Args:
             snapshot_id: the old snapshot.
             why: written beside the act.
             without_purged: leave out domains whose bytes are gone; else such a snapshot is refused.
+            with_erased: bring back what was erased exactly since; else such a snapshot is refused,
+                with the documents named. An ingest then knows them, as the snapshot holds them.
+
+        Raises:
+            UnknownError: when there is no such snapshot.
+            StateError: when it is refused, or nothing would change.
         """
         with self.registry.writing(self.who):
             return self.registry.roll_back(
-                snapshot_id, self.who, why, without_purged=without_purged
+                snapshot_id,
+                self.who,
+                why,
+                without_purged=without_purged,
+                with_erased=with_erased,
             )
 
     # --- erasure --------------------------------------------------------------------------------
@@ -301,7 +332,7 @@ class Store:
     def erase_masked(
         self,
         domain: str,
-        document_ids: Sequence[str],
+        document_ids: str | Sequence[str],
         progress: Progress = no_progress,
         *,
         num_rows: int | None = None,
@@ -322,7 +353,7 @@ class Store:
     def erase_exact(
         self,
         domain: str,
-        document_ids: Sequence[str],
+        document_ids: str | Sequence[str],
         progress: Progress = no_progress,
         *,
         why: str = "",

@@ -12,6 +12,7 @@ from peer_cl.errors import DamageError, DomainNameError, FrozenError, StateError
 from stores.batches import batches
 from stores.chains import read_chain
 from stores.clock import utc_now
+from stores.erased import forget_erased, write_erased
 from stores.objects import ObjectStore
 from stores.queries import DomainState, Snapshot
 from stores.records import BASE_SUBJECT, NewSegment
@@ -34,6 +35,7 @@ def add_segment(
     state = live.state(segment.domain)
     check_growth(live, segment.domain, segment.parent, capacity)
     row = _write(session, segment)
+    forget_erased(session, segment.domain, [d.document_id for d in segment.documents])
     grown = DomainState(
         domain=segment.domain,
         version=row.id,
@@ -56,6 +58,7 @@ def regrow(
     segments: Sequence[NewSegment],
     who: str,
     why: str,
+    erased: Sequence[str] = (),
 ) -> Snapshot:
     """Put new segments in the place of the end of a live domain's chain: what an erasure commits.
 
@@ -67,6 +70,7 @@ def regrow(
         segments: in order, each on the one before, the first on `onto`.
         who: who erases.
         why: in the person's words.
+        erased: full ids of documents that are gone for good, which no later ingest learns unasked.
 
     Raises:
         FrozenError: when the domain is frozen.
@@ -88,9 +92,11 @@ def regrow(
         raise StateError(f"nothing of {domain!r} would be left; `peer-cl rollback {domain} --out`")
     grown = replace(state, version=last, label=labels[last])
     others = [other for other in live.domains if other.domain != domain]
-    return commit_snapshot(
+    snapshot = commit_snapshot(
         session, [*others, grown], action="erase", who=who, why=why, domain=domain
     )
+    write_erased(session, domain, erased, snapshot.id)
+    return snapshot
 
 
 def check_stored(objects: ObjectStore, segments: Sequence[NewSegment]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from stores import jobs
 from stores.database import Database
-from stores.queries import Job
+from stores.queries import Job, RunSpeed
 from stores.records import JobProgress, NewJob
 
 
@@ -64,6 +64,11 @@ class JobBook:
         """Return jobs, the newest first; with `only_open`, those that wait or run."""
         with self._database.reading() as session:
             return jobs.read_jobs(session, limit, only_open=only_open)
+
+    def run_speeds(self, limit: int) -> tuple[RunSpeed, ...]:
+        """Return how long the last training runs took, the newest first."""
+        with self._database.reading() as session:
+            return jobs.read_run_speeds(session, limit)
 
     def needed_uploads(self) -> set[str]:
         """Return the names of the uploads that are kept for jobs; see `jobs.needed_uploads`."""

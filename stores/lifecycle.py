@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError
 from stores.chains import read_chain, resolve_version
+from stores.erased import check_unerased, settle
 from stores.growth import check_growth
 from stores.queries import DomainState, Segment, Snapshot
 from stores.schema import SnapshotDomainRow
@@ -44,11 +45,18 @@ def switch(session: Session, action: str, domain: str, *, who: str, why: str) ->
 
 
 def roll_back_domain(
-    session: Session, domain: str, to_version: str | None, *, who: str, why: str
+    session: Session,
+    domain: str,
+    to_version: str | None,
+    *,
+    with_erased: bool = False,
+    who: str,
+    why: str,
 ) -> Snapshot:
     """Take a domain back to an earlier segment of its chain, or (None) out of the snapshot.
 
-    Raises: StateError: when the version is not an earlier one of the live chain.
+    Raises: StateError: when the version is not an earlier one of the live chain, or holds what was
+        erased exactly since (and that is not to come back).
     """
     state = live_state(session, domain)
     if to_version is None:
@@ -56,7 +64,12 @@ def roll_back_domain(
         return commit_snapshot(session, others, action="rollback", who=who, why=why, domain=domain)
     target = _earlier_segment(session, state, to_version)
     changed = dataclasses.replace(state, version=target.id, label=target.label)
-    return _commit_changed(session, changed, action="rollback", who=who, why=why)
+    if not with_erased:
+        what, command = f"{domain} {target.label}", f"peer-cl rollback {domain} --to {target.label}"
+        check_unerased(session, [changed], what, command)
+    snapshot = _commit_changed(session, changed, action="rollback", who=who, why=why)
+    settle(session, [changed])
+    return snapshot
 
 
 def bring_back(session: Session, domain: str, *, capacity: int, who: str, why: str) -> Snapshot:
@@ -84,12 +97,19 @@ def bring_back(session: Session, domain: str, *, capacity: int, who: str, why: s
 
 
 def roll_back(
-    session: Session, snapshot_id: int, *, without_purged: bool, who: str, why: str
+    session: Session,
+    snapshot_id: int,
+    *,
+    without_purged: bool,
+    with_erased: bool = False,
+    who: str,
+    why: str,
 ) -> Snapshot:
     """Make a new snapshot with the content of an old one.
 
     Raises: StateError: when it holds purged domains (and those are not to be left out), or
-        nothing would change.
+        documents that were erased exactly since (and those are not to come back), or nothing would
+        change.
     """
     live, old = live_snapshot(session), read_snapshot(session, snapshot_id)
     purged = {
@@ -106,7 +126,12 @@ def roll_back(
     states = tuple(state for state in old.domains if state.domain not in purged)
     if states == live.domains:
         raise StateError(f"snapshot {snapshot_id} has the same content as the live one ({live.id})")
-    return commit_snapshot(session, states, action="rollback", who=who, why=why)
+    if not with_erased:
+        command = f"peer-cl rollback --to {snapshot_id}{' --without-purged' if purged else ''}"
+        check_unerased(session, states, f"snapshot {snapshot_id}", command)
+    snapshot = commit_snapshot(session, states, action="rollback", who=who, why=why)
+    settle(session, states)
+    return snapshot
 
 
 def _commit_changed(

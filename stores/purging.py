@@ -22,6 +22,7 @@ from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
 from stores.durable import read_chunks
+from stores.erased import forget_domain
 from stores.jobs import (
     blank_jobs,
     blank_mentions,
@@ -104,6 +105,8 @@ def bury(
     objects |= set(_text_objects(session, ids))
     _remove_uses(session, ids)
     removed = _remove_documents(session, ids)
+    if not retired:
+        forget_domain(session, row.id)
     snapshots = _snapshots_with(session, ids)
     uploads = blank_jobs(session, domain, with_open=not retired)
     blank_mentions(session, removed)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from peer_cl.errors import InputError
 from stores.domain_names import check_domain_name
 from stores.objects import check_object_id
+from stores.words import check_words
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("text", "fact", "probe")
@@ -236,6 +237,8 @@ class NewJob:
 
     def __post_init__(self) -> None:
         check_uuid("job", self.job_id)
+        check_words("who", self.who)
+        check_words("why", self.why)
         check_json("the job's request", self.request)
         if self.kind not in JOB_KINDS:
             raise InputError(f"a job's kind is one of {JOB_KINDS}, not {self.kind!r}")

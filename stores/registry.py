@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.errors import InputError
 from stores import (
     chains,
     doctoring,
@@ -22,7 +21,6 @@ from stores import (
     evaluations,
     glancing,
     growth,
-    jobs,
     lifecycle,
     purging,
     readers,
@@ -33,6 +31,7 @@ from stores import (
 from stores.claims import Claim
 from stores.config import StoreConfig
 from stores.database import Database
+from stores.erased import ErasedBook
 from stores.job_book import JobBook
 from stores.layout import StoreLayout, connect, finish, prepare
 from stores.leases import Writer
@@ -54,12 +53,12 @@ from stores.queries import (
     HeldOutScores,
     PurgeResult,
     Ranking,
-    RunSpeed,
     Segment,
     Snapshot,
 )
 from stores.records import NewScore, NewSegment
-from stores.texts import decompress_text
+from stores.texts import read_text
+from stores.words import check_words
 
 
 class Registry:
@@ -74,6 +73,8 @@ class Registry:
         self._writer = Writer(self._claim.lease)
         self.jobs = JobBook(database)
         """Work in processes of its own."""
+        self.erased = ErasedBook(database)
+        """What was erased exactly, and is not learned again unasked."""
 
     @property
     def folder(self) -> Path:
@@ -87,7 +88,7 @@ class Registry:
         Raises: StateError: when there is a store in the folder already, or another is being made.
         """
         layout = StoreLayout(Path(folder))
-        database = prepare(layout, config, who or user_name())
+        database = prepare(layout, config, check_words("who", who or user_name()))
         try:
             finish(layout, config, database)
         except BaseException:
@@ -115,12 +116,7 @@ class Registry:
     def __enter__(self) -> Registry:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def check_writable(self) -> None:
@@ -137,11 +133,12 @@ class Registry:
                 first act, that act raises a ChangedError and changes nothing.
 
         Raises:
+            InputError: when `who` cannot be kept.
             StoreLockedError: when another writer, or another thread, holds it; it is named.
             StateError: when the store is read-only here, or a copy of this store wrote where its
                 objects lie.
         """
-        with self._writer.writing(who or user_name(), expect):
+        with self._writer.writing(check_words("who", who or user_name()), expect):
             yield self
 
     @contextmanager
@@ -182,12 +179,21 @@ class Registry:
         segments: Sequence[NewSegment],
         who: str,
         why: str = "",
+        *,
+        erased: Sequence[str] = (),
     ) -> Snapshot:
         """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
         growth.check_stored(self.objects, segments)
         with self._acting() as session:
             return growth.regrow(
-                session, domain, version=version, onto=onto, segments=segments, who=who, why=why
+                session,
+                domain,
+                version=version,
+                onto=onto,
+                segments=segments,
+                who=who,
+                why=why,
+                erased=erased,
             )
 
     def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
@@ -211,11 +217,19 @@ class Registry:
             return lifecycle.switch(session, action, domain, who=who, why=why)
 
     def roll_back_domain(
-        self, domain: str, to_version: str | None, who: str, why: str = ""
+        self,
+        domain: str,
+        to_version: str | None,
+        who: str,
+        why: str = "",
+        *,
+        with_erased: bool = False,
     ) -> Snapshot:
         """Take a domain back to an earlier version, or (None) to before it came."""
         with self._acting() as session:
-            return lifecycle.roll_back_domain(session, domain, to_version, who=who, why=why)
+            return lifecycle.roll_back_domain(
+                session, domain, to_version, with_erased=with_erased, who=who, why=why
+            )
 
     def bring_back(self, domain: str, who: str, why: str = "") -> Snapshot:
         """Put a domain that is out of the store back, as it last was in it."""
@@ -224,13 +238,18 @@ class Registry:
             return lifecycle.bring_back(session, domain, capacity=capacity, who=who, why=why)
 
     def roll_back(
-        self, snapshot_id: int, who: str, why: str = "", *, without_purged: bool = False
+        self,
+        snapshot_id: int,
+        who: str,
+        why: str = "",
+        *,
+        without_purged: bool = False,
+        with_erased: bool = False,
     ) -> Snapshot:
         """Make a new snapshot with the content of an old one, and make it live."""
+        how = {"without_purged": without_purged, "with_erased": with_erased}
         with self._acting() as session:
-            return lifecycle.roll_back(
-                session, snapshot_id, without_purged=without_purged, who=who, why=why
-            )
+            return lifecycle.roll_back(session, snapshot_id, **how, who=who, why=why)
 
     def check_purgeable(self, domain: str, *, retired: bool = False, again: bool = False) -> None:
         """Raise what `purge` would raise; without `again`, also where it is purged already."""
@@ -257,11 +276,6 @@ class Registry:
         """Store the report of a snapshot's evaluation, unless it was purged. Needs no lease."""
         with self._database.writing() as session:
             scores.put_evaluation(session, snapshot_id, report)
-
-    def run_speeds(self, limit: int) -> tuple[RunSpeed, ...]:
-        """Return how long the last training runs took, the newest first."""
-        with self._database.reading() as session:
-            return jobs.read_run_speeds(session, limit)
 
     def doctor(
         self, *, repair: bool = False, take_over: bool = False, drop_unfinished: bool = False
@@ -433,15 +447,8 @@ class Registry:
             return uses.read_held_by(session, segment_id, rows)
 
     def document_text(self, document: Document) -> str:
-        """Return a document's text, verified.
-
-        Raises: UnsupportedError: when this store keeps no texts.
-        """
-        if document.text_object is None:
-            raise UnsupportedError(
-                f"the text of document {document.document_id} was not kept (keep_text)"
-            )
-        return decompress_text(self.objects.read(document.text_object))
+        """Return a document's text, verified; see `texts.read_text`."""
+        return read_text(self.objects, document)
 
     def known_documents(self, domain: str) -> set[str]:
         """Return the ids of the documents in a domain's live chain."""

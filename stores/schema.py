@@ -256,6 +256,9 @@ class LiveRow(Base):
     claim_before: Mapped[str | None] = mapped_column(
         UUID, doc="The token before it: a crash may have kept the newer one from getting there."
     )
+    salt: Mapped[str | None] = mapped_column(
+        String(64), doc="Of the marks of erased documents; null: nothing was erased exactly yet."
+    )
 
 
 class EventRow(Base):
@@ -275,6 +278,21 @@ class EventRow(Base):
         ForeignKey("snapshots.id"), doc="The snapshot that was live after the act."
     )
     why: Mapped[str] = mapped_column(Text)
+
+
+class ErasedRow(Base):
+    """A document that was erased exactly, which no ingest learns unasked. Holds no id of it."""
+
+    __tablename__ = "erased_documents"
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id"), primary_key=True)
+    mark: Mapped[str] = mapped_column(
+        SHA256, primary_key=True, doc="HMAC-SHA256 of the document's id, by the store's salt."
+    )
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), doc="The erasure.")
+    at: Mapped[str] = mapped_column(TIME)
+    lifted_at: Mapped[str | None] = mapped_column(
+        TIME, doc="When a version that holds it was restored on purpose; null: it is left out."
+    )
 
 
 class JobRow(Base):

@@ -19,6 +19,7 @@ from stores.schema import (
     SnapshotDomainRow,
     SnapshotRow,
 )
+from stores.words import check_words
 
 _TOO_LARGE = 2**31
 """No id of a row: a database has no room for it, and may not even look for it."""
@@ -216,16 +217,19 @@ def add_event(
     who: str,
     why: str,
 ) -> None:
-    """Write down what was done."""
+    """Write down what was done.
+
+    Raises: InputError: when who or why cannot be kept; the session's transaction is undone.
+    """
     session.add(
         EventRow(
             at=utc_now(),
-            who=who,
+            who=check_words("who", who),
             action=action,
             domain_id=domain_id,
             segment_id=version,
             snapshot_id=snapshot_id,
-            why=why,
+            why=check_words("why", why),
         )
     )
     session.flush()

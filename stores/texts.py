@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import zstandard
 
-from peer_cl.errors import DamageError, InputError
+from peer_cl.errors import DamageError, InputError, UnsupportedError
 from stores.frames import frame_size
 from stores.objects import ObjectStore
+from stores.queries import Document
 
 MOST_BYTES = 2**28
 """Of one text, in UTF-8. It would take days to learn, so that no store holds a longer one."""
@@ -39,6 +40,20 @@ def decompress_text(data: bytes) -> str:
         return zstandard.ZstdDecompressor().decompress(data).decode("utf-8")
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
         raise DamageError(f"the object holds no document's text: {error}") from None
+
+
+def read_text(objects: ObjectStore, document: Document) -> str:
+    """Return a document's text, verified.
+
+    Raises:
+        UnsupportedError: when its store keeps no texts.
+        DamageError: when the object is damaged or missing.
+    """
+    if document.text_object is None:
+        raise UnsupportedError(
+            f"the text of document {document.document_id} was not kept (keep_text)"
+        )
+    return decompress_text(objects.read(document.text_object))
 
 
 def put_texts(objects: ObjectStore, texts: Iterable[str]) -> list[str]:

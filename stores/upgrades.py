@@ -16,7 +16,7 @@ from peer_cl.errors import DamageError, StoreFormatError
 from stores.database import Database, translated_errors
 from stores.durable import sync_descriptor, sync_folder
 
-HEAD = "0005"
+HEAD = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"
 COPY_MARK = ".before-"
 _UPGRADE_LOCK = 20240704153

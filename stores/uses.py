@@ -112,7 +112,9 @@ def effective_number(shares: NDArray[np.float64]) -> float:
 def _groups(
     keys: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield each key with its others, ascending, and their weights."""
+    """Yield each key with its others, ascending, and their weights; nothing where no row fired."""
+    if not len(keys):
+        return
     order = np.lexsort((others, keys))
     keys, others, weights = keys[order], others[order], weights[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))

@@ -80,7 +80,14 @@ def bring_back(store: Store, domain: str, why: str) -> Done:
     return _done(f"{domain} is back, at {state.label if state else '?'}.", before, after)
 
 
-def restore(store: Store, snapshot_id: int, why: str, *, without_purged: bool = False) -> Done:
+def restore(
+    store: Store,
+    snapshot_id: int,
+    why: str,
+    *,
+    without_purged: bool = False,
+    with_erased: bool = False,
+) -> Done:
     """Make the store as it was at a snapshot.
 
     Args:
@@ -88,10 +95,10 @@ def restore(store: Store, snapshot_id: int, why: str, *, without_purged: bool = 
         snapshot_id: which snapshot.
         why: in the person's words.
         without_purged: leave out the domains whose bytes are gone, instead of refusing.
+        with_erased: bring back what was erased exactly since, instead of refusing.
     """
     before = store.registry.live()
-    with store.registry.writing(store.who):
-        after = store.registry.roll_back(snapshot_id, store.who, why, without_purged=without_purged)
+    after = store.restore(snapshot_id, why, without_purged=without_purged, with_erased=with_erased)
     return _done(f"The store is as it was at snapshot {snapshot_id}.", before, after)
 
 
@@ -211,7 +218,8 @@ def undo(store: Store, done: Done) -> Done:
             f"the store changed meanwhile: snapshot {before.id} is live, not {done.after}; the "
             f"page History can restore snapshot {done.before}"
         )
-    after = store.restore(done.before, f"undo of snapshot {done.after}")
+    # What the person had before that very act is no surprise, whatever was erased earlier.
+    after = store.restore(done.before, f"undo of snapshot {done.after}", with_erased=True)
     return _done("Taken back.", before, after)
 
 

@@ -11,6 +11,7 @@ from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from app.dashboard.frames.acts import act_in_words
+from app.dashboard.frames.counts import several
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
@@ -26,6 +27,7 @@ _MOST_SNAPSHOTS = 500
 """In the chart; older ones would be hairlines."""
 _WHY = "restore-why"
 _WITHOUT = "restore-without-purged"
+_WITH = "restore-with-erased"
 _PLACE = "History: restore"
 
 
@@ -123,6 +125,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     if gone:
         st.warning(plain(f"Purged and gone for ever: {', '.join(gone)}. It stays out."))
         st.checkbox("Restore the rest without what was purged", key=_WITHOUT)
+    _ask_erased(seen, target)
     ask_why(seen, _WHY)
     st.button(
         f"Restore snapshot {target_id}",
@@ -132,6 +135,16 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     )
 
 
+def _ask_erased(seen: View, target: Snapshot) -> None:
+    """Say what was erased exactly and would come back, and let a person want that."""
+    held = seen.store.registry.erased.held_by(target.domains)
+    if not held:
+        return
+    told = ", ".join(f"{several(len(ids), 'document')} of {name}" for name, ids in held.items())
+    st.warning(plain(f"Erased exactly since, and back with this snapshot: {told}."))
+    st.checkbox("Bring back what was erased", key=f"{_WITH}-{target.id}")
+
+
 def _without(snapshot: Snapshot, gone: list[str]) -> Snapshot:
     return replace(snapshot, domains=tuple(s for s in snapshot.domains if s.domain not in gone))
 
@@ -139,7 +152,8 @@ def _without(snapshot: Snapshot, gone: list[str]) -> Snapshot:
 def _restore(store: Store, snapshot_id: int) -> acts.Done:
     without = bool(st.session_state.get(_WITHOUT))
     why = str(st.session_state.get(_WHY, ""))
-    return acts.restore(store, snapshot_id, why, without_purged=without)
+    erased = bool(st.session_state.get(f"{_WITH}-{snapshot_id}"))
+    return acts.restore(store, snapshot_id, why, without_purged=without, with_erased=erased)
 
 
 def _show_snapshots(seen: View, found: tuple[Snapshot, ...]) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.dashboard.clicks import click, wanted
 from app.dashboard.columns import job_column
+from app.dashboard.frames.counts import several
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
@@ -49,12 +50,13 @@ class Wanted:
     facts: UploadedFile | str
     given: tuple[tuple[str, Any], ...]
     why: str
+    learn_erased: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What a preview depends on."""
         named = [getattr(item, "file_id", item) for item in (self.corpus, self.facts)]
-        return (self.domain, *named, self.given)
+        return (self.domain, *named, self.given, self.learn_erased)
 
     @property
     def settings(self) -> TrainingSettings | None:
@@ -117,6 +119,7 @@ def _form(seen: View) -> Wanted | None:
             facts = _source("Facts", place, suffixes=(".jsonl",))
     with right:
         domain = _domain(seen)
+        learns_erased = _learns_erased(seen, domain)
         why = st.text_input(
             "Why? (kept in the history)",
             placeholder="asked for by the clinic",
@@ -126,7 +129,7 @@ def _form(seen: View) -> Wanted | None:
     if not corpus or not domain:
         st.caption("Say where the corpus is and which domain learns it; then look at a preview.")
         return None
-    return Wanted(domain, corpus, facts or "", given, why)
+    return Wanted(domain, corpus, facts or "", given, why, learns_erased)
 
 
 def _refilled(key: str, default: str | float) -> str:
@@ -182,6 +185,16 @@ def _domain(seen: View) -> str:
     ).strip()
 
 
+def _learns_erased(seen: View, domain: str) -> bool:
+    """Ask whether what was erased from the domain is to be learned, where anything was."""
+    num = seen.store.registry.erased.count(domain)
+    return bool(num) and st.checkbox(
+        f"Learn what was erased from it too ({several(num, 'document')})",
+        key=_refilled("ingest-erased", False),
+        help="Documents that were erased exactly are left out of what you give, unless you say so.",
+    )
+
+
 def _readings() -> tuple[tuple[str, Any], ...]:
     """Ask for settings, and return those that are not every ingest's."""
     known = {item.name: item for item in read_settings("pipelines.settings", "TrainingSettings")}
@@ -227,8 +240,9 @@ def _act(seen: View, form: Wanted) -> None:
     if buttons.button("Preview", icon=":material/visibility:", type=kind, key="ingest-look"):
         st.session_state.pop("ingest_preview", None)
         corpus, facts = to_source(form.corpus), to_source(form.facts) if form.facts else None
+        how: Any = {"settings": form.settings, "learn_erased": form.learn_erased}
         with st.spinner("Reading the corpus"), open_store(seen.folder) as store:
-            found = preview(store, form.domain, corpus, facts=facts, settings=form.settings)
+            found = preview(store, form.domain, corpus, facts=facts, **how)
         st.session_state["ingest_preview"] = (form.key, found)
         st.rerun()
     told = "Reads 20 of its documents with the base model; takes some seconds."
@@ -348,6 +362,7 @@ def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: boo
             settings=form.settings,
             why=form.why,
             on_bad_row=on_bad_row,
+            learn_erased=form.learn_erased,
             evaluate=evaluates,
         )
     st.session_state.pop("ingest_preview", None)

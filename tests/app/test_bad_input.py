@@ -279,6 +279,42 @@ def test_general_ability_without_a_set(peer_cl, place, tmp_path, name, content, 
     assert "--general-items" in few.err
 
 
+BAD = "caf\udce9"
+"""What Python makes of `caf` and a byte of Latin-1 on a command line."""
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["ingest", "medicine", "{corpus}", "--why", BAD], "--why"),
+        (["ingest", BAD, "{corpus}"], "DOMAIN"),
+        (["freeze", "law", "--why", BAD], "--why"),
+        (["freeze", "law", "--who", BAD], "--who"),
+        (["show", BAD], "DOMAIN"),
+        (["history", "--domain", BAD], "--domain"),
+        (["document", BAD], "ID"),
+        (["erase", "--masked", "abcdef", BAD], "DOCUMENT"),
+        (["erase", "--exact", "--search", BAD], "--search"),
+        (["generate", BAD], "PROMPT"),
+        (["trace", BAD], "TEXT"),
+        (["search", BAD], "TEXT"),
+    ],
+    ids=lambda item: " ".join(item[:1]) if isinstance(item, list) else item,
+)
+def test_a_byte_that_is_not_utf_8(peer_cl, place, corpus, words, option):
+    before = portrait(place)
+    result = peer_cl(*(corpus if word == "{corpus}" else word for word in words), folder=place)
+    told = f"error: {option}", r"'caf\udce9' holds a byte that is not UTF-8 (character 4)"
+    assert is_refused(result, *told), result.err
+    assert "reading" not in result.err, "told before anything is read or trained"
+    assert portrait(place) == before
+
+
+def test_a_store_whose_folder_is_not_utf_8_can_be_used(peer_cl, place):
+    moved = place.rename(place.with_name(BAD))
+    assert peer_cl("domains", folder=moved).code == 0
+
+
 # --- stores ---------------------------------------------------------------------------------------
 
 VERBS = [

@@ -14,6 +14,8 @@ from pipelines import TrainingSettings, init_store, open_store
 from pipelines.documents import SourceDocument
 from stores import Registry
 
+SHAPE = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "1")
+SMALL = (*SHAPE, "--least-steps", "1")
 PROGRESS = ("reading", "training", "recording", "measuring", "Loading")
 
 
@@ -108,6 +110,23 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     nothing = peer_cl("purge", "medicine", "--retired", "--yes", folder=place)
     assert is_refused(nothing, "is live; there is nothing to delete"), nothing.err
     assert peer_cl("verify", folder=place).code == 0
+
+
+def test_what_was_erased_is_neither_restored_nor_learned_unasked(peer_cl, place, good):
+    target, corpus = trained(place), good.parent / "law.jsonl"
+    assert peer_cl("erase", target, "--exact", folder=place).code == 0
+    before = portrait(place)
+    refused = peer_cl("rollback", "--to", "3", folder=place)
+    assert is_refused(refused, f"({target[:12]})", "`peer-cl rollback --to 3 --with-erased`")
+    refused = peer_cl("ingest", "law", corpus, *SMALL, folder=place)
+    assert is_refused(refused, "1 documents are left out", "--learn-erased"), refused.err
+    assert portrait(place) == before
+    learned = peer_cl("ingest", "law", corpus, *SMALL, "--learn-erased", folder=place)
+    assert learned.code == 0, learned.err
+    assert peer_cl("rollback", "law", folder=place).code == 0
+    back = peer_cl("rollback", "--to", "3", "--with-erased", folder=place)
+    assert back.code == 0, back.err
+    assert "law: from v2 to v1" in back.out
 
 
 def test_a_document_of_two_domains_is_erased_from_both_unless_one_is_named(peer_cl, place):

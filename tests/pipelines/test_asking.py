@@ -201,6 +201,17 @@ def test_a_domain_that_nothing_but_its_name_asks_is_told_apart(store):
     model.detach()
 
 
+def test_one_domain_alone_may_be_named_without_a_list(store):
+    model, tokenizer = store.load()
+    options = {"model": model, "tokenizer": tokenizer}
+    found = store.search(TEXT, domains="law", **options)
+    assert found == store.search(TEXT, domains=["law"], **options)
+    assert set(found.log_odds) == {"law"}
+    with pytest.raises(UnknownError, match="no domain 'lav'"):
+        store.search(TEXT, domains="lav", **options)
+    model.detach()
+
+
 def test_a_search_changes_nothing(store):
     model, tokenizer = store.load()
     ids = torch.tensor(tokenise(tokenizer, [TEXT]))

@@ -21,7 +21,9 @@ from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, Un
 from pipelines import TrainingSettings, erasure, erasure_effect, init_store, open_store, tokenise
 from pipelines.attribution import row_costs
 from pipelines.documents import SourceDocument
+from pipelines.erasure_targets import find_targets
 from pipelines.facts import Relation
+from pipelines.jobs import start_erasure
 from pipelines.loading import load_chain, store_identity
 from pipelines.masks import Mask
 from pipelines.progress import no_progress
@@ -209,6 +211,18 @@ def test_a_mask_takes_rows_off_and_a_rollback_gives_the_old_bits(store):
     assert place.is_live
     store.roll_back("law", mask.parent_id)
     assert torch.equal(bits(store), before)
+
+
+def test_one_document_may_be_named_without_a_list(store):
+    target = learned(store)[0]
+    report = store.erase_masked("law", target, num_rows=10)
+    assert report.document_ids == (target,)
+    (found,) = find_targets(store.registry, document_ids=target[:8])
+    assert [document.document_id for document in found.documents] == [target]
+    with pytest.raises(UnknownError, match="holds no document 0000"):
+        store.erase_exact("law", "0" * 64)
+    with pytest.raises(UnknownError, match="no document '000000'"):
+        start_erasure(store, "law", "000000")
 
 
 def test_the_effect_is_measured_on_it_and_on_others(store):

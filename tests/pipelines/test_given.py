@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from tiny_base import make_tiny_store, sentences, tiny_settings
 
-from peer_cl.errors import CorpusError
-from pipelines import Fact, SourceDocument
+from peer_cl.errors import CorpusError, InputError
+from pipelines import Fact, SourceDocument, init_store, open_store
+from pipelines.jobs import start_ingest
 
 GOOD = SourceDocument("A perfectly good text.", "t", "s")
 FACT = Fact("house", "owner", "rent", "The owner of house is rent.", "The owner of house is", ())
@@ -79,3 +80,41 @@ def test_what_is_right_is_learned_from_any_iterable(store):
     texts = (SourceDocument(text, "", "", section_of="") for text in sentences("law", 6))
     settings = dataclasses.replace(tiny_settings(), text_passes=1.0)
     assert store.ingest("law", texts, facts=[FACT], settings=settings).label == "v1"
+
+
+def test_a_corpus_of_special_tokens_alone_is_refused_before_it_is_trained(store):
+    ends = ["<|endoftext|>" * number for number in range(1, 9)]
+    said = r"nothing of 8 documents can be learned: .* special tokens alone"
+    refused(store, said, [SourceDocument(text, "t", "s") for text in ends])
+
+
+BAD_WORDS = [
+    (b"bytes", "must be a str, not bytes"),
+    ("caf\udce9", "holds a byte that is not UTF-8"),
+    ("a\0b", "holds a NUL character"),
+]
+
+
+@pytest.mark.parametrize(("why", "match"), [(None, "must be a str, not NoneType"), *BAD_WORDS])
+def test_a_reason_that_cannot_be_kept_is_refused_before_anything_is_done(store, why, match):
+    steps = []
+    told = {"why": why, "progress": lambda *step: steps.append(step)}
+    for act in (
+        lambda: store.ingest("law", [GOOD], **told),
+        lambda: store.erase_masked("law", ["a" * 64], **told),
+        lambda: store.erase_exact("law", ["a" * 64], **told),
+        lambda: start_ingest(store, "law", __file__, why=why),
+    ):
+        with pytest.raises(InputError, match=f"why .*{match}"):
+            act()
+    assert steps == []
+    assert store.registry.jobs.listed() == ()
+
+
+@pytest.mark.parametrize(("who", "match"), BAD_WORDS)
+def test_a_name_that_cannot_be_kept_opens_no_store(store, tmp_path, who, match):
+    with pytest.raises(InputError, match=f"who .*{match}"):
+        open_store(store.registry.folder, who=who)
+    with pytest.raises(InputError, match=f"who .*{match}"):
+        init_store(tmp_path / "new", base="nowhere", who=who)
+    assert not (tmp_path / "new").exists()

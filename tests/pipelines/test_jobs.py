@@ -371,6 +371,25 @@ def test_a_document_is_trained_away_by_a_job(store):
     assert [found.request for found in store.registry.jobs.listed()] == [{}, {}, {}]
 
 
+def test_a_job_learns_what_was_erased_only_when_it_is_told(store, monkeypatch):
+    registry, (document, *_) = store.registry, store.registry.documents("law", split="train")
+    corpus = Upload("law.txt", registry.document_text(document).encode())
+    store.erase_exact("law", [document.document_id])
+    monkeypatch.setattr(jobs, "_spawn", lambda registry, job: NOBODY)
+    asked = {"settings": QUICK, "evaluate": False}
+    first = start_ingest(store, "law", corpus, **asked)
+    with Teller(registry, first.id) as teller:
+        left_out = run_job.attempt(store, first, teller)
+    assert left_out.state == "failed"
+    assert "1 documents are left out" in left_out.error
+    registry.jobs.end(first.id, left_out.state)
+    second = start_ingest(store, "law", corpus, learn_erased=True, **asked)
+    with Teller(registry, second.id) as teller:
+        assert run_job.attempt(store, second, teller).state == "done"
+    registry.jobs.end(second.id, "done")
+    assert document.document_id in registry.known_documents("law")
+
+
 def test_a_cancelled_erasure_changes_nothing(store, monkeypatch):
     before = store.registry.live()
     (document,) = store.registry.documents("law", split="train")[:1]

@@ -115,7 +115,7 @@ def timed(store, minerals, **settings):
 def test_the_time_follows_from_earlier_runs(store, minerals):
     once = timed(store, minerals, least_steps=1)
     assert once.seconds_from == "the last 2 training runs in this store"
-    runs = store.registry.run_speeds(5)
+    runs = store.registry.jobs.run_speeds(5)
     a_token = sum(run.seconds for run in runs) / sum(3.0 * run.num_tokens for run in runs)
     assert once.seconds == pytest.approx(a_token * TRAIN_SHARE * once.num_tokens * 1.5)
     twice = timed(store, minerals, least_steps=1, text_passes=3.0)

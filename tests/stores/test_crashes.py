@@ -99,7 +99,7 @@ def by_purging_again(registry):
 def test_a_killed_purge_is_finished(folder, make, point, finish):
     with Registry.open(folder) as registry:
         doomed = registry.documents("law")
-        copy_sqlite(registry.layout.database, folder / "registry.sqlite.before-0003", "0005")
+        copy_sqlite(registry.layout.database, folder / "registry.sqlite.before-0003", "0006")
         assert "old copy" not in {found.kind for found in registry.doctor()}
     crash(folder, point)
     with Registry.open(folder) as registry:

@@ -154,6 +154,9 @@ def test_a_beginning_that_fits_two_jobs_is_refused(registry):
         ({"request": {}}, InputError),
         ({"request": {"corpus": float("nan")}}, InputError),
         ({"job_id": "7"}, InputError),
+        ({"why": "caf\udce9"}, InputError),
+        ({"why": None}, InputError),
+        ({"who": "a\0b"}, InputError),
     ],
 )
 def test_what_is_no_job(changes, error):
@@ -445,10 +448,10 @@ def test_an_erasure_is_done_by_another_of_the_same_documents_alone(registry):
 
 
 def test_the_speed_of_earlier_runs(registry, make):
-    assert registry.run_speeds(5) == ()
+    assert registry.jobs.run_speeds(5) == ()
     make.grow(registry, "law")
     make.grow(registry, "medicine")
-    (newest,) = registry.run_speeds(1)
+    (newest,) = registry.jobs.run_speeds(1)
     assert (newest.num_tokens, newest.text_passes, newest.seconds) == (1000, 1.0, 1.5)
     num_facts = sum(
         d.num_tokens for d in registry.documents("medicine", kind="fact") if d.split == "train"
@@ -457,7 +460,7 @@ def test_the_speed_of_earlier_runs(registry, make):
     with registry.writing("ann"):
         registry.roll_back_domain("medicine", None, "ann")
         registry.purge("medicine", "ann")
-    assert len(registry.run_speeds(5)) == 1, "what was purged tells nothing"
+    assert len(registry.jobs.run_speeds(5)) == 1, "what was purged tells nothing"
 
 
 def test_a_heartbeat_far_ahead_is_none(registry, monkeypatch):

@@ -79,7 +79,7 @@ def test_an_older_registry_that_cannot_be_written_is_refused(tmp_path, make, rea
     with closing(sqlite3.connect(folder / "registry.sqlite")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0003'")
     read_only(folder)
-    with pytest.raises(StoreFormatError, match=r"0003, and 0005 .* open it once where it can be"):
+    with pytest.raises(StoreFormatError, match=r"0003, and 0006 .* open it once where it can be"):
         Registry.open(folder)
     folder.chmod(0o755)
 

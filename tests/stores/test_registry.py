@@ -453,3 +453,40 @@ def test_a_user_without_a_name_is_called_by_the_number(tmp_path, make, monkeypat
             other.writing(),
         ):
             pass
+
+
+WORDS = [
+    (None, "must be a str, not NoneType"),
+    (b"bytes", "must be a str, not bytes"),
+    ("caf\udce9", r"'caf\\udce9' holds a byte that is not UTF-8 \(character 4\)"),
+    ("a\0b", r"'a\\x00b' holds a NUL character \(character 2\)"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), WORDS)
+def test_what_cannot_be_kept_as_why_changes_nothing(registry, make, given, told):
+    make.grow(registry, "law")
+    before = contents(registry)
+    segment = make.segment(registry, "law", registry.live().state("law").version)
+    with registry.writing("ann"):
+        for act in (
+            lambda: registry.freeze("law", "ann", given),
+            lambda: registry.roll_back(1, "ann", given),
+            lambda: registry.roll_back_domain("law", None, "ann", given),
+            lambda: registry.add_segment(segment, "ann", given),
+        ):
+            with pytest.raises(InputError, match=f"why {told}"):
+                act()
+    assert contents(registry) == before
+
+
+@pytest.mark.parametrize(("given", "told"), WORDS[1:])
+def test_nobody_writes_under_a_name_that_cannot_be_kept(registry, make, tmp_path, given, told):
+    with pytest.raises(InputError, match=f"who {told}"), registry.writing(given):
+        pass
+    make.grow(registry, "law")
+    with registry.writing("ann"), pytest.raises(InputError, match=f"who {told}"):
+        registry.freeze("law", given)
+    with pytest.raises(InputError, match=f"who {told}"):
+        Registry.create(tmp_path / "new", make.config(), who=given)
+    assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
-from peer_cl.errors import DamageError, StoreFormatError
+from peer_cl.errors import DamageError, StateError, StoreFormatError
 from stores import NewJob, Registry, chains, documents, scores, upgrades
 from stores.database import sqlite_database
 from stores.schema import Base
@@ -17,7 +17,7 @@ from stores.schema import Base
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0006", "0005"
+revision, down_revision = "0007", "0006"
 
 def upgrade():
     with op.batch_alter_table("domains") as table:
@@ -46,7 +46,7 @@ def newer(tmp_path):
     def write(source):
         folder = tmp_path / "future"
         shutil.copytree(upgrades.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0006_future.py").write_text(source)
+        (folder / "versions" / "0007_future.py").write_text(source)
         return folder
 
     return write
@@ -102,9 +102,9 @@ def test_the_pragmas_hold_in_every_connection(store):
 def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     before = rows(store.database)
     database = sqlite_database(store.database)
-    options = {"head": "0006", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0007", "migrations": newer(ADDS_A_COLUMN)}
     assert upgrades.upgrade(database, store.database, **options) is True
-    assert upgrades.revision(database) == "0006"
+    assert upgrades.revision(database) == "0007"
     assert upgrades.upgrade(database, store.database, **options) is False
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -114,7 +114,7 @@ def test_an_older_registry_is_copied_and_brought_forward(store, newer):
     for name in set(before) - {"domains", "alembic_version"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0006"
+    assert copy.name == "registry.sqlite.before-0007"
     assert rows(copy) == before
 
 
@@ -125,7 +125,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
     before = rows(store.database)
     database = sqlite_database(store.database)
     with pytest.raises(error):
-        upgrades.upgrade(database, store.database, head="0006", migrations=newer(source))
+        upgrades.upgrade(database, store.database, head="0007", migrations=newer(source))
     database.close()
     assert rows(store.database) == before
     assert store.old_copies() == []
@@ -134,7 +134,7 @@ def test_a_migration_that_fails_changes_nothing(store, newer, source, error):
 
 def test_the_copy_of_before_is_kept_when_two_bring_it_forward(store, newer, monkeypatch):
     before, copied = rows(store.database), upgrades.copy_sqlite
-    options = {"head": "0006", "migrations": newer(ADDS_A_COLUMN)}
+    options = {"head": "0007", "migrations": newer(ADDS_A_COLUMN)}
 
     def other_is_quicker(*args):
         monkeypatch.setattr(upgrades, "copy_sqlite", copied)
@@ -152,10 +152,10 @@ def test_the_copy_of_before_is_kept_when_two_bring_it_forward(store, newer, monk
 
 
 def test_an_older_copy_is_left_alone(store):
-    older = store.folder / "registry.sqlite.before-0005"
+    older = store.folder / "registry.sqlite.before-0006"
     older.write_bytes(b"of before a backup was put back")
-    for name in ("registry.sqlite.before-0005.2", "registry.sqlite.before-0005.3"):
-        copy = upgrades.copy_sqlite(store.database, older, "0005")
+    for name in ("registry.sqlite.before-0006.2", "registry.sqlite.before-0006.3"):
+        copy = upgrades.copy_sqlite(store.database, older, "0006")
         assert copy == store.folder / name
         assert rows(copy) == rows(store.database)
     assert older.read_bytes() == b"of before a backup was put back"
@@ -165,10 +165,10 @@ def test_an_older_copy_is_left_alone(store):
 
 def test_a_newer_registry_is_refused_and_left_alone(store, newer):
     database = sqlite_database(store.database)
-    upgrades.upgrade(database, None, head="0006", migrations=newer(ADDS_A_COLUMN))
+    upgrades.upgrade(database, None, head="0007", migrations=newer(ADDS_A_COLUMN))
     database.close()
     before = rows(store.database)
-    with pytest.raises(StoreFormatError, match="has revision 0006; this version knows up to 0005"):
+    with pytest.raises(StoreFormatError, match="has revision 0007; this version knows up to 0006"):
         Registry.open(store.folder)
     assert rows(store.database) == before
     assert store.old_copies() == []
@@ -177,7 +177,7 @@ def test_a_newer_registry_is_refused_and_left_alone(store, newer):
 def test_a_store_of_the_first_schema_is_brought_forward(tmp_path):
     path = tmp_path / "registry.sqlite"
     first = tmp_path / "first"
-    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*", "0004*", "0005*")
+    later = shutil.ignore_patterns("__pycache__", "0002*", "0003*", "0004*", "0005*", "0006*")
     shutil.copytree(upgrades.MIGRATIONS, first, ignore=later)
     database = sqlite_database(path)
     upgrades.upgrade(database, None, head="0001", migrations=first)
@@ -199,6 +199,8 @@ def test_a_store_without_jobs_is_brought_forward(store):
     connection = sqlite3.connect(store.database)
     with connection:
         connection.execute("DROP TABLE jobs")
+        connection.execute("DROP TABLE erased_documents")
+        connection.execute("ALTER TABLE live DROP COLUMN salt")
         connection.execute("ALTER TABLE live DROP COLUMN claim")
         connection.execute("ALTER TABLE live DROP COLUMN claim_before")
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
@@ -212,14 +214,14 @@ def test_a_store_without_jobs_is_brought_forward(store):
     for name in set(before) - {"jobs"}:
         assert before[name] == after[name], name
     (copy,) = store.old_copies()
-    assert copy.name == "registry.sqlite.before-0005"
+    assert copy.name == "registry.sqlite.before-0006"
     assert "jobs" not in rows(copy)
 
 
 def test_jobs_stay_as_they_were_when_erasing_becomes_one(tmp_path):
     path = tmp_path / "registry.sqlite"
     older = tmp_path / "older"
-    later = shutil.ignore_patterns("__pycache__", "0005*")
+    later = shutil.ignore_patterns("__pycache__", "0005*", "0006*")
     shutil.copytree(upgrades.MIGRATIONS, older, ignore=later)
     database = sqlite_database(path)
     upgrades.upgrade(database, None, head="0004", migrations=older)
@@ -247,3 +249,31 @@ def test_jobs_stay_as_they_were_when_erasing_becomes_one(tmp_path):
     indexes = {found["name"] for found in inspect(database.engine).get_indexes("jobs")}
     assert indexes == {"ix_jobs_domain", "ix_jobs_state", "ix_jobs_created_at"}
     database.close()
+
+
+def test_what_older_versions_erased_exactly_is_on_the_list(make, tmp_path):
+    with make.store(tmp_path / "k") as registry, registry.writing("ann"):
+        make.grow(registry, "law")
+        make.grow(registry, "law", salt="2")
+        full = registry.live()
+        first, last = registry.chain(full.state("law").version)
+        mask = make.mask(registry, "law", last.id)
+        registry.regrow("law", last.id, last.id, [mask], "ann")
+        left = make.segment(registry, "law", first.id, texts=["law 1 2"])
+        registry.regrow("law", mask.segment_id, first.id, [left], "ann")
+        again = make.segment(registry, "law", left.segment_id, texts=["law 0 2"])
+        registry.add_segment(again, "ann")
+    database = registry.layout.database
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute("DROP TABLE erased_documents")
+        connection.execute("ALTER TABLE live DROP COLUMN salt")
+        connection.execute("UPDATE alembic_version SET version_num = '0005'")
+    connection.close()
+    with Registry.open(tmp_path / "k") as registry, registry.writing("ann"):
+        ids = {number: make.sha(f"law {number} 2") for number in range(3)}
+        assert registry.erased.among("law", ids.values()) == {ids[2]}, "0 was learned again"
+        with pytest.raises(StateError, match="--with-erased"):
+            registry.roll_back(full.id, "ann")
+        registry.roll_back_domain("law", left.segment_id, "ann")
+        assert registry.erased.among("law", ids.values()) == {ids[0], ids[2]}

@@ -142,6 +142,16 @@ def test_uses_that_cannot_be_are_refused(registry, make, hits, message):
         make.segment(registry, "law", uses=[new_use(3, hits)])
 
 
+def test_a_layer_in_which_no_row_fired_has_no_uses(registry, make):
+    segment = make.segment(registry, "law", uses=[new_use(3, {}), new_use(9, HITS[9])])
+    with registry.writing("ann"):
+        registry.add_segment(segment, "ann")
+    ids = [segment.segment_id]
+    assert {use.host_layer for use in registry.expert_uses(ids)} == {9}
+    (use,) = registry.document_uses(segment.documents[0].document_id, ids)
+    assert use.host_layer == 9
+
+
 def test_a_purge_takes_the_uses_along(registry, make, used):
     make.grow(registry, "medicine", uses=[new_use(3, HITS[3])])
     kept = registry.live().state("medicine").version

@@ -69,6 +69,7 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         ("copies within the corpus", found.num_twice, "left out"),
         (f"known to {found.domain} already", found.num_known, "left out"),
         (f"held out by {found.domain}", found.num_held_out, "left out: measured on, never learned"),
+        (f"erased from {found.domain}", found.num_erased, "left out unless you say so"),
         *(
             (f"known elsewhere: {_ELSEWHERE.get(name, name)}", count, "learned all the same")
             for name, count in found.elsewhere

@@ -184,6 +184,31 @@ def test_what_was_purged_stays_out(run_page, lived):
     assert live(lived).state("medicine").is_enabled
 
 
+def test_what_was_erased_comes_back_only_when_it_is_wanted(run_page, folder):
+    with open_store(folder, who="ann") as store, store.registry.writing("ann") as registry:
+        version = registry.live().state("law").version
+        first, last = registry.chain(version)
+        own = [d for d in registry.documents("law") if d.segment_id == last.id]
+        gone = [document.document_id for document in own]
+        registry.regrow("law", last.id, first.id, [], "ann", erased=gone)
+    before = live(folder)
+    at = run_page("history", folder, restore=str(before.id - 1))
+    told = "Erased exactly since, and back with this snapshot: 3 documents of law."
+    assert [warning.value.replace("\\", "") for warning in at.warning] == [told]
+    button = f"Restore snapshot {before.id - 1}"
+    next(b for b in at.button if b.label == button).click().run()
+    assert "erased exactly since" in at.error[0].value
+    assert live(folder) == before
+    at.checkbox[0].check().run()
+    next(b for b in at.button if b.label == button).click().run()
+    assert not at.error
+    assert live(folder).state("law").version == version
+    at.button(key="undo").click().run()
+    assert live(folder).domains == before.domains
+    with open_store(folder) as store:
+        assert store.registry.erased.count("law") == 3
+
+
 # --- frames and charts ---------------------------------------------------------------------------
 
 
