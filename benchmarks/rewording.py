@@ -1,9 +1,16 @@
-"""What other words bring: articles learned with and without rewordings, asked people's questions.
+"""What is learned from texts about a text: articles with lists of implications, asked questions.
 
-`python -m benchmarks rewording --data FOLDER`. The rewordings are a published set that another
-model wrote, five of each passage; the questions are what people asked about the passages, with
-short answers. Each article is learned three times: its passages alone, its passages with the
-rewordings, and its passages read so often again that as many tokens are read.
+`python -m benchmarks rewording --data FOLDER`. The lists are a published set that another model
+wrote, five of each passage. It was asked for "a list of implications derived directly or
+indirectly from the content", so none is a rewording such as `peer-cl reword` asks for: a list says
+what the passage says, and what the model made of it and knew besides; six in ten begin with
+"Certainly!" or the like. They are learned as a person's `--rewordings` are, with every word.
+
+The questions are what people asked about the passages, with short answers. Each article is learned
+three times: its passages alone, its passages with the lists, and its passages read so often again
+that as many tokens are read. A list is nearly three times as long as its passage, and rows that
+long would make wider steps and fewer: so lists are cut between their lines into texts about as long
+as their passage, and the last two ways are alike in tokens, in steps and in the length of a row.
 """
 
 from __future__ import annotations
@@ -17,15 +24,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.many.articles import Articles, slug
 from benchmarks.results import RESULTS, Figure, reported
 from benchmarks.stream import pools
 from benchmarks.stream.data import Prepared
 from benchmarks.stream.domains import StreamDomain
+from benchmarks.stream.intervals import interval
 from benchmarks.stream.raw import RawFolder, sums
 from benchmarks.stream.workshop import BUDGET, Workshop
 from peer_cl.errors import CorpusError
-from pipelines.asking import ask
+from pipelines.asking import Told, ask
 from pipelines.documents import SourceDocument, document_id
 from pipelines.general import ReaderScorer
 from pipelines.packages import cache_folder
@@ -35,16 +45,16 @@ from pipelines.settings import TrainingSettings
 FILE = "squad_rewritings_200.json"
 COMMAND = "python -m benchmarks rewording --data FOLDER"
 ARTICLES = 6
-"""Those with the most reworded passages."""
+"""Those with the most passages that have lists."""
 SETTINGS = TrainingSettings(text_passes=4.0, least_steps=1)
 """A passage is read four times; by default 1.5, where facts are learned besides. No article is read
 more often for being small: the three ways would no longer differ by what they say."""
-TEXT, AGAIN, REWORDED = "text alone", "text, as many tokens", "text and rewordings"
+TEXT, AGAIN, LISTS = "text alone", "text, as many tokens", "text and lists of implications"
 
 
 @dataclass(frozen=True)
 class Reworded:
-    """The articles of a folder that have reworded passages; each is a domain of these passages.
+    """The articles of a folder that have passages with lists; each is a domain of these passages.
 
     Args:
         folder: of the public sets.
@@ -71,29 +81,64 @@ class Reworded:
         counts = Counter(slug(one["title"]) for one in self.passages)
         return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:most])
 
-    def load(self, name: str, *, is_reworded: bool) -> StreamDomain:
-        """Return an article's reworded passages, and people's questions with short answers."""
+    def load(self, name: str, *, has_lists: bool) -> StreamDomain:
+        """Return an article's passages, and people's questions with short answers.
+
+        Args:
+            name: the domain's.
+            has_lists: with the lists, cut, as rewordings.
+        """
         asked = Articles(self.folder).load(name, num_tokens=None).asked
         own = [one for one in self.passages if slug(one["title"]) == name]
         documents = tuple(SourceDocument(one["context"], one["title"], FILE) for one in own)
         ids = {document.document_id for document in documents}
-        said = {document_id(one["context"]): tuple(one["completions"]) for one in own}
         return StreamDomain(
             name,
             documents,
             (),
             "",
             tuple(one for one in asked if one.document_id in ids),
-            rewordings=said if is_reworded else {},
+            rewordings={document_id(one["context"]): _cut_lists(one) for one in own}
+            if has_lists
+            else {},
         )
+
+
+def _cut_lists(passage: dict[str, Any]) -> tuple[str, ...]:
+    num_words = len(passage["context"].split())
+    return tuple(part for text in passage["completions"] for part in cut(text, num_words))
+
+
+def cut(text: str, num_words: int) -> tuple[str, ...]:
+    r"""Return a text in parts of about so many words each, cut between its lines.
+
+    Words and not characters: a list has more characters a token than its passage, and as many
+    tokens a word.
+
+    Example:
+        >>> cut("one two\nthree\n\nfour five six\n", num_words=3)
+        ('one two\nthree', 'four five six')
+    """
+    lines = text.splitlines()
+    sizes = [len(line.split()) for line in lines]
+    whole = max(1, sum(sizes))
+    parts: list[list[str]] = [[] for _ in range(max(1, round(whole / num_words)))]
+    before = 0
+    for line, size in zip(lines, sizes, strict=True):  # a line is where its middle is
+        place = int(len(parts) * (before + size / 2) / whole)
+        parts[min(place, len(parts) - 1)].append(line)
+        before += size
+    joined = ("\n".join(part).strip() for part in parts)
+    return tuple(part for part in joined if part)
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Learn what is missing and return the figures.
 
     Args:
-        arguments: `--data FOLDER` with the public sets; `--articles N`: fewer, of which nothing is
-            kept in the repository; `--work FOLDER` for the stores, which are gone on with.
+        arguments: `--data FOLDER` with the public sets; `--articles N`: more or fewer, of which
+            nothing is kept in the repository; `--work FOLDER` for the stores, which are gone on
+            with.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks rewording")
     parser.add_argument("--data", type=Path, required=True)
@@ -102,7 +147,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     options = parser.parse_args(list(arguments))
     get_ready()
     found = compare(Reworded(options.data), options.articles, options.work)
-    if options.articles < ARTICLES:
+    if options.articles != ARTICLES:
         print("\n".join(f"{one.figure}: {one.value}" for one in found))
         return []
     return found
@@ -120,49 +165,57 @@ def compare(articles: Reworded, num: int, work: Path, **others: Any) -> list[Fig
     names = articles.names(num)
     about: dict[str, Any] = {"settings": SETTINGS, **others}
 
-    def shop(way: str) -> Workshop:
-        load = functools.partial(articles.load, is_reworded=way == REWORDED)
+    def shop(*, has_lists: bool) -> Workshop:
+        load = functools.partial(articles.load, has_lists=has_lists)
         return Workshop(
             raw=RawFolder(RESULTS / "rewording"), work=work, names=names, load=load, **about
         )
 
-    shops = {way: shop(way) for way in (TEXT, REWORDED)}
-    plain, reworded = (shops[way].prepared for way in (TEXT, REWORDED))
-    settings = shops[TEXT].settings
-    again = {
-        name: replace(
-            settings,
-            text_passes=settings.text_passes * reworded[name].num_tokens / plain[name].num_tokens,
-        )
-        for name in names
+    alone, with_lists = shop(has_lists=False), shop(has_lists=True)
+    plain, listed = alone.prepared, with_lists.prepared
+    same = dict.fromkeys(names, alone.settings)
+    again = {name: _as_often(alone.settings, plain[name], listed[name]) for name in names}
+    told = {
+        TEXT: _learned(alone, TEXT, same),
+        AGAIN: _learned(alone, AGAIN, again),
+        LISTS: _learned(with_lists, LISTS, same),
     }
-    same = dict.fromkeys(names, settings)
-    found = [
-        reported("people's questions asked", _num_asked(plain), COMMAND),
-        *_learned(shops[TEXT], TEXT, same, is_first=True),
-        *_learned(shops[TEXT], AGAIN, again),
-        *_learned(shops[REWORDED], REWORDED, same),
-    ]
     read_again = {
-        name: replace(shops[TEXT], names=(name,), settings=told).prepared[name]
-        for name, told in again.items()
+        name: replace(alone, names=(name,), settings=settings).prepared[name]
+        for name, settings in again.items()
     }
-    for way, prepared in ((TEXT, plain), (AGAIN, read_again), (REWORDED, reworded)):
-        num_tokens = sum(one.num_tokens for one in prepared.values())
-        found.append(reported(f"{way}: tokens read in training", num_tokens, COMMAND))
-    num_unseen = sum(len(item.ids) - 1 for one in plain.values() for item in one.test)
-    found.append(reported("tokens of unseen text", num_unseen, COMMAND))
-    return found
+    return [
+        *_base(told[TEXT]),
+        *(figure for way, learned in told.items() for figure in _of_way(way, learned)),
+        *_difference(told[LISTS], told[AGAIN]),
+        *_read({TEXT: plain, AGAIN: read_again, LISTS: listed}),
+    ]
 
 
-def _num_asked(prepared: dict[str, Prepared]) -> int:
-    return sum(len(one.questions) for one in prepared.values())
+def _as_often(settings: TrainingSettings, plain: Prepared, listed: Prepared) -> TrainingSettings:
+    """Return settings by which passages alone are as many tokens as they are with their lists."""
+    passes = settings.text_passes * listed.num_tokens / plain.num_tokens
+    return replace(settings, text_passes=passes)
 
 
-def _learned(
-    shop: Workshop, way: str, settings: dict[str, TrainingSettings], *, is_first: bool = False
-) -> list[Figure]:
-    """Learn every article in one way, and return what its pool answers and foresees."""
+@dataclass(frozen=True)
+class _Learned:
+    """What the pools of one way make of questions and of unseen texts."""
+
+    told: list[Told]
+    nats: float
+    base_nats: float
+    num_tokens: int
+    """Of the unseen texts."""
+
+    @property
+    def right(self) -> list[float]:
+        """Return by question 1 where the pool, forced on, answered it."""
+        return [float(one.forced) for one in self.told]
+
+
+def _learned(shop: Workshop, way: str, settings: dict[str, TrainingSettings]) -> _Learned:
+    """Learn every article in one way, and ask its pool."""
     with shop.store(slug(way)) as store:
         for number, name in enumerate(shop.names):
             shop.progress(way, number, len(shop.names), name)
@@ -170,23 +223,55 @@ def _learned(
         branches, shortlist = pools.load([store], shop.names)
         asked = [one for name in shop.names for one in shop.prepared[name].questions]
         told = ask(branches, shortlist, asked, BUDGET)
-        nats = num_tokens = base_nats = 0.0
+        nats = base_nats = 0.0
+        num_tokens = 0
         for name in shop.names:
             rows = [item.ids for item in shop.prepared[name].test]
             reader = functools.partial(branches.branch, name)
             nats += sum(sums(ReaderScorer(reader).log_probs(rows)))
             base_nats += sum(sums(ReaderScorer(branches.base).log_probs(rows)))
             num_tokens += sum(len(ids) - 1 for ids in rows)
-    answered = sum(one.forced for one in told) / len(told)
-    figures = []
-    if is_first:
-        right = sum(one.base for one in told) / len(told)
-        figures = [
-            reported("base: people's questions answered (share)", right, COMMAND),
-            reported("base: unseen loss (nats a token)", base_nats / num_tokens, COMMAND),
-        ]
+    return _Learned(told, nats, base_nats, num_tokens)
+
+
+def _base(found: _Learned) -> list[Figure]:
+    right = sum(one.base for one in found.told) / len(found.told)
+    loss = found.base_nats / found.num_tokens
     return [
-        *figures,
-        reported(f"{way}: people's questions answered, pool forced on (share)", answered, COMMAND),
-        reported(f"{way}: unseen loss, pool forced on (nats a token)", nats / num_tokens, COMMAND),
+        reported("people's questions asked", len(found.told), COMMAND),
+        reported("tokens of unseen text", found.num_tokens, COMMAND),
+        reported("base: people's questions answered (share)", right, COMMAND),
+        reported("base: unseen loss (nats a token)", loss, COMMAND),
     ]
+
+
+def _of_way(way: str, found: _Learned) -> list[Figure]:
+    right, loss = float(np.mean(found.right)), found.nats / found.num_tokens
+    return [
+        reported(f"{way}: people's questions answered, pool forced on (share)", right, COMMAND),
+        reported(f"{way}: unseen loss, pool forced on (nats a token)", loss, COMMAND),
+    ]
+
+
+def _difference(lists: _Learned, again: _Learned) -> list[Figure]:
+    """Return what the lists bring over the control, and between which values it would lie were
+    other questions drawn, of these runs: another seed would move it besides."""
+    more = np.subtract(lists.right, again.right)
+    low, high = interval([(more, np.ones(len(more)))])
+    said = f"{LISTS}, less {AGAIN}: people's questions answered"
+    return [
+        reported(f"{said} (share)", float(more.mean()), COMMAND),
+        reported(f"{said}, low end of 95 % (share)", low, COMMAND),
+        reported(f"{said}, high end of 95 % (share)", high, COMMAND),
+    ]
+
+
+def _read(prepared: dict[str, dict[str, Prepared]]) -> list[Figure]:
+    """Return what each way read: the control must not differ in how much it was trained."""
+    found = []
+    for way, domains in prepared.items():
+        num_tokens = sum(one.num_tokens for one in domains.values())
+        num_steps = sum(len(one.steps) for one in domains.values())
+        found.append(reported(f"{way}: tokens read in training", num_tokens, COMMAND))
+        found.append(reported(f"{way}: steps of training", num_steps, COMMAND))
+    return found

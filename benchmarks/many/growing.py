@@ -6,9 +6,10 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.many.checks import check_work
 from benchmarks.stream import pools
 from benchmarks.stream.mixing import CONTEXT, NAME_ODDS, Book
-from benchmarks.stream.pieces import POOLS, Place, store_name, subject
+from benchmarks.stream.pieces import POOLS, Place, learned_pool, store_name, subject
 from benchmarks.stream.raw import DIGITS, Raw, sums
 from benchmarks.stream.workshop import BUDGET, Workshop, score
 from pipelines.asking import ask
@@ -33,9 +34,8 @@ def sizes(num_domains: int) -> list[int]:
 def learn(shop: Workshop, place: Place) -> Raw:
     """Ingest an article into the store, and keep what its pool says of the texts that are mixed."""
     texts = shop.groups("blocks128", "prose", "look-alike")
-    with shop.store(store_name(place.seed)) as store:
-        seconds = pools.ingest(store, shop.domain(place.domain), shop.settings, shop.progress)
-        branches, _ = pools.load([store], [place.domain])
+    names = (store_name(place.seed),)
+    with learned_pool(shop, names, place.domain, shop.settings) as (branches, seconds):
         reader = functools.partial(branches.branch, place.domain)
         scores = score(ReaderScorer(reader), texts, shop.progress)
     shop.tokens.write(subject(place.method, place.seed, place.domain), texts, scores)
@@ -48,7 +48,10 @@ def grow(shop: Workshop, seed: int) -> Raw:
 
     Who a text asks, and what each pool says of it, never depends on other domains: so a store of
     eight pools is the first eight of one that holds all.
+
+    Raises: StateError: as `check_work`.
     """
+    check_work(shop, seed, reads_tokens=True)
     book, names = Book(shop, POOLS, seed), list(shop.names)
     with shop.stores(store_name(seed)) as stores:
         _, shortlist = pools.load(stores, names)
@@ -92,7 +95,11 @@ def grow(shop: Workshop, seed: int) -> Raw:
 
 
 def question(shop: Workshop, seed: int) -> Raw:
-    """Return what all pools together answer to people's questions, by how much names count."""
+    """Return what all pools together answer to people's questions, by how much names count.
+
+    Raises: StateError: as `check_work`.
+    """
+    check_work(shop, seed, reads_tokens=False)
     asked = [one for name in shop.names for one in shop.prepared[name].questions[:MOST_ASKED]]
     found: Raw = {}
     with shop.stores(store_name(seed)) as stores:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.many.articles import Articles
+from benchmarks.many.checks import check_work
 from benchmarks.many.figures import figures
 from benchmarks.many.growing import grow, learn, question
 from benchmarks.results import RESULTS, Figure, table
@@ -59,12 +60,24 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         most_foreign=FOREIGN,
         capacity=CAPACITY,
     )
+    check_kept(shop)
     do_missing(shop, pieces, options.minutes, options.jobs)
     found = told(shop)
     if is_kept:
         return found
     print(table(found) if found else "not all pieces are there yet")
     return []
+
+
+def check_kept(shop: Workshop) -> None:
+    """Refuse to go on where what is done does not fit this run, or its work folder is gone: before
+    hours of learning, not after them.
+
+    Raises: StateError: saying what to remove.
+    """
+    check_made_of(shop)
+    if not shop.raw.has(GROWN) or not shop.raw.has(ASKED):
+        check_work(shop, SEED, reads_tokens=not shop.raw.has(GROWN))
 
 
 def pieces(shop: Workshop) -> list[Piece]:

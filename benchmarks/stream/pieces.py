@@ -10,7 +10,8 @@ import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ from peer_cl.bases import Base
 from peer_cl.errors import InputError, StateError
 from pipelines.background import load_background
 from pipelines.batches import tokenise
+from pipelines.branches import PoolBranches
 from pipelines.general import ReaderScorer, Scorer
 from pipelines.init import MAX_BACKGROUND_TOKENS
 from pipelines.precision import resolve_precision
 from pipelines.reading import Reader, reader_of
+from pipelines.settings import TrainingSettings
 
 EQUAL_RANK = 27
 """The rank at which LoRA on every linear layer trains as many parameters as a pool has: 8.1M."""
@@ -167,11 +170,8 @@ def learn_jointly(shop: Workshop, seed: int, learning_rate: float) -> Raw:
 def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
     """Ingest one domain into the stream's store, and score its pool forced on."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
-    own, *tuned = pool_stores(place.seed, learning_rate)
-    with shop.store(own) as store, shop.stores(*tuned) as others:
-        domain = shop.domain(place.domain)
-        seconds = pools.ingest(store, domain, settings, shop.progress, others=others)
-        branches, _ = pools.load([store, *others], [place.domain])
+    names = pool_stores(place.seed, learning_rate)
+    with learned_pool(shop, names, place.domain, settings) as (branches, seconds):
         num = sum(p.numel() for s in branches.segments[place.domain] for p in s.parameters())
         return _branch(
             shop,
@@ -179,6 +179,32 @@ def learn_pool(shop: Workshop, place: Place, learning_rate: float) -> Raw:
             functools.partial(branches.branch, place.domain),
             _about(shop, place, learning_rate, num, seconds),
         )
+
+
+@contextmanager
+def learned_pool(
+    shop: Workshop, names: Sequence[str], domain: str, settings: TrainingSettings
+) -> Iterator[tuple[PoolBranches, float]]:
+    """Give a domain's pool, learned unless it was, and the seconds that its run took.
+
+    A piece that was killed between its ingest and its raw file is done again, perhaps by another
+    process, which writes to another part. So all parts are looked through first, and the pool is
+    taken from where whoever mixes pools takes it: what is scored is what is mixed.
+
+    Args:
+        shop: the stream.
+        names: of the stores in which it may lie; into the first it is learned.
+        domain: its name.
+        settings: how it is learned.
+
+    Raises:
+        StateError: when it is there and was learned with other settings.
+    """
+    with shop.store(names[0]) as store, shop.stores(*names) as stores:
+        told = shop.domain(domain)
+        seconds = pools.ingest(store, told, settings, shop.progress, others=stores)
+        branches, _ = pools.load(stores, [domain])
+        yield branches, seconds
 
 
 def learn_adapter(shop: Workshop, place: Place, learning_rate: float) -> Raw:
@@ -238,9 +264,7 @@ def tune_pool(shop: Workshop, method: str, learning_rate: float, domains: Sequen
     """Ingest one domain at a rate of its rows, and score its validation documents."""
     settings = replace(shop.settings, row_learning_rate=learning_rate)
     (domain,) = domains
-    with shop.store(_tuned_store(learning_rate)) as store:
-        pools.ingest(store, shop.domain(domain), settings, shop.progress)
-        branches, _ = pools.load([store], [domain])
+    with learned_pool(shop, (_tuned_store(learning_rate),), domain, settings) as (branches, _):
         reader = functools.partial(branches.branch, domain)
         return _validated(shop, [shop.prepared[domain]], reader, learning_rate)
 

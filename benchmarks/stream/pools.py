@@ -29,13 +29,20 @@ def ingest(
     *,
     others: Sequence[Store] = (),
 ) -> float:
-    """Ingest a domain, unless it is there already, or in one of other stores that are read with
-    this one; return the seconds that its run took.
+    """Ingest a domain, unless it is there already; return the seconds that its run took.
+
+    Args:
+        store: learns it.
+        domain: documents and facts.
+        settings: how it is learned.
+        progress: told how far it is.
+        others: stores that are read together; what one of them has is not learned again, and where
+            two have it, the first of them counts, as in `load`.
 
     Raises:
         StateError: when it is there and was learned with other settings.
     """
-    for one in (store, *others):
+    for one in (*others, store):
         if one.registry.live().state(domain.name) is not None:
             return _seconds_of(one, domain.name, settings)
     # What is asked stays out of the store: it keeps the facts' own wording alone.

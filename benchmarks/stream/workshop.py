@@ -136,7 +136,11 @@ class Workshop:
         """
         folder = self.work / f"{name}{self.part}"
         if not (folder / "store.toml").is_file():
-            shutil.copytree(self.prepare_store(), folder)
+            # Whole or absent: processes side by side read each other's parts.
+            making = self.work / f"making-{folder.name}"
+            shutil.rmtree(making, ignore_errors=True)
+            shutil.copytree(self.prepare_store(), making)
+            making.rename(folder)
         return self._opened(folder)
 
     def parts(self, *names: str) -> list[Path]:

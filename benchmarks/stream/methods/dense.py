@@ -5,6 +5,7 @@ One model that is trained on one domain after the other. LoRA and OSF are PEFT's
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from collections.abc import Sequence
@@ -180,6 +181,10 @@ class Osf:
         _fit(wrapped, parameters, data, learning_rate, settings, progress)
         self.base = replace(self.base, model=wrapped.merge_and_unload())
         self.num_learned += 1
+        # PEFT's gradient hooks refer to the layers that hold them: what was trained is freed by a
+        # collection alone, and none need come before the next domain's lies in memory too.
+        del wrapped, parameters
+        gc.collect()
 
     def reader(self) -> Reader:
         """Return the merged model."""

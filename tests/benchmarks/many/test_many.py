@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks.many import run
 from benchmarks.many.articles import Articles, slug
-from benchmarks.many.growing import sizes
+from benchmarks.many.growing import grow, learn, sizes
 from benchmarks.stream.jobs import do_missing
-from peer_cl.errors import CorpusError
+from benchmarks.stream.pieces import Place
+from benchmarks.stream.raw import RawFolder
+from peer_cl.errors import CorpusError, StateError
 from peer_cl.mixture import worst_added_nats
 
 LINES = 10
@@ -119,6 +122,46 @@ def test_the_same_documents_are_counted_at_every_size(shop, found):
     others = [num for one in told["3"]["others_asked"].values() for num in one]
     share = found["share of other domains' pools that a document asks"].value
     assert share == pytest.approx(sum(others) / len(others) / 2)
+
+
+def test_a_work_folder_that_is_lost_is_told_before_anything_is_learned(shop, found, tmp_path):
+    run.check_kept(shop)
+    raw = RawFolder(tmp_path / "raw")
+    shutil.copytree(shop.raw.folder, raw.folder)
+    lost = replace(shop, raw=raw, work=tmp_path / "lost")
+    run.check_kept(lost)  # every piece is done: nothing reads the folder
+    raw.path(run.ASKED).unlink()
+    with pytest.raises(StateError, match=r"3 pools and 0 files .* gone from .*lost: name") as told:
+        run.check_kept(lost)
+    assert "base.json" not in str(told.value)
+    raw.path(run.GROWN).unlink()
+    wanted = r"3 pools and 4 files of .* gone from .*lost: .* or remove .*raw/\*\.json, and"
+    for refused in (run.check_kept, lambda lost: grow(lost, run.SEED)):
+        with pytest.raises(StateError, match=wanted):
+            refused(lost)
+
+
+def test_scores_that_are_gone_are_named_by_the_raw_file_of_their_piece(shop, found, tmp_path):
+    raw, work = RawFolder(tmp_path / "raw"), tmp_path / "work"
+    shutil.copytree(shop.raw.folder, raw.folder)
+    shutil.copytree(shop.work, work)
+    raw.path(run.GROWN).unlink()
+    partly = replace(shop, raw=raw, work=work)
+    run.check_kept(partly)
+    (gone,) = (work / "tokens").glob("*minerals*")
+    gone.unlink()
+    wanted = r"0 pools and 1 files .* remove \S*peer\.s0\.1-minerals\.json, and"
+    with pytest.raises(StateError, match=wanted):
+        run.check_kept(partly)
+
+
+def test_a_pool_that_another_process_learned_is_not_learned_again(shop, found, tmp_path):
+    raw, place = RawFolder(tmp_path / "raw"), Place("peer", run.SEED, 1, "minerals")
+    other = replace(shop, raw=raw, part="-part2")
+    again = learn(other, place)
+    assert again["nats"] == shop.raw.read(place.piece)["nats"]
+    with other.store("peer-s0") as store:
+        assert store.registry.live().domains == ()
 
 
 def test_a_pool_learns_its_article(found):

@@ -1,6 +1,8 @@
 """Methods that change the model: they learn, can be kept, and replay what they say they do."""
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tiny_base import make_tiny_base
 from tiny_stream import SETTINGS, stream_domain
 
 from benchmarks.stream.data import joined, prepare_domain
+from benchmarks.stream.methods import dense
 from benchmarks.stream.methods.dense import FullFinetuning, Lora, Osf, replayed
 from benchmarks.stream.methods.training import Spared
 from peer_cl.bases import load_base
@@ -105,6 +108,25 @@ def test_osf_protects_more_from_domain_to_domain(folder, domains):
     first = method.num_parameters
     learn(method, domains[1], 3e-3)
     assert method.num_parameters < first
+
+
+def test_osf_frees_what_it_trained_once_it_is_merged(folder, domains, monkeypatch):
+    trained, wrap = [], dense.peft.get_peft_model
+
+    def recorded(*told):
+        wrapped = wrap(*told)
+        trained.extend(weakref.ref(p) for n, p in wrapped.named_parameters() if "osf_svd" in n)
+        return wrapped
+
+    monkeypatch.setattr(dense.peft, "get_peft_model", recorded)
+    method = Osf(load_base(str(folder)), 2)
+    gc.disable()  # none that happens to come may free them
+    try:
+        learn(method, domains[0], 3e-3)
+        assert trained
+        assert not [one for one in trained if one() is not None]
+    finally:
+        gc.enable()
 
 
 def test_replay_adds_a_tenth_of_earlier_steps_and_drops_none(domains):

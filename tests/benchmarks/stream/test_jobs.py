@@ -12,8 +12,9 @@ from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import parser
 from benchmarks.stream.pieces import Place, learn_pool, pool_stores, tune_pool
 from benchmarks.stream.plan import Piece, plan
-from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.raw import RawFolder, sums
 from peer_cl.errors import StateError
+from pipelines.general import ReaderScorer
 
 PLANNED = functools.partial(plan, seeds=[0], methods=["peer", "lora"], with_tuning=False)
 
@@ -70,6 +71,49 @@ def test_what_another_process_tuned_is_not_learned_again(tmp_path):
         with pytest.raises(StateError, match="has no law"):
             pools.load(own, ["law"])
     assert learned["learning_rate"] == tuned["learning_rate"] == 0.006
+
+
+@pytest.mark.parametrize("way", ["learn", "tune"])
+def test_what_a_killed_piece_learned_is_not_learned_again(tmp_path, way):
+    shop = tiny_workshop(tmp_path, most_foreign=2)
+    one, other = (replace(shop, part=f"-part{number}") for number in (1, 2))
+
+    def done(shop):
+        if way == "tune":
+            return tune_pool(shop, "peer", 0.006, "law")
+        return learn_pool(shop, Place("peer", 0, 0, "law"), 0.006)["nats"]
+
+    first = done(one)  # and no raw file is written
+    assert done(other) == first
+    name = pool_stores(0, 0.006)[way == "tune"]
+    with other.store(name) as store:
+        assert store.registry.live().domains == ()
+
+
+def test_what_is_scored_is_what_is_mixed_where_two_parts_have_a_domain(tmp_path):
+    shop = tiny_workshop(tmp_path, most_foreign=2)
+    one, other = (replace(shop, part=f"-part{number}") for number in (1, 2))
+    (name, *tuned), law = pool_stores(0, 0.006), shop.domain("law")
+    for part, domain in ((other, law), (one, replace(law, documents=law.documents[:20]))):
+        with part.store(name) as store:
+            pools.ingest(store, domain, shop.settings, shop.progress)
+    scored = learn_pool(other, Place("peer", 0, 0, "law"), 0.006)["nats"]
+    with shop.stores(name, *tuned) as stores:
+        branches, _ = pools.load(stores, ["law"])
+        reader = ReaderScorer(functools.partial(branches.branch, "law"))
+        mixed = {group: sums(reader.log_probs(rows)) for group, rows in shop.texts.items()}
+    assert scored == mixed
+
+
+def test_a_store_half_copied_is_no_store(tmp_path):
+    shop = replace(tiny_workshop(tmp_path), part="-part1")
+    half = shop.work / "making-peer-s0-part1"
+    half.mkdir(parents=True)
+    (half / "store.toml").touch()
+    assert shop.parts("peer-s0") == []
+    shop.store("peer-s0").close()
+    assert shop.parts("peer-s0") == [shop.work / "peer-s0-part1"]
+    assert not half.exists()
 
 
 def test_a_store_that_is_not_there_is_told(shop):
