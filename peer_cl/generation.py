@@ -31,9 +31,9 @@ from peer_cl.branches import (
 )
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, UnsupportedError
-from peer_cl.generation_options import refuse, said, told
+from peer_cl.generation_options import num_new_tokens, refuse, said, told
 from peer_cl.held import Held, mix_last
-from peer_cl.inputs import check_text
+from peer_cl.inputs import check_room, check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
@@ -106,8 +106,9 @@ def generate(
     if not 0 < guidance_scale < math.inf:
         raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
-    num_new = int(told(model, options, "max_new_tokens") or 0)
-    check_text(model.base, input_ids, attention_mask, num_new=num_new)
+    check_text(model.base, input_ids, attention_mask)
+    num_new = num_new_tokens(model, options, input_ids.shape[1])
+    check_room(model.base, input_ids.shape[1], num_new)
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         if cache is not None:
             raise UnsupportedError("right padding cannot continue a cache; pad on the left")

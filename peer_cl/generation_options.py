@@ -34,6 +34,8 @@ REFUSED = (
 has those of every branch, and its base's are dropped where it no longer speaks."""
 _COUNTS = ("num_beams", "num_return_sequences")
 _NONE_IS_UNSAID = (*_COUNTS, "use_cache")
+_UNSAID_NEW = 20
+"""How many new tokens transformers writes where nothing says how many."""
 _DYNAMIC = (None, "dynamic", "hybrid")
 """Kinds of cache that are a dynamic one: transformers takes "hybrid", of older folders, for it."""
 
@@ -49,6 +51,25 @@ def told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
         return options[name]
     own = getattr(options.get("generation_config"), name, None)
     return own if own is not None else getattr(model.base.generation_config, name, None)
+
+
+def num_new_tokens(model: PeerModel, options: dict[str, Any], num_tokens: int) -> int:
+    """Return how many tokens are written at most, as transformers counts them.
+
+    Args:
+        model: the model; its base's own config counts where neither call nor config say anything.
+        options: the call's.
+        num_tokens: of the prompt, which `max_length` counts too.
+    """
+    most = told(model, options, "max_new_tokens")
+    if most is not None:
+        return int(most)
+    length = told(model, options, "max_length")
+    if length is None:
+        length = num_tokens + _UNSAID_NEW
+        context = getattr(model.base.config, "max_position_embeddings", None)
+        length = length if context is None else min(length, context)
+    return max(0, int(length) - num_tokens)
 
 
 def refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
