@@ -31,9 +31,9 @@ from peer_cl.branches import (
 )
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, UnsupportedError
-from peer_cl.generation_options import num_new_tokens, refuse, said, told
+from peer_cl.generation_options import check_length, check_switch, refuse, said, told
 from peer_cl.held import Held, mix_last
-from peer_cl.inputs import check_room, check_text
+from peer_cl.inputs import check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
@@ -91,7 +91,8 @@ def generate(
 
     Raises:
         UnsupportedError: for static, quantised or offloaded caches, assisted decoding, and hidden
-            states or attentions, told to the call, in its config or in the base's.
+            states or attentions, told to the call, in its config or in the base's; for a text that
+            crosses a length at which the base drops its cache (`check_switch`).
         InputError: when force comes without exactly one domain, the guidance is not positive, or
             what stands in the place of `generation_config` is none.
         UnknownError: for an unknown domain.
@@ -107,8 +108,7 @@ def generate(
         raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
     check_text(model.base, input_ids, attention_mask)
-    num_new = num_new_tokens(model, options, input_ids.shape[1])
-    check_room(model.base, input_ids.shape[1], num_new)
+    check_length(model, options, input_ids.shape[1])
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         if cache is not None:
             raise UnsupportedError("right padding cannot continue a cache; pad on the left")
@@ -119,6 +119,7 @@ def generate(
     if not usable and cache is None:
         with model.attachment.listening():  # or it would run into what other threads do to the base
             return model.base.generate(input_ids, attention_mask=attention_mask, **options)
+    check_switch(model, options, input_ids.shape[1], cache)
     request = Request(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,
