@@ -27,7 +27,7 @@ def broken_rows(report: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [
         (next(str(row[name]) for name in names if row.get(name)), added)
         for row, added in _rows(report)
-        if added > most
+        if not added <= most  # a loss that is no number keeps to nothing
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,20 @@ FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
 Watch = Callable[[Segment, int, Tensor, Tensor, Tensor], None]
 """Told, in a branch, each segment that speaks, its host layer, what it reads (T, D), and the
 router's weights and ids (T, H, K)."""
+
+
+_turns: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_asking_for_turns = threading.Lock()
+
+
+def _turn_on(layers: nn.Module) -> threading.RLock:
+    """Return the lock of a base: whatever is attached to its layers runs it in turns.
+
+    Layers are the key, since a wrapper (PEFT's) shares them with the model inside; and a base holds
+    no lock itself, since it is to be copied and pickled again once nothing is attached.
+    """
+    with _asking_for_turns:
+        return _turns.setdefault(layers, threading.RLock())
 
 
 class _StopError(Exception):
@@ -122,9 +137,10 @@ class Attachment:
         self.inner_width = inner_width(list(self._projections.values()))
         """F, the numbers that a feed-forward's input projections give a token; 0: no such."""
         self._pass = _Pass()
-        self._lock = threading.RLock()
+        self._lock = _turn_on(self.layers)
         self._returns_tuple = False
-        self._handles = list(self._register())
+        with self._lock:  # a forward in another thread is going through the hooks
+            self._handles = list(self._register())
         try:
             self._read_a_token()
         except BaseException:  # a refused model keeps no hooks
@@ -356,9 +372,10 @@ class Attachment:
 
     def detach(self) -> None:
         """Remove every hook."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        with self._lock:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
 
 
 def pool_segments(pool: ExpertPool | None) -> list[Segment]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from peer_cl.branches import branch_cache, select_rows
+from peer_cl.errors import InputError
 
 
 class BranchState:
@@ -50,6 +51,8 @@ class PeerCache(DynamicCache):
     def __init__(self, config: Any, tap: int) -> None:
         super().__init__(config=config)
         self.config, self.tap = config, tap
+        self.ids_BL: Tensor | None = None
+        """The tokens that were read, padding included."""
         self.states_BLD: Tensor | None = None
         self.signature_BLD: Tensor | None = None
         self.position_ids_BL: Tensor | None = None
@@ -62,11 +65,50 @@ class PeerCache(DynamicCache):
         """Unrounded log masses after the last prompt, base first."""
         self.pools: tuple[str, ...] = ()
 
-    def remember(self, states_BTD: Tensor, signature_BTD: Tensor | None, positions: Tensor) -> None:
-        """Add what the trunk made of new tokens."""
+    def check_prompt(self, input_ids: Tensor) -> None:
+        """Refuse a prompt that does not go on from what was read: the past would be another text's.
+
+        Args:
+            input_ids: (B, T), the whole text: what was read before, and more.
+
+        Raises:
+            InputError: with the rows, the lengths, or the first token that differs.
+        """
+        if self.ids_BL is None:
+            return
+        num_rows, num_read = self.ids_BL.shape
+        if self.get_seq_length() != num_read:
+            raise InputError(
+                f"the cache was left in the middle of a step ({num_read} tokens, then "
+                f"{self.get_seq_length()}): begin a new PeerCache"
+            )
+        if len(input_ids) != num_rows:
+            raise InputError(
+                f"the prompt has {len(input_ids)} rows and the cache {num_rows}: give as many, or "
+                "begin a new PeerCache"
+            )
+        whole = "give the whole text so far, as generate returned it, and more; or begin a new "
+        if input_ids.shape[1] <= num_read:
+            raise InputError(
+                f"the prompt has {input_ids.shape[1]} tokens, and the cache has read {num_read}: "
+                f"{whole}PeerCache"
+            )
+        differs_BL = input_ids[:, :num_read] != self.ids_BL.to(input_ids.device)
+        if bool(differs_BL.any()):
+            row, place = differs_BL.nonzero()[0].tolist()
+            raise InputError(
+                f"token {place} of row {row} is {int(input_ids[row, place])}, and the cache has "
+                f"read {int(self.ids_BL[row, place])} there: {whole}PeerCache"
+            )
+
+    def remember(
+        self, ids_BT: Tensor, states_BTD: Tensor, signature_BTD: Tensor | None, positions: Tensor
+    ) -> None:
+        """Add new tokens, and what the trunk made of them."""
         positions = positions.expand(len(states_BTD), -1)
         if signature_BTD is None:
             signature_BTD = torch.zeros_like(states_BTD)
+        self.ids_BL = ids_BT if self.ids_BL is None else torch.cat([self.ids_BL, ids_BT], 1)
         if self.states_BLD is None or self.signature_BLD is None or self.position_ids_BL is None:
             self.states_BLD, self.signature_BLD = states_BTD, signature_BTD
             self.position_ids_BL = positions
@@ -74,6 +116,18 @@ class PeerCache(DynamicCache):
         self.states_BLD = torch.cat([self.states_BLD, states_BTD], 1)
         self.signature_BLD = torch.cat([self.signature_BLD, signature_BTD], 1)
         self.position_ids_BL = torch.cat([self.position_ids_BL, positions], 1)
+
+    def note_written(self, prompt_end: int) -> None:
+        """Note that what was read past a prompt, and one token more, the model wrote itself.
+
+        The last token that it writes is read by nobody, and is heard even by a streamer that stops
+        it there. A call that ended before it read its prompt wrote nothing.
+
+        Args:
+            prompt_end: how many tokens the prompt of the call has.
+        """
+        if self.evidence_BL is not None and self.evidence_BL.shape[1] == prompt_end:
+            self.prompt_end, self.num_written = prompt_end, self.get_seq_length() + 1
 
     @property
     def base_length(self) -> int:
@@ -90,7 +144,7 @@ class PeerCache(DynamicCache):
         Beams never leave their own prompt, so the rows that a branch holds stay the same set.
         """
         super().reorder_cache(beam_idx)
-        for name in ("states_BLD", "signature_BLD", "position_ids_BL"):
+        for name in ("ids_BL", "states_BLD", "signature_BLD", "position_ids_BL"):
             kept = getattr(self, name)
             if kept is not None:
                 setattr(self, name, kept[beam_idx])

@@ -31,7 +31,7 @@ from peer_cl.branches import (
 )
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.errors import InputError, UnsupportedError
-from peer_cl.generation_options import refuse, said, told
+from peer_cl.generation_options import check_length, check_switch, refuse, said, told
 from peer_cl.held import Held, mix_last
 from peer_cl.inputs import check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
@@ -86,14 +86,17 @@ def generate(
             A little more recalls facts in other words more often; see `peer_cl.held.mix_last`.
         evidence_mask: (B, L), False for text that is no evidence (templates, earlier answers).
         cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the
-            model wrote there is no evidence. It is used whatever `use_cache` says.
+            model wrote there is no evidence. The prompt is the whole text so far and more. It is
+            used whatever `use_cache` says.
         options: passed on (max_new_tokens, do_sample, num_beams, streamer, ...).
 
     Raises:
         UnsupportedError: for static, quantised or offloaded caches, assisted decoding, and hidden
-            states or attentions, told to the call, in its config or in the base's.
-        InputError: when force comes without exactly one domain, the guidance is not positive, or
-            what stands in the place of `generation_config` is none.
+            states or attentions, told to the call, in its config or in the base's; for a text that
+            crosses a length at which the base drops its cache (`check_switch`).
+        InputError: when force comes without exactly one domain, the guidance is not positive, what
+            stands in the place of `generation_config` is none, or the prompt does not go on from
+            what the cache has read.
         UnknownError: for an unknown domain.
     """
     if generation_config is not None:
@@ -106,8 +109,8 @@ def generate(
     if not 0 < guidance_scale < math.inf:
         raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
-    num_new = int(told(model, options, "max_new_tokens") or 0)
-    check_text(model.base, input_ids, attention_mask, num_new=num_new)
+    check_text(model.base, input_ids, attention_mask)
+    check_length(model, options, input_ids.shape[1])
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         if cache is not None:
             raise UnsupportedError("right padding cannot continue a cache; pad on the left")
@@ -118,6 +121,9 @@ def generate(
     if not usable and cache is None:
         with model.attachment.listening():  # or it would run into what other threads do to the base
             return model.base.generate(input_ids, attention_mask=attention_mask, **options)
+    if cache is not None:
+        cache.check_prompt(input_ids)
+    check_switch(model, options, input_ids.shape[1], cache)
     request = Request(
         prompt_ids=input_ids,
         prompt_mask=attention_mask,
@@ -138,11 +144,11 @@ def generate(
         if told(model, options, "cache_implementation") is not None:
             options["cache_implementation"] = None  # beside a cache, transformers refuses any
     driver = MixtureDriver(model, request)
-    result = driver.generate(input_ids, attention_mask=attention_mask, **options)
-    if cache is not None:
-        cache.num_written = int(getattr(result, "sequences", result).shape[1])
-        cache.prompt_end = input_ids.shape[1]
-    return result
+    try:
+        return driver.generate(input_ids, attention_mask=attention_mask, **options)
+    finally:  # a streamer that stops it raises, and what was written until then is no evidence
+        if cache is not None:
+            cache.note_written(input_ids.shape[1])
 
 
 def _pad_left(
@@ -208,11 +214,11 @@ class MixtureDriver(GenerationMixin):
         base = None
         if trunk_only:
             states = run_trunk(self._model.attachment, **accepted)
-            cache.remember(states, None, position_ids)
+            cache.remember(input_ids, states, None, position_ids)
         else:
             self._catch_up(cache, attention_mask, past)
             base = run_base(self._model.attachment, **accepted)
-            cache.remember(base.tap_BTD, base.signature_BTD, position_ids)
+            cache.remember(input_ids, base.tap_BTD, base.signature_BTD, position_ids)
         if first:
             self._held = self._hold(cache, attention_mask)
         return self._speak(base, cache, attention_mask)
@@ -409,7 +415,7 @@ class MixtureDriver(GenerationMixin):
         ids = bare["input_ids"]
         if self._held is None:
             past = PeerCache(model.base.config, attachment.tap)
-            past.remember(base.tap_BTD, base.signature_BTD, position_ids)
+            past.remember(ids, base.tap_BTD, base.signature_BTD, position_ids)
             self._held = self._hold(past, mask)
         held, said = self._held, {}
         if not any(len(held.rows(n)) for n in range(1, len(held.weights_QB))):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 
 from peer_cl.cache import PeerCache
 from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.inputs import check_room
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -34,6 +35,8 @@ REFUSED = (
 has those of every branch, and its base's are dropped where it no longer speaks."""
 _COUNTS = ("num_beams", "num_return_sequences")
 _NONE_IS_UNSAID = (*_COUNTS, "use_cache")
+_UNSAID_NEW = 20
+"""How many new tokens transformers writes where nothing says how many."""
 _DYNAMIC = (None, "dynamic", "hybrid")
 """Kinds of cache that are a dynamic one: transformers takes "hybrid", of older folders, for it."""
 
@@ -49,6 +52,88 @@ def told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
         return options[name]
     own = getattr(options.get("generation_config"), name, None)
     return own if own is not None else getattr(model.base.generation_config, name, None)
+
+
+def num_new_tokens(model: PeerModel, options: dict[str, Any], num_tokens: int) -> int:
+    """Return how many tokens are written at most, as transformers counts them.
+
+    Args:
+        model: the model; its base's own config counts where neither call nor config say anything.
+        options: the call's.
+        num_tokens: of the prompt, which `max_length` counts too.
+    """
+    most = told(model, options, "max_new_tokens")
+    if most is not None:
+        return int(most)
+    length = told(model, options, "max_length")
+    if length is None:
+        length = num_tokens + _UNSAID_NEW
+        context = getattr(model.base.config, "max_position_embeddings", None)
+        length = length if context is None else min(length, context)
+    return max(0, int(length) - num_tokens)
+
+
+def check_length(model: PeerModel, options: dict[str, Any], num_tokens: int) -> None:
+    """Refuse to write past the base's context.
+
+    Args:
+        model: the model.
+        options: the call's.
+        num_tokens: of the prompt.
+
+    Raises:
+        InputError: with the numbers.
+    """
+    check_room(model.base, num_tokens, num_new_tokens(model, options, num_tokens))
+
+
+def check_switch(
+    model: PeerModel, options: dict[str, Any], num_tokens: int, cache: PeerCache | None
+) -> None:
+    """Refuse to write, with a cache, past the length at which a base turns all positions anew.
+
+    Phi-3's rotary positions are others past `original_max_position_embeddings`. There its own
+    `prepare_inputs_for_generation` drops the cache and reads the whole text again; the caches of
+    the branches cannot be dropped by it, and keys of both kinds would stand in one cache.
+
+    Args:
+        model: the model.
+        options: the call's.
+        num_tokens: of the prompt.
+        cache: of an earlier call, or None.
+
+    Raises:
+        UnsupportedError: with both numbers.
+    """
+    switch = switch_length(model.base)
+    if switch is None or (cache is None and told(model, options, "use_cache") is False):
+        return
+    num_cached = cache.get_seq_length() if cache is not None else 0
+    shortest = num_cached or num_tokens
+    # The last new token is read by nobody.
+    longest = num_tokens + num_new_tokens(model, options, num_tokens) - 1
+    if shortest <= switch < longest:
+        what, there = ("cache", num_cached) if num_cached else ("prompt", num_tokens)
+        raise UnsupportedError(
+            f"the {what} has {there} tokens and the text may come to {longest + 1}: past {switch} "
+            f"(original_max_position_embeddings) {type(model.base).__name__} reads all of it "
+            f"anew, and a cache cannot go on; stop at {switch + 1} tokens in all, or write with "
+            "use_cache=False and no cache"
+        )
+
+
+def switch_length(base: Any) -> int | None:
+    """Return past how many tokens a base's `generate` drops its cache; None: it never does.
+
+    Args:
+        base: a causal language model of transformers, or one in PEFT's wrapper.
+    """
+    inside = base.get_base_model() if hasattr(base, "get_base_model") else base
+    own = type(inside).prepare_inputs_for_generation
+    if own is GenerationMixin.prepare_inputs_for_generation:
+        return None
+    length = getattr(inside.config, "original_max_position_embeddings", None)
+    return int(length) if length else None
 
 
 def refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:

@@ -52,6 +52,8 @@ def mix_last(
     for number, logits_RV in said.items():
         rows = held.rows(number)
         weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
+        if base_BV is not None:  # what overflowed is left out where another branch speaks
+            weighted = torch.where(weighted.isnan(), -torch.inf, weighted)
         mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
     if base_BV is not None:
         mixed_BV = guide(mixed_BV, base_BV, guidance_scale)

@@ -63,8 +63,6 @@ def check_text(
     input_ids: Any,
     attention_mask: Any = None,
     position_ids: Any = None,
-    *,
-    num_new: int = 0,
 ) -> None:
     """Refuse what the base cannot read.
 
@@ -73,11 +71,10 @@ def check_text(
         input_ids: must be (B, T), whole numbers, both at least 1.
         attention_mask: None, or must be (B, T).
         position_ids: None, or must be (B, T) or (1, T).
-        num_new: how many tokens are to be written after the text.
 
     Raises:
         InputError: when the ids are no tensor of whole numbers, or the base knows no such tokens;
-            when text and new tokens are longer than the base's context.
+            when the text is longer than the base's context.
         ShapeError: when a shape is another; both are named.
         StateError: when the base was put into training mode.
     """
@@ -97,7 +94,7 @@ def check_text(
     _check_known(base, input_ids)
     _check_shape("attention_mask", attention_mask, [shape])
     _check_shape("position_ids", position_ids, [shape, (1, shape[1])])
-    check_room(base, shape[1], num_new)
+    check_room(base, shape[1])
     if base.training:
         raise StateError(
             "the base is in training mode: dropout would change every call; call model.eval() first"

@@ -10,6 +10,8 @@ tokens (border i lies before token i).
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,17 +29,29 @@ def share(budget: float, capacity: int) -> float:
     that removing one changes nothing for the others.
 
     Raises:
-        InputError: when the budget is outside (0, 1) or the capacity below 1.
+        InputError: when the budget is outside (0, 1), or the capacity no whole number from 1 on:
+            as many pools enter as it lets in, and two of a share of b / 1.5 take more than b.
 
     Example:
         >>> share(0.02, 16)
         0.00125
     """
-    if not 0.0 < budget < 1.0:
-        raise InputError(f"budget must lie between 0 and 1, not {budget}")
+    check_budget(budget, capacity)
+    return budget / capacity
+
+
+def check_budget(budget: Any, capacity: Any) -> None:
+    """Refuse a budget or a capacity that cannot be; see `share`.
+
+    Raises:
+        InputError: with the value.
+    """
+    if not isinstance(budget, Real) or not 0.0 < budget < 1.0:
+        raise InputError(f"budget must lie between 0 and 1, not {budget!r}")
+    if not isinstance(capacity, Integral) or isinstance(capacity, bool):
+        raise InputError(f"capacity must be a whole number, not {capacity!r}")
     if capacity < 1:
         raise InputError(f"capacity must be at least 1, not {capacity}")
-    return budget / capacity
 
 
 def worst_added_nats(budget: float) -> float:
@@ -88,7 +102,8 @@ def log_masses(
             nobody took from; nothing is taken from the base for it. None: nothing.
 
     Returns:
-        masses_QBU, fp64, -inf where a pool has not entered.
+        masses_QBU, fp64, -inf where a pool has not entered, and from the first token on where its
+        log probability is not finite.
 
     Raises:
         ShapeError: when the three do not fit each other.
@@ -112,6 +127,9 @@ def log_masses(
             f"evidence has shape {tuple(evidence_BT.shape)}, not {log_probs_QBT.shape}"
         )
     counted_QBT = torch.where(evidence_BT, log_probs_QBT.double(), 0.0)
+    broken_PBT = broken_tokens(log_probs_QBT, evidence_BT)
+    if broken_PBT is not None:
+        counted_QBT[1:] = torch.where(broken_PBT, 0.0, counted_QBT[1:])
     evidence_QBU = torch.nn.functional.pad(counted_QBT.cumsum(-1), (1, 0))
     entries_PBU = entries_PBU.double()
     moved_BU = entries_PBU.cumsum(-1).sum(0)
@@ -121,7 +139,28 @@ def log_masses(
     entered_PBU = given_PBU.log() + evidence_QBU[:1] - evidence_QBU[1:]
     shares_PBU = torch.logcumsumexp(entered_PBU, dim=-1)
     pools_PBU = evidence_QBU[1:] + shares_PBU
+    if broken_PBT is not None:
+        broken_PBU = torch.nn.functional.pad(broken_PBT, (1, 0))
+        pools_PBU = torch.where(broken_PBU, -torch.inf, pools_PBU)
     return torch.cat([base_BU[None], pools_PBU])
+
+
+def broken_tokens(log_probs_QBT: Tensor, evidence_BT: Tensor) -> Tensor | None:
+    """Return where a pool was not finite at some token of evidence up to there: (P, B, T).
+
+    A pool whose branch overflows says NaN, and one NaN would be the whole mixture's. From there on
+    it has no mass; the base and the other pools keep theirs, and so the bound. What the base says
+    is left alone, so that a base that overflows is seen.
+
+    Returns: bool; None where all is finite.
+
+    Example:
+        >>> broken = torch.tensor([[[-1.0, -1.0, -1.0]], [[-2.0, torch.nan, -2.0]]])
+        >>> broken_tokens(broken, torch.tensor([[True, True, True]])).tolist()
+        [[[False, True, True]]]
+    """
+    broken_PBT = ~torch.isfinite(log_probs_QBT[1:]) & evidence_BT
+    return broken_PBT.cumsum(-1) > 0 if bool(broken_PBT.any()) else None
 
 
 def log_weights(masses_QBU: Tensor) -> Tensor:
@@ -162,6 +201,9 @@ def mixture_log_probs(
     """
     masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
     steps_QBT = log_weights(masses_QBU)[..., :-1] + log_probs_QBT.double()
+    broken_PBT = broken_tokens(log_probs_QBT, evidence_BT)
+    if broken_PBT is not None:
+        steps_QBT[1:] = torch.where(broken_PBT, -torch.inf, steps_QBT[1:])
     mixed_BT = torch.logsumexp(steps_QBT, dim=0)
     entered_BT = (entries_PBU.cumsum(-1).sum(0) > 0)[:, :-1]
     return torch.where(evidence_BT & entered_BT, mixed_BT, log_probs_QBT[0].double())
@@ -181,6 +223,8 @@ def mix_logits(
     mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
     for weights_BT1, (rows, logits) in zip(weights_QBT1[1:], branches.values(), strict=True):
         said = weights_BT1[rows] + logits.float().log_softmax(-1)
+        # What overflowed says nothing, here and where its mass does not show it yet.
+        said = torch.where(said.isnan(), -torch.inf, said)
         mixed_BTV[rows] = torch.logaddexp(mixed_BTV[rows], said)
     return mixed_BTV
 

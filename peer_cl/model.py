@@ -58,9 +58,9 @@ class PeerModel(nn.Module):
     its loop inside `frozen_base()`. Never give it `parameters()`: the base's own flags are left
     as they are (docs/decisions/0006), so that its weights would be found there and trained.
 
-    Several threads may call one model: their forwards take turns, and writing where no pool can be
-    asked keeps its turn to its end. Adding and deleting pools, training, and calling `model.base`
-    directly are not safe beside another thread's call.
+    Several threads may call one model, or several on one base: their forwards take turns, and
+    writing where no pool can be asked keeps its turn to its end. Adding and deleting pools,
+    training, and calling `model.base` directly are not safe beside another thread's call.
 
     Args:
         base: a causal language model of transformers; its weights are never changed.

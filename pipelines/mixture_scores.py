@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ def mixture_loss(
         base = float(book.log_probs("base", item).sum())
         base_total -= base
         mixture_total -= float(mixed.sum())
-        worst = max(worst, base - float(mixed.sum()))
+        added = base - float(mixed.sum())
+        # `max` would pass over a loss that is no number; one that is beyond all is told.
+        worst = max(worst, float("inf") if math.isnan(added) else added)
     num_tokens = max(1, sum(len(item.ids) - 1 for item in items))
     return MixtureLoss(base_total / num_tokens, mixture_total / num_tokens, worst)
 

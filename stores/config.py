@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,11 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host_layers", tuple(self.host_layers))
-        if not 0 < self.budget < 1:
-            raise InputError(f"the budget must lie between 0 and 1, not {self.budget}")
+        if not isinstance(self.budget, Real) or not 0 < self.budget < 1:
+            raise InputError(f"the budget must lie between 0 and 1, not {self.budget!r}")
+        # Of 1.5 two pools would enter, each with the share b / 1.5: more than b in all.
+        if not isinstance(self.capacity, Integral) or isinstance(self.capacity, bool):
+            raise InputError(f"the capacity must be a whole number, not {self.capacity!r}")
         if self.capacity < 1:
             raise InputError(f"the capacity must be at least 1, not {self.capacity}")
         if not 0 <= self.name_odds < float("inf"):

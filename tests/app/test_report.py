@@ -1,6 +1,8 @@
+import math
 import re
 
 import pipelines.demo
+from app.bound import broken_rows
 from app.output import print_table
 from app.report import print_report, print_writings
 from pipelines.writing import Writing
@@ -55,6 +57,11 @@ def test_every_document_is_held_to_the_bound(capsys):
     told = capsys.readouterr().out
     assert "a document of news lost 0.0302 nats, MORE than the bound of 0.0202" in told
     assert "no document lost more" not in told
+
+
+def test_a_loss_that_is_no_number_is_not_within_the_bound():
+    report = {"background": [], "mixture": [{"domain": "law", "max_added_nats": math.nan}]}
+    assert [name for name, _ in broken_rows(report | {"bound_nats": 0.0202})] == ["law"]
 
 
 def test_the_texts_of_general_ability_are_held_to_the_bound(capsys):

@@ -6,6 +6,7 @@ from tiny import make_base
 from transformers import GenerationConfig
 
 from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.generation_options import num_new_tokens
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
 ASKED = [{"domains": ["a"], "force": True}, {"domains": []}]
@@ -88,3 +89,36 @@ def test_a_generation_config_may_follow_the_ids_as_in_transformers(ids, make_mod
         assert torch.equal(model.generate(ids, config, **asked), expected)
     with pytest.raises(InputError, match=r"must be a GenerationConfig, not a Tensor.* by its name"):
         model.generate(ids, torch.ones_like(ids), domains=["a"])
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["a pool", "no pool"])
+@pytest.mark.parametrize("told_by", ["call", "config", "base"])
+def test_a_length_in_all_is_held_to_the_bases_context(ids, make_model, asked, told_by):
+    """Only max_new_tokens was: rotary positions went on past the context without a word."""
+    model, context = make_model(), make_base("llama").config.max_position_embeddings
+
+    def write(length):
+        if told_by == "call":
+            return model.generate(ids, max_length=length, **asked)
+        if told_by == "config":
+            return model.generate(ids, GenerationConfig(max_length=length), **asked)
+        model.base.generation_config.max_length = length
+        return model.generate(ids, **asked)
+
+    assert write(23).shape[1] <= 23
+    wanted = f"20 tokens and up to {context - 19} new ones are wanted, but .* context is {context}"
+    with pytest.raises(InputError, match=wanted):
+        write(context + 1)
+    model.base.generation_config.max_length = context + 1
+    few = model.generate(ids, **asked, **GREEDY)  # max_new_tokens counts, as in transformers
+    assert few.shape[1] <= 26
+
+
+def test_where_nothing_says_how_long_transformers_own_default_counts(ids, make_model):
+    model = make_model()
+    assert num_new_tokens(model, {}, 20) == 20
+    context = model.base.config.max_position_embeddings
+    assert num_new_tokens(model, {}, context - 7) == 7
+    with pytest.warns(UserWarning, match="default `max_length`"):
+        written = model.generate(ids, domains=["a"], eos_token_id=-1)
+    assert written.shape[1] == 40

@@ -246,6 +246,54 @@ def test_a_capacity_below_one_and_shapes_that_do_not_fit_are_refused():
         log_masses(torch.zeros(2, 1, 3), torch.ones(1, 2).bool(), torch.zeros(1, 1, 4))
 
 
+@pytest.mark.parametrize("capacity", [1.5, 2.0, True, "4", None])
+def test_a_capacity_is_a_whole_number(make_model, capacity):
+    """Of 1.5 two pools entered, and a document lost more than the bound."""
+    for refused in (lambda: share(0.5, capacity), lambda: make_model(capacity=capacity)):
+        with pytest.raises(InputError, match=f"capacity must be a whole number, not {capacity!r}"):
+            refused()
+
+
+def test_a_budget_is_a_number(make_model):
+    with pytest.raises(InputError, match=r"budget must lie between 0 and 1, not '0\.02'"):
+        make_model(budget="0.02")
+    with pytest.raises(InputError, match="budget must lie between 0 and 1, not nan"):
+        share(math.nan, 4)
+
+
+# --- pools whose branches overflow --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_pool_that_overflows_is_left_out_from_there_on(broken):
+    steps = -5 * torch.rand(3, 2, 9, dtype=torch.float64, generator=torch.manual_seed(0))
+    counts, entries = torch.ones(2, 9, dtype=torch.bool), enter_at(0.1, torch.zeros(2, 2).long(), 9)
+    whole = mixture_log_probs(steps, counts, entries)
+    steps[2, 0, 4] = broken
+    mixed = mixture_log_probs(steps, counts, entries)
+    assert same_bits(mixed[1], whole[1])
+    assert same_bits(mixed[:, :4], whole[:, :4])
+    masses = log_masses(steps, counts, entries)
+    assert torch.isfinite(mixed).all()
+    assert not log_weights(masses).exp().isnan().any()
+    assert (masses[2, 0, 5:] == -math.inf).all()
+    assert torch.isfinite(masses[:2]).all()
+    added = (steps[0] - mixed).sum(-1)
+    assert added.max() <= worst_added_nats(0.2) + ROUNDING
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_pool_of_huge_rows_costs_no_more_than_the_budget(make_model, dtype):
+    model = make_model("llama", budget=0.02)
+    teach(model, "a", seed=1, scale=1e30)
+    model.to(dtype)
+    scores = model.score(random_tokens(4, 40))
+    assert not torch.isfinite(scores.log_probs_QBT[1]).all()
+    check(model, scores)
+    logits = model(random_tokens(4, 40), ask="all").logits
+    assert not logits.isnan().any()
+
+
 # --- the theorem, on tiny models whose pools say something quite else ----------------------------
 
 

@@ -1,14 +1,15 @@
-"""Several threads call one model, and each gets what it gets alone."""
+"""Several threads call one model, or two on one base, and each gets what it gets alone."""
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
 from bits import same_bits
-from tiny import make_base
+from tiny import SHAPE, make_base, teach
 
+from peer_cl import PeerModel
 from peer_cl.switch import Switch
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
@@ -45,6 +46,47 @@ def test_a_bare_writing_may_call_the_model_in_between(ids, make_model):
     assert torch.equal(tokens, make_base("llama").generate(ids[:1], **GREEDY))
     assert len(scored) > 1
     assert all(same_bits(one, scored[0]) for one in scored)
+
+
+@pytest.fixture
+def on_one_base(make_model):
+    """Two models on one base, each with a pool of its own."""
+    one = make_model(pools=("a",), host_layers=(2, 3))
+    other = PeerModel(one.base, host_layers=(1, 3), budget=0.2, capacity=8)
+    other.add_pool("b", SHAPE)
+    teach(other, "b", seed=5)
+    return one, other
+
+
+def test_two_models_on_one_base_take_turns(ids, on_one_base):
+    """Each had a lock of its own: a branch of one passed over layers that the other was running."""
+    one, other = on_one_base
+    expected = other.score(ids).log_probs_QBT
+    states = torch.zeros(1, 1, one.attachment.width)
+    with ThreadPoolExecutor(1) as pool:
+        with one.attachment.branching([], states):
+            running = pool.submit(other.score, ids)
+            wait([running], timeout=0.3)
+            assert not running.done()
+        assert same_bits(running.result().log_probs_QBT, expected)
+
+
+def test_two_models_on_one_base_from_two_threads_leave_it_as_it_was(ids, on_one_base):
+    base = on_one_base[0].base
+    alone = [model.score(ids).log_probs_QBT for model in on_one_base]
+    start = threading.Barrier(2)
+
+    def score(model):
+        start.wait()
+        return [model.score(ids).log_probs_QBT for _ in range(25)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for expected, found in zip(alone, pool.map(score, on_one_base), strict=True):
+            assert all(same_bits(one, expected) for one in found)
+    for model in on_one_base:
+        model.detach()
+    assert not any("forward" in vars(module) for module in base.modules())
+    assert same_bits(base(ids).logits, make_base("llama")(ids).logits)
 
 
 def test_pools_that_one_thread_disables_speak_in_others(ids, make_model):

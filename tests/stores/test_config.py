@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -39,6 +40,10 @@ def test_a_newer_format_is_refused_with_both_numbers(make, tmp_path):
         (lambda text: text[: len(text) // 2] + '"', "damaged"),
         (lambda text: "budget = 1\n", "format_version is None"),
         (lambda text: text.replace("budget = 0.02", "budget = 2.0"), "between 0 and 1"),
+        (
+            lambda text: re.sub("capacity = .*", "capacity = 1.5", text),
+            "capacity must be a whole number, not 1.5",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(make, tmp_path, spoil, words):
@@ -55,6 +60,11 @@ def test_a_damaged_file_is_named(make, tmp_path, spoil, words):
         {"budget": 0.0},
         {"budget": 1.0},
         {"capacity": 0},
+        {"capacity": 1.5},
+        {"capacity": 2.0},
+        {"capacity": True},
+        {"capacity": "4"},
+        {"budget": "0.02"},
         {"host_layers": ()},
         {"host_layers": (9, 3)},
         {"host_layers": (3, 3)},
