@@ -109,7 +109,7 @@ def generate(
     if not 0 < guidance_scale < math.inf:
         raise InputError(f"guidance_scale must be positive and finite, not {guidance_scale}")
     model.check_askable(domains or ())
-    check_text(model.base, input_ids, attention_mask)
+    check_text(model.base, input_ids, attention_mask, evidence_mask=evidence_mask)
     check_length(model, options, input_ids.shape[1])
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         if cache is not None:

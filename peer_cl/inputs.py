@@ -63,6 +63,8 @@ def check_text(
     input_ids: Any,
     attention_mask: Any = None,
     position_ids: Any = None,
+    evidence_mask: Any = None,
+    context_lengths: Any = None,
 ) -> None:
     """Refuse what the base cannot read.
 
@@ -71,10 +73,12 @@ def check_text(
         input_ids: must be (B, T), whole numbers, both at least 1.
         attention_mask: None, or must be (B, T).
         position_ids: None, or must be (B, T) or (1, T).
+        evidence_mask: None, or must be (B, T).
+        context_lengths: None, or must be (B,), whole numbers from 1 to T.
 
     Raises:
         InputError: when the ids are no tensor of whole numbers, or the base knows no such tokens;
-            when the text is longer than the base's context.
+            when the text is longer than the base's context; when a context has no such length.
         ShapeError: when a shape is another; both are named.
         StateError: when the base was put into training mode.
     """
@@ -94,6 +98,8 @@ def check_text(
     _check_known(base, input_ids)
     _check_shape("attention_mask", attention_mask, [shape])
     _check_shape("position_ids", position_ids, [shape, (1, shape[1])])
+    _check_shape("evidence_mask", evidence_mask, [shape])
+    _check_lengths(context_lengths, *shape)
     check_room(base, shape[1])
     if base.training:
         raise StateError(
@@ -119,6 +125,26 @@ def _check_shape(name: str, given: Any, allowed: list[tuple[int, ...]]) -> None:
         raise InputError(f"{name} must be a tensor, not a {type(given).__name__}")
     if tuple(given.shape) not in allowed:
         raise ShapeError(f"{name} has shape {tuple(given.shape)}, the ids {allowed[0]}")
+
+
+def _check_lengths(given: Any, num_rows: int, num_tokens: int) -> None:
+    """Refuse lengths of contexts that no row has: each is some of its tokens, or all."""
+    if given is None:
+        return
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"context_lengths must be a tensor of shape (B,), not a {type(given).__name__}"
+        )
+    if tuple(given.shape) != (num_rows,):
+        raise ShapeError(f"context_lengths has shape {tuple(given.shape)}, not ({num_rows},)")
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise InputError(f"context_lengths must be whole numbers, not {given.dtype}")
+    for wrong in (int(given.min()), int(given.max())):
+        if not 1 <= wrong <= num_tokens:
+            raise InputError(
+                f"context_lengths holds {wrong}: a row of {num_tokens} tokens has a context of 1 "
+                f"to {num_tokens}"
+            )
 
 
 def check_room(base: Any, num_tokens: int, num_new: int = 0) -> None:

@@ -10,7 +10,7 @@ tokens (border i lies before token i).
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def check_budget(budget: Any, capacity: Any) -> None:
     Raises:
         InputError: with the value.
     """
-    if not isinstance(budget, Real) or not 0.0 < budget < 1.0:
+    if not isinstance(budget, int | float) or not 0.0 < budget < 1.0:
         raise InputError(f"budget must lie between 0 and 1, not {budget!r}")
     if not isinstance(capacity, Integral) or isinstance(capacity, bool):
         raise InputError(f"capacity must be a whole number, not {capacity!r}")

@@ -329,7 +329,7 @@ class PeerModel(nn.Module):
             ShapeError: when ids or masks are not (B, T); zero tokens are refused too.
             UnknownError: for an unknown pool.
         """
-        check_text(self.base, input_ids, attention_mask)
+        check_text(self.base, input_ids, attention_mask, None, evidence_mask, context_lengths)
         own = left_padded_positions(self.base, attention_mask)
         default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
         positions = own.get("position_ids", default)
@@ -382,7 +382,9 @@ class PeerModel(nn.Module):
         Raises: as `score`; UnsupportedError: for an option that is not served (labels, caches).
         """
         check_options(others)
-        check_text(self.base, input_ids, attention_mask, position_ids)
+        check_text(
+            self.base, input_ids, attention_mask, position_ids, evidence_mask, context_lengths
+        )
         if position_ids is None:
             positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
             own: dict[str, Any] = {}

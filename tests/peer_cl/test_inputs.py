@@ -78,6 +78,36 @@ def test_positions_of_another_shape_are_refused(ids, make_model):
     assert same_bits(one.logits, model(ids, domains=[]).logits)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "kind", "message"),
+    [
+        ([3, 4, 5], InputError, r"must be a tensor of shape \(B,\), not a list"),
+        (torch.tensor([3, 4]), ShapeError, r"context_lengths has shape \(2,\), not \(3,\)"),
+        (torch.tensor(3), ShapeError, r"context_lengths has shape \(\), not \(3,\)"),
+        (torch.tensor([3.5, 4, 5]), InputError, r"whole numbers, not torch\.float32"),
+        (torch.tensor([3, 0, 5]), InputError, "holds 0: a row of 20 tokens has a context of 1 to"),
+        (torch.tensor([3, 21, 5]), InputError, "holds 21: a row of 20 tokens has a context of 1"),
+    ],
+    ids=["list", "rows", "one number", "floats", "none", "too long"],
+)
+def test_lengths_that_no_context_has_are_refused(ids, make_model, lengths, kind, message):
+    model = make_model("llama")
+    for read in (model.score, model):
+        with pytest.raises(kind, match=message):
+            read(ids, ask="all", context_lengths=lengths)
+        read(ids, ask="all", context_lengths=torch.tensor([1, 20, 7]))
+
+
+def test_an_evidence_mask_is_a_tensor_of_the_ids_shape(ids, make_model):
+    model = make_model("llama")
+    reads = (model.score, model, lambda ids, **mask: model.generate(ids, domains=["a"], **mask))
+    for read in reads:
+        with pytest.raises(InputError, match="evidence_mask must be a tensor, not a list"):
+            read(ids, evidence_mask=[1])
+        with pytest.raises(ShapeError, match=r"evidence_mask has shape \(3, 19\), the ids"):
+            read(ids, evidence_mask=torch.ones(3, 19))
+
+
 def test_nothing_is_read_past_the_bases_context(read, ids):
     """Learned positions end there: torch said 'index out of range in self'."""
     torch.manual_seed(0)
