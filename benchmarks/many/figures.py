@@ -9,6 +9,7 @@ from benchmarks.results import Figure, at_least, at_most, reported
 from benchmarks.stream.matrices import kept, mean, share
 from benchmarks.stream.raw import Raw
 from peer_cl.mixture import named_bound_nats, worst_added_nats
+from peer_cl.mixture import share as mass_of
 
 COMMAND = "python -m benchmarks many --data FOLDER"
 
@@ -39,6 +40,19 @@ def _learned(grown: Raw, learned: list[Raw], tokens: int) -> Iterator[Figure]:
         yield reported(f"unseen loss, {said[key]} (nats a token)", loss, COMMAND)
     yield reported("time to learn a domain (s)", mean([r["seconds"] for r in learned]), COMMAND)
     yield reported("capacity (pools)", grown["capacity"], COMMAND)
+    price = -math.log(mass_of(grown["budget"], grown["capacity"]))
+    gains = {
+        name: (sum(one["base"]) - sum(one["forced"])) / len(one["base"])
+        for name, one in last.items()
+        if one["base"]
+    }
+    yield reported(
+        "gain of a document's own pool, mean (nats)", mean(list(gains.values())), COMMAND
+    )
+    yield reported("evidence that outweighs a pool's share (nats)", price, COMMAND)
+    most = mean([max(0.0, 1.0 - price / gain) if gain > 0.0 else 0.0 for gain in gains.values()])
+    said = "kept, documents of 128 tokens, by the own pool alone with all evidence given"
+    yield reported(f"{said}, mean (share)", most, COMMAND)
 
 
 def _sizes(grown: Raw) -> Iterator[Figure]:

@@ -101,6 +101,18 @@ def test_no_document_loses_more_than_the_budget_and_every_size_is_told(shop, fou
     assert found["capacity (pools)"].value == 64
 
 
+def test_what_a_share_costs_is_told_beside_what_is_kept(shop, found):
+    own = shop.raw.read(run.GROWN)["sizes"]["3"]["own"]
+    price = found["evidence that outweighs a pool's share (nats)"].value
+    assert price == pytest.approx(math.log(64 / 0.02))
+    gains = [(sum(one["base"]) - sum(one["forced"])) / len(one["base"]) for one in own.values()]
+    mean = sum(gains) / len(gains)
+    assert found["gain of a document's own pool, mean (nats)"].value == pytest.approx(mean)
+    most = [max(0.0, 1 - price / gain) if gain > 0 else 0.0 for gain in gains]
+    said = "kept, documents of 128 tokens, by the own pool alone with all evidence given"
+    assert found[f"{said}, mean (share)"].value == pytest.approx(sum(most) / len(most))
+
+
 def test_a_size_is_the_same_store_with_fewer_pools(shop, found):
     told = shop.raw.read(run.GROWN)["sizes"]
     assert list(told) == ["1", "2", "3"]
