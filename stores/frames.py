@@ -16,16 +16,16 @@ def frame_size(data: bytes, most: int, what: str) -> int:
     Args:
         data: the frame.
         most: the most bytes that it may unpack to.
-        what: what it holds, for the message.
+        what: what it holds, for the message, without an article.
 
     Raises: DamageError: when it is no frame, does not say its size, or is larger than that.
     """
     try:
         size = zstandard.get_frame_parameters(data).content_size
     except zstandard.ZstdError as error:
-        raise DamageError(f"{what} cannot be read: {error}") from None
+        raise DamageError(f"the object holds no {what}: {error}") from None
     if size == zstandard.CONTENTSIZE_UNKNOWN:
-        raise DamageError(f"{what} does not say its size, as all that a store writes do")
+        raise DamageError(f"a {what} does not say its size, as all that a store writes do")
     if size > most:
-        raise DamageError(f"{what} would unpack to {size:,} bytes; the most is {most:,}")
+        raise DamageError(f"a {what} would unpack to {size:,} bytes; the most is {most:,}")
     return int(size)

@@ -68,7 +68,7 @@ def unpack_all(packed: Sequence[bytes]) -> tuple[Ids, Shares, Ids]:
     """
     left = _MOST_BYTES_TOGETHER
     for data in packed:
-        left -= frame_size(data, min(left, _MOST_BYTES), "a packed array of uses")
+        left -= frame_size(data, min(left, _MOST_BYTES), "packed array of uses")
     decompressor = zstandard.ZstdDecompressor()
     gaps: list[NDArray[Any]] = [np.empty(0, np.int64)]
     shares: list[NDArray[Any]] = [np.empty(0)]

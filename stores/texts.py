@@ -35,7 +35,7 @@ def decompress_text(data: bytes) -> str:
 
     Raises: DamageError: when the bytes are not a compressed text, or one longer than MOST_BYTES.
     """
-    frame_size(data, MOST_BYTES, "a document's text")
+    frame_size(data, MOST_BYTES, "document's text")
     try:
         return zstandard.ZstdDecompressor().decompress(data).decode("utf-8")
     except (zstandard.ZstdError, UnicodeDecodeError) as error:

@@ -123,8 +123,9 @@ def _kept(job: Job) -> str:
     """Return what is in the store of a job that was not evaluated to its end."""
     if not job.is_unmeasured:
         return ""
-    done = "It was erased from" if job.kind == "erase" else "It was learned by"
-    return f" {done} {job.domain}, in snapshot {job.snapshot_id}; that was not measured."
+    is_erased = job.kind == "erase"
+    done = f"It was erased from {job.domain}" if is_erased else f"{job.domain} has learned it"
+    return f" {done}, in snapshot {job.snapshot_id}; it was not measured."
 
 
 def _offer_cancel(folder: str, job: Job) -> None:

@@ -51,8 +51,8 @@ def _learned(grown: Raw, learned: list[Raw], tokens: int) -> Iterator[Figure]:
     )
     yield reported("evidence that outweighs a pool's share (nats)", price, COMMAND)
     most = mean([max(0.0, 1.0 - price / gain) if gain > 0.0 else 0.0 for gain in gains.values()])
-    said = "kept, documents of 128 tokens, by the own pool alone with all evidence given"
-    yield reported(f"{said}, mean (share)", most, COMMAND)
+    name = "kept, documents of 128 tokens, by the own pool alone with all evidence given"
+    yield reported(f"{name}, mean (share)", most, COMMAND)
 
 
 def _sizes(grown: Raw) -> Iterator[Figure]:

@@ -253,6 +253,7 @@ def tune(shop: Workshop, method: str, learning_rate: float, domains: Sequence[st
 
 def _gone_on(shop: Workshop, before: Method, method: str) -> Method:
     """Return a method as its next piece finds it: loaded from what the piece before kept."""
+    shop.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=shop.work) as folder:
         before.save(Path(folder))
         made = CHAINS[method](shop.base(), len(shop.names), shop.settings.seed)

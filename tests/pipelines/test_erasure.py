@@ -454,7 +454,7 @@ def test_a_killed_erasure_leaves_the_old_snapshot_and_can_be_repeated(store):
     report = store.erase_exact("law", [target], no_progress)
     assert report.num_retrained == 2
     assert registry.live().id == live.id + 1, "one act, one snapshot"
-    store.restore(live.id)
+    store.restore(live.id, with_erased=True)
     assert torch.equal(bits(store), before)
 
 

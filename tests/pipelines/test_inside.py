@@ -116,6 +116,6 @@ def test_an_exact_erasure_comes_out_the_same_twice(store):
     assert law < base - 0.05
     once = weights(store)
     assert once != before
-    store.restore(snapshot)
+    store.restore(snapshot, with_erased=True)
     store.erase_exact("law", [document.document_id])
     assert weights(store) == once

@@ -62,7 +62,7 @@ def test_a_domain_of_two_parts_was_learned_with_the_same_settings(shop):
 def test_what_another_process_tuned_is_not_learned_again(tmp_path):
     shop = tiny_workshop(tmp_path, most_foreign=2)
     one, other = (replace(shop, part=f"-part{number}") for number in (1, 2))
-    tuned = tune_pool(one, "peer", 0.006, "law")
+    tuned = tune_pool(one, "peer", 0.006, ["law"])
     learned = learn_pool(other, Place("peer", 0, 0, "law"), 0.006)
     with shop.stores("peer-s0") as own, shop.stores(*pool_stores(0, 0.006)) as stores:
         assert [store.registry.live().domains for store in own] == [()]
@@ -80,7 +80,7 @@ def test_what_a_killed_piece_learned_is_not_learned_again(tmp_path, way):
 
     def done(shop):
         if way == "tune":
-            return tune_pool(shop, "peer", 0.006, "law")
+            return tune_pool(shop, "peer", 0.006, ["law"])
         return learn_pool(shop, Place("peer", 0, 0, "law"), 0.006)["nats"]
 
     first = done(one)  # and no raw file is written
