@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -57,17 +58,22 @@ def erase_asked(seen: View) -> None:
     asked: Asked | None = wanted(_ERASE)
     if asked is None or asked.seen.folder != seen.folder:
         return
-    if not asked.masked:
-        attempt(asked.seen, asked.place, partial(_start, asked), _WHY, _TYPED)
-        st.rerun()
+    act = partial(acts.start_erasing, evaluate=asked.evaluate)
+    if asked.masked:
+        act = partial(acts.erase, progress=_shown_progress())
+    attempt(asked.seen, asked.place, partial(_do, asked, act), _WHY, _TYPED)
+    st.rerun()
+
+
+def _shown_progress() -> Progress:
+    """Show a bar, and return what tells it how far an erasure is."""
     told = st.progress(0.0, text="Erasing: stay on this page until it is done")
 
     def progress(what: str, done: int, total: int, note: str) -> None:
         share = min(1.0, done / total) if total else 0.0
         told.progress(share, text=plain(", ".join(part for part in (what, note) if part)))
 
-    attempt(asked.seen, asked.place, partial(_do, asked, progress), _WHY, _TYPED)
-    st.rerun()
+    return progress
 
 
 def show_erasure(seen: View, found: tuple[DocumentPlace, ...]) -> None:
@@ -155,25 +161,12 @@ def _job_at_work(seen: View, document_id: str) -> Job | None:
     return None
 
 
-def _do(asked: Asked, progress: Progress, store: Store) -> acts.Done:
-    """Switch its rows off, with what the text fields held when the button was pressed."""
-    return acts.erase(
+def _do(asked: Asked, act: Callable[..., acts.Done], store: Store) -> acts.Done:
+    """Do what was asked for, with what the text fields held when the button was pressed."""
+    return act(
         store,
         asked.domain,
         asked.document_id,
         str(st.session_state.get(_TYPED, "")),
         str(st.session_state.get(_WHY, "")),
-        progress=progress,
-    )
-
-
-def _start(asked: Asked, store: Store) -> acts.Done:
-    """Start the job that trains again, with what the text fields held."""
-    return acts.start_erasing(
-        store,
-        asked.domain,
-        asked.document_id,
-        str(st.session_state.get(_TYPED, "")),
-        str(st.session_state.get(_WHY, "")),
-        evaluate=asked.evaluate,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.stream.pieces import BASE, POOLS, places, store_name, subject
+from benchmarks.stream.checks import without_tokens
+from benchmarks.stream.pieces import POOLS, places, store_name
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 
@@ -23,7 +24,8 @@ def check_work(shop: Workshop, seed: int, *, reads_tokens: bool) -> None:
     with shop.stores(store_name(seed)) as stores:
         held = {state.domain for one in stores for state in one.registry.live().domains}
     pools = [place.piece for place in done if place.domain not in held]
-    scores = _without_scores(shop, seed) if reads_tokens else []
+    texts = shop.groups("blocks128", "prose", "look-alike")
+    scores = without_tokens(shop, POOLS, seed, texts) if reads_tokens else []
     gone = list(dict.fromkeys((*scores, *pools)))
     if gone:
         raise StateError(
@@ -31,19 +33,6 @@ def check_work(shop: Workshop, seed: int, *, reads_tokens: bool) -> None:
             f"gone from {shop.work}: name the folder that has them with --work, or remove "
             f"{_files(shop, gone)}, and these pieces are done again"
         )
-
-
-def _without_scores(shop: Workshop, seed: int) -> list[str]:
-    texts = shop.groups("blocks128", "prose", "look-alike")
-    rows = [ids for group in texts.values() for ids in group]
-    subjects = {BASE: BASE} | {
-        place.piece: subject(POOLS, seed, place.domain) for place in places(POOLS, seed, shop.names)
-    }
-    return [
-        piece
-        for piece, of in subjects.items()
-        if shop.raw.has(piece) and not shop.tokens.has(of, rows)
-    ]
 
 
 def _files(shop: Workshop, gone: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from peer_cl.shortlist import named_by_context
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, ReaderScorer, score
 from pipelines.general_mixture import read_mixture
-from pipelines.general_tasks import FILES, TEXT, GeneralItem, read_set
+from pipelines.general_tasks import FILES, GeneralItem, read_set
 from pipelines.reading import reader_of
 
 
@@ -60,8 +60,7 @@ def read_named_ability(shop: Workshop, branches: Branches, shortlist: Shortlist,
 
     Every other item asks whom it asks where they do not.
     """
-    naming = [item for item in items_of(shop, task) if item.kind != TEXT]
-    naming = [item for item in naming if _names_any(shortlist, item.context)]
+    naming = [item for item in items_of(shop, task) if _names_any(shortlist, item.context)]
     base = {one["key"]: one for one in shop.raw.read(f"ability/base/{task}")["items"]}
     before = [ItemScore.from_dict(base[item.key]) for item in naming]
     (odds,) = NAME_ODDS

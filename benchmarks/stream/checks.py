@@ -16,6 +16,7 @@ from benchmarks.stream.pieces import (
     subject,
 )
 from benchmarks.stream.plan import RATES, Piece, is_chosen, mixture_piece, rate_of
+from benchmarks.stream.texts import Texts
 from benchmarks.stream.workshop import Workshop
 from peer_cl.errors import StateError
 
@@ -146,17 +147,29 @@ def within_reach(shop: Workshop, pieces: Sequence[Piece]) -> list[Piece]:
     return found
 
 
-def _check_tokens(shop: Workshop, method: str, seed: int) -> None:
-    rows = [ids for group in shop.texts.values() for ids in group]
+def without_tokens(shop: Workshop, method: str, seed: int, texts: Texts) -> list[str]:
+    """Return the finished pieces whose scores of some texts' tokens are gone from the work folder.
+
+    Args:
+        shop: the stream.
+        method: whose branches; the base's are looked at too.
+        seed: of the run.
+        texts: that are read from the scores.
+    """
+    rows = [ids for group in texts.values() for ids in group]
     subjects = {BASE: BASE} | {
         place.piece: subject(method, seed, place.domain)
         for place in places(method, seed, shop.names)
     }
-    gone = [
-        str(shop.raw.path(piece))
+    return [
+        piece
         for piece, of in subjects.items()
         if shop.raw.has(piece) and not shop.tokens.has(of, rows)
     ]
+
+
+def _check_tokens(shop: Workshop, method: str, seed: int) -> None:
+    gone = [str(shop.raw.path(piece)) for piece in without_tokens(shop, method, seed, shop.texts)]
     if gone:
         raise StateError(
             f"scores of tokens that {method}'s mixture needs are gone from {shop.work}: remove "

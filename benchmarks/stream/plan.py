@@ -130,20 +130,25 @@ def rate_of(shop: Workshop, method: str) -> float:
 
     Where nothing was tuned (a quick run), the grid's middle.
     """
-    grid, losses = RATES[method], []
-    for rate in grid:
-        names = [_tuning(method, rate, domains) for domains in _tuned_on(shop, method)]
-        if not all(shop.raw.has(name) for name in names):
-            return grid[len(grid) // 2]
-        losses.append(sum(shop.raw.read(name)["loss_nats"] for name in names))
+    grid, tried = RATES[method], _tried(shop, method)
+    if not all(shop.raw.has(name) for names in tried for name in names):
+        return grid[len(grid) // 2]
+    losses = [sum(shop.raw.read(name)["loss_nats"] for name in names) for names in tried]
     return grid[losses.index(min(losses))]
 
 
 def is_chosen(shop: Workshop, method: str) -> bool:
     """Return whether a method's rate is chosen, or there is only one."""
-    grid = RATES[method]
-    pieces = [_tuning(method, rate, names) for rate in grid for names in _tuned_on(shop, method)]
-    return len(grid) == 1 or all(map(shop.raw.has, pieces))
+    tried = _tried(shop, method)
+    return len(tried) == 1 or all(shop.raw.has(name) for names in tried for name in names)
+
+
+def _tried(shop: Workshop, method: str) -> list[list[str]]:
+    """Return by rate of a method's grid the names of the pieces that tell what it is worth."""
+    return [
+        [_tuning(method, rate, domains) for domains in _tuned_on(shop, method)]
+        for rate in RATES[method]
+    ]
 
 
 def _tunings(shop: Workshop, method: str) -> list[Piece]:
