@@ -83,6 +83,7 @@ def ask_pools(
     signatures = [s for name in names if (s := model.pool(name).signature) is not None]
     evidence = token_evidence(
         base.signature_BTD,
+        input_ids,
         evidence_BT,
         background=model.background,
         signatures=signatures,

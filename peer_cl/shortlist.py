@@ -1,9 +1,10 @@
 """Which pools a text asks: each pool's own decision, by its signature alone.
 
 A decision is a threshold, never a top-n, so no pool's presence changes another's. Search over
-centroids is passed in, so that an index may serve it.
+centroids is passed in, so that an index may serve it. Where a signature has words, these decide,
+and states count a little; where it has none, of an older store, states decide alone.
 
-Shape suffixes: B rows, T tokens, D width, P pools.
+Shape suffixes: B rows, T tokens, D width, P pools, S segments of a pool that have words.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from peer_cl.mixture import enter_at
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+from peer_cl.words import LEAST_NATS
 
 LEAK = 0.95
 """Weight that a token's evidence keeps from one token to the next: about 20 tokens of memory."""
@@ -25,6 +27,15 @@ MIN_TOKENS = 2
 
 TRIED_TOKENS = 128
 """Who is asked token by token is tried at every token: the limits are those of so long a text."""
+LEAST_NATS_TRIED = 2 * LEAST_NATS
+"""What words have to say there in all: somewhere in a long text a few are a domain's. Each nat more
+lets a pool enter a token later, and lets a tenth fewer other domains in."""
+
+STATES_SHARE = 0.1
+"""Nats of words that a nat of states is worth, where both decide: by how much log odds of states
+pass what they would need alone, or fall short of it."""
+MOST_OF_STATES = 5.0
+"""Nats of states count up to so many, for a pool or against it."""
 
 MOST_NAMED_TOKENS = 48
 """In a longer context names count for nothing: it says enough by itself."""
@@ -81,10 +92,31 @@ class TokenEvidence:
     """Squared distance to the pool's nearest centroid, divided by the width and cut off."""
     counted_BT: Tensor
     """Which tokens count: neither padding, special nor masked."""
+    words: tuple[Tensor, ...] = ()
+    """A pool each, (B, T, S): by how much likelier a token is in the texts of each segment that has
+    words than in ordinary text, nats; S is 0 where states decide alone. Empty: for every pool."""
+
+
+class Means(NamedTuple):
+    """What texts say of each pool, the means of their tokens; more axes may stand in front of B."""
+
+    log_odds_BP: Tensor
+    distance_BP: Tensor
+    """Squared, over the width."""
+    count_B1: Tensor
+    """Of how many tokens the states' means are taken to be."""
+    words: tuple[Tensor, ...] = ()
+    """As in `TokenEvidence`, without its axis of tokens."""
+    words_count_B1: Tensor | None = None
+    """Of how many tokens the words' means are, older ones counted by their weight; None: of as many
+    as the states'."""
+    least_nats: float = LEAST_NATS
+    """What words have to say in all."""
 
 
 def token_evidence(
     states_BTD: Tensor,
+    input_ids: Tensor,
     counted_BT: Tensor,
     *,
     background: Background,
@@ -95,6 +127,7 @@ def token_evidence(
 
     Args:
         states_BTD: the base's hidden states at the signature layer.
+        input_ids: (B, T).
         counted_BT: bool.
         background: the store's background statistics.
         signatures: one a pool.
@@ -110,7 +143,26 @@ def token_evidence(
         log_odds_XP.unflatten(0, shape).to(device),
         distance_XP.unflatten(0, shape).to(device),
         counted_BT,
+        _words(input_ids, background, signatures),
     )
+
+
+def _words(
+    input_ids: Tensor, background: Background, signatures: Sequence[Signature]
+) -> tuple[Tensor, ...]:
+    """Return what each token says of each pool's words; nothing where no pool has any."""
+    if background.words is None or not any(one.words for one in signatures):
+        return ()
+    ids_BT = input_ids.cpu()
+    likelihood_BT = background.words.likelihood(ids_BT)
+    none_BT0 = likelihood_BT.new_zeros((*ids_BT.shape, 0))
+    found = [
+        torch.stack([words.log_odds(ids_BT, likelihood_BT) for words in one.words], -1)
+        if one.words
+        else none_BT0
+        for one in signatures
+    ]
+    return tuple(odds_BTS.to(input_ids.device) for odds_BTS in found)
 
 
 def white_evidence(
@@ -144,15 +196,18 @@ def leaky_mean(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Te
         >>> leaky_mean(values, torch.tensor([[True, False, True]]), 0.5)[0, :, 0].tolist()
         [1.0, 1.0, 3.0]
     """
-    total_BP = torch.zeros_like(values_BTP[:, 0])
-    weight_B1 = torch.zeros_like(values_BTP[:, 0, :1])
-    means = []
+    total_BTP = _leaky_sum(values_BTP, counted_BT, leak)
+    weight_BT1 = _leaky_sum(torch.ones_like(values_BTP[..., :1]), counted_BT, leak)
+    return total_BTP / weight_BT1.clamp_min(1e-9)
+
+
+def _leaky_sum(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Tensor:
+    total_BP, totals = torch.zeros_like(values_BTP[:, 0]), []
     for token in range(values_BTP.shape[1]):
         counts_B1 = counted_BT[:, token, None]
         total_BP = torch.where(counts_B1, leak * total_BP + values_BTP[:, token], total_BP)
-        weight_B1 = torch.where(counts_B1, leak * weight_B1 + 1, weight_B1)
-        means.append(total_BP / weight_B1.clamp_min(1e-9))
-    return torch.stack(means, 1)
+        totals.append(total_BP)
+    return torch.stack(totals, 1)
 
 
 def asked_by_context(
@@ -165,8 +220,7 @@ def asked_by_context(
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
     """
-    log_odds_BP, distance_BP, count_B1 = _context_means(evidence, lengths_B)
-    return asked_by_means(log_odds_BP, distance_BP, signatures, count_B1).T
+    return asked_by_means(_context_means(evidence, lengths_B), signatures).T
 
 
 def needed_log_odds(
@@ -174,45 +228,77 @@ def needed_log_odds(
 ) -> tuple[Tensor, Tensor]:
     """Return a context's mean log odds, and those from which on one like it asks each pool.
 
-    Like it: of as many tokens, as far from the pool's centroids. So the second is the threshold,
-    or more where the fit asks for more; +inf where no log odds would do.
+    Like it: of as many tokens, with states as near the pool's. The log odds are those of words
+    where the pool has any, of the segment that is nearest to being asked; else those of states.
 
     Args: as for `asked_by_context`.
-    Returns: both fp64, (B, P); a pool is asked where the first reaches the second.
+    Returns: both fp64, (B, P), nats a token; a pool is asked where the first reaches the second,
+        which is +inf where no log odds would do.
     """
-    log_odds_BP, distance_BP, count_B1 = _context_means(evidence, lengths_B)
-    limits = _limits(log_odds_BP, signatures, count_B1)
-    unfit_BP = _fits(torch.zeros_like(log_odds_BP), distance_BP, signatures)
-    needed_BP = torch.maximum(limits.threshold_P, limits.fit_BP - unfit_BP)
-    never_BP = (distance_BP > limits.distance_BP) | (count_B1 < MIN_TOKENS)
-    return log_odds_BP, needed_BP.masked_fill(never_BP, torch.inf)
+    return _needed(_context_means(evidence, lengths_B), signatures)
 
 
-def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a context's mean log odds and distance, (B, P), and of how many tokens, (B, 1)."""
+def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> Means:
     num_tokens = evidence.counted_BT.shape[1]
     inside_BT = torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
     counted_BT1 = (evidence.counted_BT & inside_BT)[..., None]
-    log_odds_BP = _mean(evidence.log_odds_BTP, counted_BT1)
-    return log_odds_BP, _mean(evidence.distance_BTP, counted_BT1), counted_BT1.sum(1)
+    return Means(
+        _mean(evidence.log_odds_BTP, counted_BT1),
+        _mean(evidence.distance_BTP, counted_BT1),
+        counted_BT1.sum(1),
+        tuple(_mean(odds_BTS, counted_BT1) for odds_BTS in evidence.words),
+    )
 
 
-def asked_by_means(
-    log_odds_BP: Tensor, distance_BP: Tensor, signatures: Sequence[Signature], count_B1: Tensor
-) -> Tensor:
-    """Return which pools are asked by texts of which these are the means: bool, (..., P).
+def asked_by_means(means: Means, signatures: Sequence[Signature]) -> Tensor:
+    """Return which pools are asked by texts of which these are the means: bool, (..., P)."""
+    log_odds_BP, needed_BP = _needed(means, signatures)
+    return log_odds_BP >= needed_BP
 
-    Args:
-        log_odds_BP: log odds a token; may have further axes in front.
-        distance_BP: squared distance over the width.
-        signatures: one a pool.
-        count_B1: of how many tokens the means are.
-    """
-    limits = _limits(log_odds_BP, signatures, count_B1)
-    fit_BP = _fits(log_odds_BP, distance_BP, signatures)
-    near_BP = (log_odds_BP >= limits.threshold_P) & (fit_BP >= limits.fit_BP)
-    near_BP &= distance_BP <= limits.distance_BP
-    return near_BP & (count_B1 >= MIN_TOKENS)
+
+def _needed(means: Means, signatures: Sequence[Signature]) -> tuple[Tensor, Tensor]:
+    """Return means of log odds, and from which on such a text asks each pool."""
+    states_BP, needed_BP = _needed_of_states(means, signatures)
+    if means.words:
+        weight_B1 = means.count_B1 if means.words_count_B1 is None else means.words_count_B1
+        lead_BP = (states_BP - needed_BP).clamp(-MOST_OF_STATES, MOST_OF_STATES)
+        columns = [
+            _needed_of_words(words_BS, signature, lead_B, weight_B1, means.least_nats)
+            if words_BS.shape[-1]
+            else (states_B, needed_B)
+            for words_BS, signature, lead_B, states_B, needed_B in zip(
+                means.words,
+                signatures,
+                lead_BP.unbind(-1),
+                states_BP.unbind(-1),
+                needed_BP.unbind(-1),
+                strict=True,
+            )
+        ]
+        states_BP, needed_BP = (torch.stack(list(one), -1) for one in zip(*columns, strict=True))
+    return states_BP, needed_BP.masked_fill(means.count_B1 < MIN_TOKENS, torch.inf)
+
+
+def _needed_of_words(
+    words_BS: Tensor, signature: Signature, lead_B: Tensor, weight_B1: Tensor, least_nats: float
+) -> tuple[Tensor, Tensor]:
+    """Return the mean, and what it has to be, of the segment whose words are nearest to asking."""
+    least_S = words_BS.new_tensor([words.threshold for words in signature.words])
+    mean_BS = least_S - STATES_SHARE * lead_B[..., None]
+    needed_BS = torch.maximum(mean_BS, least_nats / weight_B1.clamp_min(1))
+    nearest_B1 = (words_BS - needed_BS).argmax(-1, keepdim=True)
+    own_B1, needed_B1 = (one.gather(-1, nearest_B1) for one in (words_BS, needed_BS))
+    return own_B1.squeeze(-1), needed_B1.squeeze(-1)
+
+
+def _needed_of_states(means: Means, signatures: Sequence[Signature]) -> tuple[Tensor, Tensor]:
+    """Return mean log odds of states, and what would do were they alone; no signature asks more
+    of them than its threshold and its fit do, but nothing does too far out."""
+    limits = _limits(means.log_odds_BP, signatures, means.count_B1)
+    unfit_BP = _fits(torch.zeros_like(means.log_odds_BP), means.distance_BP, signatures)
+    needed_BP = torch.maximum(limits.threshold_P, limits.fit_BP - unfit_BP)
+    too_far_BP = means.distance_BP > limits.distance_BP
+    return means.log_odds_BP, needed_BP.masked_fill(too_far_BP, torch.inf)
 
 
 class _Limits(NamedTuple):
@@ -369,10 +455,16 @@ def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> 
 
     The decision after token i uses tokens 0..i alone; -1 where a pool never enters.
     """
-    log_odds_BTP = leaky_mean(evidence.log_odds_BTP, evidence.counted_BT)
-    distance_BTP = leaky_mean(evidence.distance_BTP, evidence.counted_BT)
-    count_BT1 = evidence.counted_BT.cumsum(1)[..., None]
-    tried_BT1 = torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0)
-    asked_BTP = asked_by_means(log_odds_BTP, distance_BTP, signatures, tried_BT1)
+    counted_BT = evidence.counted_BT
+    count_BT1 = counted_BT.cumsum(1)[..., None]
+    means = Means(
+        leaky_mean(evidence.log_odds_BTP, counted_BT),
+        leaky_mean(evidence.distance_BTP, counted_BT),
+        torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0),
+        tuple(leaky_mean(odds_BTS, counted_BT) for odds_BTS in evidence.words),
+        _leaky_sum(torch.ones_like(counted_BT[..., None], dtype=torch.float64), counted_BT),
+        LEAST_NATS_TRIED,
+    )
+    asked_BTP = asked_by_means(means, signatures)
     first_BP = asked_BTP.int().argmax(1)
     return torch.where(asked_BTP.any(1), first_BP + 1, -1).T

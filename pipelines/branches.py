@@ -107,6 +107,10 @@ class Shortlist:
         counted_BT = mask_BT.bool()
         counted_BT[:, 0] = False
         evidence = token_evidence(
-            states_BTD, counted_BT, background=self.model.background, signatures=signatures
+            states_BTD,
+            ids_BT,
+            counted_BT,
+            background=self.model.background,
+            signatures=signatures,
         )
         return choose_by_context(names, ids_BT, evidence, signatures, lengths_B, self.name_odds)

@@ -19,6 +19,7 @@ from peer_cl.bases import Base, within_context
 from peer_cl.errors import CorpusError
 from peer_cl.pool import Segment
 from peer_cl.signature import Signature
+from peer_cl.words import Words
 from pipelines.batches import Row
 from pipelines.features import read_features
 from pipelines.ordinary import OrdinaryText
@@ -27,7 +28,7 @@ from pipelines.preparing import Chain, Learned
 from pipelines.progress import LossNote, Progress, no_progress
 from pipelines.recording import RecordedUse, record_use
 from pipelines.settings import TrainingSettings
-from pipelines.signatures import grow_signature, make_signature
+from pipelines.signatures import grow_signature, make_signature, words_of
 from pipelines.states import signature_states
 from pipelines.training import TrainedSegment, train_segment
 from pipelines.training_rows import training_rows
@@ -163,7 +164,9 @@ def _learn(
         precision=precision,
         progress=lambda done, total: progress("recording use", done, total, ""),
     )
-    return trained, _signature(model, learned, rows, states, validation, settings), recorded
+    words = _words(model, rows, others)
+    signature = _signature(model, rows, states, validation, settings, words)
+    return trained, signature, recorded
 
 
 def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryText | None:
@@ -177,13 +180,21 @@ def kept_ordinary(registry: Registry) -> OrdinaryText | None:
     return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
+def _words(model: PeerModel, rows: Sequence[Row], others: Sequence[Row]) -> Words | None:
+    """Return the words of what is learned; None: the store was made before words counted."""
+    if model.background is None or model.background.words is None:
+        return None
+    special: Any = model.special_ids
+    return words_of(model.background.words, rows, others, set(special.tolist()))
+
+
 def _signature(
     model: PeerModel,
-    learned: Learned,
     rows: Sequence[Row],
     states: Sequence[Tensor],
     validation: Sequence[Row],
     settings: TrainingSettings,
+    words: Words | None,
 ) -> Signature:
     if model.background is None:
         raise CorpusError("the store holds no background statistics; make it anew")
@@ -194,7 +205,7 @@ def _signature(
         no_progress,
         precision=settings.precision,
     ) or [s for s, row in zip(states, rows, strict=True) if row.kind == "text"]
-    return make_signature(model.background, states, own, settings.seed)
+    return make_signature(model.background, states, own, settings.seed, words)
 
 
 def _checkpoint(

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from peer_cl.attach import Attachment
-from peer_cl.bases import load_base, within_context
+from peer_cl.bases import Base, load_base, within_context
 from peer_cl.errors import CorpusError, InputError, StoreFormatError
 from peer_cl.mixture import share
+from peer_cl.words import OrdinaryWords, TokenCounts
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
 from pipelines.ordinary import read_ordinary
@@ -130,7 +131,8 @@ def init_store(
     )
     ordinary = read_ordinary(attachment, ids, layers, progress, precision=resolve_precision("auto"))
     half = (len(states) + 1) // 2
-    statistics = make_background(states[:half], states[half:], seed=0)
+    words = _ordinary_words(loaded, background)
+    statistics = make_background(states[:half], states[half:], seed=0, words=words)
     attachment.detach()
     objects = ObjectStore(objects_url or folder / "objects", folder / "staging")
     config = StoreConfig(
@@ -162,7 +164,17 @@ def _lasting_name(base: str) -> str:
     return str(Path(base).absolute()) if base != SMOLLM2 and Path(base).is_dir() else base
 
 
-def _calibration_texts() -> list[str]:
+def _calibration_texts(is_whole: bool = False) -> list[str]:
     from pipelines.background import load_background
 
-    return [text for source in load_background("calibration") for text in source.documents]
+    sources = load_background("calibration", is_whole=is_whole)
+    return [text for source in sources for text in source.documents]
+
+
+def _ordinary_words(base: Base, background: Sequence[str] | None) -> OrdinaryWords:
+    """Count the tokens of ordinary text: whole sources, since no pass of the base is needed."""
+    texts = list(background) if background is not None else _calibration_texts(is_whole=True)
+    special = set(base.tokenizer.all_special_ids)
+    rows = ([i for i in ids if i not in special] for ids in tokenise(base.tokenizer, texts))
+    # The embedding may be padded to a round number of tokens; no text holds the rest.
+    return OrdinaryWords(TokenCounts.of(rows), len(base.tokenizer))

@@ -63,8 +63,8 @@ class Found:
     """By domain, the likeliest first: its signature's mean log odds on the text, nats a token.
     Scores of two domains' documents say nothing of each other; these do."""
     needed: dict[str, float | None]
-    """By domain: the log odds from which on a text of this length, and as far from the domain's own
-    texts, asks it by itself; None where none would do."""
+    """By domain: the log odds from which on a text of this length, with states as near the
+    domain's, asks it by itself; None where none would do."""
     asked: list[str]
     """Domains that the text asks by their signatures."""
     named: list[str]

@@ -9,7 +9,7 @@ Shape suffixes: X tokens of several texts, D width, C centroids.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from peer_cl.errors import CorpusError
 from peer_cl.shortlist import white_evidence
 from peer_cl.signature import Background, Signature, whitening
+from peer_cl.words import OrdinaryWords, Words, make_words
+from pipelines.batches import Row
 
 BACKGROUND_CENTROIDS = 256
 DOMAIN_CENTROIDS = 128
@@ -32,13 +34,19 @@ CUTOFF = 2.0
 """A token's squared distance counts for no more; ordinary tokens' is 1.1 in the median."""
 
 
-def make_background(fitting: Sequence[Tensor], held: Sequence[Tensor], seed: int) -> Background:
+def make_background(
+    fitting: Sequence[Tensor],
+    held: Sequence[Tensor],
+    seed: int,
+    words: OrdinaryWords | None = None,
+) -> Background:
     """Return background statistics from the states (T, D) of calibration texts.
 
     Args:
         fitting: texts that give the mean, the covariance and the centroids.
         held: other texts, kept for thresholds.
         seed: of k-means.
+        words: how likely each token is in ordinary text; None: words will not count.
 
     Raises:
         CorpusError: when either holds no text.
@@ -54,13 +62,18 @@ def make_background(fitting: Sequence[Tensor], held: Sequence[Tensor], seed: int
         centroids_CD=_kmeans(white_XD, BACKGROUND_CENTROIDS, seed),
         held_XD=torch.cat([plain.whiten(states_TD) for states_TD in held]).half(),
         held_lengths=torch.tensor([len(states_TD) for states_TD in held]),
+        words=words,
     )
 
 
 def make_signature(
-    background: Background, train: Sequence[Tensor], own: Sequence[Tensor], seed: int
+    background: Background,
+    train: Sequence[Tensor],
+    own: Sequence[Tensor],
+    seed: int,
+    words: Words | None = None,
 ) -> Signature:
-    """Return a domain's signature from the states of its texts.
+    """Return a domain's signature from the states of its texts, and their words.
 
     Args:
         background: the store's.
@@ -68,6 +81,7 @@ def make_signature(
         own: states of the domain's texts that it did not learn: they tell how well its own new
             text fits, whole or by its first half. Where there is none, the learned ones stand in.
         seed: of k-means.
+        words: of the texts; None: states decide alone.
     """
     white_XD = torch.empty(sum(map(len, train)), background.mean_D.shape[0])
     # Piece by piece: a list beside the whole would take as much memory again.
@@ -92,7 +106,25 @@ def make_signature(
         threshold=threshold,
         least_fit=ordinary + FIT * (its_own - ordinary),
         fit_slack=FIT_SLACK * (its_own - ordinary),
+        words=() if words is None else (words,),
     )
+
+
+def words_of(
+    ordinary: OrdinaryWords, rows: Sequence[Row], others: Sequence[Row], special: Collection[int]
+) -> Words:
+    """Return the words of what a segment learned.
+
+    Args:
+        ordinary: the store's.
+        rows: the documents themselves, and facts.
+        others: what is read besides, in other words.
+        special: tokens that are no words.
+    """
+    told = [(row, [token for token in row.ids if token not in special]) for row in (*rows, *others)]
+    texts = [(row.document_id, ids) for row, ids in told if row.kind == "text"]
+    besides = [(row.document_id, ids) for row, ids in told if row.kind != "text"]
+    return make_words(ordinary, texts, besides)
 
 
 class _Means(NamedTuple):
@@ -114,7 +146,11 @@ def _mean_fit(signature: Signature, texts: Sequence[_Means]) -> float:
 
 
 def grow_signature(older: Signature | None, new: Signature) -> Signature:
-    """Return the signature of a domain that grew: both segments' centroids, the wider limits."""
+    """Return the signature of a domain that grew: both segments' centroids, the wider limits.
+
+    Words stay apart: each segment's have a threshold that goes with their own counts. A segment of
+    before words counted has none, and then states decide for both.
+    """
     if older is None:
         return new
     # A segment of before there was a fit says nothing on it: the new one's then holds for both.
@@ -126,6 +162,7 @@ def grow_signature(older: Signature | None, new: Signature) -> Signature:
         cutoff=max(older.cutoff, new.cutoff),
         least_fit=least_fit,
         fit_slack=max(older.fit_slack, new.fit_slack),
+        words=(*older.words, *new.words) if older.words and new.words else (),
     )
 
 

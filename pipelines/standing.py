@@ -23,11 +23,11 @@ class Standing:
     """Where one text stands to one domain's signature; nats a token."""
 
     log_odds: float
-    """Mean over the text's tokens; -inf where the domain has no signature."""
+    """Mean over the text's tokens: of words, of the segment that is nearest to being asked, or of
+    states where the signature has no words; -inf where the domain has no signature."""
     needed: float | None
-    """Log odds from which on a text of this length, and as far from the domain's own texts, asks
-    the domain; None where none would do: it has no signature, or the text is too short or too far.
-    """
+    """Log odds from which on a text of this length, with states as near the domain's, asks it;
+    None where none would do: it has no signature, or the text is too short or too far."""
     is_asked: bool
     """Whether the text asks the domain by its signature."""
     is_named: bool
@@ -55,6 +55,7 @@ def standings(
     signatures = list(signed.values())
     evidence = token_evidence(
         base.signature_BTD,
+        ids_BT,
         evidence_tokens(ids_BT, None, special),
         background=model.background,
         signatures=signatures,

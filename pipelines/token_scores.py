@@ -25,7 +25,7 @@ from peer_cl.branches import (
 )
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import asked_by_means, token_evidence
+from peer_cl.shortlist import Means, asked_by_means, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.progress import Progress
@@ -162,7 +162,7 @@ class ScoreBook:
                 position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
             )
             new += self._keep(version, batch, token_log_probs(logits_BTV, ids_BT))
-            new += self._judge(branch, batch, signature_BTD, counted_BT)
+            new += self._judge(branch, batch, signature_BTD, ids_BT, counted_BT)
         return new
 
     def _keep(self, subject: str, batch: Sequence[Item], log_probs_BT: Tensor) -> list[NewScore]:
@@ -186,25 +186,26 @@ class ScoreBook:
         branch: VersionBranch,
         batch: Sequence[Item],
         states_BTD: Tensor,
+        ids_BT: Tensor,
         counted_BT: Tensor,
     ) -> list[NewScore]:
-        """Keep mean log odds and distance of each whole text and of its first half."""
+        """Keep the means of evidence of each whole text and of its first half."""
         if self.model.background is None:
             return []
         evidence = token_evidence(
             states_BTD,
+            ids_BT,
             counted_BT,
             background=self.model.background,
             signatures=[branch.signature],
         )
+        told = (evidence.log_odds_BTP, evidence.distance_BTP, *evidence.words)
+        told_BTE = torch.cat([one.double() for one in told], -1)
         new = []
         for row, item in enumerate(batch):
-            values = []
-            for end in (len(item.ids), item.context_length):
-                for per_token in (evidence.log_odds_BTP, evidence.distance_BTP):
-                    inside = per_token[row, 1:end, 0]
-                    values.append(float(inside.double().mean()) if len(inside) else -np.inf)
-            array = np.array(values, dtype="<f8")
+            ends = (len(item.ids), item.context_length)
+            means = [told_BTE[row, 1:end].mean(0) for end in ends]
+            array = torch.cat(means).nan_to_num(-np.inf).numpy().astype("<f8")
             self._evidence[branch.version, item.ask_key] = array
             new.append(
                 NewScore(
@@ -230,10 +231,10 @@ class ScoreBook:
         """Return whether a version is asked by a text, given whole or by its first half."""
         signature = self.versions[version].signature
         lengths_B = torch.tensor([len(item.ids), item.context_length])
-        log_odds_B, distance_B = torch.tensor(self._evidence[version, item.ask_key]).view(2, 2).T
-        whole, context = asked_by_means(
-            log_odds_B[:, None], distance_B[:, None], [signature], lengths_B[:, None] - 1
-        )[:, 0].tolist()
+        told_BE = torch.tensor(self._evidence[version, item.ask_key]).view(len(lengths_B), -1)
+        log_odds_B1, distance_B1, words_BS = told_BE.tensor_split((1, 2), -1)
+        means = Means(log_odds_B1, distance_B1, lengths_B[:, None] - 1, (words_BS,))
+        whole, context = asked_by_means(means, [signature])[:, 0].tolist()
         return Asked(whole, context)
 
 

@@ -18,7 +18,8 @@ from stores import Registry
 
 AGAIN = "remove the raw files of peer, and its pieces are done again"
 LITTLE = 0.05
-"""How often texts are read where only the signature is wanted; facts, which are short, once."""
+"""How often texts are read where only the signature is wanted; facts, which are short, as often as
+ever: the wordings in which they are read are words of the signature."""
 
 
 def ingest(
@@ -63,15 +64,14 @@ def sign(
 ) -> None:
     """Ingest a domain for its signature alone, unless it is there already.
 
-    A signature is of the bare model's states, whatever the pool learned, so the pool here learns
-    next to nothing.
+    A signature is of the bare model's states and of words, whatever the pool learned, so the pool
+    here learns next to nothing.
 
     Raises: StateError: as `ingest`.
     """
     little = replace(
         settings,
         text_passes=LITTLE,
-        fact_passes=1.0,
         least_steps=1,
         kl_weight=0.0,
         validations=0,

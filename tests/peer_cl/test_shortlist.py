@@ -7,6 +7,7 @@ import torch
 from bits import same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_evidence import CENTROIDS, only, random_evidence, random_signatures
 
 from peer_cl import Background, Signature
 from peer_cl.shortlist import (
@@ -21,36 +22,6 @@ from peer_cl.shortlist import (
     token_evidence,
 )
 from peer_cl.signature import TYPICALITY
-
-CENTROIDS = torch.zeros(1, 1)
-
-
-def random_evidence(seed, num_rows=4, num_tokens=30, num_pools=3):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (num_rows, num_tokens, num_pools)
-    return TokenEvidence(
-        torch.randn(shape, generator=generator),
-        torch.rand(shape, generator=generator),
-        torch.rand(shape[:2], generator=generator) < 0.7,
-    )
-
-
-def random_signatures(seed, num_pools=3):
-    generator = torch.Generator().manual_seed(seed)
-    limits = torch.rand(num_pools, 5, generator=generator, dtype=torch.float64).tolist()
-    return [
-        Signature(CENTROIDS, low / 2, high / 2, slack=slack, least_fit=fit / 2, fit_slack=more)
-        for low, high, slack, fit, more in limits
-    ]
-
-
-def only(evidence, pools):
-    """The same texts in a store that holds only some of the pools."""
-    return TokenEvidence(
-        evidence.log_odds_BTP[..., pools].clone(),
-        evidence.distance_BTP[..., pools].clone(),
-        evidence.counted_BT,
-    )
 
 
 def by_hand(values, counted, leak):
@@ -259,6 +230,7 @@ def highest_threshold(evidence, lengths):
 def test_evidence_is_half_the_difference_of_squared_distances():
     generator = torch.Generator().manual_seed(2)
     states, mean = torch.randn(3, 7, 4, generator=generator), torch.randn(4, generator=generator)
+    ids = torch.zeros(3, 7, dtype=torch.long)
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.5, 1.0]))
     ordinary = torch.randn(6, 4, generator=generator)
     background = Background(mean, matrix, ordinary, ordinary[:2], torch.tensor([2]))
@@ -267,7 +239,7 @@ def test_evidence_is_half_the_difference_of_squared_distances():
         for n, cutoff in [(1, math.inf), (5, math.inf), (3, 0.8)]
     ]
     counted = torch.rand(3, 7, generator=generator) < 0.5
-    found = token_evidence(states, counted, background=background, signatures=pools)
+    found = token_evidence(states, ids, counted, background=background, signatures=pools)
     assert found.counted_BT is counted
     for row in range(3):
         for token in range(7):
@@ -290,9 +262,10 @@ def test_evidence_of_a_pool_is_bit_equal_with_and_without_others():
     )
     pools = [Signature(torch.randn(n, 32, generator=generator), 0.0, 1.0) for n in (3, 64, 17)]
     counted = torch.ones(2, 20, dtype=torch.bool)
-    together = token_evidence(states, counted, background=statistics, signatures=pools)
+    ids = torch.zeros(2, 20, dtype=torch.long)
+    together = token_evidence(states, ids, counted, background=statistics, signatures=pools)
     for number, pool in enumerate(pools):
-        alone = token_evidence(states, counted, background=statistics, signatures=[pool])
+        alone = token_evidence(states, ids, counted, background=statistics, signatures=[pool])
         for name in ("log_odds_BTP", "distance_BTP"):
             assert same_bits(getattr(alone, name)[..., 0], getattr(together, name)[..., number])
 

@@ -42,14 +42,16 @@ def sign(model: PeerModel) -> None:
     for name in model.get_model_status().pools:
         own = model.background.whiten(states_of(model, text_of(name, 8, 40, seed=2)).flatten(0, 1))
         trial = Signature(own[::3].clone(), 0.0, math.inf)
+        texts = [text_of(domain, 8, 40, seed=3) for domain in (None, name)]
         low, high = (
             token_evidence(
-                states_of(model, text_of(domain, 8, 40, seed=3)),
+                states_of(model, ids),
+                ids,
                 torch.ones(8, 40, dtype=torch.bool),
                 background=model.background,
                 signatures=[trial],
             ).log_odds_BTP.mean()
-            for domain in (None, name)
+            for ids in texts
         )
         threshold = float(low + 0.6 * (high - low))
         model.pool(name).signature = Signature(trial.centroids_CD, threshold, math.inf)

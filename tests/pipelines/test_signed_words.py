@@ -1,0 +1,136 @@
+"""Words in a store: counted at `init` and at each ingest, kept, and read by whoever asks."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_base import (
+    background,
+    copy_store,
+    make_tiny_store,
+    tiny_settings,
+    write_corpus,
+)
+
+from peer_cl.signature import Background, Signature
+from peer_cl.words import TokenCounts
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.branches import Shortlist
+from pipelines.loading import load_background_statistics, read_signature
+from pipelines.token_scores import Item
+
+SETTINGS = tiny_settings()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("made"))
+
+
+def signature_of(store, domain):
+    registry = store.registry
+    return read_signature(registry, domain, registry.live().state(domain).version)
+
+
+def counted(tokenizer, texts):
+    special = set(tokenizer.all_special_ids)
+    return TokenCounts.of(
+        [i for i in ids if i not in special] for ids in tokenise(tokenizer, texts)
+    )
+
+
+def same(one, other):
+    return torch.equal(one.ids_X, other.ids_X) and torch.equal(one.counts_X, other.counts_X)
+
+
+def test_a_store_counts_ordinary_tokens_and_a_domain_those_that_it_learned(store):
+    model, tokenizer = store.load_base()
+    ordinary = load_background_statistics(store.registry).words
+    assert ordinary is not None
+    assert same(ordinary.counts, counted(tokenizer, background()))
+    assert ordinary.vocabulary == len(tokenizer)
+    registry = store.registry
+    learned = [d for d in registry.documents("law", kind="text") if d.split == "train"]
+    assert len(learned) < len(registry.documents("law", kind="text"))
+    (words,) = signature_of(store, "law").words
+    assert same(words.counts, counted(tokenizer, [registry.document_text(d) for d in learned]))
+    model.detach()
+
+
+def test_a_domain_that_grows_keeps_the_words_of_both_segments(store, tmp_path):
+    (first,) = signature_of(store, "law").words
+    corpus = write_corpus(tmp_path / "more.jsonl", "law", seed=9)
+    store.ingest("law", corpus, settings=SETTINGS)
+    older, newer = signature_of(store, "law").words
+    assert same(older.counts, first.counts)
+    assert older.threshold == first.threshold
+    assert not same(newer.counts, first.counts)
+
+
+def without_words(folder):
+    """Bring a store to what `init` made before words counted."""
+    with open_store(folder) as store:
+        config, objects = store.registry.config, store.registry.objects
+        plain = dataclasses.replace(
+            Background.from_bytes(objects.read(config.background_object)), words=None
+        )
+        older = objects.put_bytes(plain.to_bytes())
+    path = folder / "store.toml"
+    path.write_text(path.read_text().replace(config.background_object, older))
+    return folder
+
+
+def test_a_store_of_before_words_counted_learns_and_asks_by_states(made, tmp_path):
+    with open_store(without_words(copy_store(made, tmp_path))) as store:
+        corpus = write_corpus(tmp_path / "minerals.jsonl", "minerals")
+        store.ingest("minerals", corpus, settings=SETTINGS)
+        signature = signature_of(store, "minerals")
+        assert signature.words == ()
+        text = store.registry.document_text(store.registry.documents("minerals")[0])
+        found = store.search(text)
+        assert found.needed["minerals"] >= signature.threshold
+        grown = write_corpus(tmp_path / "more.jsonl", "law", seed=9)
+        store.ingest("law", grown, settings=SETTINGS)
+        assert signature_of(store, "law").words == ()
+
+
+def test_whoever_asks_by_a_store_decides_alike(store):
+    """The shortlist of benchmarks, a search, and an evaluation that reads what it kept."""
+    from pipelines.token_scores import ScoreBook, VersionBranch
+
+    model, tokenizer = store.load()
+    registry = store.registry
+    versions = {state.domain: state.version for state in registry.live().domains}
+    signatures = {name: model.pool(name).signature for name in versions}
+    texts = [registry.document_text(d) for n in versions for d in registry.documents(n)[:6]]
+    texts += [text[: len(text) // 4] for text in texts] + list(background())[:4]
+    rows = tokenise(tokenizer, texts)
+    asked = Shortlist(model, signatures).asked(rows)
+    assert 0 < sum(sum(one) for one in asked.values()) < len(rows) * len(versions)
+    branches = [
+        VersionBranch(version, model.pool(name).segments, signatures[name])
+        for name, version in versions.items()
+    ]
+    book = ScoreBook(registry, model, branches)
+    items = [Item(tuple(row)) for row in rows]
+    book.fill(items, "", lambda *_: None)
+    again = ScoreBook(registry, model, branches)  # reads what the first one kept
+    again.fill(items, "", lambda *_: None)
+    for name, version in versions.items():
+        assert [book.asked(version, item).whole for item in items] == asked[name]
+        assert [again.asked(version, item).whole for item in items] == asked[name]
+        halves = Shortlist(model, {name: signatures[name]}).asked(
+            rows, [item.context_length for item in items]
+        )
+        assert [again.asked(version, item).first_half for item in items] == halves[name]
+    for number in (0, 13):
+        found = store.search(texts[number], model=model, tokenizer=tokenizer)
+        assert sorted(found.asked) == sorted(n for n in versions if asked[n][number])
+    model.detach()
+
+
+def test_a_signature_in_a_store_is_read_back_as_it_was(store):
+    signature = signature_of(store, "law")
+    assert signature.words
+    assert Signature.from_bytes(signature.to_bytes()).to_bytes() == signature.to_bytes()
