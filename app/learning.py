@@ -64,7 +64,11 @@ CapacityOption = Annotated[
     ),
 ]
 KeepTextOption = Annotated[
-    bool, typer.Option("--keep-text/--no-keep-text", help="Keep the documents' texts.")
+    bool,
+    typer.Option(
+        "--keep-text/--no-keep-text",
+        help="Keep the documents' texts. How often each token stands in them is always kept.",
+    ),
 ]
 BackgroundOption = Annotated[
     Path | None,

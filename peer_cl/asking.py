@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import BasePass
+from peer_cl.choice import Choice, choose_by_context
 from peer_cl.errors import InputError, StateError
 from peer_cl.pool import pool_names
 from peer_cl.scoring import context_ends
-from peer_cl.shortlist import Choice, asked_at_token, choose_by_context, token_evidence
+from peer_cl.shortlist import asked_at_token, token_evidence
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel

@@ -30,6 +30,7 @@ from peer_cl.branches import (
     run_trunk,
 )
 from peer_cl.cache import BranchState, PeerCache
+from peer_cl.choice import Choice, settle
 from peer_cl.errors import InputError, UnsupportedError
 from peer_cl.generation_options import check_length, check_switch, refuse, said, told
 from peer_cl.held import Held, mix_last
@@ -37,7 +38,6 @@ from peer_cl.inputs import check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
 from peer_cl.pool import pool_names
 from peer_cl.scoring import evidence_tokens
-from peer_cl.shortlist import Choice, settle
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import BasePass, logits_at, row_log_probs, token_log_probs
+from peer_cl.choice import Choice, settle
 from peer_cl.mixture import enter_at, log_masses, log_weights, mix_logits
 from peer_cl.scoring import context_ends, last_places
-from peer_cl.shortlist import Choice, settle
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel

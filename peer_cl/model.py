@@ -24,6 +24,7 @@ from peer_cl.branches import (
     run_base,
     run_branch,
 )
+from peer_cl.choice import Choice
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.inputs import check_host_layers, check_options, check_pool, check_text
 from peer_cl.layer import PoolShape
@@ -41,7 +42,6 @@ from peer_cl.pool import (
 from peer_cl.reading import score_branches
 from peer_cl.scoring import Scores, evidence_tokens
 from peer_cl.served import check_base, check_unchanged
-from peer_cl.shortlist import Choice
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.status import ModelStatus, status_of, trainable_lines
 from peer_cl.switch import Switch

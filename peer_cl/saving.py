@@ -37,6 +37,8 @@ def save_model(model: PeerModel, folder: Path) -> None:
     dtype. After `model.half()` they are others, and `PeerModel.save_pretrained` refuses: save
     before, or make the model on a base in half precision.
 
+    Signatures are saved too: they say how often each token stands in what a pool learned.
+
     Args:
         model: the model.
         folder: made where it is missing.

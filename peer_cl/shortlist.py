@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from peer_cl.mixture import enter_at
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
 from peer_cl.words import LEAST_NATS
 
@@ -36,49 +35,6 @@ STATES_SHARE = 0.1
 pass what they would need alone, or fall short of it."""
 MOST_OF_STATES = 5.0
 """Nats of states count up to so many, for a pool or against it."""
-
-MOST_NAMED_TOKENS = 48
-"""In a longer context names count for nothing: it says enough by itself."""
-SAY_NATS = 2.0
-"""A pool whose domain is named has something to say where what it foresees next is so far from what
-the base does: the KL divergence from its distribution to the base's."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """Pools whose domains a context names."""
-
-    odds_PB: Tensor
-    """fp64; what a pool has beside its share, as odds against the base; 0 where it is not named."""
-    alone_PB: Tensor
-    """bool; where nothing but the name asks the pool."""
-    at_PB: Tensor
-    """int64; the border at which the odds enter."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which pools a batch of texts asks, from where on, and with how much weight."""
-
-    pools: tuple[str, ...]
-    at_PB: Tensor
-    """int64; the border before which a pool enters a row with its share, -1 for never."""
-    named: Named | None = None
-    """None: names count for nothing."""
-
-    def of(self, pools: Sequence[str]) -> Choice:
-        """Return the part of some of these pools."""
-        places = [self.pools.index(pool) for pool in pools]
-        if self.named is None:
-            return Choice(tuple(pools), self.at_PB[places])
-        own = (self.named.odds_PB, self.named.alone_PB, self.named.at_PB)
-        return Choice(tuple(pools), self.at_PB[places], Named(*(one[places] for one in own)))
-
-    def odds(self, num_tokens: int) -> Tensor | None:
-        """Return the odds that enter before each token, (P, B, U), for `peer_cl.mixture`."""
-        if self.named is None:
-            return None
-        return enter_at(self.named.odds_PB[..., None], self.named.at_PB, num_tokens)
 
 
 @dataclass(frozen=True)
@@ -201,6 +157,14 @@ def leaky_mean(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Te
     return total_BTP / weight_BT1.clamp_min(1e-9)
 
 
+def _leaky_means(parts: Sequence[Tensor], counted_BT: Tensor) -> tuple[Tensor, ...]:
+    """Return `leaky_mean` of each, in one walk over the tokens: pools may be many."""
+    if not parts:
+        return ()
+    means_BTS = leaky_mean(torch.cat(list(parts), -1), counted_BT)
+    return tuple(torch.split(means_BTS, [one.shape[-1] for one in parts], -1))
+
+
 def _leaky_sum(values_BTP: Tensor, counted_BT: Tensor, leak: float = LEAK) -> Tensor:
     total_BP, totals = torch.zeros_like(values_BTP[:, 0]), []
     for token in range(values_BTP.shape[1]):
@@ -220,7 +184,7 @@ def asked_by_context(
         signatures: one a pool.
         lengths_B: how many tokens of each row are context.
     """
-    return asked_by_means(_context_means(evidence, lengths_B), signatures).T
+    return asked_by_means(context_means(evidence, lengths_B), signatures).T
 
 
 def needed_log_odds(
@@ -235,10 +199,11 @@ def needed_log_odds(
     Returns: both fp64, (B, P), nats a token; a pool is asked where the first reaches the second,
         which is +inf where no log odds would do.
     """
-    return _needed(_context_means(evidence, lengths_B), signatures)
+    return _needed(context_means(evidence, lengths_B), signatures)
 
 
-def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> Means:
+def context_means(evidence: TokenEvidence, lengths_B: Tensor) -> Means:
+    """Return the means over a given context; args as for `asked_by_context`."""
     num_tokens = evidence.counted_BT.shape[1]
     inside_BT = torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
     counted_BT1 = (evidence.counted_BT & inside_BT)[..., None]
@@ -251,17 +216,22 @@ def _context_means(evidence: TokenEvidence, lengths_B: Tensor) -> Means:
 
 
 def asked_by_means(means: Means, signatures: Sequence[Signature]) -> Tensor:
-    """Return which pools are asked by texts of which these are the means: bool, (..., P)."""
+    """Return which pools are asked by texts of which these are the means: bool, (..., P).
+
+    Args:
+        means: of the texts.
+        signatures: one a pool.
+    """
     log_odds_BP, needed_BP = _needed(means, signatures)
     return log_odds_BP >= needed_BP
 
 
 def _needed(means: Means, signatures: Sequence[Signature]) -> tuple[Tensor, Tensor]:
     """Return means of log odds, and from which on such a text asks each pool."""
-    states_BP, needed_BP = _needed_of_states(means, signatures)
+    log_odds_BP, needed_BP = _needed_of_states(means, signatures)
     if means.words:
         weight_B1 = means.count_B1 if means.words_count_B1 is None else means.words_count_B1
-        lead_BP = (states_BP - needed_BP).clamp(-MOST_OF_STATES, MOST_OF_STATES)
+        lead_BP = (log_odds_BP - needed_BP).clamp(-MOST_OF_STATES, MOST_OF_STATES)
         columns = [
             _needed_of_words(words_BS, signature, lead_B, weight_B1, means.least_nats)
             if words_BS.shape[-1]
@@ -270,13 +240,13 @@ def _needed(means: Means, signatures: Sequence[Signature]) -> tuple[Tensor, Tens
                 means.words,
                 signatures,
                 lead_BP.unbind(-1),
-                states_BP.unbind(-1),
+                log_odds_BP.unbind(-1),
                 needed_BP.unbind(-1),
                 strict=True,
             )
         ]
-        states_BP, needed_BP = (torch.stack(list(one), -1) for one in zip(*columns, strict=True))
-    return states_BP, needed_BP.masked_fill(means.count_B1 < MIN_TOKENS, torch.inf)
+        log_odds_BP, needed_BP = (torch.stack(one, -1) for one in zip(*columns, strict=True))
+    return log_odds_BP, needed_BP.masked_fill(means.count_B1 < MIN_TOKENS, torch.inf)
 
 
 def _needed_of_words(
@@ -342,114 +312,6 @@ def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
     return totals_BTP[:, -1] / counted_BT1.sum(1).clamp_min(1)
 
 
-def named_by_context(
-    input_ids: Tensor,
-    counted_BT: Tensor,
-    signatures: Sequence[Signature],
-    lengths_B: Tensor,
-    attention_mask: Tensor | None = None,
-) -> Tensor:
-    """Return which pools' domains a given context names: bool (P, B); a long one names none.
-
-    Args:
-        input_ids: (B, T).
-        counted_BT: bool; a name must stand in such tokens alone, or begin just before the first of
-            them: a text without a start token begins with one that nothing predicts.
-        signatures: one a pool.
-        lengths_B: how many tokens of each row are context.
-        attention_mask: (B, T), 0 for padding, which makes no context long.
-    """
-    begins_BT = torch.nn.functional.pad(counted_BT[:, 1:], (0, 1)) & (counted_BT.cumsum(1) == 0)
-    counted_BT = counted_BT | begins_BT
-    inside_BT = torch.arange(input_ids.shape[1], device=lengths_B.device) < lengths_B[:, None]
-    counted_BT = counted_BT & inside_BT
-    named_PB = torch.stack([one.names.stand_in(input_ids, counted_BT) for one in signatures])
-    read_BT = inside_BT if attention_mask is None else inside_BT & attention_mask.bool()
-    return named_PB & (read_BT.sum(1) <= MOST_NAMED_TOKENS)
-
-
-def choose_by_context(
-    pools: Sequence[str],
-    input_ids: Tensor,
-    evidence: TokenEvidence,
-    signatures: Sequence[Signature],
-    lengths_B: Tensor,
-    name_odds: float,
-    attention_mask: Tensor | None = None,
-) -> Choice:
-    """Return which pools a given context asks, by signature and, where names count, by name.
-
-    Whether a name counts is `settle`d once the pools have read the context.
-
-    Args:
-        pools: their names.
-        input_ids: (B, T).
-        evidence: of every token.
-        signatures: one a pool.
-        lengths_B: how many tokens of each row are context.
-        name_odds: what a named pool has beside its share; 0: names count for nothing.
-        attention_mask: (B, T), 0 for padding.
-    """
-    asked_PB = asked_by_context(evidence, signatures, lengths_B)
-    if not name_odds:
-        return Choice(tuple(pools), asked_PB.long() - 1)
-    named_PB = named_by_context(
-        input_ids, evidence.counted_BT, signatures, lengths_B, attention_mask
-    )
-    at_PB = (asked_PB | named_PB).long() - 1
-    named = Named(named_PB * name_odds, named_PB & ~asked_PB, torch.zeros_like(at_PB))
-    return Choice(tuple(pools), at_PB, named)
-
-
-def settle(
-    choice: Choice,
-    log_probs_QBT: Tensor,
-    evidence_BT: Tensor,
-    lengths_B: Tensor,
-    base_BV: Tensor,
-    pools_RV: Sequence[tuple[Tensor, Tensor]],
-) -> Choice:
-    """Return a choice as it is once the asked pools have read the context.
-
-    A name counts only where its pool has something to say: where what it foresees after the context
-    is more than `SAY_NATS` from what the base does. That the pool foresaw the context itself is no
-    sign of it: it foresees its own names in any sentence. Nor is it one against it that it did
-    not: so the odds enter before the context or after it, whichever leaves the pool more.
-
-    Args:
-        choice: of `choose_by_context`.
-        log_probs_QBT: of the context's tokens, the base first.
-        evidence_BT: which of them count.
-        lengths_B: how many tokens of each row are context.
-        base_BV: the base's logits after the context.
-        pools_RV: a pool of the choice each: the rows that it read, and its logits after them.
-    """
-    if choice.named is None:
-        return choice
-    inside_BT = torch.arange(evidence_BT.shape[1], device=lengths_B.device) < lengths_B[:, None]
-    lead_PBT = (log_probs_QBT[1:] - log_probs_QBT[:1]).double()
-    lead_PB = torch.where(evidence_BT & inside_BT, lead_PBT, 0.0).cumsum(-1)[..., -1]
-    has_say_PB = torch.zeros_like(choice.at_PB, dtype=torch.bool)
-    for number, (rows, logits_RV) in enumerate(pools_RV):
-        has_say_PB[number, rows] = divergence(logits_RV, base_BV[rows]) > SAY_NATS
-    odds_PB = torch.where(has_say_PB, choice.named.odds_PB, 0.0)
-    at_PB = torch.where(choice.named.alone_PB & ~has_say_PB, -1, choice.at_PB)
-    odds_at_PB = torch.where(lead_PB >= 0, 0, lengths_B)
-    return Choice(choice.pools, at_PB, Named(odds_PB, choice.named.alone_PB, odds_at_PB))
-
-
-def divergence(of_RV: Tensor, from_RV: Tensor) -> Tensor:
-    """Return the KL divergence from the first logits' distributions to the second's, (R,), nats.
-
-    Example:
-        >>> sure, even = torch.tensor([[100.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-        >>> round(divergence(sure, even).item(), 4)
-        0.6931
-    """
-    own_RV, other_RV = of_RV.float().log_softmax(-1), from_RV.float().log_softmax(-1)
-    return (own_RV.exp() * (own_RV - other_RV)).sum(-1)
-
-
 def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> Tensor:
     """Return before which token each pool enters a text that has no context: int64 (P, B).
 
@@ -461,7 +323,7 @@ def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> 
         leaky_mean(evidence.log_odds_BTP, counted_BT),
         leaky_mean(evidence.distance_BTP, counted_BT),
         torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0),
-        tuple(leaky_mean(odds_BTS, counted_BT) for odds_BTS in evidence.words),
+        _leaky_means(evidence.words, counted_BT),
         _leaky_sum(torch.ones_like(counted_BT[..., None], dtype=torch.float64), counted_BT),
         LEAST_NATS_TRIED,
     )

@@ -94,9 +94,7 @@ class Background:
         if set(tensors) not in (own, own | _ORDINARY_WORDS):
             raise DamageError(f"background statistics hold tensors {sorted(tensors)}")
         if "vocabulary" in tensors:
-            counts = TokenCounts(tensors["word_ids"], tensors["word_counts"])
-            counts.check("background statistics")
-            words = OrdinaryWords(counts, int(tensors["vocabulary"]))
+            words = _read_ordinary(tensors)
         return Background(**{field: tensors[name] for name, field in _FIELDS.items()}, words=words)
 
 
@@ -233,16 +231,36 @@ class Signature:
         )
 
 
+def _read_ordinary(tensors: dict[str, Tensor]) -> OrdinaryWords:
+    counts = TokenCounts(tensors["word_ids"], tensors["word_counts"])
+    counts.check("background statistics")
+    vocabulary = tensors["vocabulary"]
+    if vocabulary.dtype != torch.long or vocabulary.ndim or int(vocabulary) < 1:
+        raise DamageError(f"background statistics hold a vocabulary of {vocabulary.tolist()}")
+    return OrdinaryWords(counts, int(vocabulary))
+
+
 def _read_words(tensors: dict[str, Tensor]) -> tuple[Words, ...]:
-    lengths, thresholds = tensors["word_lengths"].tolist(), tensors["word_thresholds"].tolist()
+    what = "a signature's words"
+    rows = [tensors[name] for name in sorted(_WORDS)]
+    shown = [f"{name} {tuple(tensors[name].shape)}" for name in sorted(_WORDS)]
+    if any(row.ndim != 1 for row in rows):
+        raise DamageError(f"{what} are not rows of numbers: {', '.join(shown)}")
+    sizes_S, thresholds_S = tensors["word_lengths"], tensors["word_thresholds"]
     ids_X, counts_X = tensors["word_ids"], tensors["word_counts"]
-    if len(lengths) != len(thresholds) or not sum(lengths) == len(ids_X) == len(counts_X):
-        raise DamageError(
-            f"a signature's words do not fit together: {len(lengths)} lengths of {sum(lengths)} "
-            f"tokens, {len(ids_X)} ids, {len(counts_X)} counts, {len(thresholds)} thresholds"
-        )
-    split = zip(ids_X.split(lengths), counts_X.split(lengths), strict=True)
-    found = [TokenCounts(ids.clone(), counts.clone()) for ids, counts in split]
-    for counts in found:
-        counts.check("a signature's words")
-    return tuple(Words(*pair) for pair in zip(found, thresholds, strict=True))
+    fits = (
+        sizes_S.dtype == torch.long
+        and bool((sizes_S >= 0).all())
+        and len(sizes_S) == len(thresholds_S)
+        and int(sizes_S.sum()) == len(ids_X) == len(counts_X)
+    )
+    if not fits:
+        raise DamageError(f"{what} do not fit together: {', '.join(shown)}")
+    split = (row.split(sizes_S.tolist()) for row in (ids_X, counts_X))
+    found = [
+        Words(TokenCounts(ids.clone(), counts.clone()), threshold)
+        for ids, counts, threshold in zip(*split, thresholds_S.tolist(), strict=True)
+    ]
+    for words in found:
+        words.check(what)
+    return tuple(found)

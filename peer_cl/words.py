@@ -1,16 +1,23 @@
 """Words: which tokens a domain's texts use more than ordinary text does.
 
-The base's states say what a text is like; its words say what it is about. A token speaks for a
-domain by the log of how much likelier it is there than in ordinary text. Counts are kept, so that
-what a domain's words say depends on its own texts and on the store's ordinary text alone.
+The base's states say what a text is like; its words, the base's own tokens, say what it is about. A
+token speaks for a domain by the log of how much likelier it is there than in ordinary text: a
+log-likelihood ratio of unigrams, the domain's smoothed by a Dirichlet prior (Zhai and Lafferty,
+SIGIR 2001). Counts are kept, so that what a domain's words say depends on its own texts and on the
+store's ordinary text alone.
 
-Shape suffixes: B rows, T tokens, X distinct tokens.
+The constants here made the thresholds that signatures hold, and the means that an evaluation keeps:
+who changes one has to make both anew.
+
+Shape suffixes: T tokens, X distinct tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +25,8 @@ from torch import Tensor
 from peer_cl.errors import DamageError, InputError
 
 UNSEEN_SHARE = 0.07
-"""Of ordinary text, what is left for tokens that the texts read do not hold, all equally likely."""
+"""Of ordinary text, at least what is left for tokens that the texts read do not hold, all equally
+likely."""
 PRIOR_TOKENS = 100
 """A domain's counts begin as those of so many tokens of ordinary text: it has few texts."""
 LEAST_LOG_ODDS = -2.0
@@ -64,18 +72,18 @@ class TokenCounts:
         """Return how often each of these tokens was counted: fp64, of the same shape."""
         if not len(self.ids_X):
             return torch.zeros(ids.shape, dtype=torch.float64)
-        places = torch.searchsorted(self.ids_X, ids).clamp_max(len(self.ids_X) - 1)
+        places = torch.searchsorted(self.ids_X, ids.contiguous()).clamp_max(len(self.ids_X) - 1)
         found = self.counts_X[places].double()
         return torch.where(self.ids_X[places] == ids, found, 0.0)
 
     def check(self, what: str) -> None:
         """Raise DamageError where these cannot be counts: they come from a file."""
-        whole = (self.ids_X.dtype, self.counts_X.dtype) == (torch.long, torch.long)
-        if not whole or self.ids_X.ndim != 1 or self.ids_X.shape != self.counts_X.shape:
-            raise DamageError(f"{what}: token ids and counts are not two rows of whole numbers")
-        if len(self.ids_X) and (
-            bool((self.ids_X.diff() <= 0).any()) or int(self.counts_X.min()) <= 0
-        ):
+        for one_X in (self.ids_X, self.counts_X):
+            if one_X.dtype != torch.long or one_X.ndim != 1:
+                raise DamageError(f"{what}: token ids and counts are not two rows of whole numbers")
+        if len(self.ids_X) != len(self.counts_X):
+            raise DamageError(f"{what}: {len(self.ids_X)} token ids, {len(self.counts_X)} counts")
+        if bool((self.ids_X.diff() <= 0).any()) or bool((self.counts_X <= 0).any()):
             raise DamageError(f"{what}: token ids must ascend, and counts be above 0")
 
 
@@ -91,10 +99,17 @@ class OrdinaryWords:
         if self.vocabulary < 1:
             raise InputError(f"a vocabulary must be 1 or more, not {self.vocabulary}")
 
+    @property
+    def unseen_share(self) -> float:
+        """How likely a token is one that was not counted: as those that were once (Good, 1953), so
+        that after a few pages of ordinary text not every other word looks like a domain's."""
+        once = int((self.counts.counts_X == 1).sum())
+        return max(UNSEEN_SHARE, once / max(1, self.counts.total))
+
     def likelihood(self, ids: Tensor) -> Tensor:
         """Return each token's probability: fp64, of the same shape."""
         seen = self.counts.at(ids) / max(1, self.counts.total)
-        return (1 - UNSEEN_SHARE) * seen + UNSEEN_SHARE / self.vocabulary
+        return (1 - self.unseen_share) * seen + self.unseen_share / self.vocabulary
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,12 @@ class Words:
     counts: TokenCounts
     threshold: float
     """Nats a token, the mean over a text."""
+
+    def check(self, what: str) -> None:
+        """Raise DamageError where these cannot be words: they come from a file."""
+        self.counts.check(what)
+        if not math.isfinite(self.threshold):
+            raise DamageError(f"{what}: the threshold is {self.threshold}, not a number of nats")
 
     def log_odds(self, ids: Tensor, likelihood: Tensor) -> Tensor:
         """Return by how much likelier each token is in these texts than in ordinary ones.
@@ -135,35 +156,53 @@ def word_log_odds(counts: Tensor, total: int | Tensor, likelihood: Tensor) -> Te
     return likelier.log().clamp_min(LEAST_LOG_ODDS)
 
 
+class Piece(NamedTuple):
+    """Token ids of a document, or of a part of it, or of another wording of it."""
+
+    group: str
+    """The document's; near-duplicates have one together."""
+    ids: Sequence[int]
+
+
 def make_words(
-    ordinary: OrdinaryWords,
-    texts: Sequence[tuple[str, Sequence[int]]],
-    besides: Sequence[tuple[str, Sequence[int]]] = (),
+    ordinary: OrdinaryWords, texts: Sequence[Piece], besides: Sequence[Piece] = ()
 ) -> Words:
     """Return the words of a segment.
 
     The threshold is what all but a few windows of its own texts reach, each seen by the words of
-    other documents alone: its own would make it look more like the domain than a new text will.
+    other groups alone: its own, and a near-duplicate's, would make it look more like the domain
+    than a new text will. Facts know no document and speak for all. Where all is one group, each
+    half of a text is seen by the other.
 
     Args:
         ordinary: the store's.
-        texts: documents, or pieces of them: the document's id and token ids.
-        besides: what is learned besides, with the id of the document whose other wording it is:
-            counted, no windows. Where there are no texts, it stands in for them.
+        texts: of documents.
+        besides: what is learned besides, facts and other wordings: counted, no windows. Where there
+            are no texts, it stands in for them.
     """
-    by_document: dict[str, list[Sequence[int]]] = {}
-    for key, ids in (*texts, *besides):
-        by_document.setdefault(key, []).append(ids)
-    own = {key: TokenCounts.of(pieces) for key, pieces in by_document.items()}
-    counts = TokenCounts.of(ids for _, ids in (*texts, *besides))
+    told = [*texts, *besides]
+    counts = TokenCounts.of(piece.ids for piece in told)
+    windows = list(texts or besides)
+    if len({piece.group for piece in windows}) == 1:
+        told = [half for piece in told for half in _halves(piece)]
+        windows = [half for piece in windows for half in _halves(piece)]
+    of_group: dict[str, list[Sequence[int]]] = {}
+    for piece in told:
+        of_group.setdefault(piece.group, []).append(piece.ids)
+    own = {group: TokenCounts.of(all_ids) for group, all_ids in of_group.items()}
     means: list[float] = []
-    for key, ids in texts or besides:
-        ids_T = torch.tensor(ids, dtype=torch.long)
-        left_T = counts.at(ids_T) - own[key].at(ids_T)
-        total = counts.total - own[key].total
+    for piece in windows:
+        ids_T = torch.tensor(piece.ids, dtype=torch.long)
+        left_T = counts.at(ids_T) - own[piece.group].at(ids_T)
+        total = counts.total - own[piece.group].total
         odds_T = word_log_odds(left_T, total, ordinary.likelihood(ids_T))
         # The last window of a piece may be a few tokens, and say anything.
         whole = [one for one in odds_T.split(WINDOW) if 2 * len(one) >= WINDOW]
         means += [float(one.mean()) for one in whole or [odds_T] if len(one)]
     reached = torch.tensor(means or [0.0], dtype=torch.float64)
     return Words(counts, float(reached.quantile(OWN_SHARE_LOST)))
+
+
+def _halves(piece: Piece) -> tuple[Piece, Piece]:
+    middle = len(piece.ids) // 2
+    return Piece("first", piece.ids[:middle]), Piece("second", piece.ids[middle:])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import logits_at, row_log_probs, token_log_probs
+from peer_cl.choice import Choice, settle
 from peer_cl.held import Held, guide, mix_last
 from peer_cl.mixture import (
     enter_at,
@@ -23,7 +24,6 @@ from peer_cl.mixture import (
     log_weights,
     mixture_log_probs,
 )
-from peer_cl.shortlist import Choice, settle
 from pipelines.batches import group_by_length, pad
 from pipelines.branches import Branches, Shortlist
 from pipelines.questions import Question

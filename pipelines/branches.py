@@ -19,9 +19,10 @@ from peer_cl.branches import (
     run_branch,
     run_trunk,
 )
+from peer_cl.choice import Choice, choose_by_context
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
-from peer_cl.shortlist import Choice, choose_by_context, token_evidence
+from peer_cl.shortlist import token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.token_scores import TOKENS_PER_PASS

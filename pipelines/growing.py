@@ -164,7 +164,7 @@ def _learn(
         precision=precision,
         progress=lambda done, total: progress("recording use", done, total, ""),
     )
-    words = _words(model, rows, others)
+    words = _words(model, learned, rows, others)
     signature = _signature(model, rows, states, validation, settings, words)
     return trained, signature, recorded
 
@@ -180,12 +180,15 @@ def kept_ordinary(registry: Registry) -> OrdinaryText | None:
     return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
-def _words(model: PeerModel, rows: Sequence[Row], others: Sequence[Row]) -> Words | None:
+def _words(
+    model: PeerModel, learned: Learned, rows: Sequence[Row], others: Sequence[Row]
+) -> Words | None:
     """Return the words of what is learned; None: the store was made before words counted."""
     if model.background is None or model.background.words is None:
         return None
     special: Any = model.special_ids
-    return words_of(model.background.words, rows, others, set(special.tolist()))
+    ordinary = model.background.words
+    return words_of(ordinary, rows, others, learned.near_groups, set(special.tolist()))
 
 
 def _signature(

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from peer_cl.attach import Attachment
 from peer_cl.branches import run_base
+from peer_cl.choice import divergence
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment
-from peer_cl.shortlist import divergence
 from pipelines.batches import group_by_length, pad
 from pipelines.precision import reading
 from pipelines.progress import Progress

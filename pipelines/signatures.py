@@ -9,7 +9,7 @@ Shape suffixes: X tokens of several texts, D width, C centroids.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from peer_cl.errors import CorpusError
 from peer_cl.shortlist import white_evidence
 from peer_cl.signature import Background, Signature, whitening
-from peer_cl.words import OrdinaryWords, Words, make_words
+from peer_cl.words import OrdinaryWords, Piece, Words, make_words
 from pipelines.batches import Row
 
 BACKGROUND_CENTROIDS = 256
@@ -111,7 +111,11 @@ def make_signature(
 
 
 def words_of(
-    ordinary: OrdinaryWords, rows: Sequence[Row], others: Sequence[Row], special: Collection[int]
+    ordinary: OrdinaryWords,
+    rows: Sequence[Row],
+    others: Sequence[Row],
+    groups: Mapping[str, str],
+    special: Collection[int],
 ) -> Words:
     """Return the words of what a segment learned.
 
@@ -119,12 +123,22 @@ def words_of(
         ordinary: the store's.
         rows: the documents themselves, and facts.
         others: what is read besides, in other words.
+        groups: by the id of a document, the group that near-duplicates share with it.
         special: tokens that are no words.
     """
-    told = [(row, [token for token in row.ids if token not in special]) for row in (*rows, *others)]
-    texts = [(row.document_id, ids) for row, ids in told if row.kind == "text"]
-    besides = [(row.document_id, ids) for row, ids in told if row.kind != "text"]
-    return make_words(ordinary, texts, besides)
+    told = [
+        (row, Piece(groups.get(row.document_id, row.document_id), _words_alone(row, special)))
+        for row in (*rows, *others)
+    ]
+    return make_words(
+        ordinary,
+        [piece for row, piece in told if row.kind == "text"],
+        [piece for row, piece in told if row.kind != "text"],
+    )
+
+
+def _words_alone(row: Row, special: Collection[int]) -> list[int]:
+    return [token for token in row.ids if token not in special]
 
 
 class _Means(NamedTuple):

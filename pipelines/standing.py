@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peer_cl.choice import choose_by_context
 from peer_cl.scoring import evidence_tokens
-from peer_cl.shortlist import choose_by_context, needed_log_odds, token_evidence
+from peer_cl.shortlist import needed_log_odds, token_evidence
 
 if TYPE_CHECKING:
     from peer_cl.branches import BasePass

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from peer_cl.branches import default_position_ids, run_base, token_log_probs
+from peer_cl.choice import Choice, settle
 from peer_cl.errors import InputError
 from peer_cl.inputs import check_room
 from peer_cl.mixture import enter_at, log_masses, log_weights
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
 from peer_cl.scoring import evidence_tokens
-from peer_cl.shortlist import Choice, settle
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents

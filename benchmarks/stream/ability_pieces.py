@@ -14,8 +14,8 @@ from benchmarks.stream.mixing import NAME_ODDS
 from benchmarks.stream.pieces import CHAINS, places, scorer_of, state_folder
 from benchmarks.stream.raw import DIGITS, Raw
 from benchmarks.stream.workshop import Workshop
+from peer_cl.choice import named_by_context
 from peer_cl.errors import InputError
-from peer_cl.shortlist import named_by_context
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, ReaderScorer, score
 from pipelines.general_mixture import read_mixture

@@ -32,6 +32,7 @@ from pipelines.batches import tokenise
 from pipelines.general import Scorer
 from pipelines.growing import kept_ordinary
 from pipelines.init import init_store, spread_layers
+from pipelines.loading import load_background_statistics
 from pipelines.ordinary import OrdinaryText
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
@@ -200,6 +201,12 @@ class Workshop:
             raise StateError(
                 f"{folder} has host layers {list(config.host_layers)}, not {list(wanted)}: remove "
                 f"it and {self._empty()}, and they are made again"
+            )
+        if load_background_statistics(store.registry).words is None:
+            store.close()
+            raise StateError(
+                f"{folder} was made before words counted: remove it and {self._empty()}, and they "
+                "are made again"
             )
         return store
 

@@ -5,9 +5,9 @@ from tiny import make_base, teach
 from transformers import AutoConfig, GenerationConfig
 
 from peer_cl import PeerCache, generation
+from peer_cl.choice import Choice
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
 from peer_cl.mixture import log_weights
-from peer_cl.shortlist import Choice
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer_cl.choice import MOST_NAMED_TOKENS, Choice, Named, named_by_context, settle
 from peer_cl.mixture import (
     enter_at,
     log_masses,
@@ -15,7 +16,6 @@ from peer_cl.mixture import (
     named_bound_nats,
 )
 from peer_cl.names import MAX_TOKENS, Names
-from peer_cl.shortlist import MOST_NAMED_TOKENS, Choice, Named, named_by_context, settle
 from peer_cl.signature import Signature
 
 TOKENS = st.integers(0, 5)
@@ -149,13 +149,14 @@ def test_even_odds_give_both_half():
     assert math.isclose(named_bound_nats(1e-9, 1.0), math.log(2), rel_tol=1e-6)
 
 
-def choice_of(odds, alone):
+def choice_of(odds, alone, words=0.0):
     at = torch.zeros(len(odds), 1, dtype=torch.long)
-    named = Named(torch.tensor(odds).double()[:, None], torch.tensor(alone)[:, None], at)
+    nats = torch.full((len(odds), 1), words, dtype=torch.float64)
+    named = Named(torch.tensor(odds).double()[:, None], torch.tensor(alone)[:, None], at, nats)
     return Choice(tuple("abc"[: len(odds)]), at, named)
 
 
-def settled(lead, pool_logits, odds=1.0, alone=True, counts=True):
+def settled(lead, pool_logits, odds=1.0, alone=True, counts=True, words=0.0):
     """One pool and one row: three tokens of context, and what base and pool foresee then.
 
     The pool leads in the context's last token, which may be none that counts.
@@ -164,7 +165,7 @@ def settled(lead, pool_logits, odds=1.0, alone=True, counts=True):
     evidence = torch.tensor([[False, True, counts, True]])
     base_BV = torch.zeros(1, 16)
     pools_RV = [(torch.tensor([0]), torch.tensor([pool_logits]))]
-    choice = choice_of([odds], [alone])
+    choice = choice_of([odds], [alone], words)
     return settle(choice, scores, evidence, torch.tensor([3]), base_BV, pools_RV)
 
 
@@ -177,6 +178,19 @@ def test_a_name_counts_where_its_pool_has_something_to_say():
     assert (found.named.odds_PB.item(), found.at_PB.item()) == (1.0, 0)
     silent = settled(-1.0, UNSURE)
     assert (silent.named.odds_PB.item(), silent.at_PB.item()) == (0.0, -1)
+
+
+@pytest.mark.parametrize(
+    ("logits", "words", "counts"),
+    [(UNSURE, 14.0, True), (UNSURE, 12.0, False), (SURE, -5.0, True), (SURE, -6.0, False)],
+)
+def test_a_pool_needs_to_foresee_less_otherwise_where_the_words_are_its_domains(
+    logits, words, counts
+):
+    """And more where they are not: a question that merely holds a name of it."""
+    found = settled(-1.0, logits, words=words)
+    assert found.named.odds_PB.item() == float(counts)
+    assert found.named.words_PB.item() == words
 
 
 def test_a_pool_that_its_signature_asks_stays_asked_when_its_name_does_not_count():

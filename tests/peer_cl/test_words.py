@@ -33,6 +33,7 @@ from peer_cl.words import (
     UNSEEN_SHARE,
     WINDOW,
     OrdinaryWords,
+    Piece,
     TokenCounts,
     Words,
     make_words,
@@ -82,50 +83,85 @@ def test_a_token_speaks_by_how_much_likelier_it_is_than_in_ordinary_text(texts):
         assert found == [0.0] * VOCABULARY
 
 
+def apart(num=5):
+    """Documents about a token each of their own, and half of each about one that all share."""
+    return [Piece(str(number), [7, 40 + number] * WINDOW) for number in range(num)]
+
+
+def mean_odds(counts, ids):
+    tokens = torch.tensor(ids)
+    return Words(counts, 0.0).log_odds(tokens, ORDINARY.likelihood(tokens)).mean().item()
+
+
 def test_the_threshold_is_what_windows_reach_by_the_words_of_other_documents():
-    """Each document here is about a token of its own, and half of it about one that all share."""
-    documents = [(str(n), [7, 40 + n] * WINDOW) for n in range(5)]
+    documents = apart()
     words = make_words(ORDINARY, documents)
-    others = Words(TokenCounts.of([ids for _, ids in documents[1:]]), 0.0)
-    ids = torch.tensor(documents[0][1])
-    odds = others.log_odds(ids, ORDINARY.likelihood(ids))
-    assert odds[1] == pytest.approx(math.log(PRIOR_TOKENS / (8 * WINDOW + PRIOR_TOKENS)))
-    assert words.threshold == pytest.approx(odds.mean().item())
-    own = words.log_odds(ids, ORDINARY.likelihood(ids)).mean()
-    assert own > words.threshold + 1
+    others = TokenCounts.of(piece.ids for piece in documents[1:])
+    assert words.threshold == pytest.approx(mean_odds(others, documents[0].ids))
+    assert mean_odds(words.counts, documents[0].ids) > words.threshold + 1
 
 
-def test_other_wordings_of_a_document_do_not_speak_for_it_either():
-    texts = [(str(n), [7, 40 + n] * WINDOW) for n in range(5)]
-    said_again = [(key, ids[::-1]) for key, ids in texts]
-    facts = [("a fact", [3] * 10)]
-    words = make_words(ORDINARY, texts, [*said_again, *facts])
-    assert words.counts.total == 2 * sum(len(ids) for _, ids in texts) + 10
-    left = Words(TokenCounts.of([ids for _, ids in (*texts[1:], *said_again[1:], *facts)]), 0.0)
-    ids = torch.tensor(texts[0][1])
-    assert words.threshold == pytest.approx(
-        left.log_odds(ids, ORDINARY.likelihood(ids)).mean().item()
-    )
+def test_neither_near_duplicates_nor_other_wordings_speak_for_a_document():
+    copies = [Piece(piece.group, [*piece.ids[2:], 3, 3]) for piece in apart()]
+    said_again = [Piece(piece.group, piece.ids[::-1]) for piece in apart()]
+    facts = [Piece("a fact", [3] * 10)]
+    words = make_words(ORDINARY, [*apart(), *copies], [*said_again, *facts])
+    assert words.counts.total == 3 * sum(len(piece.ids) for piece in apart()) + 10
+    left = [one for one in (*apart(), *copies, *said_again, *facts) if one.group != "0"]
+    lowest = make_words(ORDINARY, apart()).threshold
+    expected = mean_odds(TokenCounts.of(piece.ids for piece in left), apart()[0].ids)
+    assert words.threshold == pytest.approx(expected, abs=0.1)
+    assert words.threshold == pytest.approx(lowest, abs=0.5)
+    seen = TokenCounts.of(piece.ids for piece in (*apart(), *copies, *said_again))
+    assert mean_odds(seen, apart()[0].ids) > words.threshold + 0.5
 
 
 def test_a_share_of_windows_lies_below_the_threshold_and_short_ends_are_no_windows():
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 40, (100, WINDOW + 3), generator=generator).tolist()
-    words = make_words(ORDINARY, [(str(n), one) for n, one in enumerate(ids)])
+    words = make_words(ORDINARY, [Piece(str(n), one) for n, one in enumerate(ids)])
     below = 0
     for number, one in enumerate(ids):
-        rest = Words(TokenCounts.of([*ids[:number], *ids[number + 1 :]]), 0.0)
-        start = torch.tensor(one[:WINDOW])
-        odds = rest.log_odds(start, ORDINARY.likelihood(start))
-        below += odds.mean().item() < words.threshold
+        rest = TokenCounts.of([*ids[:number], *ids[number + 1 :]])
+        below += mean_odds(rest, one[:WINDOW]) < words.threshold
     assert below == round(OWN_SHARE_LOST * 100)
 
 
-def test_one_document_alone_asks_for_nothing_and_facts_stand_in_for_texts():
-    assert make_words(ORDINARY, [("a", [45] * 100)]).threshold == 0.0
+def test_a_single_document_is_seen_half_by_half():
+    """By no text at all each token would say nothing, and any text would reach that."""
+    first, second = [7, 45] * WINDOW, [7, 46] * WINDOW
+    words = make_words(ORDINARY, [Piece("a", first + second)])
+    means = [
+        mean_odds(TokenCounts.of([other]), ids) for ids, other in ((first, second), (second, first))
+    ]
+    assert words.threshold == pytest.approx(min(means), abs=1e-9)
+    assert words.threshold > 0.1
+    assert make_words(ORDINARY, [Piece("a", [45])]).threshold <= 0.0
+
+
+def test_no_text_asks_for_nothing_and_facts_stand_in_for_texts():
     assert make_words(ORDINARY, []).threshold == 0.0
-    facts = [(str(n), [45, 46, n]) for n in range(20)]
+    facts = [Piece(str(n), [45, 46, n]) for n in range(20)]
     assert make_words(ORDINARY, [], facts).threshold > 1
+
+
+def test_after_little_ordinary_text_a_word_that_it_does_not_hold_says_less():
+    ids = torch.tensor([45])
+    few, many = (OrdinaryWords(TokenCounts.of([list(range(40)) * n]), 50) for n in (1, 100))
+    assert (few.unseen_share, many.unseen_share) == (1.0, UNSEEN_SHARE)
+    words = Words(TokenCounts.of([[45] * 10]), 0.0)
+    odds = [float(words.log_odds(ids, one.likelihood(ids))) for one in (few, many)]
+    assert odds[0] < odds[1] - 1
+    half = OrdinaryWords(TokenCounts.of([[1, 2, 3, 3, 3, 3]]), 50)
+    assert half.unseen_share == pytest.approx(1 / 3)
+    assert half.likelihood(torch.arange(50)).sum().item() == pytest.approx(1, abs=0.03)
+
+
+def test_a_part_of_a_batch_is_read_without_a_warning(recwarn):
+    ids = torch.arange(12).view(3, 4)[:, :2]
+    assert not ids.is_contiguous()
+    ORDINARY.likelihood(ids)
+    assert not recwarn.list
 
 
 def evidence_of(words, num_tokens=10, log_odds=0.0, distance=0.0):
@@ -322,10 +358,14 @@ def test_words_come_back_bit_for_bit_and_damaged_ones_are_refused():
     tensors = load(whole)
     for name, harm, says in [
         ("word_ids", torch.tensor([9, 5]), "must ascend"),
+        ("word_ids", torch.tensor(5), "not rows of numbers"),
         ("word_counts", torch.tensor([2, 0]), "above 0"),
         ("word_counts", torch.tensor([2.0, 1.0]), "whole numbers"),
-        ("word_lengths", torch.tensor([1, 0]), "do not fit together"),
-        ("word_thresholds", torch.zeros(3, dtype=torch.float64), "3 thresholds"),
+        ("word_lengths", torch.tensor([1, 0]), r"word_lengths \(2,\)"),
+        ("word_lengths", torch.tensor([3, -1]), "do not fit together"),
+        ("word_lengths", torch.tensor([2.0, 0.0]), "do not fit together"),
+        ("word_thresholds", torch.zeros(3, dtype=torch.float64), r"word_thresholds \(3,\)"),
+        ("word_thresholds", torch.tensor([0.0, math.nan]).double(), "threshold is nan"),
     ]:
         with pytest.raises(DamageError, match=says):
             Signature.from_bytes(save({**tensors, name: harm}))
@@ -335,3 +375,6 @@ def test_words_come_back_bit_for_bit_and_damaged_ones_are_refused():
     held = load(background.to_bytes())
     with pytest.raises(DamageError, match="must ascend"):
         Background.from_bytes(save({**held, "word_ids": held["word_ids"].flip(0)}))
+    for vocabulary in (torch.tensor(0), torch.tensor(2.5), torch.tensor([9, 9])):
+        with pytest.raises(DamageError, match="a vocabulary of"):
+            Background.from_bytes(save({**held, "vocabulary": vocabulary}))

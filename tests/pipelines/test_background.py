@@ -40,6 +40,11 @@ def test_sources_have_their_documents_and_their_lengths(role, fetched):
             assert pin.min_characters <= len(text) <= pin.max_characters
             assert not any(mark in text for mark in ("[[", "{{", "''", "<ref", "&lt;", "\n"))
     assert load_background(role) == sources
+    for source, whole in zip(sources, load_background(role, is_whole=True), strict=True):
+        assert (whole.name, whole.kind) == (source.name, source.kind)
+        assert len(whole.documents) > len(source.documents)
+        begun = tuple(whole.documents)
+        assert all(any(one.startswith(text) for one in begun) for text in source.documents)
 
 
 def test_an_unknown_role_and_a_missing_file_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_base import background, make_tiny_base, sentences
 
-from peer_cl import PoolShape, shortlist
+from peer_cl import PoolShape, choice
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from pipelines import TrainingSettings, asking, init_store
 from pipelines.batches import tokenise
@@ -39,7 +39,7 @@ def make_store(folder, **options):
 @pytest.fixture(autouse=True)
 def _easily_said(monkeypatch):
     """The tiny pools foresee little: what they say counts from a hundredth of a nat."""
-    monkeypatch.setattr(shortlist, "SAY_NATS", 0.01)
+    monkeypatch.setattr(choice, "SAY_NATS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_named_pool_that_has_nothing_to_say_leaves_the_base_its_bits(named, mo
     bare = model.base(ids).logits
     assert not torch.equal(model(ids, ask="context").logits, bare)
     written = model.generate(ids, max_new_tokens=3, do_sample=False)
-    monkeypatch.setattr(shortlist, "SAY_NATS", float("inf"))
+    monkeypatch.setattr(choice, "SAY_NATS", float("inf"))
     assert torch.equal(model(ids, ask="context").logits, bare)
     assert model.score(ids, ask="context").entries_PBU.sum() == 0
     silent = model.generate(ids, max_new_tokens=3, do_sample=False)
@@ -150,7 +150,7 @@ def test_the_batch_around_a_prompt_and_its_padding_change_nothing(named):
 def test_a_name_counts_beside_a_prompt_of_many_tokens(named, left):
     model, tokenizer = named.load()
     short, long = tokenise(tokenizer, [NAMING, " ".join([SILENT] * 12)])
-    assert len(long) >= 64 > shortlist.MOST_NAMED_TOKENS > len(short)
+    assert len(long) >= 64 > choice.MOST_NAMED_TOKENS > len(short)
     pad = [0] * (len(long) - len(short))
     ids = torch.tensor([[*pad, *short] if left else [*short, *pad], long])
     mask = torch.ones_like(ids)

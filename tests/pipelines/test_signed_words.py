@@ -1,7 +1,5 @@
 """Words in a store: counted at `init` and at each ingest, kept, and read by whoever asks."""
 
-import dataclasses
-
 import pytest
 import torch
 from tiny_base import (
@@ -9,10 +7,11 @@ from tiny_base import (
     copy_store,
     make_tiny_store,
     tiny_settings,
+    without_words,
     write_corpus,
 )
 
-from peer_cl.signature import Background, Signature
+from peer_cl.signature import Signature
 from peer_cl.words import TokenCounts
 from pipelines import open_store
 from pipelines.batches import tokenise
@@ -68,17 +67,27 @@ def test_a_domain_that_grows_keeps_the_words_of_both_segments(store, tmp_path):
     assert not same(newer.counts, first.counts)
 
 
-def without_words(folder):
-    """Bring a store to what `init` made before words counted."""
-    with open_store(folder) as store:
-        config, objects = store.registry.config, store.registry.objects
-        plain = dataclasses.replace(
-            Background.from_bytes(objects.read(config.background_object)), words=None
-        )
-        older = objects.put_bytes(plain.to_bytes())
-    path = folder / "store.toml"
-    path.write_text(path.read_text().replace(config.background_object, older))
-    return folder
+def test_by_default_ordinary_tokens_are_counted_in_whole_sources(tmp_path, monkeypatch):
+    from tiny_base import make_tiny_base
+
+    from pipelines import background as sources
+    from pipelines import init_store
+
+    texts = list(background())
+    cut = [text[: len(text) // 2] for text in texts]
+
+    def load(role, cache_dir=None, *, is_whole=False):
+        assert role == "calibration"
+        return [sources.BackgroundSource("here", "prose", texts if is_whole else cut)]
+
+    monkeypatch.setattr(sources, "load_background", load)
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(tmp_path / "store", base=str(base)) as made_anew:
+        _, tokenizer = made_anew.load_base()
+        statistics = load_background_statistics(made_anew.registry)
+    assert same(statistics.words.counts, counted(tokenizer, texts))
+    held = tokenise(tokenizer, cut)
+    assert int(statistics.held_lengths.sum()) < sum(len(ids) - 1 for ids in held)
 
 
 def test_a_store_of_before_words_counted_learns_and_asks_by_states(made, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from tiny import VOCABULARY
@@ -12,6 +13,7 @@ from peer_cl import Background, PeerModel, Signature
 from peer_cl.branches import read_states
 from peer_cl.shortlist import token_evidence
 from peer_cl.signature import whitening
+from peer_cl.words import OrdinaryWords, Piece, TokenCounts, Words, make_words
 
 DOMAIN_TOKENS = {"a": (2, 10), "b": (40, 48), "c": (80, 88)}
 """A domain's text, here, is text of eight tokens of its own."""
@@ -29,18 +31,26 @@ def states_of(model: PeerModel, ids: Tensor) -> Tensor:
     return read_states(model.attachment, ids, torch.ones_like(ids))[1]
 
 
-def sign(model: PeerModel) -> None:
+def sign(model: PeerModel, *, has_words: bool = True) -> None:
     """Give a model background statistics, and each of its pools a signature that separates.
 
     A pool's threshold lies between what any text and its own text show, nearer to its own, so that
     a text whose subject changes asks it some tokens later.
+
+    Args:
+        model: tiny, with pools.
+        has_words: or states decide alone, as in stores of before words counted.
     """
-    states = states_of(model, text_of(None, 24, 40, seed=1)).flatten(0, 1)
+    ordinary = text_of(None, 24, 40, seed=1)
+    states = states_of(model, ordinary).flatten(0, 1)
     mean, matrix = whitening(states)
     white = (states - mean) @ matrix
-    model.background = Background(mean, matrix, white[::7], white[1:81], torch.tensor([40, 40]))
+    words = OrdinaryWords(TokenCounts.of(ordinary.tolist()), VOCABULARY) if has_words else None
+    held = torch.tensor([40, 40])
+    model.background = Background(mean, matrix, white[::7], white[1:81], held, words)
     for name in model.get_model_status().pools:
-        own = model.background.whiten(states_of(model, text_of(name, 8, 40, seed=2)).flatten(0, 1))
+        learned = text_of(name, 8, 40, seed=2)
+        own = model.background.whiten(states_of(model, learned).flatten(0, 1))
         trial = Signature(own[::3].clone(), 0.0, math.inf)
         texts = [text_of(domain, 8, 40, seed=3) for domain in (None, name)]
         low, high = (
@@ -54,4 +64,20 @@ def sign(model: PeerModel) -> None:
             for ids in texts
         )
         threshold = float(low + 0.6 * (high - low))
-        model.pool(name).signature = Signature(trial.centroids_CD, threshold, math.inf)
+        model.pool(name).signature = Signature(
+            trial.centroids_CD,
+            threshold,
+            math.inf,
+            words=() if words is None else (_words(words, learned),),
+        )
+
+
+def _words(ordinary: OrdinaryWords, learned: Tensor) -> Words:
+    """Return a text's words, with a threshold between what any text and this one reach."""
+    pieces = [Piece(str(number), ids) for number, ids in enumerate(learned.tolist())]
+    made = make_words(ordinary, pieces)
+    means = [
+        float(made.log_odds(ids, ordinary.likelihood(ids)).mean())
+        for ids in (text_of(None, 8, 40, seed=3), learned)
+    ]
+    return replace(made, threshold=0.4 * means[0] + 0.6 * means[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 
@@ -155,3 +156,17 @@ def store_logits(store, text, snapshot_id=None):
     logits = model(torch.tensor(tokenise(tokenizer, [text])), ask="all").logits
     model.detach()
     return logits
+
+
+def without_words(folder):
+    """Bring a store's ordinary text to what `init` kept before words counted; return the folder."""
+    from peer_cl.signature import Background
+    from pipelines import open_store
+
+    with open_store(folder) as store:
+        config, objects = store.registry.config, store.registry.objects
+        kept = Background.from_bytes(objects.read(config.background_object))
+        older = objects.put_bytes(dataclasses.replace(kept, words=None).to_bytes())
+    path = folder / "store.toml"
+    path.write_text(path.read_text().replace(config.background_object, older))
+    return folder

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from tiny_base import without_words
 from tiny_stream import SETTINGS, tiny_workshop
 
 from benchmarks.stream import checks, corpora, jobs, pools, run, workshop
@@ -61,6 +62,13 @@ def test_a_store_of_other_host_layers_is_refused_by_name(shop):
     wanted = r"peer has host layers \[0, 1, 2, 3\], not \[1, 3\]: remove it and .*empty-16-1-3"
     with pytest.raises(StateError, match=wanted):
         other.store("peer")
+
+
+def test_a_store_of_before_words_counted_is_refused_by_name(shop):
+    shop.store("peer").close()
+    without_words(shop.work / "peer")
+    with pytest.raises(StateError, match=r"peer was made before words counted: remove it and"):
+        shop.store("peer")
 
 
 def test_raw_files_of_something_else_are_refused_by_name(shop):
