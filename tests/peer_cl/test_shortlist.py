@@ -277,7 +277,7 @@ def test_the_search_that_was_passed_in_is_the_one_that_is_used(make_model):
         return torch.full((len(vectors), len(sets)), 1e9)
 
     model = make_model("llama", pools=("a",))
-    sign(model)
+    sign(model, has_words=False)
     text = text_of("a", 2, 30, seed=4)
     assert model.score(text, ask="signature").entries_PBU.any()
     model.search = nothing_is_near
