@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,7 @@ class TokenCounts:
         ids_X, counts_X = joined.unique(return_counts=True)
         return cls(ids_X, counts_X)
 
-    @property
+    @cached_property
     def total(self) -> int:
         """How many tokens were counted."""
         return int(self.counts_X.sum())
@@ -99,7 +100,7 @@ class OrdinaryWords:
         if self.vocabulary < 1:
             raise InputError(f"a vocabulary must be 1 or more, not {self.vocabulary}")
 
-    @property
+    @cached_property
     def unseen_share(self) -> float:
         """How likely a token is one that was not counted: as those that were once (Good, 1953), so
         that after a few pages of ordinary text not every other word looks like a domain's."""
