@@ -73,10 +73,10 @@ def _show_standings(seen: View, found: Found, domains: tuple[str, ...]) -> None:
         + "; ".join(standings_in_words(frame)),
     )
     st.caption(
-        "Bar: right of 0 the text's words are likelier in the domain than in ordinary text. Mark: a "
-        "bar that reaches it asks the domain. It stands farther right for a short text, and a little "
-        "farther left where the base's states are like the domain's. In a store made before words "
-        "counted, both are of states."
+        "Bar: right of 0 the text's words are likelier in the domain than in ordinary text. "
+        "Mark: a bar that reaches it asks the domain. It stands farther right for a short text, "
+        "and a little farther left where the base's states are like the domain's. In a store made "
+        "before words counted, both are of states."
     )
 
 
