@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.mixture import enter_at
-from peer_cl.shortlist import Means, TokenEvidence, asked_by_context, context_means
+from peer_cl.shortlist import Means, TokenEvidence, asked_by_means, context_means
 from peer_cl.signature import Signature
 
 MOST_NAMED_TOKENS = 48
@@ -114,14 +114,15 @@ def choose_by_context(
         name_odds: what a named pool has beside its share; 0: names count for nothing.
         attention_mask: (B, T), 0 for padding.
     """
-    asked_PB = asked_by_context(evidence, signatures, lengths_B)
+    means = context_means(evidence, lengths_B)
+    asked_PB = asked_by_means(means, signatures).T
     if not name_odds:
         return Choice(tuple(pools), asked_PB.long() - 1)
     named_PB = named_by_context(
         input_ids, evidence.counted_BT, signatures, lengths_B, attention_mask
     )
     at_PB = (asked_PB | named_PB).long() - 1
-    words_PB = _words_in_all(context_means(evidence, lengths_B)).T
+    words_PB = _words_in_all(means).T
     named = Named(named_PB * name_odds, named_PB & ~asked_PB, torch.zeros_like(at_PB), words_PB)
     return Choice(tuple(pools), at_PB, named)
 

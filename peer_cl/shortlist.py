@@ -319,12 +319,14 @@ def asked_at_token(evidence: TokenEvidence, signatures: Sequence[Signature]) -> 
     """
     counted_BT = evidence.counted_BT
     count_BT1 = counted_BT.cumsum(1)[..., None]
+    of_states = (evidence.log_odds_BTP, evidence.distance_BTP)
+    log_odds_BTP, distance_BTP = _leaky_means(of_states, counted_BT)
     means = Means(
-        leaky_mean(evidence.log_odds_BTP, counted_BT),
-        leaky_mean(evidence.distance_BTP, counted_BT),
+        log_odds_BTP,
+        distance_BTP,
         torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0),
         _leaky_means(evidence.words, counted_BT),
-        _leaky_sum(torch.ones_like(counted_BT[..., None], dtype=torch.float64), counted_BT),
+        _leaky_sum(torch.ones_like(count_BT1, dtype=torch.float64), counted_BT),
         LEAST_NATS_TRIED,
     )
     asked_BTP = asked_by_means(means, signatures)

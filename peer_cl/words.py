@@ -187,9 +187,10 @@ def make_words(
     if len({piece.group for piece in windows}) == 1:
         told = [half for piece in told for half in _halves(piece)]
         windows = [half for piece in windows for half in _halves(piece)]
-    of_group: dict[str, list[Sequence[int]]] = {}
+    of_group: dict[str, list[Sequence[int]]] = {piece.group: [] for piece in windows}
     for piece in told:
-        of_group.setdefault(piece.group, []).append(piece.ids)
+        if piece.group in of_group:
+            of_group[piece.group].append(piece.ids)
     own = {group: TokenCounts.of(all_ids) for group, all_ids in of_group.items()}
     means: list[float] = []
     for piece in windows:

@@ -96,8 +96,7 @@ def _whole(pin: SourcePin, cache_dir: Path | None) -> list[str]:
 
 
 def _documents(pin: SourcePin, cache_dir: Path | None) -> list[str]:
-    texts = READERS[pin.reader](read_member(pin.package, pin.member, cache_dir))
-    cut = (shortened(text, pin.max_characters) for text in texts)
+    cut = (shortened(text, pin.max_characters) for text in _whole(pin, cache_dir))
     found = {text for text in cut if len(text) >= pin.min_characters}
     if not found:
         raise CorpusError(f"source {pin.name!r} has no text in {pin.package.label} {pin.member}")

@@ -18,7 +18,7 @@ from pipelines.batches import tokenise
 from pipelines.ordinary import read_ordinary
 from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
-from pipelines.signatures import make_background
+from pipelines.signatures import make_background, words_alone
 from pipelines.states import signature_states
 from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
@@ -175,6 +175,6 @@ def _ordinary_words(base: Base, background: Sequence[str] | None) -> OrdinaryWor
     """Count the tokens of ordinary text: whole sources, since no pass of the base is needed."""
     texts = list(background) if background is not None else _calibration_texts(is_whole=True)
     special = set(base.tokenizer.all_special_ids)
-    rows = ([i for i in ids if i not in special] for ids in tokenise(base.tokenizer, texts))
+    rows = (words_alone(ids, special) for ids in tokenise(base.tokenizer, texts))
     # The embedding may be padded to a round number of tokens; no text holds the rest.
     return OrdinaryWords(TokenCounts.of(rows), len(base.tokenizer))

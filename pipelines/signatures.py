@@ -127,7 +127,7 @@ def words_of(
         special: tokens that are no words.
     """
     told = [
-        (row, Piece(groups.get(row.document_id, row.document_id), _words_alone(row, special)))
+        (row, Piece(groups.get(row.document_id, row.document_id), words_alone(row.ids, special)))
         for row in (*rows, *others)
     ]
     return make_words(
@@ -137,8 +137,9 @@ def words_of(
     )
 
 
-def _words_alone(row: Row, special: Collection[int]) -> list[int]:
-    return [token for token in row.ids if token not in special]
+def words_alone(ids: Sequence[int], special: Collection[int]) -> list[int]:
+    """Return token ids without special tokens, which are no words."""
+    return [token for token in ids if token not in special]
 
 
 class _Means(NamedTuple):
