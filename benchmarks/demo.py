@@ -89,7 +89,9 @@ def _broken_floors(report: dict[str, Any]) -> Iterator[str]:
         found.append(
             (f"worst loss not added, {name}", -row["max_added_nats"], -report["bound_nats"])
         )
-    yield from (f"{name}: {value:.4g} < {floor:g}" for name, value, floor in found if value < floor)
+    # Written so that a value that is no number breaks its floor.
+    broken = [one for one in found if not one[1] >= one[2]]
+    yield from (f"{name}: {value:.4g} < {floor:g}" for name, value, floor in broken)
 
 
 def _gained(row: dict[str, Any], key: str) -> float:

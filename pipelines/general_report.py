@@ -28,6 +28,7 @@ from pipelines.general import (
 )
 from pipelines.general_mixture import CHUNK, read_mixture
 from pipelines.general_tasks import GeneralItem, GeneralSet
+from pipelines.mixture_scores import added_nats
 from pipelines.progress import Progress
 from pipelines.token_scores import BASE, MAX_TOKENS, VersionBranch
 from stores import NewScore, Registry, Snapshot
@@ -100,7 +101,7 @@ def _worst(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> dict[str,
     found: dict[str, float] = {}
     for old, new in zip(before, after, strict=True):
         if old.num_tokens is not None:
-            added = old.log_probs[0] - new.log_probs[0]
+            added = added_nats(old.log_probs[0], new.log_probs[0])
             found[old.task] = max(found.get(old.task, added), added)
     return found
 

@@ -40,11 +40,26 @@ def mixture_loss(
         base = float(book.log_probs("base", item).sum())
         base_total -= base
         mixture_total -= float(mixed.sum())
-        added = base - float(mixed.sum())
-        # `max` would pass over a loss that is no number; one that is beyond all is told.
-        worst = max(worst, float("inf") if math.isnan(added) else added)
+        worst = max(worst, added_nats(base, float(mixed.sum())))
     num_tokens = max(1, sum(len(item.ids) - 1 for item in items))
     return MixtureLoss(base_total / num_tokens, mixture_total / num_tokens, worst)
+
+
+def added_nats(base: float, mixed: float) -> float:
+    """Return how much a text's loss rose above the base's, nats.
+
+    Infinity where it is no number: `max` would pass over that, and one beyond all is told.
+
+    Args:
+        base: the text's log probability by the base.
+        mixed: the same by what is compared with it.
+
+    Example:
+        >>> added_nats(-3.0, -3.5), added_nats(-3.0, float("nan"))
+        (0.5, inf)
+    """
+    added = base - mixed
+    return math.inf if math.isnan(added) else added
 
 
 def item_log_probs(

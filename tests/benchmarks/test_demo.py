@@ -1,6 +1,7 @@
 """What the demo's figures say of an evaluation: the worst of each, against goals and floors."""
 
 import copy
+import math
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_the_headline_is_the_worst_domain_and_source_of_each():
         ("mixture", 1, "max_added_nats", 0.03, "worst loss not added, minerals: -0.03 < -0.0202"),
         ("background", 0, "identical", 0.4, "identical, letters: 0.4 < 0.5"),
         ("background", 2, "max_added_nats", 0.03, "worst loss not added, verdicts: -0.03 < -0.02"),
+        ("background", 0, "max_added_nats", math.nan, "worst loss not added, letters: nan < -0.02"),
         ("recall", 1, "forced", 0.5, "recall, minerals: 0.5 < 0.6"),
         ("metrics", "bwt", None, -0.01, "BWT: -0.01 < -0.001"),
     ],

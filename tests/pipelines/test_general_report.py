@@ -1,6 +1,8 @@
 """General ability in an evaluation, against the model itself."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tiny_base import copy_store, make_tiny_store, sentences
 
 from peer_cl.errors import InputError
 from pipelines import general_report, open_store
+from pipelines.general import ItemScore
 from pipelines.general_tasks import read_sets
 from stores import Registry
 
@@ -180,3 +183,13 @@ def test_a_damaged_report_is_no_hindrance(store, report):
 def test_what_holds_no_set_is_refused_before_anything_is_read(store, tmp_path):
     with pytest.raises(InputError, match="no set in"):
         evaluated(store, general=tmp_path)
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_a_text_whose_loss_is_no_number_is_the_worst(order):
+    before = [ItemScore("letters", str(n), (-1.0,), num_tokens=3) for n in range(3)]
+    after = [
+        replace(one, log_probs=(nats,))
+        for one, nats in zip(before, (-2.0, math.nan, 0.0), strict=True)
+    ]
+    assert general_report._worst(before[order], after[order]) == {"letters": math.inf}
