@@ -171,18 +171,10 @@ def _check_encoded(ctx: typer.Context, values: Mapping[str, Any]) -> None:
     names = {item.name: _option_name(item) for item in ctx.command.params}
     for name, value in values.items():
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str):
-                _check_utf8(names.get(name, name), text)
+            if isinstance(text, str) and not text.isascii():
+                from stores.words import check_utf8  # what is in ASCII does not pay for SQLAlchemy
 
-
-def _check_utf8(option: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{option} {text[:40]!a} holds a byte that is not UTF-8 (character "
-            f"{error.start + 1}); write it in UTF-8"
-        ) from None
+                check_utf8(names.get(name, name), text)
 
 
 def _option_name(parameter: Any) -> str:

@@ -30,15 +30,29 @@ def check_words(what: str, given: Any) -> str:
     """
     if not isinstance(given, str):
         raise InputError(f"{what} must be a str, not {type(given).__name__}; '' says nothing")
-    shown = ascii(given[:40])
-    try:
-        given.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} {shown} holds a byte that is not UTF-8 (character {error.start + 1}); write "
-            "it in UTF-8"
-        ) from None
+    check_utf8(what, given)
     if "\0" in given:
         at = given.index("\0") + 1
-        raise InputError(f"{what} {shown} holds a NUL character (character {at}); leave it out")
+        raise InputError(
+            f"{what} {given[:40]!a} holds a NUL character (character {at}); leave it out"
+        )
     return given
+
+
+def check_utf8(what: str, text: str) -> None:
+    """Refuse half a character, as Python hands over a byte that it cannot read.
+
+    Args:
+        what: the name of the argument, for the message.
+        text: what was given.
+
+    Raises:
+        InputError: naming the character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} {text[:40]!a} holds a byte that is not UTF-8 (character {error.start + 1}); "
+            "write it in UTF-8"
+        ) from None
