@@ -23,6 +23,7 @@ from app.dashboard.frames.ingest import (
 from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page_ingest import START, to_source
 from peer_cl.errors import CorpusError
+from pipelines import open_store
 from pipelines.uploads import Upload
 from stores import NewJob, Registry
 from stores.records import JobProgress
@@ -306,6 +307,26 @@ def test_an_ingest_is_started_watched_and_ends(run_page, place, corpus):
     assert "medicine is at v1" in at.success[0].value
     assert at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")
     assert run_page("ingest", place).dataframe[0].value["state"].tolist() == ["done"]
+
+
+def test_what_was_erased_is_learned_again_only_where_the_box_is_ticked(
+    run_page, place, made, monkeypatch
+):
+    monkeypatch.setattr("pipelines.jobs._spawn", lambda registry, job: os.getpid())
+    with open_store(place) as store:
+        erased = store.registry.documents("law", split="train")[0].document_id
+        store.erase_exact("law", [erased], why="asked for")
+    at = press(fill(run_page("ingest", place, domain="law"), made.parent / "law.jsonl"), "Preview")
+    assert "nothing new" in at.info[-1].value
+    (box,) = (item for item in at.checkbox if "erased" in item.label)
+    assert box.label == "Learn what was erased from it too (1 document)"
+    assert not box.value
+    at = press(box.check().run(), "Preview")
+    assert is_sound(at)
+    assert next(item.value for item in at.metric if item.label == "New documents") == "1"
+    at = press(at, "Start learning")
+    with Registry.open(place) as registry:
+        assert registry.jobs.find(at.query_params["job"]).request["learn_erased"] is True
 
 
 def test_a_second_click_starts_nothing(run_page, place, corpus, monkeypatch):
