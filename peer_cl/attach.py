@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 from peer_cl.inside import inner_width, input_projections
-from peer_cl.layer import INSIDE
+from peer_cl.layer import INSIDE, REPLACE
 from peer_cl.pool import ExpertPool, Segment
 from peer_cl.served import check_caches, check_states
 from peer_cl.uncopied import no_copy
@@ -215,8 +215,11 @@ class Attachment:
         # Some feed-forwards flatten rows and tokens before they read them.
         return output + written[..., part].reshape(output.shape)
 
-    def _replace(self, number: int, *_: Any) -> Tensor | None:
-        return self._pool_output(number, mode="replace")
+    def _replace(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        said = self._pool_output(number, mode=REPLACE)
+        if said is not None and isinstance(output, tuple):  # with what a router told
+            return (said, *output[1:])
+        return said
 
     def _add(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         self._pass.inside.pop(number, None)

@@ -65,15 +65,21 @@ class PeerCache(DynamicCache):
         """Unrounded log masses after the last prompt, base first."""
         self.pools: tuple[str, ...] = ()
 
-    def check_prompt(self, input_ids: Tensor) -> None:
+    def check_prompt(self, input_ids: Tensor, tap: int) -> None:
         """Refuse a prompt that does not go on from what was read: the past would be another text's.
 
         Args:
             input_ids: (B, T), the whole text: what was read before, and more.
+            tap: the model's.
 
         Raises:
-            InputError: with the rows, the lengths, or the first token that differs.
+            InputError: with the taps, the rows, the lengths, or the first token that differs.
         """
+        if self.tap != tap:
+            raise InputError(
+                f"the cache was made for branches from layer {self.tap} on, and the model's start "
+                f"at layer {tap}: make it with PeerCache(model.base.config, model.attachment.tap)"
+            )
         if self.ids_BL is None:
             return
         num_rows, num_read = self.ids_BL.shape

@@ -122,7 +122,7 @@ def generate(
         with model.attachment.listening():  # or it would run into what other threads do to the base
             return model.base.generate(input_ids, attention_mask=attention_mask, **options)
     if cache is not None:
-        cache.check_prompt(input_ids)
+        cache.check_prompt(input_ids, model.attachment.tap)
     check_switch(model, options, input_ids.shape[1], cache)
     request = Request(
         prompt_ids=input_ids,

@@ -31,9 +31,12 @@ class Held:
 def mix_last(
     held: Held, base_BV: Tensor | None, said: dict[int, Tensor], guidance_scale: float = 1.0
 ) -> Tensor:
-    """Return the log of the held mixture for the next token, (B, V), fp32.
+    """Return the held mixture's logits for the next token, (B, V), fp32.
 
-    Rows in which the base runs alone keep its logits as they are.
+    They are its log probabilities, and in each row the speaking branches' logsumexp more, in the
+    mean by their weights: a repetition penalty divides logits above 0 and multiplies those below,
+    so it would hardly touch a likely token of log probabilities, which are near 0. Rows in which
+    the base runs alone keep its logits as they are.
 
     Args:
         held: the weights.
@@ -47,19 +50,30 @@ def mix_last(
     num_rows = held.weights_QB.shape[1]
     log_weights_QB = held.weights_QB.log().float()
     mixed_BV = torch.full((num_rows, like.shape[-1]), -torch.inf, device=like.device)
+    level_B = torch.zeros(num_rows, device=like.device)
     if base_BV is not None:
         mixed_BV = log_weights_QB[0][:, None] + base_BV.float().log_softmax(-1)
+        level_B = level_B + _level(held.weights_QB[0], base_BV)
     for number, logits_RV in said.items():
         rows = held.rows(number)
+        level_B[rows] += _level(held.weights_QB[number][rows], logits_RV)
         weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
         if base_BV is not None:  # what overflowed is left out where another branch speaks
             weighted = torch.where(weighted.isnan(), -torch.inf, weighted)
         mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
     if base_BV is not None:
         mixed_BV = guide(mixed_BV, base_BV, guidance_scale)
+    mixed_BV = mixed_BV + level_B[:, None]
+    if base_BV is not None:
         alone_B1 = (held.weights_QB[0] == 1.0)[:, None]
         mixed_BV = torch.where(alone_B1, base_BV.float(), mixed_BV)
     return mixed_BV
+
+
+def _level(weights_B: Tensor, logits_BV: Tensor) -> Tensor:
+    """Return what a branch gives to where a mixture's logits lie, (B,): 0 where it overflowed."""
+    level_B = weights_B.float() * logits_BV.float().logsumexp(-1)
+    return torch.where(level_B.isfinite(), level_B, 0.0)
 
 
 def guide(mixed_BV: Tensor, base_BV: Tensor, guidance_scale: float) -> Tensor:

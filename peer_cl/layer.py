@@ -19,8 +19,8 @@ from peer_cl.product_keys import ProductKeys
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Told what a layer reads (T, D), and the router's weights and ids (T, H, K)."""
-INSIDE = "inside"
-MODES = ("augment", "replace", INSIDE)
+REPLACE, INSIDE = "replace", "inside"
+MODES = ("augment", REPLACE, INSIDE)
 """Where a pool speaks in a host layer."""
 
 

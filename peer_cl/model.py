@@ -33,10 +33,11 @@ from peer_cl.mixture import share
 from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
+    Files,
     Segment,
-    load_segment,
     pool_key,
     pool_names,
+    read_pool,
     weights_identity,
 )
 from peer_cl.reading import score_branches
@@ -180,17 +181,14 @@ class PeerModel(nn.Module):
             inner_width=self.attachment.inner_width,
         )
 
-    def load_pool(
-        self, name: str, files: Sequence[Path], signature: Signature | None = None
-    ) -> ExpertPool:
-        """Add the pool whose segments are in these files, oldest first.
+    def load_pool(self, name: str, files: Files, signature: Signature | None = None) -> ExpertPool:
+        """Add the pool whose segments are in these files, oldest first, or in one.
 
         Raises:
             DamageError: when tensors are missing, unexpected or corrupt.
             BaseMismatchError: when a file was made for another base or tokenizer.
         """
-        segments = [load_segment(Path(file), self.identity) for file in files]
-        return self.add_pool(name, ExpertPool(name, segments, signature))
+        return self.add_pool(name, read_pool(name, files, self.identity, signature))
 
     def delete_pool(self, name: str) -> None:
         """Take a pool out; what remains computes as if it had never been there."""
@@ -244,8 +242,9 @@ class PeerModel(nn.Module):
             self.pool(name)
             if self._switch.is_on and name not in self.active_pools:
                 raise StateError(
-                    f"pool {name!r} is not active: set_pool left {', '.join(self.active_pools)}; "
-                    f"call set_pool(None) to let every pool be asked"
+                    f"pool {name!r} is not active: set_pool left "
+                    f"{', '.join(self.active_pools) or 'none'}; call set_pool(None) to let every "
+                    "pool be asked"
                 )
 
     @property

@@ -8,6 +8,7 @@ ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from peer_cl.errors import BaseMismatchError, DamageError, InputError, UnsupportedError
-from peer_cl.layer import INSIDE, PeerLayer, PoolShape
+from peer_cl.layer import INSIDE, REPLACE, PeerLayer, PoolShape
 from peer_cl.signature import Signature
 
 FORMAT = "peer-cl-segment-1"
+Files = str | Path | Sequence[str | Path]
+"""One file, or several."""
 
 
 @dataclass(frozen=True)
@@ -311,6 +314,32 @@ def _check_tensors(name: str, expected: dict[str, Tensor], found: dict[str, Tens
             raise DamageError(f"{name}: {key} holds values that are not finite")
 
 
+def check_modes(name: str, chain: Sequence[tuple[str, Sequence[int]]]) -> None:
+    """Refuse segments of which one keeps another from speaking.
+
+    What stands in place of a feed-forward drops what is written inside it, whichever came first.
+
+    Args:
+        name: the pool's, for the message.
+        chain: of each segment, oldest first, its mode and its host layers.
+
+    Raises:
+        UnsupportedError: naming both and the first layer that they share.
+    """
+    numbered = list(enumerate(chain, 1))
+    inside = [(number, layers) for number, (mode, layers) in numbered if mode == INSIDE]
+    replacing = [(number, layers) for number, (mode, layers) in numbered if mode == REPLACE]
+    for (first, own), (second, others) in itertools.product(inside, replacing):
+        shared = sorted(set(own) & set(others))
+        if shared:
+            raise UnsupportedError(
+                f"pool {name!r}: segment {second} stands in place of layer {shared[0]}'s "
+                f"feed-forward (mode {REPLACE}), inside which segment {first} writes (mode "
+                f"{INSIDE}) and would not be heard; let the domain grow in mode augment, or in "
+                "that of its first segment"
+            )
+
+
 class ExpertPool(nn.Module):
     """One domain's knowledge: its segments, oldest first, and the signature that asks for it.
 
@@ -321,6 +350,7 @@ class ExpertPool(nn.Module):
 
     Raises:
         InputError: when there is no segment, or their widths differ.
+        UnsupportedError: when one keeps another from speaking.
     """
 
     def __init__(
@@ -332,6 +362,7 @@ class ExpertPool(nn.Module):
         widths = {segment.width for segment in segments}
         if len(widths) > 1:
             raise InputError(f"pool {name!r} has segments of widths {sorted(widths)}")
+        check_modes(name, [(segment.shape.mode, segment.host_layers) for segment in segments])
         self.name = name
         self.segments = nn.ModuleList(segments)
         self.signature = signature
@@ -348,3 +379,20 @@ class ExpertPool(nn.Module):
     def num_parameters(self) -> int:
         """Return how many numbers the pool holds."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def read_pool(
+    name: str, files: Files, base: BaseIdentity, signature: Signature | None = None
+) -> ExpertPool:
+    """Return the pool whose segments are in these files, oldest first.
+
+    Args:
+        name: its name.
+        files: one file or several; a name is no sequence of letters.
+        base: the base that it is to be used with.
+        signature: what it is asked by.
+
+    Raises: as `load_segment` and `ExpertPool`.
+    """
+    several = [files] if isinstance(files, str | Path) else files
+    return ExpertPool(name, [load_segment(Path(file), base) for file in several], signature)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from peer_cl.bases import start_token_id
 from peer_cl.errors import CorpusError
+from stores.words import check_utf8
 
 WINDOW_STEPS = 8
 """Rows are sorted by length within this many steps: little padding, yet a mixed order."""
@@ -56,7 +57,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return each text's token ids, the start token first and no end token.
 
     Raises:
-        CorpusError: when a text has no token at all.
+        InputError: when a text holds half a character.
+        CorpusError: when one has no token at all.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -67,6 +69,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
         >>> tokenise(tokenizer, ["a rash", "rash"])
         [[0, 1, 2], [0, 2]]
     """
+    for text in texts:
+        check_utf8("the text", text)
     start = start_token_id(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
     for text, ids in zip(texts, encoded, strict=True):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from peer_cl.bases import Base, within_context
 from peer_cl.errors import CorpusError
-from peer_cl.pool import Segment
+from peer_cl.pool import Segment, check_modes
 from peer_cl.signature import Signature
 from peer_cl.words import Words
 from pipelines.batches import Row
@@ -86,8 +86,11 @@ def grow(
 
     Raises:
         DamageError: when training gave numbers that are not finite.
+        UnsupportedError: when the new segment and an older one would keep each other from speaking.
     """
     began = time.monotonic()
+    modes = [(segment.shape.mode, segment.host_layers) for segment in chain.segments]
+    check_modes(chain.domain, [*modes, (settings.shape.mode, model.host_layers)])
     # "auto" may mean another thing elsewhere: record and checkpoint name what is used.
     settings = replace(
         settings,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from bits import portrait, same_bits
 from tiny import SHAPE, make_base, teach
-from transformers import DynamicCache
+from transformers import DynamicCache, GptOssConfig, GptOssForCausalLM
 
 from peer_cl import PeerModel, PoolShape
 from peer_cl.attach import Attachment, decoder_layers, pool_segments
@@ -182,6 +182,34 @@ def test_a_branch_equals_a_model_with_the_pool_built_in(architecture, host_layer
     )
     assert same_bits(found, hand_made(architecture, pool, ids, mode))
     assert not torch.allclose(found, base.logits_BTV, atol=1e-3)
+
+
+def test_what_stands_in_place_of_a_feed_forward_leaves_what_its_router_tells(ids):
+    """gpt-oss hands on a pair, of which its layer takes the first."""
+    config = GptOssConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = GptOssForCausalLM(config).eval()
+    model = PeerModel(base, host_layers=(1, 2))
+    shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16, mode="replace")
+    model.add_pool("p", shape)
+    bare = model(ids, domains=[]).logits
+    silent = model.score(ids, domains=["p"]).log_probs_QBT
+    assert not torch.allclose(silent[0], silent[1], atol=1e-4), "without the feed-forwards"
+    teach(model, "p", seed=4)
+    assert not torch.allclose(model.score(ids, domains=["p"]).log_probs_QBT[1], silent[1])
+    assert same_bits(model(ids, domains=[]).logits, bare)
 
 
 def test_a_head_that_reads_some_positions_says_of_them_what_it_always_says(

@@ -59,6 +59,15 @@ def test_a_prompt_that_begins_otherwise_is_refused(turn):
     model.generate(changed, cache=cache, **GREEDY)
 
 
+def test_a_cache_of_branches_that_start_elsewhere_is_refused(ids, make_model):
+    model = make_model("llama")
+    tap = model.attachment.tap
+    cache = PeerCache(model.base.config, tap + 1)
+    with pytest.raises(InputError, match=f"from layer {tap + 1} on, .* at layer {tap}:"):
+        model.generate(ids, cache=cache, **GREEDY)
+    assert cache.ids_BL is None
+
+
 def test_a_cache_that_was_left_in_the_middle_of_a_step_is_refused(turn, ids, monkeypatch):
     model, cache, first = turn
 

@@ -2,11 +2,14 @@ import pytest
 import torch
 from signed import sign, text_of
 from tiny import make_base, teach
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig, GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from peer_cl import PeerCache, generation
+from peer_cl.attach import pool_segments
+from peer_cl.branches import run_base, run_branch
 from peer_cl.choice import Choice
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
+from peer_cl.held import Held, mix_last
 from peer_cl.mixture import log_weights
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
@@ -113,10 +116,48 @@ def test_guidance_goes_from_the_base_through_what_the_pools_say(ids, make_model,
     bare, plain = model.base.generate(ids, **options), model.generate(ids, **asked)
     guided = model.generate(ids, guidance_scale=scale, **asked)
     base, pool = (one.logits[0].log_softmax(-1) for one in (bare, plain))
-    expected = base + scale * (pool - base)
+    expected = base + scale * (pool - base) + plain.logits[0].logsumexp(-1, keepdim=True)
     assert torch.allclose(guided.logits[0], expected, atol=1e-4)
     unguided = model.generate(ids, guidance_scale=1.0, **asked)
     assert torch.equal(unguided.logits[0], plain.logits[0])
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_pool_that_speaks_alone_gives_its_own_logits_which_a_penalty_counts_on(
+    ids, make_model, use_cache
+):
+    model = make_model("llama")
+    asked = {**GREEDY, "domains": ["a"], "force": True, "use_cache": use_cache}
+    told = {"output_logits": True, "output_scores": True, "return_dict_in_generate": True}
+    found = model.generate(ids, repetition_penalty=1.7, **asked, **told)
+    read = run_base(model.attachment, input_ids=ids, use_cache=False)
+    own = run_branch(
+        model.attachment,
+        pool_segments(model.pool("a")),
+        read.tap_BTD,
+        input_ids=ids,
+        attention_mask=None,
+        position_ids=torch.arange(ids.shape[1])[None],
+    )[:, -1]
+    assert torch.allclose(found.logits[0], own, atol=1e-4)
+    penalised = RepetitionPenaltyLogitsProcessor(1.7)(ids, own)
+    assert torch.allclose(found.scores[0], penalised, atol=1e-4)
+    assert not torch.allclose(penalised, own, atol=1e-2)
+
+
+def test_a_mixtures_logits_lie_where_its_branches_do_and_tell_its_probabilities():
+    logits_QBV = 9.0 + 3.0 * torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    weights_QB = torch.tensor([[1.0, 0.4, 0.0], [0.0, 0.6, 1.0]], dtype=torch.float64)
+    held = Held(("law",), weights_QB)
+    mixed_BV = mix_last(held, logits_QBV[0], {1: logits_QBV[1, 1:]})
+    probs_BV = (weights_QB[..., None] * logits_QBV.double().softmax(-1)).sum(0)
+    assert torch.allclose(mixed_BV.softmax(-1).double(), probs_BV, atol=1e-6)
+    levels_B = (weights_QB * logits_QBV.double().logsumexp(-1)).sum(0)
+    assert torch.allclose(mixed_BV.logsumexp(-1).double(), levels_B, atol=1e-5)
+    assert torch.equal(mixed_BV[0], logits_QBV[0, 0])
+    broken_QBV = logits_QBV.clone()
+    broken_QBV[1, 1, 3] = torch.nan
+    assert mix_last(held, broken_QBV[0], {1: broken_QBV[1, 1:]})[1].isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])

@@ -129,6 +129,16 @@ def test_segments_beside_and_inside_make_one_pool(model, ids):
     assert not torch.allclose(logits(model, ids, "both"), logits(model, ids), atol=1e-3)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["inside first", "replaced first"])
+def test_a_segment_that_would_drop_what_another_writes_is_refused(model, order):
+    (inside,) = model.pool("a").chain()
+    replacing = model.new_segment(replace(SHAPE, mode="replace"))
+    with pytest.raises(UnsupportedError, match=r"pool 'both': segment . stands in place of layer"):
+        ExpertPool("both", [inside, replacing][::order])
+    beside = model.new_segment(SHAPE)
+    ExpertPool("both", [beside, replacing][::order])
+
+
 def test_writing_on_with_caches_says_what_reading_anew_says(model, ids):
     prompt = ids[:1, :6]
     written = model.generate(prompt, domains=["a"], max_new_tokens=5, do_sample=False)

@@ -136,8 +136,12 @@ def test_a_loaded_pool_equals_the_one_that_was_written(make_model, text, tmp_pat
     model, other = make_model("gemma3"), make_model("gemma3", pools=("b",))
     path = tmp_path / "a.safetensors"
     path.write_bytes(model.pool("a").chain()[0].to_bytes(model.identity))
-    other.load_pool("a", [path])
-    assert same_bits(other(text, ask="all").logits, model(text, ask="all").logits)
+    for files in ([path], [str(path)], path, str(path)):
+        other.load_pool("a", files)
+        assert same_bits(other(text, ask="all").logits, model(text, ask="all").logits)
+        other.delete_pool("a")
+    with pytest.raises(DamageError, match=r"none\.safetensors cannot be read"):
+        other.load_pool("a", str(tmp_path / "none.safetensors"))
 
 
 def test_equal_segments_give_equal_bytes_and_others_other_hashes(segment_file):

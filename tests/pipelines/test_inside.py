@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_base import SUBJECTS, background, make_tiny_base, tiny_settings, write_corpus
 
+from peer_cl.errors import UnsupportedError
 from pipelines import init_store
 
 TINY = tiny_settings()
@@ -98,6 +99,17 @@ def test_a_domain_goes_on_beside_what_it_learned_inside(store, tmp_path):
     modes = [segment.shape.mode for segment in model.pool("law").chain()]
     model.detach()
     assert modes == ["inside", "augment"]
+
+
+def test_a_part_that_would_silence_another_is_refused_before_anything_is_learned(store, tmp_path):
+    before = store.registry.live()
+    more = write_corpus(tmp_path / "more.jsonl", "law", num=12, seed=5)
+    replacing = replace(TINY, shape=replace(TINY.shape, mode="replace"))
+    told = []
+    with pytest.raises(UnsupportedError, match=r"'law': segment 2 stands in place of layer \d"):
+        store.ingest("law", more, settings=replacing, progress=lambda *said: told.append(said))
+    assert not told
+    assert store.registry.live() == before
 
 
 def test_a_mask_takes_something_of_a_document(store):

@@ -71,6 +71,12 @@ def test_a_seed_repeats_a_draw(taught):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_a_prompt_with_half_a_character_is_refused_in_one_line(taught):
+    model, tokenizer, _ = taught
+    with pytest.raises(InputError, match=r"holds a byte that is not UTF-8 \(character 8\)"):
+        write(model, tokenizer, "Quartz \ud800 is a", max_new_tokens=4)
+
+
 def test_what_cannot_be_written_is_refused(taught):
     model, tokenizer, _ = taught
     with pytest.raises(InputError, match="the prompt is empty"):
