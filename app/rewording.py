@@ -48,9 +48,10 @@ def reword(
     made up would be learned too.
     """
     from pipelines.corpora import read_corpus
-    from pipelines.rewriting import MOST_TOKENS, check_endpoint, reword
+    from pipelines.rewriting import MOST_TOKENS, check_endpoint, check_out, reword
 
     check_endpoint(endpoint)
+    check_out(out, path)
     documents = read_corpus(path, on_bad_row=on_bad_row.value).documents
     if not request.as_json:
         say(f"{len(documents):,} documents go to {endpoint}")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from peer_cl.errors import InputError
+from peer_cl.errors import CorpusError, InputError
+from pipelines.corpora import check_storable
 from pipelines.documents import SourceDocument, normalised_text
 from pipelines.progress import Progress, no_progress
 
@@ -39,6 +42,9 @@ MOST_REFUSED = 5
 LIMITS = ("max_tokens", "max_completion_tokens")
 """How an endpoint is told the most tokens. OpenAI's newer models refuse the first by name; many
 other servers pass over the second, and would write without an end: so it is the second try."""
+EXAMPLE_URL = "http://127.0.0.1:8000/v1"
+LINE_START = b'{"document": "' + b"0" * 64 + b'", "title": "'
+"""How a line of the file begins, with noughts in place of the document's id."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Rewriting:
     num_written: int
     """Documents whose rewordings were written into it now."""
     num_empty: int
-    """Documents of which the endpoint said nothing that is whole; the next run asks them again."""
+    """Documents of which the endpoint said nothing that is whole and can be kept; the next run asks
+    them again."""
     num_cut: int
     """Answers that were cut off at `MOST_TOKENS`; they are left out."""
     refused: tuple[str, ...]
@@ -73,11 +80,13 @@ def reword(
     """Ask for rewordings of documents, and append them to a jsonl file as they come.
 
     Killed, or stopped by the endpoint, the same call goes on after the last whole line. A document
-    that the endpoint refuses is passed over, and an answer that it cut off is left out.
+    that the endpoint refuses is passed over; an answer that it cut off, or that no file or database
+    can keep, is left out.
 
     Args:
         documents: their titles and texts are sent to the endpoint.
-        out: the file; lines of other models and numbers stay, and do not count.
+        out: the file, outside the corpus (`check_out`); lines of other models and numbers stay,
+            and do not count.
         endpoint: the URL that ends before /chat/completions, e.g. http://127.0.0.1:8000/v1. The
             key is taken from OPENAI_API_KEY, where it is set.
         model: as the endpoint calls it.
@@ -85,8 +94,9 @@ def reword(
         progress: told how far it is.
 
     Raises:
-        InputError: when the endpoint cannot be reached, refuses the call or each of the first
-            documents, when the file cannot be gone on with, or the package `openai` is missing.
+        InputError: when the endpoint cannot be reached, does not answer in OpenAI's protocol,
+            refuses the call or each of the first documents, or rewords none that it is asked for;
+            when the file is not one that this wrote, or the package `openai` is missing.
     """
     if not 1 <= num <= len(STYLES):
         raise InputError(f"the number of rewordings lies between 1 and {len(STYLES)}, not {num}")
@@ -96,24 +106,26 @@ def reword(
     missing = list({d.document_id: d for d in documents if d.document_id not in known}.values())
     num_written = num_empty = num_cut = num_tokens = 0
     refused: list[str] = []
+    last = ""
     with out.open("a", encoding="utf-8") as file:
         for number, document in enumerate(missing):
             progress("rewording", number, len(missing), document.title)
             try:
                 answers = [asked.answer(document, style) for style in STYLES[:num]]
             except _RefusedError as refusal:
-                refused.append(f"{document.title!r}: {refusal}")
+                last = f"{_named(document)}: {refusal}"
+                refused.append(last)
                 if number + 1 == len(refused) == MOST_REFUSED:
                     raise InputError(
-                        f"{endpoint} refused the first {MOST_REFUSED} documents; the last, "
-                        f"{refused[-1]}"
+                        f"{endpoint} refused the first {MOST_REFUSED} documents; the last, {last}"
                     ) from refusal
                 continue
             num_tokens += sum(one.num_tokens for one in answers)
             num_cut += sum(one.is_cut for one in answers)
-            texts = list(dict.fromkeys(one.text for one in answers if one.text and not one.is_cut))
+            texts = list(dict.fromkeys(one.text for one in answers if not one.lack))
             if not texts:
                 num_empty += 1
+                last = f"{_named(document)}: {answers[-1].lack}"
                 continue
             num_written += 1
             line = {
@@ -126,6 +138,11 @@ def reword(
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+    if missing and not num_written:
+        raise InputError(
+            f"{endpoint} reworded none of the documents that it was asked for ({len(missing):,}); "
+            f"the last, {last}; check the URL, the model's name, and how long a text it reads"
+        )
     num_known = len({d.document_id for d in documents} & known)
     return Rewriting(
         num_asked=len(missing),
@@ -146,10 +163,32 @@ def check_endpoint(endpoint: str) -> None:
     if "@" in endpoint:
         raise InputError(
             "the endpoint's URL holds a user or a password, and it is printed: leave the key to "
-            f"{KEY_VARIABLE}, and give a URL such as http://127.0.0.1:8000/v1"
+            f"{KEY_VARIABLE}, and give a URL such as {EXAMPLE_URL}"
         )
-    if not endpoint.startswith(("http://", "https://")):
-        raise InputError(f"an endpoint is a URL such as http://127.0.0.1:8000/v1, not {endpoint!r}")
+    try:
+        url = urlsplit(endpoint)
+        host = (url.hostname or "").encode("idna")  # as it is looked up; fails where it is no name
+        is_url = bool(host) and url.port != 0  # reading the port refuses what is none
+    except ValueError:
+        is_url = False
+    if not is_url or not endpoint.startswith(("http://", "https://")):
+        raise InputError(f"an endpoint is a URL such as {EXAMPLE_URL}, not {endpoint!r}")
+
+
+def check_out(out: Path, corpus: Path) -> None:
+    """Refuse a file that is the corpus or lies in it: its lines would be read as documents.
+
+    Args:
+        out: where rewordings are to go; it may not be there yet.
+        corpus: the file or folder that is reworded. Links are followed on both sides.
+
+    Raises: InputError: naming both.
+    """
+    if not corpus.exists():  # reading it says so
+        return
+    place = Path(os.path.realpath(out))  # Path.resolve fails where links lead round
+    if any(one.exists() and one.samefile(corpus) for one in (place, *place.parents)):
+        raise InputError(f"{out} is, or lies in, the corpus {corpus}; name a file outside it")
 
 
 def _client(endpoint: str) -> Any:
@@ -160,38 +199,76 @@ def _client(endpoint: str) -> Any:
         raise InputError(
             "rewording needs the package openai, version 2 or later: pip install openai"
         ) from None
-    return openai.OpenAI(
-        base_url=endpoint,
-        api_key=os.environ.get(KEY_VARIABLE) or "none",  # local servers want no key
-        timeout=TIMEOUT_SECONDS,
-        max_retries=RETRIES,
-    )
+    try:
+        return openai.OpenAI(
+            base_url=endpoint,
+            api_key=os.environ.get(KEY_VARIABLE) or "none",  # local servers want no key
+            timeout=TIMEOUT_SECONDS,
+            max_retries=RETRIES,
+        )
+    except Exception as error:  # of the HTTP library below, which has had two names
+        raise InputError(
+            f"cannot ask {endpoint!r}: {_one_line(str(error))}; an endpoint is a URL such as "
+            f"{EXAMPLE_URL}"
+        ) from error
 
 
 def _known(out: Path, made_by: str) -> set[str]:
-    """Return the documents that a file holds already; a line that was cut off is taken away."""
+    """Return the documents that a file holds already, and make its end one to go on from.
+
+    A last line that was cut off is taken away, and a whole one gets the newline that it lacks.
+
+    Raises: InputError: when a line is not one that this wrote; the file stays as it is.
+    """
     if not out.exists():
         return set()
     content = out.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    known = set()
-    for number, line in enumerate(whole.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if row.get("made_by") == made_by:
-                known.add(row["document"])
-        except (ValueError, KeyError, AttributeError, TypeError):
+    size = content.rfind(b"\n") + 1
+    rows = []
+    for number, line in enumerate(content[:size].splitlines(), start=1):
+        if line.strip():
+            rows.append(_row(line))
+            if rows[-1] is None:
+                raise InputError(
+                    f"{out}:{number} is no line that reword wrote, with document, made_by and "
+                    "rewordings; name another file, or mend the line"
+                )
+    if tail := content[size:]:
+        rows.append(_row(tail))
+        if rows[-1] is not None:
+            with out.open("ab") as file:
+                file.write(b"\n")
+        elif _is_cut_off(tail):
+            with out.open("r+b") as file:
+                file.truncate(size)
+        else:
             raise InputError(
-                f"{out}:{number} is no line of rewordings; name another file, or mend it"
-            ) from None
-    if len(whole) < len(content):
-        if content[len(whole) :].lstrip()[:1] != b"{":
-            raise InputError(f"{out} does not end with a line of rewordings; name another file")
-        with out.open("r+b") as file:
-            file.truncate(len(whole))
-    return known
+                f"{out} does not end with a line that reword wrote; name another file, or mend it"
+            )
+    return {row["document"] for row in rows if row is not None and row["made_by"] == made_by}
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None: it is not one that this wrote."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    fields = {"document": str, "made_by": str, "rewordings": list}
+    is_own = isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items())
+    return row if is_own else None
+
+
+def _is_cut_off(tail: bytes) -> bool:
+    """Return whether it is the beginning of a line that this writes, and not whole."""
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        start = tail[: len(LINE_START)]
+        digits = slice(LINE_START.index(b"0"), LINE_START.rindex(b"0") + 1)
+        noughts = re.sub(rb"[0-9a-f]", b"0", start[digits])
+        return LINE_START.startswith(start[: digits.start] + noughts + start[digits.stop :])
+    return False
 
 
 class _RefusedError(Exception):
@@ -206,6 +283,8 @@ class _Answer:
     num_tokens: int
     is_cut: bool
     """It ends where the tokens did, and not where the model would have."""
+    lack: str
+    """For want of what it is no whole text that can be kept; empty: it is one."""
 
 
 class _Endpoint:
@@ -228,19 +307,20 @@ class _Endpoint:
 
         Raises:
             _RefusedError: when it will not read this document.
-            InputError: when it cannot be reached, or refuses whatever it is asked.
+            InputError: when it cannot be reached, refuses whatever it is asked, or does not speak
+                OpenAI's protocol.
         """
         import openai
 
         try:
-            return self._answer(f"{style}\n\n{document.title}\n\n{document.text}")
+            content = self._content(f"{style}\n\n{document.title}\n\n{document.text}")
         except openai.APIStatusError as error:
-            told = f"answered {error.status_code}"
+            told, words = f"answered {error.status_code}", _one_line(_words(error))
             if error.status_code in REFUSALS:
-                raise _RefusedError(f"{told}, {_one_line(error.message)}") from error
+                raise _RefusedError(f"{told}, {words}") from error
             raise InputError(
-                f"{self.url} {told} for {document.title!r}: {_one_line(error.message)}; what was "
-                "written so far is kept"
+                f"{self.url} {told} for {_named(document)}: {words}; what was written so far is "
+                "kept"
             ) from error
         except openai.APIConnectionError as error:
             raise InputError(
@@ -248,39 +328,88 @@ class _Endpoint:
                 "written so far is kept"
             ) from error
 
-    def _answer(self, asked: str) -> _Answer:
-        answer = self._completion(asked)
-        first = answer.choices[0] if answer.choices else None
-        return _Answer(
-            text=normalised_text((first.message.content if first else "") or ""),
-            num_tokens=answer.usage.total_tokens if answer.usage else 0,
-            is_cut=first is not None and first.finish_reason == "length",
-        )
+        answer = _read_answer(content)
+        if answer is None:
+            said = _one_line(content.decode(errors="replace"))[:120]
+            raise InputError(
+                f"{self.url} does not answer in OpenAI's protocol for {_named(document)}, but with "
+                f"{said!r}; give the URL that ends before /chat/completions, e.g. {EXAMPLE_URL}; "
+                "what was written so far is kept"
+            )
+        return answer
 
-    def _completion(self, asked: str) -> Any:
-        """Ask once, or a second time where the endpoint refuses the limit by the first name.
+    def _content(self, asked: str) -> bytes:
+        """Return what is answered as it came: `openai` reads it with trust, and fails on the rest.
 
-        The second name stays only once it was answered: a document that is too long may be refused
-        in words that hold the first.
+        It is asked for a second time where the endpoint refuses the limit by the first name. The
+        second name stays only once it was answered: a document that is too long may be refused in
+        words that hold the first.
         """
         import openai
 
-        def ask(limit: str) -> Any:
-            return self._client.chat.completions.create(
+        def ask(limit: str) -> bytes:
+            found = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[{"role": "user", "content": asked}],
                 **{limit: MOST_TOKENS},
             )
+            content: bytes = found.http_response.content
+            return content
 
         first, *others = self._limits
         try:
             return ask(first)
         except openai.APIStatusError as error:
-            if not others or first not in error.message or error.status_code not in REFUSALS:
+            if not others or first not in _words(error) or error.status_code not in REFUSALS:
                 raise
         found = ask(*others)
         self._limits = tuple(others)
         return found
+
+
+def _read_answer(content: bytes) -> _Answer | None:
+    """Return what a completion says; None: it is no completion in OpenAI's protocol.
+
+    Raises: _RefusedError: when it is an error in its place, as some servers send with status 200.
+    """
+    try:
+        told = json.loads(content)
+        if told.get("error") and not told.get("choices"):
+            raise _RefusedError(f"answered with an error, {_one_line(_words(told['error']))}")
+        first = told["choices"][0] if told["choices"] else {"message": {}}
+        text, refusal = (first["message"].get(key) or "" for key in ("content", "refusal"))
+        text = normalised_text(text)
+        is_cut = first.get("finish_reason") == "length"
+        usage = told.get("usage")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    num_tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    lack = ""
+    try:
+        check_storable("content", text)
+    except CorpusError as problem:
+        lack = f"an answer that {problem}"
+    if is_cut:
+        lack = f"an answer that was cut off at {MOST_TOKENS:,} tokens"
+    elif not text:
+        lack = _one_line(_words(refusal)) if refusal else "an empty answer"
+    return _Answer(text, num_tokens if isinstance(num_tokens, int) else 0, is_cut, lack)
+
+
+def _words(error: Any) -> str:
+    """Return the endpoint's own words, which are an error as it came or the message in it.
+
+    Args: error: what stands under "error" in an answer, or an APIStatusError, whose message may
+        leave out what was answered.
+    """
+    told = getattr(error, "body", error) or getattr(error, "message", error)
+    if isinstance(told, dict):
+        told = told.get("message") or told
+    return told if isinstance(told, str) else json.dumps(told)
+
+
+def _named(document: SourceDocument) -> str:
+    return repr(document.title[:80])
 
 
 def _one_line(text: str) -> str:

@@ -20,6 +20,8 @@ class Server(ThreadingHTTPServer):
         """Why an answer ends, as the protocol calls it."""
         self.refuse = lambda asked: None
         """The status and the words with which a request is refused; None: it is not."""
+        self.send = lambda number: None
+        """The bytes that a call is answered with, by its number; None: a completion."""
 
     @property
     def url(self):
@@ -43,7 +45,9 @@ class Handler(BaseHTTPRequestHandler):
                          "message": {"role": "assistant", "content": said}}],
             "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11},
         } if status == 200 else {"error": {"message": words}}  # fmt: skip
-        content = json.dumps(answer).encode()
+        content = server.send(number)
+        if content is None:
+            content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
