@@ -24,7 +24,7 @@ def reword(
             "--out",
             parser=read_path,
             metavar="FILE",
-            help="The jsonl file; one that is there is gone on with.",
+            help="The jsonl file, outside the corpus; one that reword wrote is gone on with.",
         ),
     ],
     endpoint: Annotated[

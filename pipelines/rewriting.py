@@ -138,12 +138,12 @@ def reword(
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-    if missing and not num_written:
+    num_known = len({d.document_id for d in documents} & known)
+    if missing and not num_written and not num_known:
         raise InputError(
             f"{endpoint} reworded none of the documents that it was asked for ({len(missing):,}); "
             f"the last, {last}; check the URL, the model's name, and how long a text it reads"
         )
-    num_known = len({d.document_id for d in documents} & known)
     return Rewriting(
         num_asked=len(missing),
         num_known=num_known,

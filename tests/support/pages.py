@@ -6,6 +6,9 @@ import json
 
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
+NEW_DOMAIN = "Name of the new domain"
+"""The label of its box on the page Ingest."""
+
 
 def everything(at):
     """Return all that a page sends to the browser but its pictures, in one string."""
@@ -22,3 +25,23 @@ def click_cell(at, table, row, column):
     states = at._tree.get_widget_states()
     states.widgets.append(WidgetState(id=table.proto.id, string_value=json.dumps(clicked)))
     return at._run(states)
+
+
+def press(at, label):
+    """Press the button of a label, and run."""
+    return next(button for button in at.button if button.label == label).click().run()
+
+
+def fill(at, path, name=None):
+    """Give the page Ingest a corpus, and a new domain's name, and run."""
+    at.text_input(key="path-Corpus").set_value(str(path))
+    if name is not None:
+        (box,) = (item for item in at.text_input if item.label == NEW_DOMAIN)
+        box.set_value(name)
+    return at.run()
+
+
+def is_sound(at):
+    """Return whether a page ran to its end and shows no traceback."""
+    told = [element.value for element in (*at.error, *at.warning, *at.info, *at.markdown)]
+    return not at.exception and not any("Traceback" in text for text in told)

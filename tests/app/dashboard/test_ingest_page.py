@@ -10,6 +10,7 @@ from io import BytesIO
 import pytest
 from filled_store import portrait
 from large_store import fill_large_store
+from pages import NEW_DOMAIN, fill, is_sound, press
 from tiny_base import copy_store, make_tiny_store, write_corpus
 
 from app.dashboard.charts.ingest import loss_chart, told_loss
@@ -23,12 +24,11 @@ from app.dashboard.frames.ingest import (
 from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page_ingest import START, to_source
 from peer_cl.errors import CorpusError
-from pipelines import open_store
 from pipelines.uploads import Upload
 from stores import NewJob, Registry
 from stores.records import JobProgress
 
-PATH, NAME = "Corpus: path on the server (txt, md, jsonl, or a folder)", "Name of the new domain"
+PATH = "Corpus: path on the server (txt, md, jsonl, or a folder)"
 PATIENCE_SECONDS = 90
 
 
@@ -89,22 +89,6 @@ def labels(elements):
     return [element.label for element in elements]
 
 
-def press(at, label):
-    return next(button for button in at.button if button.label == label).click().run()
-
-
-def fill(at, path, name=None):
-    at.text_input(key="path-Corpus").set_value(str(path))
-    if name is not None:
-        next(item for item in at.text_input if item.label == NAME).set_value(name)
-    return at.run()
-
-
-def is_sound(at):
-    told = [element.value for element in (*at.error, *at.warning, *at.info, *at.markdown)]
-    return not at.exception and not any("Traceback" in text for text in told)
-
-
 # --- what it asks -------------------------------------------------------------------------------
 
 
@@ -113,7 +97,7 @@ def test_an_empty_store_is_told_what_to_do(run_page, empty_folder):
     assert is_sound(at)
     assert "This store knows nothing yet" in at.info[0].value
     assert any("None yet" in caption.value for caption in at.caption)
-    assert {PATH, NAME} <= set(labels(at.text_input))
+    assert {PATH, NEW_DOMAIN} <= set(labels(at.text_input))
     assert "Preview" not in labels(at.button)
 
 
@@ -122,7 +106,7 @@ def test_a_store_with_domains_offers_them(run_page, folder):
     assert is_sound(at)
     assert at.selectbox[0].options == ["a new domain", "law", "medicine"]
     assert at.selectbox[0].value == "medicine", "a link from a domain's page leads to its form"
-    assert NAME not in labels(at.text_input)
+    assert NEW_DOMAIN not in labels(at.text_input)
 
 
 def test_every_widget_has_a_label(run_page, folder, job):
@@ -307,26 +291,6 @@ def test_an_ingest_is_started_watched_and_ends(run_page, place, corpus):
     assert "medicine is at v1" in at.success[0].value
     assert at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")
     assert run_page("ingest", place).dataframe[0].value["state"].tolist() == ["done"]
-
-
-def test_what_was_erased_is_learned_again_only_where_the_box_is_ticked(
-    run_page, place, made, monkeypatch
-):
-    monkeypatch.setattr("pipelines.jobs._spawn", lambda registry, job: os.getpid())
-    with open_store(place) as store:
-        erased = store.registry.documents("law", split="train")[0].document_id
-        store.erase_exact("law", [erased], why="asked for")
-    at = press(fill(run_page("ingest", place, domain="law"), made.parent / "law.jsonl"), "Preview")
-    assert "nothing new" in at.info[-1].value
-    (box,) = (item for item in at.checkbox if "erased" in item.label)
-    assert box.label == "Learn what was erased from it too (1 document)"
-    assert not box.value
-    at = press(box.check().run(), "Preview")
-    assert is_sound(at)
-    assert next(item.value for item in at.metric if item.label == "New documents") == "1"
-    at = press(at, "Start learning")
-    with Registry.open(place) as registry:
-        assert registry.jobs.find(at.query_params["job"]).request["learn_erased"] is True
 
 
 def test_a_second_click_starts_nothing(run_page, place, corpus, monkeypatch):
