@@ -34,15 +34,26 @@ def average_score(matrix: Matrix) -> float:
     return sum(matrix[-1]) / num_domains
 
 
-def learning_accuracy(matrix: Matrix) -> float:
+def learning_accuracy(matrix: Matrix, newest: float | None = None) -> float:
     """Return the mean score on each domain right after it was learned.
+
+    Args:
+        matrix: R.
+        newest: the newest domain's right after it was learned, where the last row is of a later
+            time; default: that row's.
 
     Example:
         >>> round(learning_accuracy([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.85
     """
     num_domains = _size(matrix)
-    return sum(matrix[j + 1][j] for j in range(num_domains)) / num_domains
+    return sum(_right_after(matrix, newest)) / num_domains
+
+
+def _right_after(matrix: Matrix, newest: float | None) -> list[float]:
+    """Return each domain's score right after it was learned; see `learning_accuracy`."""
+    *earlier, last = [matrix[j + 1][j] for j in range(_size(matrix))]
+    return [*earlier, last if newest is None else newest]
 
 
 def backward_transfer(matrix: Matrix) -> float:
@@ -92,20 +103,28 @@ def forgetting(matrix: Matrix) -> float:
     return sum(falls) / len(falls) if falls else 0.0
 
 
-def retention(matrix: Matrix) -> float | None:
+def retention(matrix: Matrix, newest: float | None = None) -> float | None:
     """Return the share of what was gained right after learning that is left at the end; 1 = all.
 
     Gains are over the base, added over all domains. None where nothing was gained: there is no
     share of a loss.
+
+    Args:
+        matrix: R.
+        newest: as for `learning_accuracy`.
 
     Example: of gains 0.9 and 0.8, 0.7 and 0.8 are left.
         >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.882
         >>> retention([[0.0, 0.0], [-0.5, 0.0], [-0.9, -0.2]]) is None
         True
+
+        The newest domain was switched off since: of 0.9 and 0.8, 0.9 is left.
+        >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.9, 0.0]], 0.8), 3)
+        0.529
     """
     num_domains = _size(matrix)
-    learned = sum(matrix[j + 1][j] - matrix[0][j] for j in range(num_domains))
+    learned = sum(_right_after(matrix, newest)) - sum(matrix[0])
     left = sum(matrix[-1][j] - matrix[0][j] for j in range(num_domains))
     return left / learned if learned > 0 else None
 

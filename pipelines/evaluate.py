@@ -33,7 +33,6 @@ from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import WORDINGS, questions, read_fact
 from pipelines.recall import recall
-from pipelines.splits import held_out_ids
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from stores import Registry
 
@@ -69,8 +68,9 @@ def evaluate(
         general_items: of each of these sets.
 
     Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
-    domain of which no document is held out, or no text kept, has nothing to be measured on: it is
-    asked like every other, and listed under "unmeasured".
+    domain of which no document is held out, or no text kept, or each was learned by another live
+    domain, has nothing to be measured on: it is asked like every other, and listed under
+    "unmeasured".
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item.
@@ -86,13 +86,13 @@ def evaluate(
     if not everything:
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
-    documents = {one.domain: _test_items(registry, base, one) for one in everything}
+    documents = _test_items(registry, base, everything)
     order = [one for one in everything if documents[one.domain]]
     if not order:
         raise StateError(
-            f"no text of {', '.join(documents)} is held out to be measured on: ingest more "
-            "documents, in a store that keeps texts, and let some be held out (`peer-cl ingest "
-            "--hold-out`)"
+            f"no text of {', '.join(documents)} is held out to be measured on that no live domain "
+            "learned: ingest more documents, in a store that keeps texts, and let some be held out "
+            "(`peer-cl ingest --hold-out`)"
         )
     model = empty_model(registry, base)
     branches = {
@@ -109,8 +109,7 @@ def evaluate(
         "scoring documents",
         progress,
     )
-    losses = _matrix(book, pin, documents)
-    scores = [[-loss for loss in row] for row in losses]
+    matrix = _matrix(book, pin, documents)
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
     unchanged = _unchanged(book, pin, branches, foreign, progress)
     report: dict[str, Any] = {
@@ -118,8 +117,8 @@ def evaluate(
         "domains": [one.domain for one in order],
         "scored_tokens": within_context(base.model, MAX_TOKENS),
         "unmeasured": [one.domain for one in everything if not documents[one.domain]],
-        "matrix": {"loss_nats": losses, "coming_nats": _coming(book, pin, documents)},
-        "metrics": _metrics(scores),
+        "matrix": matrix,
+        "metrics": _metrics(matrix),
         "budget": registry.config.budget,
         "bound_nats": worst_added_nats(registry.config.budget),
         "name_odds": registry.config.name_odds,
@@ -172,54 +171,75 @@ def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> li
     return [Item(tuple(ids[:most]), is_cut=len(ids) > most) for ids in rows]
 
 
-def _test_items(registry: Registry, base: Base, one: Learned) -> list[Item]:
-    every = registry.documents(one.domain, one.version)
-    unseen = held_out_ids(every)  # one that was held out may have been learned since
-    kept = [
-        document
-        for document in every
-        if document.split == "test"
-        and document.document_id in unseen
-        and document.text_object is not None
-    ]
-    items = _items(base, [registry.document_text(document) for document in kept])
-    return [
-        replace(item, document_id=document.document_id)
-        for item, document in zip(items, kept, strict=True)
-    ]
+def _test_items(
+    registry: Registry, base: Base, everything: Sequence[Learned]
+) -> dict[str, list[Item]]:
+    """Return by domain its held-out documents that no live pool learned.
 
-
-def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[list[float]]:
-    """Return losses, nats a token: row 0 is the base, row i the snapshot that learned domain i.
-
-    The last row is the live snapshot, so that a disabled domain shows. Older rows ask live versions
-    alone.
+    One that was held out may have been learned since, by its own domain or by another: measured
+    with every pool asked, it would be no unseen text.
     """
-    snapshots = [one.snapshot for one in pin.measured]
-    snapshots[-1] = pin.live
-    rows = [[sums(book, BASE, documents[one.domain]) for one in pin.measured]]
-    for snapshot in snapshots:
-        versions = pin.versions(snapshot)
+    every = {one.domain: registry.documents(one.domain, one.version) for one in everything}
+    learned = {
+        document.document_id
+        for documents in every.values()
+        for document in documents
+        if document.split == "train"
+    }
+    found = {}
+    for domain, documents in every.items():
+        kept = [
+            document
+            for document in documents
+            if document.split == "test"
+            and document.kind == "text"
+            and document.document_id not in learned
+            and document.text_object is not None
+        ]
+        items = _items(base, [registry.document_text(document) for document in kept])
+        found[domain] = [
+            replace(item, document_id=document.document_id)
+            for item, document in zip(items, kept, strict=True)
+        ]
+    return found
+
+
+def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> dict[str, list[Any]]:
+    """Return losses, nats a token, as the report holds them.
+
+    loss_nats: row 0 is the base, row i has the live versions of the domains that had come with
+    domain i on, the last row what is on now, so that a disabled domain shows. before_nats: row i
+    without domain i itself, which its row is compared with. coming_nats: the last row as it was
+    when its domain came, whatever was switched off since.
+    """
+
+    def losses(versions: list[str]) -> list[float]:
         found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
-        rows.append([loss.mixture for loss in found])
-    return rows
+        return [loss.mixture for loss in found]
+
+    names = [one.domain for one in pin.measured]
+    came = [losses(pin.come(name)) for name in names]
+    return {
+        "loss_nats": [
+            [sums(book, BASE, documents[name]) for name in names],
+            *came[:-1],
+            losses(pin.versions()),
+        ],
+        "before_nats": [losses(pin.come(name, itself=False)) for name in names],
+        "coming_nats": came[-1],
+    }
 
 
-def _coming(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> list[float]:
-    """Return the losses right after the newest domain came, whatever was switched off since."""
-    versions = pin.versions(pin.measured[-1].snapshot)
-    found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
-    return [loss.mixture for loss in found]
-
-
-def _metrics(scores: Sequence[Sequence[float]]) -> dict[str, float | None]:
+def _metrics(matrix: dict[str, list[Any]]) -> dict[str, float | None]:
+    scores = [[-loss for loss in row] for row in matrix["loss_nats"]]
+    newest = -matrix["coming_nats"][-1]
     return {
         "acc": metrics.average_score(scores),
-        "learning_accuracy": metrics.learning_accuracy(scores),
+        "learning_accuracy": metrics.learning_accuracy(scores, newest),
         "bwt": metrics.backward_transfer(scores),
         "fwt": metrics.forward_transfer(scores),
         "forgetting": metrics.forgetting(scores),
-        "retention": metrics.retention(scores),
+        "retention": metrics.retention(scores, newest),
     }
 
 

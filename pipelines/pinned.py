@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer_cl.mixture import share
-from stores import DomainState, Registry, Snapshot
+from stores import Registry, Snapshot
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A live domain and the snapshot in which its live version came."""
+    """A live domain and its live version."""
 
     domain: str
     version: str
-    snapshot: Snapshot
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,25 @@ class Pinned:
         """One pool's share."""
         return share(self.registry.config.budget, self.registry.config.capacity)
 
-    def versions(self, snapshot: Snapshot | None = None) -> list[str]:
-        """Return the live versions that were on in a snapshot already (default: now).
+    def versions(self) -> list[str]:
+        """Return the versions that are on."""
+        on = {state.domain for state in self.live.domains if state.is_enabled}
+        return [one.version for one in self.learned if one.domain in on]
 
-        An earlier version of a domain that grew since, or was erased from, is left out: the domain
-        counts where its live version came, and before that it is as if nobody had learned it. So no
-        figure takes a domain's own past for what others did to it.
+    def come(self, domain: str, *, itself: bool = True) -> list[str]:
+        """Return the live versions of the domains that came before one, all on.
+
+        A domain counts where its live version came, and after that in each row, whatever it was
+        rolled back from, disabled or out meanwhile: so no figure takes its own past, or what people
+        switched, for what others did to it. Domains never depend on each other, so these are the
+        very branches that there were.
+
+        Args:
+            domain: up to which.
+            itself: whether it is among them.
         """
-        return [state.version for state in self.states(snapshot or self.live)]
-
-    def states(self, snapshot: Snapshot) -> list[DomainState]:
-        """Return the states that `versions` is about."""
-        now = {one.domain: one.version for one in self.learned}
-        return [
-            state
-            for state in snapshot.domains
-            if state.is_enabled and state.version == now.get(state.domain)
-        ]
+        place = [one.domain for one in self.learned].index(domain) + itself
+        return [one.version for one in self.learned[:place]]
 
 
 def learned_order(registry: Registry, live: Snapshot) -> list[Learned]:
@@ -63,5 +64,5 @@ def learned_order(registry: Registry, live: Snapshot) -> list[Learned]:
         for state in snapshot.domains:
             now = live.state(state.domain)
             if now is not None and now.version == state.version:
-                order.setdefault(state.domain, Learned(state.domain, state.version, snapshot))
+                order.setdefault(state.domain, Learned(state.domain, state.version))
     return list(order.values())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from stores.chains import read_chain, read_chains, read_versions
 from stores.documents import read_documents
 from stores.queries import (
+    Document,
     DomainDetail,
     DomainState,
     DomainSummary,
@@ -30,7 +31,7 @@ def read_summaries(session: Session) -> tuple[DomainSummary, ...]:
     """Return one line for every domain that ever was, sorted by name."""
     live = live_snapshot(session)
     chains = read_chains(session, [state.version for state in live.domains])
-    counts = _count_documents(session, [item.id for chain in chains.values() for item in chain])
+    counts = _count_documents(session, chains)
     changed = _changed_at(session)
     kept = _count_kept(session)
     return tuple(
@@ -55,7 +56,7 @@ def read_domain(session: Session, domain: str) -> DomainDetail:
     summary = next(found for found in read_summaries(session) if found.domain == domain)
     versions = read_versions(session, domain)
     chain = read_chain(session, summary.version) if summary.version else ()
-    documents = read_documents(session, [segment.id for segment in chain])
+    documents = _latest(read_documents(session, [segment.id for segment in chain]))
     runs = session.execute(
         select(RunRow, SegmentRow.id)
         .join(SegmentRow, SegmentRow.run_id == RunRow.id)
@@ -71,6 +72,16 @@ def read_domain(session: Session, domain: str) -> DomainDetail:
         documents_by_kind=dict(Counter(document.kind for document in documents)),
         events=read_events(session, domain=domain),
     )
+
+
+def _latest(documents: Sequence[Document]) -> list[Document]:
+    """Return each document of a chain once: where it was learned, else where it was given last."""
+    found: dict[str, Document] = {}
+    for document in documents:
+        known = found.get(document.document_id)
+        if known is None or known.split != TRAIN:
+            found[document.document_id] = document
+    return list(found.values())
 
 
 def read_events(
@@ -106,13 +117,13 @@ def _summarise(
     row: DomainRow,
     state: DomainState | None,
     chain: tuple[Segment, ...],
-    counts: Mapping[str, Counter[tuple[str, str]]],
+    counts: Mapping[str, Counter[tuple[str, bool]]],
     *,
     kept: tuple[int, int] | None,
     changed_at: str,
 ) -> DomainSummary:
     """Return one line about a domain."""
-    held = sum((counts.get(segment.id, Counter()) for segment in chain), Counter())
+    held = counts[state.version] if state else Counter()
     return DomainSummary(
         domain=row.name,
         version=state.version if state else None,
@@ -123,11 +134,9 @@ def _summarise(
         is_purged=kept is None,
         num_segments=sum(segment.kind == ROWS for segment in chain),
         num_documents=held.total(),
-        num_texts=held["text", TRAIN],
-        num_facts=sum(num for (kind, _), num in held.items() if kind == "fact"),
-        num_held_out=sum(
-            num for (kind, split), num in held.items() if kind == "text" and split != TRAIN
-        ),
+        num_texts=held["text", True],
+        num_facts=held["fact", True] + held["fact", False],
+        num_held_out=held["text", False],
         num_tokens=sum(segment.num_tokens for segment in chain),
         num_experts=sum(segment.num_experts for segment in chain),
         size_bytes=sum(segment.size_bytes for segment in chain),
@@ -139,17 +148,31 @@ def _summarise(
 
 
 def _count_documents(
-    session: Session, segment_ids: list[str]
-) -> dict[str, Counter[tuple[str, str]]]:
-    """Return how many documents of each kind and split each segment links."""
-    row = SegmentDocumentRow
-    query = select(row.segment_id, row.kind, row.split, func.count())
-    query = query.where(row.segment_id.in_(segment_ids))
-    found: dict[str, Counter[tuple[str, str]]] = {}
-    for segment_id, kind, split, num in session.execute(
-        query.group_by(row.segment_id, row.kind, row.split)
-    ):
-        found.setdefault(segment_id, Counter())[kind, split] = num
+    session: Session, chains: Mapping[str, Sequence[Segment]]
+) -> dict[str, Counter[tuple[str, bool]]]:
+    """Return how many documents of each kind each version learned (True) and holds out (False).
+
+    A document that was held out and is learned since stands in two segments of a chain: it counts
+    once, as learned.
+    """
+    row, found = SegmentDocumentRow, {}
+    is_trained = case((row.split == TRAIN, 1), else_=0)
+    for version, chain in chains.items():
+        inside = row.segment_id.in_([segment.id for segment in chain])
+        if len(chain) == 1:  # each document stands there once: nothing to be sorted by document
+            each = select(row.kind, is_trained.label("trained")).where(inside).subquery()
+        else:
+            each = (
+                # One that was held out as a text may be learned since as a fact.
+                select(func.min(row.kind).label("kind"), func.max(is_trained).label("trained"))
+                .where(inside)
+                .group_by(row.document_id)
+                .subquery()
+            )
+        rows = session.execute(
+            select(each.c.kind, each.c.trained, func.count()).group_by(each.c.kind, each.c.trained)
+        )
+        found[version] = Counter({(kind, bool(trained)): num for kind, trained, num in rows})
     return found
 
 

@@ -1,13 +1,23 @@
 """What an evaluation says, against the model itself: two ways to the same figures."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from tiny_base import copy_store, make_tiny_store, sentences, write_corpus
+from tiny_base import (
+    copy_store,
+    make_tiny_store,
+    sentences,
+    tiny_settings,
+    write_corpus,
+)
 
 from peer_cl import PoolShape
 from peer_cl.metrics import kept
 from pipelines import TrainingSettings, open_store, tokenise
 from pipelines.background import BackgroundSource
+from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 
 SETTINGS = TrainingSettings(
@@ -207,6 +217,85 @@ def test_earlier_versions_of_a_domain_are_asked_in_no_row(tmp_path, is_purged):
         assert row == pytest.approx(wanted, rel=1e-6)
     # What law gained is no merit of medicine's, which came while an earlier law was on.
     assert report["metrics"]["fwt"] == pytest.approx(base[1] - rows[0][1], rel=1e-6)
+
+
+def test_what_people_switched_is_no_domains_doing(tmp_path):
+    """A later version that was taken back, and a domain that was off when another came."""
+    place = make_tiny_store(tmp_path)
+    minerals = write_corpus(tmp_path / "minerals.jsonl", "minerals")
+    more = write_corpus(tmp_path / "more.jsonl", "law", num=16, seed=5)
+    (tmp_path / "again").mkdir()
+    reports = []
+    for folder in (copy_store(place, tmp_path / "again"), place):
+        with open_store(folder, who="ann") as store:
+            is_switched = folder == place
+            if is_switched:
+                store.ingest("law", more, settings=tiny_settings())
+                store.disable("medicine")
+            store.ingest("minerals", minerals, settings=tiny_settings())
+            if is_switched:
+                store.enable("medicine")
+                store.roll_back("law")
+            reports.append(store.evaluate(background=False, with_recall=False))
+    plain, switched = reports
+    assert switched["domains"] == plain["domains"] == ["law", "medicine", "minerals"]
+    for name, rows in plain["matrix"].items():
+        assert np.allclose(switched["matrix"][name], rows, rtol=1e-9), name
+    assert switched["metrics"] == pytest.approx(plain["metrics"], rel=1e-9)
+
+
+def test_the_newest_domain_is_told_as_it_came_where_it_is_off_now(tmp_path):
+    with open_store(make_tiny_store(tmp_path), who="ann") as store:
+        whole = store.evaluate(background=False, with_recall=False)
+        store.disable("medicine")
+        off = store.evaluate(background=False, with_recall=False)
+    base, _, last = off["matrix"]["loss_nats"]
+    assert last[1] == pytest.approx(base[1], rel=1e-2), "all of its gain is off"
+    figures = "learning_accuracy", "bwt", "fwt"
+    assert [off["metrics"][n] for n in figures] == pytest.approx(
+        [whole["metrics"][n] for n in figures], abs=1e-3
+    )
+    assert off["metrics"]["acc"] < whole["metrics"]["acc"]
+    assert off["metrics"]["retention"] < 0.9 < whole["metrics"]["retention"]
+
+
+def test_a_domain_before_which_an_unmeasured_one_came_is_not_charged_with_it(tmp_path):
+    place = make_tiny_store(tmp_path, domains=("law",))
+    with open_store(place, who="ann") as store:
+        unmeasured = replace(tiny_settings(), hold_out_percent=0.0)
+        store.ingest("copy", write_corpus(tmp_path / "c.jsonl", "law", seed=9), settings=unmeasured)
+        store.ingest(
+            "minerals", write_corpus(tmp_path / "m.jsonl", "minerals"), settings=tiny_settings()
+        )
+        report = store.evaluate(background=False, with_recall=False)
+        model, tokenizer = store.load()
+        rows = [held_out(store, tokenizer, domain) for domain in report["domains"]]
+        wanted = [nats(scored(model, own, domains=["law", "copy"]))[1] for own in rows]
+        model.detach()
+    assert (report["domains"], report["unmeasured"]) == (["law", "minerals"], ["copy"])
+    assert report["matrix"]["before_nats"][1] == pytest.approx(wanted, rel=1e-6)
+    assert report["matrix"]["loss_nats"][1] != pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_document_that_another_domain_learned_is_measured_no_more(tmp_path):
+    place = make_tiny_store(tmp_path)
+    everything = replace(tiny_settings(), hold_out_percent=0.0)
+    with open_store(place, who="ann") as store:
+        before = store.evaluate(background=False, with_recall=False)
+        held = store.registry.documents("law", split="test", kind="text")
+        (first, *others) = [store.registry.document_text(document) for document in held]
+        store.ingest("copy", [SourceDocument(first, "Copy", "copy")], settings=everything)
+        some = store.evaluate(background=False, with_recall=False)
+        again = [SourceDocument(text, "Copy", "copy") for text in others]
+        store.ingest("copies", again, settings=everything)
+        none = store.evaluate(background=False, with_recall=False)
+        store.roll_back("copies", out=True)
+        back = store.evaluate(background=False, with_recall=False)
+    count = {row["domain"]: row["documents"] for row in before["mixture"]}["law"]
+    assert count == len(held) > 1
+    assert {row["domain"]: row["documents"] for row in some["mixture"]}["law"] == count - 1
+    assert (none["domains"], none["unmeasured"]) == (["medicine"], ["law", "copy", "copies"])
+    assert back["mixture"][0]["documents"] == count - 1
 
 
 def test_a_domain_that_is_off_is_out_of_the_last_row_and_not_of_what_it_cost(tmp_path):

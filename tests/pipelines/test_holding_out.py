@@ -180,3 +180,25 @@ def test_a_preview_tells_what_is_held_out_apart(store, tmp_path):
     assert counted() == (1, 0, 1)
     assert counted(settings=ALL) == (2, 0, 0)
     assert counted(facts=facts) == (2, 0, 0)
+
+
+def test_what_is_learned_since_counts_once_and_is_held_out_no_more(store):
+    registry = store.registry
+    store.ingest("law", documents("law", 24), settings=SETTINGS)
+    before = registry.domain("law")
+    held, *_ = registry.documents("law", split="test", kind="text")
+    fact = fact_of(registry.document_text(held))
+    store.ingest("law", documents("law", 2, 9), facts=[fact], settings=SETTINGS)
+    between = registry.domain("law").summary
+    assert between.num_held_out == before.summary.num_held_out - 1
+    assert (between.num_facts, between.num_texts) == (1, before.summary.num_texts + 2)
+    store.ingest("law", documents("law", 24), settings=ALL)
+    after = registry.domain("law")
+    assert after.summary.num_held_out == 0
+    assert after.summary.num_documents == sum(after.documents_by_split.values())
+    assert after.documents_by_kind == {"text": 25, "fact": 1, "probe": 1}
+    assert after.documents_by_split == {"train": 26, "test": 1}, "a question is of the test side"
+    store.roll_back("law")
+    again = registry.domain("law").summary
+    for name in ("num_documents", "num_texts", "num_facts", "num_held_out"):
+        assert getattr(again, name) == getattr(between, name), name

@@ -1,4 +1,4 @@
-"""What a domain's coming cost the others: the matrix's row after it less the row before it."""
+"""What a domain's coming cost the others: the matrix's row after it less the same without it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def costs(report: dict[str, Any], domain: str) -> pd.DataFrame:
         and with this domain. change_nats: the second less the first; positive = lost.
     """
     place = report["domains"].index(domain)
-    rows = _coming_rows(report)
-    before, after = rows[place], rows[place + 1]
+    rows, matrix = _coming_rows(report), report["matrix"]
+    # Reports of before have no such rows: there it was the row of the last measured domain.
+    before, after = matrix.get("before_nats", rows)[place], rows[place + 1]
     told = [
         (name, EARLIER if at < place else LATER, before[at], after[at], after[at] - before[at])
         for at, name in enumerate(report["domains"])

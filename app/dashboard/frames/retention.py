@@ -49,7 +49,7 @@ ABSOLUTE, TO_BASE, TO_BEFORE, FORGOTTEN = (
 MODES = {
     ABSOLUTE: "The value itself.",
     TO_BASE: "The value less the base's: what all that was learned did.",
-    TO_BEFORE: "The value less that of the row above: what this one ingest did.",
+    TO_BEFORE: "The value less that without this domain, whatever is off now: what its ingest did.",
     FORGOTTEN: "How much worse than right after the domain was learned; positive = forgot.",
 }
 """What a cell's value is compared with, and what that says."""
@@ -64,7 +64,11 @@ class Report:
     """In the order in which they were learned."""
     unmeasured: tuple[str, ...]
     losses: Floats
-    """(T + 1, T), nats a token; row 0 is the base."""
+    """(T + 1, T), nats a token; row 0 is the base, the last one what is on now."""
+    came: Floats
+    """(T, T): row i as it was when domain i came, whatever was switched off since."""
+    before: Floats
+    """(T, T): the same without domain i itself."""
     metrics: dict[str, float | None]
     """None: there is no such figure, as a share of what was not gained."""
     bound_nats: float
@@ -91,11 +95,17 @@ def read_report(snapshot_id: int, told: Any) -> Report:
     try:
         domains = tuple(str(name) for name in told["domains"])
         losses = np.array(told["matrix"]["loss_nats"], dtype=np.float64)
+        # Reports of before have neither: there the rows of the matrix stand for both.
+        newest = told["matrix"].get("coming_nats", losses[-1])
+        came = np.array([*losses[1:-1], newest], dtype=np.float64)
+        before = np.array(told["matrix"].get("before_nats", losses[:-1]), dtype=np.float64)
         report = Report(
             snapshot_id=snapshot_id,
             domains=domains,
             unmeasured=tuple(str(name) for name in told["unmeasured"]),
             losses=losses,
+            came=came,
+            before=before,
             metrics={str(name): _figure(told["metrics"][name]) for name in METRICS},
             bound_nats=float(told["bound_nats"]),
             background=[_checked(row, BACKGROUND) for row in told["background"]],
@@ -104,10 +114,12 @@ def read_report(snapshot_id: int, told: Any) -> Report:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(snapshot_id, f"{type(error).__name__} {error}") from None
-    if not domains or losses.shape != (len(domains) + 1, len(domains)):
-        raise damaged(snapshot_id, f"a matrix of shape {losses.shape} for {len(domains)} domains")
-    if not (np.isfinite(losses).all() and (losses >= 0).all() and (losses < 100).all()):
-        raise damaged(snapshot_id, "losses that are none")
+    num = len(domains)
+    for rows, shape in ((losses, (num + 1, num)), (came, (num, num)), (before, (num, num))):
+        if not num or rows.shape != shape:
+            raise damaged(snapshot_id, f"a matrix of shape {rows.shape} for {num} domains")
+        if not (np.isfinite(rows).all() and (rows >= 0).all() and (rows < 100).all()):
+            raise damaged(snapshot_id, "losses that are none")
     return report
 
 
@@ -145,13 +157,13 @@ def written(value: float, form: str, *, is_change: bool) -> str:
     return format(value, f"+{form}" if is_change else form).replace("-", "\N{MINUS SIGN}")
 
 
-def measured(report: Report, measure: str) -> Floats:
-    """Return the matrix in a measure's unit."""
-    losses = report.losses
+def measured(report: Report, measure: str, losses: Floats | None = None) -> Floats:
+    """Return the matrix, or other rows of its columns, in a measure's unit."""
+    losses = report.losses if losses is None else losses
     if measure == "perplexity":
         return np.asarray(np.exp(losses))
     if measure == "reduction":
-        base = losses[:1]
+        base = np.broadcast_to(report.losses[:1], losses.shape)
         return np.asarray(1.0 - np.divide(losses, base, out=np.ones_like(losses), where=base > 0))
     return losses
 
@@ -165,10 +177,11 @@ def compared(report: Report, measure: str, mode: str) -> Floats:
     if mode == TO_BASE:
         return values - values[:1]
     if mode == TO_BEFORE:
-        return np.concatenate([np.full_like(values[:1], np.nan), np.diff(values, axis=0)])
+        came, before = (measured(report, measure, rows) for rows in (report.came, report.before))
+        return np.concatenate([np.full_like(values[:1], np.nan), came - before])
     if mode == FORGOTTEN:
         num = len(report.domains)
-        right_after = np.array([values[place + 1, place] for place in range(num)])
+        right_after = measured(report, measure, report.came).diagonal()
         worse = values - right_after if MEASURES[measure].is_better_low else right_after - values
         known = np.arange(num + 1)[:, None] > np.arange(num)
         return np.where(known, worse, np.nan)
@@ -219,7 +232,7 @@ def _kept(report: Report) -> Floats:
     where it gained nothing."""
     kept = np.full_like(report.losses, np.nan)
     for place in range(len(report.domains)):
-        base, right_after = report.losses[0, place], report.losses[place + 1, place]
+        base, right_after = report.losses[0, place], report.came[place, place]
         for step in range(place + 1, len(kept)):
             now = report.losses[step, place]
             share = metrics.kept(base, right_after, now)
@@ -244,10 +257,7 @@ def forgot_most(report: Report, num: int) -> list[str]:
 def exchange_frame(report: Report) -> pd.DataFrame:
     """Return one row a domain: what it gained when it was learned, and what it forgot since."""
     forgotten = compared(report, "loss", FORGOTTEN)[-1]
-    gained = [
-        report.losses[0, place] - report.losses[place + 1, place]
-        for place in range(len(report.domains))
-    ]
+    gained = report.losses[0] - report.came.diagonal()
     return pd.DataFrame(
         {"domain": report.domains, "gained_nats": gained, "forgotten_nats": forgotten}
     )

@@ -53,6 +53,13 @@ def test_what_was_switched_off_since_is_not_what_the_newest_domain_cost():
     assert frames.retained(disabled)["soil"] == 0.0  # not "all of nothing"
 
 
+def test_what_came_between_two_measured_domains_is_not_the_second_ones_cost():
+    before = [[4.0, 3.0, 5.0], [2.0, 3.1, 5.0], [2.6, 2.0, 4.9]]
+    report = REPORT | {"matrix": REPORT["matrix"] | {"before_nats": before}}
+    changes = frames.costs(report, "soil").set_index("domain")["change_nats"]
+    assert changes.round(6).to_dict() == {"law": -0.1, "medicine": 0.0}
+
+
 def test_one_domain_alone_costs_nobody():
     alone = {"domains": ["law"], "matrix": {"loss_nats": [[4.0], [2.0]]}}
     frame = frames.costs(alone, "law")

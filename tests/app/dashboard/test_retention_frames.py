@@ -105,6 +105,23 @@ def test_what_is_forgotten_and_kept_agrees_with_the_metrics(num, data):
         assert whole == pytest.approx(report.metrics["retention"], rel=1e-6)
 
 
+def test_the_newest_domain_is_compared_with_how_it_came_where_it_is_off_now():
+    matrix = {
+        "loss_nats": [[4.0, 3.0], [3.0, 3.0], [3.0, 3.0]],
+        "coming_nats": [3.25, 1.5],
+        "before_nats": [[4.0, 3.0], [3.1, 2.9]],
+    }
+    report = frames.read_report(7, told(matrix["loss_nats"], matrix=matrix))
+    assert frames.exchange_frame(report)["gained_nats"].tolist() == [1.0, 1.5]
+    assert values(report, "loss", FORGOTTEN)[2, "medicine"] == 1.5
+    came = values(report, "loss", TO_BEFORE)
+    assert came[2, "law"] == pytest.approx(0.15)
+    assert came[2, "medicine"] == pytest.approx(-1.4)
+    assert values(report, "reduction", TO_BEFORE)[2, "medicine"] == pytest.approx(1.4 / 3)
+    kept = frames.curves_frame(report).set_index(["step", "domain"])["kept"]
+    assert (kept[2, "law"], kept[2, "medicine"]) == (1.0, 0.0)
+
+
 def test_nothing_is_kept_before_it_is_learned(report):
     kept = frames.curves_frame(report).set_index(["step", "domain"])["kept"]
     assert np.isnan(kept[0, "law"])
@@ -130,6 +147,9 @@ def test_a_base_that_loses_nothing_is_no_division_by_zero():
         told([[1.0], [-1.0]]),
         told(matrix={"loss_nats": [[1.0, 2.0], [1.0]]}),
         told(matrix={"loss_nats": [["a", "b"]]}),
+        told(matrix={"loss_nats": LOSSES, "coming_nats": [1.0]}),
+        told(matrix={"loss_nats": LOSSES, "before_nats": [[1.0, 2.0]]}),
+        told(matrix={"loss_nats": LOSSES, "before_nats": [[1.0, -2.0], [1.0, 1.0]]}),
         told(metrics={}),
         told(bound_nats=None),
         told(background=[{"source": "films"}]),
