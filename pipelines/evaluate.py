@@ -6,6 +6,7 @@ alone, from their first token, with every live pool asked; second halves with th
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -213,19 +214,20 @@ def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> d
     when its domain came, whatever was switched off since.
     """
 
-    def losses(versions: list[str]) -> list[float]:
+    @functools.cache  # without a domain is mostly with the one before it
+    def losses(*versions: str) -> list[float]:
         found = [mixture_loss(book, versions, documents[o.domain], pin.share) for o in pin.measured]
         return [loss.mixture for loss in found]
 
     names = [one.domain for one in pin.measured]
-    came = [losses(pin.come(name)) for name in names]
+    came = [losses(*pin.come(name)) for name in names]
     return {
         "loss_nats": [
             [sums(book, BASE, documents[name]) for name in names],
             *came[:-1],
-            losses(pin.versions()),
+            losses(*pin.versions()),
         ],
-        "before_nats": [losses(pin.come(name, itself=False)) for name in names],
+        "before_nats": [losses(*pin.come(name, itself=False)) for name in names],
         "coming_nats": came[-1],
     }
 
