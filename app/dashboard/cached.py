@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.dashboard.page import StorePlace
 from pipelines.holders import document_rows as document_rows_of
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from stores import Document, DomainDetail, Event, Finding, Snapshot
     from stores.queries import Evaluation
 
-Stamp = tuple[str, int]
-"""A store's folder and the number of the last thing that was done to it."""
+Stamp = tuple[StorePlace, int]
+"""What tells a store from every other, and the number of the last thing that was done to it."""
 
 
 def stamp(seen: View) -> Stamp:
     """Return what answers about the whole store are cached under."""
-    return seen.folder, seen.store.registry.history(1)[0].id
+    return seen.place, seen.store.registry.history(1)[0].id
 
 
 def snapshots(seen: View) -> tuple[Snapshot, ...]:

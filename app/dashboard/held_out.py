@@ -14,7 +14,7 @@ from app.dashboard.colours import BASE_COLOUR
 from app.dashboard.columns import document_column
 from app.dashboard.frames import held_out as frames
 from app.dashboard.measuring import offer_measuring
-from app.dashboard.page import View, plain
+from app.dashboard.page import StorePlace, View, plain
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -31,7 +31,7 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _scores(
-    folder: str, snapshot_id: int, evaluated_at: str, domain: str, _store: Store
+    place: StorePlace, snapshot_id: int, evaluated_at: str, domain: str, _store: Store
 ) -> tuple[HeldOutScores, ...]:
     """Return a domain's document scores under the versions that an evaluated snapshot has."""
     snapshot = _store.registry.snapshot(snapshot_id)
@@ -45,7 +45,7 @@ def _scores(
 def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:
     """Show the held-out documents of a domain, and the tokens of one that is selected."""
     st.subheader(plain(f"Held-out documents of {domain}"), anchor=False)
-    found = _scores(seen.folder, chosen.snapshot_id, chosen.evaluated_at, domain, seen.store)
+    found = _scores(seen.place, chosen.snapshot_id, chosen.evaluated_at, domain, seen.store)
     if not found:
         st.info(
             "No document's scores are stored for this version: nothing of it is held out, or its "

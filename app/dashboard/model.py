@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.dashboard.page import View, plain
+from app.dashboard.page import StorePlace, View, plain
 from peer_cl.errors import ChangedError, StateError
 from pipelines.quiet import get_ready
 
@@ -39,9 +39,9 @@ class ModelKeeper:
         self._looking = threading.Lock()
         """Guards what follows; never held while `_using` is waited for."""
         self._kept: Loaded | None = None
-        self._place: tuple[str, str] | None = None
+        self._place: StorePlace | None = None
         self._snapshot: Snapshot | None = None
-        self._error: tuple[tuple[str, str], int, Exception] | None = None
+        self._error: tuple[StorePlace, int, Exception] | None = None
         self._failed_at = 0.0
         self._thread: threading.Thread | None = None
         self._began = 0.0
@@ -98,14 +98,14 @@ class ModelKeeper:
             return
         place, snapshot_id, error = self._error
         is_old = time.monotonic() - self._failed_at > KEPT_ERROR_S
-        if is_old or (place, snapshot_id) != (_place(seen), seen.live.id):
+        if is_old or (place, snapshot_id) != (seen.place, seen.live.id):
             self._error = None
             return
         raise error
 
     def _is_of(self, seen: View) -> bool:
         """Return whether the kept model is that of what is seen."""
-        if self._kept is None or self._snapshot is None or self._place != _place(seen):
+        if self._kept is None or self._snapshot is None or self._place != seen.place:
             return False
         if seen.live.id < self._snapshot.id:
             raise ChangedError(
@@ -124,16 +124,16 @@ class ModelKeeper:
             with self._using:
                 kept = self._changed(seen) or self._loaded_anew(seen)
                 with self._looking:
-                    self._kept, self._place, self._snapshot = kept, _place(seen), seen.live
+                    self._kept, self._place, self._snapshot = kept, seen.place, seen.live
         except Exception as error:
             with self._looking:
                 self._kept = self._place = self._snapshot = None
-                self._error = (_place(seen), seen.live.id, error)
+                self._error = (seen.place, seen.live.id, error)
                 self._failed_at = time.monotonic()
 
     def _changed(self, seen: View) -> Loaded | None:
         """Return the kept model, changed in place; None where it is another store's, or none."""
-        if self._kept is None or self._snapshot is None or self._place != _place(seen):
+        if self._kept is None or self._snapshot is None or self._place != seen.place:
             return None
         from pipelines.loading import move
 
@@ -145,11 +145,6 @@ class ModelKeeper:
         with self._looking:
             self._kept = self._snapshot = None
         return seen.store.load(seen.live.id)
-
-
-def _place(seen: View) -> tuple[str, str]:
-    """Return what tells a store from every other, one made anew in its folder included."""
-    return seen.folder, seen.store.registry.config.store_id
 
 
 KEEPER = ModelKeeper()

@@ -33,16 +33,14 @@ _KEY = "outcome"
 class Outcome:
     """How the last act of this browser tab ended."""
 
-    folder: str
-    """Of the store."""
+    seen: View
+    """What the person saw."""
     place: str
     """Where it was tried: a problem is told there alone, since no other place can answer it."""
     done: Done | None = None
     problem: str = ""
     has_changed: bool = False
     """Somebody else acted between the person's look and the act."""
-    seen: View | None = None
-    """What the person saw."""
 
 
 def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str) -> None:
@@ -58,16 +56,16 @@ def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str)
     """
     try:
         with acting(seen) as store:
-            outcome = Outcome(seen.folder, place, done=act(store), seen=seen)
+            outcome = Outcome(seen, place, done=act(store))
     except PeerError as error:
         if _is_done(seen):
             return
         has_changed = isinstance(error, ChangedError)
-        outcome = Outcome(seen.folder, place, problem=str(error), has_changed=has_changed)
+        outcome = Outcome(seen, place, problem=str(error), has_changed=has_changed)
     except Exception as error:
         log.exception("acting")
         problem = f"{type(error).__name__}: {error}: a fault of peer-cl; see the server's terminal"
-        outcome = Outcome(seen.folder, place, problem=problem)
+        outcome = Outcome(seen, place, problem=problem)
     else:
         for key in cleared:
             st.session_state[key] = ""
@@ -92,13 +90,21 @@ def ask_why(seen: View, key: str) -> None:
 def show_outcome(seen: View, title: str) -> None:
     """Show what the last act did, with Undo, until it is closed.
 
+    What was tried on a store that is gone is told here: the new one may lack the place.
+
     Args:
         seen: what the person sees.
         title: the page's: an Undo that was refused on it is told here, and on no other page.
     """
     undoing = f"{title}: undo"
     outcome: Outcome | None = st.session_state.get(_KEY)
-    if outcome is not None and outcome.folder == seen.folder and outcome.done is not None:
+    if outcome is None or outcome.seen.folder != seen.folder:
+        return
+    if outcome.seen.place != seen.place:
+        if outcome.done is None:
+            _show_problem(outcome)
+        return
+    if outcome.done is not None:
         _show_done(seen, outcome.done, undoing)
     show_problem(seen, undoing)
 
@@ -111,10 +117,13 @@ def show_problem(seen: View, place: str) -> None:
         place: as `attempt` was told.
     """
     outcome: Outcome | None = st.session_state.get(_KEY)
-    if outcome is None or (outcome.folder, outcome.place) != (seen.folder, place):
+    if outcome is None or outcome.done is not None:
         return
-    if outcome.done is not None:
-        return
+    if (outcome.seen.place, outcome.place) == (seen.place, place):
+        _show_problem(outcome)
+
+
+def _show_problem(outcome: Outcome) -> None:
     if outcome.has_changed:
         st.warning(
             f"Changed meanwhile; nothing was done. {plain(outcome.problem)}",

@@ -23,8 +23,9 @@ import streamlit as st
 from app.dashboard.colours import domain_colours
 from app.dashboard.launch import ALLOWED_VARIABLE, CORPORA_VARIABLE, LOGIN_VARIABLE, may_enter
 from app.request import DEFAULT_STORE, STORE_VARIABLE
-from peer_cl.errors import PeerError
+from peer_cl.errors import ChangedError, PeerError
 from pipelines.store import Store, open_store
+from stores import StoreConfig, StoreLayout
 
 if TYPE_CHECKING:
     from stores import Snapshot
@@ -33,12 +34,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("peer_cl.dashboard")
 
 
+StorePlace = tuple[str, str]
+"""A store's folder, absolute, and its id: another may have been made in the folder since."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a page sees: a store, and the snapshot that was live when the page began."""
 
     folder: str
-    """The store's, absolute: with the snapshot's number it is the key of every cache."""
+    """The store's, absolute."""
     store: Store
     """For reading. Acts open a store of their own, see `acting`."""
     live: Snapshot
@@ -46,9 +51,14 @@ class View:
     """Every domain, live or not, by name."""
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What answers about this snapshot are cached under."""
-        return self.folder, self.live.id
+    def place(self) -> StorePlace:
+        """What tells the store from every other, one made anew in its folder included."""
+        return self.folder, self.store.registry.config.store_id
+
+    @property
+    def key(self) -> tuple[StorePlace, int]:
+        """What answers about this snapshot are kept under."""
+        return self.place, self.live.id
 
     @property
     def colours(self) -> dict[str, str]:
@@ -69,20 +79,22 @@ def store_folder() -> Path:
     return Path(said.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _opened(folder: str, _made: float) -> Store:
+# A server shows one store: the one that was here before another was made in its folder is closed.
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda store: store.close())
+def _opened(folder: str, store_id: str, file_id: tuple[int, int] | None) -> Store:
     return open_store(folder)
 
 
 def opened(folder: Path) -> Store:
-    """Return the store, opened once for all who look.
+    """Return the store that is in a folder now, opened once for all who look.
 
-    Raises: StateError, DamageError: when there is none, or it cannot be read.
+    Raises: StoreFormatError, DamageError: when there is none, or it cannot be read.
     """
-    config = folder / "store.toml"
-    # A store that was made anew in the same folder is another one.
-    made = config.stat().st_mtime if config.is_file() else 0.0
-    return _opened(str(folder), made)
+    layout = StoreLayout(folder)
+    store_id = StoreConfig.read(layout.config).store_id
+    # A copy that was put back has the same id, but its registry is another file.
+    found = layout.database.stat() if layout.database.is_file() else None
+    return _opened(str(folder), store_id, found and (found.st_dev, found.st_ino))
 
 
 def view() -> View:
@@ -97,14 +109,16 @@ def acting(seen: View) -> Iterator[Store]:
     """Yield a store to act on, if the snapshot that the person sees is still the live one.
 
     Raises:
-        ChangedError: at the first act, when it is not.
+        ChangedError: at the first act, when it is not; at once, when another store is there.
         StoreLockedError: when another writer holds the store.
     """
-    with (
-        open_store(seen.folder, who=who()) as store,
-        store.registry.writing(store.who, expect=seen.live.id),
-    ):
-        yield store
+    with open_store(seen.folder, who=who()) as store:
+        if store.registry.config.store_id != seen.store.registry.config.store_id:
+            raise ChangedError(
+                f"another store was made in {seen.folder} meanwhile; look again, then act"
+            )
+        with store.registry.writing(store.who, expect=seen.live.id):
+            yield store
 
 
 def who() -> str | None:

@@ -13,7 +13,7 @@ from app.dashboard.frames.counts import several
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
-from app.dashboard.page import View, offered_folders, page, plain, who
+from app.dashboard.page import StorePlace, View, offered_folders, page, plain, who
 from app.output import size
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
@@ -45,6 +45,8 @@ START = "ingest_start"
 class Wanted:
     """What the form says now."""
 
+    store: StorePlace
+    """Another that was made in its folder was not previewed."""
     domain: str
     corpus: UploadedFile | str
     facts: UploadedFile | str
@@ -56,7 +58,7 @@ class Wanted:
     def key(self) -> tuple[Any, ...]:
         """What a preview depends on."""
         named = [getattr(item, "file_id", item) for item in (self.corpus, self.facts)]
-        return (self.domain, *named, self.given, self.learn_erased)
+        return (self.store, self.domain, *named, self.given, self.learn_erased)
 
     @property
     def settings(self) -> TrainingSettings | None:
@@ -129,7 +131,7 @@ def _form(seen: View) -> Wanted | None:
     if not corpus or not domain:
         st.caption("Say where the corpus is and which domain learns it; then look at a preview.")
         return None
-    return Wanted(domain, corpus, facts or "", given, why, learns_erased)
+    return Wanted(seen.place, domain, corpus, facts or "", given, why, learns_erased)
 
 
 def _refilled(key: str, default: str | float) -> str:

@@ -118,7 +118,7 @@ def _show_troubles(found: Sequence[Trouble], live_id: int) -> None:
 
 def _offer_doctor(seen: View) -> tuple[Finding, ...] | None:
     """Let a person run the full check; what it found stays until the store changes."""
-    key = "doctor {} {}".format(*cached.stamp(seen))
+    key = f"doctor {cached.stamp(seen)}"
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.button(
             "Run the full check",

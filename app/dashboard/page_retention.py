@@ -14,7 +14,7 @@ from app.dashboard.general import show_general
 from app.dashboard.held_out import show_documents, to_csv
 from app.dashboard.links import warn_of_unknown
 from app.dashboard.measuring import offer_measuring, show_command
-from app.dashboard.page import View, page, plain
+from app.dashboard.page import StorePlace, View, page, plain
 from app.dashboard.snapshot_list import choose_snapshot
 from app.output import cell, moment
 from peer_cl.errors import DamageError
@@ -50,7 +50,7 @@ def show(seen: View) -> None:
     _say_age(seen, chosen, evaluated)
     try:
         report, of_overview = _report(
-            seen.folder, chosen.snapshot_id, chosen.evaluated_at, seen.store
+            seen.place, chosen.snapshot_id, chosen.evaluated_at, seen.store
         )
     except DamageError as error:
         st.error(plain(str(error)), icon=":material/error:")
@@ -140,7 +140,7 @@ def _say_age(
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _report(
-    folder: str, snapshot_id: int, evaluated_at: str, _store: Store
+    place: StorePlace, snapshot_id: int, evaluated_at: str, _store: Store
 ) -> tuple[Report, tuple[Figure, Figure]]:
     """Return an evaluation's report, checked, and the figures that Overview has too."""
     told = _store.registry.evaluation(snapshot_id)

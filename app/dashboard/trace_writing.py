@@ -13,7 +13,7 @@ from app.dashboard.clicks import click, wanted
 from app.dashboard.frames.counts import several
 from app.dashboard.frames.trace import weights_in_words
 from app.dashboard.model import borrowed
-from app.dashboard.page import View, plain
+from app.dashboard.page import StorePlace, View, plain
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -35,7 +35,7 @@ _GUIDANCE = (
     "asked for in other words; 1 is the mixture itself, whose promise is about scored text."
 )
 
-WrittenOn = tuple[tuple[str, int], str, tuple[str, ...], float]
+WrittenOn = tuple[tuple[StorePlace, int], str, tuple[str, ...], float]
 """The store and snapshot, the text, the domains that are asked, and the guidance."""
 
 
