@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from app.dashboard.page import View
     from pipelines.holders import DocumentRow
     from pipelines.store import Store
-    from stores import Document, DomainDetail, Event, Finding, Snapshot
+    from stores import Document, DomainDetail, DomainState, Event, Finding, Snapshot
     from stores.queries import Evaluation
 
 Stamp = tuple[StorePlace, int]
@@ -32,6 +32,12 @@ def stamp(seen: View) -> Stamp:
 def snapshots(seen: View) -> tuple[Snapshot, ...]:
     """Return every snapshot, oldest first."""
     return _snapshots(stamp(seen), seen.store)
+
+
+def last_state(seen: View, domain: str) -> DomainState | None:
+    """Return how a domain is in the store, or how it last was in it; None where it never was."""
+    found = (snapshot.state(domain) for snapshot in reversed(snapshots(seen)))
+    return next((state for state in found if state is not None), None)
 
 
 def events(seen: View, domain: str | None = None) -> tuple[Event, ...]:

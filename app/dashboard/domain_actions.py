@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import acts
-from app.dashboard.domain_corpus import newest_documents
+from app.dashboard.domain_corpus import last_documents
 from app.dashboard.outcome import ask_why, attempt, show_problem
 from app.dashboard.page import plain
 from app.dashboard.previews import Choice, choices, preview
@@ -47,7 +47,7 @@ def _show_act(seen: View, detail: DomainDetail, place: str) -> None:
     version = _choose_version(detail) if chosen.action == "roll back" else None
     with st.container(border=True):
         st.markdown("**What will change**")
-        for line in preview(chosen.action, detail, newest_documents(seen, detail), version):
+        for line in preview(chosen.action, detail, last_documents(seen, detail), version):
             st.text(line)
     ask_why(seen, _WHY)
     label, icon, is_confirmed = plain(chosen.button), None, True

@@ -18,28 +18,27 @@ if TYPE_CHECKING:
 _MOST_ROWS = 500
 
 
-def newest_version(detail: DomainDetail) -> str | None:
-    """Return the live version of a domain, or else the newest whose bytes are there."""
-    kept = [segment.id for segment in detail.versions if not segment.is_purged]
-    return detail.summary.version or (kept[-1] if kept else None)
+def last_documents(seen: View, detail: DomainDetail) -> tuple[Document, ...]:
+    """Return the documents of a domain as it is, or as it last was in the store.
 
-
-def newest_documents(seen: View, detail: DomainDetail) -> tuple[Document, ...]:
-    """Return the documents of `newest_version`; none of a purged domain."""
-    version = newest_version(detail)
-    if version is None:
+    That is what "bring back" brings back, which need not be the newest version. None of a purged
+    domain.
+    """
+    last = cached.last_state(seen, detail.summary.domain)
+    kept = {segment.id for segment in detail.versions if not segment.is_purged}
+    if last is None or last.version not in kept:
         return ()
-    return cached.domain_documents(seen, detail.summary.domain, version)
+    return cached.domain_documents(seen, detail.summary.domain, last.version)
 
 
 def show_corpus(seen: View, detail: DomainDetail) -> None:
     """Show the sources and documents of a domain."""
-    found = newest_documents(seen, detail)
+    found = last_documents(seen, detail)
     if not found:
         st.info("No document of this domain is left: its versions were purged.")
         return
     if not detail.summary.is_live:
-        st.caption("The domain is not live: this is the corpus of its newest version.")
+        st.caption("The domain is not live: this is the corpus of the version that it was at last.")
     st.caption(f"{counted(found, questions=True)}.")
     _show_sources(found)
     _show_documents(found)

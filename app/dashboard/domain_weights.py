@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.dashboard import cached
 from app.dashboard.charts import domains as charts
-from app.dashboard.domain_corpus import newest_documents
+from app.dashboard.domain_corpus import last_documents
 from app.dashboard.frames import domains as frames
 from app.dashboard.model import borrowed, wait_for_model
 from peer_cl.errors import UnsupportedError
@@ -82,7 +82,7 @@ def _choose(seen: View, detail: DomainDetail, kind: str) -> Document | tuple[str
 def _choose_document(seen: View, detail: DomainDetail) -> Document | None:
     held = [
         item
-        for item in newest_documents(seen, detail)
+        for item in last_documents(seen, detail)
         if item.split == "test" and item.kind == "text" and item.text_object is not None
     ]
     if not held:

@@ -13,7 +13,7 @@ from app.dashboard.charts import history as history_charts
 from app.dashboard.choosing import clicked_row, marked
 from app.dashboard.columns import count_columns
 from app.dashboard.domain_actions import show_actions
-from app.dashboard.domain_corpus import newest_documents, show_corpus
+from app.dashboard.domain_corpus import last_documents, show_corpus
 from app.dashboard.domain_costs import show_costs
 from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
@@ -143,8 +143,7 @@ def _is_out(item: DomainSummary) -> bool:
 
 def _last_label(seen: View, domain: str) -> str:
     """Return at which version a domain was when it was taken out."""
-    found = (snapshot.state(domain) for snapshot in reversed(cached.snapshots(seen)))
-    last = next((state for state in found if state), None)
+    last = cached.last_state(seen, domain)
     return f"was {last.label}" if last else "none"
 
 
@@ -230,7 +229,7 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
         st.info("No run of this domain kept its losses: it was purged, or nothing was trained.")
         return
     num_runs = sum(bool(run.losses) for run in detail.runs)
-    documents = newest_documents(seen, detail) if detail.summary.is_live else ()
+    documents = last_documents(seen, detail) if detail.summary.is_live else ()
     bases = learning.base_losses(detail, documents, _base_on_test(seen, detail.summary.domain))
     ends = learning.fact_ends(detail, documents)
     st.caption(

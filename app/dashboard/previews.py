@@ -70,7 +70,7 @@ def preview(
     Args:
         action: of a `Choice`.
         detail: of the domain.
-        documents: of its live version.
+        documents: of its live version, or of that which it was at last.
         version: to which it would be rolled back (a full id).
     """
     item = detail.summary

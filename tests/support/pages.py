@@ -8,6 +8,8 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 NEW_DOMAIN = "Name of the new domain"
 """The label of its box on the page Ingest."""
+DOMAIN_PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
+"""What the page Domains shows of a domain."""
 
 
 def everything(at):
@@ -45,3 +47,15 @@ def is_sound(at):
     """Return whether a page ran to its end and shows no traceback."""
     told = [element.value for element in (*at.error, *at.warning, *at.info, *at.markdown)]
     return not at.exception and not any("Traceback" in text for text in told)
+
+
+def choose(at, label, option):
+    """Choose, in the list of a label, the first option that has some words, and run."""
+    box = next(box for box in at.selectbox if box.label == label)
+    found = next(name for name in box.options if option in name)
+    return box.select_index(box.options.index(found)).run()
+
+
+def act_on(run_page, folder, domain, option):
+    """Open the acts of a domain and choose one."""
+    return choose(run_page("domains", folder, domain=domain, part="Act"), "What to do", option)

@@ -1,12 +1,12 @@
-"""Domains: the table, a domain in detail, and acts with preview, confirmation and undo."""
+"""Domains: the table, and a domain in detail."""
 
 import json
 import re
 from dataclasses import replace
 
 import pytest
-from filled_store import grow, new_store, portrait
-from pages import click_cell, everything
+from filled_store import grow, new_store
+from pages import DOMAIN_PARTS, act_on, click_cell, everything
 
 from app.dashboard.charts import domains as charts
 from app.dashboard.charts import history as history_charts
@@ -15,25 +15,6 @@ from app.dashboard.frames import history as history_frames
 from app.dashboard.frames import learning
 from app.output import size
 from pipelines import TrainingSettings, open_store
-
-PARTS = ("Versions", "Corpus", "Learning", "Cost", "Weight", "Events", "Act")
-
-
-def live(folder):
-    with open_store(folder) as store:
-        return store.registry.live()
-
-
-def choose(at, label, option):
-    box = next(box for box in at.selectbox if box.label == label)
-    found = next(name for name in box.options if option in name)
-    return box.select_index(box.options.index(found)).run()
-
-
-def act_on(run_page, folder, domain, option):
-    """Open the acts of a domain and choose one."""
-    return choose(run_page("domains", folder, domain=domain, part="Act"), "What to do", option)
-
 
 # --- looking -------------------------------------------------------------------------------------
 
@@ -100,7 +81,7 @@ def test_a_link_to_a_domain_opens_it_and_a_wrong_one_says_so(run_page, folder):
     assert "no part of a domain 'x_y'; known: Versions, Corpus" in told
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", DOMAIN_PARTS)
 def test_every_part_of_a_store_with_one_domain(run_page, tmp_path, part):
     place = new_store(tmp_path / "one")
     grow(place, "law")
@@ -110,7 +91,7 @@ def test_every_part_of_a_store_with_one_domain(run_page, tmp_path, part):
     assert at.metric
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", DOMAIN_PARTS)
 def test_every_part_of_a_large_store(run_page, large_folder, part):
     at = run_page("domains", large_folder, domain="domain-07", part=part)
     assert not at.exception
@@ -118,7 +99,7 @@ def test_every_part_of_a_large_store(run_page, large_folder, part):
     assert len(at.dataframe[0].value) == 50
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", DOMAIN_PARTS)
 def test_every_part_of_a_damaged_store(run_page, folder, part):
     """What the page shows is in the registry; a damaged object is told where it is read."""
     for path in folder.glob("objects/*/*"):
@@ -141,7 +122,7 @@ def test_documents_are_searched_and_cut(run_page, folder):
     assert "No document fits" in at.info[0].value
 
 
-def test_a_domain_that_is_not_live_shows_the_corpus_of_its_newest_version(run_page, folder):
+def test_a_domain_that_is_not_live_shows_the_corpus_of_its_last_version(run_page, folder):
     with open_store(folder) as store:
         store.roll_back("law", out=True)
     at = run_page("domains", folder, domain="law", part="Corpus")
@@ -201,161 +182,6 @@ def test_a_domain_that_is_out_does_not_reach_the_live_snapshot(folder):
     assert max(row["end"] for row in bars) == 5
     assert column == [{"first": 5, "end": 6, "what": "live now"}]
     assert {row["label"] for row in bars} == {""}, "its lane has its name"
-
-
-# --- acting --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("option", "field", "value"),
-    [("Freeze", "is_frozen", True), ("Disable", "is_enabled", False)],
-)
-def test_a_switch_is_previewed_done_recorded_and_undone(run_page, folder, option, field, value):
-    before = live(folder)
-    at = act_on(run_page, folder, "law", option)
-    assert any("it can be undone" in text.value for text in at.text)
-    assert live(folder) == before, "a preview changes nothing"
-    at.text_input(key="act-why").input("an audit").run()
-    at.button(key="act").click().run()
-    assert not at.exception
-    assert "law is" in at.success[0].value
-    assert getattr(live(folder).state("law"), field) is value
-    with open_store(folder) as store:
-        event = store.registry.history(1)[0]
-    assert event.why == "an audit"
-    assert event.who
-    assert at.text_input(key="act-why").value == ""
-    at.button(key="undo").click().run()
-    assert live(folder).domains == before.domains
-    assert live(folder).id == before.id + 2, "an undo is an act of its own"
-
-
-def test_rolling_back_to_a_version_and_undo(run_page, folder):
-    grow(folder, "law")
-    before = live(folder)
-    at = act_on(run_page, folder, "law", "Roll back")
-    at = choose(at, "To version", "v1")
-    assert (
-        "law goes from v3 to v1, without what came since: 4 texts learned, 2 texts held out."
-        in everything(at)
-    )
-    at.button(key="act").click().run()
-    assert live(folder).state("law").label == "v1"
-    at.button(key="undo").click().run()
-    assert live(folder).domains == before.domains
-
-
-def test_what_was_taken_out_is_brought_back_as_it_was(run_page, folder):
-    with open_store(folder) as store:
-        store.freeze("law")
-        before = store.registry.live()
-        store.roll_back("law", out=True)
-    at = run_page("domains", folder, domain="law", part="Act")
-    box = next(box for box in at.selectbox if box.label == "What to do")
-    assert "Bring back" in box.value.label, "what can be undone stands before the purge"
-    assert "it can be undone" in everything(at)
-    at.button(key="act").click().run()
-    assert "law is back, at v2" in at.success[0].value
-    assert live(folder).domains == before.domains
-    at.button(key="undo").click().run()
-    assert live(folder).state("law") is None
-
-
-def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
-    at = act_on(run_page, folder, "law", "Take out")
-    at.button(key="act").click().run()
-    assert live(folder).state("law") is None
-    assert "[About] law" in everything(run_page("domains", folder, domain="law", part="Corpus"))
-    at = act_on(run_page, folder, "law", "Purge")
-    before = portrait(folder)
-    assert at.button(key="act").disabled
-    at.text_input(key="act-typed").input("medicine").run()
-    assert at.button(key="act").disabled
-    assert portrait(folder) == before
-    at.text_input(key="act-typed").input("law").run()
-    assert not at.button(key="act").disabled
-    assert at.button(key="act").label == ":red[Purge law]"
-    at.button(key="act").click().run()
-    assert "documents are gone" in at.success[0].value
-    assert not [button for button in at.button if button.label == "Undo"]
-    for part in PARTS:
-        page = run_page("domains", folder, domain="law", part=part)
-        assert not page.exception
-        assert "[About] law" not in everything(page)
-    for name in ("overview", "history"):
-        assert "[About] law" not in everything(run_page(name, folder))
-
-
-def test_a_purge_elsewhere_empties_the_cache_too(run_page, folder):
-    with open_store(folder) as store:
-        store.roll_back("law", out=True)
-        run_page("domains", folder, domain="law", part="Corpus")
-        store.purge("law")
-    at = run_page("domains", folder, domain="law", part="Corpus")
-    assert "[About] law" not in everything(at)
-    assert "No document of this domain is left" in everything(at)
-
-
-def test_a_live_domain_cannot_be_purged(run_page, folder):
-    at = run_page("domains", folder, domain="medicine", part="Act")
-    box = next(box for box in at.selectbox if box.label == "What to do")
-    assert not [option for option in box.options if "Purge" in option]
-    assert "take it out of the store first" in everything(at)
-
-
-def test_what_changed_meanwhile_is_told_and_nothing_is_done(run_page, folder):
-    at = act_on(run_page, folder, "law", "Freeze")
-    with open_store(folder) as store:
-        store.disable("medicine")
-    before = portrait(folder)
-    at.button(key="act").click().run()
-    assert not at.exception
-    assert "Changed meanwhile; nothing was done" in at.warning[0].value
-    assert portrait(folder) == before
-    at.button(key="reload").click().run()
-    assert not at.warning
-    at.button(key="act").click().run()
-    assert live(folder).state("law").is_frozen, "after looking again it is done"
-
-
-def test_a_problem_is_told_below_its_button_and_nowhere_else(run_page, folder):
-    at = act_on(run_page, folder, "law", "Freeze")
-    with open_store(folder) as other, other.registry.writing("ann"):
-        at.button(key="act").click().run()
-    told = at.error[0].value
-    order = [element.type for element in at.main]
-    assert order.index("error") > order.index("button")
-    at.selectbox(key="domain").select("medicine").run()
-    assert not at.error
-    outcome = at.session_state["outcome"]
-    history = run_page("history", folder)
-    history.session_state["outcome"] = outcome
-    history.run()
-    assert not history.error
-    at.selectbox(key="domain").select("law").run()
-    assert at.error[0].value == told
-    at.button(key="close-problem").click().run()
-    assert not at.error
-
-
-def test_undo_is_no_longer_offered_once_the_store_moved_on(run_page, folder):
-    at = act_on(run_page, folder, "law", "Freeze")
-    at.button(key="act").click().run()
-    with open_store(folder) as store:
-        store.disable("medicine")
-    at.run()
-    assert at.success
-    assert not [button for button in at.button if button.label == "Undo"]
-    at.button(key="close-done").click().run()
-    assert not at.success
-
-
-def test_a_store_that_another_writes_is_told_in_one_line(run_page, folder):
-    at = act_on(run_page, folder, "law", "Freeze")
-    with open_store(folder) as other, other.registry.writing("ann"):
-        at.button(key="act").click().run()
-    assert "ann" in at.error[0].value
-    assert not live(folder).state("law").is_frozen
 
 
 # --- frames and charts ---------------------------------------------------------------------------
