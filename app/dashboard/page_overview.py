@@ -234,7 +234,9 @@ def _columns() -> dict[str, ColumnConfig | None]:
         "recall": config.NumberColumn(
             "recall", format="percent", help="Facts answered exactly, asked as they were taught."
         ),
-        "losses": config.LineChartColumn(
-            "loss over time", help="The base's loss first, then at every evaluation."
+        "left": config.LineChartColumn(
+            "loss left over time",
+            help="The share of the base's loss on the same documents that is left: first 1, the "
+            "base itself, then at every evaluation. Lower is better.",
         ),
     }

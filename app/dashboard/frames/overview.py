@@ -28,7 +28,7 @@ COLUMNS = (
     "retained",
     "cost",
     "recall",
-    "losses",
+    "left",
 )
 
 
@@ -42,8 +42,9 @@ def live_domains(
         evaluations: of the live snapshot and of those before it, the oldest first.
 
     Returns: the table; losses are in nats a token, and so is `cost`: the most that another domain
-        lost when this one came. `retained` and `recall` are shares, and `losses` is the base's loss
-        and then the mixture's at every evaluation that measured the domain.
+        lost when this one came. `retained` and `recall` are shares, and `left` is the share of the
+        base's loss that the mixture had at every evaluation that measured the domain, after a 1 for
+        the base itself.
     """
     rows = [row for evaluation in evaluations for row in evaluation.report["mixture"]]
     newest = evaluations[-1].report if evaluations else {"mixture": [], "recall": []}
@@ -51,7 +52,7 @@ def live_domains(
     recalled = {
         row["domain"]: row["mixture"] for row in newest["recall"] if row["wording"] == "seen"
     }
-    past = _losses(rows)
+    past = _left(rows)
     left = retained(newest) if evaluations else {}
     cost = worst_costs(newest) if evaluations else {}
     found = []
@@ -83,12 +84,17 @@ def live_domains(
     return table
 
 
-def _losses(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return, by domain, the base's loss and the mixture's at every evaluation."""
+def _left(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return, by domain, 1 and then the share of the base's loss that every evaluation found left.
+
+    Not the losses: a domain that grew is measured on other documents since, whose loss may be
+    higher though nothing was forgotten. The base has read the very same ones each time.
+    """
     found: dict[str, list[float]] = {}
     for row in rows:
-        losses = found.setdefault(row["domain"], [row["base_loss_nats"]])
-        losses.append(row["loss_nats"])
+        if row["base_loss_nats"]:
+            shares = found.setdefault(row["domain"], [1.0])
+            shares.append(row["loss_nats"] / row["base_loss_nats"])
     return found
 
 

@@ -346,15 +346,36 @@ def test_unmeasured_domains_are_a_note_and_the_worst_comes_first(evaluations):
 def test_a_sparkline_begins_with_the_base(folder, evaluations):
     with open_store(folder) as store:
         table = frames.live_domains(store.registry.domains(), evaluations).set_index("domain")
-    assert table.loc["law", "losses"] == [4.0, 3.2, 3.0]
-    assert table.loc["medicine", "losses"] == [3.0, 2.8, 2.7]
+    assert table.loc["law", "left"] == pytest.approx([1, 3.2 / 4, 3 / 4])
+    assert table.loc["medicine", "left"] == pytest.approx([1, 2.8 / 3, 2.7 / 3])
+
+
+def test_a_sparkline_does_not_rise_where_a_domain_is_measured_on_harder_documents(
+    run_page, folder, evaluations
+):
+    grown = copy.deepcopy(evaluations[-1].report)
+    grown["mixture"][0] |= {"base_loss_nats": 8.0, "loss_nats": 5.6}
+    with open_store(folder) as store:
+        store.registry.put_evaluation(store.registry.live().id, grown)
+    table = run_page("overview", folder).dataframe[0]
+    shares = table.value.set_index("domain").loc["domains?domain=law", "left"]
+    assert shares == pytest.approx([1, 3.2 / 4, 5.6 / 8])
+    assert "share of the base's loss on the same documents" in table.proto.columns
+
+
+def test_of_a_base_that_loses_nothing_no_share_is_taken(folder, evaluations):
+    perfect = copy.deepcopy(evaluations[-1])
+    perfect.report["mixture"][0] |= {"base_loss_nats": 0.0, "loss_nats": 0.1}
+    with open_store(folder) as store:
+        table = frames.live_domains(store.registry.domains(), [perfect]).set_index("domain")
+    assert table.loc["law", "left"] == []
 
 
 def test_without_evaluations_the_table_has_gaps_and_no_chart(folder):
     with open_store(folder) as store:
         table = frames.live_domains(store.registry.domains(), ())
     assert table["loss"].isna().all()
-    assert table["losses"].tolist() == [[], []]
+    assert table["left"].tolist() == [[], []]
 
 
 def test_the_chart_has_units_and_the_domains_colours(folder, evaluations):
