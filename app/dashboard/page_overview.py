@@ -11,6 +11,7 @@ from app.dashboard import cached, figures, troubles
 from app.dashboard.addresses import domain_address
 from app.dashboard.charts import overview as charts
 from app.dashboard.columns import count_columns, domain_column
+from app.dashboard.current import up_to_current
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
 from app.dashboard.frames.counts import several
@@ -53,9 +54,10 @@ def show(seen: View) -> None:
         else:
             empty_store()
         return
-    if evaluations:
-        _show_figures(evaluations)
-    _show_domains(seen, evaluations)
+    holding = up_to_current(evaluations, seen.live)
+    if holding:
+        _show_figures(holding)
+    _show_domains(seen, holding)
 
 
 def _say_what_it_is(seen: View) -> None:

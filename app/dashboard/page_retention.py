@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app.dashboard import cached
 from app.dashboard.charts import retention as charts
+from app.dashboard.current import current
 from app.dashboard.figures import Figure, shared
 from app.dashboard.frames import retention as frames
 from app.dashboard.frames.retention import MEASURES, MODES, Report
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
     from pipelines.store import Store
+    from stores import Snapshot
     from stores.queries import EvaluatedSnapshot
 
 MATRIX, CURVES, EXCHANGE, GENERAL, OTHER, FIGURES = (
@@ -46,8 +49,9 @@ def show(seen: View) -> None:
     if not evaluated:
         _say_empty(seen)
         return
-    chosen, view = _choose(seen, evaluated)
-    _say_age(seen, chosen, evaluated)
+    holding = _holding(seen, evaluated)
+    chosen, view = _choose(seen, evaluated, holding)
+    _say_age(seen, chosen, holding)
     try:
         report, of_overview = _report(
             seen.place, chosen.snapshot_id, chosen.evaluated_at, seen.store
@@ -102,21 +106,30 @@ def _say_empty(seen: View) -> None:
         )
 
 
-def _choose(seen: View, evaluated: tuple[EvaluatedSnapshot, ...]) -> tuple[EvaluatedSnapshot, str]:
+def _holding(seen: View, evaluated: tuple[EvaluatedSnapshot, ...]) -> Snapshot:
+    """Return the evaluated snapshot whose figures tell of the live one."""
+    ids = {item.snapshot_id for item in evaluated}
+    return current((one for one in cached.snapshots(seen) if one.id in ids), seen.live)
+
+
+def _choose(
+    seen: View, evaluated: tuple[EvaluatedSnapshot, ...], holding: Snapshot
+) -> tuple[EvaluatedSnapshot, str]:
     """Return the evaluation that the person wants to see, and which view of it."""
     by_id = {item.snapshot_id: item for item in evaluated}
     warn_of_unknown("snapshot", "evaluated snapshot", by_id)
     warn_of_unknown("view", "view", VIEWS)
-    snapshot = choose_snapshot(seen, "Evaluated snapshot", "snapshot", list(by_id))
+    ids = list(by_id)
+    snapshot = choose_snapshot(
+        seen, "Evaluated snapshot", "snapshot", ids, index=ids.index(holding.id)
+    )
     view = st.segmented_control(  # a line of its own: beside the list its last words were cut off
         "Show", VIEWS, default=MATRIX, required=True, key="view", bind="query-params"
     )
     return by_id[snapshot], view
 
 
-def _say_age(
-    seen: View, chosen: EvaluatedSnapshot, evaluated: tuple[EvaluatedSnapshot, ...]
-) -> None:
+def _say_age(seen: View, chosen: EvaluatedSnapshot, holding: Snapshot) -> None:
     """Say what was evaluated when, and whether it still holds."""
     told = f"Evaluation of snapshot {chosen.snapshot_id}, made {moment(chosen.evaluated_at)} UTC"
     if chosen.snapshot_id == seen.live.id:
@@ -128,12 +141,15 @@ def _say_age(
             f":material/check_circle: {told}. Snapshot {seen.live.id} is live, with the same "
             "versions on, so the figures hold for it too."
         )
-    elif chosen == evaluated[0]:
+    elif chosen.snapshot_id == holding.id:
         st.warning(
             f"{told}. It is stale: snapshot {seen.live.id} is live, and other versions are on.",
             icon=":material/history:",
         )
         offer_measuring(seen.folder, "retention")
+    elif chosen.snapshot_id > holding.id:
+        told += f". Other versions are on now, those of snapshot {holding.id}."
+        st.info(told, icon=":material/history:")
     else:
         st.info(f"{told}. There is a newer one.", icon=":material/history:")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from app.bound import broken_rows
+from app.dashboard.current import up_to_current
 from app.output import moment
 from stores.changes import changes
 
@@ -63,7 +64,7 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
         return []
     if not evaluations:
         return [_to_measure("This store was never evaluated.")]
-    newest = evaluations[-1]
+    newest = up_to_current(evaluations, live)[-1]
     found = _broken_bound(newest)
     if newest.snapshot.index_tag != live.index_tag:
         since = _since(newest.snapshot, live)

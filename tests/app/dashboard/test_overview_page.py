@@ -160,6 +160,28 @@ def test_a_stale_evaluation_is_told_with_what_changed_since(run_page, folder):
     assert at.metric, "the figures are shown all the same"
 
 
+def test_what_was_measured_before_a_domain_was_taken_out_and_put_back_holds_again(run_page, folder):
+    grow(folder, "law")
+    evaluated(folder)
+    with open_store(folder) as store:
+        measured = store.registry.live().id
+        store.roll_back("medicine", out=True)
+    evaluated(folder, losses=(3.9, 2.9))
+    with open_store(folder) as store:
+        store.restore(measured)
+    at = run_page("overview", folder)
+    assert not at.warning
+    assert "Nothing is wrong" in at.success[0].value
+    assert f"Of snapshot {measured}, evaluated" in texts(at)
+    table = at.dataframe[0].value.set_index("domain")
+    assert table["loss"].tolist() == [3.0, 2.7]
+    assert table.loc["domains?domain=law", "left"] == pytest.approx([1, 0.75])
+    with open_store(folder) as store:
+        store.disable("medicine")
+    (told,) = [box.value for box in run_page("overview", folder).warning]
+    assert f"of snapshot {measured + 1} " in told, "where none holds, the newest is told"
+
+
 def test_damage_comes_first_and_the_full_check_tells_all(run_page, folder):
     evaluated(folder)
     with open_store(folder) as store:

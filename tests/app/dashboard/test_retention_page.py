@@ -175,6 +175,27 @@ def test_what_is_stale_is_said(run_page, large, tmp_path):
     assert "a newer one" in older.info[0].value
 
 
+def test_an_older_evaluation_of_the_live_versions_comes_before_a_newer_one_of_others(
+    run_page, tmp_path
+):
+    folder = fill_large_store(tmp_path / "restored", domains=5, documents=50, snapshots=6)
+    with Registry.open(folder) as registry, registry.writing("ann"):
+        before = registry.live()
+        registry.put_evaluation(before.id, registry.evaluation(registry.evaluated()[0].snapshot_id))
+        without = registry.roll_back_domain("domain-01", None, "ann")
+        registry.put_evaluation(without.id, registry.evaluation(before.id))
+        registry.roll_back(before.id, "ann")
+    at = run_page("retention", folder)
+    assert not at.warning
+    assert at.selectbox(key="snapshot").value == str(before.id)
+    assert "so the figures hold for it too" in at.caption[1].value
+    assert "snapshot" not in at.query_params
+    other = run_page("retention", folder, snapshot=str(without.id))
+    assert not other.warning
+    told = other.info[0].value
+    assert f"Other versions are on now, those of snapshot {before.id}" in told
+
+
 def test_a_domain_shows_its_documents(run_page, large):
     at = run_page("retention", large, domain="domain-03")
     (table,) = at.dataframe
