@@ -34,7 +34,7 @@ def read_documents(
     kind: str | None = None,
     document_id: str | None = None,
 ) -> tuple[Document, ...]:
-    """Return the documents of segments: the oldest segment's first, in the order of ingest."""
+    """Return the documents of a domain's segments: the oldest's first, in the order of ingest."""
     query = (
         select(SegmentDocumentRow, DocumentRow.num_tokens, DomainRow.name)
         .join(DocumentRow, DocumentRow.id == SegmentDocumentRow.document_id)
@@ -72,6 +72,9 @@ def read_documents(
 def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
     """Return every place in the store that holds the document which an id or its beginning means.
 
+    The oldest place first: by the snapshot with which it came, since each domain counts its
+    segments for itself.
+
     Args:
         session: a reading session.
         text: 64 hex digits, or the first six or more of them.
@@ -91,7 +94,7 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
         for row in session.scalars(select(SegmentRow).where(SegmentRow.id.in_(segment_ids)))
     }
     came = {segment_id: _came_with(session, segment_id) for segment_id in segments}
-    return tuple(
+    places = [
         DocumentPlace(
             document=document,
             label=segments[document.segment_id].label,
@@ -102,7 +105,9 @@ def read_places(session: Session, text: str) -> tuple[DocumentPlace, ...]:
             is_masked=_is_masked(session, document_id, in_chains.get(document.segment_id, ())),
         )
         for document in read_documents(session, segment_ids, document_id=document_id)
-    )
+    ]
+    # An erasure makes several segments of one domain in one act: they stay in its own order.
+    return tuple(sorted(places, key=lambda place: place.snapshot_id))
 
 
 def _is_masked(session: Session, document_id: str, chain: Sequence[Segment]) -> bool:

@@ -395,7 +395,7 @@ class Registry:
             return documents.read_documents(session, segment_ids, split=split, kind=kind)
 
     def document_places(self, text: str) -> tuple[DocumentPlace, ...]:
-        """Return every place that holds the document which an id, or its beginning, means."""
+        """Return the places that hold the document an id, or its beginning, means: oldest first."""
         with self._database.reading() as session:
             return documents.read_places(session, text)
 

@@ -50,8 +50,14 @@ def show(seen: View) -> None:
 
 
 def newest(found: tuple[DocumentPlace, ...]) -> DocumentPlace:
-    """Return where a document is held now: the newest place that is live, or else the newest."""
-    return next((place for place in reversed(found) if place.is_live), found[-1])
+    """Return where a document is held now: the newest place that is live, or else the newest.
+
+    One where its rows are on comes before one where they are off: it is answered by that.
+    """
+    return max(
+        reversed(found),  # of equals the first is taken
+        key=lambda place: (place.is_live and not place.is_masked, place.is_live),
+    )
 
 
 def _show_heading(found: tuple[DocumentPlace, ...]) -> None:

@@ -58,6 +58,11 @@ def states(at):
     return dict(zip(table["domain"], table["state"], strict=True))
 
 
+def state_of_all(at):
+    """Return what the heading says of the document's state."""
+    return next(metric.value for metric in at.metric if metric.label == "State")
+
+
 def type_and_erase(at, found, why=""):
     at.text_input(key="erase-why").input(why).run()
     at.text_input(key="erase-typed").input(found.document_id[:6]).run()
@@ -242,6 +247,11 @@ def test_of_two_domains_that_hold_it_one_is_chosen_and_the_other_named(run_page,
     at = type_and_erase(box.set_value("medicine").run(), found)
     assert not at.error
     assert states(at) == {"domains?domain=law": "live", "domains?domain=medicine": "masked"}
+    assert state_of_all(at) == "live", "law still answers by it"
+    at.selectbox(key="erase-from").set_value("law").run()
+    at = type_and_erase(at, found)
+    assert set(states(at).values()) == {"masked"}
+    assert state_of_all(at) == "masked"
 
 
 def test_what_changed_meanwhile_is_told_and_nothing_is_erased(run_page, place):
