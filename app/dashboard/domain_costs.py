@@ -63,9 +63,8 @@ def show_costs(seen: View, detail: DomainDetail) -> None:
 
 def _say_unmeasured(seen: View, detail: DomainDetail) -> None:
     """Say why nothing is known of a domain's cost, and offer to measure what can be measured."""
-    item = detail.summary
-    if not (item.is_live and item.is_enabled):
-        st.info("No evaluation measured this domain, and only what is live and enabled is.")
+    if not detail.summary.is_live:
+        st.info("No evaluation measured this domain, and only what is live is.")
     elif not detail.documents_by_split.get("test"):
         st.info("This domain cannot be measured: no text of it is held out. Ingest more of it.")
     else:

@@ -81,12 +81,12 @@ def _show_heading(found: tuple[DocumentPlace, ...]) -> None:
                 width="content",
             )
     st.caption(
-        plain(f"From {document.source}. ")
+        plain(f"From {document.source}.")
         + (
-            "Losses in nats a token: of the base alone, and with the pool of "
+            " Losses in nats a token: of the base alone, and with the pool of "
             f"{plain(document.domain)} on, right after it was learned."
             if is_learned
-            else "Nothing was learned from it, so it has no losses of its own here."
+            else " Nothing was learned from it, so it has no losses of its own here."
         )
     )
     st.code(document.document_id, language=None)

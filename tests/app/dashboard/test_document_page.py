@@ -1,5 +1,6 @@
 """Document: reading one, the rows that hold it, and erasing it with preview, word and undo."""
 
+import re
 import time
 from functools import partial
 
@@ -122,6 +123,8 @@ def test_a_learned_document_says_what_it_gained_and_which_rows_hold_it(run_page,
 def test_what_was_held_out_has_no_losses_and_no_rows(run_page, good):
     at = run_page("document", good, id=document(good, split="test", skip=0).document_id)
     assert not at.exception
+    told = everything(at).replace("\\", "")
+    assert re.search(r"From law\.jsonl:\d+\. Nothing was learned from it", told)
     assert "Loss before" not in [metric.label for metric in at.metric]
     assert "None is recorded" in everything(at)
     assert at.radio(key="erase-how").options == [EXACT]

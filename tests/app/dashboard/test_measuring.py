@@ -78,12 +78,16 @@ def test_an_ingest_that_was_not_measured_can_be_when_it_is_done(run_page, folder
     assert MEASURE not in labels(run_page("ingest", folder, job=done.id))
 
 
-def test_what_cannot_be_measured_is_not_offered(run_page, folder):
+def test_what_is_disabled_can_be_measured_and_what_is_out_is_not_offered(run_page, folder):
     with open_store(folder) as store:
         store.disable("law")
+        at = run_page("domains", folder, domain="law", part="Cost")
+        assert MEASURE in labels(at)
+        assert at.info[0].value == "No evaluation measured this domain."
+        store.roll_back("law", out=True)
     at = run_page("domains", folder, domain="law", part="Cost")
     assert MEASURE not in labels(at)
-    assert "only what is live and enabled is" in at.info[0].value
+    assert any(info.value.endswith(", and only what is live is.") for info in at.info)
 
 
 def test_an_empty_store_starts_no_evaluation(empty_folder):
