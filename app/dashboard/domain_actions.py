@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pipelines.store import Store
     from stores import DomainDetail
 
-_WHY = "act-why"
-_TYPED = "act-typed"
 _PURGES = ("purge", "purge retired")
 
 
@@ -49,24 +47,27 @@ def _show_act(seen: View, detail: DomainDetail, place: str) -> None:
         st.markdown("**What will change**")
         for line in preview(chosen.action, detail, last_documents(seen, detail), version):
             st.text(line)
-    ask_why(seen, _WHY)
+    # What is typed is for one act on one domain: below another it would be written down wrongly.
+    why_key, typed_key = (f"act-{what}: {chosen.action} {domain}" for what in ("why", "typed"))
+    ask_why(seen, why_key)
     label, icon, is_confirmed = plain(chosen.button), None, True
     if chosen.action in _PURGES:
         typed = st.text_input(
             "Type the domain's name and press Enter; this cannot be undone",
-            key=_TYPED,
+            key=typed_key,
             max_chars=64,
         )
         is_confirmed = typed.strip() == domain
         # Streamlit has one colour of buttons, which elsewhere is that of what harms nobody.
         label, icon = f":red[{label}]" if is_confirmed else label, ":material/delete_forever:"
+    act = partial(_do, chosen.action, domain, version, why_key, typed_key)
     st.button(
         label,
         icon=icon,
         disabled=not is_confirmed,
         help=None if is_confirmed else plain(f"Type {domain} above first."),
         on_click=attempt,
-        args=(seen, place, partial(_do, chosen.action, domain, version), _WHY, _TYPED),
+        args=(seen, place, act, why_key, typed_key),
         key="act",
     )
 
@@ -86,11 +87,13 @@ def _choose_version(detail: DomainDetail) -> str:
     return earlier[label]
 
 
-def _do(action: str, domain: str, version: str | None, store: Store) -> acts.Done:
+def _do(
+    action: str, domain: str, version: str | None, why_key: str, typed_key: str, store: Store
+) -> acts.Done:
     """Do what was chosen, with what the text fields hold when the button is pressed."""
-    why = str(st.session_state.get(_WHY, ""))
+    why = str(st.session_state.get(why_key, ""))
     if action in _PURGES:
-        typed = str(st.session_state.get(_TYPED, ""))
+        typed = str(st.session_state.get(typed_key, ""))
         done = acts.purge(store, domain, typed, why, retired=action == "purge retired")
         st.cache_data.clear()  # no title of it shall stay in memory
         return done

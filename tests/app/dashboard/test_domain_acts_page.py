@@ -12,25 +12,30 @@ def live(folder):
         return store.registry.live()
 
 
+def field(at, label):
+    """Return the text field whose label begins with some words."""
+    return next(box for box in at.text_input if box.label.startswith(label))
+
+
 @pytest.mark.parametrize(
-    ("option", "field", "value"),
+    ("option", "name", "value"),
     [("Freeze", "is_frozen", True), ("Disable", "is_enabled", False)],
 )
-def test_a_switch_is_previewed_done_recorded_and_undone(run_page, folder, option, field, value):
+def test_a_switch_is_previewed_done_recorded_and_undone(run_page, folder, option, name, value):
     before = live(folder)
     at = act_on(run_page, folder, "law", option)
     assert any("it can be undone" in text.value for text in at.text)
     assert live(folder) == before, "a preview changes nothing"
-    at.text_input(key="act-why").input("an audit").run()
+    field(at, "Why").input("an audit").run()
     at.button(key="act").click().run()
     assert not at.exception
     assert "law is" in at.success[0].value
-    assert getattr(live(folder).state("law"), field) is value
+    assert getattr(live(folder).state("law"), name) is value
     with open_store(folder) as store:
         event = store.registry.history(1)[0]
     assert event.why == "an audit"
     assert event.who
-    assert at.text_input(key="act-why").value == ""
+    assert field(at, "Why").value == ""
     at.button(key="undo").click().run()
     assert live(folder).domains == before.domains
     assert live(folder).id == before.id + 2, "an undo is an act of its own"
@@ -84,6 +89,31 @@ def test_a_preview_counts_the_version_that_comes_back_and_not_the_newest(run_pag
     assert (figures["Texts learned"], figures["Texts held out"]) == ("2", "1")
 
 
+def test_a_reason_is_for_the_domain_and_the_act_for_which_it_was_typed(run_page, folder):
+    at = act_on(run_page, folder, "law", "Freeze")
+    field(at, "Why").input("an audit of law").run()
+    at.selectbox(key="domain").select("medicine").run()
+    assert field(at, "Why").value == ""
+    at.button(key="act").click().run()
+    with open_store(folder) as store:
+        event = store.registry.history(1)[0]
+    assert (event.domain, event.why) == ("medicine", "")
+    field(at, "Why").input("it may learn again").run()
+    assert field(choose(at, "What to do", "Take out"), "Why").value == ""
+
+
+def test_a_name_typed_to_purge_one_domain_does_not_stand_below_another(run_page, folder):
+    with open_store(folder) as store:
+        store.roll_back("law", out=True)
+        store.roll_back("medicine", out=True)
+    at = act_on(run_page, folder, "law", "Purge")
+    field(at, "Type").input("law").run()
+    assert not at.button(key="act").disabled
+    at = choose(at.selectbox(key="domain").select("medicine").run(), "What to do", "Purge")
+    assert field(at, "Type").value == ""
+    assert at.button(key="act").disabled
+
+
 def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
     at = act_on(run_page, folder, "law", "Take out")
     at.button(key="act").click().run()
@@ -92,10 +122,10 @@ def test_taking_out_and_purging_leaves_no_title_anywhere(run_page, folder):
     at = act_on(run_page, folder, "law", "Purge")
     before = portrait(folder)
     assert at.button(key="act").disabled
-    at.text_input(key="act-typed").input("medicine").run()
+    field(at, "Type").input("medicine").run()
     assert at.button(key="act").disabled
     assert portrait(folder) == before
-    at.text_input(key="act-typed").input("law").run()
+    field(at, "Type").input("law").run()
     assert not at.button(key="act").disabled
     assert at.button(key="act").label == ":red[Purge law]"
     at.button(key="act").click().run()
