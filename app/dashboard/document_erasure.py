@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 MASKED = "Masked: switch its own rows off, at once"
 EXACT = "Exact: train its domain without it, in a process of its own"
 _ERASE = "document_erase"
-_WHY = "erase-why"
-_TYPED = "erase-typed"
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,11 @@ class Asked:
     domain: str
     masked: bool
     evaluate: bool = False
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Of the text fields: why, and what is typed to confirm it."""
+        return _keys(self.document_id)
 
 
 def erase_asked(seen: View) -> None:
@@ -61,7 +64,7 @@ def erase_asked(seen: View) -> None:
     act = partial(acts.start_erasing, evaluate=asked.evaluate)
     if asked.masked:
         act = partial(acts.erase, progress=_shown_progress())
-    attempt(asked.seen, asked.place, partial(_do, asked, act), _WHY, _TYPED)
+    attempt(asked.seen, asked.place, partial(_do, asked, act), *asked.keys)
     st.rerun()
 
 
@@ -126,10 +129,11 @@ def show_erasure(seen: View, found: tuple[DocumentPlace, ...]) -> None:
     evaluates = how == EXACT and st.checkbox(
         "Measure what was learned and kept afterwards", value=True, key="erase-measure"
     )
-    ask_why(seen, _WHY)
+    why_key, typed_key = _keys(document_id)
+    ask_why(seen, why_key)
     typed = st.text_input(
         f"Type {acts.shown_digits(document_id)}, the first digits of its id, and press Enter",
-        key=_TYPED,
+        key=typed_key,
         max_chars=64,
     )
     is_confirmed = acts.is_typed(document_id, typed)
@@ -163,10 +167,10 @@ def _job_at_work(seen: View, document_id: str) -> Job | None:
 
 def _do(asked: Asked, act: Callable[..., acts.Done], store: Store) -> acts.Done:
     """Do what was asked for, with what the text fields held when the button was pressed."""
-    return act(
-        store,
-        asked.domain,
-        asked.document_id,
-        str(st.session_state.get(_TYPED, "")),
-        str(st.session_state.get(_WHY, "")),
-    )
+    why, typed = (str(st.session_state.get(key, "")) for key in asked.keys)
+    return act(store, asked.domain, asked.document_id, typed, why)
+
+
+def _keys(document_id: str) -> tuple[str, str]:
+    """Return the keys of the text fields: what is typed for one document stands below no other."""
+    return f"erase-why: {document_id}", f"erase-typed: {document_id}"

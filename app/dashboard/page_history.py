@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _LIMITS = (50, 200, 1000)
 _MOST_SNAPSHOTS = 500
 """In the chart; older ones would be hairlines."""
-_WHY = "restore-why"
 _WITHOUT = "restore-without-purged"
 _WITH = "restore-with-erased"
 _PLACE = "History: restore"
@@ -126,12 +125,13 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
         st.warning(plain(f"Purged and gone for ever: {', '.join(gone)}. It stays out."))
         st.checkbox("Restore the rest without what was purged", key=_WITHOUT)
     _ask_erased(seen, target)
-    ask_why(seen, _WHY)
+    why_key = f"restore-why: {target_id}"
+    ask_why(seen, why_key)
     st.button(
         f"Restore snapshot {target_id}",
         icon=":material/restore:",
         on_click=attempt,
-        args=(seen, _PLACE, lambda store: _restore(store, target_id), _WHY),
+        args=(seen, _PLACE, lambda store: _restore(store, target_id, why_key), why_key),
     )
 
 
@@ -149,9 +149,9 @@ def _without(snapshot: Snapshot, gone: list[str]) -> Snapshot:
     return replace(snapshot, domains=tuple(s for s in snapshot.domains if s.domain not in gone))
 
 
-def _restore(store: Store, snapshot_id: int) -> acts.Done:
+def _restore(store: Store, snapshot_id: int, why_key: str) -> acts.Done:
     without = bool(st.session_state.get(_WITHOUT))
-    why = str(st.session_state.get(_WHY, ""))
+    why = str(st.session_state.get(why_key, ""))
     erased = bool(st.session_state.get(f"{_WITH}-{snapshot_id}"))
     return acts.restore(store, snapshot_id, why, without_purged=without, with_erased=erased)
 

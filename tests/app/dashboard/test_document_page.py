@@ -59,14 +59,19 @@ def states(at):
     return dict(zip(table["domain"], table["state"], strict=True))
 
 
+def field(at, label):
+    """Return the text field whose label begins with some words."""
+    return next(box for box in at.text_input if box.label.startswith(label))
+
+
 def state_of_all(at):
     """Return what the heading says of the document's state."""
     return next(metric.value for metric in at.metric if metric.label == "State")
 
 
 def type_and_erase(at, found, why=""):
-    at.text_input(key="erase-why").input(why).run()
-    at.text_input(key="erase-typed").input(found.document_id[:6]).run()
+    field(at, "Why").input(why).run()
+    field(at, "Type").input(found.document_id[:6]).run()
     return at.button(key="erase").click().run()
 
 
@@ -173,7 +178,7 @@ def test_masked_is_previewed_confirmed_measured_and_undone(run_page, place):
     assert "most its own are off" in everything(at)
     assert "it can be undone" in everything(at)
     assert at.button(key="erase").disabled
-    at.text_input(key="erase-typed").input("ffffff" if found.document_id[0] == "0" else "000000")
+    field(at, "Type").input("ffffff" if found.document_id[0] == "0" else "000000")
     at.run()
     assert at.button(key="erase").disabled
     assert portrait(place) == before
@@ -184,7 +189,7 @@ def test_masked_is_previewed_confirmed_measured_and_undone(run_page, place):
     assert "of what the pool had gained" in at.success[0].value.lower()
     assert "nats a token" in at.success[0].value
     assert states(at) == {"domains?domain=law": "masked"}
-    assert at.text_input(key="erase-typed").value == ""
+    assert field(at, "Type").value == ""
     with open_store(place) as store:
         event = store.registry.history(1)[0]
     assert (event.action, event.why) == ("erase", "asked to")
@@ -212,7 +217,7 @@ def test_exact_leaves_it_in_old_snapshots_alone_until_a_purge(run_page, place):
     at = run_page("document", place, id=found.document_id)
     assert states(at) == {"domains?domain=law": "not live"}
     assert "No live version holds it" in everything(at)
-    assert "erase-typed" not in [field.key for field in at.text_input]
+    assert not [box for box in at.text_input if box.label.startswith("Type")]
     with open_store(place) as store:
         assert found.document_id not in store.registry.known_documents("law")
         store.purge("law", retired=True)
@@ -257,10 +262,24 @@ def test_of_two_domains_that_hold_it_one_is_chosen_and_the_other_named(run_page,
     assert state_of_all(at) == "masked"
 
 
+def test_a_reason_to_erase_one_document_does_not_stand_below_another(run_page, place):
+    first, second = document(place), document(place, skip=2)
+    at = run_page("document", place, id=first.document_id)
+    field(at, "Why").input("asked to").run()
+    at.text_input(key="id").input(second.document_id).run()
+    assert second.document_id == at.code[0].value
+    assert field(at, "Why").value == ""
+    at = type_and_erase(at, second, "asked to as well")
+    assert not at.error
+    assert field(at, "Why").value == ""
+    with open_store(place) as store:
+        assert store.registry.history(1)[0].why == "asked to as well"
+
+
 def test_what_changed_meanwhile_is_told_and_nothing_is_erased(run_page, place):
     found = document(place)
     at = run_page("document", place, id=found.document_id)
-    at.text_input(key="erase-typed").input(found.document_id[:6]).run()
+    field(at, "Type").input(found.document_id[:6]).run()
     with open_store(place) as store:
         store.disable("medicine")
     before = portrait(place)

@@ -117,13 +117,17 @@ def test_lists_say_what_each_snapshot_is_and_the_address_has_its_number(run_page
     assert "a" not in at.query_params, "the snapshot before the live one stands there at first"
 
 
+def why(at):
+    return next(box for box in at.text_input if box.label.startswith("Why"))
+
+
 def test_a_restore_is_previewed_done_and_undone(run_page, lived):
     before = live(lived)
     at = run_page("history", lived, restore="4")
     preview = at.dataframe[1].value.set_index("domain")
     assert preview["what changed"].to_dict() == {"law": "in at v2", "medicine": "enabled"}
     assert live(lived) == before
-    at.text_input(key="restore-why").input("a mistake").run()
+    why(at).input("a mistake").run()
     next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
     assert not at.exception
     assert "as it was at snapshot 4" in at.success[0].value
@@ -132,6 +136,14 @@ def test_a_restore_is_previewed_done_and_undone(run_page, lived):
         assert store.registry.history(1)[0].why == "a mistake"
     at.button(key="undo").click().run()
     assert live(lived).domains == before.domains
+
+
+def test_a_reason_to_restore_one_snapshot_does_not_stand_below_another(run_page, lived):
+    at = run_page("history", lived, restore="4")
+    why(at).input("a mistake").run()
+    box = at.selectbox(key="restore")
+    at = box.select_index(next(i for i, told in enumerate(box.options) if told[:2] == "3:")).run()
+    assert why(at).value == ""
 
 
 def test_a_restore_of_what_is_live_is_not_offered(run_page, folder):
