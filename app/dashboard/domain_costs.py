@@ -65,7 +65,7 @@ def _say_unmeasured(seen: View, detail: DomainDetail) -> None:
     """Say why nothing is known of a domain's cost, and offer to measure what can be measured."""
     if not detail.summary.is_live:
         st.info("No evaluation measured this domain, and only what is live is.")
-    elif not detail.documents_by_split.get("test"):
+    elif not detail.summary.num_held_out:  # questions about facts are no texts
         st.info("This domain cannot be measured: no text of it is held out. Ingest more of it.")
     else:
         st.info("No evaluation measured this domain.")
