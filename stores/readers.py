@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from stores.chains import read_chain, read_chains, read_versions
@@ -152,28 +152,56 @@ def _count_documents(
 ) -> dict[str, Counter[tuple[str, bool]]]:
     """Return how many documents of each kind each version learned (True) and holds out (False).
 
-    A document that was held out and is learned since stands in two segments of a chain: it counts
-    once, as learned.
+    One that was held out and is learned since, as a text or as a fact, stands in two segments of a
+    chain: it counts once, as learned. Few are, so only these are read one by one.
     """
-    row, found = SegmentDocumentRow, {}
-    is_trained = case((row.split == TRAIN, 1), else_=0)
-    for version, chain in chains.items():
-        inside = row.segment_id.in_([segment.id for segment in chain])
-        if len(chain) == 1:  # each document stands there once: nothing to be sorted by document
-            each = select(row.kind, is_trained.label("trained")).where(inside).subquery()
-        else:
-            each = (
-                # One that was held out as a text may be learned since as a fact.
-                select(func.min(row.kind).label("kind"), func.max(is_trained).label("trained"))
-                .where(inside)
-                .group_by(row.document_id)
-                .subquery()
-            )
-        rows = session.execute(
-            select(each.c.kind, each.c.trained, func.count()).group_by(each.c.kind, each.c.trained)
-        )
-        found[version] = Counter({(kind, bool(trained)): num for kind, trained, num in rows})
+    row = SegmentDocumentRow
+    every = [segment.id for chain in chains.values() for segment in chain]
+    grouped = select(row.segment_id, row.kind, row.split, func.count())
+    grouped = grouped.where(row.segment_id.in_(every)).group_by(row.segment_id, row.kind, row.split)
+    of_segment: dict[str, Counter[tuple[str, bool]]] = {}
+    for segment_id, kind, split, num in session.execute(grouped):
+        of_segment.setdefault(segment_id, Counter())[kind, split == TRAIN] += num
+    found = {
+        version: sum((of_segment.get(one.id, Counter()) for one in chain), Counter())
+        for version, chain in chains.items()
+    }
+    version_of = {
+        segment.id: version
+        for version, chain in chains.items()
+        for segment in chain
+        if len(chain) > 1
+    }
+    for version, links in _repeated(session, version_of):
+        found[version].subtract(links)
+        found[version][min(kind for kind, _ in links), any(trained for _, trained in links)] += 1
     return found
+
+
+def _repeated(
+    session: Session, version_of: Mapping[str, str]
+) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    """Yield, for each document that stands in several segments of a version, the version and the
+    kind and side (whether it was learned) of each place.
+
+    Args:
+        session: a reading session.
+        version_of: by segment; of versions with several segments.
+    """
+    if not version_of:
+        return
+    row, inside = SegmentDocumentRow, SegmentDocumentRow.segment_id.in_(list(version_of))
+    several = select(row.document_id).where(inside).group_by(row.document_id)
+    query = select(row.document_id, row.segment_id, row.kind, row.split).where(
+        inside, row.document_id.in_(several.having(func.count() > 1))
+    )
+    places: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    for document_id, segment_id, kind, split in session.execute(query):
+        key = (version_of[segment_id], document_id)
+        places.setdefault(key, []).append((kind, split == TRAIN))
+    for (version, _), links in places.items():
+        if len(links) > 1:
+            yield version, links
 
 
 def _count_kept(session: Session) -> dict[int, tuple[int, int]]:
