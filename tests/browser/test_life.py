@@ -44,6 +44,8 @@ def act(page, what, button, why, said):
     """Do something with the domain that the page Domains shows."""
     choose(page, "What to do", what)
     page.get_by_text("What will change").wait_for()
+    # The field above it is of this act then: what is typed for another does not stand there.
+    page.get_by_role("button", name=button, exact=True).wait_for()
     page.get_by_label("Why (kept in the history)").fill(why)
     page.get_by_role("button", name=button, exact=True).click()
     wait_until_done(page, said)
