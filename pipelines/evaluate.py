@@ -7,6 +7,7 @@ alone, from their first token, with every live pool asked; second halves with th
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import WORDINGS, questions, read_fact
 from pipelines.recall import recall
+from pipelines.splits import held_out_ids
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from stores import Registry
 
@@ -181,20 +183,14 @@ def _test_items(
     with every pool asked, it would be no unseen text.
     """
     every = {one.domain: registry.documents(one.domain, one.version) for one in everything}
-    learned = {
-        document.document_id
-        for documents in every.values()
-        for document in documents
-        if document.split == "train"
-    }
+    unseen = held_out_ids(list(itertools.chain.from_iterable(every.values())))
     found = {}
     for domain, documents in every.items():
         kept = [
             document
             for document in documents
             if document.split == "test"
-            and document.kind == "text"
-            and document.document_id not in learned
+            and document.document_id in unseen
             and document.text_object is not None
         ]
         items = _items(base, [registry.document_text(document) for document in kept])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from stores.chains import read_chain, read_chains, read_versions
 from stores.documents import read_documents
 from stores.queries import (
-    Document,
     DomainDetail,
     DomainState,
     DomainSummary,
@@ -56,7 +55,10 @@ def read_domain(session: Session, domain: str) -> DomainDetail:
     summary = next(found for found in read_summaries(session) if found.domain == domain)
     versions = read_versions(session, domain)
     chain = read_chain(session, summary.version) if summary.version else ()
-    documents = _latest(read_documents(session, [segment.id for segment in chain]))
+    places: dict[str, list[tuple[str, str]]] = {}
+    for document in read_documents(session, [segment.id for segment in chain]):
+        places.setdefault(document.document_id, []).append((document.kind, document.split))
+    standing = [_standing(own) for own in places.values()]
     runs = session.execute(
         select(RunRow, SegmentRow.id)
         .join(SegmentRow, SegmentRow.run_id == RunRow.id)
@@ -68,20 +70,18 @@ def read_domain(session: Session, domain: str) -> DomainDetail:
         chain=chain,
         versions=versions,
         runs=tuple(_to_run(run, segment_id) for run, segment_id in runs),
-        documents_by_split=dict(Counter(document.split for document in documents)),
-        documents_by_kind=dict(Counter(document.kind for document in documents)),
+        documents_by_split=dict(Counter(split for _, split in standing)),
+        documents_by_kind=dict(Counter(kind for kind, _ in standing)),
         events=read_events(session, domain=domain),
     )
 
 
-def _latest(documents: Sequence[Document]) -> list[Document]:
-    """Return each document of a chain once: where it was learned, else where it was given last."""
-    found: dict[str, Document] = {}
-    for document in documents:
-        known = found.get(document.document_id)
-        if known is None or known.split != TRAIN:
-            found[document.document_id] = document
-    return list(found.values())
+def _standing(places: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Return the kind and split by which a document of a chain counts, of those of its places.
+
+    One that was held out and is learned since, as a text or as a fact, counts as learned.
+    """
+    return min(places, key=lambda place: (place[1] != TRAIN, place))
 
 
 def read_events(
@@ -117,7 +117,7 @@ def _summarise(
     row: DomainRow,
     state: DomainState | None,
     chain: tuple[Segment, ...],
-    counts: Mapping[str, Counter[tuple[str, bool]]],
+    counts: Mapping[str, Counter[tuple[str, str]]],
     *,
     kept: tuple[int, int] | None,
     changed_at: str,
@@ -134,9 +134,11 @@ def _summarise(
         is_purged=kept is None,
         num_segments=sum(segment.kind == ROWS for segment in chain),
         num_documents=held.total(),
-        num_texts=held["text", True],
-        num_facts=held["fact", True] + held["fact", False],
-        num_held_out=held["text", False],
+        num_texts=held["text", TRAIN],
+        num_facts=sum(num for (kind, _), num in held.items() if kind == "fact"),
+        num_held_out=sum(
+            num for (kind, split), num in held.items() if kind == "text" and split != TRAIN
+        ),
         num_tokens=sum(segment.num_tokens for segment in chain),
         num_experts=sum(segment.num_experts for segment in chain),
         size_bytes=sum(segment.size_bytes for segment in chain),
@@ -149,19 +151,18 @@ def _summarise(
 
 def _count_documents(
     session: Session, chains: Mapping[str, Sequence[Segment]]
-) -> dict[str, Counter[tuple[str, bool]]]:
-    """Return how many documents of each kind each version learned (True) and holds out (False).
+) -> dict[str, Counter[tuple[str, str]]]:
+    """Return how many documents of each kind and split each version has, each of them once.
 
-    One that was held out and is learned since, as a text or as a fact, stands in two segments of a
-    chain: it counts once, as learned. Few are, so only these are read one by one.
+    Few stand in several segments of a chain, so only these are read one by one; see `_standing`.
     """
     row = SegmentDocumentRow
     every = [segment.id for chain in chains.values() for segment in chain]
     grouped = select(row.segment_id, row.kind, row.split, func.count())
     grouped = grouped.where(row.segment_id.in_(every)).group_by(row.segment_id, row.kind, row.split)
-    of_segment: dict[str, Counter[tuple[str, bool]]] = {}
+    of_segment: dict[str, Counter[tuple[str, str]]] = {}
     for segment_id, kind, split, num in session.execute(grouped):
-        of_segment.setdefault(segment_id, Counter())[kind, split == TRAIN] += num
+        of_segment.setdefault(segment_id, Counter())[kind, split] = num
     found = {
         version: sum((of_segment.get(one.id, Counter()) for one in chain), Counter())
         for version, chain in chains.items()
@@ -174,15 +175,15 @@ def _count_documents(
     }
     for version, links in _repeated(session, version_of):
         found[version].subtract(links)
-        found[version][min(kind for kind, _ in links), any(trained for _, trained in links)] += 1
+        found[version][_standing(links)] += 1
     return found
 
 
 def _repeated(
     session: Session, version_of: Mapping[str, str]
-) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield, for each document that stands in several segments of a version, the version and the
-    kind and side (whether it was learned) of each place.
+    kind and split of each place.
 
     Args:
         session: a reading session.
@@ -195,10 +196,10 @@ def _repeated(
     query = select(row.document_id, row.segment_id, row.kind, row.split).where(
         inside, row.document_id.in_(several.having(func.count() > 1))
     )
-    places: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    places: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for document_id, segment_id, kind, split in session.execute(query):
         key = (version_of[segment_id], document_id)
-        places.setdefault(key, []).append((kind, split == TRAIN))
+        places.setdefault(key, []).append((kind, split))
     for (version, _), links in places.items():
         if len(links) > 1:
             yield version, links
