@@ -79,6 +79,19 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [[start, *ids] for ids in encoded]
 
 
+def num_shared(beginning: Sequence[int], whole: Sequence[int]) -> int:
+    """Return how many tokens a text's beginning and the whole of it have in common.
+
+    The beginning's last token may be another where nothing parts it from what follows.
+
+    Example:
+        >>> num_shared([0, 5, 7], [0, 5, 8, 9])
+        2
+    """
+    pairs = enumerate(zip(beginning, whole, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(beginning))
+
+
 def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
     """Return a document's rows: pieces of at most `max_tokens`, each with the start token.
 

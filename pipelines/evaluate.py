@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from peer_cl import metrics
 from peer_cl.bases import Base, within_context
-from peer_cl.errors import StateError
+from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
 from peer_cl.pool import ExpertPool
@@ -76,13 +77,20 @@ def evaluate(
     "unmeasured".
 
     Raises:
-        InputError: when `general` holds no set, or a set with a line that is no item.
+        InputError: when `general` holds no set, or a set with a line that is no item; when a
+            background source has no document, or none of each is wanted.
         StateError: when no domain is live, or none can be measured; when the store is read-only
             here; or when what was measured is purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
+        DamageError: when the base gives a text no probability that is a number.
     """
     registry = store.registry
     registry.check_writable()
+    if max_documents is not None and max_documents < 1:
+        raise InputError(
+            f"max_documents must be at least 1, not {max_documents}; background=False scores none"
+        )
+    sources = _sources(background)
     sets, left_out = ((), ()) if general is None else read_sets(Path(general))
     live = registry.live()
     everything = learned_order(registry, live)
@@ -103,15 +111,12 @@ def evaluate(
     }
     pin = Pinned(registry, live, everything, order)
     book = ScoreBook(registry, model, list(branches.values()))
-    sources = _sources(background)
     foreign = {
         s.name: _items(base, s.documents[:max_documents], max_background_tokens) for s in sources
     }
-    book.fill(
-        [item for items in [*documents.values(), *foreign.values()] for item in items],
-        "scoring documents",
-        progress,
-    )
+    scored = [item for items in [*documents.values(), *foreign.values()] for item in items]
+    book.fill(scored, "scoring documents", progress)
+    _check_base(book, scored)
     matrix = _matrix(book, pin, documents)
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
     unchanged = _unchanged(book, pin, branches, foreign, progress)
@@ -165,7 +170,21 @@ def version_branch(
 def _sources(background: bool | Sequence[BackgroundSource]) -> list[BackgroundSource]:
     if isinstance(background, bool):
         return load_background("test") if background else []
+    for source in background:
+        if not source.documents:
+            raise InputError(f"background source {source.name!r} has no document: leave it out")
     return list(background)
+
+
+def _check_base(book: ScoreBook, items: Sequence[Item]) -> None:
+    """Refuse a base whose probabilities are no numbers: nothing can be compared with them."""
+    for item in items:
+        if not np.isfinite(book.log_probs(BASE, item)).all():
+            beginning = " ".join(map(str, item.ids[:8]))
+            raise DamageError(
+                f"the base gives a text no probability that is a number (its tokens begin with "
+                f"{beginning}): look at its weights, and at what `peer-cl verify` says"
+            )
 
 
 def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Item]:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipelines.batches import Row, pieces, tokenise
+from pipelines.batches import Row, num_shared, pieces, tokenise
 from pipelines.facts import Fact
 from pipelines.rewordings import REWORDED
 from pipelines.settings import TrainingSettings
@@ -162,7 +162,7 @@ def with_answers(tokenizer: Any, rows: Sequence[Row], facts: dict[str, Fact]) ->
 
 def _with_answer(tokenizer: Any, row: Row, fact: Fact) -> Row:
     prompt = tokenise(tokenizer, [fact.seen_prompt])[0]
-    start = _shared(prompt, row.ids)
+    start = num_shared(prompt, row.ids)
     if start < len(prompt) - 1:  # a later piece of a long statement
         return row
     return dataclasses.replace(row, answer_from=start)
@@ -196,7 +196,7 @@ def varied_rows(
             for _ in range(settings.varied_passes)
         ]
         ends = [] if end_id is None else [end_id]
-        wholes = tokenise(tokenizer, [f"{prompt.text} {fact.answer}." for prompt in prompts])
+        wholes = tokenise(tokenizer, [f"{fact.answered(prompt.text)}." for prompt in prompts])
         for prompt, whole in zip(prompts, wholes, strict=True):
             start = _reach(tokenizer, prompt.text, whole)
             ids = pieces([*whole, *ends], settings.max_tokens)[0]
@@ -226,10 +226,4 @@ def _name(tokenizer: Any, prompt: Wording, whole: Sequence[int]) -> tuple[int, i
 
 def _reach(tokenizer: Any, beginning: str, whole: Sequence[int]) -> int:
     """Return how many tokens of a text its beginning takes, the start token included."""
-    return _shared(tokenise(tokenizer, [beginning])[0], whole)
-
-
-def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
-    """Return how many tokens a prompt and the text that it begins have in common."""
-    pairs = enumerate(zip(prompt, whole, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), len(prompt))
+    return num_shared(tokenise(tokenizer, [beginning])[0], whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ class Fact:
     """One thing to know: a subject, a relation and a short answer, with its wordings.
 
     `statement` is trained on as it stands, and in other words that are made of its subject and
-    its relation's name (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the blank
-    before the answer;
-    `reworded_prompts` ask for the same answer in words of their own and are never trained on.
+    its relation's name (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the
+    answer and the blank that mostly stands before it; `reworded_prompts` ask for the same answer in
+    words of their own and are never trained on.
     """
 
     subject: str
@@ -35,6 +36,28 @@ class Fact:
         """Return the fact as the document that is trained on."""
         title = f"{self.subject}: {self.relation}"
         return SourceDocument(self.statement, title, source, kind="fact")
+
+    def answered(self, prompt: str) -> str:
+        """Return a prompt with the answer after it: the seen one as the statement has the two.
+
+        Another prompt has a blank between, but for statements that have none: there it has none
+        either where it ends with the same sign (such as "#"), or the answer's script has no blanks.
+
+        Example:
+            >>> number = Fact("Kim", "badge", "7", "Kim has badge #7.", "Kim has badge #", ())
+            >>> number.answered("Kim has badge #"), number.answered("Kim's badge:")
+            ('Kim has badge #7', "Kim's badge: 7")
+        """
+        begins = self.statement.startswith(self.seen_prompt)
+        rest = self.statement[len(self.seen_prompt) :] if begins else ""
+        joint = " "
+        if rest.lstrip().startswith(self.answer):
+            joint = rest[: len(rest) - len(rest.lstrip())]
+        if prompt != self.seen_prompt:
+            has_no_blanks = unicodedata.east_asian_width(self.answer[0]) in "WF"
+            is_alike = has_no_blanks or prompt.endswith(self.seen_prompt[-1:])
+            joint = "" if not joint and is_alike else " "
+        return f"{prompt}{joint}{self.answer}"
 
 
 @dataclass(frozen=True)

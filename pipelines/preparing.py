@@ -32,6 +32,9 @@ from pipelines.splits import (
 from stores import Document, Registry
 from stores import Segment as SegmentRow
 
+SAID = ("text", "fact")
+"""Kinds of what a domain says, beside the questions that are asked about it."""
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -46,19 +49,19 @@ class Chain:
     document_ids: frozenset[str] = frozenset()
     """Of all documents that the chain holds."""
     known: tuple[tuple[SourceDocument, Split], ...] = ()
-    """Its texts and their sides, sections named apart by ingest; empty in a store that keeps no
-    texts."""
+    """Its texts and facts and their sides, sections named apart by ingest; empty in a store that
+    keeps no texts."""
     held_out_ids: frozenset[str] = frozenset()
     """Of its documents that no segment was trained on."""
 
     def holding(self, learned: Learned) -> Chain:
         """Return the chain with a corpus known: what the next corpus is divided by."""
-        texts = [d for d in learned.documents if d.kind == "text"]
+        said = [d for d in learned.documents if d.kind in SAID]
         ingest = str(len(self.document_ids))
-        known = tuple((_of(ingest, d), cast(Split, learned.splits[d.document_id])) for d in texts)
+        known = tuple((_of(ingest, d), cast(Split, learned.splits[d.document_id])) for d in said)
         ids = frozenset(d.document_id for d in learned.documents)
         trained = frozenset(d.document_id for d in learned.of("train"))
-        held_out = frozenset(d.document_id for d in texts) - trained
+        held_out = frozenset(d.document_id for d in said if d.kind == "text") - trained
         return replace(
             self,
             document_ids=self.document_ids | ids,
@@ -106,7 +109,7 @@ def read_texts(registry: Registry, domain: str, version: str | None) -> Chain:
     if version is None:
         return Chain(domain, None)
     documents = registry.documents(domain, version)
-    kept = [d for d in documents if d.kind == "text" and d.text_object is not None]
+    kept = [d for d in documents if d.kind in SAID and d.text_object is not None]
     known = [(_of(d.segment_id, stored_document(registry, d)), cast(Split, d.split)) for d in kept]
     trained = frozenset(d.document_id for d in documents if d.split == "train")
     return Chain(
@@ -171,7 +174,7 @@ class Learned:
     rewordings: Rewordings = field(default_factory=dict)
     """Texts in other words, by the id of the document."""
 
-    def of(self, split: str, kinds: Iterable[str] = ("text", "fact")) -> list[SourceDocument]:
+    def of(self, split: str, kinds: Iterable[str] = SAID) -> list[SourceDocument]:
         """Return the documents of a split."""
         return [
             d for d in self.documents if self.splits[d.document_id] == split and d.kind in kinds

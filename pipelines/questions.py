@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.batches import tokenise
+from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
 
 WORDINGS = ("seen", "reworded")
@@ -36,12 +36,14 @@ def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Questi
 
     Older stores may hold wordings that are empty; these ask nothing.
     """
-    asked = [("seen", fact.seen_prompt, fact.answer) for fact in facts]
-    asked += [("reworded", prompt, f.answer) for f in facts for prompt in f.reworded_prompts]
+    asked = [("seen", fact.seen_prompt, fact) for fact in facts]
+    asked += [("reworded", prompt, fact) for fact in facts for prompt in fact.reworded_prompts]
     asked = [one for one in asked if one[1].strip()]
     prompts = tokenise(tokenizer, [prompt for _, prompt, _ in asked])
-    wholes = tokenise(tokenizer, [f"{prompt} {answer}" for _, prompt, answer in asked])
+    wholes = tokenise(tokenizer, [fact.answered(prompt) for _, prompt, fact in asked])
     return [
-        Question(domain, wording, tuple(whole), len(prompt))
+        # Where no blank stands between, a token may hold the end of the prompt and more: it is
+        # asked for, since it is what was taught.
+        Question(domain, wording, tuple(whole), num_shared(prompt, whole))
         for (wording, _, _), prompt, whole in zip(asked, prompts, wholes, strict=True)
     ]

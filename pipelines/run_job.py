@@ -92,8 +92,8 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
             if job.kind == "evaluate":
                 return evaluate(store, request, teller)
             act = erase if job.kind == "erase" else ingest
-            done = act(store, job, request, teller)
-            store.registry.jobs.record(job.id, done.snapshot_id)
+            with store.registry.jobs.doing(job.id):
+                done = act(store, job, request, teller)
         return then_evaluate(store, job, request, done, teller)
     except (JobCancelled, KeyboardInterrupt):  # the latter is what Lightning makes of SIGTERM
         is_done = store.registry.jobs.find(job.id).snapshot_id is not None

@@ -48,8 +48,8 @@ class TrainingSettings:
     """The pool's shape in each host layer."""
     hold_out_percent: float = 23.0
     """About how many of a hundred documents are held out: never trained on, most of them to measure
-    on, some to stop early by. 0: none is, and documents that an earlier ingest held out are learned
-    where they are given again."""
+    on, some to stop early by. 0: none is but near copies of what is held out already, and documents
+    that an earlier ingest held out are learned where they are given again."""
     text_passes: float = 1.5
     """How often each document is read."""
     fact_passes: float = 10.0

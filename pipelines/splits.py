@@ -64,10 +64,10 @@ def split_documents(
     turns out to be a near-duplicate of one of them. Near-duplicates (Jaccard of word 5-shingles at
     least 0.8) and sections of one document are kept on one side, since a held-out copy of a
     trained text measures memory, not knowledge. Facts are always trained on, probes never, and a
-    text that is near to a fact goes with it. What is near to a document that the domain holds
-    already, or is a section of the same one, takes its side, the held-out one where they differ.
-    Where chance would hold out every text, as it may where there is one file, none is held out but
-    what known documents bind: a corpus is given to be learned.
+    text that is near to a fact, a new one or a known one, goes with it. What else is near to a
+    document that the domain holds already, or is a section of the same one, takes its side, the
+    held-out one where they differ. Where chance would hold out every text, as it may where there is
+    one file, none is held out but what known documents bind: a corpus is given to be learned.
 
     Args:
         documents: The documents; copies of one text count once.
@@ -79,8 +79,9 @@ def split_documents(
         InputError: when the percentages leave nothing to train on.
     """
     _check_percentages(test_percent, validation_percent)
-    near_group = _groups([*(document for document, _ in known), *documents])
-    fact_groups = {near_group[d.document_id] for d in documents if d.kind == "fact"}
+    every = [*(document for document, _ in known), *documents]
+    near_group = _groups(every)
+    fact_groups = {near_group[d.document_id] for d in every if d.kind == "fact"}
     held: dict[str, Split] = {}
     for document, side in known:
         group = near_group[document.document_id]

@@ -135,6 +135,10 @@ def readable(source: Source, layout: StoreLayout) -> Iterator[tuple[Path, str | 
     """Yield a source as a path and the name that it is to be called by, to look at it.
 
     An upload is staged for that time alone, under a name that no job shares.
+
+    Raises:
+        StateError: when a repair or a purge, which leave nothing in staging that no job needs, took
+            it away meanwhile.
     """
     if not isinstance(source, Upload):
         yield Path(source).expanduser().resolve(), None
@@ -143,5 +147,12 @@ def readable(source: Source, layout: StoreLayout) -> Iterator[tuple[Path, str | 
     replace_file(path, source.data)
     try:
         yield path, source.shown
+    except (CorpusError, OSError) as error:
+        if path.exists():
+            raise
+        raise StateError(
+            f"{source.shown} was removed while it was looked at: a repair or a purge cleared the "
+            "store's staging; look at it again"
+        ) from error
     finally:
         path.unlink(missing_ok=True)

@@ -20,6 +20,9 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, InputError, StateError, StoreLockedError, UnsupportedError
 
 BUSY_SECONDS = 20
+_CROSSED = ("40001", "40P01", "55P03")
+"""SQLSTATEs of a transaction that a server stopped for another's sake: serialization_failure,
+deadlock_detected, lock_not_available."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -173,7 +176,12 @@ def translated_errors(name: str) -> Iterator[None]:
         yield
     except OperationalError as error:
         words = " ".join(str(error.orig).split())
-        if "locked" in words or "busy" in words:
+        if getattr(error.orig, "sqlstate", None) in _CROSSED:
+            raise StoreLockedError(
+                f"{name}: another process wrote the same at the same time, and the server stopped "
+                "this one; try again"
+            ) from error
+        if isinstance(error.orig, sqlite3.Error) and ("locked" in words or "busy" in words):
             raise StoreLockedError(
                 f"{name} has been busy for {BUSY_SECONDS} s; try again later"
             ) from error

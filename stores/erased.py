@@ -29,7 +29,7 @@ from stores.schema import (
     SegmentDocumentRow,
     SnapshotDomainRow,
 )
-from stores.snapshots import find_domain
+from stores.snapshots import find_domain, live_snapshot
 
 _NUM_SHOWN = 3
 _SHORT = 12
@@ -48,12 +48,13 @@ class ErasedBook:
     def among(self, domain: str, document_ids: Iterable[str]) -> frozenset[str]:
         """Return those of some documents (full ids) that an ingest into a domain leaves out."""
         with self._database.reading() as session:
-            return frozenset(_among(session, domain, document_ids))
+            marks = _left_out(session, domain)
+            return frozenset(_marked(session, marks, document_ids))
 
     def count(self, domain: str) -> int:
         """Return how many documents an ingest into a domain would leave out."""
         with self._database.reading() as session:
-            return len(_marks(session, domain))
+            return len(_left_out(session, domain))
 
     def held_by(self, states: Iterable[DomainState]) -> dict[str, tuple[str, ...]]:
         """Return which documents some versions hold that were erased exactly since, by domain."""
@@ -78,26 +79,29 @@ def write_erased(
     event_id = session.scalar(
         select(func.max(EventRow.id)).where(EventRow.snapshot_id == snapshot_id)
     )
-    forget_erased(session, domain, document_ids)  # erased again, after it was learned again
     salt = _salt(session)
+    marks = sorted({_mark(salt, document_id) for document_id in document_ids})
+    for some in batches(marks):  # erased again, after it was learned again
+        session.execute(
+            delete(ErasedRow).where(ErasedRow.domain_id == domain_id, ErasedRow.mark.in_(some))
+        )
     session.add_all(
         ErasedRow(domain_id=domain_id, mark=mark, event_id=event_id, at=utc_now(), lifted_at=None)
-        for mark in sorted({_mark(salt, document_id) for document_id in document_ids})
+        for mark in marks
     )
     session.flush()
 
 
-def forget_erased(session: Session, domain: str, document_ids: Iterable[str]) -> None:
-    """Take documents off a domain's list: they are learned again."""
-    row = _live_row(session)
-    if row.salt is None:
+def lift(session: Session, domain: str, document_ids: Iterable[str]) -> None:
+    """Let documents be live again: they were learned again on purpose.
+
+    Their marks stay. Who takes that version back is not to learn them with the next ingest.
+    """
+    salt = _live_row(session).salt
+    if salt is None:
         return
     domain_id = find_domain(session, domain).id
-    marks = {_mark(row.salt, document_id) for document_id in document_ids}
-    for some in batches(sorted(marks)):
-        session.execute(
-            delete(ErasedRow).where(ErasedRow.domain_id == domain_id, ErasedRow.mark.in_(some))
-        )
+    _lift(session, domain_id, {_mark(salt, document_id) for document_id in document_ids})
 
 
 def forget_domain(session: Session, domain_id: int) -> None:
@@ -108,8 +112,8 @@ def forget_domain(session: Session, domain_id: int) -> None:
 def settle(session: Session, states: Iterable[DomainState]) -> None:
     """Bring the lists in line with versions that have just become live again.
 
-    What such a version holds is off its domain's list for as long as it does: it was brought back
-    on purpose. Where the version comes after the erasure, it is on the list again.
+    What such a version holds was brought back on purpose, and may be again without a word. Where
+    the version comes after the erasure, it may not.
 
     Args:
         session: a writing session.
@@ -129,9 +133,7 @@ def settle(session: Session, states: Iterable[DomainState]) -> None:
         )
         again = update(ErasedRow).where(mine, ErasedRow.event_id.in_(after))
         session.execute(again.values(lifted_at=None))
-        for some in batches(sorted(held)):
-            off = update(ErasedRow).where(mine, ErasedRow.mark.in_(some))
-            session.execute(off.values(lifted_at=utc_now()))
+        _lift(session, domain_id, held)
 
 
 def check_unerased(
@@ -165,20 +167,40 @@ def read_held(session: Session, states: Iterable[DomainState]) -> dict[str, tupl
     listed = select(DomainRow.name).join(ErasedRow, ErasedRow.domain_id == DomainRow.id)
     names = set(session.scalars(listed.where(ErasedRow.lifted_at.is_(None))))
     found = {
-        state.domain: tuple(sorted(_among(session, state.domain, documents)))
+        state.domain: tuple(sorted(_marked(session, marks, documents)))
         for state in states
         if state.domain in names
-        for documents in [_documents(session, state.version)]
+        for marks, documents in [
+            (_marks(session, state.domain), _documents(session, state.version))
+        ]
     }
     return {domain: ids for domain, ids in found.items() if ids}
 
 
-def _among(session: Session, domain: str, document_ids: Iterable[str]) -> list[str]:
-    marks = _marks(session, domain)
+def _left_out(session: Session, domain: str) -> set[str]:
+    """Return the marks of a domain's list, without those of what its live version holds.
+
+    Whether they were lifted says nothing here: the version that held them may be live no more.
+    """
+    marks = _marks(session, domain, with_lifted=True)
+    state = live_snapshot(session).state(domain) if marks else None
+    if state is None:
+        return marks
+    salt = _salt(session)
+    return marks - {_mark(salt, found) for found in _documents(session, state.version)}
+
+
+def _marked(session: Session, marks: set[str], document_ids: Iterable[str]) -> list[str]:
     if not marks:
         return []
     salt = _salt(session)
     return [found for found in dict.fromkeys(document_ids) if _mark(salt, found) in marks]
+
+
+def _lift(session: Session, domain_id: int, marks: Iterable[str]) -> None:
+    for some in batches(sorted(marks)):
+        off = update(ErasedRow).where(ErasedRow.domain_id == domain_id, ErasedRow.mark.in_(some))
+        session.execute(off.values(lifted_at=utc_now()))
 
 
 def _marks(session: Session, domain: str, *, with_lifted: bool = False) -> set[str]:

@@ -12,7 +12,7 @@ from peer_cl.errors import DamageError, DomainNameError, FrozenError, StateError
 from stores.batches import batches
 from stores.chains import read_chain
 from stores.clock import utc_now
-from stores.erased import forget_erased, write_erased
+from stores.erased import lift, write_erased
 from stores.objects import ObjectStore
 from stores.queries import DomainState, Snapshot
 from stores.records import BASE_SUBJECT, NewSegment
@@ -35,7 +35,7 @@ def add_segment(
     state = live.state(segment.domain)
     check_growth(live, segment.domain, segment.parent, capacity)
     row = _write(session, segment)
-    forget_erased(session, segment.domain, [d.document_id for d in segment.documents])
+    lift(session, segment.domain, [d.document_id for d in segment.documents])
     grown = DomainState(
         domain=segment.domain,
         version=row.id,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from stores import jobs
 from stores.database import Database
@@ -19,6 +23,7 @@ class JobBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._doing: str | None = None
 
     def add(self, new: NewJob) -> Job:
         """Write a job that waits for its process and its turn."""
@@ -40,10 +45,28 @@ class JobBook:
         with self._database.writing() as session:
             return jobs.tell_job(session, job_id, progress)
 
-    def record(self, job_id: str, snapshot_id: int) -> Job:
-        """Write which snapshot a job has made, before its end."""
-        with self._database.writing() as session:
-            return jobs.record_snapshot(session, job_id, snapshot_id)
+    @contextmanager
+    def doing(self, job_id: str) -> Iterator[None]:
+        """Have what this registry commits meanwhile written down as a job's, in one transaction.
+
+        However its process ends then, it is known whether the job has learned.
+        """
+        self._doing = job_id
+        try:
+            yield
+        finally:
+            self._doing = None
+
+    def note(self, session: Session, before: int, after: int) -> None:
+        """Write which snapshot the job that is being done has made, where one is and it made one.
+
+        Args:
+            session: the act's own.
+            before: the live snapshot when the act began.
+            after: the live snapshot now.
+        """
+        if self._doing is not None and after != before:
+            jobs.find_row(session, self._doing).snapshot_id = after
 
     def end(self, job_id: str, state: str, **outcome: Any) -> Job:
         """Write how a job ended; see `jobs.end_job`."""

@@ -95,19 +95,6 @@ def tell_job(session: Session, job_id: str, progress: JobProgress | None) -> boo
     return row.cancel_asked_at is not None
 
 
-def record_snapshot(session: Session, job_id: str, snapshot_id: int) -> Job:
-    """Write which snapshot a job has made, before its end: what it learned stays if it is killed.
-
-    Args:
-        session: a writing session.
-        job_id: its whole id.
-        snapshot_id: what it made.
-    """
-    row = _open_row(session, job_id)
-    row.snapshot_id = snapshot_id
-    return to_job(row)
-
-
 def end_job(
     session: Session,
     job_id: str,

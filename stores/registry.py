@@ -146,8 +146,10 @@ class Registry:
         """Yield a writing session after making sure that the lease is ours."""
         with self._database.writing() as session:
             self._writer.check(session)
-            self._writer.check_expected(snapshots.live_id(session))
+            live = snapshots.live_id(session)
+            self._writer.check_expected(live)
             yield session
+            self.jobs.note(session, live, snapshots.live_id(session))
 
     # Acts
 
@@ -486,11 +488,12 @@ class Registry:
             return scores.read_evaluated(session)
 
     def held_out_scores(
-        self, version: str, asked: Sequence[str] | None = None
+        self, version: str, asked: Sequence[str] | None = None, live: Sequence[str] = ()
     ) -> tuple[HeldOutScores, ...]:
         """Return what the base and a version (a full id) make of its held-out documents.
 
-        With `asked`, also what each of those versions makes of them.
+        With `asked`, also what each of those versions makes of them; without those that `live`
+        ones learned.
         """
         with self._database.reading() as session:
-            return scores.read_held_out_scores(session, version, asked)
+            return scores.read_held_out_scores(session, version, asked, live)

@@ -291,7 +291,7 @@ class ErasedRow(Base):
     event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), doc="The erasure.")
     at: Mapped[str] = mapped_column(TIME)
     lifted_at: Mapped[str | None] = mapped_column(
-        TIME, doc="When a version that holds it was restored on purpose; null: it is left out."
+        TIME, doc="When a version that holds it came on purpose; null: none is restored unasked."
     )
 
 

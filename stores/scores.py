@@ -7,7 +7,7 @@ from them, so no model runs twice over the same text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, aliased
 
 from peer_cl.errors import DamageError, StateError
 from stores.batches import batches
-from stores.chains import read_chain
+from stores.chains import read_chains
 from stores.clock import utc_now
 from stores.queries import EvaluatedSnapshot, HeldOutScores
 from stores.records import BASE_SUBJECT, NewScore, check_json
@@ -42,8 +42,6 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
     scored = {score.document_id for score in scores if score.document_id is not None}
     _check_documents(session, scored)
     _check_unpurged(session, SegmentRow.id.in_({score.subject for score in scores}))
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     now = utc_now()
     rows = [
         {
@@ -54,10 +52,17 @@ def put_scores(session: Session, scores: Sequence[NewScore]) -> None:
             "num_tokens": score.num_tokens,
             "created_at": now,
         }
-        for score in scores
+        # In one order, or two evaluations that end together wait for each other on a server.
+        for score in sorted(scores, key=lambda score: (score.subject, score.document_key))
     ]
     if rows:
-        session.execute(insert(ScoreRow).on_conflict_do_nothing(), rows)
+        session.execute(_insert(session)(ScoreRow).on_conflict_do_nothing(), rows)
+
+
+def _insert(session: Session) -> Any:
+    """Return the dialect's own insert, which can say what happens where a row is there."""
+    is_server = session.get_bind().dialect.name == "postgresql"
+    return postgresql.insert if is_server else sqlite.insert
 
 
 def _check_documents(session: Session, document_ids: set[str]) -> None:
@@ -126,7 +131,7 @@ def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
 
 
 def read_held_out_scores(
-    session: Session, version: str, asked: Sequence[str] | None = None
+    session: Session, version: str, asked: Sequence[str] | None = None, live: Sequence[str] = ()
 ) -> tuple[HeldOutScores, ...]:
     """Return the scores of a version's held-out documents, those that are stored.
 
@@ -134,13 +139,18 @@ def read_held_out_scores(
         session: of the registry.
         version: whose documents.
         asked: versions whose scores of these documents are wanted too; None: of no others.
+        live: versions beside it. What they learned, or it did since, is no unseen text and is left
+            out, as an evaluation leaves it out.
 
     Raises:
         UnknownError: when there is no such version.
         DamageError: when stored scores are no numbers, or not of the same tokens.
     """
-    segment_ids = [segment.id for segment in read_chain(session, version)]
-    found = session.execute(held_out_query(version, segment_ids)).all()
+    chains = read_chains(session, [version, *live])
+    segment_ids = [segment.id for segment in chains[version]]
+    learned = _learned(session, {segment.id for chain in chains.values() for segment in chain})
+    rows = session.execute(held_out_query(version, segment_ids))
+    found = [row for row in rows if row[0] not in learned]
     keys = [row[3] for row in found]
     by_version = [read_scores(session, subject, keys) for subject in asked or ()]
     return tuple(
@@ -155,6 +165,12 @@ def read_held_out_scores(
         )
         for document_id, title, source, key, base, own in found
     )
+
+
+def _learned(session: Session, segment_ids: Iterable[str]) -> set[str]:
+    """Return the ids of the documents that some segments were trained on."""
+    query = select(SegmentDocumentRow.document_id).where(SegmentDocumentRow.split == "train")
+    return set(session.scalars(query.where(SegmentDocumentRow.segment_id.in_(segment_ids))))
 
 
 def _decode(
@@ -188,11 +204,10 @@ def put_evaluation(session: Session, snapshot_id: int, report: dict[str, Any]) -
     read_snapshot(session, snapshot_id)
     held = select(SnapshotDomainRow.segment_id).where(SnapshotDomainRow.snapshot_id == snapshot_id)
     _check_unpurged(session, SegmentRow.id.in_(held))
-    row = session.get(EvaluationRow, snapshot_id)
-    if row is None:
-        row = EvaluationRow(snapshot_id=snapshot_id)
-        session.add(row)
-    row.report, row.created_at = report, utc_now()
+    new = {"report": report, "created_at": utc_now()}
+    written = _insert(session)(EvaluationRow).values(snapshot_id=snapshot_id, **new)
+    # No lease is held: on a server another evaluation of the snapshot may end at the same time.
+    session.execute(written.on_conflict_do_update(index_elements=["snapshot_id"], set_=new))
 
 
 def read_evaluation(session: Session, snapshot_id: int) -> dict[str, Any] | None:

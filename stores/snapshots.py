@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import CTE, select
+from sqlalchemy import CTE, func, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError, UnknownError, unknown_name
@@ -139,8 +139,17 @@ def askable_state(session: Session, domain: str, snapshot: Snapshot | None) -> D
         kept = select(SegmentRow.id).where(
             SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None)
         )
-        is_purged = session.scalar(kept.limit(1)) is None
-        what = "was purged" if is_purged else "was rolled back"
+        came = session.scalar(
+            select(func.min(SnapshotDomainRow.snapshot_id)).where(
+                SnapshotDomainRow.domain_id == row.id
+            )
+        )
+        if session.scalar(kept.limit(1)) is None:
+            what = "was purged"
+        elif came is not None and came > snapshot.id:
+            what = f"came with snapshot {came}"
+        else:
+            what = "was rolled back"
         raise StateError(
             f"domain {domain!r} is not in snapshot {snapshot.id}: it {what}; see `peer-cl history`"
         )

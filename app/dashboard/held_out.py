@@ -39,7 +39,8 @@ def _scores(
     if state is None:
         return ()
     asked = [other.version for other in snapshot.domains if other.is_enabled]
-    return _store.registry.held_out_scores(state.version, asked)
+    live = [other.version for other in snapshot.domains]
+    return _store.registry.held_out_scores(state.version, asked, live)
 
 
 def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:

@@ -14,6 +14,7 @@ from tiny_base import (
 )
 
 from peer_cl import PoolShape
+from peer_cl.errors import InputError
 from peer_cl.metrics import kept
 from pipelines import TrainingSettings, open_store, tokenise
 from pipelines.background import BackgroundSource
@@ -93,6 +94,21 @@ def test_of_background_so_many_documents_are_read_so_far(store, report):
     assert [row["documents"] for row in few["background"]] == [2, 2]
     assert [row["cut_documents"] for row in few["background"]] == [2, 2]
     assert few["mixture"] == report["mixture"], "a domain's own documents are all read, and whole"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"max_documents": 0}, "max_documents must be at least 1, not 0"),
+        (
+            {"background": [BackgroundSource("letters", "prose", [])]},
+            "background source 'letters' has no document: leave it out",
+        ),
+    ],
+)
+def test_background_without_a_document_is_refused_before_anything_is_scored(store, how, told):
+    with pytest.raises(InputError, match=told):
+        store.evaluate(**{"background": FOREIGN} | how)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

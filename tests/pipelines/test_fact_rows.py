@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from pipelines.batches import Row, target_weights, tokenise
 from pipelines.fact_rows import FRAMES, STOPS, VARIED, varied_rows, vary_wording, with_answers
 from pipelines.facts import Fact, Relation
+from pipelines.questions import questions
 from pipelines.settings import TrainingSettings
 
 WORDS = ("quartz", "hard", "crystal")
@@ -140,3 +141,45 @@ def test_rows_of_facts_are_told_where_the_answer_begins(tokenizer):
     assert tokenizer.decode(clean.ids[clean.answer_from :]) == " rent."
     assert clean.counts_from == 1
     assert (same, piece) == (text, later)
+
+
+def told(statement, answer, *reworded):
+    """Return a fact as a file's line tells it: its prompt is what stands before the answer."""
+    prompt = statement[: statement.rfind(answer)].strip()
+    return Fact("Kim", "badge", answer, statement, prompt, reworded)
+
+
+@pytest.mark.parametrize(
+    ("statement", "answer"),
+    [
+        ("The capital of Chad is N'Djamena.", "N'Djamena"),
+        ("乍得的首都是恩贾梅纳。", "恩贾梅纳"),
+        ("Kim has the badge #AB-12.", "AB-12"),
+        ("Kim's badge:\nAB-12.", "AB-12"),
+    ],
+)
+def test_a_fact_is_asked_as_its_statement_has_it(tokenizer, statement, answer):
+    (asked,) = questions(tokenizer, "staff", [told(statement, answer)])
+    taught = statement[: statement.rfind(answer)] + answer
+    assert list(asked.ids) == tokenise(tokenizer, [taught])[0]
+    assert tokenizer.decode(asked.ids[asked.num_prompt :]).endswith(answer)
+    prompt = tokenizer.decode(asked.ids[1 : asked.num_prompt])
+    assert taught.startswith(prompt)
+    assert len(prompt) > 3
+
+
+def test_other_prompts_have_a_blank_before_the_answer_where_its_script_has_blanks(tokenizer):
+    badge = told("Kim has the badge #AB-12.", "AB-12", "Whose badge? Kim's:", "Kim's is #")
+    chad = told("乍得的首都是恩贾梅纳。", "恩贾梅纳", "乍得政府位于")
+    asked = questions(tokenizer, "staff", [badge, chad])
+    assert [tokenizer.decode(one.ids[1:]) for one in asked if one.wording == "reworded"] == [
+        "Whose badge? Kim's: AB-12",
+        "Kim's is #AB-12",
+        "乍得政府位于恩贾梅纳",
+    ]
+    rows = varied_rows(tokenizer, by_document(chad), WORDS, TrainingSettings(), None)
+    assert rows
+    for row in rows:
+        text = tokenizer.decode(row.ids[1:])
+        assert text.endswith("恩贾梅纳.")
+        assert not text.endswith(" 恩贾梅纳.")

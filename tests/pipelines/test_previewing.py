@@ -7,7 +7,7 @@ import pytest
 from tiny_base import copy_store, make_tiny_store, sentences, write_corpus
 
 from peer_cl import PoolShape
-from peer_cl.errors import BaseMismatchError, CorpusError, DomainNameError
+from peer_cl.errors import BaseMismatchError, CorpusError, DomainNameError, StateError
 from pipelines import TrainingSettings, open_store
 from pipelines.batches import tokenise
 from pipelines.corpora import read_corpus
@@ -208,6 +208,19 @@ def test_an_upload_lies_under_its_hash_and_not_under_a_users_words(store):
         assert looked_at.read_bytes() == upload.data
         assert (looked_at.parent, name) == (layout.staging, upload.shown)
     assert not looked_at.exists()
+
+
+def test_an_upload_that_a_repair_took_away_is_told_as_that(store):
+    upload = Upload("notes.txt", b"A contract.")
+    told = r"notes\.txt was removed while it was looked at: a repair or a purge .* look at it again"
+
+    def look():
+        with readable(upload, store.registry.layout) as (path, name):
+            path.unlink()
+            read_corpus(path, name=name)
+
+    with pytest.raises(StateError, match=told):
+        look()
 
 
 def write_fact(path):

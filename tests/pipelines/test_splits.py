@@ -84,6 +84,9 @@ def test_facts_are_trained_on_and_a_text_near_to_one_goes_with_it():
     assert set(splits.split.values()) == {"train"}
     held = [(text, "test") for text in texts]
     assert set(split_documents(facts, known=held).split.values()) == {"train"}
+    known = [(fact, "train") for fact in facts]
+    later = split_documents(texts, known=known, test_percent=90)
+    assert set(later.split.values()) == {"train"}, "nor does a fact of an earlier ingest"
 
 
 def test_probes_are_never_trained_on():

@@ -98,6 +98,31 @@ def test_a_snapshot_that_holds_what_was_erased_is_restored_on_purpose_alone(grow
     assert grown.roll_back(full.id, "ann").id == out.id + 1, "it was brought back on purpose"
 
 
+def test_what_was_learned_again_is_left_out_once_that_is_taken_back(grown, make):
+    (gone,) = erase(grown, make)
+    without = grown.live().state("law").version
+    grown.add_segment(make.segment(grown, "law", without, texts=[texts("law")[0]]), "ann")
+    again = grown.live()
+    assert grown.erased.among("law", [gone]) == set(), "the live version holds it"
+    assert grown.erased.count("law") == 0
+    assert grown.erased.held_by(again.domains) == {}, "it was learned on purpose"
+    grown.roll_back_domain("law", without, "ann")
+    assert grown.erased.among("law", [gone]) == {gone}
+    with pytest.raises(StateError, match="erased exactly since"):
+        grown.roll_back(again.id, "ann")
+
+
+@pytest.mark.parametrize("how", ["out", "before it came"])
+def test_what_was_restored_is_left_out_once_that_is_taken_back(grown, make, how):
+    full = grown.live()
+    first, _ = grown.chain(full.state("law").version)
+    (gone,) = erase(grown, make)
+    grown.roll_back(full.id, "ann", with_erased=True)
+    assert grown.erased.among("law", [gone]) == set()
+    grown.roll_back_domain("law", None if how == "out" else first.id, "ann")
+    assert grown.erased.among("law", [gone]) == {gone}
+
+
 def test_a_snapshot_from_before_the_documents_came_is_restored_as_ever(grown, make):
     erase(grown, make)
     assert grown.roll_back(2, "ann").state("law").label == "v1"
@@ -147,14 +172,6 @@ def test_of_two_erasures_both_are_on_the_list_again(grown, make):
     assert grown.erased.count("law") == 0
     grown.roll_back(after.id, "ann")
     assert grown.erased.among("law", erased) == set(erased)
-
-
-def test_what_is_learned_again_is_off_the_list(grown, make):
-    (gone,) = erase(grown, make)
-    version = grown.live().state("law").version
-    grown.add_segment(make.segment(grown, "law", version, texts=[texts("law")[0]]), "ann")
-    assert listed(grown.folder) == []
-    assert grown.erased.among("law", [gone]) == set()
 
 
 def test_a_purge_of_the_whole_domain_removes_its_list(grown, make):

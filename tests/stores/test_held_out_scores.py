@@ -87,6 +87,18 @@ def test_documents_of_the_whole_chain_are_found(registry, make, scored):
     assert {item.document_id for item in found} == set(held_out)
 
 
+def test_what_a_live_version_learned_is_no_unseen_text(registry, make, scored):
+    law, medicine = (scored[name].segment_id for name in ("law", "medicine"))
+    (held_out,) = registry.held_out_scores(law, live=[law, medicine])
+    grown = make.segment(registry, "medicine", medicine, texts=["law 2 "])
+    assert grown.documents[0].document_id == held_out.document_id
+    with registry.writing("ann"):
+        registry.add_segment(grown, "ann")
+    assert grown.documents[0].split == "train"
+    assert registry.held_out_scores(law, live=[law, grown.segment_id]) == ()
+    assert len(registry.held_out_scores(law, live=[law, medicine])) == 1
+
+
 def test_what_was_not_scored_is_not_there(registry, make):
     make.grow(registry, "law")
     assert registry.held_out_scores(registry.live().state("law").version) == ()

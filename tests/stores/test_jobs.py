@@ -103,11 +103,31 @@ def test_what_a_job_has_made_is_known_before_its_end(registry, make, state):
     job = registry.jobs.add(new_job())
     registry.jobs.assign(job.id, os.getpid())
     registry.jobs.start(job.id)
-    snapshot = make.grow(registry, "law")
-    recorded = registry.jobs.record(job.id, snapshot.id)
+    with registry.jobs.doing(job.id):
+        snapshot = make.grow(registry, "law")
+    recorded = registry.jobs.find(job.id)
     assert (recorded.snapshot_id, recorded.is_unmeasured) == (snapshot.id, False)
     ended = registry.jobs.end(job.id, state)
     assert (ended.snapshot_id, ended.is_unmeasured) == (snapshot.id, state != "done")
+
+
+def test_a_jobs_snapshot_is_written_with_the_act_or_not_at_all(registry, make, monkeypatch):
+    """Its process may be killed at any moment: between two transactions it had learned unsaid."""
+    job = registry.jobs.add(new_job())
+    before = registry.live()
+
+    def fail(*_):
+        raise OSError("the process is killed")
+
+    with monkeypatch.context() as patch, registry.jobs.doing(job.id):
+        patch.setattr(type(registry.jobs), "note", fail)
+        with pytest.raises(OSError, match="killed"):
+            make.grow(registry, "law")
+    assert registry.live() == before
+    with registry.jobs.doing(job.id):
+        made = make.grow(registry, "law")
+    make.grow(registry, "medicine")
+    assert registry.jobs.find(job.id).snapshot_id == made.id, "what came after is not the job's"
 
 
 def test_speed_is_not_told_before_anything_was_done(registry):
@@ -224,8 +244,8 @@ def test_who_began_when():
 def test_doctor_tells_that_a_lost_job_had_learned(registry, make, process):
     job = registry.jobs.add(new_job("medicine"))
     registry.jobs.assign(job.id, process.pid)
-    snapshot = make.grow(registry, "medicine")
-    registry.jobs.record(job.id, snapshot.id)
+    with registry.jobs.doing(job.id):
+        make.grow(registry, "medicine")
     process.kill()
     process.wait()
     (told,) = [item for item in registry.doctor() if item.kind == "job lost"]
@@ -234,10 +254,10 @@ def test_doctor_tells_that_a_lost_job_had_learned(registry, make, process):
 
 
 def test_doctor_tells_that_a_lost_job_had_erased(registry, make, process):
-    snapshot = make.grow(registry, "law")
     job = registry.jobs.add(replace(new_job(documents=["e" * 64]), kind="erase"))
     registry.jobs.assign(job.id, process.pid)
-    registry.jobs.record(job.id, snapshot.id)
+    with registry.jobs.doing(job.id):
+        make.grow(registry, "law")
     process.kill()
     process.wait()
     (told,) = [item for item in registry.doctor() if item.kind == "job lost"]
@@ -332,8 +352,7 @@ def test_an_upload_is_kept_for_the_last_that_failed_and_not_for_who_learned_it(r
     assert registry.jobs.needed_uploads() == {about["upload"]}
     other = upload(registry, "b")
     learned = registry.jobs.add(new_job("medicine", corpus=other))
-    registry.jobs.record(learned.id, 1)
-    registry.jobs.end(learned.id, "failed", error="not measured")
+    registry.jobs.end(learned.id, "failed", error="not measured", snapshot_id=1)
     assert registry.jobs.find(learned.id).is_unmeasured
     assert registry.jobs.needed_uploads() == {about["upload"]}
 

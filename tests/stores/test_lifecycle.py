@@ -261,3 +261,10 @@ def test_any_history_agrees_with_a_plain_dict(make, tmp_path_factory):
     machine = type("Machine", (AnyHistory,), {"make": make, "folders": tmp_path_factory})
     machine.TestCase.settings = AnyHistory.TestCase.settings
     machine.TestCase("runTest").runTest()
+
+
+def test_of_a_domain_that_a_snapshot_never_had_it_is_said_when_it_came(registry, make):
+    first, later = make.grow(registry, "law"), make.grow(registry, "medicine")
+    told = f"is not in snapshot {first.id}: it came with snapshot {later.id}"
+    with pytest.raises(StateError, match=told):
+        registry.check_askable("medicine", first)

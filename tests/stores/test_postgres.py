@@ -144,6 +144,86 @@ def test_one_writer_at_a_time(url, make, tmp_path):
     assert len(outcomes) == 4
 
 
+def at_once(folder, *acts):
+    """Do each act on a registry of its own, all at the same moment; return what was raised."""
+    start, raised = threading.Barrier(len(acts)), []
+
+    def do(act):
+        with Registry.open(folder) as mine:
+            start.wait()
+            try:
+                act(mine)
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=do, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+@needs_server
+def test_two_evaluations_of_a_snapshot_may_end_at_once(url, make, tmp_path):
+    folder = tmp_path / "k"
+    with make.store(folder, database_url=url) as registry:
+        for _ in range(10):
+            snapshot = make.grow(registry, "law", salt=uuid.uuid4().hex)
+
+            def put(mine, snapshot_id=snapshot.id):
+                mine.put_evaluation(snapshot_id, {"loss": [1.5]})
+
+            assert at_once(folder, put, put) == []
+            assert registry.evaluation(snapshot.id) == {"loss": [1.5]}
+
+
+@needs_server
+def test_the_same_scores_may_be_written_at_once_in_any_order(url, make, tmp_path):
+    folder = tmp_path / "k"
+    make.store(folder, database_url=url).close()
+    for number in range(10):
+        keys = [make.sha(f"{number} {one}") for one in range(100)]
+        scores = [
+            NewScore(subject="base", document_key=key, values=struct.pack("<d", -1.0), num_tokens=1)
+            for key in keys
+        ]
+        written = at_once(
+            folder,
+            lambda mine, scores=scores: mine.put_scores(scores),
+            lambda mine, scores=scores: mine.put_scores(scores[::-1]),
+        )
+        assert written == []
+
+
+@needs_server
+def test_a_deadlock_is_told_as_one_that_may_be_tried_again(url):
+    database = url_database(url)
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE pair (id integer primary key)"))
+        connection.execute(text("INSERT INTO pair VALUES (1), (2)"))
+    first_locked, raised = threading.Barrier(2), []
+
+    def lock(mine, other):
+        try:
+            with database.writing() as session:
+                query = text("SELECT id FROM pair WHERE id = :id FOR UPDATE")
+                session.execute(query, {"id": mine})
+                first_locked.wait()
+                session.execute(query, {"id": other})
+        except StoreLockedError as error:
+            raised.append(str(error))
+
+    threads = [threading.Thread(target=lock, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    database.close()
+    assert len(raised) == 1
+    assert raised[0].endswith("and the server stopped this one; try again")
+
+
 @needs_server
 def test_a_received_store_is_opened_where_the_user_names_its_database(
     url, make, tmp_path, monkeypatch

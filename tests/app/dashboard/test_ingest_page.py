@@ -390,8 +390,8 @@ def test_what_was_learned_and_not_measured_is_told_and_only_measured(
     child = subprocess.Popen(["sleep", "60"])
     learned = job("running", pid=child.pid, what="scoring documents", done=5, total=10)
     with Registry.open(folder) as registry:
-        live = registry.live().id
-        registry.jobs.record(learned.id, live)
+        with registry.jobs.doing(learned.id), registry.writing("ann"):
+            live = registry.disable("medicine", "ann").id
         if state != "lost":
             registry.jobs.end(learned.id, state, error="the disk is full")
     child.kill()

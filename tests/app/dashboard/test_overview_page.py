@@ -243,8 +243,8 @@ def test_what_a_job_learned_and_did_not_measure_is_told_until_it_is_measured(run
     with open_store(folder) as store:
         new = NewJob(kind="ingest", domain="law", request={"corpus": {}}, who="ann", why="")
         job = store.registry.jobs.add(new)
-        store.registry.jobs.record(job.id, store.registry.live().id)
-        store.registry.jobs.end(job.id, "failed", error="the disk is full")
+        made = store.registry.live().id
+        store.registry.jobs.end(job.id, "failed", error="the disk is full", snapshot_id=made)
     at = run_page("overview", folder)
     (told,) = [box.value.replace("\\", "") for box in at.warning if "job" in box.value]
     assert "learned in snapshot 4, but did not measure it. The disk is full." in told
