@@ -63,10 +63,11 @@ def trace(
             num_rows=rows,
             num_documents=limit,
         )
+        states = store.registry.snapshot(found.snapshot).domains
     if request.as_json:
         print_json(dataclasses.asdict(found))
     else:
-        _print_trace(found)
+        _print_trace(found, can_ask=any(state.is_enabled for state in states))
 
 
 def _text_to_trace(
@@ -106,11 +107,13 @@ def _text_to_trace(
     return store.registry.document_text(places[-1].document), domains or sorted(set(holding))
 
 
-def _print_trace(found: Trace) -> None:
+def _print_trace(found: Trace, *, can_ask: bool) -> None:
     asked = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.asked)
     say(f"asked: {asked or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.asked:
-        say("the text asks no domain: the bare model answers; --domain or --all asks anyway")
+        told = "the text asks no domain: the bare model answers; --domain or --all asks anyway"
+        none = "no domain is live and enabled: the bare model answers; `peer-cl domains` lists them"
+        say(told if can_ask else none)
     tables: list[tuple[str, Sequence[str], list[Sequence[object]]]] = [
         (
             "tokens (nats; evidence above 0 speaks for the domain)",

@@ -87,6 +87,10 @@ for _heading, _functions in VERBS:
         app.command(rich_help_panel=_heading)(_function)
 
 
+_OF_PYDANTIC = "Value error, "
+"""What a library below typer puts before a choice's refusal."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -106,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         where = getattr(getattr(error, "ctx", None), "command_path", "peer-cl")
-        told = " ".join(str(message()).split()).rstrip(".")
+        told = " ".join(str(message()).replace(_OF_PYDANTIC, "").split()).rstrip(".")
         say(f"error: {told}; see `{where} --help`", err=True)
         return 2
     return code if isinstance(code, int) else 0

@@ -303,7 +303,7 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
         (report.num_twice, "documents left out: the corpus holds them twice"),
         (
             report.num_elsewhere,
-            "documents learned that stand in another domain or were rolled back",
+            "documents taken that stand in another domain or were rolled back",
         ),
         (report.num_reworded, "documents read in other words too"),
         (report.num_skipped + num_bad, "malformed rows skipped"),

@@ -15,6 +15,8 @@ PIPE_WIDTH = 200
 """Columns where no terminal tells its width: what reads a pipe wants whole lines."""
 MOST = 2**31 - 1
 """The largest number that a counting option takes: every database has room for it."""
+_MOST_WHOLE = 20
+"""Longer words are folded even so: a file's name may be as long as the line."""
 _HARMLESS = "\n\t\u00ad\u200c\u200d"
 """Not printable, and part of texts: soft hyphens, and joiners within words."""
 
@@ -47,7 +49,14 @@ def print_table(
     for number, name in enumerate(columns):
         values = [row[number] for row in listed if row[number] is not None]
         is_number = bool(values) and all(isinstance(value, int | float) for value in values)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        # An id or a date that is cut in two cannot be copied: texts give way before them.
+        is_whole = all(len(cell(value).split()) == 1 for value in (name, *values))
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_whole and max(len(cell(value)) for value in (name, *values)) <= _MOST_WHOLE,
+        )
     for row in listed:
         table.add_row(*(cell(value) for value in row))
     make_console().print(table)

@@ -98,22 +98,31 @@ class PlainProgress:
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._write, self._clock = write, clock
-        self._what, self._step, self._start, self._done = "", 0, 0.0, 0
+        self._what, self._step, self._done = "", 0, 0
+        self._start: float | None = None
+        self._heard: float | None = None
 
     def __call__(self, what: str, done: int, total: int, note: str) -> None:
         """Tell how far a piece of work is; see `pipelines.progress.Progress`."""
         now = self._clock()
         if what != self._what or done < self._done:
-            self._what, self._step, self._start = what, 0, now
+            # What is first heard of when some of it is done began when the last was heard of.
+            self._what, self._step, self._start = what, 0, self._heard if done else now
             if not done or not total:
                 self._write(_listed(what, [note]))
-        self._done = done
+        self._done, self._heard = done, now
         step = done * PLAIN_STEPS // total if total else 0
         if step > self._step:
             self._step = step
-            seconds = (now - self._start) / done * (total - done)
-            left = f"about {seconds:.0f} s left" if done < total else ""
+            left = self._left(now, total)
             self._write(_listed(f"{what}: {done} of {total}", [note, left]))
+
+    def _left(self, now: float, total: int) -> str:
+        """Return how long it will take by what was done so far, if it is known when that began."""
+        if self._start is None or not 0 < self._done < total:
+            return ""
+        seconds = (now - self._start) / self._done * (total - self._done)
+        return f"about {seconds:.0f} s left"
 
 
 def _listed(first: str, others: list[str]) -> str:

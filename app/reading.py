@@ -104,13 +104,16 @@ def show(
     _show_summary(detail)
     _show_versions(detail)
     _show_events(detail)
-    if documents:
+    if documents and not detail.summary.is_live:
+        say("documents: it has no live version")
+    elif documents:
         _show_documents(listed)
 
 
 def _show_summary(detail: DomainDetail) -> None:
     item = detail.summary
-    say(f"{item.domain}: {state_in_words(item)}, version {item.label or '-'} ({item.version})")
+    version = f", version {item.label} ({item.version})" if item.version else ""
+    say(f"{item.domain}: {state_in_words(item)}{version}")
     splits = ", ".join(f"{count} {name}" for name, count in detail.documents_by_split.items())
     kinds = ", ".join(f"{count} {name}" for name, count in detail.documents_by_kind.items())
     say(f"{item.num_documents:,} documents ({splits or 'none'}; {kinds or 'none'})")
@@ -134,7 +137,7 @@ def _show_versions(detail: DomainDetail) -> None:
                 losses[0][1] if losses else None,
                 losses[-1][1] if losses else None,
                 round(run.seconds) if run else None,
-                moment(segment.created_at),
+                moment(segment.created_at)[:10],
             )
         )
     columns = [
@@ -143,8 +146,8 @@ def _show_versions(detail: DomainDetail) -> None:
         "state",
         "tokens",
         "size",
-        "first-loss",
-        "last-loss",
+        "first loss",
+        "last loss",
         "seconds",
         "made",
     ]
@@ -248,7 +251,8 @@ def document(
             {
                 "text": text,
                 "places": [dataclasses.asdict(item) for item in places],
-                "rows": [dataclasses.asdict(item) for item in rows],
+                "num_rows": len(rows),
+                "rows": [dataclasses.asdict(item) for item in rows[:limit]],
             }
         )
         return

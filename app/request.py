@@ -6,13 +6,14 @@ import errno
 import functools
 import inspect
 import os
+import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -220,6 +221,8 @@ def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None
         fail(str(error), 2, debug=debug)
     except PeerError as error:
         fail(str(error), 1, debug=debug)
+    except BrokenPipeError:
+        _leave_the_pipe()
     except OSError as error:
         is_of_files = error.filename is not None or error.errno in _ADVICE
         fail(_told(error, folder), 2 if is_of_files else 1, debug=debug)
@@ -228,6 +231,18 @@ def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None
         fail(told, 1, debug=debug)
 
 
+def _leave_the_pipe() -> NoReturn:
+    """End as a program does whose reader has read enough, such as `head`: without a word.
+
+    What is still to be written goes nowhere, or Python would complain of it on its way out.
+    """
+    with suppress(OSError, ValueError):  # a stream that is no file, or is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(_AFTER_A_PIPE)
+
+
+_AFTER_A_PIPE = 128 + 13
+"""What a shell says of a program that SIGPIPE ended."""
 _OTHER_PLACE = "or choose another place"
 _ADVICE = {
     errno.EACCES: f"let your user read and write it, {_OTHER_PLACE}",

@@ -9,6 +9,7 @@ import ast
 import functools
 import inspect
 import itertools
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peer_cl.errors import StateError
+from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from pipelines.settings import TrainingSettings
@@ -121,13 +122,22 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
     """Return the settings of a run; what was not given keeps its default.
 
     Raises:
-        InputError: when a value cannot be trained with.
+        InputError: when a value cannot be trained with, in the options' names.
     """
     from peer_cl.layer import PoolShape
     from pipelines.settings import TrainingSettings
 
     shape = {item.name for item in read_settings("peer_cl.layer", "PoolShape")}
-    return TrainingSettings(
-        shape=PoolShape(**{name: value for name, value in given.items() if name in shape}),
-        **{name: value for name, value in given.items() if name not in shape},
-    )
+    try:
+        return TrainingSettings(
+            shape=PoolShape(**{name: value for name, value in given.items() if name in shape}),
+            **{name: value for name, value in given.items() if name not in shape},
+        )
+    except InputError as error:
+        raise InputError(_with_options(str(error))) from error
+
+
+def _with_options(message: str) -> str:
+    """Return a message about fields as who typed options knows them."""
+    options = {item.name: item.option for source in SOURCES for item in read_settings(*source)}
+    return re.sub(r"\w+", lambda word: options.get(word[0], word[0]), message)

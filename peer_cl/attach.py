@@ -18,7 +18,7 @@ from typing import Any, NoReturn, SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from peer_cl.errors import InputError, ShapeError, UnsupportedError
+from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.inside import inner_width, input_projections
 from peer_cl.layer import INSIDE, REPLACE
 from peer_cl.pool import ExpertPool, Segment
@@ -272,6 +272,10 @@ class Attachment:
     @contextmanager
     def _running(self, run: _Pass) -> Iterator[_Pass]:
         with self._lock:
+            if not self._handles:
+                raise StateError(
+                    "this model was detached from its base and reads no more: make a new one on it"
+                )
             before, self._pass = self._pass, run
             try:
                 yield run

@@ -95,6 +95,10 @@ def check_text(
         )
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
         raise InputError(f"input_ids must be whole numbers, not {input_ids.dtype}")
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise InputError(
+            f"input_ids must be of 64 or 32 bits, not {input_ids.dtype}: give input_ids.long()"
+        )
     _check_known(base, input_ids)
     _check_shape("attention_mask", attention_mask, [shape])
     _check_shape("position_ids", position_ids, [shape, (1, shape[1])])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from peer_cl.errors import InputError
 from peer_cl.experts import ACTIVATIONS, ExpertRows
-from peer_cl.product_keys import ProductKeys
+from peer_cl.product_keys import ProductKeys, check_sizes
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Told what a layer reads (T, D), and the router's weights and ids (T, H, K)."""
@@ -51,10 +51,12 @@ class PoolShape:
 
         Raises:
             InputError: when a number is not positive or a word is unknown.
+            ShapeError: when there is no square of experts, or no even width of keys.
         """
         for field in ("num_experts", "num_heads", "top_k", "key_width", "output_scale"):
             if not 0 < getattr(self, field) < math.inf:
                 raise InputError(f"{field} must be positive, not {getattr(self, field)}")
+        check_sizes(self.num_experts, self.key_width)
         if self.top_k > math.isqrt(self.num_experts):
             raise InputError(
                 f"top_k {self.top_k} is more than the {math.isqrt(self.num_experts)} sub-keys of a "

@@ -35,6 +35,22 @@ def top_k_lowest_index(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values[..., :k], ids[..., :k]
 
 
+def check_sizes(num_experts: int, key_width: int) -> None:
+    """Refuse sizes that cannot be halved: N must be a square, Q even.
+
+    Raises:
+        ShapeError: with the value, and for N the squares beside it.
+    """
+    num_sub_keys = math.isqrt(max(0, num_experts))
+    if num_experts < 1 or num_sub_keys**2 != num_experts:
+        raise ShapeError(
+            f"num_experts must be a square, not {num_experts}; "
+            f"nearest: {num_sub_keys**2} or {(num_sub_keys + 1) ** 2}"
+        )
+    if key_width % 2 or key_width < 2:
+        raise ShapeError(f"key_width must be even and positive, not {key_width}")
+
+
 class ProductKeys(nn.Module):
     """Two sets of sub-keys a head; key (i, j) is their concatenation and expert i * S + j.
 
@@ -52,15 +68,8 @@ class ProductKeys(nn.Module):
 
     def __init__(self, *, num_experts: int, num_heads: int, key_width: int) -> None:
         super().__init__()
-        num_sub_keys = math.isqrt(num_experts)
-        if num_experts < 1 or num_sub_keys**2 != num_experts:
-            raise ShapeError(
-                f"num_experts must be a square, not {num_experts}; "
-                f"nearest: {num_sub_keys**2} or {(num_sub_keys + 1) ** 2}"
-            )
-        if key_width % 2 or key_width < 2:
-            raise ShapeError(f"key_width must be even and positive, not {key_width}")
-        self.num_sub_keys = num_sub_keys
+        check_sizes(num_experts, key_width)
+        self.num_sub_keys = num_sub_keys = math.isqrt(num_experts)
         self.key_width = key_width
         self.sub_keys_H2SQ = nn.Parameter(
             torch.randn(num_heads, 2, num_sub_keys, key_width // 2) / math.sqrt(key_width / 2)

@@ -28,7 +28,7 @@ _WRITTEN = re.compile(r"([0-9a-f]{64})\.safetensors(\.part)?")
 
 
 def save_model(model: PeerModel, folder: Path) -> None:
-    """Write every pool and setting; the base itself is not copied.
+    """Write every pool and setting, and what `set_pool` let be asked; the base is not copied.
 
     Files that are there already with the right bytes are left alone; those of pools that the model
     no longer has are removed at the end.
@@ -55,6 +55,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         pools[name] = {"segments": segments, "signature": signature}
     background = _write(files, model.background.to_bytes()) if model.background else None
     special: Any = model.special_ids
+    active = model._active  # as `set_pool` was told, whatever `disable_pool` does just now
     config = {
         "format": FORMAT,
         "base_weights_sha256": model.identity.weights_sha256,
@@ -65,6 +66,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "budget": model.budget,
         "capacity": model.capacity,
         **({"name_odds": model.name_odds} if model.name_odds else {}),
+        **({"active": sorted(active)} if active is not None else {}),
         "special_ids": special.tolist(),
         "background": background,
         "pools": pools,
@@ -179,6 +181,7 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
     try:
         for name, about in config["pools"].items():
             _load_pool(model, files, name, about)
+        model.set_pool(config.get("active"))
     except Exception:
         model.detach()  # a refused model leaves no hooks on the base
         raise

@@ -140,3 +140,12 @@ def test_a_document_of_no_live_pool_is_told(peer_cl, learned):
     result = peer_cl("trace", "--document", wanted, folder=learned)
     assert "is in no live and enabled domain (it came with law)" in result.err
     assert "it was rolled back" in peer_cl("experts", "law", folder=learned).err
+    peer_cl("disable", "medicine", folder=learned)
+    told = peer_cl("trace", "the court held", "--all", folder=learned).out
+    assert "no domain is live and enabled: the bare model answers" in told
+
+
+def test_of_a_documents_rows_so_many_are_told_in_json_too(peer_cl, made):
+    listed = peer_cl("documents", "law", "--split", "train", "--json", folder=made).json
+    told = peer_cl("document", listed[0]["document_id"], "--rows", "2", "--json", folder=made).json
+    assert len(told["rows"]) == 2 < told["num_rows"]

@@ -170,8 +170,12 @@ def test_a_name_that_no_domain_can_have(peer_cl, place, corpus, name, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--passes", "0"], "text_passes must be positive"),
-        (["--num-experts", "65"], "65"),
+        (["--passes", "0"], "--passes must be positive"),
+        (["--passes", "nan"], "--passes must be finite, not nan"),
+        (["--hold-out", "101"], "--hold-out must be at least 0"),
+        (["--num-experts", "65"], "--num-experts must be a square, not 65; nearest: 64 or 81"),
+        (["--key-width", "33"], "--key-width must be even and positive, not 33"),
+        (["--top-k", "15"], "--top-k 15 is more than the 14 sub-keys"),
         (["--precision", "int4"], "precision must be"),
         (["--mode", "instead"], "mode must be"),
     ],

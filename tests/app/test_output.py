@@ -27,6 +27,16 @@ def test_titles_do_not_command_the_terminal(capsys):
     assert told.err.startswith("error: no document ?[31mred")
 
 
+def test_an_id_stays_whole_where_texts_give_way(capsys, monkeypatch):
+    monkeypatch.setattr("app.output.PIPE_WIDTH", 60)
+    long = "the harbour of a town whose name nobody remembers any more " * 2
+    print_table("held", ("document", "title", "made"), [("45c200096bd6", long, "2026-11-28")])
+    told = capsys.readouterr().out
+    assert "45c200096bd6" in told
+    assert "2026-11-28" in told
+    assert max(map(len, told.splitlines())) <= 60
+
+
 def test_json_holds_all_of_it_escaped(capsys):
     print_json({"title": EVIL, "lone": "\ud800", "words": "größe, 法"})
     told = capsys.readouterr().out

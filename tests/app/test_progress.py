@@ -29,6 +29,15 @@ def test_work_without_an_end_in_sight_is_told_once():
     assert lines[2].startswith("training: 1 of 2, loss 3, about ")
 
 
+def test_work_that_is_first_heard_of_when_some_is_done_began_with_the_last_before_it():
+    lines, clock = [], iter([0.0, 5.0, 25.0])
+    tell = PlainProgress(lines.append, clock=lambda: next(clock))
+    tell("reading", 1, 2, "")
+    tell("reading", 2, 2, "")
+    tell("training", 1, 4, "")
+    assert lines == ["reading: 1 of 2", "reading: 2 of 2", "training: 1 of 4, about 60 s left"]
+
+
 def test_each_piece_of_work_has_a_bar_and_begins_again_with_a_new_one():
     bars = Progress(console=Console(file=io.StringIO()))
     tell = bar_progress(bars)

@@ -1,6 +1,8 @@
 import errno
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ def test_show_of_a_domain_that_was_taken_out(peer_cl, folder):
     peer_cl("rollback", "medicine", "--out", folder=folder)
     result = peer_cl("show", "medicine", "--documents", folder=folder)
     assert result.code == 0
-    assert "medicine: out, version" in result.out
+    assert result.out.startswith("medicine: out\n")
     assert "rolled back" not in result.out
 
 
@@ -223,3 +225,19 @@ def test_doctor_of_a_damaged_registry_says_to_restore_it(peer_cl, folder):
     assert result.err == ""
     assert "error: the registry is damaged: " in result.out
     assert all(line.endswith("; restore it from a copy") for line in result.out.splitlines())
+
+
+def test_a_domain_that_is_out_has_no_version_to_tell(peer_cl, folder):
+    peer_cl("rollback", "law", "--out", folder=folder)
+    shown = peer_cl("show", "law", "--documents", folder=folder).out
+    assert shown.startswith("law: out\n")
+    assert "None" not in shown
+    assert "documents: it has no live version" in shown
+
+
+def test_a_reader_that_has_read_enough_ends_the_verb_without_a_word(folder):
+    words = [sys.executable, "-m", "app", "--store", str(folder), "documents", "law"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as verb:
+        verb.stdout.close()
+        assert verb.stderr.read() == b""
+        assert verb.wait() == 141

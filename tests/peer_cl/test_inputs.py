@@ -36,6 +36,7 @@ def read(request):
         (torch.ones(1, 0).long(), None, ShapeError, r"shape \(1, 0\).* at least one row and one"),
         (torch.ones(0, 3).long(), None, ShapeError, r"shape \(0, 3\).* at least one row and one"),
         (torch.ones(1, 3), None, InputError, r"whole numbers, not torch\.float32"),
+        (torch.ones(1, 3).byte(), None, InputError, r"64 or 32 bits, not torch\.uint8: .*long"),
         (
             torch.ones(2, 3).long(),
             torch.ones(2, 4),
@@ -49,7 +50,7 @@ def read(request):
             "attention_mask must be a tensor, not a list",
         ),
     ],
-    ids=["list", "one row", "no token", "no row", "floats", "mask's shape", "mask's type"],
+    ids=["list", "one row", "no token", "no row", "floats", "bytes", "mask's shape", "mask's type"],
 )
 def test_what_is_no_batch_of_ids_is_refused(read, make_model, ids, mask, kind, message):
     model = make_model("llama")
@@ -184,3 +185,10 @@ def test_one_pool_is_not_in_under_two_names(ids, make_model):
     pool = model.pool("b")
     model.delete_pool("b")
     assert model.add_pool("d", pool) is pool
+
+
+def test_a_model_that_gave_its_base_back_says_so(read, ids, make_model):
+    model = make_model("llama")
+    model.detach()
+    with pytest.raises(StateError, match=r"was detached from its base .* make a new one"):
+        read(model, ids, None)

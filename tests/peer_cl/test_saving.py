@@ -121,6 +121,18 @@ def test_a_model_in_which_names_count_comes_back_so(make_model, tmp_path):
         assert again.name_odds == odds
 
 
+@pytest.mark.parametrize("num_asked", [None, 1, 0])
+def test_what_set_pool_let_be_asked_comes_back(make_model, tmp_path, num_asked):
+    model = make_model("llama")
+    names = model.active_pools
+    assert len(names) > 1
+    model.set_pool(None if num_asked is None else names[:num_asked])
+    with model.disable_pool():
+        model.save_pretrained(tmp_path)
+    again = PeerModel.from_pretrained(tmp_path, make_base("llama"))
+    assert again.active_pools == names[:num_asked]
+
+
 def test_names_never_name_files(make_model, tmp_path):
     names = ("../../escape", "a/b", "ä", "")
     model = make_model("llama", pools=())
