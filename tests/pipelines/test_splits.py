@@ -1,4 +1,5 @@
 import random
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -148,11 +149,55 @@ def test_what_known_documents_bind_stays_held_out_even_alone():
 
 def test_of_many_copies_of_a_form_few_pairs_are_compared(monkeypatch):
     compared = []
-    jaccard = splits_module._jaccard
+    is_near = splits_module._is_near
     monkeypatch.setattr(
-        splits_module, "_jaccard", lambda *pair: compared.append(1) or jaccard(*pair)
+        splits_module, "_is_near", lambda *pair: compared.append(1) or is_near(*pair)
     )
     forms = [SourceDocument(f"{a_text(1, 80)} {number}", "t", "s") for number in range(60)]
     splits = split_documents(forms)
     assert len(set(splits.near_group.values())) == 1
     assert len(compared) == 59
+
+
+def test_of_many_documents_with_a_form_in_common_none_are_compared(monkeypatch):
+    """Each pair shares two thirds of its shingles: every one was compared with every other."""
+    compared = []
+    is_near = splits_module._is_near
+    monkeypatch.setattr(
+        splits_module, "_is_near", lambda *pair: compared.append(1) or is_near(*pair)
+    )
+    form = a_text(0, 100)
+    own = [" ".join(f"own{number}x{place}" for place in range(20)) for number in range(60)]
+    found = split_documents([SourceDocument(f"{form} {words}", "t", "s") for words in own])
+    assert (compared, len(set(found.near_group.values()))) == ([], 60)
+
+
+TEXTS = st.lists(
+    st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=14).map(" ".join),
+    min_size=2,
+    max_size=12,
+    unique=True,
+)
+
+
+def shingles(text):
+    words = text.split()
+    return {tuple(words[at : at + 5]) for at in range(max(1, len(words) - 4))}
+
+
+@given(TEXTS, st.data())
+def test_groups_are_those_of_every_pair_compared(texts, data):
+    """Texts of few words, and copies of them that lack or gain one, so that many are near."""
+    changed = [text + data.draw(st.sampled_from([" a", " g", ""])) for text in texts]
+    ids = {
+        SourceDocument(text, "t", "s").document_id: text
+        for text in dict.fromkeys([*texts, *changed])
+    }
+    groups = {one: {one} for one in ids}
+    for one, other in combinations(ids, 2):
+        first, second = shingles(ids[one]), shingles(ids[other])
+        if 5 * len(first & second) >= 4 * len(first | second):
+            merged = groups[one] | groups[other]
+            groups |= dict.fromkeys(merged, merged)
+    found = split_documents([SourceDocument(text, "t", "s") for text in ids.values()])
+    assert found.near_group == {one: min(group) for one, group in groups.items()}
