@@ -80,7 +80,7 @@ def _quick(options: argparse.Namespace) -> Workshop:
         names=tuple(name for name in QUICK if name not in missing),
         data=options.data,
         settings=TrainingSettings(text_passes=1.0, fact_passes=4.0),
-        most_facts=12,
-        most_documents=40,
+        most_facts=8,
+        most_documents=28,
         most_foreign=5,
     )
