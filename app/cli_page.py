@@ -28,8 +28,8 @@ def render() -> str:
         "Generated from `app/cli.py` by `python -m app.cli_page docs/cli.md`; do not edit.",
         "",
         f"{app.info.help} Errors are one line on stderr; the exit code is 2 for what the user can "
-        "mend, 130 for Ctrl-C, 141 (without a word) where the reader of a pipe has read enough, and 1 "
-        "for everything else.",
+        "mend, 130 for Ctrl-C, 141 (without a word) where the reader of a pipe has read enough, "
+        "and 1 for everything else.",
         "",
         "## Options of all verbs",
         "",

@@ -1,7 +1,7 @@
 """How often prose of four sources asks a pool of a store.
 
-250 of LAMBADA's passages stood in the tables by which the rule was chosen, and beginnings of SQuAD's
-articles; none of the others.
+250 of LAMBADA's passages stood in the tables by which the rule was chosen, and beginnings of
+SQuAD's articles; none of the others.
 """
 
 from __future__ import annotations

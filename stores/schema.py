@@ -1,8 +1,8 @@
 """The registry's tables. docs/schema.md is generated from this file.
 
-Snapshots hold ids alone, events ids and what persons wrote (who, why), which stays: the store itself
-puts no title and no text there, so that purging a domain leaves nothing of its documents behind in
-the history.
+Snapshots hold ids alone, events ids and what persons wrote (who, why), which stays: the store
+itself puts no title and no text there, so that purging a domain leaves nothing of its documents
+behind in the history.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def _transfer(report: Report, past: tuple[float, ...]) -> Figure:
         caption=caption,
         formula=r"\frac{1}{T-1} \sum_{j=1}^{T-1} \big(R_{T,j} - R_{j,j}\big)",
         symbols="R(i, j): minus the loss on held-out documents of domain j with the live versions "
-        "of the domains that had come with domain i on, nats a token. T: the number of domains, in the order in which their "
-        "versions came. Negative: forgot.",
+        "of the domains that had come with domain i on, nats a token. T: the number of domains, "
+        "in the order in which their versions came. Negative: forgot.",
         section="Backward transfer",
         past=past,
     )
