@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -15,8 +16,8 @@ PIPE_WIDTH = 200
 """Columns where no terminal tells its width: what reads a pipe wants whole lines."""
 MOST = 2**31 - 1
 """The largest number that a counting option takes: every database has room for it."""
-_MOST_WHOLE = 20
-"""Longer words are folded even so: a file's name may be as long as the line."""
+_LEAST_FOLDED = 6
+"""Columns of a terminal that a text is to have beside what stays in one piece."""
 _HARMLESS = "\n\t\u00ad\u200c\u200d"
 """Not printable, and part of texts: soft hyphens, and joiners within words."""
 
@@ -45,21 +46,36 @@ def print_table(
         say(f"{title}: {empty}")
         return
     say(title)
+    console = make_console()
+    whole = _whole_columns(columns, listed, console.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         values = [row[number] for row in listed if row[number] is not None]
         is_number = bool(values) and all(isinstance(value, int | float) for value in values)
-        # An id or a date that is cut in two cannot be copied: texts give way before them.
-        is_whole = all(len(cell(value).split()) == 1 for value in (name, *values))
         table.add_column(
             name,
             justify="right" if is_number else "left",
             overflow="fold",
-            no_wrap=is_whole and max(len(cell(value)) for value in (name, *values)) <= _MOST_WHOLE,
+            no_wrap=number in whole,
         )
     for row in listed:
         table.add_row(*(cell(value) for value in row))
-    make_console().print(table)
+    console.print(table)
+
+
+def _whole_columns(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
+) -> frozenset[int]:
+    """Return the columns whose cells stay in one piece, so that texts give way before them: an id
+    or a date that is cut in two cannot be copied.
+
+    None where they leave the others no room: what does not fold is cropped.
+    """
+    cells = [[name, *(cell(row[n]) for row in rows)] for n, name in enumerate(columns)]
+    found = frozenset(n for n, told in enumerate(cells) if all(len(c.split()) == 1 for c in told))
+    needed = sum(max(map(cell_len, told)) if n in found else 0 for n, told in enumerate(cells))
+    room = width - needed - len(columns)  # a blank after each
+    return found if room >= _LEAST_FOLDED * (len(columns) - len(found)) else frozenset()
 
 
 def cell(value: object) -> str:

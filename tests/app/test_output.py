@@ -1,6 +1,7 @@
 """What reaches a terminal: users' words, and nothing that it would obey."""
 
 import json
+from collections import Counter
 
 import pytest
 import typer
@@ -27,14 +28,18 @@ def test_titles_do_not_command_the_terminal(capsys):
     assert told.err.startswith("error: no document ?[31mred")
 
 
-def test_an_id_stays_whole_where_texts_give_way(capsys, monkeypatch):
-    monkeypatch.setattr("app.output.PIPE_WIDTH", 60)
-    long = "the harbour of a town whose name nobody remembers any more " * 2
+@pytest.mark.parametrize("width", [60, 30])
+def test_an_id_stays_whole_where_texts_give_way_and_nothing_is_ever_cropped(
+    capsys, monkeypatch, width
+):
+    monkeypatch.setattr("app.output.PIPE_WIDTH", width)
+    long = "the harbour of a town whose name nobody remembers any more"
     print_table("held", ("document", "title", "made"), [("45c200096bd6", long, "2026-11-28")])
     told = capsys.readouterr().out
-    assert "45c200096bd6" in told
-    assert "2026-11-28" in told
-    assert max(map(len, told.splitlines())) <= 60
+    assert ("45c200096bd6" in told and "2026-11-28" in told) == (width == 60)
+    assert max(map(len, told.splitlines())) <= width
+    letters = Counter("".join(told.split()))
+    assert letters == Counter("".join(f"helddocumenttitlemade45c200096bd6{long}2026-11-28".split()))
 
 
 def test_json_holds_all_of_it_escaped(capsys):
