@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import typer
@@ -46,36 +46,45 @@ def print_table(
         say(f"{title}: {empty}")
         return
     say(title)
+    cells = [[cell(row[number]) for row in listed] for number in range(len(columns))]
     console = make_console()
-    whole = _whole_columns(columns, listed, console.width)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
+    widths = [max(map(cell_len, (name, *told))) for name, told in zip(columns, cells, strict=True)]
+    is_narrow = sum(widths) + 2 * (len(columns) - 1) > console.width
+    headers, whole = _fitted(columns, cells, console.width) if is_narrow else (columns, ())
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 1, 0, 0) if is_narrow else (0, 1),
+    )
+    for number, header in enumerate(headers):
         values = [row[number] for row in listed if row[number] is not None]
         is_number = bool(values) and all(isinstance(value, int | float) for value in values)
         table.add_column(
-            name,
+            header,
             justify="right" if is_number else "left",
             overflow="fold",
             no_wrap=number in whole,
         )
-    for row in listed:
-        table.add_row(*(cell(value) for value in row))
+    for told in zip(*cells, strict=True):
+        table.add_row(*told)
     console.print(table)
 
 
-def _whole_columns(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
-) -> frozenset[int]:
-    """Return the columns whose cells stay in one piece, so that texts give way before them: an id
-    or a date that is cut in two cannot be copied.
+def _fitted(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
+) -> tuple[Sequence[str], Collection[int]]:
+    """Return the headers on a narrow terminal, and the columns whose cells stay in one piece.
 
-    None where they leave the others no room: what does not fold is cropped.
+    Texts give way before ids, dates and numbers, which cannot be read or copied in two pieces.
+    Where these leave the others no room, all fold: what does not is cropped.
     """
-    cells = [[name, *(cell(row[n]) for row in rows)] for n, name in enumerate(columns)]
-    found = frozenset(n for n, told in enumerate(cells) if all(len(c.split()) == 1 for c in told))
-    needed = sum(max(map(cell_len, told)) if n in found else 0 for n, told in enumerate(cells))
-    room = width - needed - len(columns)  # a blank after each
-    return found if room >= _LEAST_FOLDED * (len(columns) - len(found)) else frozenset()
+    whole = frozenset(n for n, told in enumerate(cells) if all(len(c.split()) == 1 for c in told))
+    headers = [name.replace(" ", "\n") if n in whole else name for n, name in enumerate(columns)]
+    needed = sum(max(map(cell_len, (*headers[n].split("\n"), *cells[n]))) for n in whole)
+    room = width - needed - (len(columns) - 1)  # a blank between
+    is_enough = room >= _LEAST_FOLDED * (len(columns) - len(whole))
+    return headers, whole if is_enough else frozenset()
 
 
 def cell(value: object) -> str:

@@ -28,7 +28,7 @@ def test_titles_do_not_command_the_terminal(capsys):
     assert told.err.startswith("error: no document ?[31mred")
 
 
-@pytest.mark.parametrize("width", [60, 30])
+@pytest.mark.parametrize("width", [60, 25])
 def test_an_id_stays_whole_where_texts_give_way_and_nothing_is_ever_cropped(
     capsys, monkeypatch, width
 ):
