@@ -16,7 +16,7 @@ from app.progress import show_progress
 from app.reading import DomainArgument
 from app.report import print_report
 from app.request import Request, read_path, verb
-from app.settings_options import takes_settings, training_settings
+from app.settings_options import takes_settings, typed_settings
 from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
 
@@ -266,7 +266,7 @@ def ingest(
                 path,
                 facts=known,
                 rewordings=said,
-                settings=training_settings(settings),
+                settings=typed_settings(settings),
                 why=request.why,
                 on_bad_row=on_bad_row.value,
                 learn_erased=learn_erased,

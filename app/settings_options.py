@@ -122,22 +122,27 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
     """Return the settings of a run; what was not given keeps its default.
 
     Raises:
-        InputError: when a value cannot be trained with, in the options' names.
+        InputError: when a value cannot be trained with.
     """
     from peer_cl.layer import PoolShape
     from pipelines.settings import TrainingSettings
 
     shape = {item.name for item in read_settings("peer_cl.layer", "PoolShape")}
+    return TrainingSettings(
+        shape=PoolShape(**{name: value for name, value in given.items() if name in shape}),
+        **{name: value for name, value in given.items() if name not in shape},
+    )
+
+
+def typed_settings(given: dict[str, Any]) -> TrainingSettings:
+    """Return the settings that options gave, as `training_settings` does.
+
+    Raises:
+        InputError: when a value cannot be trained with; fields are called as their options are.
+    """
     try:
-        return TrainingSettings(
-            shape=PoolShape(**{name: value for name, value in given.items() if name in shape}),
-            **{name: value for name, value in given.items() if name not in shape},
-        )
+        return training_settings(given)
     except InputError as error:
-        raise InputError(_with_options(str(error))) from error
-
-
-def _with_options(message: str) -> str:
-    """Return a message about fields as who typed options knows them."""
-    options = {item.name: item.option for source in SOURCES for item in read_settings(*source)}
-    return re.sub(r"\w+", lambda word: options.get(word[0], word[0]), message)
+        options = {item.name: item.option for source in SOURCES for item in read_settings(*source)}
+        told = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), str(error))
+        raise InputError(told) from error

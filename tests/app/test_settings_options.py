@@ -3,7 +3,7 @@ import inspect
 
 import pytest
 
-from app.settings_options import read_settings, takes_settings, training_settings
+from app.settings_options import read_settings, takes_settings, training_settings, typed_settings
 from peer_cl.errors import InputError
 from peer_cl.layer import PoolShape
 from pipelines.settings import TrainingSettings
@@ -51,4 +51,6 @@ def test_settings_are_the_defaults_but_for_what_was_said():
 )
 def test_settings_that_cannot_be_trained_with_are_refused_by_their_options_names(wrong, told):
     with pytest.raises(InputError, match=told):
+        typed_settings(wrong)
+    with pytest.raises(InputError, match=next(iter(wrong))):  # the dashboard shows fields
         training_settings(wrong)
