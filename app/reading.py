@@ -104,10 +104,10 @@ def show(
     _show_summary(detail)
     _show_versions(detail)
     _show_events(detail)
-    if documents and not detail.summary.is_live:
-        say("documents: it has no live version")
-    elif documents:
+    if is_listed:
         _show_documents(listed)
+    elif documents:
+        say("documents: it has no live version")
 
 
 def _show_summary(detail: DomainDetail) -> None:

@@ -18,12 +18,9 @@ from stores.queries import (
     Run,
     Segment,
 )
-from stores.records import ROWS
+from stores.records import ROWS, TRAIN
 from stores.schema import DomainRow, EventRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import find_domain, live_snapshot
-
-TRAIN = "train"
-"""The split of what was learned."""
 
 
 def read_summaries(session: Session) -> tuple[DomainSummary, ...]:

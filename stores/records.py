@@ -16,7 +16,9 @@ from stores.domain_names import check_domain_name
 from stores.objects import check_object_id
 from stores.words import check_words
 
-SPLITS = ("train", "validation", "test")
+TRAIN = "train"
+"""The split of what was learned."""
+SPLITS = (TRAIN, "validation", "test")
 KINDS = ("text", "fact", "probe")
 ROWS, MASK = "rows", "mask"
 """Kinds of a segment: keys and rows that were learned, or rows of older segments that are off."""

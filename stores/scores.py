@@ -21,7 +21,7 @@ from stores.batches import batches
 from stores.chains import read_chains
 from stores.clock import utc_now
 from stores.queries import EvaluatedSnapshot, HeldOutScores
-from stores.records import BASE_SUBJECT, NewScore, check_json
+from stores.records import BASE_SUBJECT, TRAIN, NewScore, check_json
 from stores.schema import (
     DocumentRow,
     EvaluationRow,
@@ -148,8 +148,9 @@ def read_held_out_scores(
     """
     chains = read_chains(session, [version, *live])
     segment_ids = [segment.id for segment in chains[version]]
-    learned = _learned(session, {segment.id for chain in chains.values() for segment in chain})
-    rows = session.execute(held_out_query(version, segment_ids))
+    every = {segment.id for chain in chains.values() for segment in chain}
+    rows = session.execute(held_out_query(version, segment_ids)).all()
+    learned = _learned(session, {row[0] for row in rows}, every)
     found = [row for row in rows if row[0] not in learned]
     keys = [row[3] for row in found]
     by_version = [read_scores(session, subject, keys) for subject in asked or ()]
@@ -167,10 +168,15 @@ def read_held_out_scores(
     )
 
 
-def _learned(session: Session, segment_ids: Iterable[str]) -> set[str]:
-    """Return the ids of the documents that some segments were trained on."""
-    query = select(SegmentDocumentRow.document_id).where(SegmentDocumentRow.split == "train")
-    return set(session.scalars(query.where(SegmentDocumentRow.segment_id.in_(segment_ids))))
+def _learned(session: Session, document_ids: Iterable[str], segment_ids: Iterable[str]) -> set[str]:
+    """Return those of some documents that any of some segments was trained on."""
+    row = SegmentDocumentRow
+    trained = select(row.document_id).where(row.split == TRAIN, row.segment_id.in_(segment_ids))
+    return {
+        document_id
+        for some in batches(document_ids)
+        for document_id in session.scalars(trained.where(row.document_id.in_(some)))
+    }
 
 
 def _decode(

@@ -74,13 +74,11 @@ def crowded(store):
     model.detach()
 
 
-@pytest.mark.parametrize(("num_pools", "every"), [(1, 4), (2, 4), (8, 1)])
-def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools, every):
-    """Of one and two pools every fourth document is read: each is a whole pass through the base."""
+@pytest.mark.parametrize("num_pools", [1, 2, 8])
+def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools):
     model, tokenizer = crowded
     model.set_pool([*DOMAINS, *(f"bad {n}" for n in range(6))][:num_pools])
     assert len(texts) >= 300
-    texts = texts[::every]
     bound, num_better = -math.log1p(-model.budget), 0
     worst: list[float] = []
     forced: list[float] = []
@@ -98,7 +96,7 @@ def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools, 
         num_better += int((added < 0).sum())
     assert max(worst) <= bound + 1e-9
     assert max(forced) > bound  # a pool alone does lose more: the bound is the mixture's doing
-    assert num_better > 50 / every
+    assert num_better > 50
 
 
 def test_a_new_pool_is_the_base_bit_for_bit_with_and_without_a_cache(store):

@@ -147,25 +147,23 @@ def test_what_known_documents_bind_stays_held_out_even_alone():
     assert split_documents([near], known=[(known, "train")]).split == {near.document_id: "train"}
 
 
-def test_of_many_copies_of_a_form_few_pairs_are_compared(monkeypatch):
-    compared = []
-    is_near = splits_module._is_near
-    monkeypatch.setattr(
-        splits_module, "_is_near", lambda *pair: compared.append(1) or is_near(*pair)
-    )
+@pytest.fixture
+def compared(monkeypatch):
+    """An entry for each pair of documents that was compared."""
+    pairs, is_near = [], splits_module._is_near
+    monkeypatch.setattr(splits_module, "_is_near", lambda *pair: pairs.append(1) or is_near(*pair))
+    return pairs
+
+
+def test_of_many_copies_of_a_form_few_pairs_are_compared(compared):
     forms = [SourceDocument(f"{a_text(1, 80)} {number}", "t", "s") for number in range(60)]
     splits = split_documents(forms)
     assert len(set(splits.near_group.values())) == 1
     assert len(compared) == 59
 
 
-def test_of_many_documents_with_a_form_in_common_none_are_compared(monkeypatch):
+def test_of_many_documents_with_a_form_in_common_none_are_compared(compared):
     """Each pair shares two thirds of its shingles: every one was compared with every other."""
-    compared = []
-    is_near = splits_module._is_near
-    monkeypatch.setattr(
-        splits_module, "_is_near", lambda *pair: compared.append(1) or is_near(*pair)
-    )
     form = a_text(0, 100)
     own = [" ".join(f"own{number}x{place}" for place in range(20)) for number in range(60)]
     found = split_documents([SourceDocument(f"{form} {words}", "t", "s") for words in own])
