@@ -176,12 +176,17 @@ def _rival(scores: Scores, rival: str, seed: int) -> Iterator[Measured]:
     if learned is not None:
         yield from _rival_alone(scores, learned, words)
     if mixture is not None:
-        told = [_asking(mixture, scores.names)]
+        told = [_means(_kept(mixture, scores.names)), _lacking(mixture, scores.names)]
+        told.append(_asking(mixture, scores.names))
         for odds, found in mixture.get("named", {}).items():
             told.append(_asking(found, scores.names, f", names count with odds {odds}"))
         for one in (one for some in told for one in some):
             name = f"{words}, our mixture: {one.name}"
             yield replace(one, name=name, at_least=None, at_most=None)
+
+
+def _means(found: Iterator[Measured]) -> Iterator[Measured]:
+    return (one for one in found if one.name.endswith(", mean (share)"))
 
 
 def _rival_alone(scores: Scores, learned: Sequence[Raw], words: str) -> Iterator[Measured]:

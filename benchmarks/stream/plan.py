@@ -62,7 +62,7 @@ taken. What tuning from the bare model prefers for LoRA need not last through th
 domains, so it has a second row, and its kin take that one's rate. Joint training has eight times as
 many ranks, whose sum moves the weights three times as far at the same rate: see decision 0013. RAG
 learns nothing by gradients."""
-IN_A_ROW = ("osf", "full", "sparse")
+IN_A_ROW = ("lora", "osf", "full", "sparse")
 """Methods whose rate is chosen after both domains, learned one after the other: how they learn the
 first domain tells little of how they learn another (OSF protects more, sparse memory trains less),
 and nothing of what a rate forgets."""

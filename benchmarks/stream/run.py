@@ -6,14 +6,14 @@ import functools
 from collections.abc import Sequence
 
 from benchmarks.results import RESULTS, Figure, table
-from benchmarks.stream.checks import check_made_of, check_precision
+from benchmarks.stream.checks import check_made_of, check_precision, check_rates
 from benchmarks.stream.drawing import draw
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import Scores
 from benchmarks.stream.methods_table import methods_table
 from benchmarks.stream.options import METHODS, parser, workshop
 from benchmarks.stream.pieces import BASE, POOLS
-from benchmarks.stream.plan import plan
+from benchmarks.stream.plan import RATES, plan
 from benchmarks.stream.report import figures
 from benchmarks.stream.report import lines as lines_of
 from benchmarks.stream.spread import SEEDS as SPREAD_SEEDS
@@ -53,6 +53,7 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
         return []
     check_made_of(shop)
     check_precision(shop)
+    check_rates(shop, list(RATES), of_all=False)
     scores, seeds = Scores(shop.raw, shop.names), shop.raw.seeds()
     found, lines = figures(scores, seeds), lines_of(scores, seeds)
     if is_kept and lines:

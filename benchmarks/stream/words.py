@@ -27,6 +27,7 @@ WORDS = {
             (f" {NAMED}", "our mixture, names count"),
             (f" {GUIDED}", "our mixture, names count, answers guided"),
             (f" {FORCED}", "right one forced on"),
+            (f" {GATE}", "behind the best hard gate"),
         )
     },
     JOINT: "one LoRA, all domains at once",

@@ -83,7 +83,7 @@ def test_raw_files_of_something_else_are_refused_by_name(shop):
         run._told(shop, is_kept=False)
     settings = dataclasses.replace(shop.settings, text_passes=3.0)
     for other in ({"settings": settings}, {"names": ("law",)}):
-        for piece in ("base", "peer/s0/0-law", "tune/lora/0.001/law"):
+        for piece in ("base", "peer/s0/0-law", "tune/lora/0.001/law+minerals"):
             assert dataclasses.replace(shop, **other).made_of(piece) != shop.made_of(piece)
 
 
@@ -184,7 +184,7 @@ def test_a_rate_that_is_taken_is_not_tuned(shop):
     assert not any(name.startswith("tune/") for name in names)
     names = [piece.name for piece in plan(shop, [0], ["lora", "joint"])]
     assert sum(name.startswith("tune/") for name in names) == 3 * 2
-    assert "tune/lora/0.001/law" in names
+    assert "tune/lora/0.001/law+minerals" in names
 
 
 def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
