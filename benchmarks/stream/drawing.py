@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 OURS, OTHERS = "#2a6f97", ("#c98b00", "#9b2226", "#5f8a00", "#6a4c93", "#0a9396", "#7f5539")
+JOINT_COLOUR = "#212529"
 DASHES = ("-", "--", ":")
 """Of lines whose colours are all taken."""
 HIGHEST = 1.5
@@ -70,10 +71,15 @@ def _curves(lines: Sequence[Line], folder: Path) -> Path:
     """Draw the mean loss on what was learned so far, and learning against forgetting.
 
     A method that breaks down leaves the left picture: its whole height would flatten all others.
+    What learned all domains at once has no course: it is a level, and there is nothing to forget.
     """
     plot, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     others = ((colour, dashes) for dashes in DASHES for colour in OTHERS)
     for line in lines:
+        if line.method == JOINT:
+            level = sum(_minus(line.losses[-1], line.losses[0])) / len(line.losses[0])
+            left.axhline(level, color=JOINT_COLOUR, lw=1.2, ls=(0, (1, 1)), label=line.words)
+            continue
         colour, dashes = (OURS, "-") if line.method == "peer" else next(others)
         means = [
             sum(line.losses[i][j] - line.losses[0][j] for j in range(i)) / i

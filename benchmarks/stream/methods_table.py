@@ -16,7 +16,8 @@ COLUMNS = {
     "loss added to foreign prose (nats a token)": "added to foreign prose (nats a token)",
     "worst added loss of a foreign document (nats)": "worst foreign document (nats)",
     "general ability, change of accuracy, all tasks (share)": "accuracy on general tasks (change)",
-    "trained parameters a domain": "parameters a domain",
+    "trained parameters, first domain": "parameters, first domain",
+    "trained parameters, last domain": "parameters, last domain",
 }
 """Figures of a method, as they are named after its words and a colon, and the columns' heads."""
 BASE = {

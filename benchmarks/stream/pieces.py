@@ -67,7 +67,7 @@ CHAINS: dict[str, Make] = {
     "sparse": lambda base, num_domains, seed: SparseMemory(
         base,
         _background(base),
-        num_rows=MEMORY_SHAPE.num_experts // num_domains,  # so many need never overlap
+        num_rows=MEMORY_SHAPE.num_experts // num_domains,  # nothing keeps them apart
         seed=seed,
     ),
     "rag": lambda base, _, __: Rag(base, MiniLm()),

@@ -37,8 +37,8 @@ class Line:
     """Mean loss of foreign prose above the base's, nats a token; positive = spoiled."""
     worst_added: float | None
     """The worst foreign document's whole loss above the base's, nats."""
-    num_parameters: float
-    """Trained a domain, mean over what was learned."""
+    num_parameters: tuple[float, float]
+    """Trained for the first domain, and for the last: from one to the next a method may train less."""
     seconds: float
     """To learn a domain, median."""
 
@@ -93,7 +93,7 @@ def averaged(found: Sequence[Line]) -> Line:
         recall_transfer=_mean([line.recall_transfer for line in found]),
         prose_added=_mean([line.prose_added for line in found]),
         worst_added=max(worst, default=None),
-        num_parameters=mean([line.num_parameters for line in found]),
+        num_parameters=first.num_parameters,
         seconds=mean([line.seconds for line in found]),
     )
 
@@ -120,7 +120,8 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
     if losses is None or learned is None:
         return None
     rare = scores.rare_losses(method, seed, way)
-    num_learned = len(scores.names) if method == JOINT else len(learned)
+    num_at_once = len(scores.names) if method == JOINT else 1
+    of_each = [raw["num_parameters"] / num_at_once for raw in learned]
     seen = None if way == GATE else scores.recalls(method, seed, "seen", way)
     reworded = None if way == GATE else scores.recalls(method, seed, "reworded", way)
     return Line(
@@ -135,7 +136,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
         recall_transfer=seen.backward_transfer if seen else None,
         prose_added=_prose_added(scores, method, seed, way),
         worst_added=_worst_added(scores, method, seed, way),
-        num_parameters=sum(raw["num_parameters"] for raw in learned) / num_learned,
+        num_parameters=(of_each[0], of_each[-1]),
         seconds=median([raw["seconds"] for raw in learned]),  # a piece may have had to wait
     )
 
@@ -169,7 +170,8 @@ def _of_method(line: Line, joint: Sequence[float] | None) -> Iterator[Measured]:
         "recall right after learning, reworded (share)": line.reworded_after,
         "BWT in recall (share)": None if _is_joint(line) else line.recall_transfer,
         "loss added to foreign prose (nats a token)": line.prose_added,
-        "trained parameters a domain": round(line.num_parameters),
+        "trained parameters, first domain": round(line.num_parameters[0]),
+        "trained parameters, last domain": round(line.num_parameters[1]),
         "time to learn a domain, median (s)": None if _is_joint(line) else line.seconds,
     }
     for name, value in named.items():

@@ -35,7 +35,8 @@ REPLAY_SHARE = 0.1
 """Of the tokens that are read, those of earlier domains; they come on top of the new one's own."""
 OSF_KEPT = (0.3, 0.9)
 """Share of each matrix's singular directions that OSF protects: in the first domain, in the last.
-PEFT's own advice for a stream is to protect more and more."""
+PEFT's guide protects more and more too, from none in the first of n domains to (n - 1) / n in the
+last; its example begins at .3."""
 WEIGHTS = "weights.safetensors"
 STATE = "state.json"
 

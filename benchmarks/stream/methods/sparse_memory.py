@@ -5,9 +5,11 @@ their use, and only those that a domain uses much and other text seldom are trai
 - Their memory is pretrained. Ours begins as nothing, so the first domain trains all of it, and its
   router; from then on the router is frozen, since it decides for every domain.
 - Their rows are chosen in each step, ours once for a domain, so that what it changed is known.
-- Rows and optimiser are those of this project's pools, beside the feed-forward of three layers,
-  where so many rows lie together that a text uses few of them: ranks say nothing where every text
-  uses all (with a pool's 196 rows a layer two domains' chosen rows were two thirds the same).
+- Their optimiser is SGD; here it is AdamW, as for every method.
+- Rows are those of this project's pools, beside the feed-forward of three layers, where so many lie
+  together that a text does not use them all: ranks say nothing where every text uses all (with a
+  pool's 196 rows a layer two domains' chosen rows were two thirds the same).
+As there, rows are ranked against ordinary text; nothing but that keeps two domains' rows apart.
 
 Shape suffixes: B rows of a batch, T tokens, X positions in all rows, H heads, K chosen, C chosen by
 all heads, N experts, R texts, D width.

@@ -183,8 +183,10 @@ def test_a_rate_that_is_taken_is_not_tuned(shop):
     names = [piece.name for piece in plan(shop, [0], ["joint", "lora-replay", "rag"])]
     assert not any(name.startswith("tune/") for name in names)
     names = [piece.name for piece in plan(shop, [0], ["lora", "joint"])]
-    assert sum(name.startswith("tune/") for name in names) == 3 * 2
-    assert "tune/lora/0.001/law+minerals" in names
+    assert sum(name.startswith("tune/") for name in names) == 3
+    assert "tune/lora/0.001/law+minerals" in names  # a chain: both domains in a row
+    names = [piece.name for piece in plan(shop, [0], ["peer"])]
+    assert sum(name.startswith("tune/") for name in names) == 3 * 2  # pools begin anew in each
 
 
 def test_rates_are_looked_at_before_each_piece_that_learns(shop, monkeypatch):
@@ -230,7 +232,8 @@ def test_losses_and_lengths_go_together():
 
 
 def test_seeds_are_averaged_and_a_bound_is_held_by_the_worst():
-    line = Line("lora", "LoRA", [[4.0], [2.0]], 1.0, 0.5, None, None, 0.4, 0.0, 0.1, 1.0, 10, 2.0)
+    losses, sizes = [[4.0], [2.0]], (10, 10)
+    line = Line("lora", "LoRA", losses, 1.0, 0.5, None, None, 0.4, 0.0, 0.1, 1.0, sizes, 2.0)
     other = dataclasses.replace(line, losses=[[4.0], [3.0]], reworded_after=0.6, worst_added=3.0)
     both = averaged([line, other])
     assert both.losses == [[4.0], [2.5]]
