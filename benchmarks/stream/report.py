@@ -38,7 +38,7 @@ class Line:
     worst_added: float | None
     """The worst foreign document's whole loss above the base's, nats."""
     num_parameters: tuple[float, float]
-    """Trained for the first domain, and for the last: from one to the next a method may train less."""
+    """Trained for the first domain and the last: from one to the next a method may train less."""
     seconds: float
     """To learn a domain, median."""
 
