@@ -71,7 +71,9 @@ class Background:
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
         device = states_TD.device
-        return (states_TD.float() - self.mean_D.to(device)) @ self.whitening_DD.to(device)
+        # What it is held against was made in fp32, whatever the caller's autocast does to products.
+        with torch.autocast(device.type, enabled=False):
+            return (states_TD.float() - self.mean_D.to(device)) @ self.whitening_DD.to(device)
 
     def to_bytes(self) -> bytes:
         """Return the statistics as safetensors bytes."""

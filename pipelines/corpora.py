@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import DocumentKind, SourceDocument, normalised_text
+from pipelines.documents import SAID, SourceDocument, normalised_text
 from pipelines.markdown_sections import sections
 
 __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
@@ -217,10 +217,8 @@ def check_document(document: Any) -> None:
     """
     if not isinstance(document, SourceDocument):
         raise CorpusError(f"is a {type(document).__name__}, not a SourceDocument")
-    if document.kind not in get_args(DocumentKind):
-        raise CorpusError(
-            f"is of kind {document.kind!r}, not one of {', '.join(get_args(DocumentKind))}"
-        )
+    if document.kind not in SAID:  # questions are made here, of facts
+        raise CorpusError(f"is of kind {document.kind!r}, not one of {', '.join(SAID)}")
     check_text("text", document.text)
     for key, label in (("title", document.title), ("source", document.source)):
         check_text(key, label, may_be_empty=True)

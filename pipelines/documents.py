@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 DocumentKind = Literal["text", "fact", "probe"]
+SAID = ("text", "fact")
+"""Kinds of what a domain says, beside the questions that are asked about it."""
 
 
 @dataclass(frozen=True)

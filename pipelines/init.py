@@ -97,7 +97,8 @@ def init_store(
     folder = Path(folder)
     if (folder / "store.toml").exists():
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
-    StoreLayout(folder).check_is_free()
+    layout = StoreLayout(folder)
+    layout.check_is_free()
     share(budget, capacity)
     if not 0 <= name_odds < float("inf"):
         raise InputError(f"name_odds must be 0 or more, not {name_odds}")
@@ -134,7 +135,7 @@ def init_store(
     words = _ordinary_words(loaded, background)
     statistics = make_background(states[:half], states[half:], seed=0, words=words)
     attachment.detach()
-    objects = ObjectStore(objects_url or folder / "objects", folder / "staging")
+    objects = ObjectStore(objects_url or layout.objects, layout.staging)
     config = StoreConfig(
         store_id=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -30,6 +30,7 @@ from pipelines.masks import Mask
 from pipelines.naming import names_of
 from stores import DomainState, Registry, Snapshot
 from stores.faiss_extra import check_faiss
+from stores.index_files import SIGNATURES, remove_index
 from stores.records import MASK
 
 if TYPE_CHECKING:
@@ -279,7 +280,9 @@ def index_search(
             if (signature := model.pool(name).signature) is not None
         }
         index = SignatureIndex.build(centroids)
-        _try_save(index, folder, tag)
+        is_saved = _is_live(registry, tag) and _try_save(index, folder, tag)
+        if is_saved and not _is_live(registry, tag):
+            remove_index(folder, SIGNATURES)  # a purge meanwhile may have been of these domains
     # The tensors themselves are held: another one might get the id of one that is gone.
     indexed = [_centroids(model, name) for name in index.names]
     order = {id(centroids): (place, centroids) for place, centroids in enumerate(indexed)}
@@ -291,6 +294,10 @@ def index_search(
         return torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
 
     return search
+
+
+def _is_live(registry: Registry, tag: str) -> bool:
+    return registry.live().index_tag == tag
 
 
 def _centroids(model: PeerModel, name: str) -> Tensor | None:

@@ -15,7 +15,7 @@ from peer_cl.bases import Base
 from peer_cl.pool import Segment
 from peer_cl.signature import Signature
 from pipelines.batches import Row, pieces, tokenise
-from pipelines.documents import SourceDocument, normalised_text
+from pipelines.documents import SAID, SourceDocument, normalised_text
 from pipelines.facts import Fact
 from pipelines.loading import load_chain
 from pipelines.probes import FACT_SOURCE
@@ -31,9 +31,6 @@ from pipelines.splits import (
 )
 from stores import Document, Registry
 from stores import Segment as SegmentRow
-
-SAID = ("text", "fact")
-"""Kinds of what a domain says, beside the questions that are asked about it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,8 @@ class Chain:
     def holding(self, learned: Learned) -> Chain:
         """Return the chain with a corpus known: what the next corpus is divided by."""
         said = [d for d in learned.documents if d.kind in SAID]
-        ingest = str(len(self.document_ids))
+        # Grows with every ingest that trains, one that learns what was held out included.
+        ingest = str(len(self.known))
         known = tuple((_of(ingest, d), cast(Split, learned.splits[d.document_id])) for d in said)
         ids = frozenset(d.document_id for d in learned.documents)
         trained = frozenset(d.document_id for d in learned.of("train"))
@@ -217,7 +215,9 @@ def prepare(
     fresh, kept, splits = divided.fresh, divided.kept, divided.splits
     texts = [document for document in fresh.values() if document.kind == "text"]
     reworded = {
-        d.document_id: tuple(said) for d in texts if (said := (rewordings or {}).get(d.document_id))
+        d.document_id: tuple(dict.fromkeys(said))
+        for d in texts
+        if (said := (rewordings or {}).get(d.document_id))
     }
     # They are in no group: what is near to a document's rewording is no reason to hold it out.
     beside = [

@@ -4,7 +4,7 @@ What no row names is deleted there. A copy of a store's folder, or an older back
 same store.toml and so the same place, but not the rows that came since: it would delete what the
 other has learned. So whoever takes the lease puts a new token first into the registry and then into
 the mark, and a registry that knows no such token is not the one that wrote last. Objects in the
-store's own folder are copied with it and need no mark.
+store's own folder are copied with it and need no mark; those behind a link in it are not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Claim:
     Args:
         database: The registry.
         objects: Its objects.
-        config: What was fixed at `init`; without `objects_url` everything is allowed.
+        config: What was fixed at `init`; where the objects lie in the folder, all is allowed.
         folder: The store's; the mark names it to people.
     """
 
@@ -70,7 +70,7 @@ class Claim:
 
         Raises: StateError: when a copy wrote since; or the place cannot be reached.
         """
-        if self._config.objects_url is None:
+        if not self._is_elsewhere():
             return
         mark = self._read()
         rival = self._rival(mark)
@@ -83,7 +83,7 @@ class Claim:
 
         Raises: StateError: when the objects lie in the store's folder, or cannot be reached.
         """
-        if self._config.objects_url is None:
+        if not self._is_elsewhere():
             raise StateError(
                 f"the objects of {self._folder} lie in it: there is nothing to take over"
             )
@@ -91,10 +91,16 @@ class Claim:
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what is to be said when another copy wrote last; reads alone do no harm."""
-        if self._config.objects_url is None:
+        if not self._is_elsewhere():
             return ()
         rival = self._rival(self._read())
         return () if rival is None else (Finding("objects shared", "warning", rival, _CHOOSE),)
+
+    def _is_elsewhere(self) -> bool:
+        """Return whether a copy of the store's folder would have the same objects as this one."""
+        inside = self._folder / "objects"
+        is_linked = inside.resolve() != self._folder.resolve() / "objects"
+        return self._config.objects_url is not None or is_linked
 
     def _read(self) -> dict[str, str]:
         """Return the mark; it is empty in a new store, or one of before."""

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from peer_cl.errors import DamageError, InputError, StateError, StoreLockedError, UnsupportedError
 
@@ -23,6 +24,8 @@ BUSY_SECONDS = 20
 _CROSSED = ("40001", "40P01", "55P03")
 """SQLSTATEs of a transaction that a server stopped for another's sake: serialization_failure,
 deadlock_detected, lock_not_available."""
+_SEEN = "seen"
+"""In a connection's info: a file that was opened as one that does not change, and its state."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -57,9 +60,28 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Yield a session that sees one state of the registry, whatever others commit."""
+        """Yield a session that sees one state of the registry, whatever others commit.
+
+        Raises: StoreLockedError: when a file that was opened as one that does not change did.
+        """
         with translated_errors(self.name), Session(self._reader, autoflush=False) as session:
-            yield session
+            try:
+                yield session
+            except DatabaseError:
+                self._check_unchanged(session)  # else what was written meanwhile looks like damage
+                raise
+            self._check_unchanged(session)
+
+    def _check_unchanged(self, session: Session) -> None:
+        """Raise a StoreLockedError where the file changed under a reader that was told it does not.
+
+        SQLite looks at no log and no lock then, and may have read half of the old and of the new.
+        """
+        if not self.is_read_only or not session.in_transaction():
+            return
+        path, seen = session.connection().info.get(_SEEN, (None, None))
+        if path is not None and _fingerprint(path) != seen:
+            raise StoreLockedError(f"{self.name} was written to while it was read; try again")
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -127,14 +149,17 @@ def read_only_database(path: Path) -> Database:
     """
     log, shared = (path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))
 
-    def connect() -> sqlite3.Connection:
+    def connect(record: ConnectionPoolEntry) -> sqlite3.Connection:
+        seen = _fingerprint(path)
         has_log = log.exists() and log.stat().st_size > 0
         if has_log and not shared.exists():
             raise StateError(
                 f"{log} was left by a crash, and this store is read-only here: open it once where "
                 "it can be written"
             )
-        mode = "mode=ro" if has_log else "mode=ro&immutable=1"
+        mode = "mode=ro"
+        if not has_log:
+            mode, record.info[_SEEN] = "mode=ro&immutable=1", (path, seen)
         address = f"{path.absolute().as_uri()}?{mode}"
         return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
@@ -167,6 +192,12 @@ def url_database(url: str) -> Database:
             f'PostgreSQL needs a driver ({error}): pip install "psycopg[binary]"'
         ) from None
     return Database(engine, parsed.render_as_string(hide_password=True))
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a SQLite file is written to: whoever writes ends in the file."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @contextmanager

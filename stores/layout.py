@@ -39,9 +39,15 @@ _NUM_SHOWN = 3
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """The places within a store's folder."""
+    """The places within a store's folder.
+
+    Absolute: a process that changes its working folder goes on in the same store.
+    """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.absolute())
 
     @property
     def config(self) -> Path:

@@ -9,6 +9,7 @@ writes, and in what it removes, since a leftover of before may be another writer
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -89,13 +90,15 @@ class Holder:
 def this_host() -> str:
     """Return a name for the space in which process ids of this machine hold.
 
-    Two containers may share a host's name and still not see each other's processes.
+    Two containers, or two copies of a virtual machine, may share a host's name and still not see
+    each other's processes. After a restart it is another, whose leases go by their heartbeats.
     """
     try:
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")  # noqa: PTH115
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         return socket.gethostname()
-    return f"{socket.gethostname()}/{space}"
+    return f"{socket.gethostname()}/{hashlib.sha256(f'{space} {boot}'.encode()).hexdigest()[:12]}"
 
 
 def is_recent(heartbeat: float) -> bool:

@@ -152,3 +152,12 @@ def test_missing_unexpected_and_unreadable_tensors_are_refused(kind):
     for damaged in (b"", whole[:-1], b"x" * 40):
         with pytest.raises(DamageError, match="cannot be read as safetensors"):
             kind.from_bytes(damaged)
+
+
+def test_states_are_whitened_in_fp32_under_autocast_too():
+    states = spread(40, 8, seed=1)
+    statistics = background(states)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        white = statistics.whiten(states.bfloat16())
+    assert white.dtype == torch.float32
+    assert same_bits(white, statistics.whiten(states.bfloat16()))

@@ -36,7 +36,8 @@ def refused(store, match, corpus=(GOOD,), **told):
         ({"text": b"bytes"}, 'has a "text" that is a bytes'),
         ({"source": "\0"}, 'has a NUL character in "source"'),
         ({"section_of": 3}, 'has a "section_of" that is a int'),
-        ({"kind": "note"}, "is of kind 'note', not one of text, fact, probe"),
+        ({"kind": "note"}, "is of kind 'note', not one of text, fact"),
+        ({"kind": "probe"}, "is of kind 'probe', not one of text, fact"),
     ],
 )
 def test_a_document_that_cannot_be_kept_is_refused_by_its_number(store, wrong, match):

@@ -202,3 +202,21 @@ def test_what_is_learned_since_counts_once_and_is_held_out_no_more(store):
     again = registry.domain("law").summary
     for name in ("num_documents", "num_texts", "num_facts", "num_held_out"):
         assert getattr(again, name) == getattr(between, name), name
+
+
+def test_sections_of_two_ingests_stay_apart_whatever_was_learned_between_them(base):
+    """Also after one that only learned what was held out, which brings no new document."""
+    chain, held = grown(base, documents("law", 30))
+    for _ in range(2):
+        news = [dataclasses.replace(held, section_of="notes.md")]
+        chain = chain.holding(prepare(chain, news, (), base, None, 0.0))
+        (held,) = documents("law", 1, 40 + len(chain.known))
+    named = [d.section_of for d, _ in chain.known if d.section_of]
+    assert len(set(named)) == 2
+
+
+def test_a_rewording_given_twice_is_read_once(base):
+    (one,) = documents("law", 1)
+    said = {one.document_id: ("So it is.", "So it is.", "Other.")}
+    learned = prepare(Chain("law", None), [one], (), base, said, 0.0)
+    assert learned.rewordings == {one.document_id: ("So it is.", "Other.")}

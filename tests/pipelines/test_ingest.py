@@ -318,6 +318,33 @@ def test_an_unfit_index_is_rebuilt_and_nothing_else_changes(store, harm):
     assert SignatureIndex.load(folder, tag) is not None
 
 
+def test_a_load_leaves_no_index_of_what_was_purged_meanwhile(store, monkeypatch):
+    for path in store.registry.layout.index.iterdir():
+        path.unlink()
+    save = SignatureIndex.save
+
+    def purged_meanwhile(index, folder, tag):
+        store.roll_back("law", out=True)
+        store.purge("law")
+        save(index, folder, tag)
+
+    monkeypatch.setattr(SignatureIndex, "save", purged_meanwhile)
+    store.load()
+    assert store.registry.live().state("law") is None
+    assert list(store.registry.layout.index.iterdir()) == []
+
+
+def test_an_old_snapshot_takes_the_live_ones_index_from_nobody(store):
+    before_last = store.registry.live().id
+    store.roll_back("law", out=True)
+    folder = store.registry.layout.index
+    store.load()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert before
+    store.load(before_last)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_store_is_not_made_twice(store):
     with pytest.raises(StoreFormatError, match="already"):
         init_store(store.registry.folder)

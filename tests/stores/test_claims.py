@@ -125,3 +125,26 @@ def test_objects_in_the_stores_own_folder_need_no_mark(registry, make):
         assert not list(copy.rglob("peer-cl.json"))
         with pytest.raises(StateError, match="there is nothing to take over"):
             other.doctor(take_over=True)
+
+
+def test_a_copy_of_a_store_whose_objects_are_a_link_shares_them_too(make, tmp_path):
+    with make.store(tmp_path / "k") as registry:
+        make.grow(registry, "law")
+    (tmp_path / "k" / "objects").rename(tmp_path / "large disk")
+    (tmp_path / "k" / "objects").symlink_to(tmp_path / "large disk")
+    copy = shutil.copytree(tmp_path / "k", tmp_path / "copy", symlinks=True)
+    goes_on(tmp_path / "k", make, "medicine")
+    with Registry.open(copy) as registry:
+        with pytest.raises(StateError, match="another copy of this store"):
+            registry.doctor(repair=True)
+        assert "objects shared" in {item.kind for item in registry.doctor()}
+    goes_on(tmp_path / "k", make, "physics")
+
+
+def test_a_link_to_the_whole_store_is_no_other_place(make, tmp_path):
+    with make.store(tmp_path / "k") as registry:
+        make.grow(registry, "law")
+    (tmp_path / "link").symlink_to(tmp_path / "k")
+    copy = copy_of(tmp_path / "link")
+    for folder in (tmp_path / "link", tmp_path / "k", copy):
+        goes_on(folder, make, f"new-{folder.name}")

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -328,3 +329,16 @@ def test_a_reader_sees_one_state_while_a_writer_commits(registry, make):
         assert live_snapshot(session) == before
     database.close()
     assert len(registry.live().domains) == 2
+
+
+def test_a_copy_of_a_machine_is_another_one_and_so_is_this_one_after_a_restart(monkeypatch):
+    here = leases.this_host()
+    assert here == leases.this_host()
+    read_text = Path.read_text
+
+    def rebooted(path, *given, **named):
+        told = read_text(path, *given, **named)
+        return told[::-1] if path.name == "boot_id" else told
+
+    monkeypatch.setattr(Path, "read_text", rebooted)
+    assert leases.this_host() != here

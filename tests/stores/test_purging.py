@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer_cl.errors import DamageError, StateError, UnknownError
-from stores import NewJob, NewScore, jobs, purging
+from stores import NewJob, NewScore, Registry, jobs, purging
 from stores.durable import CHUNK_BYTES
 
 
@@ -140,3 +140,22 @@ def test_a_purge_removes_what_an_ingest_that_failed_left_of_a_new_domain(registr
     assert not any(b"john-doe" in path.read_bytes() for path in layout.folder.glob("registry*"))
     with pytest.raises(StateError, match="'secret' never came, and nothing of it is left"):
         registry.check_purgeable("secret")
+
+
+def test_a_store_of_a_relative_folder_stays_the_same_one_wherever_its_process_goes(
+    make, tmp_path, monkeypatch
+):
+    for name in ("here", "there"):
+        with make.store(tmp_path / name / "knowledge") as registry:
+            make.grow(registry, "law")
+    monkeypatch.chdir(tmp_path / "here")
+    with Registry.open("knowledge") as registry:
+        before = set(registry.objects.ids())
+        monkeypatch.chdir(tmp_path / "there")
+        with registry.writing("ann"):
+            registry.roll_back_domain("law", None, "ann")
+            registry.purge("law", "ann")
+    with Registry.open(tmp_path / "here" / "knowledge") as registry:
+        assert set(registry.objects.ids()) < before
+    with Registry.open("knowledge") as registry:
+        assert not {item.kind for item in registry.doctor()} - {"index missing"}

@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
-from peer_cl.errors import StateError, StoreFormatError
+from peer_cl.errors import StateError, StoreFormatError, StoreLockedError
 from stores import Registry
 
 
@@ -93,3 +95,26 @@ def test_a_log_that_a_crash_left_is_told(tmp_path, make, read_only):
     with pytest.raises(StateError, match=r"-wal was left by a crash, .* open it once where it"):
         Registry.open(folder)
     folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("how", ["what was read may be half of it", "and looks damaged"])
+def test_what_changes_under_a_file_that_is_said_not_to_is_no_damage(tmp_path, make, how):
+    folder = tmp_path / "k"
+    with make.store(folder) as registry:
+        live = make.grow(registry, "law")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("os.access", lambda *_, **__: False)
+        reader = Registry.open(folder)
+
+    def read():
+        with reader._database.reading() as session:
+            session.execute(text("SELECT 1"))
+            with Registry.open(folder) as writer:
+                make.grow(writer, "medicine")  # closed, it leaves no log
+            if "damaged" in how:
+                raise DatabaseError("", {}, Exception("database disk image is malformed"))
+
+    with reader:
+        with pytest.raises(StoreLockedError, match=r"was written to while it was read; try again"):
+            read()
+        assert reader.live().id > live.id
