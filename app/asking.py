@@ -260,6 +260,10 @@ def experts(
     limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="Rows shown.")] = 10,
 ) -> None:
     """Show how a domain's experts are used, what they promote, and what they are like."""
+    if version is not None and row is None:
+        raise InputError(f"--version {version} is of one row: add --row LAYER:ROW")
+    if layer is not None and row is not None:
+        raise InputError(f"--row {row} names its layer: leave out --layer {layer}")
     with request.store() as store:
         store.registry.check_askable(domain)
         get_ready()

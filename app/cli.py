@@ -111,9 +111,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = getattr(getattr(error, "ctx", None), "command_path", "peer-cl")
         told = " ".join(str(message()).replace(_OF_PYDANTIC, "").split()).rstrip(".")
-        say(f"error: {told}; see `{where} --help`", err=True)
+        is_dashed = type(error).__name__ == "NoSuchOption" and _takes_text(error)
+        hint = "; put -- before a text that begins with a dash" if is_dashed else ""
+        say(f"error: {told}; see `{where} --help`{hint}", err=True)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _takes_text(error: Any) -> bool:
+    """Return whether the verb that was not understood takes a text of the user's as it is."""
+    verb: Any = getattr(getattr(error, "ctx", None), "command", None)
+    parameters = getattr(verb, "params", ())
+    return any(getattr(one, "metavar", None) in ("TEXT", "PROMPT") for one in parameters)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import typer
 from app.output import MOST, print_json, print_table, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
-from app.request import Request, verb
+from app.request import Request, fail, verb
 from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
 
@@ -218,10 +218,13 @@ def confirm(word: str, what: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # none: it was closed
         raise InputError(f"{what}: nobody can be asked here; say so with --yes")
     asked = f"{what}. Type {word!r} to go on"
-    typed = typer.prompt(asked, default="", show_default=False, err=True)  # stdout may be JSON
+    try:
+        typed = typer.prompt(asked, default="", show_default=False, err=True)  # stdout may be JSON
+    except typer.Abort:  # Ctrl-C, or the end of what is typed
+        fail("interrupted; nothing was changed", 130)
     if typed.strip() != word:
         raise InputError(f"{word!r} was not typed; nothing was changed")
 

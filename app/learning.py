@@ -21,6 +21,7 @@ from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
+    from pipelines.corpora import Corpus
     from pipelines.ingest import IngestReport
     from stores import StoreConfig
 
@@ -32,6 +33,13 @@ class BadRow(StrEnum):
     skip = "skip"
 
 
+BadRowOption = Annotated[
+    BadRow,
+    typer.Option(
+        "--on-bad-row",
+        help="At a malformed jsonl line, or a file that is no text: stop, or skip it.",
+    ),
+]
 BaseOption = Annotated[
     str,
     typer.Option(
@@ -123,6 +131,7 @@ def init(
     name_odds: NameOddsOption = 0.0,
     keep_text: KeepTextOption = True,
     background: BackgroundOption = None,
+    on_bad_row: BadRowOption = BadRow.stop,
     objects_url: ObjectsUrlOption = None,
     database_url: DatabaseUrlOption = None,
 ) -> None:
@@ -132,7 +141,7 @@ def init(
     from pipelines.corpora import read_corpus
     from pipelines.init import init_store
 
-    documents = read_corpus(background).documents if background is not None else ()
+    read = None if background is None else read_corpus(background, on_bad_row.value)
     with (
         show_progress() as progress,
         init_store(
@@ -143,7 +152,7 @@ def init(
             capacity=capacity,
             name_odds=name_odds,
             keep_text=keep_text,
-            background=[document.text for document in documents] or None,
+            background=None if read is None else [document.text for document in read.documents],
             objects_url=objects_url,
             database_url=database_url,
             who=request.who,
@@ -153,8 +162,10 @@ def init(
         config = store.registry.config
     if request.as_json:
         print_json(dataclasses.asdict(config))
-    else:
-        _print_init(request.folder, config)
+        return
+    _print_init(request.folder, config)
+    if read is not None:
+        print_left_out(read)
 
 
 def _print_init(folder: Path, config: StoreConfig) -> None:
@@ -213,15 +224,6 @@ RewordingsOption = Annotated[
         show_default=False,
     ),
 ]
-BadRowOption = Annotated[
-    BadRow,
-    typer.Option(
-        "--on-bad-row",
-        help="At a malformed jsonl line, or a file that is no text: stop, or skip it.",
-    ),
-]
-
-
 LearnErasedOption = Annotated[
     bool,
     typer.Option(
@@ -255,11 +257,12 @@ def ingest(
     with request.store() as store:
         get_ready()
         from pipelines.fact_files import read_facts
+        from pipelines.json_lines import Skipped
         from pipelines.rewordings import read_rewordings
 
         how = on_bad_row.value
-        known, num_bad = read_facts(facts, how) if facts is not None else ((), 0)
-        said, num_bad_said = read_rewordings(rewordings, how) if rewordings else (None, 0)
+        known, bad = read_facts(facts, how) if facts is not None else ((), Skipped())
+        said, bad_said = read_rewordings(rewordings, how) if rewordings else (None, Skipped())
         with show_progress() as progress:
             report = store.ingest(
                 domain,
@@ -273,10 +276,10 @@ def ingest(
                 progress=progress,
             )
     if request.as_json:
-        bad = {"num_bad_facts": num_bad, "num_bad_rewordings": num_bad_said}
-        print_json({**dataclasses.asdict(report), **bad})
+        also = {"num_bad_facts": bad.num, "num_bad_rewordings": bad_said.num}
+        print_json({**dataclasses.asdict(report), **also})
     else:
-        _print_ingest(report, num_bad + num_bad_said)
+        _print_ingest(report, bad.num + bad_said.num)
 
 
 def _print_ingest(report: IngestReport, num_bad: int) -> None:
@@ -312,6 +315,14 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
             say(f"{number:,} {what}")
     if report.left_out:
         say(files_left_out(report.left_out))
+
+
+def print_left_out(read: Corpus) -> None:
+    """Print what of a corpus was not read; nothing where all was."""
+    if read.num_skipped:
+        say(f"{read.num_skipped:,} malformed rows skipped")
+    if read.left_out:
+        say(files_left_out(read.left_out))
 
 
 def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
@@ -360,11 +371,23 @@ def evaluate(
         ),
     ] = None,
     general_items: Annotated[
-        int,
-        typer.Option("--general-items", min=1, max=MOST, help="With --general: items of each set."),
-    ] = 250,
+        int | None,
+        typer.Option(
+            "--general-items",
+            min=1,
+            max=MOST,
+            help="With --general: items of each set; default: 250.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Score held-out documents and tell what was learned, kept and lost."""
+    if general_items is not None and general is None:
+        raise InputError(f"--general-items {general_items} is of sets: add --general PATH")
+    if max_documents is not None and not background:
+        raise InputError(
+            f"--max-documents {max_documents} is of background sources: leave out --no-background"
+        )
     with request.store() as store:
         get_ready()
         with show_progress() as progress:
@@ -374,7 +397,7 @@ def evaluate(
                 with_recall=recall,
                 max_documents=max_documents,
                 general=general,
-                general_items=general_items,
+                **({} if general_items is None else {"general_items": general_items}),
             )
     if request.as_json:
         print_json(report)

@@ -22,9 +22,17 @@ _HARMLESS = "\n\t\u00ad\u200c\u200d"
 """Not printable, and part of texts: soft hyphens, and joiners within words."""
 
 
+class _Console(Console):
+    """Rich's, which leaves a pipe that nobody reads any more to who runs the verb."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what other writers to the pipe raise; called where it is handled."""
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints users' words as they are, without markup."""
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console

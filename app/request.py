@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import os
@@ -19,6 +18,7 @@ import typer
 
 from app.output import say
 from peer_cl.errors import DamageError, InputError, PeerError, StateError, UnknownError
+from pipelines.system_errors import is_of_files, told
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -196,8 +196,9 @@ def _set_parameters(function: Callable[..., None], parameters: list[inspect.Para
 
 def store_folder(after_verb: Path | None, before_verb: Path | None) -> Path:
     """Return the store's folder: said after the verb, before it, by the environment, or default."""
-    said = after_verb or before_verb or os.environ.get(STORE_VARIABLE)
-    return Path(said or DEFAULT_STORE)
+    variable = os.environ.get(STORE_VARIABLE, "")
+    named = variable if variable.strip() else DEFAULT_STORE  # a blank one is as one that is not set
+    return after_verb or before_verb or Path(named)
 
 
 @contextmanager
@@ -224,11 +225,10 @@ def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None
     except BrokenPipeError:
         _leave_the_pipe()
     except OSError as error:
-        is_of_files = error.filename is not None or error.errno in _ADVICE
-        fail(_told(error, folder), 2 if is_of_files else 1, debug=debug)
+        fail(told(error, folder), 2 if is_of_files(error) else 1, debug=debug)
     except Exception as error:
-        told = f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)"
-        fail(told, 1, debug=debug)
+        what = f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)"
+        fail(what, 1, debug=debug)
 
 
 def _leave_the_pipe() -> NoReturn:
@@ -243,30 +243,6 @@ def _leave_the_pipe() -> NoReturn:
 
 _AFTER_A_PIPE = 128 + 13
 """What a shell says of a program that SIGPIPE ended."""
-_OTHER_PLACE = "or choose another place"
-_ADVICE = {
-    errno.EACCES: f"let your user read and write it, {_OTHER_PLACE}",
-    errno.EPERM: f"let your user read and write it, {_OTHER_PLACE}",
-    errno.EROFS: f"make its file system writable, {_OTHER_PLACE}",
-    errno.ENOENT: "check the path, or restore it from a copy",
-    errno.ENOTDIR: f"move the file that is in the way, {_OTHER_PLACE}",
-    errno.EEXIST: f"move what is in the way, {_OTHER_PLACE}",
-    errno.EISDIR: f"move the folder that is in the way, {_OTHER_PLACE}",
-    errno.ENOSPC: "make room on the disk and run the same command again",
-    errno.EFBIG: "let your user write larger files (ulimit -f), or use a disk that holds them",
-    errno.EDQUOT: "make room within your quota and run the same command again",
-}
-"""What to do about the system's errors on files, by their number."""
-
-
-def _told(error: OSError, folder: Path | None) -> str:
-    """Return what is said about an error of the operating system: the path, why, and advice."""
-    path = error.filename2 or error.filename  # of a rename, the second is what the user knows
-    reason = error.strerror or str(error)
-    if path is None and folder is not None and error.errno in _ADVICE:  # as a write's error is
-        reason = f"{reason} (at work on the store in {folder})"
-    what = reason if path is None else f"cannot use {path}: {reason}"
-    return f"{what}; {_ADVICE.get(error.errno or 0, 'check the path and the disk')}"
 
 
 def fail(message: str, code: int, *, debug: bool = False) -> typing.NoReturn:

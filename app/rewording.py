@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.learning import BadRow, BadRowOption, PathArgument
+from app.learning import BadRow, BadRowOption, PathArgument, print_left_out
 from app.output import print_json, say
 from app.progress import show_progress
 from app.request import Request, read_path, verb
@@ -39,7 +39,9 @@ def reword(
     model: Annotated[
         str, typer.Option("--model", metavar="NAME", help="What the server calls the model.")
     ],
-    num: Annotated[int, typer.Option("--num", help="Rewordings of each document, 1 to 3.")] = 3,
+    num: Annotated[
+        int, typer.Option("--num", min=1, max=3, help="Rewordings of each document.")
+    ] = 3,
     on_bad_row: BadRowOption = BadRow.stop,
 ) -> None:
     """Have a corpus written in other words by another model, for `ingest --rewordings`.
@@ -52,8 +54,10 @@ def reword(
 
     check_endpoint(endpoint)
     check_out(out, path)
-    documents = read_corpus(path, on_bad_row=on_bad_row.value).documents
+    read = read_corpus(path, on_bad_row=on_bad_row.value)
+    documents = read.documents
     if not request.as_json:
+        print_left_out(read)
         say(f"{len(documents):,} documents go to {endpoint}")
     with show_progress() as progress:
         done = reword(documents, out, endpoint=endpoint, model=model, num=num, progress=progress)

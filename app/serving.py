@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -69,9 +72,10 @@ def dashboard(
         environment[ALLOWED_VARIABLE] = " ".join(check_login(secrets))
         environment[LOGIN_VARIABLE] = "1"
     if corpora:
-        environment[CORPORA_VARIABLE] = os.pathsep.join(map(_folder, corpora))
+        environment[CORPORA_VARIABLE] = json.dumps([_folder(named) for named in corpora])
     with request.store():
         pass  # what is wrong with the store is told here, not in the browser
+    _check_address(address, port)
     words = command(
         request.folder, address=address, port=port, is_headless=no_browser, secrets=secrets
     )
@@ -79,6 +83,22 @@ def dashboard(
         os.execve(words[0], words, environment)  # Ctrl-C and signals are the server's from now on
     except OSError as error:
         raise InputError(f"the server cannot be started: {error.strerror}") from error
+
+
+def _check_address(address: str, port: int) -> None:
+    """Refuse what the server could not listen at, before it is started."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            tried.bind(place)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use (another dashboard?); choose another with --port"
+        raise InputError(f"port {port} of {address}: {reason}") from None
 
 
 def _folder(named: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections import Counter
@@ -18,7 +19,10 @@ __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NUM_PROBLEMS = 5
+NUM_PROBLEMS = 5
+"""Of malformed rows, how many are told with what is wrong."""
+CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
+"""How a file's encoding is changed; which one it has, only its owner knows."""
 
 Row = dict[str, str | None]
 """text, title, source and section_of of a document; or a `problem` in place of one; or no text at
@@ -81,7 +85,7 @@ def read_corpus(
             raise CorpusError(f"{row['problem']}; mend it, or pass --on-bad-row skip")
         else:
             num_skipped += 1
-            problems += [row["problem"]] if num_skipped <= _NUM_PROBLEMS else []
+            problems += [row["problem"]] if num_skipped <= NUM_PROBLEMS else []
     if not documents:
         first = f"{num_skipped} malformed rows were skipped, the first: " + "".join(problems[:1])
         skipped = f" ({first})" if num_skipped else ""
@@ -98,6 +102,18 @@ def check_named(path: str | Path) -> None:
     """
     if not str(path).strip():  # a Path is never empty: it stands for "." already
         raise CorpusError(f"{str(path)!r} names no file or folder; write . for the current folder")
+
+
+def whole_path(named: str | Path) -> Path:
+    """Return the absolute path that a person named, `~` and links followed.
+
+    Raises:
+        CorpusError: when `~` stands for nobody's home, or links lead in a circle.
+    """
+    try:
+        return Path(named).expanduser().resolve()
+    except RuntimeError as error:
+        raise CorpusError(f"{named} names no place: {str(error).rstrip('.')}") from None
 
 
 def _files(root: Path) -> tuple[list[str], Counter[str]]:
@@ -181,7 +197,7 @@ def read_object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"is not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x}; "
-            "iconv -t utf-8 converts a file)"
+            f"{CONVERT} converts a file)"
         ) from None
     except json.JSONDecodeError as error:
         raise CorpusError(f"is no JSON ({error.msg})") from None
@@ -345,16 +361,27 @@ def _has_mark(content: bytes) -> bool:
     return content.startswith(_BYTE_ORDER_MARK)
 
 
-def _decoded(content: bytes, shown: str) -> str:
+def check_no_binary(content: bytes, shown: str) -> None:
+    """Refuse bytes that are no text in any encoding that is read.
+
+    Raises:
+        CorpusError: when there is a NUL in them; UTF-16, which has many, is told by its mark.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CorpusError(f"{shown} is UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW")
     nul = content.find(b"\0")
     if nul >= 0:
         raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
+
+
+def _decoded(content: bytes, shown: str) -> str:
+    check_no_binary(content, shown)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"{shown} is not UTF-8: byte {error.start} is "
-            f"0x{content[error.start]:02x}; convert it, e.g. with iconv -t utf-8"
+            f"0x{content[error.start]:02x}; convert it, e.g. with {CONVERT}"
         ) from None
 
 

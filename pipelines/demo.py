@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -293,7 +294,8 @@ def _logits(model: PeerModel, ids: torch.Tensor, ask: str) -> torch.Tensor:
 
 
 def _next_steps(folder: Path, domain: str) -> str:
-    place = "" if folder.name == "knowledge" else f" --store {folder}"
+    is_default = folder.resolve() == Path("knowledge").resolve()
+    place = "" if is_default else f" --store {shlex.quote(str(folder))}"
     return "\n".join(
         [
             "what to try next:",

@@ -150,6 +150,7 @@ def evaluate(
         "mixture": [
             _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order
         ],
+        "with_recall": with_recall,
         "recall": _recall_rows(pin, model, base.tokenizer, branches, progress)
         if with_recall
         else [],

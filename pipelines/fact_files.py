@@ -9,15 +9,15 @@ from typing import Any
 from peer_cl.errors import CorpusError
 from pipelines.corpora import check_storable, check_text
 from pipelines.facts import Fact
-from pipelines.json_lines import read_json_lines
+from pipelines.json_lines import Skipped, read_json_lines
 
 _NEEDED = ("subject", "relation", "answer", "statement")
 
 
 def read_facts(
     path: str | Path, on_bad_row: str = "stop", *, name: str | None = None
-) -> tuple[tuple[Fact, ...], int]:
-    """Return the facts in a jsonl file, one a line, and how many malformed lines were left out.
+) -> tuple[tuple[Fact, ...], Skipped]:
+    """Return the facts in a jsonl file, one a line, and which malformed lines were left out.
 
     Each line is an object with "subject", "relation", "answer" and "statement" (the sentence that
     is trained on); "seen_prompt" is the statement up to the answer where it is not given, and
@@ -33,15 +33,12 @@ def read_facts(
         CorpusError: when the file is missing, has no fact, or a malformed line.
     """
     shown = name or str(path)
-    facts, num_skipped = read_json_lines(
-        path, _fact, what="facts", on_bad_row=on_bad_row, name=name
-    )
+    facts, skipped = read_json_lines(path, _fact, what="facts", on_bad_row=on_bad_row, name=name)
     if not facts:
-        skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
         raise CorpusError(
             f"{shown} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
         )
-    return tuple(facts), num_skipped
+    return tuple(facts), skipped
 
 
 def check_fact(fact: Any) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError, StateError
-from pipelines.corpora import check_named
+from pipelines.corpora import check_named, whole_path
 from pipelines.erasure_targets import check_texts, find_targets
 from pipelines.own_process import own_module
 from pipelines.quiet import QUIET
@@ -202,7 +202,7 @@ def _check_there(source: Source) -> None:
     if isinstance(source, Upload):
         return
     check_named(source)
-    path = Path(source).expanduser().resolve()
+    path = whole_path(source)
     if not path.exists():
         raise CorpusError(f"no corpus at {path}; give a file or folder of this machine")
 

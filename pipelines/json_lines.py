@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import read_object
+from pipelines.corpora import NUM_PROBLEMS, read_object
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Malformed lines that were left out."""
+
+    num: int = 0
+    problems: tuple[str, ...] = ()
+    """Of the first of them: the file, the line, and what is wrong."""
+
+    def __str__(self) -> str:
+        """Return what is said where nothing else was in the file; empty where none was skipped."""
+        if not self.num:
+            return ""
+        return f" ({self.num:,} malformed rows were skipped, the first: {self.problems[0]})"
 
 
 def read_json_lines(
@@ -20,8 +36,8 @@ def read_json_lines(
     what: str,
     on_bad_row: str = "stop",
     name: str | None = None,
-) -> tuple[list[T], int]:
-    """Return what each line says, and how many malformed lines were left out.
+) -> tuple[list[T], Skipped]:
+    """Return what each line says, and which malformed lines were left out.
 
     Args:
         path: the file.
@@ -41,7 +57,7 @@ def read_json_lines(
     except OSError as error:
         raise CorpusError(f"cannot read {what} from {shown}: {error.strerror}") from None
     found: list[T] = []
-    num_skipped = 0
+    num_skipped, problems = 0, list[str]()
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -53,4 +69,5 @@ def read_json_lines(
                     f"{shown}:{number} {problem}; mend the line, or pass --on-bad-row skip"
                 ) from None
             num_skipped += 1
-    return found, num_skipped
+            problems += [f"{shown}:{number} {problem}"] if num_skipped <= NUM_PROBLEMS else []
+    return found, Skipped(num_skipped, tuple(problems))

@@ -18,6 +18,7 @@ from stores.domain_names import check_domain_name
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus
     from pipelines.facts import Fact
+    from pipelines.json_lines import Skipped
     from pipelines.preparing import Chain, Divided
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
@@ -137,7 +138,7 @@ def preview(
     settings, registry = settings or TrainingSettings(), store.registry
     corpus_read = _read(registry, corpus)
     documents = corpus_read.documents
-    told_facts, num_bad_facts = _read_facts(registry, facts)
+    told_facts, bad_facts = _read_facts(registry, facts)
     state = registry.live().state(domain)
     chain = read_texts(registry, domain, state.version if state is not None else None)
     given = leave_out_erased(registry, domain, documents, told_facts, learn_erased=learn_erased)
@@ -167,8 +168,8 @@ def preview(
         num_to_hold_out=len(fresh) - num_to_learn,
         is_measurable=_has_test(chain, divided),
         num_tokens=num_tokens,
-        num_skipped=corpus_read.num_skipped + num_bad_facts,
-        problems=corpus_read.problems,
+        num_skipped=corpus_read.num_skipped + bad_facts.num,
+        problems=(*corpus_read.problems, *bad_facts.problems),
         left_out=corpus_read.left_out,
         num_experts=settings.shape.num_experts,
         num_host_layers=len(registry.config.host_layers),
@@ -298,10 +299,12 @@ def _read(registry: Registry, corpus: Source) -> Corpus:
         return read_corpus(path, "skip", name=name)
 
 
-def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact], int]:
-    """Return facts, and how many lines cannot be read."""
+def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact], Skipped]:
+    """Return facts, and which lines cannot be read."""
+    from pipelines.json_lines import Skipped
+
     if facts is None:
-        return [], 0
+        return [], Skipped()
     from pipelines.fact_files import read_facts
 
     with readable(facts, registry.layout) as (path, name):

@@ -18,7 +18,7 @@ from peer_cl.errors import CorpusError
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.corpora import check_storable, check_text
 from pipelines.documents import SourceDocument, document_id, normalised_text
-from pipelines.json_lines import read_json_lines
+from pipelines.json_lines import Skipped, read_json_lines
 from pipelines.probes import REWORDINGS_SOURCE
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 def read_rewordings(
     path: str | Path, on_bad_row: str = "stop", *, name: str | None = None
-) -> tuple[dict[str, tuple[str, ...]], int]:
-    """Return the rewordings in a jsonl file by document, and how many lines were left out.
+) -> tuple[dict[str, tuple[str, ...]], Skipped]:
+    """Return the rewordings in a jsonl file by document, and which lines were left out.
 
     Each line is an object with "rewordings", a list of texts, and either "document", the full id of
     the document, or "text", the document itself. Lines of one document are joined.
@@ -47,17 +47,16 @@ def read_rewordings(
     Raises:
         CorpusError: when the file is missing, has no rewording, or a malformed line.
     """
-    found, num_skipped = read_json_lines(
+    found, skipped = read_json_lines(
         path, _read, what="rewordings", on_bad_row=on_bad_row, name=name
     )
     joined = joined_rewordings(found)
     if not joined:
-        skipped = f" ({num_skipped} malformed rows were skipped)" if num_skipped else ""
         raise CorpusError(
             f"{name or path} has no rewording{skipped}; give a jsonl file with text (or document) "
             "and rewordings"
         )
-    return joined, num_skipped
+    return joined, skipped
 
 
 def check_reworded(owner: Any, texts: Any) -> None:

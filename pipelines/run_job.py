@@ -19,6 +19,7 @@ from peer_cl.errors import PeerError, StoreLockedError
 from pipelines.jobs import drop_uploads
 from pipelines.quiet import get_ready
 from pipelines.store import Store, open_store
+from pipelines.system_errors import is_of_files, told
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import find_source
 from stores import Job
@@ -99,10 +100,8 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
         is_done = store.registry.jobs.find(job.id).snapshot_id is not None
         had = "it had erased" if job.kind == "erase" else "it had learned"
         return Outcome(CANCELLED, had if is_done else "the store is as it was")
-    except PeerError as error:
-        return Outcome(FAILED, error=str(error))
     except Exception as error:
-        return Outcome(FAILED, error=_fault(store, job, error))
+        return Outcome(FAILED, error=_why(store, job, error))
 
 
 @contextmanager
@@ -169,12 +168,12 @@ def erase(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> Do
     said = f"{report.domain} is at {report.label}, as if it had never seen {what}"
     if report.num_dropped:
         said += f"; versions dropped, with nothing left to learn: {report.num_dropped}"
-    for ids, told in (
+    for ids, what in (
         (report.near_ids, "near-duplicates or sections of the same document stay"),
         (report.unmasked_ids, "masked documents are known again; erase them anew"),
     ):
         if ids:
-            said += f"; {told}: {', '.join(one[:12] for one in ids)}"
+            said += f"; {what}: {', '.join(one[:12] for one in ids)}"
     return Done(said, report.snapshot_id)
 
 
@@ -206,14 +205,17 @@ def then_evaluate(
     except (JobCancelled, KeyboardInterrupt):
         said += "; its evaluation was cancelled"
     except Exception as error:
-        why = str(error) if isinstance(error, PeerError) else _fault(store, job, error)
-        told = f"{said}, but its evaluation failed: {why}"
-        return Outcome(FAILED, error=told, snapshot_id=done.snapshot_id)
+        failed = f"{said}, but its evaluation failed: {_why(store, job, error)}"
+        return Outcome(FAILED, error=failed, snapshot_id=done.snapshot_id)
     return Outcome(DONE, said, snapshot_id=done.snapshot_id)
 
 
-def _fault(store: Store, job: Job, error: Exception) -> str:
-    """Write what is nobody's mistake to the process's log, and return a line about it."""
+def _why(store: Store, job: Job, error: Exception) -> str:
+    """Return a line about what went wrong; what is our own fault goes to the process's log."""
+    if isinstance(error, PeerError):
+        return str(error)
+    if isinstance(error, OSError) and is_of_files(error):
+        return told(error, store.registry.folder)
     _log.exception("job %s", job.id)
     log = store.registry.layout.job_log(job.id)
     return f"{type(error).__name__}: {error} (a fault of peer-cl; {log} shows where)"

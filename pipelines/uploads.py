@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from peer_cl.errors import CorpusError, StateError
+from pipelines.corpora import CONVERT, check_no_binary, whole_path
 from stores import StoreLayout
 from stores.durable import replace_file
 
@@ -39,9 +40,7 @@ class Upload:
             raise CorpusError(f"cannot read {shown}; upload a {', '.join(SUFFIXES)} file")
         if not self.data.strip():
             raise CorpusError(f"{shown} is empty; upload a file with text")
-        nul = self.data.find(b"\0")
-        if nul >= 0:
-            raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
+        check_no_binary(self.data, shown)
         try:
             self.data.decode()
         except UnicodeDecodeError as error:
@@ -49,7 +48,7 @@ class Upload:
                 return  # a line that is not UTF-8 may be skipped like any malformed one
             raise CorpusError(
                 f"{shown} is not UTF-8: byte {error.start} is 0x{self.data[error.start]:02x}; it "
-                "may be another kind of file, or is to be converted, e.g. with iconv -t utf-8"
+                f"may be another kind of file, or is to be converted, e.g. with {CONVERT}"
             ) from None
 
     @property
@@ -100,7 +99,7 @@ def check_within(source: Source, folders: Sequence[Path] | None) -> None:
     """
     if folders is None or isinstance(source, Upload):
         return
-    path = Path(source).expanduser().resolve()
+    path = whole_path(source)
     if any(path.is_relative_to(folder.resolve()) for folder in folders):
         return
     below = f" outside {', '.join(map(str, folders))}" if folders else ""
@@ -113,7 +112,7 @@ def describe_source(source: Source, layout: StoreLayout) -> dict[str, Any]:
     """Return what a job's request says of a source: where it is, without a word of it."""
     if isinstance(source, Upload):
         return {"upload": source.path(layout).name, "name": source.shown}
-    return {"path": str(Path(source).expanduser().resolve())}
+    return {"path": str(whole_path(source))}
 
 
 def find_source(about: dict[str, Any], layout: StoreLayout) -> tuple[Path, str | None]:
@@ -141,7 +140,7 @@ def readable(source: Source, layout: StoreLayout) -> Iterator[tuple[Path, str | 
             it away meanwhile.
     """
     if not isinstance(source, Upload):
-        yield Path(source).expanduser().resolve(), None
+        yield whole_path(source), None
         return
     path = layout.upload(uuid.uuid4().hex * 2, source.suffix)
     replace_file(path, source.data)

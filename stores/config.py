@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -121,7 +122,8 @@ class StoreConfig:
         except (FileNotFoundError, NotADirectoryError):
             folder = path.parent
             raise StoreFormatError(
-                f"no store at {folder}; make one with `peer-cl init --store {folder}`"
+                f"no store at {folder}; make one with `peer-cl init --store "
+                f"{shlex.quote(str(folder))}`"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise DamageError(f"{path} is damaged ({error}); restore it from a copy") from None

@@ -173,7 +173,9 @@ def _gain(report: Report, past: tuple[float, ...]) -> Figure:
 
 def _recall(report: Report, past: tuple[float, ...]) -> Figure:
     seen, reworded = recall(report), recall(report, "reworded")
-    if seen is None:
+    if seen is None and not report.get("with_recall", True):
+        caption = "This evaluation did not ask the facts."
+    elif seen is None:
         caption = "No facts were taught, or none of their domains is enabled."
     else:
         caption = "How many of the facts that were taught are answered word for word."

@@ -139,6 +139,7 @@ def command(
         "server.address": address,
         "server.port": str(port),
         "server.headless": str(is_headless).lower(),
+        "server.showEmailPrompt": "false",  # it would wait for an answer before it serves
         "server.fileWatcherType": "none",
         "server.maxUploadSize": str(MAX_UPLOAD_MB),
         "browser.gatherUsageStats": "false",

@@ -8,7 +8,6 @@ person saw, not with what is there when the click arrives.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,15 +15,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import acts
-from app.dashboard.page import acting, plain, who
+from app.dashboard.page import acting, plain, who, why
 from peer_cl.errors import ChangedError, PeerError
 
 if TYPE_CHECKING:
     from app.dashboard.acts import Done
     from app.dashboard.page import View
     from pipelines.store import Store
-
-log = logging.getLogger("peer_cl.dashboard")
 
 _KEY = "outcome"
 
@@ -63,9 +60,7 @@ def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str)
         has_changed = isinstance(error, ChangedError)
         outcome = Outcome(seen, place, problem=str(error), has_changed=has_changed)
     except Exception as error:
-        log.exception("acting")
-        problem = f"{type(error).__name__}: {error}: a fault of peer-cl; see the server's terminal"
-        outcome = Outcome(seen, place, problem=problem)
+        outcome = Outcome(seen, place, problem=why(error, "acting"))
     else:
         for key in cleared:
             st.session_state[key] = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import logging
 import os
 import re
@@ -25,6 +26,7 @@ from app.dashboard.launch import ALLOWED_VARIABLE, CORPORA_VARIABLE, LOGIN_VARIA
 from app.request import DEFAULT_STORE, STORE_VARIABLE
 from peer_cl.errors import ChangedError, PeerError
 from pipelines.store import Store, open_store
+from pipelines.system_errors import is_of_files, told
 from stores import StoreConfig, StoreLayout
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ def offered_folders() -> tuple[Path, ...] | None:
     named = os.environ.get(CORPORA_VARIABLE)
     if named is None:
         return () if os.environ.get(LOGIN_VARIABLE) else None
-    return tuple(Path(folder) for folder in named.split(os.pathsep) if folder)
+    return tuple(Path(folder) for folder in json.loads(named))
 
 
 def _may_enter() -> bool:
@@ -157,6 +159,24 @@ def _may_enter() -> bool:
     st.error(plain(told), icon=":material/block:")
     st.button("Log out", on_click=st.logout)
     return False
+
+
+def why(error: Exception, doing: str) -> str:
+    """Return a line about what went wrong; what is our own fault goes to the server's log.
+
+    Called where it was caught.
+
+    Args:
+        error: what was raised.
+        doing: told in the log.
+    """
+    if isinstance(error, PeerError):
+        return str(error)
+    if isinstance(error, OSError) and is_of_files(error):
+        return told(error, None)
+    log.exception(doing)
+    fault = "a fault of peer-cl; the terminal that runs the dashboard shows where"
+    return f"{type(error).__name__}: {error} ({fault})"
 
 
 def plain(text: str) -> str:
@@ -202,15 +222,8 @@ def page(title: str, caption: str) -> Callable[[Callable[[View], None]], Callabl
                 seen = view()
                 _say_which_store(seen)
                 function(seen)
-            except PeerError as error:
-                st.error(plain(str(error)), icon=":material/error:")
             except Exception as error:
-                log.exception("page %s", title)
-                st.error(
-                    plain(f"{type(error).__name__}: {error}")
-                    + ": a fault of peer-cl; the terminal that runs the dashboard shows where",
-                    icon=":material/error:",
-                )
+                st.error(plain(why(error, f"page {title}")), icon=":material/error:")
 
         return show
 

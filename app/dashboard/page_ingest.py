@@ -13,7 +13,7 @@ from app.dashboard.frames.counts import several
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
-from app.dashboard.page import StorePlace, View, offered_folders, page, plain, who
+from app.dashboard.page import StorePlace, View, offered_folders, page, plain, who, why
 from app.output import size
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
@@ -99,8 +99,8 @@ def _ask(seen: View) -> None:
     try:
         check_domain_name(form.domain)
         _act(seen, form)
-    except PeerError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+    except Exception as error:
+        st.error(plain(why(error, "ingesting")), icon=":material/error:")  # jobs are shown still
 
 
 def _form(seen: View) -> Wanted | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOST_TROUBLES = 8
 _LAST_JOBS = 50
+_LAST_EVENTS = 200
 _SHOW = {
     "error": (st.error, ":material/error:"),
     "warning": (st.warning, ":material/warning:"),
@@ -95,11 +96,14 @@ def find_troubles(
         checked: what the full check found, where it was run.
     """
     found = dict.fromkeys([*cached.glance(seen), *checked])
+    registry = seen.store.registry
     return troubles.sort_troubles(
         [
             *troubles.of_findings(found),
             *troubles.of_evaluation(seen.live, evaluations),
-            *troubles.of_jobs(seen.store.registry.jobs.listed(_LAST_JOBS), evaluations),
+            *troubles.of_jobs(
+                registry.jobs.listed(_LAST_JOBS), evaluations, registry.history(_LAST_EVENTS)
+            ),
         ]
     )
 

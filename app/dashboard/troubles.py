@@ -13,7 +13,7 @@ from stores.changes import changes
 
 if TYPE_CHECKING:
     from stores import Finding, Snapshot
-    from stores.queries import Evaluation, Job
+    from stores.queries import Evaluation, Event, Job
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -76,6 +76,9 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
     if not newest.report["background"]:
         what = "No foreign text was scored: the worst added loss is that of held-out documents."
         found.append(_to_measure(what, "note"))
+    if not newest.report.get("with_recall", True):
+        what = "The newest evaluation did not ask the facts: their recall is not known."
+        found.append(_to_measure(what, "note"))
     unmeasured = [name for name in newest.report["unmeasured"] if live.state(name)]
     if unmeasured:
         what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
@@ -83,7 +86,9 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
     return found
 
 
-def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list[Trouble]:
+def of_jobs(
+    jobs: Iterable[Job], evaluations: Sequence[Evaluation] = (), history: Sequence[Event] = ()
+) -> list[Trouble]:
     """Return what the last job of each kind came to, where it came to no good end.
 
     Ingests of one domain are of a kind; an erasure is done only by another of the same documents.
@@ -92,6 +97,8 @@ def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list
         jobs: the newest first.
         evaluations: of the live snapshot and of snapshots before it; what a job did not measure
             may have been measured since.
+        history: what was done; where a domain has learned since, by whatever way, a job that did
+            not is of the past. So is one whose request a purge has taken.
     """
     last: dict[tuple[str, ...], Job] = {}
     for job in jobs:
@@ -101,7 +108,10 @@ def of_jobs(jobs: Iterable[Job], evaluations: Sequence[Evaluation] = ()) -> list
         if job.is_unmeasured
         else Trouble("warning", _told(job), "Start it again on the page Ingest.")
         for job in last.values()
-        if job.state in ("failed", "lost") and not _is_measured(job, evaluations)
+        if job.state in ("failed", "lost")
+        and (job.request or job.kind == "evaluate")
+        and not _is_measured(job, evaluations)
+        and not _has_learned_since(job, history)
     ]
 
 
@@ -114,6 +124,14 @@ def _is_measured(job: Job, evaluations: Sequence[Evaluation]) -> bool:
     if job.is_unmeasured:
         return any(item.snapshot.id >= (job.snapshot_id or 0) for item in evaluations)
     return job.kind == "evaluate" and any(item.created_at > job.created_at for item in evaluations)
+
+
+def _has_learned_since(job: Job, history: Sequence[Event]) -> bool:
+    is_undone = job.kind == "ingest" and not job.is_unmeasured
+    return is_undone and any(
+        event.action == "ingest" and event.domain == job.domain and event.at > job.created_at
+        for event in history
+    )
 
 
 def _told(job: Job) -> str:

@@ -163,3 +163,34 @@ def test_a_disks_error_without_a_path_names_the_store(capsys):
         raise OSError(errno.EFBIG, "File too large")
     told = "File too large (at work on the store in notes); let your user write larger files"
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["experts", "law", "--version", "v1"], "--version v1 is of one row: add --row LAYER:ROW"),
+        (["experts", "law", "--row", "3:4", "--layer", "5"], "leave out --layer 5"),
+        (["evaluate", "--general-items", "5"], "--general-items 5 is of sets: add --general PATH"),
+        (["evaluate", "--no-background", "--max-documents", "3"], "leave out --no-background"),
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(peer_cl, folder, words, told):
+    result = peer_cl(*words, folder=folder)
+    assert result.code == 2
+    assert told in result.err
+
+
+@pytest.mark.parametrize("verb", ["generate", "trace", "search"])
+def test_a_text_that_begins_with_a_dash_is_told_how_to_be_given(capsys, verb):
+    assert main([verb, "- a list item"]) == 2
+    assert "; put -- before a text that begins with a dash" in capsys.readouterr().err
+    assert main(["history", "-x"]) == 2
+    assert "put --" not in capsys.readouterr().err
+
+
+def test_a_command_that_is_offered_can_be_copied(peer_cl, tmp_path, monkeypatch):
+    told = peer_cl("domains", folder=tmp_path / "my store").err
+    assert f"`peer-cl init --store '{tmp_path}/my store'`" in told
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PEER_CL_STORE", "  ")
+    assert f"no store at {tmp_path}/knowledge; make one with" in peer_cl("domains").err

@@ -1,5 +1,6 @@
 """erase and purge on the command line: what they print, and what they refuse."""
 
+import io
 import json
 import os
 import pty
@@ -7,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from filled_store import grow, portrait
 from tiny_base import background, copy_store, make_tiny_base, make_tiny_store, sentences
 
+from app import erasing
+from peer_cl.errors import InputError
 from pipelines import TrainingSettings, init_store, open_store
 from pipelines.documents import SourceDocument
 from stores import Registry
@@ -293,3 +297,24 @@ def test_a_segment_that_is_no_longer_live_is_purged_without_a_model(peer_cl, fol
         tombstones = [s.id for s in registry.domain("law").versions if s.is_purged]
         assert tombstones == [doomed.id]
         assert not registry.objects.exists(doomed.pool_object)
+
+
+def test_where_nobody_can_be_asked_or_somebody_breaks_off_nothing_is_changed(
+    folder, peer_cl, monkeypatch
+):
+    peer_cl("rollback", "law", "--out", folder=folder)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdin", None)
+        with pytest.raises(InputError, match="nobody can be asked here; say so with --yes"):
+            erasing.confirm("law", "law goes", yes=False)
+        stream = io.StringIO()
+        stream.isatty = lambda: True
+        patched.setattr("sys.stdin", stream)
+
+        def interrupted(*_, **__):
+            raise typer.Abort
+
+        patched.setattr("typer.prompt", interrupted)
+        with pytest.raises(typer.Exit) as ended:
+            erasing.confirm("law", "law goes", yes=False)
+    assert ended.value.exit_code == 130

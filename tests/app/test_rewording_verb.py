@@ -82,3 +82,18 @@ def test_odd_answers_and_urls_are_no_fault_of_peer_cl(peer_cl, server, corpus, t
     assert "1 got no whole answer; the next run asks them again" in done.out
     (line,) = out.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["rewordings"] == ["Said anew."]
+
+
+def test_what_is_skipped_is_told_and_a_wrong_number_before_anything_else(
+    peer_cl, server, corpus, tmp_path
+):
+    corpus.write_text(CORPUS + "\n{", encoding="utf-8")
+    (corpus.parent / "table.csv").write_text("a,b")
+    words = ["reword", corpus.parent, "--out", tmp_path / "r.jsonl", "--on-bad-row", "skip"]
+    asked = [*words, "--endpoint", server.url, "--model", "m"]
+    wrong = peer_cl(*asked, "--num", "9")
+    assert wrong.code == 2
+    assert "go to" not in wrong.out
+    told = peer_cl(*asked, "--num", "1").out.splitlines()
+    assert told[:2] == ["1 malformed rows skipped", "1 files left out: .csv 1"]
+    assert told[2].startswith("2 documents go to")

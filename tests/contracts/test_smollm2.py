@@ -1,5 +1,6 @@
 """The promises on the real SmolLM2-135M and real corpora, small enough for every CI run."""
 
+import dataclasses
 import math
 
 import pytest
@@ -74,21 +75,49 @@ def crowded(store):
     model.detach()
 
 
+@pytest.fixture(scope="module")
+def batches(crowded, texts):
+    """The texts, and nonsense, as padded ids and masks."""
+    _, tokenizer = crowded
+    draw = torch.Generator().manual_seed(0)
+    nonsense = torch.randint(3, 49_000, (16, 24), generator=draw).tolist()
+    rows = sorted([*tokenise(tokenizer, texts), *nonsense], key=len)
+    return [
+        pad(rows[start : start + 32], tokenizer.eos_token_id) for start in range(0, len(rows), 32)
+    ]
+
+
+@pytest.fixture(scope="module")
+def scored(crowded, batches):
+    """What all eight pools make of every text."""
+    model, _ = crowded
+    return [model.score(ids, mask, ask="all") for ids, mask in batches]
+
+
+def of_pools(scores, names):
+    """What a model with these pools alone makes of the same texts."""
+    places = [scores.pools.index(name) for name in names]
+    return dataclasses.replace(
+        scores,
+        pools=tuple(names),
+        log_probs_QBT=scores.log_probs_QBT[[0, *(place + 1 for place in places)]],
+        entries_PBU=scores.entries_PBU[places],
+    )
+
+
+def first_pools(num_pools):
+    return [*DOMAINS, *(f"bad {n}" for n in range(6))][:num_pools]
+
+
 @pytest.mark.parametrize("num_pools", [1, 2, 8])
-def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools):
-    model, tokenizer = crowded
-    model.set_pool([*DOMAINS, *(f"bad {n}" for n in range(6))][:num_pools])
+def test_no_real_document_loses_more_than_the_budget(crowded, texts, scored, num_pools):
+    model, _ = crowded
     assert len(texts) >= 300
     bound, num_better = -math.log1p(-model.budget), 0
     worst: list[float] = []
     forced: list[float] = []
-    draw = torch.Generator().manual_seed(0)
-    nonsense = torch.randint(3, 49_000, (16, 24), generator=draw).tolist()
-    rows = sorted([*tokenise(tokenizer, texts), *nonsense], key=len)
-    for start in range(0, len(rows), 32):
-        ids, mask = pad(rows[start : start + 32], tokenizer.eos_token_id)
-        scores = model.score(ids, mask, ask="all")
-        assert len(scores.log_probs_QBT) == num_pools + 1
+    for every in scored:
+        scores = of_pools(every, first_pools(num_pools))
         added = scores.added_nats_B
         worst.append(float(added.max()))
         lost = (scores.log_probs_QBT[:1] - scores.log_probs_QBT[1:]) * scores.evidence_BT
@@ -97,6 +126,21 @@ def test_no_real_document_loses_more_than_the_budget(crowded, texts, num_pools):
     assert max(worst) <= bound + 1e-9
     assert max(forced) > bound  # a pool alone does lose more: the bound is the mixture's doing
     assert num_better > 50
+
+
+@pytest.mark.parametrize("num_pools", [1, 2])
+def test_what_a_pool_says_is_the_same_whoever_else_is_there(crowded, batches, scored, num_pools):
+    """So what eight say tells what fewer do."""
+    model, _ = crowded
+    names, middle = first_pools(num_pools), len(batches) // 2
+    model.set_pool(names)
+    for number in (0, middle):
+        ids, mask = batches[number]
+        alone, expected = model.score(ids, mask, ask="all"), of_pools(scored[number], names)
+        assert alone.pools == expected.pools
+        assert torch.equal(alone.log_probs_QBT, expected.log_probs_QBT)
+        assert torch.equal(alone.entries_PBU, expected.entries_PBU)
+        assert torch.equal(alone.added_nats_B, expected.added_nats_B)
 
 
 def test_a_new_pool_is_the_base_bit_for_bit_with_and_without_a_cache(store):

@@ -22,10 +22,10 @@ def write(path, *rows):
 
 
 def test_a_fact_needs_four_fields(tmp_path):
-    (fact,), num_skipped = read_facts(write(tmp_path / "facts.jsonl", GOOD, ""))
+    (fact,), skipped = read_facts(write(tmp_path / "facts.jsonl", GOOD, ""))
     assert fact.seen_prompt == "The capital of Chad is"
     assert fact.reworded_prompts == ()
-    assert num_skipped == 0
+    assert skipped.num == 0
 
 
 def test_prompts_may_be_given(tmp_path):
@@ -65,8 +65,8 @@ def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):
     path = write(tmp_path / "facts.jsonl", GOOD, row)
     with pytest.raises(CorpusError, match=f"facts.jsonl:2 .*{told}"):
         read_facts(path)
-    facts, num_skipped = read_facts(path, "skip")
-    assert (len(facts), num_skipped) == (1, 1)
+    facts, skipped = read_facts(path, "skip")
+    assert (len(facts), skipped.num) == (1, 1)
 
 
 def test_a_file_without_facts_is_refused(tmp_path):
@@ -74,11 +74,19 @@ def test_a_file_without_facts_is_refused(tmp_path):
         read_facts(tmp_path / "none.jsonl")
     with pytest.raises(CorpusError, match="has no fact"):
         read_facts(write(tmp_path / "empty.jsonl"))
-    with pytest.raises(CorpusError, match=r"has no fact \(2 malformed rows were skipped\)"):
+    told = r"has no fact \(2 malformed rows were skipped, the first: .*bad.jsonl:1 is no JSON"
+    with pytest.raises(CorpusError, match=told):
         read_facts(write(tmp_path / "bad.jsonl", "{", b"\xe9"), "skip")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_fact(tmp_path):
     path = write(tmp_path / "facts.jsonl", b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
-    (fact,), num_skipped = read_facts(path)
-    assert (fact.subject, num_skipped) == ("Chad", 0)
+    (fact,), skipped = read_facts(path)
+    assert (fact.subject, skipped.num) == ("Chad", 0)
+
+
+def test_what_was_skipped_is_told_with_its_lines(tmp_path):
+    path = write(tmp_path / "facts.jsonl", GOOD, *["{"] * 7)
+    _, skipped = read_facts(path, "skip")
+    assert skipped.num == 7
+    assert [line.split(" ")[0] for line in skipped.problems] == [f"{path}:{n}" for n in range(2, 7)]

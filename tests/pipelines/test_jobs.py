@@ -1,5 +1,6 @@
 """Jobs as real processes, on a tiny base: they end, fail, wait, are cancelled and killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -451,3 +452,13 @@ def test_without_texts_nothing_is_trained_again(tmp_path):
         (document,) = other.registry.documents("law", split="train")[:1]
         with pytest.raises(UnsupportedError, match="keeps no texts"):
             start_erasure(other, "law", [document.document_id])
+
+
+def test_a_full_disk_is_no_fault_of_ours(store, corpus, monkeypatch):
+    new = NewJob(kind="ingest", domain="law", request={"corpus": {"path": "/"}}, who="ann")
+    job = _end(store, store.registry.jobs.add(new).id)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    told = run_job._why(store, job, full)
+    assert told.startswith(f"No space left on device (at work on the store in {store.registry.folder})")
+    assert "fault" not in told
+    assert not store.registry.layout.job_log(job.id).exists()

@@ -42,9 +42,9 @@ def write(path, *rows):
 def test_a_document_is_named_by_its_text_or_by_its_id(tmp_path):
     own = document_id(TEXT)
     other = {"document": own, "rewordings": [" once more\r\n", ROW["rewordings"][0], "  "]}
-    found, num_skipped = read_rewordings(write(tmp_path / "r.jsonl", ROW, "", other))
+    found, skipped = read_rewordings(write(tmp_path / "r.jsonl", ROW, "", other))
     assert found == {own: (ROW["rewordings"][0], "once more")}
-    assert num_skipped == 0
+    assert skipped.num == 0
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):
     path = write(tmp_path / "r.jsonl", ROW, row)
     with pytest.raises(CorpusError, match=f"r.jsonl:2 .*{told}"):
         read_rewordings(path)
-    found, num_skipped = read_rewordings(path, "skip")
-    assert (len(found), num_skipped) == (1, 1)
+    found, skipped = read_rewordings(path, "skip")
+    assert (len(found), skipped.num) == (1, 1)
 
 
 def test_a_file_without_rewordings_is_refused(tmp_path):

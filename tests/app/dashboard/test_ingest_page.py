@@ -156,11 +156,27 @@ def test_a_path_with_nothing_is_told(run_page, place, tmp_path):
     assert "Start learning" not in labels(at.button)
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("~nosuch/notes", "~nosuch/notes names no place"),
+        ("x" * 300, "File name too long; give a shorter path"),
+    ],
+)
+def test_a_path_that_cannot_be_is_told_and_jobs_are_shown_still(run_page, place, path, told):
+    at = press(fill(run_page("ingest", place), path, "medicine"), "Preview")
+    assert is_sound(at)
+    assert told in at.error[0].value.replace("\\", "")
+    assert "fault" not in at.error[0].value
+    assert len(at.error) == 1
+    assert "Jobs" in [one.value for one in at.subheader]
+
+
 def test_paths_are_read_only_below_what_is_offered(run_page, place, corpus, tmp_path, monkeypatch):
     offered = tmp_path / "offered"
     offered.mkdir()
     (offered / "link.jsonl").symlink_to(corpus)
-    monkeypatch.setenv("PEER_CL_DASHBOARD_CORPORA", str(offered))
+    monkeypatch.setenv("PEER_CL_DASHBOARD_CORPORA", json.dumps([str(offered)]))
     for path in (corpus, offered / ".." / corpus.name, offered / "link.jsonl", "/etc/passwd"):
         at = press(fill(run_page("ingest", place), path, "medicine"), "Preview")
         assert is_sound(at)

@@ -1,12 +1,14 @@
 """How the dashboard is started: who may reach it, and with which words."""
 
-import os
+import logging
+import socket
 import sys
 
 import pytest
 
 from app.dashboard import launch
 from app.dashboard.launch import check_login, command
+from app.dashboard.page import offered_folders
 from peer_cl.errors import InputError
 
 ALLOWED = 'allowed = ["ann@example.org", "@clinic.example"]'
@@ -14,8 +16,9 @@ WHOLE = "\n".join([ALLOWED, "[auth]", *(f'{key} = "x"' for key in launch.LOGIN_K
 
 
 def test_it_listens_on_loopback_and_tells_nobody(folder):
-    words = command(folder, address="127.0.0.1", port=8501, is_headless=True, secrets=None)
+    words = command(folder, address="127.0.0.1", port=8501, is_headless=False, secrets=None)
     assert "--server.address=127.0.0.1" in words
+    assert "--server.showEmailPrompt=false" in words  # it would wait for an answer
     assert "--browser.gatherUsageStats=false" in words
     assert words[-2:] == ["--store", str(folder.resolve())]
     assert not [word for word in words if "secrets" in word]
@@ -63,11 +66,11 @@ def test_folders_of_corpora_are_named_by_whole_paths(peer_cl, folder, tmp_path, 
     monkeypatch.setattr("os.execve", lambda *said: started.append(said))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    assert peer_cl("dashboard", "--corpora", "a", "--corpora", "b", folder=folder).code == 0
+    (tmp_path / "b:2024").mkdir()
+    assert peer_cl("dashboard", "--corpora", "a", "--corpora", "b:2024", folder=folder).code == 0
     ((_, _, environment),) = started
-    named = environment[launch.CORPORA_VARIABLE].split(os.pathsep)
-    assert named == [str(tmp_path.resolve() / name) for name in "ab"]
+    monkeypatch.setenv(launch.CORPORA_VARIABLE, environment[launch.CORPORA_VARIABLE])
+    assert offered_folders() == tuple(tmp_path.resolve() / name for name in ("a", "b:2024"))
     refused = peer_cl("dashboard", "--corpora", "c", folder=folder)
     assert (refused.code, len(started)) == (2, 1)
     assert "no folder c" in refused.err
@@ -120,3 +123,24 @@ def test_the_pages_are_imported_before_streamlit_serves(monkeypatch):
     )
     serve.main()
     assert called == [True]
+
+
+def test_what_is_made_before_the_server_warns_of_nothing(monkeypatch, caplog):
+    from app.dashboard import serve
+
+    warned = logging.getLogger("streamlit.runtime.caching.cache_data_api")
+    monkeypatch.setattr(serve.importlib, "import_module", lambda _: warned.warning("no runtime"))
+    monkeypatch.setattr(serve.cli, "main", lambda **_: warned.warning("a real one"))
+    monkeypatch.setattr(logging.getLogger("streamlit"), "propagate", True)
+    serve.main()
+    assert [record.message for record in caplog.records] == ["a real one"]
+
+
+def test_a_port_in_use_is_told_before_anything_starts(peer_cl, folder, monkeypatch):
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = peer_cl("dashboard", "--port", port, folder=folder)
+    assert result.code == 2
+    told = f"error: port {port} of 127.0.0.1: is in use (another dashboard?); choose another with"
+    assert result.err.startswith(told)

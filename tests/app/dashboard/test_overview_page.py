@@ -220,6 +220,26 @@ def test_a_job_that_failed_is_told_until_a_later_one_went_well(run_page, folder)
     assert not [box for box in run_page("overview", folder).warning if "job" in box.value]
 
 
+def test_a_job_that_failed_is_of_the_past_once_its_domain_has_learned_or_is_purged(
+    run_page, folder
+):
+    def told():
+        return [box.value for box in run_page("overview", folder).warning if "job" in box.value]
+
+    for domain, act in (("law", grow), ("medcine", None)):
+        with open_store(folder) as store:
+            new = NewJob(kind="ingest", domain=domain, request={"corpus": {}}, who="ann", why="")
+            job = store.registry.jobs.add(new)
+            store.registry.jobs.end(job.id, "failed", error="no space is left")
+        assert len(told()) == 1
+        if act is not None:
+            act(folder, domain)  # from the command line, say
+        else:
+            with open_store(folder) as store:
+                store.purge(domain)
+        assert told() == []
+
+
 def test_an_erasure_that_failed_is_told_until_its_documents_are_erased(run_page, folder):
     def ended(kind, state, **request):
         with open_store(folder) as store:

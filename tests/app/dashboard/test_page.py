@@ -164,8 +164,8 @@ def test_what_is_nobodys_mistake_is_told_without_a_traceback_and_logged(
 
     show()
     assert told == [
-        "ZeroDivisionError\\: by zero: a fault of peer-cl; the terminal that runs the dashboard "
-        "shows where"
+        "ZeroDivisionError\\: by zero \\(a fault of peer-cl; the terminal that runs the dashboard "
+        "shows where\\)"
     ]
     assert "Traceback" in caplog.text
 
