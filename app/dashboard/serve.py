@@ -11,6 +11,7 @@ import logging
 
 from streamlit.web import cli
 
+
 def main() -> None:
     """Import the pages, then do what `streamlit` does with the same words."""
     # Streamlit warns of every cached function that is made before there is a server, as all are.

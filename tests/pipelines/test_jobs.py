@@ -456,9 +456,10 @@ def test_without_texts_nothing_is_trained_again(tmp_path):
 
 def test_a_full_disk_is_no_fault_of_ours(store, corpus, monkeypatch):
     new = NewJob(kind="ingest", domain="law", request={"corpus": {"path": "/"}}, who="ann")
-    job = _end(store, store.registry.jobs.add(new).id)
+    job = _end(store, store.registry.jobs.add(new))
     full = OSError(errno.ENOSPC, "No space left on device")
     told = run_job._why(store, job, full)
-    assert told.startswith(f"No space left on device (at work on the store in {store.registry.folder})")
+    where = store.registry.folder
+    assert told.startswith(f"No space left on device (at work on the store in {where}); make room")
     assert "fault" not in told
     assert not store.registry.layout.job_log(job.id).exists()
