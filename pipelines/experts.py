@@ -74,7 +74,7 @@ class ExpertDetail:
 
     expert: Expert
     held: HeldBy | None
-    """None where it never fired in what was learned."""
+    """None where no document's own text uses it."""
 
 
 class DomainExperts:

@@ -57,7 +57,9 @@ def show_row(seen: View, place: Place, use: pd.Series[Any]) -> None:
     found = seen.store.registry.held_documents(place.segment_id, {place.host_layer: [place.row]})
     if not found:
         st.info(
-            "This row never fired in what was learned: it holds nothing.", icon=":material/info:"
+            "No document's own text uses this row: it holds none. Other wordings may have taught it "
+            "something, or ordinary text that it is to leave alone.",
+            icon=":material/info:",
         )
         return
     (held,) = found

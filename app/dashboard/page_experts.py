@@ -115,8 +115,12 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
         item for item in found.layers if (item.segment_id, item.host_layer) == (segment.id, layer)
     )
     figures = (
-        ("Rows used", f"{own.usage:.1%}", f"Of {own.num_rows:,} rows, those that fired at all."),
-        ("Dead rows", f"{own.num_dead:,}", "Rows that never fired in what was learned."),
+        (
+            "Rows used",
+            f"{own.usage:.1%}",
+            f"Of {own.num_rows:,} rows, those that some document's own text uses.",
+        ),
+        ("Dead rows", f"{own.num_dead:,}", "Rows that no learned document's own text uses."),
         (
             "Unevenness",
             f"{own.unevenness:.3f} nats",
@@ -163,7 +167,7 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
     with left:
         st.markdown(f"**Rows of layer {layer}**")
         st.caption(
-            "Stronger blue: more router weight; pale orange: never fired. Click a row to open it; "
+            "Stronger blue: more router weight; pale orange: used by no document. Click a row to open it; "
             "it has an orange frame then."
         )
         st.altair_chart(

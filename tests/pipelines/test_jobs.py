@@ -461,5 +461,5 @@ def test_a_full_disk_is_no_fault_of_ours(store, corpus, monkeypatch):
     told = run_job._why(store, job, full)
     where = store.registry.folder
     assert told.startswith(f"No space left on device (at work on the store in {where}); make room")
-    assert "fault" not in told
+    assert "fault of" not in told
     assert not store.registry.layout.job_log(job.id).exists()
