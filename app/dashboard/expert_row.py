@@ -57,8 +57,8 @@ def show_row(seen: View, place: Place, use: pd.Series[Any]) -> None:
     found = seen.store.registry.held_documents(place.segment_id, {place.host_layer: [place.row]})
     if not found:
         st.info(
-            "No document's own text uses this row: it holds none. Other wordings may have taught it "
-            "something, or ordinary text that it is to leave alone.",
+            "No document's own text uses this row: it holds none. Other wordings may have taught "
+            "it something, or ordinary text that it is to leave alone.",
             icon=":material/info:",
         )
         return
