@@ -118,7 +118,7 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
         (
             "Rows used",
             f"{own.usage:.1%}",
-            f"Of {own.num_rows:,} rows, those that some document's own text uses.",
+            f"Of {own.num_rows:,} rows, by some document's own text.",
         ),
         ("Dead rows", f"{own.num_dead:,}", "Rows that no learned document's own text uses."),
         (
@@ -167,8 +167,8 @@ def _show_grid(found: PoolUse, segment: Segment, layer: int) -> None:
     with left:
         st.markdown(f"**Rows of layer {layer}**")
         st.caption(
-            "Stronger blue: more router weight; pale orange: used by no document. Click a row to open it; "
-            "it has an orange frame then."
+            "Stronger blue: more router weight; pale orange: used by no document. Click a row to "
+            "open it; it has an orange frame then."
         )
         st.altair_chart(
             charts.grid_chart(rows, _opened(len(rows))),
