@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.stream.intervals import interval
 from benchmarks.stream.matrices import FORCED, GUIDED, Scores, kept, mean, share
-from benchmarks.stream.pieces import APART, CHAINS, LOWER, POOLS
+from benchmarks.stream.pieces import APART, CHAINS, POOLS
 from benchmarks.stream.prose import piece_name, prose_figures
 from benchmarks.stream.raw import Raw
 from benchmarks.stream.seeds import Measured
@@ -42,7 +42,7 @@ def _learned(scores: Scores, seed: int) -> Iterator[Measured]:
     own = scores.losses(POOLS, seed, FORCED)
     if own is None:
         return
-    for rival in ("lora", LOWER, *APART):
+    for rival in ("lora", *APART):
         way = "" if rival in CHAINS else FORCED
         theirs = scores.losses(rival, seed, way)
         if theirs is None:

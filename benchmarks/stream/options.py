@@ -7,14 +7,14 @@ from pathlib import Path
 
 from benchmarks.results import RESULTS
 from benchmarks.stream import corpora
-from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS
+from benchmarks.stream.pieces import APART, JOINT, POOLS
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.workshop import Workshop
 from pipelines.packages import cache_folder
 from pipelines.settings import TrainingSettings
 
 COMMAND = "python -m benchmarks stream"
-METHODS = (POOLS, "lora", LOWER, *APART, "full", "rag", "lora-replay", JOINT, "sparse", "osf")
+METHODS = (POOLS, "lora", *APART, "full", "rag", "lora-replay", JOINT, "sparse", "osf")
 QUICK = ("minerals", "acronyms")
 """Domains of a quick run, of which little is read."""
 

@@ -51,14 +51,11 @@ from pipelines.settings import TrainingSettings
 
 EQUAL_RANK = 27
 """The rank at which LoRA on every linear layer trains as many parameters as a pool has: 8.1M."""
-LOWER = "lora-lower"
-"""LoRA through the stream at the rate below the one that two domains alone prefer."""
 Make = Callable[[Base, int, int], Method]
 """Of the base, the number of domains and the seed."""
 
 CHAINS: dict[str, Make] = {
     "lora": lambda base, _, seed: Lora(base, seed=seed),
-    LOWER: lambda base, _, seed: Lora(base, name=LOWER, seed=seed),
     "lora-replay": lambda base, _, seed: Lora(
         base, replay=REPLAY_SHARE, name="lora-replay", seed=seed
     ),

@@ -20,7 +20,6 @@ from benchmarks.stream.pieces import (
     BASE,
     CHAINS,
     JOINT,
-    LOWER,
     POOLS,
     Place,
     adapters,
@@ -53,15 +52,14 @@ RATES: dict[str, tuple[float, ...]] = {
     "osf": (3e-5, 1e-4, 3e-4),
     "full": (3e-5, 1e-4, 3e-4),
     "sparse": (3e-3, 6e-3, 1.2e-2),
-    **dict.fromkeys((LOWER, "lora-replay", *APART), (1e-3,)),
+    **dict.fromkeys(("lora-replay", *APART), (1e-3,)),
     JOINT: (3e-4,),
     "rag": (0.0,),
 }
 """Learning rates by method: three are chosen among on validation documents of two domains, one is
-taken. What tuning from the bare model prefers for LoRA need not last through the steps of eight
-domains, so it has a second row, and its kin take that one's rate. Joint training has eight times as
-many ranks, whose sum moves the weights three times as far at the same rate: see decision 0013. RAG
-learns nothing by gradients."""
+taken. LoRA's kin take the rate that it was given. Joint training has eight times as many ranks,
+whose sum moves the weights three times as far at the same rate: see decision 0013. RAG learns
+nothing by gradients."""
 IN_A_ROW = ("lora", "osf", "full", "sparse")
 """Methods whose rate is chosen after both domains, learned one after the other: how they learn the
 first domain tells little of how they learn another (OSF protects more, sparse memory trains less),

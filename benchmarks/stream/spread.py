@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.results import Figure
 from benchmarks.stream.matrices import FORCED, Scores, mean, share
-from benchmarks.stream.pieces import LOWER, POOLS, Place, places
+from benchmarks.stream.pieces import POOLS, Place, places
 from benchmarks.stream.seeds import Measured, over_seeds
 from benchmarks.stream.words import WORDS
 
-METHODS = (POOLS, LOWER)
+METHODS = (POOLS, "lora")
 NUM_DOMAINS = 3
 SEEDS = (1, 2)
 """Beside the stream's own."""

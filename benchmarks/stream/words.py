@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED
-from benchmarks.stream.pieces import APART, JOINT, LOWER, POOLS, SPARING
+from benchmarks.stream.pieces import APART, JOINT, POOLS, SPARING
 
 SPARES = {SPARING: ", ordinary text spared as by ours"}
 WORDS = {
@@ -13,7 +13,6 @@ WORDS = {
     f"{POOLS} {FORCED}": "ours, right pool forced on",
     f"{POOLS} {GATE}": "ours, behind the best hard gate",
     "lora": "LoRA r16, sequential",
-    LOWER: "LoRA r16, sequential, next lower rate",
     "lora-replay": "LoRA r16, 10 % replay",
     "osf": "OSF",
     "full": "full finetuning",

@@ -100,7 +100,12 @@ def test_changed_wordings_are_part_of_what_a_piece_is_made_of(shop, monkeypatch)
 def test_what_pools_alone_are_told_leaves_the_others_as_they_are(shop):
     settings = dataclasses.replace(shop.settings, kl_weight=0.5)
     other = dataclasses.replace(shop, settings=settings)
-    for piece in ("base", "lora/s0/0-law", "tune/lora/0.001/law", "lora-mixture/s0/mixture"):
+    for piece in (
+        "base",
+        "lora/s0/0-law",
+        "tune/lora/0.001/law+minerals",
+        "lora-mixture/s0/mixture",
+    ):
         assert other.made_of(piece) == shop.made_of(piece)
     for piece in (
         *("peer/s0/0-law", "tune/peer/0.006/law", "peer.s0.mixture", "prose.peer.s0"),

@@ -24,7 +24,7 @@ from peer_cl.mixture import worst_added_nats
 from pipelines.general import ReaderScorer
 
 NAMES = ("law", "minerals")
-METHODS = ("peer", "lora", "lora-lower", "lora-mixture", "lora-mixture-sparing", "full", "joint")
+METHODS = ("peer", "lora", "lora-mixture", "lora-mixture-sparing", "full", "joint")
 PLANNED = functools.partial(plan, seeds=[0], methods=METHODS, with_tuning=False)
 
 
@@ -48,10 +48,10 @@ def test_a_second_call_does_nothing_again(shop, scores, capsys):
 def test_every_method_has_a_line_and_row_0_is_the_base(scores):
     found = {line.method: line for line in lines(scores)}
     assert found.keys() == {
-        "peer", "peer named", "peer guided", "peer forced", "peer gate", "lora", "lora-lower",
+        "peer", "peer named", "peer guided", "peer forced", "peer gate", "lora",
         "full", "joint",
         *(f"{name}{way}" for name in ("lora-mixture", "lora-mixture-sparing")
-          for way in ("", " named", " guided", " forced")),
+          for way in ("", " named", " guided", " forced", " gate")),
     }  # fmt: skip
     first = [scores.loss(scores.base, name) for name in NAMES]
     assert all(line.losses[0] == pytest.approx(first, abs=1e-5) for line in found.values())
@@ -223,11 +223,14 @@ def test_a_chain_whose_model_is_gone_says_what_to_do(shop, scores, tmp_path):
 def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
     own = Workshop(raw=RawFolder(tmp_path), work=tmp_path, names=NAMES)
     assert rate_of(own, "lora") == 1e-3  # nothing tuned: the grid's middle
-    for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
+    for rate, loss in ((3e-3, 3.0), (6e-3, 2.9), (1.2e-2, 2.5)):
         for name in NAMES:
-            own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
+            own.raw.write(f"tune/peer/{rate:g}/{name}", {"loss_nats": loss})
+    assert rate_of(own, "peer") == 1.2e-2
+    for rate, loss in ((3e-4, 3.0), (1e-3, 2.9), (3e-3, 2.5)):
+        own.raw.write(f"tune/lora/{rate:g}/law+minerals", {"loss_nats": loss})
     assert rate_of(own, "lora") == 3e-3
-    for method in ("lora-lower", "lora-replay", "lora-mixture", "lora-mixture-equal"):
+    for method in ("lora-replay", "lora-mixture", "lora-mixture-equal"):
         assert rate_of(own, method) == 1e-3  # whatever was tuned
     assert rate_of(own, "joint") == 3e-4
     for rate, loss in ((3e-5, 2.0), (1e-4, 2.1), (3e-4, 2.5)):
@@ -235,7 +238,7 @@ def test_the_rate_with_the_least_validation_loss_is_taken(shop, tmp_path):
     assert rate_of(own, "full") == 3e-5
 
 
-@pytest.mark.parametrize("method", ["full", "osf", "sparse"])
+@pytest.mark.parametrize("method", ["lora", "full", "osf", "sparse"])
 def test_a_rate_is_chosen_after_both_domains_in_a_row(tmp_path, method):
     own = tiny_workshop(tmp_path, load=functools.partial(stream_domain, num=60))
     pieces = [one for one in plan(own, [0], [method]) if one.tunes]
@@ -267,7 +270,7 @@ def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
     spread = functools.partial(PLANNED, spread=(1,))
     known = {piece.name for piece in PLANNED(shop)}
     more = [piece.name for piece in spread(shop) if piece.name not in known]
-    assert more == [f"{m}/s1/{p}" for m in ("peer", "lora-lower") for p in ("0-law", "1-minerals")]
+    assert more == [f"{m}/s1/{p}" for m in ("peer", "lora") for p in ("0-law", "1-minerals")]
     both = [piece.name for piece in plan(shop, [0, 1], METHODS, spread=(1, 2))]
     assert len(set(both)) == len(both)  # a seed that learns the whole stream learns nothing twice
     do_missing(shop, spread, math.inf)
@@ -292,8 +295,7 @@ def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
         checks.check_rates(own, pieces)
     own.raw.path("lora/s0/1-minerals").unlink()
     for rate, loss in ((3e-4, 2.0), (1e-3, 2.9), (3e-3, 2.5)):
-        for name in NAMES:
-            own.raw.write(f"tune/lora/{rate:g}/{name}", {"loss_nats": loss})
+        own.raw.write(f"tune/lora/{rate:g}/law+minerals", {"loss_nats": loss})
     for of_all in (True, False):
         with pytest.raises(StateError, match=r"lora learned at \[0.001\], and tuning says 0.0003"):
             checks.check_rates(own, pieces, of_all=of_all)
