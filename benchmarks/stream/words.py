@@ -16,7 +16,7 @@ WORDS = {
     "lora-replay": "LoRA r16, 10 % replay",
     "osf": "OSF",
     "full": "full finetuning",
-    "sparse": "sparse memory finetuning",
+    "sparse": "sparse memory finetuning, adapted",
     "rag": "RAG",
     **{
         f"{name}{way}": f"one LoRA r{rank} a domain{SPARES.get(name, '')}, {how}"
