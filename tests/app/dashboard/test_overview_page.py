@@ -441,3 +441,14 @@ def test_what_the_full_check_finds_is_told_first_and_nothing_is_called_right(run
     assert not at.success
     assert "is damaged" in texts(at)
     assert at.error
+
+
+def test_facts_that_were_not_asked_are_not_said_to_be_none(evaluations):
+    last = copy.deepcopy(evaluations[-1])
+    last.report.update(recall=[], with_recall=False)
+    assert figures._recall(last.report, ()).caption == "This evaluation did not ask the facts."
+    told = [one.what for one in troubles.of_evaluation(last.snapshot, [last])]
+    assert "The newest evaluation did not ask the facts: their recall is not known." in told
+    last.report.update(with_recall=True)
+    assert figures._recall(last.report, ()).caption.startswith("No facts were taught")
+    assert not [one for one in troubles.of_evaluation(last.snapshot, [last]) if "facts" in one.what]
