@@ -21,7 +21,6 @@ from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
-    from pipelines.corpora import Corpus
     from pipelines.ingest import IngestReport
     from stores import StoreConfig
 
@@ -165,7 +164,7 @@ def init(
         return
     _print_init(request.folder, config)
     if read is not None:
-        print_left_out(read)
+        print_left_out(read.num_skipped, read.left_out)
 
 
 def _print_init(folder: Path, config: StoreConfig) -> None:
@@ -256,8 +255,8 @@ def ingest(
     check_domain_name(domain)
     with request.store() as store:
         get_ready()
+        from pipelines.corpora import Skipped
         from pipelines.fact_files import read_facts
-        from pipelines.json_lines import Skipped
         from pipelines.rewordings import read_rewordings
 
         how = on_bad_row.value
@@ -309,20 +308,18 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
             "documents taken that stand in another domain or were rolled back",
         ),
         (report.num_reworded, "documents read in other words too"),
-        (report.num_skipped + num_bad, "malformed rows skipped"),
     ):
         if number:
             say(f"{number:,} {what}")
-    if report.left_out:
-        say(files_left_out(report.left_out))
+    print_left_out(report.num_skipped + num_bad, report.left_out)
 
 
-def print_left_out(read: Corpus) -> None:
-    """Print what of a corpus was not read; nothing where all was."""
-    if read.num_skipped:
-        say(f"{read.num_skipped:,} malformed rows skipped")
-    if read.left_out:
-        say(files_left_out(read.left_out))
+def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> None:
+    """Print how many rows and files of a corpus were not read; nothing where all were."""
+    if num_skipped:
+        say(f"{num_skipped:,} malformed rows skipped")
+    if left_out:
+        say(files_left_out(left_out))
 
 
 def files_left_out(counts: Sequence[tuple[str, int]]) -> str:

@@ -57,7 +57,7 @@ def reword(
     read = read_corpus(path, on_bad_row=on_bad_row.value)
     documents = read.documents
     if not request.as_json:
-        print_left_out(read)
+        print_left_out(read.num_skipped, read.left_out)
         say(f"{len(documents):,} documents go to {endpoint}")
     with show_progress() as progress:
         done = reword(documents, out, endpoint=endpoint, model=model, num=num, progress=progress)

@@ -19,14 +19,32 @@ __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
 BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-NUM_PROBLEMS = 5
-"""Of malformed rows, how many are told with what is wrong."""
+_NUM_PROBLEMS = 5
 CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
 """How a file's encoding is changed; which one it has, only its owner knows."""
 
 Row = dict[str, str | None]
 """text, title, source and section_of of a document; or a `problem` in place of one; or no text at
 all, for a file without any."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Malformed rows that were left out."""
+
+    num: int = 0
+    problems: tuple[str, ...] = ()
+    """Of the first of them: the file, the line, and what is wrong."""
+
+    def and_one(self, problem: str) -> Skipped:
+        """Return these and one more."""
+        return Skipped(self.num + 1, (*self.problems, problem)[:_NUM_PROBLEMS])
+
+    def __str__(self) -> str:
+        """Return what is said where nothing else was found; empty where none was skipped."""
+        if not self.num:
+            return ""
+        return f" ({self.num} malformed rows were skipped, the first: {self.problems[0]})"
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ def read_corpus(
     # Its from_generator would leave a lock file for each corpus in the user's Hugging Face cache.
     rows = IterableDataset(ExamplesIterable(_rows, about))
     documents: list[SourceDocument] = []
-    num_skipped, problems = 0, list[str]()
+    skipped = Skipped()
     for row in rows:
         if row["text"] is not None:
             documents.append(_document(row))
@@ -84,14 +102,11 @@ def read_corpus(
         elif on_bad_row == "stop":
             raise CorpusError(f"{row['problem']}; mend it, or pass --on-bad-row skip")
         else:
-            num_skipped += 1
-            problems += [row["problem"]] if num_skipped <= NUM_PROBLEMS else []
+            skipped = skipped.and_one(row["problem"])
     if not documents:
-        first = f"{num_skipped} malformed rows were skipped, the first: " + "".join(problems[:1])
-        skipped = f" ({first})" if num_skipped else ""
         shown = name or root
         raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
-    return Corpus(tuple(documents), num_skipped, tuple(problems), tuple(sorted(left_out.items())))
+    return Corpus(tuple(documents), skipped.num, skipped.problems, tuple(sorted(left_out.items())))
 
 
 def check_named(path: str | Path) -> None:

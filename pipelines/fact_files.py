@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import check_storable, check_text
+from pipelines.corpora import Skipped, check_storable, check_text
 from pipelines.facts import Fact
-from pipelines.json_lines import Skipped, read_json_lines
+from pipelines.json_lines import read_json_lines
 
 _NEEDED = ("subject", "relation", "answer", "statement")
 

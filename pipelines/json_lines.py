@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import NUM_PROBLEMS, read_object
+from pipelines.corpora import Skipped, read_object
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Malformed lines that were left out."""
-
-    num: int = 0
-    problems: tuple[str, ...] = ()
-    """Of the first of them: the file, the line, and what is wrong."""
-
-    def __str__(self) -> str:
-        """Return what is said where nothing else was in the file; empty where none was skipped."""
-        if not self.num:
-            return ""
-        return f" ({self.num:,} malformed rows were skipped, the first: {self.problems[0]})"
 
 
 def read_json_lines(
@@ -57,7 +41,7 @@ def read_json_lines(
     except OSError as error:
         raise CorpusError(f"cannot read {what} from {shown}: {error.strerror}") from None
     found: list[T] = []
-    num_skipped, problems = 0, list[str]()
+    skipped = Skipped()
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -68,6 +52,5 @@ def read_json_lines(
                 raise CorpusError(
                     f"{shown}:{number} {problem}; mend the line, or pass --on-bad-row skip"
                 ) from None
-            num_skipped += 1
-            problems += [f"{shown}:{number} {problem}"] if num_skipped <= NUM_PROBLEMS else []
-    return found, Skipped(num_skipped, tuple(problems))
+            skipped = skipped.and_one(f"{shown}:{number} {problem}")
+    return found, skipped

@@ -16,9 +16,8 @@ from pipelines.uploads import Source, readable
 from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
-    from pipelines.corpora import Corpus
+    from pipelines.corpora import Corpus, Skipped
     from pipelines.facts import Fact
-    from pipelines.json_lines import Skipped
     from pipelines.preparing import Chain, Divided
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
@@ -301,7 +300,7 @@ def _read(registry: Registry, corpus: Source) -> Corpus:
 
 def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact], Skipped]:
     """Return facts, and which lines cannot be read."""
-    from pipelines.json_lines import Skipped
+    from pipelines.corpora import Skipped
 
     if facts is None:
         return [], Skipped()

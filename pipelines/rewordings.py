@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError
 from pipelines.batches import Row, pieces, tokenise
-from pipelines.corpora import check_storable, check_text
+from pipelines.corpora import Skipped, check_storable, check_text
 from pipelines.documents import SourceDocument, document_id, normalised_text
-from pipelines.json_lines import Skipped, read_json_lines
+from pipelines.json_lines import read_json_lines
 from pipelines.probes import REWORDINGS_SOURCE
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peer_cl.errors import PeerError, StoreLockedError
+from peer_cl.errors import StoreLockedError
 from pipelines.jobs import drop_uploads
 from pipelines.quiet import get_ready
 from pipelines.store import Store, open_store
-from pipelines.system_errors import is_of_files, told
+from pipelines.system_errors import mendable
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import find_source
 from stores import Job
@@ -212,10 +212,9 @@ def then_evaluate(
 
 def _why(store: Store, job: Job, error: Exception) -> str:
     """Return a line about what went wrong; what is our own fault goes to the process's log."""
-    if isinstance(error, PeerError):
-        return str(error)
-    if isinstance(error, OSError) and is_of_files(error):
-        return told(error, store.registry.folder)
+    said = mendable(error, store.registry.folder)
+    if said is not None:
+        return said
     _log.exception("job %s", job.id)
     log = store.registry.layout.job_log(job.id)
     return f"{type(error).__name__}: {error} (a fault of peer-cl; {log} shows where)"

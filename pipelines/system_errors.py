@@ -1,9 +1,11 @@
-"""What the operating system refuses, as a line that says what to do: no fault of this program's."""
+"""What a person can mend, as a line that says what to do: no fault of this program's."""
 
 from __future__ import annotations
 
 import errno
 from pathlib import Path
+
+from peer_cl.errors import PeerError
 
 _OTHER_PLACE = "or choose another place"
 _ADVICE = {
@@ -44,3 +46,17 @@ def told(error: OSError, folder: Path | None) -> str:
         reason = f"{reason} (at work on the store in {folder})"
     what = reason if path is None else f"cannot use {path}: {reason}"
     return f"{what}; {_ADVICE.get(error.errno or 0, 'check the path and the disk')}"
+
+
+def mendable(error: Exception, folder: Path | None = None) -> str | None:
+    """Return what is said of an error that a person can mend; None: it is a fault of ours.
+
+    Args:
+        error: as it was raised.
+        folder: as for `told`.
+    """
+    if isinstance(error, PeerError):
+        return str(error)
+    if isinstance(error, OSError) and is_of_files(error):
+        return told(error, folder)
+    return None

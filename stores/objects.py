@@ -54,11 +54,10 @@ class ObjectStore:
 
     def __init__(self, place: str | Path, staging: Path) -> None:
         self.place = str(place)
-        self._staging = Path(staging).absolute()
+        self._staging = Path(staging)
         # A folder may be called "notes:law", which reads as a URL.
         scheme = "" if isinstance(place, Path) else url_scheme(place)
-        # One letter is a Windows drive.
-        self._folder = Path(place).absolute() if len(scheme) <= 1 else None
+        self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
         self._files: Any = None
         if scheme == "file":
             self._folder = Path(urlsplit(self.place).path)

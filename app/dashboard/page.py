@@ -24,9 +24,9 @@ import streamlit as st
 from app.dashboard.colours import domain_colours
 from app.dashboard.launch import ALLOWED_VARIABLE, CORPORA_VARIABLE, LOGIN_VARIABLE, may_enter
 from app.request import DEFAULT_STORE, STORE_VARIABLE
-from peer_cl.errors import ChangedError, PeerError
+from peer_cl.errors import ChangedError
 from pipelines.store import Store, open_store
-from pipelines.system_errors import is_of_files, told
+from pipelines.system_errors import mendable
 from stores import StoreConfig, StoreLayout
 
 if TYPE_CHECKING:
@@ -170,10 +170,9 @@ def why(error: Exception, doing: str) -> str:
         error: what was raised.
         doing: told in the log.
     """
-    if isinstance(error, PeerError):
-        return str(error)
-    if isinstance(error, OSError) and is_of_files(error):
-        return told(error, None)
+    said = mendable(error)
+    if said is not None:
+        return said
     log.exception(doing)
     fault = "a fault of peer-cl; the terminal that runs the dashboard shows where"
     return f"{type(error).__name__}: {error} ({fault})"

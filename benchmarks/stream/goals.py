@@ -176,8 +176,11 @@ def _rival(scores: Scores, rival: str, seed: int) -> Iterator[Measured]:
     if learned is not None:
         yield from _rival_alone(scores, learned, words)
     if mixture is not None:
-        told = [_means(_kept(mixture, scores.names)), _lacking(mixture, scores.names)]
-        told.append(_asking(mixture, scores.names))
+        told = [
+            _means(_kept(mixture, scores.names)),
+            _lacking(mixture, scores.names),
+            _asking(mixture, scores.names),
+        ]
         for odds, found in mixture.get("named", {}).items():
             told.append(_asking(found, scores.names, f", names count with odds {odds}"))
         for one in (one for some in told for one in some):

@@ -245,9 +245,9 @@ def test_a_reader_that_has_read_enough_ends_the_verb_without_a_word(folder):
 
 def test_a_reader_that_stops_within_a_table_ends_the_verb_without_a_word_too(folder):
     """Where the title was still read, it is the table's own writer that meets the end."""
-    words = [sys.executable, "-m", "app", "--store", str(folder), "documents", "law"]
+    words = ["--store", str(folder), "documents", "law"]
     script = "import sys, app.output, app.cli; app.output.say = lambda *_, **__: None; "
-    script += f"sys.exit(app.cli.main({words[3:]!r}))"
+    script += f"sys.exit(app.cli.main({words!r}))"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as verb:

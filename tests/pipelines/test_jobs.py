@@ -454,7 +454,7 @@ def test_without_texts_nothing_is_trained_again(tmp_path):
             start_erasure(other, "law", [document.document_id])
 
 
-def test_a_full_disk_is_no_fault_of_ours(store, corpus, monkeypatch):
+def test_a_full_disk_is_no_fault_of_ours(store):
     new = NewJob(kind="ingest", domain="law", request={"corpus": {"path": "/"}}, who="ann")
     job = _end(store, store.registry.jobs.add(new))
     full = OSError(errno.ENOSPC, "No space left on device")
