@@ -22,6 +22,7 @@ from peer_cl.signature import Signature
 from peer_cl.words import Words
 from pipelines.batches import Row
 from pipelines.features import read_features
+from pipelines.loading import kept_ordinary
 from pipelines.ordinary import OrdinaryText
 from pipelines.precision import resolve_precision
 from pipelines.preparing import Chain, Learned
@@ -175,12 +176,6 @@ def _learn(
 def _ordinary(registry: Registry, settings: TrainingSettings) -> OrdinaryText | None:
     """Return ordinary text, where the run looks at it and it is kept."""
     return kept_ordinary(registry) if settings.quiet_weight or settings.kl_weight else None
-
-
-def kept_ordinary(registry: Registry) -> OrdinaryText | None:
-    """Return the ordinary text that a store keeps; None: it was made before any was kept."""
-    kept = registry.config.ordinary_object
-    return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
 def _words(

@@ -25,9 +25,11 @@ from peer_cl.errors import (
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
 from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+from pipelines.base_check import check_computes
 from pipelines.base_models import resolve_base
 from pipelines.masks import Mask
 from pipelines.naming import names_of
+from pipelines.ordinary import OrdinaryText
 from stores import DomainState, Registry, Snapshot
 from stores.faiss_extra import check_faiss
 from stores.index_files import SIGNATURES, remove_index
@@ -152,9 +154,12 @@ def check_loaded(
 
 
 def empty_model(registry: Registry, base: Base) -> PeerModel:
-    """Return the store's model without any pool."""
+    """Return the store's model without any pool.
+
+    Raises: BaseMismatchError: when the base has its old weights and computes something else.
+    """
     config = registry.config
-    return PeerModel(
+    model = PeerModel(
         base.model,
         host_layers=config.host_layers,
         signature_layer=config.signature_layer,
@@ -165,6 +170,28 @@ def empty_model(registry: Registry, base: Base) -> PeerModel:
         name_odds=config.name_odds,
         special_ids=base.tokenizer.all_special_ids,
     )
+    ordinary = _readable_ordinary(registry)
+    if ordinary is not None:
+        check_computes(model.attachment, ordinary, f"the store in {registry.folder}")
+    return model
+
+
+def _readable_ordinary(registry: Registry) -> OrdinaryText | None:
+    """Return the ordinary text that the store keeps; None where there is none to compare with.
+
+    Pools speak without it, so a store that lost it is still of use: `doctor` tells of it, and a
+    new ingest, which needs it, says so.
+    """
+    try:
+        return kept_ordinary(registry)
+    except (DamageError, LookupError):
+        return None
+
+
+def kept_ordinary(registry: Registry) -> OrdinaryText | None:
+    """Return the ordinary text that a store keeps; None: it was made before any was kept."""
+    kept = registry.config.ordinary_object
+    return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
 def load_background_statistics(registry: Registry) -> Background:

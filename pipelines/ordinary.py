@@ -73,6 +73,19 @@ class OrdinaryText:
             raise DamageError(f"ordinary text cannot be read: {error}") from error
         return OrdinaryText(inputs, beginnings)
 
+    def kept(self) -> dict[int, dict[int, int]]:
+        """Return which tokens of which beginnings `inputs` are of.
+
+        By number of the beginning, and place of the token in it, the row in each layer's inputs;
+        beginnings of which none is kept are left out. Empty where no beginnings are kept.
+        """
+        tokens, chosen = _read_and_chosen(self.beginnings)
+        found: dict[int, dict[int, int]] = {}
+        for number, token in enumerate(chosen.tolist()):
+            text, place = tokens[token]
+            found.setdefault(text, {})[place] = number
+        return found
+
     def beginning(self, seed: int, step: int) -> tuple[int, ...] | None:
         """Return how some text begins, the same for a step whoever asks; None: none is kept."""
         if not self.beginnings:
@@ -149,7 +162,6 @@ def read_ordinary(
         precision: of the base's products.
     """
     found: dict[int, list[Tensor]] = {layer: [] for layer in host_layers}
-    early: list[Tensor] = []
     rows = [row[:BEGINNING] for row in rows]
     done = 0
     with reading(attachment.model, precision):
@@ -163,21 +175,27 @@ def read_ordinary(
                 use_cache=False,
             )
             mask_BT[:, 0] = 0
-            places_BT = torch.arange(mask_BT.shape[1]).expand_as(mask_BT)
-            early.append(places_BT[mask_BT.bool()] <= EARLY)
             for layer in host_layers:
                 kept_XD = base.feed_forward_BTD[layer][mask_BT.bool()]
                 found[layer].append(kept_XD.half())
             done += len(group)
             progress("reading ordinary text", done, len(rows), "")
-    chosen = _chosen(torch.cat(early))
+    _, chosen = _read_and_chosen(rows)
     inputs = {layer: torch.cat(own)[chosen] for layer, own in found.items()}
     return OrdinaryText(inputs, tuple(map(tuple, rows)))
 
 
-def _chosen(is_early_X: Tensor) -> Tensor:
-    """Return the numbers of the tokens that are kept, half of them early ones where there are."""
+def _read_and_chosen(rows: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], Tensor]:
+    """Return all tokens but start tokens in the order in which they are read, each as (number of
+    its text, place in it), and which of these are kept: half of them early ones where there are.
+
+    What stores keep lies in this order.
+    """
+    groups = group_by_length([len(row) for row in rows], TOKENS_PER_PASS)
+    order = [text for group in groups for text in group]
+    tokens = [(text, place) for text in order for place in range(1, len(rows[text]))]
+    is_early_X = torch.tensor([place <= EARLY for _, place in tokens], dtype=torch.bool)
     draw = torch.Generator().manual_seed(0)
     order_X = torch.randperm(len(is_early_X), generator=draw)
     kept = [order_X[is_early_X[order_X] == early][: NUM_TOKENS // 2] for early in (True, False)]
-    return torch.cat(kept).sort().values
+    return tokens, torch.cat(kept).sort().values

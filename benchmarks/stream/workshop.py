@@ -30,9 +30,8 @@ from pipelines import open_store
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
 from pipelines.general import Scorer
-from pipelines.growing import kept_ordinary
 from pipelines.init import init_store, spread_layers
-from pipelines.loading import load_background_statistics
+from pipelines.loading import kept_ordinary, load_background_statistics
 from pipelines.ordinary import OrdinaryText
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import Question
