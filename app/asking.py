@@ -343,7 +343,7 @@ def _print_rows(title: str, rows: Sequence[Expert]) -> None:
 def _print_expert(detail: ExpertDetail, limit: int) -> None:
     _print_rows("row", [detail.expert])
     if detail.held is None:
-        say("no document's own text uses it: other wordings may have taught it, or ordinary text")
+        say("no learned document uses it, in its own words or in others: it holds none")
         return
     print_table(
         "documents that it holds",

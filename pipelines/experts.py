@@ -74,7 +74,7 @@ class ExpertDetail:
 
     expert: Expert
     held: HeldBy | None
-    """None where no document's own text uses it."""
+    """None where nothing that was learned uses it."""
 
 
 class DomainExperts:

@@ -161,6 +161,7 @@ def _learn(
         trained.segment,
         older=older,
         rows=rows,
+        others=others,
         positions={d.document_id: n for n, d in enumerate(learned.documents)},
         features=features,
         tokens_per_step=READ_TOKENS,

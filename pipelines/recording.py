@@ -1,7 +1,9 @@
-"""What every row of a new segment is used for: recorded in one pass after training.
+"""What every row of a new segment is used for: recorded after training.
 
 For each (document, host layer): which rows fired, and their router weight summed over the
-document's tokens. For each row: the mean of what it read, weighted likewise, which is its vector
+document's tokens. A row that no document's own text uses may have learned from other wordings of
+one, and speak on them: what was read in other words is read once more too, and such rows, those
+alone, are recorded under the documents whose wordings use them. For each row: the mean of what it read, weighted likewise, which is its vector
 in the index over rows. And what each document loses with the pool on.
 
 Shape suffixes: B rows of a batch, T tokens, D width, H heads, K chosen, N experts, X pairs.
@@ -10,7 +12,7 @@ Shape suffixes: B rows of a batch, T tokens, D width, H heads, K chosen, N exper
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -64,12 +66,18 @@ class _Layer:
         self.totals_N = torch.zeros(self.num_experts, dtype=torch.float64)
         self._keys: list[np.ndarray] = []
         self._weights: list[np.ndarray] = []
+        self._counted_N = torch.ones(self.num_experts, dtype=torch.bool)
+
+    def count_unused(self) -> None:
+        """Count from now on the rows alone that nothing has used yet."""
+        self._counted_N = self.totals_N == 0
 
     def add(
         self, inputs_TD: Tensor, documents_T: Tensor, weights_TC: Tensor, ids_TC: Tensor
     ) -> None:
         """Add tokens: what they are of, and which rows they asked how much."""
         num_tokens, num_chosen = ids_TC.shape
+        weights_TC = weights_TC * self._counted_N[ids_TC]
         weights_X = weights_TC.double().flatten()
         fired_R, places_X = ids_TC.flatten().unique(return_inverse=True)
         tokens_X = torch.arange(num_tokens).repeat_interleave(num_chosen)
@@ -119,6 +127,11 @@ class _Recorder:
         self._counted_T = counted_BT.flatten()
         self._documents_T = positions_B[:, None].expand_as(counted_BT)[counted_BT]
 
+    def count_unused(self) -> None:
+        """Count from now on, in each host layer, the rows alone that nothing has used yet."""
+        for layer in self.layers.values():
+            layer.count_unused()
+
     def __call__(
         self,
         speaking: Segment,
@@ -163,6 +176,7 @@ def record_use(
     *,
     older: Sequence[Segment],
     rows: Sequence[Row],
+    others: Sequence[Row],
     positions: Mapping[str, int],
     features: Features,
     tokens_per_step: int,
@@ -179,24 +193,26 @@ def record_use(
         segment: trained.
         older: the domain's older segments.
         rows: the documents as they were trained on; the first of the run's rows.
+        others: what was read of them in other words; counts for rows that no document uses.
         positions: of the documents within the segment, by id.
-        features: of these rows.
+        features: of `rows`.
         tokens_per_step: padded tokens a pass.
         end_id: the token at the end of a document, no part of its text.
         precision: of the base's products, as in training.
         progress: told (rows done, rows in all).
     """
     recorder, losses = _Recorder(segment), _Losses()
-    lengths = [len(row.ids) for row in rows]
-    done = 0
-    with reading(attachment.model, precision):
-        for group in group_by_length(lengths, tokens_per_step):
-            batch = [rows[number] for number in group]
-            ids_BT, mask_BT = pad([row.ids for row in batch], pad_id=0)
+    num_all = len(rows) + len(others)
+
+    def read(some: Sequence[Row], done: int) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+        """Yield groups of rows with their ids, mask and logits; the recorder watches."""
+        for group in group_by_length([len(row.ids) for row in some], tokens_per_step):
+            ids_BT, mask_BT = pad([some[number].ids for number in group], pad_id=0)
             # A position counts when the token that it predicts is a word of the document.
             counted_BT = is_text(ids_BT, mask_BT, end_id).roll(-1, 1)
-            recorder.begin(counted_BT, torch.tensor([positions[row.document_id] for row in batch]))
-            tap_BTD = features.tap_states(group, ids_BT.shape[1])
+            places = [positions[some[number].document_id] for number in group]
+            recorder.begin(counted_BT, torch.tensor(places))
+            tap_BTD = features.tap_states(group, ids_BT.shape[1]) if some is rows else None
             if tap_BTD is None:
                 tap_BTD = run_trunk(
                     attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
@@ -210,12 +226,20 @@ def record_use(
                 position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
                 watch=recorder,
             )
-            nats_B = text_nats(logits_BTV, ids_BT, mask_BT, end_id).sum(-1).tolist()
-            counts_B = counted_BT.sum(-1).tolist()
-            for row, number, nats, num_tokens in zip(batch, group, nats_B, counts_B, strict=True):
-                losses.add(row.document_id, features.base_nats[number], nats, num_tokens)
+            yield group, ids_BT, mask_BT, logits_BTV
             done += len(group)
-            progress(done, len(rows))
+            progress(done, num_all)
+
+    with reading(attachment.model, precision):
+        for group, ids_BT, mask_BT, logits_BTV in read(rows, 0):
+            nats_B = text_nats(logits_BTV, ids_BT, mask_BT, end_id).sum(-1).tolist()
+            counts_B = is_text(ids_BT, mask_BT, end_id).sum(-1).tolist()
+            for number, nats, num_tokens in zip(group, nats_B, counts_B, strict=True):
+                document_id, base_nats = rows[number].document_id, features.base_nats[number]
+                losses.add(document_id, base_nats, nats, num_tokens)
+        recorder.count_unused()
+        for _ in read(others, len(rows)):
+            pass
     return RecordedUse(
         uses=[layer.use(number) for number, layer in recorder.layers.items()],
         inputs={number: layer.inputs() for number, layer in recorder.layers.items()},

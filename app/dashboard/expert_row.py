@@ -57,8 +57,8 @@ def show_row(seen: View, place: Place, use: pd.Series[Any]) -> None:
     found = seen.store.registry.held_documents(place.segment_id, {place.host_layer: [place.row]})
     if not found:
         st.info(
-            "No document's own text uses this row: it holds none. Other wordings may have taught "
-            "it something, or ordinary text that it is to leave alone.",
+            "Nothing that was learned uses this row, in any wording: it holds no document. In "
+            "domains that older versions learned, other wordings may use it all the same.",
             icon=":material/info:",
         )
         return

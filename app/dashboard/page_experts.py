@@ -120,7 +120,7 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
             f"{own.usage:.1%}",
             f"Of {own.num_rows:,} rows, by some document's own text.",
         ),
-        ("Dead rows", f"{own.num_dead:,}", "Rows that no learned document's own text uses."),
+        ("Dead rows", f"{own.num_dead:,}", "Rows that no learned document uses, in any wording."),
         (
             "Unevenness",
             f"{own.unevenness:.3f} nats",

@@ -3,16 +3,21 @@
 import io
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
-from tiny_base import make_tiny_store
+from tiny_base import make_tiny_store, sentences, tiny_settings, write_corpus
 
 from peer_cl.branches import default_position_ids, run_base, run_branch, token_log_probs
-from pipelines.batches import tokenise
+from pipelines import open_store
+from pipelines.batches import Row, tokenise
+from pipelines.facts import Relation
+from pipelines.features import Features
 from pipelines.loading import add_version
+from pipelines.recording import record_use
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +143,92 @@ def test_equal_uses_give_equal_bytes(store):
     header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     assert list(header["__metadata__"]) == ["inputs"]  # several entries come in any order
     assert json.loads(header["__metadata__"]["inputs"]) == {"format": "peer-cl-inputs-1"}
+
+
+def test_a_row_that_no_text_uses_is_recorded_under_the_document_whose_wordings_use_it(
+    store, looked
+):
+    version, documents, hits = looked
+    model, tokenizer = store.load()
+    model.delete_pool("law")
+    (segment,) = add_version(model, store.registry, "law", version).chain()
+    texts = [store.registry.document_text(document) for document in documents]
+    rows = [
+        Row(document.document_id, "text", ids)
+        for document, ids in zip(documents, tokenise(tokenizer, texts), strict=True)
+    ]
+    first, second = rows[3].document_id, rows[5].document_id
+    wordings = {first: sentences("minerals", 3), second: sentences("prose", 2)}
+    others = [
+        Row(document_id, "varied", ids)
+        for document_id, some in wordings.items()
+        for ids in tokenise(tokenizer, some)
+    ]
+    said, used = [], {}
+    positions = {row.document_id: number for number, row in enumerate(rows)}
+    for wanted in ([], others):
+        recorded = record_use(
+            model.attachment,
+            segment,
+            older=[],
+            rows=rows,
+            others=wanted,
+            positions=positions,
+            features=Features((), (), None, (0.0,) * len(rows)),
+            tokens_per_step=256,
+            end_id=0,
+            progress=lambda done, total: said.append((done, total)),
+        )
+        used[len(wanted)] = {
+            (use.host_layer, row, list(positions)[document]): weight
+            for use in recorded.uses
+            for row, document, weight in zip(
+                use.rows.tolist(), use.documents.tolist(), use.weights.tolist(), strict=True
+            )
+        }
+    assert said[-1] == (len(rows) + len(others), len(rows) + len(others))
+    own, both = used[0], used[len(others)]
+    by_texts = {(layer, row) for layer, row, _ in own}
+    expected = {}
+    for document_id, ids in ((row.document_id, row.ids) for row in others):
+        for layer, row, weight, _ in Hits(model, segment, ids).found:
+            if (layer, row) not in by_texts:
+                key = layer, row, document_id
+                expected[key] = expected.get(key, 0.0) + weight
+    assert {document_id for *_, document_id in expected} == {first, second}
+    assert both.items() >= own.items()
+    added = {key: weight for key, weight in both.items() if key not in own}
+    assert added.keys() == expected.keys()
+    for key, weight in expected.items():
+        assert added[key] == pytest.approx(weight, rel=2e-3, abs=1e-3)
+    for layer, row, _ in expected:
+        assert recorded.inputs[layer][row].any()
+    model.detach()
+
+
+def test_an_ingest_records_the_wordings_of_what_it_learned(tmp_path):
+    """A row that fires on anything that was read is recorded, whichever way it was said."""
+    place = make_tiny_store(tmp_path, ())
+    owner = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
+    with open_store(place) as store:
+        report = store.ingest(
+            "law",
+            write_corpus(tmp_path / "law.jsonl", "law"),
+            facts=[owner.fact(f"house {n}", f"tenant {n}") for n in range(12)],
+            settings=replace(tiny_settings(), fact_passes=6.0),
+        )
+        registry = store.registry
+        recorded = {(use.host_layer, use.row) for use in registry.expert_uses([report.version])}
+        documents = registry.documents("law", split="train")
+        model, tokenizer = store.load()
+        model.delete_pool("law")
+        (segment,) = add_version(model, registry, "law", report.version).chain()
+        by_texts = {
+            (layer, row)
+            for document in documents
+            for layer, row, *_ in Hits(
+                model, segment, tokenise(tokenizer, [registry.document_text(document)])[0]
+            ).found
+        }
+        model.detach()
+    assert by_texts < recorded

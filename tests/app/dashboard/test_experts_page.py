@@ -111,7 +111,7 @@ def test_a_row_that_never_fired_says_so(run_page, large):
     dead = next(row for row in range(1024) if row not in fired)
     at = run_page("experts", large, domain="domain-00", row=str(dead))
     assert not at.error
-    assert "No document's own text uses this row" in at.info[0].value
+    assert "Nothing that was learned uses this row" in at.info[0].value
 
 
 @pytest.mark.parametrize(
