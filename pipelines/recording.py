@@ -3,8 +3,9 @@
 For each (document, host layer): which rows fired, and their router weight summed over the
 document's tokens. A row that no document's own text uses may have learned from other wordings of
 one, and speak on them: what was read in other words is read once more too, and such rows, those
-alone, are recorded under the documents whose wordings use them. For each row: the mean of what it read, weighted likewise, which is its vector
-in the index over rows. And what each document loses with the pool on.
+alone, are recorded under the documents whose wordings use them. For each row: the mean of what it
+read, weighted likewise, which is its vector in the index over rows. And what each document loses
+with the pool on.
 
 Shape suffixes: B rows of a batch, T tokens, D width, H heads, K chosen, N experts, X pairs.
 """

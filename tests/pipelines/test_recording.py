@@ -148,7 +148,7 @@ def test_equal_uses_give_equal_bytes(store):
 def test_a_row_that_no_text_uses_is_recorded_under_the_document_whose_wordings_use_it(
     store, looked
 ):
-    version, documents, hits = looked
+    version, documents, _ = looked
     model, tokenizer = store.load()
     model.delete_pool("law")
     (segment,) = add_version(model, store.registry, "law", version).chain()
