@@ -84,7 +84,10 @@ def print_report(report: dict[str, Any]) -> None:
         [(n.replace("_", " "), value, *METRICS[n]) for n, value in report["metrics"].items()],
     )
     for domain in report["unmeasured"]:
-        say(f"{domain}: no text of it is held out, so nothing was measured on it")
+        say(f"{domain}: no text of it is held out and unseen, so nothing was measured on it")
+    for domain, near in report.get("near_learned", {}).items():
+        documents = "1 held-out document" if len(near) == 1 else f"{len(near):,} held-out documents"
+        say(f"{domain}: {documents} not measured, since a live pool learned a near copy")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
     _print_cut(report)
     _print_rows("\nforeign text, every pool asked", BACKGROUND, report["background"])

@@ -7,7 +7,6 @@ alone, from their first token, with every live pool asked; second halves with th
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,8 +35,8 @@ from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import WORDINGS, questions, read_fact
 from pipelines.recall import recall
-from pipelines.splits import held_out_ids
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
+from pipelines.unseen import HeldOut, held_out
 from stores import Registry
 
 if TYPE_CHECKING:
@@ -72,9 +71,10 @@ def evaluate(
         general_items: of each of these sets.
 
     Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
-    domain of which no document is held out, or no text kept, or each was learned by another live
-    domain, has nothing to be measured on: it is asked like every other, and listed under
-    "unmeasured".
+    domain of which no document is held out, or no text kept, or each (or a near copy of it) was
+    learned by a live domain, has nothing to be measured on: it is asked like every other, and
+    listed under "unmeasured". Held-out documents of which only a near copy was learned are listed
+    under "near_learned".
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item; when a
@@ -97,13 +97,14 @@ def evaluate(
     if not everything:
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
-    documents = _test_items(registry, base, everything)
+    apart = held_out(registry, everything, progress)
+    documents = {domain: _test_items(base, own) for domain, own in apart.items()}
     order = [one for one in everything if documents[one.domain]]
     if not order:
         raise StateError(
             f"no text of {', '.join(documents)} is held out to be measured on that no live domain "
-            "learned: ingest more documents, in a store that keeps texts, and let some be held out "
-            "(`peer-cl ingest --hold-out`)"
+            "learned, or a near copy of it: ingest more documents, in a store that keeps texts, "
+            "and let some be held out (`peer-cl ingest --hold-out`)"
         )
     model = empty_model(registry, base)
     branches = {
@@ -125,6 +126,9 @@ def evaluate(
         "domains": [one.domain for one in order],
         "scored_tokens": within_context(base.model, MAX_TOKENS),
         "unmeasured": [one.domain for one in everything if not documents[one.domain]],
+        "near_learned": {
+            name: list(own.near_learned) for name, own in apart.items() if own.near_learned
+        },
         "matrix": matrix,
         "metrics": _metrics(matrix),
         "budget": registry.config.budget,
@@ -194,31 +198,12 @@ def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> li
     return [Item(tuple(ids[:most]), is_cut=len(ids) > most) for ids in rows]
 
 
-def _test_items(
-    registry: Registry, base: Base, everything: Sequence[Learned]
-) -> dict[str, list[Item]]:
-    """Return by domain its held-out documents that no live pool learned.
-
-    One that was held out may have been learned since, by its own domain or by another: measured
-    with every pool asked, it would be no unseen text.
-    """
-    every = {one.domain: registry.documents(one.domain, one.version) for one in everything}
-    unseen = held_out_ids(list(itertools.chain.from_iterable(every.values())))
-    found = {}
-    for domain, documents in every.items():
-        kept = [
-            document
-            for document in documents
-            if document.split == "test"
-            and document.document_id in unseen
-            and document.text_object is not None
-        ]
-        items = _items(base, [registry.document_text(document) for document in kept])
-        found[domain] = [
-            replace(item, document_id=document.document_id)
-            for item, document in zip(items, kept, strict=True)
-        ]
-    return found
+def _test_items(base: Base, own: HeldOut) -> list[Item]:
+    items = _items(base, [own.texts[document.document_id] for document in own.unseen])
+    return [
+        replace(item, document_id=document.document_id)
+        for item, document in zip(items, own.unseen, strict=True)
+    ]
 
 
 def _matrix(book: ScoreBook, pin: Pinned, documents: dict[str, list[Item]]) -> dict[str, list[Any]]:

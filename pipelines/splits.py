@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from peer_cl.errors import InputError
 from pipelines.documents import SourceDocument
 
 Split = Literal["train", "validation", "test"]
+_Piece = TypeVar("_Piece", int, str)
 
 HOLD_OUT_PERCENT = 23.0
 """Of documents, where nobody says otherwise (`pipelines.settings`)."""
@@ -228,12 +229,47 @@ def _near_pairs(
             holders[place].add(number)
 
 
+def near_copies(held_out: Mapping[str, str], learned: Iterable[str]) -> frozenset[str]:
+    """Return which of some texts are near-duplicates of any of others, by their keys.
+
+    The others are looked at one by one, and never held in memory together.
+
+    Args:
+        held_out: texts by a key.
+        learned: the others.
+
+    Example:
+        >>> sea = "The sea is cold and the wind is strong in the north"
+        >>> sorted(near_copies({"a": sea, "b": "All else is told elsewhere"}, [sea.lower() + "!"]))
+        ['a']
+    """
+    shingles = {key: _shingles(text) for key, text in held_out.items()}
+    counts = Counter(piece for pieces in shingles.values() for piece in pieces)
+    part, whole = _NEAR_JACCARD
+
+    def prefix(pieces: Set[str]) -> list[str]:
+        """Return the rarest; two near texts share one of these: see `_near_pairs`."""
+        ordered = sorted(pieces, key=lambda piece: (counts[piece], piece))
+        return ordered[: _prefix(len(pieces), part, whole)]
+
+    holders: dict[str, list[str]] = defaultdict(list)
+    for key, pieces in shingles.items():
+        for piece in prefix(pieces):
+            holders[piece].append(key)
+    found: set[str] = set()
+    for text in learned:
+        own = _shingles(text)
+        keys = {key for piece in prefix(own) for key in holders.get(piece, ())}
+        found |= {key for key in keys - found if _is_near(shingles[key], own)}
+    return frozenset(found)
+
+
 def _prefix(size: int, part: int, whole: int) -> int:
     """Return how many members of a set to look at, of which part / whole or more are shared."""
     return size - -(-part * size // whole) + 1
 
 
-def _is_near(first: frozenset[int], second: frozenset[int]) -> bool:
+def _is_near(first: Set[_Piece], second: Set[_Piece]) -> bool:
     part, whole = _NEAR_JACCARD
     if whole * min(len(first), len(second)) < part * max(len(first), len(second)):
         return False

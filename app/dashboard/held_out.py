@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -40,7 +41,17 @@ def _scores(
         return ()
     asked = [other.version for other in snapshot.domains if other.is_enabled]
     live = [other.version for other in snapshot.domains]
-    return _store.registry.held_out_scores(state.version, asked, live)
+    found = _store.registry.held_out_scores(state.version, asked, live)
+    # Scored when an earlier snapshot was measured, and no unseen text since.
+    near = frozenset(_near_learned(_store, snapshot_id, domain))
+    return tuple(one for one in found if one.document_id not in near)
+
+
+def _near_learned(store: Store, snapshot_id: int, domain: str) -> Sequence[str]:
+    """Return the held-out documents of which a live pool learned a near copy."""
+    told: Mapping[str, Any] = store.registry.evaluation(snapshot_id) or {}
+    found: Sequence[str] = told.get("near_learned", {}).get(domain, ())
+    return found
 
 
 def show_documents(seen: View, chosen: EvaluatedSnapshot, domain: str) -> None:

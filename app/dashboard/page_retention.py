@@ -192,7 +192,7 @@ def _headline(report: Report, of_overview: tuple[Figure, Figure]) -> None:
     st.caption(f"{_of_pools_alone(report)} {_of_foreign_text(report)}")
     if report.unmeasured:
         st.caption(
-            "Not measured, since no text of them is held out: "
+            "Not measured, since no text of them is held out and unseen: "
             + ", ".join(plain(name) for name in report.unmeasured)
         )
 

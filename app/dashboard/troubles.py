@@ -81,7 +81,9 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
         found.append(_to_measure(what, "note"))
     unmeasured = [name for name in newest.report["unmeasured"] if live.state(name)]
     if unmeasured:
-        what = f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out."
+        what = (
+            f"Nothing is measured on {_listed(unmeasured)}: no text of it is held out and unseen."
+        )
         found.append(Trouble("note", what, "Ingest more documents of it."))
     return found
 
