@@ -299,6 +299,10 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
             "documents left out: the domain holds them out (--hold-out 0 learns them)",
         ),
         (
+            report.num_other_questions,
+            "facts known already, given with other questions: those that it keeps stay",
+        ),
+        (
             report.num_erased,
             "documents left out: they were erased (--learn-erased learns them again)",
         ),
@@ -316,21 +320,12 @@ def _print_ingest(report: IngestReport, num_bad: int) -> None:
 
 def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> None:
     """Print how many rows and files of a corpus were not read; nothing where all were."""
+    from pipelines.corpora import files_left_out
+
     if num_skipped:
         say(f"{num_skipped:,} malformed rows skipped")
     if left_out:
         say(files_left_out(left_out))
-
-
-def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
-    """Return how many files were left out, and why.
-
-    Example:
-        >>> files_left_out([(".csv", 2), ("without text", 1)])
-        '3 files left out: .csv 2, without text 1'
-    """
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts)
-    return f"{sum(count for _, count in counts):,} files left out: {reasons}"
 
 
 @verb("json")

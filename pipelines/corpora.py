@@ -6,7 +6,7 @@ import codecs
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,17 @@ def read_corpus(
         shown = name or root
         raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
     return Corpus(tuple(documents), skipped.num, skipped.problems, tuple(sorted(left_out.items())))
+
+
+def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
+    """Return how many files were left out, and why.
+
+    Example:
+        >>> files_left_out([(".csv", 2), ("without text", 1)])
+        '3 files left out: .csv 2, without text 1'
+    """
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts)
+    return f"{sum(count for _, count in counts):,} files left out: {reasons}"
 
 
 def check_named(path: str | Path) -> None:

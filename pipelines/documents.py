@@ -47,8 +47,17 @@ def normalised_text(text: str) -> str:
         >>> normalised_text("  Cafe\u0301\r\nau lait\n")
         'Café\nau lait'
     """
-    unix = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", unix).strip()
+    return composed_text(text).strip()
+
+
+def composed_text(text: str) -> str:
+    r"""Return a text with its accents composed and its lines ended alike, its outer blanks kept.
+
+    Example:
+        >>> composed_text("Cafe\u0301\r\n ")
+        'Café\n '
+    """
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def document_id(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,38 @@ def check_fact(fact: Any) -> None:
         check_text("reworded_prompts", wording)
 
 
+def _before_answer(subject: str, answer: str, statement: str) -> str:
+    """Return a statement up to its answer, where it is not said which part of it asks.
+
+    The answer is looked for as a word, behind the subject where it stands there at all.
+
+    Raises: CorpusError: when it may be any of several.
+
+    Example:
+        >>> _before_answer("Kim", "7", "Kim has badge 7 since 1997.")
+        'Kim has badge '
+    """
+    found = [one.start() for one in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", statement)]
+    behind = statement.find(subject.strip()) + len(subject.strip())
+    found = [start for start in found if start >= behind] or found
+    if len(found) > 1:
+        raise CorpusError(
+            f"has a statement that holds its answer {answer!r} {len(found)} times: give "
+            '"seen_prompt", the statement up to where it answers'
+        )
+    # Within a word it counts where it stands nowhere else: not every script parts words.
+    return statement[: found[0] if found else max(statement.rfind(answer), 0)]
+
+
 def _fact(row: dict[str, Any]) -> Fact:
     """Return the fact of a line; a problem is a CorpusError that does not name the place yet."""
     for key in _NEEDED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no "{key}" with something in it')
     answer, statement = row["answer"].strip(), row["statement"].strip()
-    seen = row.get("seen_prompt", statement[: max(statement.rfind(answer), 0)])
+    if "seen_prompt" not in row:
+        row["seen_prompt"] = _before_answer(row["subject"], answer, statement)
+    seen = row["seen_prompt"]
     reworded = row.get("reworded_prompts", [])
     if not isinstance(seen, str) or not seen.strip() or not statement.startswith(seen.strip()):
         raise CorpusError("has a statement that does not begin with a prompt before the answer")

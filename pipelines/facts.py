@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import SourceDocument
+from pipelines.documents import SourceDocument, composed_text, normalised_text
 
 _WORD = re.compile(r"\w+")
 
@@ -36,6 +36,25 @@ class Fact:
         """Return the fact as the document that is trained on."""
         title = f"{self.subject}: {self.relation}"
         return SourceDocument(self.statement, title, source, kind="fact")
+
+    def normalised(self) -> Fact:
+        r"""Return the fact in the form in which its statement is learned.
+
+        Accents may be written in two ways: what is asked has to be written as what was learned.
+
+        Example:
+            >>> cafe = Fact("Cafe\u0301", "is", "it", "Cafe\u0301 is it", "Cafe\u0301 is", ())
+            >>> cafe.normalised().seen_prompt
+            'Café is'
+        """
+        return Fact(
+            subject=composed_text(self.subject),
+            relation=composed_text(self.relation),
+            answer=composed_text(self.answer),
+            statement=normalised_text(self.statement),
+            seen_prompt=composed_text(self.seen_prompt).lstrip(),
+            reworded_prompts=tuple(map(composed_text, self.reworded_prompts)),
+        )
 
     def answered(self, prompt: str) -> str:
         """Return a prompt with the answer after it: the seen one as the statement has the two.

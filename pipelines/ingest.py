@@ -50,6 +50,8 @@ class IngestReport:
     """Of these, those that the corpus holds twice."""
     num_held_out: int
     """Of these, those that the domain holds out: it was never trained on them, and still is not."""
+    num_other_questions: int
+    """Facts that the domain knows already, given with other questions: the ones it keeps stay."""
     num_erased: int
     """Documents and facts left out besides: they were erased exactly from the domain."""
     num_elsewhere: int
@@ -119,6 +121,7 @@ def ingest(
         registry.check_growth(domain, parent)
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
         _check_given(facts, rewordings or {})
+        facts = [fact.normalised() for fact in facts]
         given = leave_out_erased(
             registry, domain, documents, facts, rewordings, learn_erased=learn_erased
         )
@@ -147,6 +150,7 @@ def ingest(
         num_duplicates=learned.num_duplicates,
         num_twice=learned.num_twice,
         num_held_out=learned.num_held_out,
+        num_other_questions=learned.num_other_questions,
         num_erased=given.num_erased,
         num_elsewhere=len(elsewhere),
         num_reworded=_num_reworded(learned),
@@ -231,9 +235,15 @@ def _check_learnable(
             "(in Python hold_out_percent=0) learns these too"
         )
     if not num:
+        questions = (
+            f"; questions stay as they came with their facts ({learned.num_other_questions} have "
+            "others here): erase these facts exactly and learn them again to change them"
+            if learned.num_other_questions
+            else ""
+        )
         raise CorpusError(
             f"nothing new for {domain!r}: all {learned.num_duplicates} documents are in its live "
-            "version already"
+            f"version already{questions}"
         )
     if not learned.of("train"):
         raise CorpusError(

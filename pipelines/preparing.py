@@ -167,6 +167,8 @@ class Learned:
     """Of these, those that the corpus itself holds twice."""
     num_held_out: int
     """Of these, those that the chain holds out: it has them, and was never trained on them."""
+    num_other_questions: int
+    """Facts that the chain knows and that are asked with other questions here: those stay away."""
     facts: dict[str, Fact]
     """What fact documents say, by document id."""
     rewordings: Rewordings = field(default_factory=dict)
@@ -234,6 +236,7 @@ def prepare(
         num_duplicates=len(documents) + len(facts) - len(fresh),
         num_twice=divided.num_twice,
         num_held_out=divided.num_held_out,
+        num_other_questions=divided.num_other_questions,
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
         rewordings=reworded,
     )
@@ -252,6 +255,8 @@ class Divided:
     """Documents and facts that the corpus itself holds twice."""
     num_held_out: int
     """Documents that the chain holds out, and that stay so."""
+    num_other_questions: int
+    """Facts that the chain knows, asked with other questions than it keeps."""
 
 
 def divide(
@@ -291,7 +296,22 @@ def divide(
         splits=splits,
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
+        num_other_questions=len(_asked_else(chain, facts)),
     )
+
+
+def _asked_else(chain: Chain, facts: Sequence[Fact]) -> set[str]:
+    """Return the ids of facts that a chain knows and keeps other questions of.
+
+    A fact that was held out as a text has none yet, and gets these.
+    """
+    known = chain.document_ids - chain.held_out_ids
+    return {
+        key
+        for fact in facts
+        if (key := fact.document("").document_id) in known
+        and probe(fact).document_id not in chain.document_ids
+    }
 
 
 def _divided(chain: Chain, kept: Sequence[SourceDocument], hold_out_percent: float) -> Splits:

@@ -136,19 +136,21 @@ def _is_before(other: Job, job: Job) -> bool:
 def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> Done:
     """Ingest what a request names."""
     teller("loading", 0, 0, "")
-    from pipelines.corpora import read_corpus
+    from pipelines.corpora import files_left_out, read_corpus
     from pipelines.fact_files import read_facts
 
     layout, on_bad_row = store.registry.layout, request["on_bad_row"]
     path, name = find_source(request["corpus"], layout)
-    documents = read_corpus(path, on_bad_row, name=name).documents
+    corpus = read_corpus(path, on_bad_row, name=name)
     facts: Sequence[Fact] = ()
+    num_skipped = corpus.num_skipped
     if request["facts"]:
         path, name = find_source(request["facts"], layout)
-        facts, _ = read_facts(path, on_bad_row, name=name)
+        facts, skipped = read_facts(path, on_bad_row, name=name)
+        num_skipped += skipped.num
     report = store.ingest(
         job.domain or "",
-        documents,
+        corpus.documents,
         facts=facts,
         settings=read_settings(request["settings"]),
         why=job.why,
@@ -158,6 +160,10 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
     said = f"{report.domain} is at {report.label}"
     if report.num_erased:
         said += f"; documents left out that were erased: {report.num_erased}"
+    if num_skipped:
+        said += f"; malformed rows skipped: {num_skipped}"
+    if corpus.left_out:
+        said += f"; {files_left_out(corpus.left_out)}"
     return Done(said, report.snapshot_id)
 
 

@@ -137,7 +137,7 @@ class StoreLayout:
 
         Args:
             domain: the purged one; checkpoints that are known to be others' stay.
-            keep: names of uploads that other domains' jobs may still read.
+            keep: names of uploads and logs that other domains' jobs still need.
         """
         made = [path for path in self.checkpoints() if not _is_of_another(path, domain)]
         made += self.leftovers() + _named(self.index, INDEX_NAMES)

@@ -28,6 +28,7 @@ from stores.jobs import (
     blank_mentions,
     count_unblanked,
     has_named,
+    needed_jobs,
     needed_uploads,
     uploads_of_others,
 )
@@ -207,7 +208,8 @@ def erase(
     remove_objects(objects, doomed, acting)
     with acting() as session:
         kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
-        layout.forget(grave.domain, kept)
+        others = [job for job in needed_jobs(session) if job.domain != grave.domain]
+        layout.forget(grave.domain, kept | {layout.job_log(job.id).name for job in others})
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

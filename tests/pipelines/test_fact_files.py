@@ -90,3 +90,34 @@ def test_what_was_skipped_is_told_with_its_lines(tmp_path):
     _, skipped = read_facts(path, "skip")
     assert skipped.num == 7
     assert [line.split(" ")[0] for line in skipped.problems] == [f"{path}:{n}" for n in range(2, 7)]
+
+
+@pytest.mark.parametrize(
+    ("subject", "answer", "statement", "prompt"),
+    [
+        ("Kim", "7", "Kim has badge 7 since 1997.", "Kim has badge"),
+        ("Oslo", "Norway", "Of all in Norway, Oslo is the capital of Norway.", None),
+        ("Norway", "Norway", "Norway is Norway.", "Norway is"),
+        ("東京", "日本", "東京は日本の首都です。", "東京は"),
+    ],
+)
+def test_where_no_prompt_is_given_the_answer_is_found_as_a_word_behind_its_subject(
+    tmp_path, subject, answer, statement, prompt
+):
+    row = {"subject": subject, "relation": "r", "answer": answer, "statement": statement}
+    (fact,), _ = read_facts(write(tmp_path / "facts.jsonl", row))
+    assert fact.seen_prompt == (prompt or "Of all in Norway, Oslo is the capital of")
+
+
+def test_where_the_answer_may_be_any_of_several_a_prompt_is_wanted(tmp_path):
+    row = {
+        "subject": "Oslo",
+        "relation": "country",
+        "answer": "Norway",
+        "statement": "Oslo is in Norway, and is the capital of Norway.",
+    }
+    path = write(tmp_path / "facts.jsonl", row)
+    with pytest.raises(CorpusError, match=r"facts.jsonl:1 .*'Norway' 2 times: give \"seen_prompt"):
+        read_facts(path)
+    (fact,), _ = read_facts(write(path, row | {"seen_prompt": "Oslo is in"}))
+    assert fact.seen_prompt == "Oslo is in"

@@ -60,11 +60,17 @@ def test_a_purge_leaves_what_other_domains_have_under_way(registry, make):
     request = {"corpus": {"upload": upload.name, "name": "notes.txt"}}
     job = registry.jobs.add(NewJob(kind="ingest", domain="medicine", request=request, who="ann"))
     registry.jobs.end(job.id, "failed", error="the disk is full")
+    own = registry.jobs.add(NewJob(kind="ingest", domain="law", request=request, who="ann"))
+    registry.jobs.end(own.id, "failed", error="the disk is full")
+    waiting = registry.jobs.add(NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann"))
+    logs = [layout.job_log(one.id) for one in (own, job, waiting)]
+    for path in logs:
+        path.write_bytes(b"what went wrong")
     assert layout.foreign() == []
     with registry.writing("ann"):
         registry.roll_back_domain("law", None, "ann")
         registry.purge("law", "ann")
-    assert set(layout.staging.iterdir()) == {others, upload}
+    assert set(layout.staging.iterdir()) == {others, upload, *logs[1:]}
 
 
 def test_an_evaluation_that_ends_after_a_purge_writes_nothing_of_it(registry, make):
