@@ -183,7 +183,7 @@ def _groups(documents: Sequence[SourceDocument]) -> dict[str, str]:
 
     for first, second in _section_links(documents):
         join(first, second)
-    for first, second in _near_pairs(documents, lambda one, other: root(one) == root(other)):
+    for first, second in _near_pairs(documents, root):
         join(first, second)
     return {node: root(node) for node in parent}
 
@@ -198,35 +198,87 @@ def _section_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]
 
 
 def _near_pairs(
-    documents: Iterable[SourceDocument], are_joined: Callable[[str, str], bool]
+    documents: Iterable[SourceDocument], root: Callable[[str], str]
 ) -> Iterator[tuple[str, str]]:
     """Yield near-duplicates that are not joined yet, each pair before the next is looked for.
 
-    Of n copies of a form with another number each, n - 1 pairs are compared, not n * n / 2. Which
-    pairs can be near is told exactly, by prefixes: of two sets in one order that share c members,
-    the first |set| - c + 1 of each share one. With the rarest shingles first, documents that have
-    only a form in common never meet. Source: Bayardo et al. 2007, Scaling up all pairs similarity
-    search.
+    Which pairs can be near is told exactly, by prefixes: of two sets in one order that share c
+    members, the first |set| - c + 1 of each share one. With the rarest shingles first, documents
+    that have only a form in common never meet. Source: Bayardo et al. 2007, Scaling up all pairs
+    similarity search.
+
+    Those that hold a shingle are kept by the group that they are in by now, and a group is left at
+    the first of them that is near: n copies of a form cost about n looks, not n * n / 2.
+
+    Args:
+        documents: copies of one text count once.
+        root: names the group that a document is in by now.
+    """
+    sets = _placed_shingles(documents)
+    copies = _copies(sets)
+    yield from copies
+    for _, copy in copies:
+        del sets[copy]
+    part, whole = _NEAR_JACCARD
+    holders: dict[int, dict[str, list[str]]] = defaultdict(dict)
+    for one, own in sets.items():
+        ordered, compared = sorted(own), set[str]()
+        # With a smaller one it shares part / whole of its own at the least, with a larger one more.
+        asked = [p for p in ordered[: _prefix(len(own), part, whole)] if p in holders]
+        for place in asked:
+            _regroup(holders[place], root)
+            for group, others in holders[place].items():
+                if root(group) == root(one):
+                    continue
+                for other in others:
+                    if other not in compared:
+                        compared.add(other)
+                        if _is_near(sets[other], own):
+                            yield other, one
+                            break
+        for place in ordered[: _prefix(len(own), 2 * part, part + whole)]:
+            if place >= 0:
+                holders[place].setdefault(root(one), []).append(one)
+
+
+def _placed_shingles(documents: Iterable[SourceDocument]) -> dict[str, frozenset[int]]:
+    """Return the shingles of each document as places in one order, the smallest document first.
+
+    The rarest stand first; those that one document alone has are below 0.
     """
     shingles = {document.document_id: _shingles(document.text) for document in documents}
     counts = Counter(piece for pieces in shingles.values() for piece in pieces)
-    places = {
-        piece: place
-        for place, piece in enumerate(sorted(counts, key=lambda piece: (counts[piece], piece)))
+    num_alone = sum(count == 1 for count in counts.values())
+    ordered = sorted(counts, key=lambda piece: (counts[piece], piece))
+    places = {piece: place for place, piece in enumerate(ordered, start=-num_alone)}
+    return {
+        document_id: frozenset(places[piece] for piece in shingles[document_id])
+        for document_id in sorted(shingles, key=lambda document_id: len(shingles[document_id]))
     }
-    ids = sorted(shingles, key=lambda document_id: len(shingles[document_id]))
-    sets = [frozenset(places[piece] for piece in shingles[document_id]) for document_id in ids]
-    part, whole = _NEAR_JACCARD
-    holders: dict[int, set[int]] = defaultdict(set)
-    for number, own in enumerate(sets):  # the smallest first
-        ordered = sorted(own)
-        # With a smaller one it shares part / whole of its own at the least, with a larger one more.
-        asked = ordered[: _prefix(len(own), part, whole)]
-        for other in sorted(set().union(*(holders[place] for place in asked))):
-            if not are_joined(ids[other], ids[number]) and _is_near(sets[other], own):
-                yield ids[other], ids[number]
-        for place in ordered[: _prefix(len(own), 2 * part, part + whole)]:
-            holders[place].add(number)
+
+
+def _copies(sets: Mapping[str, frozenset[int]]) -> list[tuple[str, str]]:
+    """Return near-duplicates that nothing else can tell apart: each with the first of its like.
+
+    They differ by what one document alone has, such as a number in a form, and are of one size. So
+    what is near to the first of them is near to all.
+    """
+    first_of: dict[tuple[frozenset[int], int], str] = {}
+    found = []
+    for document_id, own in sets.items():
+        shared = frozenset(place for place in own if place >= 0)
+        first = first_of.setdefault((shared, len(own)), document_id)
+        if first != document_id and _is_enough(len(shared), len(own), len(own)):
+            found.append((first, document_id))
+    return found
+
+
+def _regroup(holders: dict[str, list[str]], root: Callable[[str], str]) -> None:
+    """Put together the holders of a shingle whose groups were joined, under the name of now."""
+    for old in [group for group in holders if root(group) != group]:
+        few, many = sorted((holders.pop(old), holders.get(root(old), [])), key=len)
+        many += few
+        holders[root(old)] = many
 
 
 def near_copies(held_out: Mapping[str, str], learned: Iterable[str]) -> frozenset[str]:
@@ -252,15 +304,19 @@ def near_copies(held_out: Mapping[str, str], learned: Iterable[str]) -> frozense
         ordered = sorted(pieces, key=lambda piece: (counts[piece], piece))
         return ordered[: _prefix(len(pieces), part, whole)]
 
-    holders: dict[str, list[str]] = defaultdict(list)
+    holders: dict[str, set[str]] = defaultdict(set)
     for key, pieces in shingles.items():
         for piece in prefix(pieces):
-            holders[piece].append(key)
+            holders[piece].add(key)
     found: set[str] = set()
     for text in learned:
         own = _shingles(text)
-        keys = {key for piece in prefix(own) for key in holders.get(piece, ())}
-        found |= {key for key in keys - found if _is_near(shingles[key], own)}
+        keys = set().union(*(holders.get(piece, ()) for piece in prefix(own)))
+        near = {key for key in keys if _is_near(shingles[key], own)}
+        for key in near:  # it is not looked for again: copies abound where there are some
+            for piece in prefix(shingles[key]):
+                holders[piece].discard(key)
+        found |= near
     return frozenset(found)
 
 
@@ -273,8 +329,13 @@ def _is_near(first: Set[_Piece], second: Set[_Piece]) -> bool:
     part, whole = _NEAR_JACCARD
     if whole * min(len(first), len(second)) < part * max(len(first), len(second)):
         return False
-    num_shared = len(first & second)
-    return whole * num_shared >= part * (len(first) + len(second) - num_shared)
+    return _is_enough(len(first & second), len(first), len(second))
+
+
+def _is_enough(num_shared: int, num_first: int, num_second: int) -> bool:
+    """Return whether sets of two sizes that share so many members are near."""
+    part, whole = _NEAR_JACCARD
+    return whole * num_shared >= part * (num_first + num_second - num_shared)
 
 
 def _shingles(text: str) -> set[str]:

@@ -1,4 +1,6 @@
 import random
+import sys
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from peer_cl.errors import InputError
 from pipelines import splits as splits_module
 from pipelines.documents import SourceDocument
-from pipelines.splits import split_documents
+from pipelines.splits import near_copies, split_documents
 
 WORDS = [f"word{number}" for number in range(400)]
 
@@ -155,11 +157,73 @@ def compared(monkeypatch):
     return pairs
 
 
-def test_of_many_copies_of_a_form_few_pairs_are_compared(compared):
-    forms = [SourceDocument(f"{a_text(1, 80)} {number}", "t", "s") for number in range(60)]
-    splits = split_documents(forms)
-    assert len(set(splits.near_group.values())) == 1
-    assert len(compared) == 59
+def copies(num, fill):
+    """Copies of a form, with other words in some places each."""
+    found = []
+    for number in range(num):
+        words = [*a_text(1, 80).split(), "end"]
+        for place, word in fill(number, random.Random(number)).items():
+            words[place] = word
+        found.append(SourceDocument(" ".join(words), "t", "s"))
+    return found
+
+
+FORMS = {
+    "a number at the end": lambda number, rng: {80: f"{number}"},
+    "a number that three have": lambda number, rng: {80: f"{number // 3}", 40: f"t{number % 3}"},
+    "a word of its own anywhere": lambda number, rng: {rng.randrange(81): f"own{number}"},
+    "a name, a city and a status": lambda number, rng: {
+        10: f"name{number}",
+        30: f"city{rng.randrange(4)}",
+        50: f"status{rng.randrange(3)}",
+    },
+}
+
+
+@pytest.mark.parametrize("fill", FORMS.values(), ids=FORMS)
+def test_groups_of_many_copies_are_those_of_every_pair_compared(fill):
+    texts = [document.text for document in copies(90, fill)]
+    assert near_group([SourceDocument(text, "t", "s") for text in texts]) == by_pairs(texts)
+
+
+@pytest.mark.parametrize("fill", FORMS.values(), ids=FORMS)
+def test_of_many_copies_of_a_form_few_pairs_are_compared(compared, fill):
+    near_group(copies(200, fill))
+    assert len(compared) < 2 * 200
+
+
+@pytest.mark.parametrize("fill", FORMS.values(), ids=FORMS)
+def test_four_times_as_many_copies_take_about_four_times_as_many_calls(fill):
+    """It was 6 to 9 times as many here: each copy looked at all earlier ones."""
+
+    def num_calls(documents):
+        calls, before = [], sys.getprofile()
+        sys.setprofile(lambda frame, event, told: calls.append(1) if event == "call" else None)
+        try:
+            near_group(documents)
+        finally:
+            sys.setprofile(before)
+        return len(calls)
+
+    assert num_calls(copies(400, fill)) < 5 * num_calls(copies(100, fill))
+
+
+def test_a_held_out_copy_is_not_looked_at_again_once_it_is_found():
+    class Key(str):
+        num_looks = 0
+
+        def __hash__(self):
+            Key.num_looks += 1
+            return super().__hash__()
+
+    def num_looks(num):
+        texts = [document.text for document in copies(num, FORMS["a number at the end"])]
+        held = {Key(number): text for number, text in enumerate(texts[::5])}
+        Key.num_looks = 0
+        assert near_copies(held, [text for text in texts if text not in held.values()]) == set(held)
+        return Key.num_looks
+
+    assert num_looks(800) < 5 * num_looks(200), "it was 16 times as many"
 
 
 def test_of_many_documents_with_a_form_in_common_none_are_compared(compared):
@@ -183,19 +247,64 @@ def shingles(text):
     return {tuple(words[at : at + 5]) for at in range(max(1, len(words) - 4))}
 
 
+def by_pairs(texts, sections=()):
+    """Return each document's group by comparing every pair, as the plain definition has it."""
+    ids = {SourceDocument(text, "t", "s").document_id: shingles(text) for text in texts}
+    linked = [
+        (one, other)
+        for (one, first), (other, second) in combinations(ids.items(), 2)
+        if 5 * len(first & second) >= 4 * len(first | second)
+    ]
+    groups = {one: {one} for one in ids}
+    for one, other in [*linked, *sections]:
+        merged = groups[one] | groups[other]
+        groups |= dict.fromkeys(merged, merged)
+    return {one: min(group) for one, group in groups.items()}
+
+
+def near_group(documents):
+    return split_documents(documents).near_group
+
+
 @given(TEXTS, st.data())
 def test_groups_are_those_of_every_pair_compared(texts, data):
     """Texts of few words, and copies of them that lack or gain one, so that many are near."""
     changed = [text + data.draw(st.sampled_from([" a", " g", ""])) for text in texts]
-    ids = {
-        SourceDocument(text, "t", "s").document_id: text
-        for text in dict.fromkeys([*texts, *changed])
-    }
-    groups = {one: {one} for one in ids}
-    for one, other in combinations(ids, 2):
-        first, second = shingles(ids[one]), shingles(ids[other])
-        if 5 * len(first & second) >= 4 * len(first | second):
-            merged = groups[one] | groups[other]
-            groups |= dict.fromkeys(merged, merged)
-    found = split_documents([SourceDocument(text, "t", "s") for text in ids.values()])
-    assert found.near_group == {one: min(group) for one, group in groups.items()}
+    every = list(dict.fromkeys([*texts, *changed]))
+    assert near_group([SourceDocument(text, "t", "s") for text in every]) == by_pairs(every)
+
+
+def changed_text(text, rng):
+    """A text with a word put in, left out or replaced, or two."""
+    words = text.split()
+    for _ in range(rng.choice([1, 1, 1, 2])):
+        place = rng.randrange(len(words))
+        words[place : place + rng.randrange(2)] = rng.choice([[], [rng.choice(WORDS)], ["0"]])
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_groups_of_copies_of_copies_and_of_sections_are_those_of_every_pair(seed):
+    """Each copy is of an original or of another copy, so that links go through many."""
+    rng = random.Random(seed)
+    texts = [a_text(rng.random(), rng.randrange(5, 120)) for _ in range(6)]
+    texts += [f"{a_text(0, 60)} {a_text(rng.random(), 16)}" for _ in range(6)]
+    while len(texts) < 120:
+        texts.append(changed_text(rng.choice(texts[-rng.choice([5, 120]) :]), rng))
+    texts = list(dict.fromkeys(text for text in texts if text))
+    rng.shuffle(texts)
+    books = [rng.choice(["a", "b", *[None] * 20]) for _ in texts]
+    documents = [
+        SourceDocument(text, "t", "s", section_of=book)
+        for text, book in zip(texts, books, strict=True)
+    ]
+    sections = [
+        (one.document_id, other.document_id)
+        for one, other in combinations(documents, 2)
+        if one.section_of is not None and one.section_of == other.section_of
+    ]
+    found = near_group(documents)
+    assert found == by_pairs(texts, sections)
+    sizes = Counter(found.values())
+    assert len(sizes) > 10
+    assert max(sizes.values()) > 5
