@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.bases import Base
 from peer_cl.errors import InputError, StateError
 from peer_cl.pool import Segment as LoadedSegment
+from pipelines.documents import SAID
 from pipelines.erasure import EACH, mask_segment, rows_by_cost
 from pipelines.erasure_targets import check_erasable, check_texts, live_documents
 from pipelines.growing import Grown, grow
@@ -33,6 +34,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.questions import read_fact
 from pipelines.rewordings import joined_rewordings, read_kept
 from pipelines.settings import TrainingSettings, recorded_hold_out
+from pipelines.splits import near_groups
 from stores import Document, NewSegment, Registry, Segment
 from stores.faiss_extra import check_faiss
 from stores.records import MASK
@@ -159,6 +161,7 @@ def erase_exact(
         base = load_store_base(registry)
         chain = read_chain(registry, domain, kept, base)
         left = [document for document in documents if document.document_id not in gone]
+        near_ids = _near(registry, documents, gone)
         steps = _plan(registry, chain, end, left, base)
         num_kept = sum(row.kind != MASK for row in kept)
         if not num_kept and not any(step.learned for step in steps):
@@ -191,7 +194,7 @@ def erase_exact(
         num_retrained=num_trained,
         num_dropped=sum(row.kind != MASK for row in end) - num_trained,
         unmasked_ids=tuple(sorted(regrown.unmasked - regrown.masked)),
-        near_ids=_near(wanted, left),
+        near_ids=near_ids,
         seconds=time.monotonic() - began,
     )
 
@@ -338,8 +341,16 @@ def _mask_again(
     regrown.masked |= set(erases)
 
 
-def _near(wanted: Sequence[Document], left: Sequence[Document]) -> tuple[str, ...]:
-    """Return the documents that were held to be near to an erased one, and stay."""
-    groups = {document.near_group for document in wanted}
-    found = {d.document_id for d in left if d.near_group in groups and d.kind != "probe"}
-    return tuple(sorted(found))
+def _near(registry: Registry, documents: Sequence[Document], gone: set[str]) -> tuple[str, ...]:
+    """Return the documents that are near to an erased one, or sections of the same, and stay.
+
+    The recorded groups are of one ingest each: a later one, where its copy has the smaller id,
+    names the group anew. So the texts are compared again, and what was recorded joins them besides.
+    """
+    said = [d for d in documents if d.kind in SAID and d.text_object is not None]
+    groups = near_groups(
+        [replace(stored_document(registry, d), section_of=d.near_group) for d in said]
+    )
+    left = groups.keys() - gone
+    of_gone = {groups[document_id] for document_id in groups.keys() & gone}
+    return tuple(sorted(found for found in left if groups[found] in of_gone))

@@ -82,7 +82,7 @@ def split_documents(
     """
     _check_percentages(test_percent, validation_percent)
     every = [*(document for document, _ in known), *documents]
-    near_group = _groups(every)
+    near_group = near_groups(every)
     fact_groups = {near_group[d.document_id] for d in every if d.kind == "fact"}
     held: dict[str, Split] = {}
     for document, side in known:
@@ -104,6 +104,33 @@ def split_documents(
     return Splits(
         split, {document.document_id: near_group[document.document_id] for document in documents}
     )
+
+
+def near_groups(documents: Sequence[SourceDocument]) -> dict[str, str]:
+    """Return each document's group, by id: near-duplicates and sections, linked through others too.
+
+    A group is named by its smallest id, so that its name may change with what comes to it.
+
+    Args:
+        documents: copies of one text count once.
+    """
+    parent = {document.document_id: document.document_id for document in documents}
+
+    def root(node: str) -> str:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    def join(first: str, second: str) -> None:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+
+    for first, second in _section_links(documents):
+        join(first, second)
+    for first, second in _near_pairs(documents, root):
+        join(first, second)
+    return {node: root(node) for node in parent}
 
 
 class _Divided(Protocol):
@@ -165,27 +192,6 @@ def _side(group: str, test_percent: float, validation_percent: float) -> Split:
     if percent < test_percent:
         return "test"
     return "validation" if percent < test_percent + validation_percent else "train"
-
-
-def _groups(documents: Sequence[SourceDocument]) -> dict[str, str]:
-    """Return each document's group: linked directly or through others, named by the smallest id."""
-    parent = {document.document_id: document.document_id for document in documents}
-
-    def root(node: str) -> str:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    def join(first: str, second: str) -> None:
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-
-    for first, second in _section_links(documents):
-        join(first, second)
-    for first, second in _near_pairs(documents, root):
-        join(first, second)
-    return {node: root(node) for node in parent}
 
 
 def _section_links(documents: Iterable[SourceDocument]) -> list[tuple[str, str]]:
