@@ -14,6 +14,7 @@ from typing import Any, Literal
 from peer_cl.errors import CorpusError
 from pipelines.documents import SAID, SourceDocument, normalised_text
 from pipelines.markdown_sections import sections
+from stores import texts
 
 __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
@@ -74,7 +75,7 @@ def read_corpus(
         path: The file or folder.
         on_bad_row: What a malformed line of a .jsonl file, or another file that cannot be read,
             does: stop with an error, or be counted. Malformed is also a line that is not UTF-8, or
-            has half a character or NUL in what is kept.
+            has half a character or NUL in what is kept; and so is a text of more than 256 MB.
         name: What a single file is called in titles, sources and messages; default: by its own
             name. An uploaded file lies under another one.
 
@@ -251,6 +252,19 @@ def check_storable(key: str, text: str) -> None:
         raise CorpusError(f'has a NUL character in "{key}"')
 
 
+def check_length(text: str) -> None:
+    """Refuse a text that is longer than any that a store keeps, before it is trained on.
+
+    Raises:
+        CorpusError: with its size and the most; the caller puts before it where it stands.
+    """
+    size = len(text.encode())
+    if size > texts.MOST_BYTES:
+        raise CorpusError(
+            f"has a text of {size:,} bytes, and the most is {texts.MOST_BYTES:,}: divide it"
+        )
+
+
 def check_document(document: Any) -> None:
     """Refuse what cannot be learned or kept as a document: the wrong types, and texts without text.
 
@@ -271,14 +285,23 @@ def check_document(document: Any) -> None:
 def check_text(key: str, text: Any, *, may_be_empty: bool = False) -> None:
     """Refuse what is no text, or cannot be kept.
 
+    Args:
+        key: names it in messages.
+        text: as it was given.
+        may_be_empty: it is a label, not a text that is learned.
+
     Raises:
         CorpusError: naming the key; the caller puts before it where it stands.
     """
     if not isinstance(text, str):
         raise CorpusError(f'has a "{key}" that is a {type(text).__name__}, not a text')
     check_storable(key, text)
-    if not may_be_empty and not normalised_text(text):
+    if may_be_empty:
+        return
+    kept = normalised_text(text)
+    if not kept:
         raise CorpusError(f'has no "{key}" with something in it')
+    check_length(kept)
 
 
 def _document(row: Row) -> SourceDocument:
@@ -311,14 +334,23 @@ def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
     text = normalised_text(_decoded(content, shown))
     if text:
-        yield _row(text, Path(source).stem, source)
+        yield _checked(_row(text, Path(source).stem, source), shown)
 
 
 def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
     stem = Path(source).stem
     for heading, section in sections(normalised_text(_decoded(content, shown))):
         title = f"{stem}: {heading}" if heading else stem
-        yield _row(section, title, source, section_of=source)
+        yield _checked(_row(section, title, source, section_of=source), shown)
+
+
+def _checked(row: Row, shown: str) -> Row:
+    """Return a row, or the problem that its text is too long."""
+    try:
+        check_length(row["text"] or "")
+    except CorpusError as problem:
+        return _problem(f"{shown} {problem}")
+    return row
 
 
 def _read_json_lines(content: bytes, source: str, shown: str) -> Iterator[Row]:
@@ -341,12 +373,14 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
             raise CorpusError(f'has a "{key}" that is neither text nor a whole number')
     for key in ("text", "title", "source", "id"):
         check_storable(key, str(value.get(key)))
+    text = normalised_text(text)
+    check_length(text)
     identity = _label(value, "id")
     if not str(identity).strip():  # so some exports write that there is none
         identity = None
     title = _label(value, "title") if "title" in value else identity
     return _row(
-        normalised_text(text),
+        text,
         str(title) if title not in (None, "") else f"{Path(source).stem}, line {number}",
         str(_label(value, "source") or f"{source}:{number}"),
         # Rows that share an id are parts of one document.

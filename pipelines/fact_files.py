@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import Skipped, check_storable, check_text
+from pipelines.corpora import Skipped, check_length, check_storable, check_text
 from pipelines.facts import Fact
 from pipelines.json_lines import read_json_lines
 
@@ -99,10 +99,10 @@ def _fact(row: dict[str, Any]) -> Fact:
         raise CorpusError('has "reworded_prompts" that are no list of texts')
     if not all(item.strip() for item in reworded):
         raise CorpusError('has an empty text among its "reworded_prompts"')
-    for key, text in [*((key, row[key]) for key in _NEEDED), ("seen_prompt", seen)]:
+    wordings = [("seen_prompt", seen), *(("reworded_prompts", wording) for wording in reworded)]
+    for key, text in [*((key, row[key]) for key in _NEEDED), *wordings]:
         check_storable(key, text)
-    for wording in reworded:
-        check_storable("reworded_prompts", wording)
+        check_length(text)
     return Fact(
         subject=row["subject"].strip(),
         relation=row["relation"].strip(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import BadRowPolicy, check_document, read_corpus
+from pipelines.corpora import BadRowPolicy, check_document, check_length, read_corpus
 from pipelines.documents import SourceDocument
 from pipelines.fact_files import check_fact
 from pipelines.facts import Fact
@@ -131,6 +131,7 @@ def ingest(
         learned = prepare(chain, *corpus_left, settings.hold_out_percent)
         _check_learnable(learned, domain, given.num_erased, base.tokenizer.all_special_ids)
         _check_reworded(learned, given.rewordings)
+        _check_lengths(learned)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
@@ -260,6 +261,14 @@ def _check_learnable(
             f"nothing of {num} documents can be learned: to the base's tokenizer they hold special "
             "tokens alone, such as '<|endoftext|>', which say nothing; give texts with words"
         )
+
+
+def _check_lengths(learned: Learned) -> None:
+    """Refuse what would be too long to be kept, after the training: many questions or rewordings
+    of one document are kept together."""
+    for document in learned.documents:
+        with _at(f"{document.source} of {document.title[:40]!r}"):
+            check_length(document.text)
 
 
 def _num_reworded(learned: Learned) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import CorpusError
 from pipelines.batches import Row, pieces, tokenise
-from pipelines.corpora import Skipped, check_storable, check_text
+from pipelines.corpora import Skipped, check_length, check_storable, check_text
 from pipelines.documents import SourceDocument, document_id, normalised_text
 from pipelines.json_lines import read_json_lines
 from pipelines.probes import REWORDINGS_SOURCE
@@ -104,7 +104,10 @@ def _read(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         owner = document_id(text)
     else:
         raise CorpusError('has neither a "document" of 64 hex digits nor a "text"')
-    return owner, tuple(clean for one in texts if (clean := normalised_text(one)))
+    kept = tuple(clean for one in texts if (clean := normalised_text(one)))
+    for one in kept:
+        check_length(one)
+    return owner, kept
 
 
 def kept_rewordings(document: SourceDocument, texts: Sequence[str]) -> SourceDocument:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from peer_cl.errors import CorpusError
 from pipelines.corpora import read_corpus
 from pipelines.documents import normalised_text
+from stores import texts
 
 
 def write(folder, files):
@@ -125,6 +126,30 @@ def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, messa
         ["good", "too"],
         1,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "A text of 27 bytes, é, té\n"),
+        ("a.md", "# Kept\nshort\n# Long\nA section of 29 bytes.\n\n# End\nshort too\n"),
+        ("a.jsonl", '{"text": "short"}\n{"text": "A text of 27 bytes, é, té"}\n{"text": "too"}\n'),
+    ],
+)
+def test_a_text_longer_than_a_store_keeps_stops_with_its_place_or_is_counted(
+    tmp_path, monkeypatch, name, content
+):
+    monkeypatch.setattr(texts, "MOST_BYTES", 24)
+    write(tmp_path, {name: content, "b.txt": 12 * "é" + 9 * "\r\n"})
+    with pytest.raises(CorpusError) as got:
+        read_corpus(tmp_path)
+    place = tmp_path / (f"{name}:2" if name == "a.jsonl" else name)
+    size = 29 if name == "a.md" else 27
+    said = f"{place} has a text of {size} bytes, and the most is 24: divide it"
+    assert str(got.value) == f"{said}; mend it, or pass --on-bad-row skip"
+    read = read_corpus(tmp_path, on_bad_row="skip")
+    assert (read.num_skipped, read.problems) == (1, (said,))
+    assert len(read.documents) == (1 if name == "a.txt" else 3)
 
 
 def test_what_a_folder_holds_besides_is_counted(tmp_path):

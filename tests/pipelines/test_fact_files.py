@@ -4,6 +4,7 @@ import pytest
 
 from peer_cl.errors import CorpusError
 from pipelines.fact_files import read_facts
+from stores import texts
 
 GOOD = {
     "subject": "Chad",
@@ -67,6 +68,16 @@ def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):
         read_facts(path)
     facts, skipped = read_facts(path, "skip")
     assert (len(facts), skipped.num) == (1, 1)
+
+
+def test_a_fact_longer_than_a_store_keeps_is_named_or_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "MOST_BYTES", 40)
+    long = GOOD | {"statement": f"{GOOD['statement']} It is old."}
+    path = write(tmp_path / "facts.jsonl", GOOD, long, GOOD | {"reworded_prompts": ["x" * 41]})
+    with pytest.raises(CorpusError, match=r"facts.jsonl:2 has a text of 44 bytes, .* most is 40"):
+        read_facts(path)
+    facts, skipped = read_facts(path, "skip")
+    assert (len(facts), skipped.num) == (1, 2)
 
 
 def test_a_file_without_facts_is_refused(tmp_path):

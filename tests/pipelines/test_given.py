@@ -8,6 +8,7 @@ from tiny_base import make_tiny_store, sentences, tiny_settings
 from peer_cl.errors import CorpusError, InputError
 from pipelines import Fact, SourceDocument, init_store, open_store
 from pipelines.jobs import start_ingest
+from stores import texts
 
 GOOD = SourceDocument("A perfectly good text.", "t", "s")
 FACT = Fact("house", "owner", "rent", "The owner of house is rent.", "The owner of house is", ())
@@ -77,10 +78,40 @@ def test_rewordings_that_cannot_be_kept_are_refused(store, said, match):
     refused(store, match, rewordings=said)
 
 
+LONG = 5 * "A text of some length. "
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        (
+            {"corpus": [GOOD, dataclasses.replace(GOOD, text=LONG)]},
+            r"corpus\[1\] has a text of 114",
+        ),
+        (
+            {"facts": [FACT, dataclasses.replace(FACT, statement=LONG)]},
+            r"facts\[1\] has a text of ",
+        ),
+        ({"facts": [FACT]}, "facts asked in other words of 'house' has a text of "),
+        ({"rewordings": {GOOD.document_id: (LONG,)}}, r"rewordings\['\w+'\] has a text of 114"),
+        (
+            {"rewordings": {GOOD.document_id: ("One more.", "Once more.")}},
+            "documents in other words of 't' has a text of ",
+        ),
+    ],
+)
+def test_what_is_longer_than_a_store_keeps_is_refused_before_it_is_trained(
+    store, monkeypatch, told, match
+):
+    monkeypatch.setattr(texts, "MOST_BYTES", 100)
+    refused(store, rf"{match}.* bytes, and the most is 100: divide it", **told)
+    assert store.registry.live().domains == ()
+
+
 def test_what_is_right_is_learned_from_any_iterable(store):
-    texts = (SourceDocument(text, "", "", section_of="") for text in sentences("law", 6))
+    given = (SourceDocument(text, "", "", section_of="") for text in sentences("law", 6))
     settings = dataclasses.replace(tiny_settings(), text_passes=1.0)
-    assert store.ingest("law", texts, facts=[FACT], settings=settings).label == "v1"
+    assert store.ingest("law", given, facts=[FACT], settings=settings).label == "v1"
 
 
 def test_a_corpus_of_special_tokens_alone_is_refused_before_it_is_trained(store):

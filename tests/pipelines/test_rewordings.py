@@ -27,6 +27,7 @@ from pipelines.rewordings import (
     read_rewordings,
     reworded_rows,
 )
+from stores import texts
 
 TEXT = "The court held that the contract was void."
 ROW = {"text": TEXT, "rewordings": ["Void was the contract, the court said."]}
@@ -67,6 +68,15 @@ def test_a_document_is_named_by_its_text_or_by_its_id(tmp_path):
 def test_a_malformed_line_is_named_or_skipped(tmp_path, row, told):
     path = write(tmp_path / "r.jsonl", ROW, row)
     with pytest.raises(CorpusError, match=f"r.jsonl:2 .*{told}"):
+        read_rewordings(path)
+    found, skipped = read_rewordings(path, "skip")
+    assert (len(found), skipped.num) == (1, 1)
+
+
+def test_a_rewording_longer_than_a_store_keeps_is_named_or_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "MOST_BYTES", 60)
+    path = write(tmp_path / "r.jsonl", ROW, {**ROW, "rewordings": ["short", "x" * 61]})
+    with pytest.raises(CorpusError, match=r"r.jsonl:2 has a text of 61 bytes, and the most is 60"):
         read_rewordings(path)
     found, skipped = read_rewordings(path, "skip")
     assert (len(found), skipped.num) == (1, 1)
