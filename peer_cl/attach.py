@@ -22,7 +22,7 @@ from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.inside import inner_width, input_projections
 from peer_cl.layer import INSIDE, REPLACE
 from peer_cl.pool import ExpertPool, Segment
-from peer_cl.served import check_caches, check_states
+from peer_cl.served import check_caches, check_causal, check_states, unheard, width_of
 from peer_cl.uncopied import no_copy
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
@@ -66,6 +66,8 @@ class _Pass:
     feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
     inside: dict[int, Tensor] = field(default_factory=dict)
     """What is written inside a layer's feed-forward, (B, T, F), while that runs."""
+    written: set[int] = field(default_factory=set)
+    """Layers whose feed-forwards took what was to be written inside."""
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -117,7 +119,8 @@ class Attachment:
         InputError: when a layer does not exist.
         UnsupportedError: when the architecture is not served.
 
-    Cost: one token is read up to the higher of the two layers, to see what the layers hand on.
+    Cost: one token is read up to the higher of the two layers, to see what the layers hand on, and
+        two texts of a few tokens through all of them, to see that none looks ahead.
     """
 
     def __init__(self, model: nn.Module, *, tap: int, signature_layer: int) -> None:
@@ -150,8 +153,12 @@ class Attachment:
     @property
     def width(self) -> int:
         """D, the width of the hidden states."""
-        config: Any = self.model.config
-        return int(config.get_text_config(decoder=True).hidden_size)
+        return width_of(self.model)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the hooks are still there."""
+        return bool(self._handles)
 
     def _register(self) -> Iterator[torch.utils.hooks.RemovableHandle]:
         tap_layer, signature_layer = self.layers[self.tap], self.layers[self.signature_layer]
@@ -212,6 +219,7 @@ class Attachment:
         written = self._pass.inside.get(number)
         if written is None:
             return None
+        self._pass.written.add(number)
         # Some feed-forwards flatten rows and tokens before they read them.
         return output + written[..., part].reshape(output.shape)
 
@@ -222,7 +230,9 @@ class Attachment:
         return said
 
     def _add(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        self._pass.inside.pop(number, None)
+        run = self._pass
+        if run.inside.pop(number, None) is not None and number not in run.written:
+            raise unheard(self.model, number)
         added = self._pool_output(number, mode="augment")
         if added is None:
             return None
@@ -232,14 +242,14 @@ class Attachment:
 
     def _pool_output(self, number: int, mode: str) -> Tensor | None:
         """Return what the pool's segments say at one host layer, or None where none speaks."""
-        here = [
-            segment
-            for segment in self._pass.segments
-            if number in segment.host_layers and segment.shape.mode == mode
-        ]
+        run = self._pass
+        speaking = [segment for segment in run.segments if number in segment.host_layers]
+        if speaking and number not in run.feed_forward_inputs:
+            raise unheard(self.model, number)
+        here = [segment for segment in speaking if segment.shape.mode == mode]
         if not here:
             return None
-        inputs_BTD = self._pass.feed_forward_inputs[number]
+        inputs_BTD = run.feed_forward_inputs[number]
         flat_TD = inputs_BTD.reshape(-1, inputs_BTD.shape[-1])
         total_TD: Tensor = self._spoken(here[0], number, flat_TD)
         for segment in here[1:]:
@@ -282,6 +292,7 @@ class Attachment:
             finally:
                 run.feed_forward_inputs.clear()
                 run.inside.clear()
+                run.written.clear()
                 self._pass = before
 
     @contextmanager
@@ -354,12 +365,15 @@ class Attachment:
 
     @torch.no_grad()
     def _read_a_token(self) -> None:
-        """Learn by one token whether layers return tuples, and check what the tap reads."""
+        """Learn by one token whether layers return tuples, and check what the tap reads; then read
+        two short texts, to check that no token looks ahead."""
         token = torch.zeros(1, 1, dtype=torch.long, device=next(self.model.parameters()).device)
         last = "signature" if self.signature_layer >= self.tap else "tap"
         with self.listening(stop_at=last) as run:
             self.model(input_ids=token, use_cache=False)
         check_states(self.model, run.tap)
+        with self.listening():
+            check_causal(self.model)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from transformers.cache_utils import CacheLayerMixin
 from peer_cl.attach import Attachment, Watch
 from peer_cl.errors import UnsupportedError
 from peer_cl.pool import Segment
+from peer_cl.served import unheard
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def run_base(attachment: Attachment, *, reads: Sequence[int] = (), **inputs: Any
     """
     with attachment.listening(keeps_inputs=reads) as run:
         output = attachment.model(**inputs)
+        for layer in reads:
+            if layer not in run.feed_forward_inputs:
+                raise unheard(attachment.model, layer)
         kept = {layer: run.feed_forward_inputs[layer] for layer in reads}
     tap_BTD, signature_BTD = _kept(run.tap, "tap"), _kept(run.signature, "signature layer")
     return BasePass(output.logits, tap_BTD, signature_BTD, kept)

@@ -15,6 +15,7 @@ from peer_cl.bases import context_length
 from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.layer import PoolShape
 from peer_cl.pool import ExpertPool
+from peer_cl.served import check_evaluation
 
 _SERVED = {
     "labels": (None, "score(...) tells each token's log probability"),
@@ -105,10 +106,7 @@ def check_text(
     _check_shape("evidence_mask", evidence_mask, [shape])
     _check_lengths(context_lengths, *shape)
     check_room(base, shape[1])
-    if base.training:
-        raise StateError(
-            "the base is in training mode: dropout would change every call; call model.eval() first"
-        )
+    check_evaluation(base, "model.eval()")
 
 
 def _check_known(base: Any, input_ids: Tensor) -> None:

@@ -1,18 +1,23 @@
 """Which base models are served: others are refused in one line, before anything is asked of them.
 
-Shape suffixes: B rows, T tokens, D model width.
+Shape suffixes: B rows, T tokens, D model width, V vocabulary.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from peer_cl.errors import BaseMismatchError, InputError, StateError, UnsupportedError
 from peer_cl.pool import BaseIdentity, dtype_name, tensors_sha256
+
+_LOOKS_AHEAD = 1e-3
+"""Relative change of a token's logits with the token after it, from which on a model is not causal;
+a kernel's rounding is far below in fp32."""
 
 
 def check_base(base: Any) -> None:
@@ -24,7 +29,8 @@ def check_base(base: Any) -> None:
     Raises:
         InputError: when it is no loaded model.
         StateError: when it is in training mode: dropout would make each call another.
-        UnsupportedError: when it is compiled, quantised into packed weights, or has virtual tokens.
+        UnsupportedError: when it or a part of it is compiled, it is quantised into packed weights,
+            has virtual tokens, or gives no logits of tokens.
     """
     kind = type(base).__name__
     if not isinstance(base, nn.Module) or not hasattr(base, "config"):
@@ -32,11 +38,12 @@ def check_base(base: Any) -> None:
             f"the base must be a loaded causal language model, not {base!r:.80} ({kind}): load it "
             "with peer_cl.load_base(...).model or AutoModelForCausalLM.from_pretrained(...)"
         )
-    if hasattr(base, "_orig_mod") or getattr(base, "_compiled_call_impl", None) is not None:
-        raise UnsupportedError(
-            f"a compiled base ({kind}) is not served: pools listen inside its forward; give the "
-            "model as it was before torch.compile"
-        )
+    for name, module in base.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise UnsupportedError(
+                f"a compiled base ({name or kind}) is not served: pools listen inside its forward; "
+                "give the model as it was before torch.compile"
+            )
     if bool(getattr(getattr(base, "active_peft_config", None), "is_prompt_learning", False)):
         raise UnsupportedError(
             f"a base with virtual tokens before the text ({kind}) is not served; give one with "
@@ -48,12 +55,32 @@ def check_base(base: Any) -> None:
                 f"{name} of the base is a {type(value).__name__} and no tensor, as in a quantised "
                 "model: this is not served; load the base in float32 or bfloat16"
             )
-    training = next((name or kind for name, m in base.named_modules() if m.training), None)
-    if training is not None:
-        raise StateError(
-            f"the base is in training mode ({training}): dropout would change every call; call "
-            "base.eval() first"
+    head = getattr(base, "get_output_embeddings", lambda: None)()
+    if head is None:
+        raise UnsupportedError(
+            f"a {kind} gives no logits of tokens (it has no output embeddings): load it with "
+            "AutoModelForCausalLM, which puts a language model's head on it"
         )
+    check_evaluation(base, "base.eval()")
+
+
+def check_evaluation(base: Any, remedy: str) -> None:
+    """Refuse a base of which any part is in training mode.
+
+    Args:
+        base: a loaded model.
+        remedy: what the message says to call.
+
+    Raises:
+        StateError: naming the first such part.
+    """
+    if not any(module.training for module in base.modules()):
+        return
+    parts = (name or type(base).__name__ for name, m in base.named_modules() if m.training)
+    raise StateError(
+        f"the base is in training mode ({next(parts)}): dropout would change every call; call "
+        f"{remedy} first"
+    )
 
 
 def check_unchanged(base: Any, made_on: BaseIdentity) -> None:
@@ -85,6 +112,15 @@ def check_unchanged(base: Any, made_on: BaseIdentity) -> None:
         )
 
 
+def width_of(model: Any) -> int:
+    """Return D, the width of a base's hidden states.
+
+    Args:
+        model: a causal language model of transformers.
+    """
+    return int(model.config.get_text_config(decoder=True).hidden_size)
+
+
 def check_caches(model: Any, tap: int) -> None:
     """Refuse a model of which a layer from the tap up keeps no keys and values of every token.
 
@@ -112,6 +148,57 @@ def check_caches(model: Any, tap: int) -> None:
         )
 
 
+def check_causal(model: Any) -> None:
+    """Refuse a model that gives no logits of every token, or that looks at the tokens to come.
+
+    Two texts that differ in their last token alone are read at once: of a causal model the logits
+    before it are the same, but for what a kernel may round otherwise.
+
+    Args:
+        model: a loaded model.
+
+    Raises:
+        UnsupportedError: naming the shape of the logits, or how far they are from each other.
+    """
+    embeddings = model.get_input_embeddings().weight
+    padding = getattr(model.config, "pad_token_id", None)
+    tokens = [token for token in range(min(len(embeddings), 8)) if token != padding]
+    if len(tokens) < 3:
+        return
+    ids_BT = torch.tensor([[tokens[0], tokens[1]], [tokens[0], tokens[2]]]).to(embeddings.device)
+    kind = type(model).__name__
+    logits_BTV = getattr(model(input_ids=ids_BT, use_cache=False), "logits", None)
+    if not isinstance(logits_BTV, Tensor) or logits_BTV.shape[:-1] != (2, 2):
+        shape = tuple(logits_BTV.shape) if isinstance(logits_BTV, Tensor) else None
+        raise UnsupportedError(
+            f"{kind} gives logits of shape {shape} for two texts of two tokens, not (2, 2, V): "
+            "load a causal language model (AutoModelForCausalLM)"
+        )
+    rounding = max(torch.finfo(one.dtype).eps for one in (logits_BTV, embeddings))
+    first_V, other_V = logits_BTV[:, 0].float()
+    change = float((other_V - first_V).norm() / (first_V - first_V.mean()).norm())
+    if change > max(_LOOKS_AHEAD, 8 * rounding):
+        raise UnsupportedError(
+            f"{kind} looks at the tokens to come: the logits of a token moved by {change:.1%} with "
+            "the one after it; it is no causal language model, and the promises would not hold: "
+            "take one that is"
+        )
+
+
+def unheard(model: Any, number: int) -> UnsupportedError:
+    """Return the error for a layer whose feed-forward ran past the hooks.
+
+    Args:
+        model: the base.
+        number: of the layer.
+    """
+    return UnsupportedError(
+        f"layer {number} of {type(model).__name__} ran past the pools, which listen at its "
+        "feed-forward: was it compiled or replaced after the model was made? Give the base as it "
+        "was before; the whole PeerModel may be compiled"
+    )
+
+
 def check_states(model: Any, states: Tensor | None) -> None:
     """Refuse a model whose layers hand on something else than one vector a token.
 
@@ -122,7 +209,7 @@ def check_states(model: Any, states: Tensor | None) -> None:
     Raises:
         UnsupportedError: naming the shape.
     """
-    width = int(model.config.get_text_config(decoder=True).hidden_size)
+    width = width_of(model)
     shape = None if states is None else tuple(states.shape)
     if shape != (1, 1, width):
         raise UnsupportedError(

@@ -1,6 +1,7 @@
 """What a call is given is checked before the base fails in words of its own."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -130,6 +131,12 @@ def test_a_base_that_was_put_into_training_mode_is_not_asked(read, ids, make_mod
     with pytest.raises(StateError, match=r"in training mode.* model\.eval\(\)"):
         read(model, ids)
     read(model.eval(), ids)
+    for part in (model.base.transformer, model.base.transformer.h[2].attn.attn_dropout):
+        part.train()
+        name = next(name for name, module in model.base.named_modules() if module is part)
+        with pytest.raises(StateError, match=rf"mode \({re.escape(name)}\).* model\.eval\(\)"):
+            read(model, ids)
+        read(model.eval(), ids)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,21 @@
 """Which bases are served: the others are refused in one line and keep no trace."""
 
+import dataclasses
+
 import pytest
 import torch
 from bits import portrait, same_bits
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny import SHAPE, make_base, teach
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    LlamaModel,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+)
 
 from peer_cl import PeerModel
 from peer_cl.attach import Attachment
@@ -113,9 +123,9 @@ def wrapped():
     return get_peft_model(make_base("gpt2"), config).eval(), make_base("gpt2")
 
 
-def with_a_pool(base):
+def with_a_pool(base, mode="augment"):
     model = PeerModel(base, host_layers=(1, 3), budget=0.2, capacity=2)
-    model.add_pool("a", SHAPE)
+    model.add_pool("a", dataclasses.replace(SHAPE, mode=mode))
     teach(model, "a", seed=1)
     return model
 
@@ -148,9 +158,77 @@ def test_a_plain_model_without_places_for_positions_is_told_none(kind):
     assert accepted_arguments(base, wanted) == {"cache", "logits_to_keep"}
 
 
+TINY_BERT = {key: TINY[key] for key in TINY if key not in ("num_key_value_heads", "head_dim")}
+TINY_BERT |= {"cls_token_id": 0, "sep_token_id": 1}
+LOOKS_AHEAD = r"ModernBertForMaskedLM looks at the tokens to come: .* moved by [\d.]+% with the one"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_base_that_looks_ahead_is_refused(dtype):
+    """It was taken, and every promise about a text's beginning was silently broken."""
+    torch.manual_seed(0)
+    base = ModernBertForMaskedLM(ModernBertConfig(**TINY_BERT)).eval()
+    with torch.no_grad():
+        for layer in base.model.layers:
+            layer.attn.Wo.weight *= 5
+    base = base.to(dtype)
+    before = portrait(base)
+    for make in (
+        lambda: PeerModel(base, host_layers=(1, 3)),
+        lambda: Attachment(base, tap=1, signature_layer=2),
+    ):
+        with pytest.raises(UnsupportedError, match=LOOKS_AHEAD) as refused:
+            make()
+        assert "\n" not in str(refused.value)
+    assert portrait(base) == before
+
+
+@pytest.mark.parametrize(
+    "kind", [LlamaModel, LlamaForSequenceClassification, LlamaForTokenClassification]
+)
+def test_a_base_without_a_head_of_tokens_is_refused(kind):
+    base = kind(make_base("llama").config).eval()
+    before = portrait(base)
+    with pytest.raises(
+        UnsupportedError, match=rf"a {kind.__name__} gives no logits of tokens .*AutoModelFor"
+    ) as refused:
+        PeerModel(base, host_layers=(1, 3))
+    assert "\n" not in str(refused.value)
+    assert portrait(base) == before
+
+
+def test_a_base_that_gives_its_last_logits_alone_is_refused(monkeypatch):
+    base = make_base("llama")
+    own = base.forward
+    monkeypatch.setattr(base, "forward", lambda **told: own(**told, logits_to_keep=1))
+    with pytest.raises(UnsupportedError, match=r"logits of shape \(2, 1, 97\) .* not \(2, 2, V\)"):
+        PeerModel(base, host_layers=(1, 3))
+    assert not any(module._forward_hooks for module in base.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3", "qwen2_moe"])
+def test_causal_bases_in_half_precision_are_taken(kind, dtype):
+    base = tiny(kind, **TINY, **MIXED) if kind == "qwen2_moe" else make_base(kind)
+    PeerModel(base.to(dtype), host_layers=(1, 3)).detach()
+
+
 def compiled_in_place():
     base = make_base("llama")
     base.compile()
+    return base
+
+
+def compiled_layers():
+    base = make_base("llama")
+    for layer in base.model.layers:
+        layer.compile(backend="eager")
+    return base
+
+
+def compiled_feed_forward():
+    base = make_base("llama")
+    base.model.layers[2].mlp = torch.compile(base.model.layers[2].mlp, backend="eager")
     return base
 
 
@@ -165,13 +243,15 @@ def with_virtual_tokens():
     [
         (lambda: torch.compile(make_base("llama")), r"compiled base \(OptimizedModule\)"),
         (compiled_in_place, r"compiled base \(LlamaForCausalLM\)"),
+        (compiled_layers, r"compiled base \(model\.layers\.0\)"),
+        (compiled_feed_forward, r"compiled base \(model\.layers\.2\.mlp\)"),
         (
             lambda: torch.ao.quantization.quantize_dynamic(make_base("llama"), {torch.nn.Linear}),
             r"q_proj\.\w*scale|_packed_params.* of the base is a \w+ and no tensor",
         ),
         (with_virtual_tokens, "virtual tokens before the text"),
     ],
-    ids=["compiled", "compiled in place", "int8", "prompt tuning"],
+    ids=["compiled", "in place", "its layers", "a feed-forward", "int8", "prompt tuning"],
 )
 def test_a_base_that_cannot_be_listened_to_is_refused(make, message):
     base = make()
@@ -179,6 +259,46 @@ def test_a_base_that_cannot_be_listened_to_is_refused(make, message):
         PeerModel(base, host_layers=(1, 3))
     assert "\n" not in str(refused.value)
     assert not any(module._forward_hooks for module in base.modules())
+
+
+def compile_layers(model):
+    for layer in model.base.model.layers:
+        layer.compile(backend="eager")
+
+
+def compile_feed_forwards(model):
+    for layer in model.base.model.layers:
+        layer.mlp.compile(backend="eager")
+
+
+@pytest.mark.parametrize("mode", ["augment", "inside"])
+@pytest.mark.parametrize("compile_some", [compile_layers, compile_feed_forwards])
+def test_layers_that_are_compiled_later_are_told_of(ids, mode, compile_some):
+    """A bare KeyError, or, inside feed-forwards, pools that said nothing."""
+    torch.compiler.reset()
+    model = with_a_pool(make_base("llama"), mode)
+    expected = model(ids, ask="all").logits
+    compile_some(model)
+    if (mode, compile_some) == ("augment", compile_feed_forwards):  # it is heard from outside
+        assert torch.equal(model(ids, ask="all").logits, expected)
+        return
+    with pytest.raises(UnsupportedError, match="layer 1 of LlamaForCausalLM ran past the pools"):
+        model(ids, ask="all")
+    if compile_some is compile_layers:
+        with pytest.raises(UnsupportedError, match="layer 3 of LlamaForCausalLM ran past"):
+            run_base(model.attachment, reads=[3], input_ids=ids, use_cache=False)
+
+
+@pytest.mark.parametrize("mode", ["augment", "inside"])
+def test_a_whole_model_and_a_whole_base_may_be_compiled_later(ids, mode):
+    torch.compiler.reset()
+    model = with_a_pool(make_base("llama"), mode)
+    with torch.no_grad():
+        expected = model(ids, ask="all").logits
+        whole = torch.compile(model, backend="eager")
+        assert torch.equal(whole(ids, ask="all").logits, expected)
+        model.base.compile(backend="eager")
+        assert torch.equal(model(ids, ask="all").logits, expected)
 
 
 @pytest.mark.parametrize("base", ["org/name", None])
