@@ -19,6 +19,7 @@ from peer_cl.errors import InputError, StateError
 from peer_cl.pool import pool_names
 from peer_cl.scoring import context_ends
 from peer_cl.shortlist import asked_at_token, token_evidence
+from peer_cl.signature import Signature, check_background, check_signature
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -58,6 +59,7 @@ def ask_pools(
         InputError: for an unknown way of asking.
         UnknownError: for an unknown pool.
         StateError: for a pool that is not active, or signatures without background statistics.
+        ShapeError: for a signature, or background statistics, of another width than the base.
 
     Warns: once a model, where pools are active and none has a signature by which it could be asked.
     """
@@ -81,7 +83,7 @@ def ask_pools(
             "no background statistics: pools can be asked by name (domains=...) or, but for "
             "generate, by ask='all' only; give PeerModel(background=...) for signatures"
         )
-    signatures = [s for name in names if (s := model.pool(name).signature) is not None]
+    signatures = signatures_of(model, names)
     evidence = token_evidence(
         base.signature_BTD,
         input_ids,
@@ -96,6 +98,24 @@ def ask_pools(
     return choose_by_context(
         names, input_ids, evidence, signatures, lengths_B, model.name_odds, attention_mask
     )
+
+
+def signatures_of(model: PeerModel, names: Sequence[str]) -> list[Signature]:
+    """Return the signatures of pools that have one, fit to be held against the base's states.
+
+    Args:
+        model: the model with its pools; its background statistics are looked at too.
+        names: of the pools.
+
+    Raises:
+        ShapeError: when a signature or the background is of another width than the base.
+    """
+    width = model.attachment.width
+    check_background(model.background, width)
+    found = [(name, s) for name in names if (s := model.pool(name).signature) is not None]
+    for name, signature in found:
+        check_signature(name, signature, width)
+    return [signature for _, signature in found]
 
 
 def _warn_unsigned(model: PeerModel, active: Sequence[str]) -> None:

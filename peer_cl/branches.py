@@ -225,6 +225,20 @@ def branch_cache(
     return cache
 
 
+def are_all_rows(rows: Tensor, num_rows: int) -> bool:
+    """Return whether rows are all of a batch, in its order, so that none need be picked out.
+
+    Args:
+        rows: numbers of batch rows.
+        num_rows: of the batch.
+
+    Example:
+        >>> are_all_rows(torch.tensor([0, 1]), 2), are_all_rows(torch.tensor([1, 0]), 2)
+        (True, False)
+    """
+    return len(rows) == num_rows and rows.tolist() == list(range(num_rows))
+
+
 def select_rows(cache: DynamicCache, rows: Tensor) -> None:
     """Keep and order a cache's batch rows, in place; shared layers are moved once."""
     seen: set[int] = set()

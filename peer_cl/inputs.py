@@ -16,6 +16,7 @@ from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.layer import PoolShape
 from peer_cl.pool import ExpertPool
 from peer_cl.served import check_evaluation
+from peer_cl.whole import ascending, whole
 
 _SERVED = {
     "labels": (None, "score(...) tells each token's log probability"),
@@ -175,25 +176,29 @@ def check_room(base: Any, num_tokens: int, num_new: int = 0) -> None:
     )
 
 
-def check_host_layers(base: Any, host_layers: Sequence[int]) -> int:
-    """Refuse host layers that the base does not have; return how many layers it has.
+def check_host_layers(
+    base: Any, host_layers: Sequence[int], signature_layer: int | None = None
+) -> tuple[tuple[int, ...], int]:
+    """Refuse host layers that the base does not have; return them and the signature layer.
 
     Args:
         base: a causal language model of transformers.
         host_layers: must be ascending, each once.
+        signature_layer: whose output signatures read; None: two thirds of the depth.
 
     Raises:
         InputError: naming the layer, or all of them where the order is wrong.
     """
-    if not host_layers or list(host_layers) != sorted(set(host_layers)):
-        raise InputError(f"host layers must be ascending, not {list(host_layers)}")
+    layers = ascending(host_layers)
     depth = int(base.config.get_text_config(decoder=True).num_hidden_layers)
-    for layer in host_layers:
+    for layer in layers:
         if not 0 <= layer < depth:
             raise InputError(
                 f"host layer {layer} does not exist: the base has layers 0..{depth - 1}"
             )
-    return depth
+    if signature_layer is None:
+        return layers, (2 * depth) // 3
+    return layers, whole("signature_layer", signature_layer)
 
 
 def check_pool(name: Any, pool: Any, known: Mapping[str, ExpertPool]) -> None:

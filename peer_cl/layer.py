@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from peer_cl.errors import InputError
 from peer_cl.experts import ACTIVATIONS, ExpertRows
 from peer_cl.product_keys import ProductKeys, check_sizes
+from peer_cl.whole import real, whole
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]
 """Told what a layer reads (T, D), and the router's weights and ids (T, H, K)."""
@@ -50,9 +51,15 @@ class PoolShape:
         """Refuse what cannot be built, with both values.
 
         Raises:
-            InputError: when a number is not positive or a word is unknown.
+            InputError: when a number is not positive, or not whole where it counts something, or a
+                word is unknown.
             ShapeError: when there is no square of experts, or no even width of keys.
         """
+        for field in ("num_experts", "num_heads", "top_k", "key_width"):
+            object.__setattr__(self, field, whole(field, getattr(self, field)))
+        if not isinstance(self.output_scale, int | float):
+            object.__setattr__(self, "output_scale", real("output_scale", self.output_scale))
+        object.__setattr__(self, "query_norm", bool(self.query_norm))
         for field in ("num_experts", "num_heads", "top_k", "key_width", "output_scale"):
             if not 0 < getattr(self, field) < math.inf:
                 raise InputError(f"{field} must be positive, not {getattr(self, field)}")

@@ -10,13 +10,13 @@ tokens (border i lies before token i).
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from peer_cl.errors import InputError, ShapeError
+from peer_cl.whole import real, whole
 
 RUNS_ALONE = 0.99
 """A held weight above this one lets its branch run alone while the model writes."""
@@ -48,10 +48,19 @@ def check_budget(budget: Any, capacity: Any) -> None:
     """
     if not isinstance(budget, int | float) or not 0.0 < budget < 1.0:
         raise InputError(f"budget must lie between 0 and 1, not {budget!r}")
-    if not isinstance(capacity, Integral) or isinstance(capacity, bool):
-        raise InputError(f"capacity must be a whole number, not {capacity!r}")
-    if capacity < 1:
+    if whole("capacity", capacity) < 1:
         raise InputError(f"capacity must be at least 1, not {capacity}")
+
+
+def check_name_odds(name_odds: Any) -> float:
+    """Refuse odds of names that cannot be; return them as a float.
+
+    Raises:
+        InputError: with the value.
+    """
+    if not 0.0 <= real("name_odds", name_odds) < math.inf:
+        raise InputError(f"name_odds must be 0 or more, not {name_odds}")
+    return float(name_odds)
 
 
 def worst_added_nats(budget: float) -> float:

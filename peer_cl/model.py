@@ -17,19 +17,13 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peer_cl.asking import ask_pools
 from peer_cl.attach import Attachment, Watch, pool_segments
-from peer_cl.branches import (
-    BasePass,
-    default_position_ids,
-    left_padded_positions,
-    run_base,
-    run_branch,
-)
+from peer_cl.branches import BasePass, are_all_rows, run_branch
 from peer_cl.choice import Choice
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.inputs import check_host_layers, check_options, check_pool, check_text
 from peer_cl.layer import PoolShape
-from peer_cl.mixing import mixed_logits
-from peer_cl.mixture import share
+from peer_cl.mixing import read_logits
+from peer_cl.mixture import check_name_odds, share
 from peer_cl.pool import (
     BaseIdentity,
     ExpertPool,
@@ -40,10 +34,17 @@ from peer_cl.pool import (
     read_pool,
     weights_identity,
 )
-from peer_cl.reading import score_branches
-from peer_cl.scoring import Scores, evidence_tokens
-from peer_cl.served import check_base, check_unchanged
-from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
+from peer_cl.reading import read_scores
+from peer_cl.scoring import Scores
+from peer_cl.served import check_base, check_unchanged, width_of
+from peer_cl.signature import (
+    Background,
+    NearestSearch,
+    Signature,
+    check_background,
+    check_signature,
+    nearest_distances,
+)
 from peer_cl.status import ModelStatus, status_of, trainable_lines
 from peer_cl.switch import Switch
 from peer_cl.uncopied import no_copy
@@ -81,8 +82,10 @@ class PeerModel(nn.Module):
     Raises:
         InputError: when the base is no loaded model, or a layer, the budget or the capacity cannot
             be used.
+        ShapeError: when the background statistics are of states of another width.
         StateError: when the base is in training mode.
-        UnsupportedError: when the architecture, or a compiled or quantised base, is not served.
+        UnsupportedError: when the architecture, or a compiled or quantised base, is not served, or
+            it is no causal language model.
     """
 
     def __init__(
@@ -101,17 +104,15 @@ class PeerModel(nn.Module):
     ) -> None:
         super().__init__()
         check_base(base)
-        if not 0.0 <= name_odds < float("inf"):
-            raise InputError(f"name_odds must be 0 or more, not {name_odds}")
-        self.name_odds = name_odds
+        self.name_odds = check_name_odds(name_odds)
         self.share = share(budget, capacity)
-        self.budget, self.capacity = budget, capacity
-        depth = check_host_layers(base, host_layers)
-        signature_layer = (2 * depth) // 3 if signature_layer is None else signature_layer
+        self.budget, self.capacity = float(budget), int(capacity)
+        self.host_layers, signature_layer = check_host_layers(base, host_layers, signature_layer)
+        check_background(background, width_of(base))
         self.base = base
         self.identity = identity or weights_identity(base)
-        self.attachment = Attachment(base, tap=host_layers[0], signature_layer=signature_layer)
-        self.host_layers = tuple(host_layers)
+        tap = self.host_layers[0]
+        self.attachment = Attachment(base, tap=tap, signature_layer=signature_layer)
         self.background, self.search = background, search
         self.pools = nn.ModuleDict()
         self._names: dict[str, str] = {}
@@ -153,7 +154,7 @@ class PeerModel(nn.Module):
             InputError: when the name is no str, or the pool is something else.
             StateError: when the name is taken, the pool is in under another, or the capacity is
                 used up.
-            ShapeError: when the pool does not fit the base.
+            ShapeError: when the pool, or its signature, does not fit the base.
         """
         check_pool(name, pool, {known: self.pool(known) for known in self._names})
         if name in self._names:
@@ -165,6 +166,7 @@ class PeerModel(nn.Module):
             )
         if not isinstance(pool, ExpertPool):
             pool = ExpertPool(name, [self.new_segment(pool)])
+        check_signature(name, pool.signature, self.attachment.width)
         tap_BTD = torch.zeros(1, 1, self.attachment.width, device=self.base.device)
         with self.attachment.branching(pool_segments(pool), tap_BTD):
             pass
@@ -329,24 +331,14 @@ class PeerModel(nn.Module):
             UnknownError: for an unknown pool.
         """
         check_text(self.base, input_ids, attention_mask, None, evidence_mask, context_lengths)
-        own = left_padded_positions(self.base, attention_mask)
-        default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
-        positions = own.get("position_ids", default)
-        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
-        base = run_base(self.attachment, use_cache=False, **inputs)
-        evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        choice = self.asked(
-            base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
-        )
-        return score_branches(
+        return read_scores(
             self,
-            base,
-            choice,
             input_ids,
-            evidence_BT,
-            positions=positions,
-            attention_mask=attention_mask,
+            attention_mask,
+            evidence_mask=evidence_mask,
+            ask=ask,
             context_lengths=context_lengths,
+            domains=domains,
         )
 
     def forward(
@@ -384,32 +376,15 @@ class PeerModel(nn.Module):
         check_text(
             self.base, input_ids, attention_mask, position_ids, evidence_mask, context_lengths
         )
-        if position_ids is None:
-            positions = default_position_ids(input_ids.shape[1], 0, input_ids.device)
-            own: dict[str, Any] = {}
-        else:
-            positions, own = position_ids, {"position_ids": position_ids}
-        base = run_base(
-            self.attachment,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            use_cache=False,
-            **own,
-        )
-        evidence_BT = self._evidence(input_ids, attention_mask, evidence_mask)
-        choice = self.asked(
-            base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
-        )
-        logits_BTV = mixed_logits(
+        logits_BTV = read_logits(
             self,
-            base,
-            choice,
-            evidence_BT,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
+            input_ids,
+            attention_mask,
+            position_ids,
             evidence_mask=evidence_mask,
+            ask=ask,
             context_lengths=context_lengths,
+            domains=domains,
         )
         return CausalLMOutputWithPast(logits=logits_BTV)
 
@@ -446,22 +421,15 @@ class PeerModel(nn.Module):
         watch: Watch | None = None,
     ) -> Tensor:
         """Return one pool's logits for some rows of a batch; `watch` is told what its rows read."""
-        everyone = len(rows) == len(input_ids)
         return run_branch(
             self.attachment,
             pool_segments(self.pool(name)),
-            tap_BTD if everyone else tap_BTD[rows],
+            tap_BTD if are_all_rows(rows, len(input_ids)) else tap_BTD[rows],
             input_ids=input_ids[rows],
             attention_mask=attention_mask[rows] if attention_mask is not None else None,
             position_ids=position_ids[rows] if len(position_ids) > 1 else position_ids,
             watch=watch,
         )
-
-    def _evidence(
-        self, input_ids: Tensor, attention_mask: Tensor | None, evidence_mask: Tensor | None
-    ) -> Tensor:
-        special: Any = self.special_ids
-        return evidence_tokens(input_ids, attention_mask, special, evidence_mask)
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, generation_config: Any = None, **options: Any) -> Any:

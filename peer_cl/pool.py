@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from peer_cl.errors import BaseMismatchError, DamageError, InputError, UnsupportedError
 from peer_cl.layer import INSIDE, REPLACE, PeerLayer, PoolShape
 from peer_cl.signature import Signature
+from peer_cl.whole import ascending, whole
 
 FORMAT = "peer-cl-segment-1"
 Files = str | Path | Sequence[str | Path]
@@ -113,7 +114,7 @@ class Segment(nn.Module):
             token; 0: they have none in common, and no segment can write there.
 
     Raises:
-        InputError: when the host layers are empty, repeated or not ascending.
+        InputError: when the host layers are empty, repeated, not ascending or no whole numbers.
         UnsupportedError: when it is to write inside feed-forwards that have no such width.
     """
 
@@ -126,16 +127,13 @@ class Segment(nn.Module):
         inner_width: int = 0,
     ) -> None:
         super().__init__()
-        if not host_layers or list(host_layers) != sorted(set(host_layers)):
-            raise InputError(
-                f"host layers must be ascending and without repeats, not {list(host_layers)}"
-            )
+        host_layers, inner_width = ascending(host_layers), whole("inner_width", inner_width)
         if shape.mode == INSIDE and inner_width < 1:
             raise UnsupportedError(
                 "no pool can write inside this base's feed-forwards: their input projections are "
                 "missing, or of several sizes; take mode 'augment', beside them"
             )
-        self.width, self.host_layers, self.shape = width, tuple(host_layers), shape
+        self.width, self.host_layers, self.shape = whole("width", width), host_layers, shape
         self.inner_width = inner_width if shape.mode == INSIDE else 0
         self.layers = nn.ModuleDict(
             {

@@ -6,18 +6,62 @@ U = T + 1 borders between tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from peer_cl.branches import BasePass, logits_at, row_log_probs, token_log_probs
+from peer_cl.branches import (
+    BasePass,
+    default_position_ids,
+    left_padded_positions,
+    logits_at,
+    row_log_probs,
+    run_base,
+    token_log_probs,
+)
 from peer_cl.choice import Choice, settle
 from peer_cl.mixture import enter_at
-from peer_cl.scoring import Scores, context_ends, last_places
+from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
+
+
+def read_scores(
+    model: PeerModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    evidence_mask: Tensor | None,
+    ask: str,
+    context_lengths: Tensor | None,
+    domains: str | Sequence[str] | None,
+) -> Scores:
+    """Return what the base, and every pool in the rows that ask it, make of a text.
+
+    Args: as for `PeerModel.score`, all of them checked.
+    """
+    own = left_padded_positions(model.base, attention_mask)
+    default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
+    base = run_base(model.attachment, use_cache=False, **inputs)
+    special: Any = model.special_ids
+    evidence_BT = evidence_tokens(input_ids, attention_mask, special, evidence_mask)
+    choice = model.asked(
+        base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
+    )
+    return score_branches(
+        model,
+        base,
+        choice,
+        input_ids,
+        evidence_BT,
+        positions=own.get("position_ids", default),
+        attention_mask=attention_mask,
+        context_lengths=context_lengths,
+    )
 
 
 def score_branches(

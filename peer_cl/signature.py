@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from peer_cl.errors import DamageError, InputError
+from peer_cl.errors import DamageError, InputError, ShapeError
 from peer_cl.names import Names
 from peer_cl.words import OrdinaryWords, TokenCounts, Words
 
@@ -230,6 +230,45 @@ class Signature:
             least_fit,
             fit_slack,
             _read_words(tensors) if "word_ids" in tensors else (),
+        )
+
+
+def check_background(background: Background | None, width: int) -> None:
+    """Refuse background statistics of states of another width than the base's.
+
+    Args:
+        background: None, or the statistics.
+        width: D of the base.
+
+    Raises:
+        ShapeError: naming both.
+    """
+    if background is None:
+        return
+    shapes = [background.mean_D.shape, background.whitening_DD.shape, background.centroids_CD.shape]
+    if {size for shape in (*shapes[:2], shapes[2][1:]) for size in shape} != {width}:
+        raise ShapeError(
+            f"background statistics of shapes {', '.join(str(tuple(one)) for one in shapes)} do "
+            f"not fit a base of width {width}: give those that were made with this base"
+        )
+
+
+def check_signature(name: str, signature: Signature | None, width: int) -> None:
+    """Refuse a signature whose centroids are not as wide as the base's states.
+
+    Args:
+        name: the pool's.
+        signature: None, or the pool's.
+        width: D of the base.
+
+    Raises:
+        ShapeError: naming the pool and both widths.
+    """
+    if signature is not None and tuple(signature.centroids_CD.shape[1:]) != (width,):
+        raise ShapeError(
+            f"pool {name!r} has a signature with centroids of shape "
+            f"{tuple(signature.centroids_CD.shape)}, which do not fit a base of width {width}: "
+            "give one that was made with this base"
         )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from peer_cl.attach import Attachment
 from peer_cl.bases import Base, load_base, within_context
-from peer_cl.errors import CorpusError, InputError, StoreFormatError
-from peer_cl.mixture import share
+from peer_cl.errors import CorpusError, StoreFormatError
+from peer_cl.inputs import check_host_layers
+from peer_cl.mixture import check_name_odds, share
 from peer_cl.words import OrdinaryWords, TokenCounts
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
@@ -100,8 +101,7 @@ def init_store(
     layout = StoreLayout(folder)
     layout.check_is_free()
     share(budget, capacity)
-    if not 0 <= name_odds < float("inf"):
-        raise InputError(f"name_odds must be 0 or more, not {name_odds}")
+    capacity, name_odds = int(capacity), check_name_odds(name_odds)
     if background is not None and len(background) < _LEAST_TEXTS:
         raise CorpusError(
             f"background statistics need at least {_LEAST_TEXTS} texts, not {len(background)}"
@@ -113,14 +113,8 @@ def init_store(
         trust_database(database_url)  # before minutes are spent: a list that cannot be written
     loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
     depth = loaded.model.config.get_text_config(decoder=True).num_hidden_layers
-    layers = tuple(host_layers) if host_layers is not None else spread_layers(depth)
-    if (
-        not layers
-        or list(layers) != sorted(set(layers))
-        or not 0 <= layers[0] <= layers[-1] < depth
-    ):
-        raise InputError(f"host layers must be ascending and within 0..{depth - 1}, not {layers}")
-    signature_layer = (2 * depth) // 3
+    wanted = spread_layers(depth) if host_layers is None else host_layers
+    layers, signature_layer = check_host_layers(loaded.model, wanted)
     attachment = Attachment(loaded.model, tap=layers[0], signature_layer=signature_layer)
     texts = list(background) if background is not None else _calibration_texts()
     # By hash, so that both halves hold every source, whatever the order of the texts.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peer_cl.asking import signatures_of
 from peer_cl.choice import choose_by_context
 from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import needed_log_odds, token_evidence
@@ -49,11 +50,11 @@ def standings(
     """
     unsigned = Standing(-math.inf, None, False, False)
     found = dict.fromkeys(names, unsigned)
-    signed = {name: s for name in names if (s := model.pool(name).signature) is not None}
+    signed = [name for name in names if model.pool(name).signature is not None]
     if not signed or model.background is None:
         return found
     special: Any = model.special_ids
-    signatures = list(signed.values())
+    signatures = signatures_of(model, signed)
     evidence = token_evidence(
         base.signature_BTD,
         ids_BT,
@@ -63,9 +64,7 @@ def standings(
         search=model.search,
     )
     lengths_B = torch.tensor([ids_BT.shape[1]])
-    choice = choose_by_context(
-        list(signed), ids_BT, evidence, signatures, lengths_B, model.name_odds
-    )
+    choice = choose_by_context(signed, ids_BT, evidence, signatures, lengths_B, model.name_odds)
     log_odds_BP, needed_BP = needed_log_odds(evidence, signatures, lengths_B)
     for number, name in enumerate(signed):
         needed = float(needed_BP[0, number])

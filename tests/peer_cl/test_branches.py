@@ -246,6 +246,20 @@ def test_replacing_takes_the_feed_forward_out(architecture, ids):
     assert not torch.allclose(found, base.logits_BTV, atol=1e-5)
 
 
+def test_rows_come_in_the_order_in_which_they_are_asked_for(architecture, ids, make_model):
+    """All of them in another order came with the first order's states."""
+    model = make_model(architecture)
+    states = run_base(model.attachment, input_ids=ids).tap_BTD
+    positions = default_position_ids(20, 0, "cpu")
+
+    def logits(*rows):
+        return model.branch_logits("a", states, torch.tensor(rows), ids, None, positions)
+
+    whole = logits(0, 1, 2)
+    for rows in ((2, 1, 0), (1, 2, 0), (1, 1, 1), (2, 0), (1,)):
+        torch.testing.assert_close(logits(*rows), whole[list(rows)], atol=1e-5, rtol=1e-4)
+
+
 def test_a_chain_of_segments_adds_up_and_a_new_one_is_a_no_op(architecture, ids, make_model):
     from peer_cl import ExpertPool
 
