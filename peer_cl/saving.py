@@ -1,6 +1,7 @@
 """Saving a model's pools into a folder, and loading them again on the same base.
 
-peer_config.json     settings, base hashes, and each pool's files by their sha256
+peer_config.json     settings, base hashes, what the base computes, and each pool's files by their
+                     sha256
 pools/<sha256>.safetensors   segments, signatures and the background statistics
 
 The settings are written last and every file at once or not at all, so a save that dies leaves the
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from peer_cl.bases import identify
+from peer_cl.computes import check_computed, computed
 from peer_cl.errors import BaseMismatchError, DamageError, StoreFormatError
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity
@@ -37,6 +39,9 @@ def save_model(model: PeerModel, folder: Path) -> None:
     dtype. After `model.half()` they are others, and `PeerModel.save_pretrained` refuses: save
     before, or make the model on a base in half precision.
 
+    What the base computes for some fixed tokens is written beside the hashes, and held against what
+    it computes when the model is loaded.
+
     Signatures are saved too: they say how often each token stands in what a pool learned.
 
     Args:
@@ -55,6 +60,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         pools[name] = {"segments": segments, "signature": signature}
     background = _write(files, model.background.to_bytes()) if model.background else None
     special: Any = model.special_ids
+    computes = computed(model.attachment)
     active = model._active  # as `set_pool` was told, whatever `disable_pool` does just now
     config = {
         "format": FORMAT,
@@ -68,6 +74,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         **({"name_odds": model.name_odds} if model.name_odds else {}),
         **({"active": sorted(active)} if active is not None else {}),
         "special_ids": special.tolist(),
+        **({"computes": computes} if computes else {}),
         "background": background,
         "pools": pools,
     }
@@ -145,7 +152,8 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
 
     Raises:
         StoreFormatError: when the folder holds no saved model.
-        BaseMismatchError: for another base, dtype or tokenizer; both hashes are shown.
+        BaseMismatchError: for another base, dtype or tokenizer; both hashes are shown. For a base
+            that has its old weights and computes something else.
         DamageError: when a file is missing or its bytes changed.
     """
     path = folder / "peer_config.json"
@@ -179,6 +187,8 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
         special_ids=config["special_ids"],
     )
     try:
+        if "computes" in config:  # not kept before
+            check_computed(model.attachment, config["computes"], f"the model in {folder}")
         for name, about in config["pools"].items():
             _load_pool(model, files, name, about)
         model.set_pool(config.get("active"))
