@@ -32,7 +32,14 @@ from peer_cl.branches import (
 from peer_cl.cache import BranchState, PeerCache
 from peer_cl.choice import Choice, settle
 from peer_cl.errors import InputError, UnsupportedError
-from peer_cl.generation_options import check_length, check_switch, refuse, said, told
+from peer_cl.generation_options import (
+    check_length,
+    check_switch,
+    inferred_mask,
+    refuse,
+    said,
+    told,
+)
 from peer_cl.held import Held, mix_last
 from peer_cl.inputs import check_text
 from peer_cl.mixture import enter_at, held_weights, log_masses
@@ -78,7 +85,8 @@ def generate(
         input_ids: (B, L) prompts. A batch padded on the right is moved to the left first, and the
             result then is padded on the left.
         generation_config: as in transformers; what `options` say comes before it.
-        attention_mask: (B, L), 0 for padding.
+        attention_mask: (B, L), 0 for padding; None: where the config has a padding token that ends
+            no text, it is padding wherever it stands, as in transformers.
         domains: ask only these pools (or this one), without odds for names; default: those whose
             signature matches the prompt, and, where names count, those that it names.
         force: with exactly one domain, run its pool alone. Outside the promises.
@@ -111,8 +119,10 @@ def generate(
     model.check_askable(domains or ())
     check_text(model.base, input_ids, attention_mask, evidence_mask=evidence_mask)
     check_length(model, options, input_ids.shape[1])
+    if attention_mask is None:
+        attention_mask = inferred_mask(model, options, input_ids)
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-        if cache is not None:
+        if cache is not None and cache.get_seq_length():
             raise UnsupportedError("right padding cannot continue a cache; pad on the left")
         input_ids, attention_mask, evidence_mask = _pad_left(
             input_ids, attention_mask, evidence_mask

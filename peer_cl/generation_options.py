@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
 from peer_cl.cache import PeerCache
@@ -71,6 +73,28 @@ def num_new_tokens(model: PeerModel, options: dict[str, Any], num_tokens: int) -
         context = getattr(model.base.config, "max_position_embeddings", None)
         length = length if context is None else min(length, context)
     return max(0, int(length) - num_tokens)
+
+
+def inferred_mask(model: PeerModel, options: dict[str, Any], input_ids: Tensor) -> Tensor | None:
+    """Return the mask that transformers makes where none is given; None: all is text.
+
+    A padding token is taken for padding only where it stands in the prompts and ends no text.
+
+    Args:
+        model: the model.
+        options: the call's.
+        input_ids: (B, L).
+    """
+    pad, ends = (  # told to the call, None counts
+        options[name] if name in options else told(model, options, name)
+        for name in ("pad_token_id", "eos_token_id")
+    )
+    if pad is None:
+        return None
+    pad_id = int(pad)
+    ends_text = ends is not None and pad_id in torch.as_tensor(ends).flatten().tolist()
+    mask_BL = input_ids.ne(pad_id).long()
+    return None if ends_text or bool(mask_BL.all()) else mask_BL
 
 
 def check_length(model: PeerModel, options: dict[str, Any], num_tokens: int) -> None:
