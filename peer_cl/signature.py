@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -38,20 +39,39 @@ NearestSearch = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """Squared distances (T, P) of vectors (T, D) to the nearest row of each of P centroid sets."""
 
 
+_NEAR_TIES = 2
+"""So many centroids, the nearest in fp32, are told apart in fp64."""
+_ROWS = 4096
+"""Vectors at a time: more would take gigabytes."""
+
+
 def nearest_distances(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
-    """Return squared distances to the nearest centroid of each set, by plain torch.
+    """Return squared distances to the nearest centroid of each set, without an index.
+
+    They are rounded once, from fp64, and computed as `stores.vector_index` computes them: a pool
+    that is in a store's index and one that is not are measured alike.
 
     Example:
         >>> nearest_distances(torch.tensor([[0.0, 3.0]]), [torch.tensor([[0.0, 1.0]])]).tolist()
         [[4.0]]
     """
     columns = [
-        torch.cdist(vectors_TD[None], set_CD[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
-        .square()
-        .amin(-1)
+        torch.cat([_nearest(rows_TD, set_CD) for rows_TD in vectors_TD.split(_ROWS)])
         for set_CD in centroid_sets
     ]
     return torch.stack(columns, -1) if columns else vectors_TD.new_zeros(len(vectors_TD), 0)
+
+
+def _nearest(vectors_TD: Tensor, centroids_CD: Tensor) -> Tensor:
+    far_TC = torch.cdist(vectors_TD, centroids_CD, compute_mode="donot_use_mm_for_euclid_dist")
+    num = min(_NEAR_TIES, len(centroids_CD))
+    ids_TK = far_TC.topk(num, largest=False, sorted=False).indices
+    # numpy's sum has an order of its own, which decides the last bit.
+    found_TKD = centroids_CD[ids_TK].detach().cpu().numpy()
+    own_T1D = vectors_TD.detach().cpu().numpy()[:, None]
+    gaps_TKD = np.subtract(own_T1D, found_TKD, dtype=np.float64)
+    distances_T = np.square(gaps_TKD, out=gaps_TKD).sum(-1).min(-1)
+    return torch.from_numpy(distances_T).to(vectors_TD.device, vectors_TD.dtype)
 
 
 @dataclass(frozen=True)

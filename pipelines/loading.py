@@ -315,10 +315,16 @@ def index_search(
     order = {id(centroids): (place, centroids) for place, centroids in enumerate(indexed)}
 
     def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
+        # Of pools that were added by hand each is measured alone: none changes another's distances.
+        is_known = [id(one) in order for one in centroid_sets]
+        by_hand = [one for one, known in zip(centroid_sets, is_known, strict=True) if not known]
+        found_TP = nearest_distances(vectors_TD, by_hand)
+        if not any(is_known):
+            return found_TP
         places = [order[id(one)][0] for one in centroid_sets if id(one) in order]
-        if len(places) < len(centroid_sets):  # a pool that was added by hand
-            return nearest_distances(vectors_TD, centroid_sets)
-        return torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
+        indexed_TP = torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
+        new, old = iter(found_TP.unbind(-1)), iter(indexed_TP.unbind(-1))
+        return torch.stack([next(old if known else new) for known in is_known], -1)
 
     return search
 

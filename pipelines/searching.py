@@ -29,7 +29,7 @@ from peer_cl.pool import Segment, pool_names
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
-from pipelines.loading import snapshot_of
+from pipelines.loading import load_tokenizer, snapshot_of
 from pipelines.standing import standings
 from pipelines.tracing import asked_weights, check_domains, learned_segments
 from stores import Snapshot
@@ -88,7 +88,7 @@ def search(
         store: an open store.
         text: some words, or a whole document.
         model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
-        tokenizer: the base's, with a model.
+        tokenizer: the base's; default: loaded here.
         snapshot: whose documents are named; default: the one that the model was loaded from, or
             the live one.
         domains: only these (or this one).
@@ -108,6 +108,8 @@ def search(
         raise InputError("the text is empty; give some words to search for")
     if model is None:
         model, tokenizer = store.load(snapshot.id)
+    elif tokenizer is None:
+        tokenizer = load_tokenizer(registry)
     names = [name for name in model.active_pools if not domains or name in domains]
     learned = {name: learned_segments(registry, snapshot, model, name) for name in names}
     segments = [segment for own in learned.values() for segment in own.values()]

@@ -24,7 +24,7 @@ from peer_cl.scoring import evidence_tokens
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.holders import RankedDocument, rank_documents
-from pipelines.loading import check_loaded, snapshot_of
+from pipelines.loading import check_loaded, load_tokenizer, snapshot_of
 from stores import Registry, Snapshot
 from stores.records import ROWS
 
@@ -124,7 +124,7 @@ def trace(
         store: an open store.
         text: read as a given context: all of it may choose who is asked.
         model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
-        tokenizer: the base's, with a model.
+        tokenizer: the base's; default: loaded here.
         snapshot: whose documents are named; default: the one that the model was loaded from, or
             the live one.
         domains: ask only these (or this one), without odds for names; default: those whose
@@ -147,6 +147,8 @@ def trace(
         raise InputError("the text is empty; give some words to trace")
     if model is None:
         model, tokenizer = store.load(snapshot.id)
+    elif tokenizer is None:
+        tokenizer = load_tokenizer(registry)
     check_loaded(registry, model, snapshot, model.active_pools if domains is None else domains)
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
     check_room(model.base, ids_BT.shape[1])

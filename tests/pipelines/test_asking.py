@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import inspect
+import itertools
 import json
 import math
 import statistics
@@ -12,9 +13,11 @@ import pytest
 import torch
 from tiny_base import SUBJECTS, make_tiny_store, tiny_settings, write_corpus
 
-from peer_cl.errors import InputError, StateError, UnknownError
+from peer_cl import ExpertPool
+from peer_cl.branches import read_states
+from peer_cl.errors import InputError, ShapeError, StateError, UnknownError
 from peer_cl.names import Names
-from peer_cl.shortlist import nearest_distances
+from peer_cl.shortlist import nearest_distances, token_evidence
 from pipelines.batches import tokenise
 from pipelines.evaluate import evaluate
 from pipelines.experts import DomainExperts, parse_row
@@ -156,6 +159,64 @@ def test_a_pool_that_was_deleted_leaves_no_place_for_another_ones_centroids(stor
     other = model.pool("law").signature.centroids_CD.clone()
     found, expected = model.search(vectors_TD, [other]), nearest_distances(vectors_TD, [other])
     assert torch.equal(found, expected)
+    model.detach()
+
+
+def test_a_pool_that_comes_by_hand_changes_no_other_ones_evidence(store):
+    """All were measured in fp32 then, and off the index by some 1e-5: enough at a threshold."""
+    model, tokenizer = store.load()
+    indexed = [model.pool(name).signature.centroids_CD for name in ("law", "medicine")]
+    by_hand = [indexed[0].clone(), torch.randn(7, indexed[0].shape[1])]
+    vectors_TD = torch.cat([torch.randn(90, indexed[0].shape[1]), *indexed, 40 + indexed[1]])
+    alone = {id(one): model.search(vectors_TD, [one]) for one in (*indexed, *by_hand)}
+    for sets in itertools.permutations([*indexed, *by_hand]):
+        expected = torch.cat([alone[id(one)] for one in sets], -1)
+        assert torch.equal(model.search(vectors_TD, sets), expected)
+    assert torch.equal(alone[id(indexed[0])], alone[id(by_hand[0])])
+    assert torch.equal(nearest_distances(vectors_TD, indexed), model.search(vectors_TD, indexed))
+    before = store.search(TEXT, model=model, tokenizer=tokenizer)
+    ids = torch.tensor(tokenise(tokenizer, [TEXT]))
+    weights = model.score(ids, ask="signature").weights_QBU[1]
+    signature = dataclasses.replace(
+        model.pool("law").signature, centroids_CD=by_hand[1], threshold=9e9, words=()
+    )
+    model.add_pool("hand", ExpertPool("hand", [model.new_segment()], signature))
+    states = read_states(model.attachment, ids, torch.ones_like(ids))[1]
+    signatures = [model.pool(name).signature for name in ("law", "medicine", "hand")]
+    told = [
+        token_evidence(
+            states,
+            ids,
+            torch.ones_like(ids).bool(),
+            background=model.background,
+            signatures=some,
+            search=model.search,
+        ).log_odds_BTP[..., :2]
+        for some in (signatures[:2], signatures)
+    ]
+    assert torch.equal(*told)
+    assert torch.equal(model.score(ids, ask="signature").weights_QBU[2], weights)
+    model.delete_pool("hand")
+    assert store.search(TEXT, model=model, tokenizer=tokenizer).log_odds == before.log_odds
+    model.detach()
+
+
+@pytest.mark.parametrize("verb", ["trace", "search"])
+def test_a_model_may_come_without_its_tokenizer(store, verb):
+    model, tokenizer = store.load()
+    ask = getattr(store, verb)
+    assert ask(TEXT, model=model) == ask(TEXT, model=model, tokenizer=tokenizer)
+    model.detach()
+
+
+def test_a_search_tells_of_a_signature_of_another_width(store):
+    model, _ = store.load()
+    pool = model.pool("law")
+    narrow = pool.signature.centroids_CD[:, :9].clone()
+    pool.signature = dataclasses.replace(pool.signature, centroids_CD=narrow)
+    for ask in (store.trace, store.search):
+        with pytest.raises(ShapeError, match=r"pool 'law' has a signature .*, 9\), .* width 32"):
+            ask(TEXT, model=model)
     model.detach()
 
 
