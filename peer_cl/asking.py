@@ -123,12 +123,29 @@ def _warn_unsigned(model: PeerModel, active: Sequence[str]) -> None:
     if model.has_warned_unsigned:
         return
     model.has_warned_unsigned = True
-    shown = ", ".join(active[:3]) + (f" and {len(active) - 3} more" if len(active) > 3 else "")
     warnings.warn(
-        f"no active pool ({shown}) has a signature to be asked by, so the bare base answers: name "
-        "pools by domains=..., or set pool.signature, as a store's pools have it",
+        f"no active pool ({_shown(active)}) has a signature to be asked by, so the bare base "
+        "answers: name pools by domains=..., or set pool.signature, as a store's pools have it",
         stacklevel=_num_inner_frames() + 1,
     )
+
+
+def warn_of_reset(deleted: str, left: Sequence[str]) -> None:
+    """Say that pools that were left out may be asked again, since the only active one is gone.
+
+    Args:
+        deleted: the pool that was the last of those that `set_pool` named.
+        left: the pools that there are.
+    """
+    warnings.warn(
+        f"pool {deleted!r} is deleted, the last one that set_pool let be asked: every pool "
+        f"({_shown(left)}) may be asked now; set_pool([]) lets none",
+        stacklevel=_num_inner_frames() + 1,
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _num_inner_frames() -> int:

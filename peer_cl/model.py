@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from peer_cl.asking import ask_pools
+from peer_cl.asking import ask_pools, warn_of_reset
 from peer_cl.attach import Attachment, Watch, pool_segments
 from peer_cl.branches import BasePass, are_all_rows, run_branch
 from peer_cl.choice import Choice
@@ -119,7 +119,8 @@ class PeerModel(nn.Module):
         self._active: tuple[str, ...] | None = None
         self._switch = Switch()
         self.has_warned_unsigned = False
-        self.register_buffer("special_ids", torch.tensor(sorted(special_ids), dtype=torch.long))
+        special = torch.tensor(sorted(special_ids), dtype=torch.long)
+        self.register_buffer("special_ids", special, persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -127,6 +128,11 @@ class PeerModel(nn.Module):
         super().train(mode)
         self.base.eval()
         return self
+
+    def _load_from_state_dict(self, weights: dict[str, Any], prefix: str, *how: Any) -> None:
+        # Special tokens are a setting of the model's, and once stood among the weights.
+        weights.pop(f"{prefix}special_ids", None)
+        super()._load_from_state_dict(weights, prefix, *how)
 
     @property
     def device(self) -> torch.device:
@@ -193,11 +199,17 @@ class PeerModel(nn.Module):
         return self.add_pool(name, read_pool(name, files, self.identity, signature))
 
     def delete_pool(self, name: str) -> None:
-        """Take a pool out; what remains computes as if it had never been there."""
+        """Take a pool out; what remains computes as if it had never been there.
+
+        Warns: where it was the last that `set_pool` let be asked, so that every pool may be again.
+        """
         self.pool(name)
         del self.pools[self._names.pop(name)]
-        if self._active is not None:
-            self._active = tuple(active for active in self._active if active != name)
+        if self._active is not None and name in self._active:
+            rest = tuple(active for active in self._active if active != name)
+            self._active = rest or None
+            if not rest and self._names:
+                warn_of_reset(name, sorted(self._names))
 
     def pool(self, name: str) -> ExpertPool:
         """Return a pool by its name.

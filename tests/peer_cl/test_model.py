@@ -376,29 +376,6 @@ def test_deleting_and_unknown_names(make_model):
         model.pool("law")
 
 
-def test_set_pool_lets_only_these_be_asked(ids, make_model):
-    model = make_model("llama", pools=("a", "b", "c"))
-    model.set_pool(["c", "a"])
-    assert model.active_pools == ("a", "c")
-    expected = make_model("llama", pools=("a", "c"))
-    assert same_bits(model(ids, ask="all").logits, expected(ids, ask="all").logits)
-    model.set_pool("b")
-    assert model.active_pools == ("b",)
-    model.set_pool([])
-    assert model.active_pools == ()
-    model.set_pool(None)
-    assert model.active_pools == ("a", "b", "c")
-
-
-def test_where_the_only_active_pool_is_deleted_none_is_asked_and_it_is_said(ids, make_model):
-    model = make_model("llama")
-    model.set_pool("a")
-    model.delete_pool("a")
-    assert model.active_pools == ()
-    with pytest.raises(StateError, match=r"'b' is not active: set_pool left none; call set_pool"):
-        model(ids, domains=["b"])
-
-
 def test_a_pool_named_twice_is_asked_once(ids, make_model):
     """Twice the share would break the bound."""
     model = make_model("llama", capacity=2)

@@ -1,6 +1,7 @@
 """A model's state_dict names its pools, in whichever order they came."""
 
 import pytest
+import torch
 from bits import same_bits
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,26 @@ def test_a_pool_that_comes_again_has_its_key_again(make_model):
     assert not any("pool_a." in key for key in model.state_dict())
     model.add_pool("a", SHAPE)
     assert sorted(model.state_dict()) == keys
+
+
+@pytest.mark.parametrize("known", [(0, 1), (0, 5), (0, 1, 2), ()])
+def test_special_tokens_are_a_setting_and_no_weights(ids, make_model, known):
+    """They came with loaded weights, or failed by their size: other tokens were evidence."""
+    model, other = make_model(), make_model(special_ids=known)
+    assert "special_ids" not in model.state_dict()
+    expected = model.score(ids)
+    weights = other.state_dict()
+    model.load_state_dict(weights)
+    old = {**weights, "special_ids": torch.tensor(known, dtype=torch.long)}
+    model.load_state_dict(old)
+    assert "special_ids" in old
+    torch.nn.ModuleDict({"inside": model}).load_state_dict(
+        {f"inside.{key}": value for key, value in old.items()}
+    )
+    assert model.special_ids.tolist() == [0, 1]
+    assert torch.equal(model.score(ids).evidence_BT, expected.evidence_BT)
+    with pytest.raises(RuntimeError, match="special_idz"):
+        model.load_state_dict({**weights, "special_idz": torch.tensor([0])})
 
 
 NAMES = ["a.b", "a%2Eb", "", "training", "a b", "Ä", "ä", "\ud800", "/", "..", "pool_a"]
