@@ -193,6 +193,7 @@ class PeerModel(nn.Module):
         """Add the pool whose segments are in these files, oldest first, or in one.
 
         Raises:
+            InputError: when there is no such file.
             DamageError: when tensors are missing, unexpected or corrupt.
             BaseMismatchError: when a file was made for another base or tokenizer.
         """

@@ -27,6 +27,8 @@ from peer_cl.signature import Signature
 from peer_cl.whole import ascending, whole
 
 FORMAT = "peer-cl-segment-1"
+_NO_TOKENIZER = frozenset({"", hashlib.sha256(b"").hexdigest()})
+"""What stands for a tokenizer's hash where nothing is known of one, or there is none."""
 Files = str | Path | Sequence[str | Path]
 """One file, or several."""
 
@@ -60,12 +62,33 @@ class BaseIdentity:
         for kind in ("weights", "tokenizer"):
             ours, theirs = getattr(self, f"{kind}_sha256"), getattr(other, f"{kind}_sha256")
             if ours != theirs and theirs not in also.get(kind, ()):
+                if kind == "tokenizer" and _NO_TOKENIZER & {ours, theirs}:
+                    self._check_has_tokenizer(other, what)
+                    continue
                 raise BaseMismatchError(
                     f"{what} was made for a base whose {kind} hash to {theirs[:16]}..., this one's "
                     f"hash to {ours[:16]}...; {self._what_to_load(other, kind)}"
                 )
         known = self.tokenizer_also | {self.tokenizer_sha256}
         return BaseIdentity(other.weights_sha256, other.tokenizer_sha256, known, self.dtype)
+
+    def _check_has_tokenizer(self, other: BaseIdentity, what: str) -> None:
+        """Refuse one side's tokenizer where nothing is known of the other's; neither is no other.
+
+        Raises:
+            BaseMismatchError: saying which was made without one.
+        """
+        if other.tokenizer_sha256 not in _NO_TOKENIZER:
+            raise BaseMismatchError(
+                f"{what} was made with a tokenizer, and this model was made without one: make it "
+                "with PeerModel(..., identity=identify(base, tokenizer)) (peer_cl.bases.identify), "
+                "or identity=load_base(...).identity"
+            )
+        if self.tokenizer_sha256 not in _NO_TOKENIZER:
+            raise BaseMismatchError(
+                f"{what} was made without a tokenizer, and this model was made with one: leave out "
+                "the tokenizer, or identity=..., as it was left out there"
+            )
 
     def _what_to_load(self, other: BaseIdentity, kind: str) -> str:
         """Return what to do about weights or a tokenizer that hash to something else."""
@@ -390,7 +413,11 @@ def read_pool(
         base: the base that it is to be used with.
         signature: what it is asked by.
 
-    Raises: as `load_segment` and `ExpertPool`.
+    Raises: as `load_segment` and `ExpertPool`; InputError: when there is no such file.
     """
-    several = [files] if isinstance(files, str | Path) else files
-    return ExpertPool(name, [load_segment(Path(file), base) for file in several], signature)
+    several = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    for file in several:
+        if not file.is_file():
+            what = "is no file" if file.exists() else "does not exist"
+            raise InputError(f"pool {name!r}: {file} {what}; give a segment's file, or several")
+    return ExpertPool(name, [load_segment(file, base) for file in several], signature)

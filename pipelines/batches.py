@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.bases import start_token_id
-from peer_cl.errors import CorpusError
+from peer_cl.errors import CorpusError, InputError
 from stores.words import check_utf8
 
 WINDOW_STEPS = 8
@@ -57,7 +57,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return each text's token ids, the start token first and no end token.
 
     Raises:
-        InputError: when a text holds half a character.
+        InputError: when a text holds half a character, or one text is given in place of a list.
         CorpusError: when one has no token at all.
 
     Example:
@@ -69,6 +69,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
         >>> tokenise(tokenizer, ["a rash", "rash"])
         [[0, 1, 2], [0, 2]]
     """
+    if isinstance(texts, str):  # a sequence too: of its letters
+        raise InputError(f"texts must be a list of texts, not the text {texts[:60]!r}: give [text]")
     for text in texts:
         check_utf8("the text", text)
     start = start_token_id(tokenizer)
@@ -107,10 +109,15 @@ def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Return rows as one tensor, padded on the right, and the mask of what is no padding.
 
+    Raises:
+        InputError: when there is no row.
+
     Example:
         >>> pad([[5, 6], [7]], 0)[0].tolist()
         [[5, 6], [7, 0]]
     """
+    if not rows:
+        raise InputError("there is no row to pad: give at least one text's token ids")
     length = max(len(row) for row in rows)
     ids_BT = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask_BT = torch.zeros_like(ids_BT)

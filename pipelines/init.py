@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peer_cl.attach import Attachment
 from peer_cl.bases import Base, load_base, within_context
-from peer_cl.errors import CorpusError, StoreFormatError
+from peer_cl.errors import CorpusError, InputError, StoreFormatError
 from peer_cl.inputs import check_host_layers
 from peer_cl.mixture import check_name_odds, share
 from peer_cl.words import OrdinaryWords, TokenCounts
@@ -102,6 +102,8 @@ def init_store(
     layout.check_is_free()
     share(budget, capacity)
     capacity, name_odds = int(capacity), check_name_odds(name_odds)
+    if isinstance(background, str):
+        raise InputError("background must be a list of texts, not one text: give [text, ...]")
     if background is not None and len(background) < _LEAST_TEXTS:
         raise CorpusError(
             f"background statistics need at least {_LEAST_TEXTS} texts, not {len(background)}"

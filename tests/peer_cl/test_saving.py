@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from peer_cl import BaseIdentity, ExpertPool, PeerModel, PoolShape, Segment
 from peer_cl.bases import identify
-from peer_cl.errors import BaseMismatchError, DamageError, PeerError, StoreFormatError
+from peer_cl.errors import BaseMismatchError, DamageError, InputError, PeerError, StoreFormatError
 from peer_cl.pool import load_segment
 
 
@@ -152,7 +152,7 @@ def test_a_loaded_pool_equals_the_one_that_was_written(make_model, text, tmp_pat
         other.load_pool("a", files)
         assert same_bits(other(text, ask="all").logits, model(text, ask="all").logits)
         other.delete_pool("a")
-    with pytest.raises(DamageError, match=r"none\.safetensors cannot be read"):
+    with pytest.raises(InputError, match=r"none\.safetensors does not exist"):
         other.load_pool("a", str(tmp_path / "none.safetensors"))
 
 

@@ -60,6 +60,7 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
         ({"name_odds": -1.0}, "name_odds must be 0 or more, not -1"),
         ({"name_odds": float("nan")}, "name_odds must be 0 or more, not nan"),
         ({"background": ["one text"]}, "need at least 2 texts, not 1"),
+        ({"background": "one text"}, r"a list of texts, not one text: give \[text"),
         ({"objects_url": "here"}, "objects lie at a URL such as"),
         ({"database_url": "postgresql://ann:secret@host/name"}, "leave it to PGPASSFILE"),
         ({"database_url": "sqlite:///here"}, "in SQLite or PostgreSQL, not in 'sqlite'"),
