@@ -62,7 +62,9 @@ def test_a_purge_leaves_what_other_domains_have_under_way(registry, make):
     registry.jobs.end(job.id, "failed", error="the disk is full")
     own = registry.jobs.add(NewJob(kind="ingest", domain="law", request=request, who="ann"))
     registry.jobs.end(own.id, "failed", error="the disk is full")
-    waiting = registry.jobs.add(NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann"))
+    waiting = registry.jobs.add(
+        NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann")
+    )
     logs = [layout.job_log(one.id) for one in (own, job, waiting)]
     for path in logs:
         path.write_bytes(b"what went wrong")
