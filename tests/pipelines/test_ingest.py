@@ -30,9 +30,7 @@ from pipelines.background import BackgroundSource
 from pipelines.batches import tokenise
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
-from pipelines.probes import holds_fact
 from pipelines.progress import no_progress
-from pipelines.questions import read_fact
 from pipelines.writing import write
 from stores.vector_index import SignatureIndex
 
@@ -206,39 +204,6 @@ def test_a_fact_that_is_given_twice_and_as_a_document_is_one_fact(store):
     assert [d.document_id for d in known] == [fact.document("").document_id for fact in facts]
     assert {d.split for d in known} == {"train"}
     assert len([d for d in found if d.kind == "probe"]) == len(facts)
-
-
-def test_what_is_asked_is_written_as_what_was_learned(store):
-    """An accent may be a sign of its own, and is none in what is stored."""
-    owner = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
-    facts = [owner.fact(f"Cafe\u0301 {n}", f"Re\u0301my {n}") for n in range(3)]
-    store.ingest("law", sentences_of("law"), facts=facts, settings=SETTINGS)
-    composed = owner.fact("Caf\u00e9 0", "R\u00e9my 0")
-    kept = [
-        read_fact(store.registry.document_text(document))
-        for document in store.registry.documents("law")
-        if holds_fact(document)
-    ]
-    assert composed in kept
-    assert len(kept) == len(facts)
-
-
-def sentences_of(subject):
-    return [SourceDocument(text, "a title", "a source") for text in sentences(subject, 9, seed=6)]
-
-
-def test_other_questions_about_known_facts_are_counted_and_told(store):
-    store.ingest("law", sentences_of("law"), facts=FACTS, settings=SETTINGS)
-    asked = [
-        dataclasses.replace(fact, reworded_prompts=(f"Whose is {fact.subject}? It is of",))
-        for fact in FACTS[:2]
-    ]
-    with pytest.raises(CorpusError, match=r"nothing new .* questions stay .*2 have others here"):
-        store.ingest("law", [], facts=asked, settings=SETTINGS)
-    report = store.ingest("law", sentences_of("prose"), facts=asked, settings=SETTINGS)
-    assert report.num_other_questions == 2
-    again = store.ingest("law", sentences_of("minerals"), facts=FACTS, settings=SETTINGS)
-    assert again.num_other_questions == 0
 
 
 class Killed(BaseException):
