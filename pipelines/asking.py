@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from peer_cl.mixture import (
     log_weights,
     mixture_log_probs,
 )
+from peer_cl.scoring import evidence_tokens
 from pipelines.batches import group_by_length, pad
 from pipelines.branches import Branches, Shortlist
 from pipelines.questions import Question
@@ -78,7 +80,7 @@ class Heard:
     log_probs_QBT: Tensor
     """Of each token; zeros in rows that a domain did not read."""
     evidence_BT: Tensor
-    """bool; every token but padding and the start."""
+    """bool; every token but padding, special tokens and the start."""
 
     def log_masses(self, evidence_BT: Tensor, share: float) -> Tensor:
         """Return masses (Q, B, U), as `peer_cl.mixture.log_masses` does."""
@@ -131,8 +133,8 @@ def hear(
             log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
             lasts[-1] = (rows, logits_at(said[name][1], last_B[rows]))
     log_probs_QBT = torch.stack(log_probs)
-    evidence_BT = mask_BT.bool()
-    evidence_BT[:, 0] = False
+    special: Any = shortlist.model.special_ids
+    evidence_BT = evidence_tokens(ids_BT, mask_BT, special)
     choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
     return Heard(choice, base_BTV, said, log_probs_QBT, evidence_BT)
 
@@ -144,8 +146,7 @@ def _tell(
     lengths_B = torch.tensor([question.num_prompt for question in batch])
     heard = hear(branches, shortlist, ids_BT, mask_BT, lengths_B, [one.domain for one in batch])
     prompt_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
-    prompt_BT[:, 0] = False
-    masses_QB = heard.log_masses(prompt_BT, shortlist.model.share)[..., -1]
+    masses_QB = heard.log_masses(heard.evidence_BT & prompt_BT, shortlist.model.share)[..., -1]
     weights_QB = log_weights(masses_QB).exp()
     held = Held(branches.names, held_weights(masses_QB, budget))
     return [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from peer_cl.branches import (
 from peer_cl.choice import Choice, choose_by_context
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
+from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
@@ -105,12 +106,11 @@ class Shortlist:
         if self.model.background is None or not signatures:
             return Choice(names, torch.full((len(names), len(ids_BT)), -1))
         _, states_BTD = read_states(self.model.attachment, ids_BT, mask_BT)
-        counted_BT = mask_BT.bool()
-        counted_BT[:, 0] = False
+        special: Any = self.model.special_ids
         evidence = token_evidence(
             states_BTD,
             ids_BT,
-            counted_BT,
+            evidence_tokens(ids_BT, mask_BT, special),
             background=self.model.background,
             signatures=signatures,
         )

@@ -76,9 +76,10 @@ def measure_effect(
     scored = [*documents, *others]
     rows = tokenise(base.tokenizer, [registry.document_text(document) for document in scored])
     longest = within_context(base.model, MAX_TOKENS)
+    special = frozenset(base.tokenizer.all_special_ids)
     # The whole of what is erased, in pieces; of the others, their beginnings.
     items = [
-        [Item(piece, document.document_id) for piece in pieces(ids, longest)]
+        [Item(piece, document.document_id, special_ids=special) for piece in pieces(ids, longest)]
         for ids, document in zip(rows, scored, strict=True)
     ]
     items[len(documents) :] = [some[:1] for some in items[len(documents) :]]

@@ -194,8 +194,9 @@ def _check_base(book: ScoreBook, items: Sequence[Item]) -> None:
 
 def _items(base: Base, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Item]:
     most = within_context(base.model, max_tokens)
+    special = frozenset(base.tokenizer.all_special_ids)
     rows = tokenise(base.tokenizer, texts)
-    return [Item(tuple(ids[:most]), is_cut=len(ids) > most) for ids in rows]
+    return [Item(tuple(ids[:most]), is_cut=len(ids) > most, special_ids=special) for ids in rows]
 
 
 def _test_items(base: Base, own: HeldOut) -> list[Item]:
@@ -349,7 +350,8 @@ def _rare_losses(
     """Return summed losses on tokens that are no stock words: the base's and the pool's."""
     base = forced = 0.0
     for item in items:
-        rare = torch.tensor([token not in stock for token in item.ids[1:]]).numpy()
+        rare_T = torch.tensor([token not in stock for token in item.ids[1:]])
+        rare = rare_T[item.counted_T].numpy()
         base -= float(book.log_probs(BASE, item)[rare].sum())
         forced -= float(book.log_probs(version, item)[rare].sum())
     return base, forced

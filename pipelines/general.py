@@ -101,7 +101,7 @@ def read_items(scorer: Scorer, items: Sequence[GeneralItem]) -> list[tuple[float
     return [
         (float(next(said)),)
         if item.kind == CONTINUATION
-        else tuple(_sum(next(values), item.num_context) for _ in item.rows)
+        else tuple(_sum(next(values), item) for _ in item.rows)
         for item in items
     ]
 
@@ -110,9 +110,11 @@ def _question(item: GeneralItem) -> Question:
     return Question("", "seen", item.rows[0], item.num_context)
 
 
-def _sum(values_T: np.ndarray, num_context: int) -> float:
+def _sum(values_T: np.ndarray, item: GeneralItem) -> float:
     """Return a row's log probability after its context; nothing predicts the start token."""
-    return float(values_T[num_context - 1 :].sum())
+    if item.uncounted:
+        values_T = np.delete(values_T, [place - 1 for place in item.uncounted])
+    return float(values_T[item.num_context - 1 :].sum())
 
 
 def judge(item: GeneralItem, figures: Sequence[float]) -> ItemScore:
@@ -120,7 +122,7 @@ def judge(item: GeneralItem, figures: Sequence[float]) -> ItemScore:
     if item.kind == CONTINUATION:
         return ItemScore(item.task, item.key, is_right=bool(figures[0]))
     if item.kind != CHOICE:
-        num_tokens = len(item.rows[0]) - item.num_context
+        num_tokens = len(item.rows[0]) - item.num_context - len(item.uncounted)
         return ItemScore(item.task, item.key, tuple(figures), num_tokens)
     each = [nats / length for nats, length in zip(figures, item.num_characters, strict=True)]
     choice, plain = int(np.argmax(each)), int(np.argmax(figures))
@@ -245,7 +247,7 @@ def _texts(pairs: Sequence[tuple[ItemScore, ItemScore]]) -> Change:
     tokens_N = np.array([before.num_tokens for before, _ in pairs], dtype=float)
     draw = np.random.default_rng(0)
     drawn_RN = draw.integers(0, len(pairs), (_DRAWS, len(pairs)))
-    means_R = added_N[drawn_RN].sum(1) / tokens_N[drawn_RN].sum(1)
+    means_R = added_N[drawn_RN].sum(1) / tokens_N[drawn_RN].sum(1).clip(1)
     low, high = np.quantile(means_R, [0.025, 0.975])
     gains, losses = int((added_N < 0).sum()), int((added_N > 0).sum())
     return Change(

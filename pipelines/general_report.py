@@ -34,6 +34,8 @@ from pipelines.token_scores import BASE, MAX_TOKENS, VersionBranch
 from stores import NewScore, Registry, Snapshot
 
 _VERSION = "general-1"
+_WITHOUT_SPECIAL = "general-2"
+"""Of texts with special tokens, which counted before."""
 
 
 def general_rows(
@@ -132,9 +134,10 @@ def _base_scores(
 
 def _key(item: GeneralItem) -> str:
     """Return the name of an item's figures in the registry: its kind, tokens and context."""
+    version = _WITHOUT_SPECIAL if item.uncounted else _VERSION
     lengths = [len(row) for row in item.rows]
     data = np.array([item.num_context, *lengths, *(t for row in item.rows for t in row)], "<i8")
-    return hashlib.sha256(f"{_VERSION} {item.kind} ".encode() + data.tobytes()).hexdigest()
+    return hashlib.sha256(f"{version} {item.kind} ".encode() + data.tobytes()).hexdigest()
 
 
 def _bytes(figures: Sequence[float]) -> bytes:

@@ -61,6 +61,9 @@ class GeneralItem:
     """Of each choice; empty where nothing is chosen."""
     gold: int | None = None
     """The right choice; None where nothing is chosen."""
+    uncounted: tuple[int, ...] = ()
+    """Places of a text's special tokens in its row: no loss counts them. The start token's is not
+    among them."""
 
     @property
     def context(self) -> tuple[int, ...]:
@@ -103,7 +106,9 @@ class GeneralSet:
     def _item(self, key: str, content: Any, tokenizer: Any, max_tokens: int) -> GeneralItem:
         if self.kind == TEXT:
             (ids,) = tokenise(tokenizer, [content])
-            return GeneralItem(self.task, TEXT, key, (tuple(ids[:max_tokens]),), num_context=1)
+            row, special = tuple(ids[:max_tokens]), set(tokenizer.all_special_ids)
+            marks = tuple(place for place, token in enumerate(row) if place and token in special)
+            return GeneralItem(self.task, TEXT, key, (row,), num_context=1, uncounted=marks)
         if self.kind == CONTINUATION:
             context, end = content["context"].strip(), content["continuation"].strip()
             rows, num_context = _rows(context, [end], tokenizer, max_tokens)

@@ -14,7 +14,7 @@ from pipelines.token_scores import Item, ScoreBook
 
 @dataclass(frozen=True)
 class MixtureLoss:
-    """Losses of a set of documents, in nats a token, and the worst document."""
+    """Losses of a set of documents, in nats a token that counts, and the worst document."""
 
     base: float
     mixture: float
@@ -41,7 +41,7 @@ def mixture_loss(
         base_total -= base
         mixture_total -= float(mixed.sum())
         worst = max(worst, added_nats(base, float(mixed.sum())))
-    num_tokens = max(1, sum(len(item.ids) - 1 for item in items))
+    num_tokens = max(1, sum(len(book.log_probs("base", item)) for item in items))
     return MixtureLoss(base_total / num_tokens, mixture_total / num_tokens, worst)
 
 
@@ -65,7 +65,7 @@ def added_nats(base: float, mixed: float) -> float:
 def item_log_probs(
     book: ScoreBook, versions: Sequence[str], item: Item, share: float
 ) -> torch.Tensor:
-    """Return the mixture's log probability of each token of one document, (T,), fp64."""
+    """Return the mixture's log probability of each token that counts of a document, (T,), fp64."""
     return mixed(book.stack(versions, item), share)
 
 
@@ -73,7 +73,8 @@ def mixed(stacked_Q1T: torch.Tensor, share: float) -> torch.Tensor:
     """Return the mixture's log probability of each token of one text, (T,).
 
     Args:
-        stacked_Q1T: log probabilities, the base first; every other branch is asked from the start.
+        stacked_Q1T: log probabilities of the tokens that are evidence, the base first; every other
+            branch is asked from the start. What is no evidence moves no mass and is left out.
         share: one branch's.
     """
     num_branches, _, num_tokens = stacked_Q1T.shape
@@ -92,7 +93,7 @@ def continuation_sums(
     """
     base = forced = mixture = 0.0
     for item in items:
-        start = item.context_length - 1
+        start = item.num_counted_context
         chosen = {version: book.asked(version, item) for version in versions}
         asked = [version for version in versions if chosen[version].first_half]
         base -= float(book.log_probs("base", item)[start:].sum())

@@ -2,12 +2,15 @@
 
 The score of a document under a version never changes, so it is kept in the registry under the
 version's id and a key made of the token ids. Every matrix and mixture figure is derived from them.
+As when the model itself scores a text, the base's special tokens are no evidence: they are read,
+and left out of what is kept.
 
 Shape suffixes: Q branches with the base first, B rows, T tokens.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from peer_cl.branches import (
 )
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
+from peer_cl.scoring import evidence_tokens
 from peer_cl.shortlist import Means, asked_by_means, token_evidence
 from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
@@ -36,6 +40,8 @@ TOKENS_PER_PASS = 1024
 MAX_TOKENS = 1024
 """Documents are scored up to this many tokens, or to the base's context where that is shorter."""
 _VERSION = "score-1"
+_WITHOUT_SPECIAL = "score-2"
+"""Of texts with special tokens, which counted before; all other texts keep their scores."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Item:
     """The stored document that it is of, so that a purge finds its scores."""
     is_cut: bool = False
     """Whether the text goes on, unscored."""
+    special_ids: frozenset[int] = frozenset()
+    """The base's special tokens, which are no evidence."""
 
     @property
     def key(self) -> str:
@@ -63,9 +71,26 @@ class Item:
         """How many tokens, the start token included, are the first half."""
         return 1 + (len(self.ids) - 1) // 2
 
+    @functools.cached_property
+    def counted_T(self) -> Tensor:
+        """Which tokens after the start token count: bool, one shorter than the ids."""
+        special_ids = torch.tensor(sorted(self.special_ids), dtype=torch.long)
+        return evidence_tokens(torch.tensor([self.ids]), None, special_ids)[0, 1:]
+
+    @property
+    def num_counted(self) -> int:
+        """How many tokens count."""
+        return int(self.counted_T.sum())
+
+    @property
+    def num_counted_context(self) -> int:
+        """How many tokens of the first half count."""
+        return int(self.counted_T[: self.context_length - 1].sum())
+
     def _name(self, what: str) -> str:
+        version = _VERSION if self.special_ids.isdisjoint(self.ids[1:]) else _WITHOUT_SPECIAL
         data = np.array(self.ids, dtype="<i8").tobytes()
-        return hashlib.sha256(f"{_VERSION} {what} ".encode() + data).hexdigest()
+        return hashlib.sha256(f"{version} {what} ".encode() + data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -149,8 +174,6 @@ class ScoreBook:
             new += self._keep(BASE, batch, token_log_probs(base.logits_BTV, ids_BT))
         else:
             tap_BTD, signature_BTD = read_states(attachment, ids_BT, mask_BT)
-        counted_BT = mask_BT.bool()
-        counted_BT[:, 0] = False
         for version in sorted(wanted - {BASE}):
             branch = self.versions[version]
             logits_BTV = run_branch(
@@ -162,13 +185,15 @@ class ScoreBook:
                 position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
             )
             new += self._keep(version, batch, token_log_probs(logits_BTV, ids_BT))
-            new += self._judge(branch, batch, signature_BTD, ids_BT, counted_BT)
+            new += self._judge(branch, batch, signature_BTD, ids_BT, mask_BT)
         return new
 
     def _keep(self, subject: str, batch: Sequence[Item], log_probs_BT: Tensor) -> list[NewScore]:
         new = []
         for item, row in zip(batch, log_probs_BT, strict=True):
-            values = row[1 : len(item.ids)].numpy().astype("<f8")
+            if (subject, item.key) in self._tokens:  # what is stored stays, to the bit
+                continue
+            values = row[1 : len(item.ids)][item.counted_T].numpy().astype("<f8")
             self._tokens[subject, item.key] = values
             new.append(
                 NewScore(
@@ -187,7 +212,7 @@ class ScoreBook:
         batch: Sequence[Item],
         states_BTD: Tensor,
         ids_BT: Tensor,
-        counted_BT: Tensor,
+        mask_BT: Tensor,
     ) -> list[NewScore]:
         """Keep the means of evidence of each whole text and of its first half."""
         if self.model.background is None:
@@ -195,7 +220,7 @@ class ScoreBook:
         evidence = token_evidence(
             states_BTD,
             ids_BT,
-            counted_BT,
+            mask_BT.bool(),  # which of them count is the items' to say
             background=self.model.background,
             signatures=[branch.signature],
         )
@@ -203,8 +228,10 @@ class ScoreBook:
         told_BTE = torch.cat([one.double() for one in told], -1)
         new = []
         for row, item in enumerate(batch):
+            if (branch.version, item.ask_key) in self._evidence:
+                continue
             ends = (len(item.ids), item.context_length)
-            means = [told_BTE[row, 1:end].mean(0) for end in ends]
+            means = [told_BTE[row, 1:end][item.counted_T[: end - 1]].mean(0) for end in ends]
             array = torch.cat(means).nan_to_num(-np.inf).numpy().astype("<f8")
             self._evidence[branch.version, item.ask_key] = array
             new.append(
@@ -219,26 +246,26 @@ class ScoreBook:
         return new
 
     def log_probs(self, subject: str, item: Item) -> np.ndarray:
-        """Return the log probability of each token after the start token, fp64, nats."""
+        """Return the log probability of each token that counts, fp64, nats."""
         return self._tokens[subject, item.key]
 
     def stack(self, versions: Sequence[str], item: Item) -> Tensor:
-        """Return (Q, 1, T) log probabilities, the base first, then these versions."""
+        """Return (Q, 1, T) log probabilities of what counts, the base's first, then versions'."""
         rows = [self.log_probs(subject, item) for subject in (BASE, *versions)]
         return torch.from_numpy(np.stack(rows))[:, None]
 
     def asked(self, version: str, item: Item) -> Asked:
         """Return whether a version is asked by a text, given whole or by its first half."""
         signature = self.versions[version].signature
-        lengths_B = torch.tensor([len(item.ids), item.context_length])
-        told_BE = torch.tensor(self._evidence[version, item.ask_key]).view(len(lengths_B), -1)
+        counts_B1 = torch.tensor([[item.num_counted], [item.num_counted_context]])
+        told_BE = torch.tensor(self._evidence[version, item.ask_key]).view(len(counts_B1), -1)
         log_odds_B1, distance_B1, words_BS = told_BE.tensor_split((1, 2), -1)
-        means = Means(log_odds_B1, distance_B1, lengths_B[:, None] - 1, (words_BS,))
+        means = Means(log_odds_B1, distance_B1, counts_B1, (words_BS,))
         whole, context = asked_by_means(means, [signature])[:, 0].tolist()
         return Asked(whole, context)
 
 
 def sums(book: ScoreBook, subject: str, items: Sequence[Item]) -> float:
-    """Return a subject's loss over items, nats a token."""
+    """Return a subject's loss over items, nats a token that counts."""
     total = sum(-float(book.log_probs(subject, item).sum()) for item in items)
-    return total / max(1, sum(len(item.ids) - 1 for item in items))
+    return total / max(1, sum(len(book.log_probs(subject, item)) for item in items))

@@ -334,7 +334,7 @@ class HeldOutScores:
     title: str
     source: str
     base_log_probs: NDArray[np.float64]
-    """(T,), nats: each token after the start token, given those before it."""
+    """(T,), nats: each token that counts (no start, no special one), given those before it."""
     log_probs: NDArray[np.float64]
     """(T,), the same with the version's pool on, whatever its signature says."""
     asked_log_probs: NDArray[np.float64] | None = None

@@ -126,7 +126,7 @@ def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:
             document.split == "test",
             document.kind == "text",
         )
-        .order_by(document.segment_id, document.position)
+        .order_by(document.segment_id, document.position, base.created_at)
     )
 
 
@@ -149,7 +149,9 @@ def read_held_out_scores(
     chains = read_chains(session, [version, *live])
     segment_ids = [segment.id for segment in chains[version]]
     every = {segment.id for chain in chains.values() for segment in chain}
-    rows = session.execute(held_out_query(version, segment_ids)).all()
+    # One whose special tokens counted once was scored anew since: the newest stands.
+    newest = {row[0]: row for row in session.execute(held_out_query(version, segment_ids))}
+    rows = list(newest.values())
     learned = _learned(session, {row[0] for row in rows}, every)
     found = [row for row in rows if row[0] not in learned]
     keys = [row[3] for row in found]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from benchmarks.stream.raw import DIGITS, Raw
 from benchmarks.stream.workshop import Workshop
 from peer_cl.choice import named_by_context
 from peer_cl.errors import InputError
+from peer_cl.scoring import evidence_tokens
 from pipelines.branches import Branches, Shortlist
 from pipelines.general import ItemScore, ReaderScorer, score
 from pipelines.general_mixture import read_mixture
@@ -70,8 +72,8 @@ def read_named_ability(shop: Workshop, branches: Branches, shortlist: Shortlist,
 
 def _names_any(shortlist: Shortlist, context: Sequence[int]) -> bool:
     ids_BT = torch.tensor([context])
-    counted_BT = torch.ones_like(ids_BT, dtype=torch.bool)
-    counted_BT[:, 0] = False
+    special: Any = shortlist.model.special_ids
+    counted_BT = evidence_tokens(ids_BT, None, special)
     signatures = list(shortlist.signatures.values())
     lengths_B = torch.tensor([len(context)])
     return bool(named_by_context(ids_BT, counted_BT, signatures, lengths_B).any())
