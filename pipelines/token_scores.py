@@ -1,9 +1,9 @@
 """Log probabilities of documents under the base and each version: computed once, then stored.
 
 The score of a document under a version never changes, so it is kept in the registry under the
-version's id and a key made of the token ids. Every matrix and mixture figure is derived from them.
-As when the model itself scores a text, the base's special tokens are no evidence: they are read,
-and left out of what is kept.
+version's id and a key made of the token ids and the document's id. Every matrix and mixture figure
+is derived from them. As when the model itself scores a text, the base's special tokens are no
+evidence: they are read, and left out of what is kept.
 
 Shape suffixes: Q branches with the base first, B rows, T tokens.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,7 +50,8 @@ class Item:
 
     ids: tuple[int, ...]
     document_id: str | None = None
-    """The stored document that it is of, so that a purge finds its scores."""
+    """The stored document that it is of, whose scores are its own, so that a purge finds them; None
+    for background text."""
     is_cut: bool = False
     """Whether the text goes on, unscored."""
     special_ids: frozenset[int] = frozenset()
@@ -87,10 +88,17 @@ class Item:
         """How many tokens of the first half count."""
         return int(self.counted_T[: self.context_length - 1].sum())
 
+    def shared_keys(self) -> dict[str, str]:
+        """Return what a document's scores are named, by how they were when a name was the tokens'
+        alone: texts that begin alike then shared one, and so did background text."""
+        shared = replace(self, document_id=None)
+        return {shared.key: self.key, shared.ask_key: self.ask_key}
+
     def _name(self, what: str) -> str:
         version = _VERSION if self.special_ids.isdisjoint(self.ids[1:]) else _WITHOUT_SPECIAL
+        about = " ".join([version, what, *([self.document_id] if self.document_id else [])])
         data = np.array(self.ids, dtype="<i8").tobytes()
-        return hashlib.sha256(f"{version} {what} ".encode() + data).hexdigest()
+        return hashlib.sha256(f"{about} ".encode() + data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -130,11 +138,13 @@ class ScoreBook:
 
     def fill(self, items: Sequence[Item], what: str, progress: Progress) -> None:
         """Make every score of these items known, computing only what is not stored."""
-        # A background text may be a stored document's too, and goes when that is purged.
-        unique = {item.key: item for item in items if item.document_id is None}
-        unique |= {item.key: item for item in items if item.document_id is not None}
+        unique = {item.key: item for item in items}
         for subject in (BASE, *self.versions):
             self._read(subject, list(unique.values()))
+        older = [item for item in unique.values() if item.document_id and self._missing(item)]
+        if older and self._adopt(older):
+            for subject in (BASE, *self.versions):
+                self._read(subject, older)
         missing = [item for item in unique.values() if self._missing(item)]
         done = 0
         for group in group_by_length([len(item.ids) for item in missing], TOKENS_PER_PASS):
@@ -142,6 +152,13 @@ class ScoreBook:
             self.registry.put_scores(self._compute(batch))
             done += len(batch)
             progress(what, done, len(missing), "")
+
+    def _adopt(self, items: Sequence[Item]) -> int:
+        """Give documents' scores of before the names that they have now; return how many names."""
+        renamed: dict[str, dict[str, str]] = {}
+        for item in items:
+            renamed.setdefault(item.document_id or "", {}).update(item.shared_keys())
+        return self.registry.rename_scores(renamed)
 
     def _read(self, subject: str, items: Sequence[Item]) -> None:
         found = self.registry.scores(subject, [item.key for item in items])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Result, delete, select, update
+from sqlalchemy import ColumnElement, Result, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError
@@ -120,7 +120,7 @@ def bury(
         document_ids=tuple(removed),
         object_ids=frozenset(objects),
         uploads=frozenset(uploads),
-        num_scores=_remove_scores(session, ids, removed),
+        num_scores=_remove_scores(session, ids, removed, foreign=bool(removed) or not retired),
         num_evaluations=_remove_evaluations(session, snapshots),
         snapshots=snapshots,
     )
@@ -243,6 +243,8 @@ def _prove(
             left.extend(found)
         groups = set(session.scalars(select(SegmentDocumentRow.near_group)))
         left.extend(["a job's request"] * count_unblanked(session, grave.domain))
+        num_scores = _count_scores(session, grave.segment_ids, grave.document_ids)
+        left.extend(["a score"] * num_scores)
     if database.is_sqlite:
         wanted = {found.encode() for found in set(grave.document_ids) - groups}
         for path in sorted(layout.folder.glob(f"{layout.database.name}*")):
@@ -296,11 +298,32 @@ def _remove_documents(session: Session, segment_ids: list[str]) -> list[str]:
     return removed
 
 
-def _remove_scores(session: Session, segment_ids: list[str], document_ids: list[str]) -> int:
-    """Remove the scores of the segments and those of the removed documents."""
-    conditions = [ScoreRow.subject.in_(batch) for batch in batches(segment_ids)]
-    conditions += [ScoreRow.document_id.in_(batch) for batch in batches(document_ids)]
+def _remove_scores(
+    session: Session, segment_ids: list[str], document_ids: list[str], *, foreign: bool
+) -> int:
+    """Remove the scores of the segments and those of the removed documents.
+
+    With `foreign`, also all scores of background text: one may be of a removed document's text,
+    from before it came, and which that is stands nowhere. The next evaluation computes them again.
+    """
+    conditions = _of_either(segment_ids, document_ids)
+    if foreign:
+        conditions.append(ScoreRow.document_id.is_(None))
     return sum(_count(session.execute(delete(ScoreRow).where(where))) for where in conditions)
+
+
+def _count_scores(session: Session, segment_ids: Sequence[str], document_ids: Sequence[str]) -> int:
+    """Return how many scores of segments or documents are there."""
+    query = select(func.count()).select_from(ScoreRow)
+    wheres = _of_either(segment_ids, document_ids)
+    return sum(session.scalar(query.where(where)) or 0 for where in wheres)
+
+
+def _of_either(
+    segment_ids: Sequence[str], document_ids: Sequence[str]
+) -> list[ColumnElement[bool]]:
+    subjects = (ScoreRow.subject.in_(batch) for batch in batches(segment_ids))
+    return [*subjects, *(ScoreRow.document_id.in_(batch) for batch in batches(document_ids))]
 
 
 def _remove_evaluations(session: Session, snapshots: tuple[int, ...]) -> int:

@@ -199,7 +199,7 @@ class NewScore:
     subject: str
     """A segment's id (the domain at that version), or "base"."""
     document_key: str
-    """64 hex digits that name the text and how it was scored."""
+    """64 hex digits that name the text, whose it is, and how it was scored."""
     values: bytes
     """float64, little-endian, one a scored token."""
     num_tokens: int

@@ -186,16 +186,10 @@ class Registry:
     ) -> Snapshot:
         """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
         growth.check_stored(self.objects, segments)
+        by = {"who": who, "why": why}
         with self._acting() as session:
             return growth.regrow(
-                session,
-                domain,
-                version=version,
-                onto=onto,
-                segments=segments,
-                who=who,
-                why=why,
-                erased=erased,
+                session, domain, version=version, onto=onto, segments=segments, erased=erased, **by
             )
 
     def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
@@ -273,6 +267,11 @@ class Registry:
         """Store scores for ever, but of what was purged; old ones stay. Needs no lease."""
         with self._database.writing() as session:
             scores.put_scores(session, new_scores)
+
+    def rename_scores(self, renamed: Mapping[str, Mapping[str, str]]) -> int:
+        """Give documents' scores other keys; see `scores.rename_scores`. Needs no lease."""
+        with self._database.writing() as session:
+            return scores.rename_scores(session, renamed)
 
     def put_evaluation(self, snapshot_id: int, report: dict[str, Any]) -> None:
         """Store the report of a snapshot's evaluation, unless it was purged. Needs no lease."""

@@ -198,10 +198,14 @@ class ScoreRow(Base):
         UUID, primary_key=True, doc='A segment\'s id (the domain at that version), or "base".'
     )
     document_key: Mapped[str] = mapped_column(
-        SHA256, primary_key=True, doc="sha256 that names the text and how it was scored."
+        SHA256,
+        primary_key=True,
+        doc="sha256 that names the text, whose it is, and how it was scored.",
     )
     document_id: Mapped[str | None] = mapped_column(
-        SHA256, index=True, doc="The scored document; null for background text."
+        SHA256,
+        index=True,
+        doc="The scored document; null for background text, all of which goes with any document.",
     )
     values: Mapped[bytes] = mapped_column("values", LargeBinary, doc="float64, little-endian.")
     num_tokens: Mapped[int] = mapped_column(BigInteger)

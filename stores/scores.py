@@ -7,12 +7,12 @@ from them, so no model runs twice over the same text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -97,6 +97,32 @@ def read_scores(session: Session, subject: str, keys: Sequence[str]) -> dict[str
         )
         found |= {row[0]: row[1] for row in session.execute(query)}
     return found
+
+
+def rename_scores(session: Session, renamed: Mapping[str, Mapping[str, str]]) -> int:
+    """Give documents' scores, of every subject, other keys; return how many keys were found.
+
+    Where a subject has a score by the new key already, the older one stays where it is.
+
+    Args:
+        session: a writing session.
+        renamed: by document, the new key by the old one; rows of other documents, or of none, by
+            the same key stay theirs.
+    """
+    row, other = ScoreRow, aliased(ScoreRow)
+    found: set[tuple[str, str]] = set()
+    for some in batches(renamed):
+        query = select(row.document_id, row.document_key).where(row.document_id.in_(some))
+        pairs = session.execute(query.distinct()).all()
+        found |= {(owner, key) for owner, key in pairs if owner and key in renamed[owner]}
+    for owner, key in sorted(found):  # in one order, as they are written
+        new = renamed[owner][key]
+        taken = exists().where(other.subject == row.subject, other.document_key == new)
+        mine = update(row).where(row.document_id == owner, row.document_key == key, ~taken)
+        session.execute(
+            mine.values(document_key=new), execution_options={"synchronize_session": False}
+        )
+    return len(found)
 
 
 def held_out_query(version: str, segment_ids: Sequence[str]) -> Any:

@@ -148,3 +148,23 @@ def test_a_report_that_is_no_json_is_damage(registry):
     database.close()
     with pytest.raises(DamageError, match="evaluation of snapshot 1 cannot be read"):
         registry.evaluation(1)
+
+
+def test_a_documents_scores_take_other_keys_and_nobody_elses_do(registry, make, scored):
+    law, medicine = (scored[name].segment_id for name in ("law", "medicine"))
+    held_out = scored["law"].documents[2].document_id
+    old, new, free = (make.sha(name) for name in ("law tokens", "law's own", "never stored"))
+    registry.put_scores([score(medicine, new, None, [-9.0, -9.0])])
+    renamed = {held_out: {old: new, free: old}, make.sha("nobody"): {old: free}}
+    assert registry.rename_scores(renamed) == 1
+    assert set(registry.scores("base", [old, new])) == {new}
+    assert set(registry.scores(law, [old, new])) == {new}
+    # Of this version one was there by the new key, and stays.
+    known = registry.scores(medicine, [old, new])
+    assert np.frombuffer(known[new]).tolist() == [-9.0, -9.0]
+    assert np.frombuffer(known[old]).tolist() == (TOKENS / 3).tolist()
+    (found,) = registry.held_out_scores(law)
+    assert found.log_probs.tolist() == (TOKENS / 2).tolist()
+    foreign = make.sha("foreign")
+    assert registry.rename_scores({held_out: {foreign: free}}) == 0
+    assert set(registry.scores("base", [foreign])) == {foreign}

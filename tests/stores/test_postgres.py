@@ -1,5 +1,6 @@
 """The same registry in PostgreSQL, by URL. Runs where PEER_CL_TEST_POSTGRES names a server."""
 
+import dataclasses
 import os
 import struct
 import threading
@@ -106,6 +107,14 @@ def test_a_domains_whole_life(url, make, tmp_path):
         registry.put_scores([score])
         registry.put_scores([score])
         assert registry.scores("base", ["0" * 64]) == {"0" * 64: score.values}
+        (document, *_) = registry.documents("law", split="test")
+        own = {"document_id": document.document_id, "document_key": "1" * 64}
+        registry.put_scores([dataclasses.replace(score, **own)])
+        assert registry.rename_scores({document.document_id: {"1" * 64: "2" * 64}}) == 1
+        assert set(registry.scores("base", ["1" * 64, "2" * 64])) == {"2" * 64}
+        registry.roll_back_domain("law", None, "ann")
+        assert registry.purge("law", "ann").num_scores == 2
+        assert registry.scores("base", ["0" * 64, "2" * 64]) == {}
         registry.put_evaluation(1, {"loss": [1.5]})
         assert registry.evaluation(1) == {"loss": [1.5]}
 

@@ -167,3 +167,66 @@ def test_a_store_of_a_relative_folder_stays_the_same_one_wherever_its_process_go
         assert set(registry.objects.ids()) < before
     with Registry.open("knowledge") as registry:
         assert not {item.kind for item in registry.doctor()} - {"index missing"}
+
+
+def put_scores_of(registry, make, subject, document_id):
+    """Store a score of a document, or of background text, and return its key."""
+    key = make.sha(f"{subject} {document_id}")
+    score = NewScore(
+        subject=subject,
+        document_key=key,
+        values=b"\0" * 8,
+        num_tokens=1,
+        document_id=document_id,
+    )
+    registry.put_scores([score])
+    return key
+
+
+def test_a_purge_takes_background_scores_along_which_may_be_of_its_texts(registry, make):
+    for name in ("law", "medicine"):
+        make.grow(registry, name)
+    gone, kept = (
+        registry.documents(name, split="test")[0].document_id for name in ("law", "medicine")
+    )
+    version = registry.live().state("medicine").version
+    keys = [put_scores_of(registry, make, "base", one) for one in (gone, kept, None)]
+    foreign = put_scores_of(registry, make, version, None)
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        assert registry.purge("law", "ann").num_scores == 3
+    assert set(registry.scores("base", keys)) == {keys[1]}
+    assert registry.scores(version, [foreign]) == {}
+
+
+def test_a_purge_again_takes_what_an_earlier_version_left_of_background_scores(registry, make):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+        key = put_scores_of(registry, make, "base", None)
+        assert registry.purge("law", "ann").num_scores == 1
+    assert registry.scores("base", [key]) == {}
+
+
+def test_a_purge_of_retired_segments_without_documents_keeps_background_scores(registry, make):
+    first = make.grow(registry, "law")
+    make.grow(registry, "law", documents=make.segment(registry, "law").documents)
+    with registry.writing("ann"):
+        registry.roll_back(first.id, "ann")
+        key = put_scores_of(registry, make, "base", None)
+        result = registry.purge("law", "ann", retired=True)
+    assert (result.num_segments, result.num_documents) == (1, 0)
+    assert set(registry.scores("base", [key])) == {key}
+
+
+def test_a_purge_that_leaves_scores_says_so(registry, make, monkeypatch):
+    make.grow(registry, "law")
+    document = registry.documents("law", split="test")[0]
+    put_scores_of(registry, make, "base", document.document_id)
+    put_scores_of(registry, make, registry.live().state("law").version, None)
+    monkeypatch.setattr(purging, "_remove_scores", lambda *_, **__: 0)
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        with pytest.raises(DamageError, match=r"left 3 traces .a score, "):
+            registry.purge("law", "ann")
