@@ -69,9 +69,10 @@ class _Layer:
         self._weights: list[np.ndarray] = []
         self._counted_N = torch.ones(self.num_experts, dtype=torch.bool)
 
-    def count_unused(self) -> None:
-        """Count from now on the rows alone that nothing has used yet."""
+    def count_unused(self) -> int:
+        """Count from now on the rows alone that nothing has used yet; return how many they are."""
         self._counted_N = self.totals_N == 0
+        return int(self._counted_N.sum())
 
     def add(
         self, inputs_TD: Tensor, documents_T: Tensor, weights_TC: Tensor, ids_TC: Tensor
@@ -128,10 +129,10 @@ class _Recorder:
         self._counted_T = counted_BT.flatten()
         self._documents_T = positions_B[:, None].expand_as(counted_BT)[counted_BT]
 
-    def count_unused(self) -> None:
-        """Count from now on, in each host layer, the rows alone that nothing has used yet."""
-        for layer in self.layers.values():
-            layer.count_unused()
+    def count_unused(self) -> int:
+        """Count from now on, in each host layer, the rows alone that nothing has used yet; return
+        how many they are."""
+        return sum([layer.count_unused() for layer in self.layers.values()])
 
     def __call__(
         self,
@@ -238,9 +239,11 @@ def record_use(
             for number, nats, num_tokens in zip(group, nats_B, counts_B, strict=True):
                 document_id, base_nats = rows[number].document_id, features.base_nats[number]
                 losses.add(document_id, base_nats, nats, num_tokens)
-        recorder.count_unused()
-        for _ in read(others, len(rows)):
-            pass
+        # Real domains use nearly every row by their texts alone: then there is nothing to look for.
+        if recorder.count_unused():
+            for _ in read(others, len(rows)):
+                pass
+    progress(num_all, num_all)
     return RecordedUse(
         uses=[layer.use(number) for number, layer in recorder.layers.items()],
         inputs={number: layer.inputs() for number, layer in recorder.layers.items()},

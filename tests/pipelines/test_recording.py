@@ -206,6 +206,40 @@ def test_a_row_that_no_text_uses_is_recorded_under_the_document_whose_wordings_u
     model.detach()
 
 
+def test_where_texts_use_every_row_nothing_else_is_read(store):
+    documents = store.registry.documents("law", split="train")
+    model, tokenizer = store.load()
+    shape = replace(tiny_settings().shape, num_experts=4, top_k=2)
+    said = []
+    texts = [store.registry.document_text(document) for document in documents]
+    rows = [
+        Row(document.document_id, "text", ids)
+        for document, ids in zip(documents, tokenise(tokenizer, texts), strict=True)
+    ]
+    options = {
+        "older": [],
+        "rows": rows,
+        "positions": {row.document_id: number for number, row in enumerate(rows)},
+        "features": Features((), (), None, (0.0,) * len(rows)),
+        "tokens_per_step": 256,
+        "end_id": 0,
+        "progress": lambda done, total: said.append((done, total)),
+    }
+    unread = replace(rows[0], document_id="of no document that is learned")
+    recorded = record_use(model.attachment, model.new_segment(shape), others=[unread], **options)
+    assert {use.host_layer: set(use.rows.tolist()) for use in recorded.uses} == {
+        layer: {0, 1, 2, 3} for layer in model.host_layers
+    }
+    assert said[-1] == (len(rows) + 1, len(rows) + 1)
+    with pytest.raises(KeyError):
+        record_use(
+            model.attachment,
+            model.new_segment(tiny_settings().shape),
+            **options | {"others": [unread], "rows": rows[:1]},
+        )
+    model.detach()
+
+
 def test_an_ingest_records_the_wordings_of_what_it_learned(tmp_path):
     """A row that fires on anything that was read is recorded, whichever way it was said."""
     place = make_tiny_store(tmp_path, ())
