@@ -85,6 +85,16 @@ def test_documents_that_are_scored_in_part_are_counted(capsys):
     assert "only" not in capsys.readouterr().out
 
 
+def test_held_out_documents_to_which_something_learned_is_near_are_counted(capsys):
+    print_report(REPORT | {"near_learned": {"law": ["0" * 64], "medicine": ["1" * 64] * 1200}})
+    told = " ".join(capsys.readouterr().out.split())
+    near = "not measured, since a live pool learned a near copy"
+    assert f"law: 1 held-out document {near}" in told
+    assert f"medicine: 1,200 held-out documents {near}" in told
+    print_report(REPORT)
+    assert "near copy" not in capsys.readouterr().out
+
+
 def test_both_bounds_are_told_where_names_count(capsys):
     print_report(REPORT)
     assert "names count" not in capsys.readouterr().out
