@@ -8,16 +8,16 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from peer_cl.branches import BasePass
+from peer_cl.branches import BasePass, default_position_ids, run_base
 from peer_cl.choice import Choice, choose_by_context
 from peer_cl.errors import InputError, StateError
 from peer_cl.pool import pool_names
-from peer_cl.scoring import context_ends
+from peer_cl.scoring import context_ends, evidence_tokens
 from peer_cl.shortlist import asked_at_token, token_evidence
 from peer_cl.signature import Signature, check_background, check_signature
 
@@ -30,6 +30,44 @@ far; or those whose signature matches the whole given context, from its first to
 
 _INNER = ("peer_cl", "torch", "transformers")
 """Whose frames lie between a user's call and the choice of pools."""
+
+
+class ReadText(NamedTuple):
+    """A text as the base reads it, and who may be asked."""
+
+    base: BasePass
+    positions: Tensor
+    """(B or 1, T)."""
+    evidence_BT: Tensor
+    """bool; which tokens are evidence."""
+    choice: Choice
+
+
+def read_text(
+    model: PeerModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    *,
+    evidence_mask: Tensor | None,
+    ask: str,
+    context_lengths: Tensor | None,
+    domains: str | Sequence[str] | None,
+) -> ReadText:
+    """Read a text with the bare base, and say who may be asked.
+
+    Args: as for `PeerModel.forward`, all of them checked.
+    """
+    # Where none are given the base makes its own: given, they might take another way through it.
+    own = {} if position_ids is None else {"position_ids": position_ids}
+    default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
+    base = run_base(model.attachment, use_cache=False, **inputs)
+    evidence_BT = evidence_tokens(input_ids, attention_mask, model.special_ids, evidence_mask)
+    choice = model.asked(
+        base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
+    )
+    return ReadText(base, own.get("position_ids", default), evidence_BT, choice)
 
 
 def ask_pools(

@@ -253,9 +253,8 @@ class MixtureDriver(GenerationMixin):
     def _prompt(self, num_rows: int) -> tuple[Tensor, Tensor]:
         """Return ids and evidence of the whole prompt, repeated for beams."""
         request, model = self._request, self._model
-        special: Any = model.special_ids
         evidence_BL = evidence_tokens(
-            request.prompt_ids, request.prompt_mask, special, request.evidence_mask
+            request.prompt_ids, request.prompt_mask, model.special_ids, request.evidence_mask
         )
         times = num_rows // len(request.prompt_ids)
         return (

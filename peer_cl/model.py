@@ -88,6 +88,9 @@ class PeerModel(nn.Module):
             it is no causal language model.
     """
 
+    special_ids: Tensor
+    """Token ids that are never evidence, ascending."""
+
     def __init__(
         self,
         base: Any,

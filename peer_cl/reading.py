@@ -7,23 +7,22 @@ U = T + 1 borders between tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from peer_cl.asking import read_text
 from peer_cl.branches import (
     BasePass,
-    default_position_ids,
     left_padded_positions,
     logits_at,
     row_log_probs,
-    run_base,
     token_log_probs,
 )
 from peer_cl.choice import Choice, settle
 from peer_cl.mixture import enter_at
-from peer_cl.scoring import Scores, context_ends, evidence_tokens, last_places
+from peer_cl.scoring import Scores, context_ends, last_places
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -43,22 +42,23 @@ def read_scores(
 
     Args: as for `PeerModel.score`, all of them checked.
     """
-    own = left_padded_positions(model.base, attention_mask)
-    default = default_position_ids(input_ids.shape[1], 0, input_ids.device)
-    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
-    base = run_base(model.attachment, use_cache=False, **inputs)
-    special: Any = model.special_ids
-    evidence_BT = evidence_tokens(input_ids, attention_mask, special, evidence_mask)
-    choice = model.asked(
-        base, input_ids, evidence_BT, ask, context_lengths, domains, attention_mask
+    read = read_text(
+        model,
+        input_ids,
+        attention_mask,
+        left_padded_positions(model.base, attention_mask).get("position_ids"),
+        evidence_mask=evidence_mask,
+        ask=ask,
+        context_lengths=context_lengths,
+        domains=domains,
     )
     return score_branches(
         model,
-        base,
-        choice,
+        read.base,
+        read.choice,
         input_ids,
-        evidence_BT,
-        positions=own.get("position_ids", default),
+        read.evidence_BT,
+        positions=read.positions,
         attention_mask=attention_mask,
         context_lengths=context_lengths,
     )

@@ -59,7 +59,6 @@ def save_model(model: PeerModel, folder: Path) -> None:
         signature = _write(files, pool.signature.to_bytes()) if pool.signature else None
         pools[name] = {"segments": segments, "signature": signature}
     background = _write(files, model.background.to_bytes()) if model.background else None
-    special: Any = model.special_ids
     computes = computed(model.attachment)
     active = model._active  # as `set_pool` was told, whatever `disable_pool` does just now
     config = {
@@ -73,7 +72,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "capacity": model.capacity,
         **({"name_odds": model.name_odds} if model.name_odds else {}),
         **({"active": sorted(active)} if active is not None else {}),
-        "special_ids": special.tolist(),
+        "special_ids": model.special_ids.tolist(),
         **({"computes": computes} if computes else {}),
         "background": background,
         "pools": pools,

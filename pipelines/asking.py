@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,8 +132,7 @@ def hear(
             log_probs[-1] = row_log_probs(said[name][1], rows, ids_BT)
             lasts[-1] = (rows, logits_at(said[name][1], last_B[rows]))
     log_probs_QBT = torch.stack(log_probs)
-    special: Any = shortlist.model.special_ids
-    evidence_BT = evidence_tokens(ids_BT, mask_BT, special)
+    evidence_BT = evidence_tokens(ids_BT, mask_BT, shortlist.model.special_ids)
     choice = settle(choice, log_probs_QBT, evidence_BT, lengths_B, base_BV, lasts)
     return Heard(choice, base_BTV, said, log_probs_QBT, evidence_BT)
 

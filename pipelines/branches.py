@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -106,11 +106,10 @@ class Shortlist:
         if self.model.background is None or not signatures:
             return Choice(names, torch.full((len(names), len(ids_BT)), -1))
         _, states_BTD = read_states(self.model.attachment, ids_BT, mask_BT)
-        special: Any = self.model.special_ids
         evidence = token_evidence(
             states_BTD,
             ids_BT,
-            evidence_tokens(ids_BT, mask_BT, special),
+            evidence_tokens(ids_BT, mask_BT, self.model.special_ids),
             background=self.model.background,
             signatures=signatures,
         )

@@ -87,9 +87,8 @@ def _fact(row: dict[str, Any]) -> Fact:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no "{key}" with something in it')
     answer, statement = row["answer"].strip(), row["statement"].strip()
-    if "seen_prompt" not in row:
-        row["seen_prompt"] = _before_answer(row["subject"], answer, statement)
-    seen = row["seen_prompt"]
+    is_given = "seen_prompt" in row
+    seen = row["seen_prompt"] if is_given else _before_answer(row["subject"], answer, statement)
     reworded = row.get("reworded_prompts", [])
     if not isinstance(seen, str) or not seen.strip() or not statement.startswith(seen.strip()):
         raise CorpusError("has a statement that does not begin with a prompt before the answer")

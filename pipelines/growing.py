@@ -185,9 +185,8 @@ def _words(
     """Return the words of what is learned; None: the store was made before words counted."""
     if model.background is None or model.background.words is None:
         return None
-    special: Any = model.special_ids
     ordinary = model.background.words
-    return words_of(ordinary, rows, others, learned.near_groups, set(special.tolist()))
+    return words_of(ordinary, rows, others, learned.near_groups, set(model.special_ids.tolist()))
 
 
 def _signature(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -53,12 +53,11 @@ def standings(
     signed = [name for name in names if model.pool(name).signature is not None]
     if not signed or model.background is None:
         return found
-    special: Any = model.special_ids
     signatures = signatures_of(model, signed)
     evidence = token_evidence(
         base.signature_BTD,
         ids_BT,
-        evidence_tokens(ids_BT, None, special),
+        evidence_tokens(ids_BT, None, model.special_ids),
         background=model.background,
         signatures=signatures,
         search=model.search,

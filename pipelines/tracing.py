@@ -154,8 +154,7 @@ def trace(
     check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
         base = run_base(model.attachment, input_ids=ids_BT, use_cache=False)
-        special: Any = model.special_ids
-        evidence_BT = evidence_tokens(ids_BT, None, special)
+        evidence_BT = evidence_tokens(ids_BT, None, model.special_ids)
         choice = model.asked(base, ids_BT, evidence_BT, ask, None, domains)
         choice = choice.of(_entering(choice))
         branches = [

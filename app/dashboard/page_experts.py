@@ -118,7 +118,7 @@ def _show_layers(found: PoolUse, segment: Segment, layer: int) -> None:
         (
             "Rows used",
             f"{own.usage:.1%}",
-            f"Of {own.num_rows:,} rows, by some document's own text.",
+            f"Of {own.num_rows:,} rows, by some learned document, in any wording.",
         ),
         ("Dead rows", f"{own.num_dead:,}", "Rows that no learned document uses, in any wording."),
         (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -72,8 +71,7 @@ def read_named_ability(shop: Workshop, branches: Branches, shortlist: Shortlist,
 
 def _names_any(shortlist: Shortlist, context: Sequence[int]) -> bool:
     ids_BT = torch.tensor([context])
-    special: Any = shortlist.model.special_ids
-    counted_BT = evidence_tokens(ids_BT, None, special)
+    counted_BT = evidence_tokens(ids_BT, None, shortlist.model.special_ids)
     signatures = list(shortlist.signatures.values())
     lengths_B = torch.tensor([len(context)])
     return bool(named_by_context(ids_BT, counted_BT, signatures, lengths_B).any())

@@ -33,6 +33,16 @@ def fact(statement):
     return Fact(said.split()[0], "end", answer, said, prompt, ())
 
 
+def learn_statement(store, text):
+    """Have the domain learn a fact whose statement is a text, less its full stop."""
+    store.ingest(
+        "law",
+        documents(sentences("law", 12, seed=8), "more"),
+        facts=[fact(text)],
+        settings=tiny_settings(),
+    )
+
+
 def documents(texts, name):
     return [SourceDocument(text, f"{name} {n}", f"{name}.jsonl") for n, text in enumerate(texts)]
 
@@ -45,12 +55,7 @@ def test_all_that_is_held_out_is_unseen_at_first(store):
 
 def test_a_statement_that_is_nearly_a_held_out_text_makes_it_seen(store):
     ((before, _),) = looked(store).values()
-    store.ingest(
-        "law",
-        documents(sentences("law", 12, seed=8), "more"),
-        facts=[fact(before[0])],
-        settings=tiny_settings(),
-    )
+    learn_statement(store, before[0])
     after, near = looked(store)["law"]
     assert before[0] not in after
     assert set(before[1:]) <= set(after)
@@ -90,12 +95,7 @@ def test_a_text_that_was_read_as_a_rewording_of_another_is_seen(store):
 
 def test_an_evaluation_leaves_them_out_and_says_so(store):
     ((before, _),) = looked(store).values()
-    store.ingest(
-        "law",
-        documents(sentences("law", 12, seed=8), "more"),
-        facts=[fact(before[0])],
-        settings=tiny_settings(),
-    )
+    learn_statement(store, before[0])
     report = store.evaluate(background=False)
     assert report["near_learned"] == {"law": [document_id(before[0])]}
     measured, _ = looked(store)["law"]
