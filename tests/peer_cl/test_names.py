@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer_cl.choice import MOST_NAMED_TOKENS, Choice, Named, named_by_context, settle
+from peer_cl.choice import (
+    MOST_NAMED_TOKENS,
+    Choice,
+    Named,
+    choose_by_context,
+    named_by_context,
+    settle,
+)
 from peer_cl.mixture import (
     enter_at,
     log_masses,
@@ -16,7 +23,9 @@ from peer_cl.mixture import (
     named_bound_nats,
 )
 from peer_cl.names import MAX_TOKENS, Names
+from peer_cl.shortlist import TokenEvidence
 from peer_cl.signature import Signature
+from peer_cl.words import TokenCounts, Words
 
 TOKENS = st.integers(0, 5)
 
@@ -147,6 +156,24 @@ def test_even_odds_give_both_half():
         assert weights[:, 0, -1].tolist() == pytest.approx([0.5, 0.5])
         assert weights[1, 0, :at].tolist() == [0.0] * at
     assert math.isclose(named_bound_nats(1e-9, 1.0), math.log(2), rel_tol=1e-6)
+
+
+def test_a_context_is_told_by_whom_it_is_asked_and_by_what_its_words_say_in_all():
+    """By name alone or not; of a domain that grew, the segment counts for which words say most."""
+    names, none = Names.of([[5, 6]]), TokenCounts.of([])
+    unreached = (Words(none, 9.0), Words(none, 9.0))
+    grown = Signature(torch.zeros(1, 4), 0.0, names=names, words=unreached)
+    asked = Signature(torch.zeros(1, 4), -math.inf, names=names)
+    said = torch.tensor([[[0.5, 2.0]] * 4], dtype=torch.float64)
+    evidence = TokenEvidence(
+        torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), torch.ones(1, 4).bool(), (said, said[..., :0])
+    )
+    ids, lengths = torch.tensor([[5, 6, 9, 9]]), torch.tensor([3])
+    found = choose_by_context(("a", "b"), ids, evidence, [grown, asked], lengths, 0.7)
+    assert found.at_PB.tolist() == [[0], [0]]
+    assert found.named.alone_PB.tolist() == [[True], [False]]
+    assert found.named.odds_PB.flatten().tolist() == pytest.approx([0.7, 0.7])
+    assert found.named.words_PB.tolist() == [[3 * 2.0], [0.0]]
 
 
 def choice_of(odds, alone, words=0.0):
