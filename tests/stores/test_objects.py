@@ -113,6 +113,13 @@ def test_a_file_is_replaced_by_durable_bytes_and_durably(tmp_path, steps):
     assert steps[0][1].parent == tmp_path
 
 
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "store.toml").mkdir()
+    with pytest.raises(OSError, match=r"store\.toml"):
+        replace_file(tmp_path / "store.toml", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["store.toml"]
+
+
 def test_delete_says_whether_it_was_there(objects):
     object_id = objects.put_bytes(b"gone")
     assert objects.delete(object_id) is True
