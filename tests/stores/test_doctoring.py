@@ -1,3 +1,6 @@
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 from damage import spoil_page
@@ -149,6 +152,30 @@ def test_a_damaged_registry_is_told_and_nothing_is_removed(tmp_path, make, table
             assert all("restore it from a copy" in item.action for item in found)
             assert any(f"object {damaged} (of an unknown use) is damaged" in i.what for i in found)
         assert registry.objects.exists(extra)
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind", "told"),
+    [
+        (
+            "DELETE FROM documents",
+            "rows",
+            "3 rows refer to nothing, the first in segment_documents",
+        ),
+        (
+            "UPDATE segments SET purged_at = '2026-01-01'",
+            "snapshot",
+            "the live snapshot holds the purged segment {version}",
+        ),
+    ],
+    ids=["documents are gone", "what is live is purged"],
+)
+def test_rows_that_contradict_each_other_are_told(registry, make, harm, kind, told):
+    version = make.grow(registry, "law").state("law").version
+    with closing(sqlite3.connect(registry.layout.database)) as database, database:
+        database.execute(harm)  # this connection does not look at what refers to what
+    (found,) = [item for item in registry.doctor() if item.severity == "error"]
+    assert (found.kind, found.what) == (kind, told.format(version=version))
 
 
 def test_everything_that_the_store_needs_is_kept_and_missed(make, tmp_path):
