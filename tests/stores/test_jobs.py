@@ -355,6 +355,14 @@ def test_an_upload_is_kept_for_the_last_that_failed_and_not_for_who_learned_it(r
     registry.jobs.end(learned.id, "failed", error="not measured", snapshot_id=1)
     assert registry.jobs.find(learned.id).is_unmeasured
     assert registry.jobs.needed_uploads() == {about["upload"]}
+    log = registry.layout.job_log(learned.id)
+    log.write_text("", encoding="utf-8")
+    registry.doctor(repair=True)
+    assert log.exists(), "what it learned is not measured yet"
+    new = NewJob(kind="evaluate", domain=None, request={"background": True}, who="ann")
+    registry.jobs.end(registry.jobs.add(new).id, "done")
+    registry.doctor(repair=True)
+    assert not log.exists()
 
 
 def traces(folder):
