@@ -17,7 +17,7 @@ from pipelines.batches import Row, tokenise
 from pipelines.facts import Relation
 from pipelines.features import Features
 from pipelines.loading import add_version
-from pipelines.recording import record_use
+from pipelines.recording import RecordedUse, record_use
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +143,13 @@ def test_equal_uses_give_equal_bytes(store):
     header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     assert list(header["__metadata__"]) == ["inputs"]  # several entries come in any order
     assert json.loads(header["__metadata__"]["inputs"]) == {"format": "peer-cl-inputs-1"}
+
+
+def test_inputs_for_which_half_precision_has_no_room_are_kept_whole():
+    inputs = {3: torch.tensor([[1.0, 70_000.0]]), 9: torch.tensor([[0.5, 2.0]])}
+    kept = load(RecordedUse([], inputs, {}).to_bytes())
+    assert kept["layers.3"].tolist() == [[1.0, 70_000.0]]
+    assert (kept["layers.9"].dtype, kept["layers.9"].tolist()) == (torch.float16, [[0.5, 2.0]])
 
 
 def test_a_row_that_no_text_uses_is_recorded_under_the_document_whose_wordings_use_it(
