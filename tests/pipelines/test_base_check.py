@@ -99,6 +99,13 @@ def test_nothing_is_compared_where_nothing_is_kept():
     assert change_in_ordinary(model.attachment, OrdinaryText(inputs)) == {}
 
 
+def test_what_half_precision_had_no_room_for_is_not_compared():
+    model = PeerModel(make_base("llama"), host_layers=(1, 3))
+    ordinary = read_ordinary(model.attachment, texts(), (1, 3), no_progress, precision="fp32")
+    ordinary.inputs[3][::2, 0] = torch.inf
+    assert 0 < change_in_ordinary(model.attachment, ordinary)[3] < 1e-3
+
+
 def test_what_is_no_number_is_refused():
     model = PeerModel(make_base("llama"), host_layers=(1, 3))
     ordinary = read_ordinary(model.attachment, texts(), (1, 3), no_progress, precision="fp32")
