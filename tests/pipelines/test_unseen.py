@@ -93,6 +93,20 @@ def test_a_text_that_was_read_as_a_rewording_of_another_is_seen(store):
     assert near == [document_id(before[1])]
 
 
+def test_what_a_held_out_text_would_be_in_other_words_was_read_by_nobody(store):
+    """It is kept for the day on which the text is learned."""
+    more = documents(sentences("minerals", 20, seed=5), "minerals")
+    store.ingest(
+        "minerals",
+        more,
+        rewordings={one.document_id: (one.text.rstrip("."),) for one in more},
+        settings=tiny_settings(),
+    )
+    texts, near = looked(store)["minerals"]
+    assert texts
+    assert near == []
+
+
 def test_an_evaluation_leaves_them_out_and_says_so(store):
     ((before, _),) = looked(store).values()
     learn_statement(store, before[0])
