@@ -329,3 +329,15 @@ def test_a_domain_that_is_off_is_out_of_the_last_row_and_not_of_what_it_cost(tmp
     assert report["domains"] == ["law", "medicine"]
     assert report["matrix"]["loss_nats"][2] == pytest.approx(alone, rel=1e-6)
     assert report["matrix"]["coming_nats"] == pytest.approx(both, rel=1e-6)
+
+
+def test_of_a_domain_that_is_off_no_fact_is_asked(tmp_path):
+    few = replace(tiny_settings(), text_passes=1.0, fact_passes=1.0)
+    with open_store(make_tiny_store(tmp_path, ()), who="ann") as store:
+        for name in ("law", "medicine"):
+            corpus = write_corpus(tmp_path / f"{name}.jsonl", name, num=20)
+            store.ingest(name, corpus, facts=FACTS, settings=few)
+        store.disable("law")
+        report = store.evaluate(background=False)
+    assert report["domains"] == ["law", "medicine"]
+    assert {row["domain"] for row in report["recall"]} == {"medicine"}
