@@ -282,6 +282,16 @@ def test_a_pool_that_overflows_is_left_out_from_there_on(broken):
     assert added.max() <= worst_added_nats(0.2) + ROUNDING
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_pool_that_overflows_at_a_token_that_does_not_count_stays(broken):
+    steps = -5 * torch.rand(3, 2, 9, dtype=torch.float64, generator=torch.manual_seed(0))
+    counts, entries = torch.ones(2, 9, dtype=torch.bool), enter_at(0.1, torch.zeros(2, 2).long(), 9)
+    counts[0, 4] = False
+    whole = mixture_log_probs(steps, counts, entries)
+    steps[2, 0, 4] = broken
+    assert same_bits(mixture_log_probs(steps, counts, entries), whole)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_pool_of_huge_rows_costs_no_more_than_the_budget(make_model, dtype):
     model = make_model("llama", budget=0.02)
