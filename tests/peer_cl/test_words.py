@@ -240,6 +240,7 @@ def test_a_domain_that_grew_is_asked_by_whichever_segment_has_the_words():
         ([1.1, 0.0], True),
         ([0.9, 1.9], False),
         ([0.0, 2.1], True),
+        ([1.1, 1.9], True),
         ([0.0, 0.0], False),
     ]:
         evidence = evidence_of(words)
@@ -358,6 +359,7 @@ def test_words_come_back_bit_for_bit_and_damaged_ones_are_refused():
     tensors = load(whole)
     for name, harm, says in [
         ("word_ids", torch.tensor([9, 5]), "must ascend"),
+        ("word_ids", torch.tensor([5, 5]), "must ascend"),
         ("word_ids", torch.tensor(5), "not rows of numbers"),
         ("word_counts", torch.tensor([2, 0]), "above 0"),
         ("word_counts", torch.tensor([2.0, 1.0]), "whole numbers"),
