@@ -1,4 +1,4 @@
-"""The README's generated parts: its file tree, and tables out of docs/results/.
+"""The pages' generated parts: the README's file tree, and tables out of docs/results/.
 
 python -m tools.readme [--check]
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from benchmarks.results import read_results, table
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/comparison.md")
+"""Pages that have generated parts."""
 PACKAGES = ("peer_cl", "stores", "pipelines", "app", "benchmarks", "tools")
 """Folders whose every module is in the tree, with the first line of its docstring."""
 
@@ -92,7 +94,7 @@ def excerpt(text: str, spans: str) -> str:
 
 
 def fill(text: str) -> str:
-    """Return the README with every generated part written anew.
+    """Return a page with every generated part written anew.
 
     A table or excerpt whose result is not there yet keeps what stands in its place.
     """
@@ -117,19 +119,23 @@ def fill(text: str) -> str:
 
 
 def main() -> int:
-    """Write the README anew, or say that it is stale."""
-    parser = argparse.ArgumentParser(description="Write the README's generated parts anew.")
+    """Write the pages anew, or say which are stale."""
+    parser = argparse.ArgumentParser(description="Write the pages' generated parts anew.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when stale")
-    arguments = parser.parse_args()
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = fill(old)
-    if arguments.check and new != old:
-        print("README.md is stale; run `make readme`", file=sys.stderr)
-        return 1
-    if new != old:
-        path.write_text(new, encoding="utf-8")
-    return 0
+    is_check = parser.parse_args().check
+    is_stale = False
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text(encoding="utf-8")
+        new = fill(old)
+        if new == old:
+            continue
+        if is_check:
+            print(f"{page} is stale; run `make readme`", file=sys.stderr)
+            is_stale = True
+        else:
+            path.write_text(new, encoding="utf-8")
+    return int(is_stale)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.results import Figure, shown
+from benchmarks.stream.matrices import FORCED, NAMED
+from benchmarks.stream.pieces import JOINT, POOLS
+from benchmarks.stream.words import WORDS
 
 COLUMNS = {
     "unseen loss after learning (nats a token)": "unseen loss after learning (nats a token)",
@@ -26,15 +29,31 @@ BASE = {
     "recall, reworded wording (share)": "recall at the end, reworded (share)",
 }
 """The bare model's figures, and which column each stands in."""
+EQUAL = "lora-mixture-equal"
+"""One adapter a domain, with as many parameters as a pool."""
+SHORT_METHODS = (
+    "base",
+    *(WORDS[name] for name in (POOLS, f"{POOLS} {NAMED}", f"{POOLS} {FORCED}")),
+    *(WORDS[name] for name in ("lora", "lora-replay", "osf", "full", "sparse", "rag")),
+    *(WORDS[name] for name in (EQUAL, f"{EQUAL} {FORCED}", JOINT)),
+)
+"""Rows of the short table: each method as it is meant to be used, and where its domain is told."""
+SHORT_COLUMNS = {
+    key: COLUMNS[key]
+    for key in COLUMNS
+    if not key.startswith(("recall right after", "trained parameters"))
+}
+"""Columns of the short table: what was learned, what is left of it, and what it cost the rest."""
 
 
-def methods_table(figures: Sequence[Figure]) -> str:
+def methods_table(figures: Sequence[Figure], *, is_short: bool = False) -> str:
     """Return a Markdown table: a row a method, the bare model's first; no column without a figure.
 
     What several seeds gave is told by its mean (or worst), as the figure is.
 
     Args:
         figures: of the stream.
+        is_short: leave out variants of a method and the columns that say least.
 
     Example:
         >>> base = Figure("base: unseen loss (nats a token)", 3.5, None, None, "x")
@@ -45,9 +64,10 @@ def methods_table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         method, _, rest = figure.figure.partition(": ")
         name = next((known for known in (*COLUMNS, *BASE) if rest.startswith(known)), None)
-        if name is not None:
+        if name is not None and (method in SHORT_METHODS or not is_short):
             rows.setdefault(method, {})[BASE.get(name, name)] = shown(figure.value)
-    columns = [key for key in COLUMNS if any(key in cells for cells in rows.values())]
+    of_table = SHORT_COLUMNS if is_short else COLUMNS
+    columns = [key for key in of_table if any(key in cells for cells in rows.values())]
     heads = ["method", *(COLUMNS[key] for key in columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for method, cells in rows.items():

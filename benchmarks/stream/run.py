@@ -58,8 +58,9 @@ def _told(shop: Workshop, *, is_kept: bool) -> list[Figure]:
     found, lines = figures(scores, seeds), lines_of(scores, seeds)
     if is_kept and lines:
         draw(lines, shop.names)
-        table_path = RESULTS / "stream-methods.md"
-        table_path.write_text(methods_table(found), encoding="utf-8")
+        for name, is_short in (("stream-methods.md", False), ("stream-short.md", True)):
+            page = methods_table(found, is_short=is_short)
+            (RESULTS / name).write_text(page, encoding="utf-8")
         return found
     print(table(found) if found else "no method is whole yet")
     return []

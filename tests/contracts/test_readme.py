@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tools.readme import PACKAGES, fill, modules
+from tools.readme import PACKAGES, PAGES, fill, modules
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,10 @@ def test_every_module_is_in_the_tree(readme):
         assert path.rpartition("/")[2] in names or path.endswith("__init__.py")
 
 
-def test_the_generated_parts_are_fresh(readme):
-    assert fill(readme) == readme, "README.md is stale; run `make readme`"
+@pytest.mark.parametrize("page", PAGES)
+def test_the_generated_parts_are_fresh(root, page):
+    text = (root / page).read_text(encoding="utf-8")
+    assert fill(text) == text, f"{page} is stale; run `make readme`"
 
 
 def test_the_python_example_imports_public_names(readme):
@@ -42,10 +44,12 @@ def test_the_python_example_imports_public_names(readme):
         assert [alias.name for alias in node.names if alias.name not in public] == []
 
 
-def test_links_and_paths_lead_somewhere(root, readme):
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", readme)
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_lead_somewhere(root, page):
+    path = root / page
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert links
-    assert [link for link in links if not (root / link).exists()] == []
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 def test_every_named_make_target_exists(root, readme):

@@ -146,6 +146,21 @@ def test_the_table_has_a_row_a_method_and_the_figures_values(scores):
     assert cells["base"][column] == values["base: recall, reworded wording (share)"]
 
 
+def test_the_short_table_says_what_the_long_one_says(scores):
+    found = figures(scores)
+    long, short = (
+        [line[2:-2].split(" | ") for line in methods_table(found, is_short=it).splitlines()]
+        for it in (False, True)
+    )
+    rows = {row[0]: dict(zip(long[0], row, strict=True)) for row in long if len(row) > 1}
+    assert {"base", "ours", "ours, right pool forced on"} <= {row[0] for row in short}
+    assert len(short) < len(long)
+    assert len(short[0]) < len(long[0])
+    for row in short:
+        if len(row) > 1:
+            assert row == [rows[row[0]][name] for name in short[0]]
+
+
 def test_where_names_count_questions_have_answers_of_their_own(scores):
     raw = scores.mixture("peer", 0)
     (named,) = raw["named"].values()
