@@ -63,7 +63,7 @@ def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
         axis.set_yticks(range(len(names) + 1), ["base", *names], fontsize=7)
         axis.set_ylabel("after learning", fontsize=7)
     bar = plot.colorbar(image, ax=axes, shrink=0.6, extend="max")
-    bar.set_label("loss on unseen documents above the base's (nats a token)", fontsize=8)
+    bar.set_label("loss on unseen documents, less the base's (nats a token)", fontsize=8)
     return _saved(plot, folder / "stream-matrices.png")
 
 
@@ -86,16 +86,22 @@ def _curves(lines: Sequence[Line], folder: Path) -> Path:
             for i in range(1, len(line.losses))
         ]
         width = 2.5 if line.method == "peer" else 1.2
-        x = range(1, len(line.losses))
-        left.plot(x, means, color=colour, ls=dashes, lw=width, label=line.words)
-        learned = -metrics.learning_accuracy(line.scores)
         marker = "o" if dashes == "-" else "^"
+        look: dict[str, Any] = {
+            "color": colour,
+            "ls": dashes,
+            "lw": width,
+            "marker": marker,
+            "ms": 4,
+        }
+        left.plot(range(1, len(line.losses)), means, label=line.words, **look)
+        learned = -metrics.learning_accuracy(line.scores)
         forgotten = metrics.forgetting(line.scores)
         right.scatter(learned, forgotten, color=colour, s=40, marker=marker)
     left.axhline(0.0, color="#9aa5b1", lw=1, ls="--")
     left.set_ylim(top=min(left.get_ylim()[1], HIGHEST))
     left.set_xlabel("domains learned")
-    left.set_ylabel("loss on them above the base's (nats a token)")
+    left.set_ylabel("loss on them, less the base's (nats a token)")
     plot.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     right.set_xlabel("loss on a domain right after learning it (nats a token)")
     right.set_ylabel("forgetting at the end (nats a token)")
