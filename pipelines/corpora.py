@@ -310,7 +310,7 @@ def _document(row: Row) -> SourceDocument:
         title=row["title"] or "",
         source=row["source"] or "",
         section_of=row["section_of"],
-    )
+    ).normalised()
 
 
 def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, Row]]:

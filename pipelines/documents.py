@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 DocumentKind = Literal["text", "fact", "probe"]
@@ -35,6 +35,21 @@ class SourceDocument:
     def document_id(self) -> str:
         """Return the id of this document's text."""
         return document_id(self.text)
+
+    def normalised(self) -> SourceDocument:
+        r"""Return the document in the form in which it is kept: file systems decompose names.
+
+        Example:
+            >>> SourceDocument("It is.", "Cafe\u0301", "Cafe\u0301.txt").normalised().source
+            'Café.txt'
+        """
+        return replace(
+            self,
+            text=normalised_text(self.text),
+            title=composed_text(self.title),
+            source=composed_text(self.source),
+            section_of=None if self.section_of is None else composed_text(self.section_of),
+        )
 
 
 def normalised_text(text: str) -> str:

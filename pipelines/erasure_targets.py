@@ -16,6 +16,7 @@ from peer_cl.errors import (
     UnsupportedError,
     unknown_name,
 )
+from pipelines.documents import composed_text
 from stores import Document, DomainState, Registry
 
 
@@ -163,7 +164,8 @@ def _by_id(registry: Registry, text: str, domain: str | None) -> list[Document]:
 
 
 def _of_source(live: Sequence[Document], source: str) -> list[Document]:
-    found = [document for document in live if document.source == source]
+    wanted = composed_text(source)  # older stores keep sources as they were given
+    found = [document for document in live if composed_text(document.source) == wanted]
     if not found:
         raise unknown_name("source", source, {document.source for document in live})
     return found
@@ -171,13 +173,13 @@ def _of_source(live: Sequence[Document], source: str) -> list[Document]:
 
 def _holding(registry: Registry, live: Sequence[Document], words: str) -> list[Document]:
     """Return the documents whose title or kept text holds some words."""
-    wanted = words.casefold()
+    wanted = composed_text(words).casefold()
     if not wanted.strip():
         raise InputError("--search wants a word or more")
     found = [
         document
         for document in live
-        if wanted in document.title.casefold()
+        if wanted in composed_text(document.title).casefold()
         or (
             document.text_object is not None
             and wanted in registry.document_text(document).casefold()

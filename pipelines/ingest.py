@@ -176,7 +176,7 @@ def _read(
         for number, document in enumerate(documents):
             with _at(f"corpus[{number}]"):
                 check_document(document)
-        return documents, 0, ()
+        return [document.normalised() for document in documents], 0, ()
     found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
     return list(found.documents), found.num_skipped, found.left_out
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.names import Names
+from pipelines.documents import composed_text
 from pipelines.masks import masked_documents
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:
     What follows in brackets is left out. A name of several tokens is also known in lower case; one
     of a single token only as it is written, since "turkey" is not Turkey.
     """
-    plain = {_AFTER.sub("", title).strip() for title in titles}
+    plain = {_AFTER.sub("", composed_text(title)).strip() for title in titles}
     names = sorted(n for n in plain if len(n) >= MIN_CHARACTERS and _LETTER.search(n))
     written = _encode(tokenizer, names)
     several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]

@@ -1,5 +1,7 @@
+import functools
 import json
 import os
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,6 +54,19 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_and_other_files(tmp_pat
     assert [document.source for document in documents] == ["a/deep.txt", "b.txt", "S", "c.jsonl:3"]
     assert [document.title for document in documents] == ["deep", "b", "T", "c, line 3"]
     assert all(document.section_of is None for document in documents)
+
+
+def test_accents_of_titles_and_sources_are_composed_as_those_of_texts_are(tmp_path):
+    name, row = "Café", {"text": "third", "title": "Señor", "source": "Zoë", "id": "é"}
+    line = json.dumps(row, ensure_ascii=False)
+    files = {f"{name}.md": "first\n# Two\nmore\n", f"{name}.txt": "second", "a.jsonl": line}
+    apart = functools.partial(unicodedata.normalize, "NFD")
+    files = {apart(file): apart(text) for file, text in files.items()}
+    third, first, two, second = read_corpus(write(tmp_path, files)).documents
+    assert (third.title, third.source, third.section_of) == ("Señor", "Zoë", "a.jsonl#é")
+    assert (second.title, second.source) == ("Café", "Café.txt")
+    assert (first.title, two.title) == ("Café", "Café: Two")
+    assert {(part.source, part.section_of) for part in (first, two)} == {("Café.md", "Café.md")}
 
 
 def test_sections_of_a_markdown_file_belong_together(tmp_path):

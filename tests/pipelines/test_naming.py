@@ -81,6 +81,11 @@ def test_a_name_of_one_token_is_known_only_as_it_is_written(named):
     ]
 
 
+def test_a_name_whose_accents_stand_apart_is_the_composed_one(named):
+    _, tokenizer = named.load_base()
+    assert spellings(["Cafe\u0301"], tokenizer) == spellings(["Caf\u00e9"], tokenizer)
+
+
 def test_a_prompt_that_names_a_domain_gives_its_pool_odds_and_others_do_not(named):
     model, scores = asks(named, NAMING)
     assert scores.odds_PBU.sum(-1).tolist() == [[1.0]]

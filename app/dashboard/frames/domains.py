@@ -20,6 +20,7 @@ from app.dashboard.frames.learning import (
 from app.output import moment
 from app.reading import state_in_words, version_in_words
 from app.settings_options import SOURCES, read_settings
+from pipelines.documents import composed_text
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, DomainSummary
@@ -178,12 +179,12 @@ def documents(
 
 def fitting(found: Iterable[Document], search: str) -> list[Document]:
     """Return the documents whose title or source holds each word, or whose id begins with it."""
-    words = search.casefold().split()
+    words = composed_text(search).casefold().split()
     return [item for item in found if not words or _holds(item, words)]
 
 
 def _holds(item: Document, words: Sequence[str]) -> bool:
-    text = f"{item.title} {item.source}".casefold()
+    text = composed_text(f"{item.title} {item.source}").casefold()
     return all(word in text or _begins(item.document_id, word) for word in words)
 
 

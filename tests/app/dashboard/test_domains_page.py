@@ -259,6 +259,14 @@ def test_a_search_counts_what_fits_though_it_shows_less(folder):
     assert by_id["document"].tolist() == [f"document?id={found[0].document_id}"]
 
 
+def test_a_search_finds_accents_in_either_form_of_writing(folder):
+    with open_store(folder) as store:
+        one, other, *_ = store.registry.documents("law")
+    found = [replace(one, title="Cafe\u0301"), replace(other, source="caf\u00e9.txt")]
+    for search in ("Cafe\u0301", "caf\u00e9"):
+        assert frames.documents(found, search=search)[1] == 2
+
+
 def test_long_runs_are_thinned_and_validation_is_kept(large_folder):
     with open_store(large_folder) as store:
         detail = store.registry.domain("domain-03")

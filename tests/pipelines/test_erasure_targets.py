@@ -1,0 +1,49 @@
+"""Which documents a person means who names a source or gives words."""
+
+import sqlite3
+import unicodedata
+
+import pytest
+from tiny_base import make_tiny_store, sentences, tiny_settings
+
+from pipelines import SourceDocument
+from pipelines.erasure_targets import find_targets
+
+TEXT = "José owes rent for the café."
+FORMS = ("NFC", "NFD")
+
+
+def documents(form):
+    """Return a corpus of which the first document has accents, in one form of writing."""
+    text, title, source = (unicodedata.normalize(form, t) for t in (TEXT, "Señor", "Café.txt"))
+    rest = [SourceDocument(t, "law", "law.txt") for t in sentences("law", 8)]
+    return [SourceDocument(text, title, source, section_of=source), *rest]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_tiny_store(tmp_path_factory.mktemp("targets"), domains=())
+
+
+def write_as_before(store):
+    """Write titles and sources as stores of before keep them: as they were given."""
+    with sqlite3.connect(store.registry.folder / "registry.sqlite") as registry:
+        registry.create_function("nfd", 1, lambda text: unicodedata.normalize("NFD", text))
+        registry.execute("UPDATE segment_documents SET title = nfd(title), source = nfd(source)")
+    registry.close()
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new store", "old store"])
+def test_accents_may_be_written_in_two_ways(store, is_old):
+    learned = documents("NFD")
+    store.ingest("law", learned, settings=tiny_settings())
+    kept = next(d for d in store.registry.documents("law") if d.section_of is not None)
+    assert (kept.title, kept.source, kept.section_of) == ("Señor", "Café.txt", "Café.txt")
+    if is_old:
+        write_as_before(store)
+        assert next(d for d in store.registry.documents("law") if d.section_of).title != "Señor"
+    for form in FORMS:
+        for told in ({"source": "Café.txt"}, {"search": "JOSÉ"}, {"search": "señor"}):
+            told = {key: unicodedata.normalize(form, word) for key, word in told.items()}
+            (found,) = find_targets(store.registry, **told)
+            assert [d.document_id for d in found.documents] == [learned[0].document_id]
