@@ -33,6 +33,7 @@ from peer_cl.cache import BranchState, PeerCache
 from peer_cl.choice import Choice, settle
 from peer_cl.errors import InputError, UnsupportedError
 from peer_cl.generation_options import (
+    check_cache,
     check_length,
     check_switch,
     inferred_mask,
@@ -199,6 +200,7 @@ class MixtureDriver(GenerationMixin):
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Return the next logits: the base's bits where it runs alone, else the mixture's."""
+        check_cache(cache)  # transformers makes one of its own where an option starts another call
         bare = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

@@ -32,6 +32,8 @@ REFUSED = (
     "negative_prompt_ids",
     "output_hidden_states",
     "output_attentions",
+    "token_healing",
+    "is_assistant",
 )
 """Options that need another kind of cache, a second model, or states of one model alone: a mixture
 has those of every branch, and its base's are dropped where it no longer speaks."""
@@ -194,11 +196,19 @@ def _refuse_cache(model: PeerModel, options: dict[str, Any], cache: Any) -> None
             f"cache_implementation={kind!r} is not served: only 'dynamic' is; "
             f"{_undo(options, 'cache_implementation')}"
         )
-    if cache is not None and not isinstance(cache, PeerCache):
-        raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
+    check_cache(cache)
     many = max(int(told(model, options, name) or 1) for name in _COUNTS)
     if cache is not None and many > 1:
         raise UnsupportedError("a conversation's cache cannot be carried on with several beams")
+
+
+def check_cache(cache: Any) -> None:
+    """Refuse a cache that does not keep what pools read.
+
+    Raises: UnsupportedError: naming its kind.
+    """
+    if cache is not None and not isinstance(cache, PeerCache):
+        raise UnsupportedError(f"a {type(cache).__name__} is not served: pass a PeerCache")
 
 
 def _undo(options: dict[str, Any], name: str) -> str:

@@ -286,6 +286,13 @@ def test_caches_that_are_not_served_are_refused_clearly(ids, make_model, options
         make_model().generate(ids, domains=["a"], **options)
 
 
+def test_a_cache_that_transformers_makes_itself_is_refused_clearly(ids, make_model):
+    request = generation.Request(ids, None, None, ("a",), force=True, guidance_scale=1.0)
+    driver = generation.MixtureDriver(make_model(), request)
+    with pytest.raises(UnsupportedError, match="a DynamicCache is not served: pass a PeerCache"):
+        driver.generate(ids, use_cache=True, **GREEDY)
+
+
 def test_a_pool_that_set_pool_left_out_is_not_silently_the_base(ids, make_model):
     model = make_model()
     model.set_pool("a")

@@ -26,6 +26,8 @@ ASKED = [{"domains": ["a"], "force": True}, {"domains": []}]
         ("cache_implementation", "offloaded"),
         ("output_hidden_states", True),
         ("output_attentions", True),
+        ("token_healing", True),
+        ("is_assistant", True),
     ],
 )
 def test_what_is_not_served_is_refused_wherever_it_is_told(
