@@ -164,14 +164,19 @@ class ObjectStore:
 
     def listed(self) -> dict[str, int]:
         """Return the ids of all objects and their sizes in bytes, by one listing."""
+        # Elsewhere lies a user's file: what `delete` cannot reach is no object.
         if self._folder is not None:
-            # Elsewhere lies a user's file: what `delete` cannot reach is no object.
             paths = [path for path in self._folder.glob("??/*") if _is_object(path)]
             return {path.name: path.stat().st_size for path in paths}
         with self._reached() as files:
             found = files.find(self._root, detail=True)
-        sizes = {str(name).rsplit("/", 1)[-1]: about["size"] for name, about in found.items()}
-        return {name: int(size) for name, size in sizes.items() if _OBJECT_ID.fullmatch(name)}
+        sizes: dict[str, int] = {}
+        for name, about in found.items():
+            last = str(name).rsplit("/", 1)[-1]
+            is_in_place = str(name).strip("/") == self._remote(last).strip("/")
+            if is_in_place and _OBJECT_ID.fullmatch(last):
+                sizes[last] = int(about["size"])
+        return sizes
 
     def read_mark(self) -> bytes | None:
         """Return the mark that `write_mark` left among the objects, or None."""

@@ -149,6 +149,24 @@ def test_any_flipped_byte_is_seen_and_healed_by_the_next_put(tmp_path_factory, p
     assert objects.read(object_id) == data
 
 
+@pytest.mark.parametrize("elsewhere", ["old", "old/{id:.2}", "{id:.2}/old"])
+def test_an_object_that_was_moved_within_the_bucket_is_not_there(tmp_path, elsewhere):
+    import fsspec
+
+    root = f"/{tmp_path.name}/{elsewhere[:3]}"
+    objects = ObjectStore(f"memory:/{root}", tmp_path / "staging")
+    moved, stays = objects.put_many([b"moved", b"stays"])
+    files = fsspec.filesystem("memory")
+    files.mv(f"{root}/{moved[:2]}/{moved}", f"{root}/{elsewhere.format(id=moved)}/{moved}")
+    assert not objects.exists(moved)
+    assert list(objects.ids()) == [stays]
+    assert objects.sizes([moved, stays]) == {stays: 5}
+    many = {f"{number:064x}" for number in range(20)}
+    assert objects.missing([moved, stays, *many]) == {moved, *many}
+    assert objects.put_bytes(b"moved") == moved
+    assert set(objects.ids()) == {moved, stays}
+
+
 def test_a_truncated_remote_object_is_seen(tmp_path):
     import fsspec
 
