@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from peer_cl.errors import DamageError, InputError, StateError, UnsupportedError
 from stores.durable import file_sha256, read_chunks, sync_folder, write_temporary
@@ -60,7 +60,7 @@ class ObjectStore:
         self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
         self._files: Any = None
         if scheme == "file":
-            self._folder = Path(urlsplit(self.place).path)
+            self._folder = url_folder(self.place)
         elif self._folder is None:
             self._files, self._root = _open_remote(self.place)
 
@@ -319,7 +319,7 @@ def url_scheme(url: str) -> str:
     """Return the scheme of the URL of a store's objects; "" or one letter: it is a folder's path.
 
     Raises:
-        InputError: when the URL cannot be read.
+        InputError: when the URL cannot be read, or may mean two folders.
         UnsupportedError: when objects may not lie there, whoever asks for it.
     """
     try:
@@ -336,7 +336,30 @@ def url_scheme(url: str) -> str:
             f"{', '.join(SCHEMES)}; copy them to such a place, or to a folder, and write that into "
             "the store's store.toml (objects_url)"
         )
+    if scheme == "file":
+        url_folder(url)
     return scheme
+
+
+def url_folder(url: str) -> Path:
+    """Return the folder of a file URL: its path as it is written, with blanks and no escapes.
+
+    Raises: InputError: when another reader would take it for another folder.
+    """
+    path = urlsplit(url).path
+    extra = re.search(r"[?#].*", url, re.DOTALL)
+    if extra:
+        raise InputError(
+            f"the objects' URL {url!r} has {extra[0]!r} after the folder {path}; leave it out, and "
+            "choose a folder without ? and # in its name"
+        )
+    if unquote(path) != path:
+        raise InputError(
+            f"the objects' URL {url!r} may mean {unquote(path)} or {path}; write the folder as it "
+            "is named, blanks and all, and choose one whose name has no escapes like %20; a store "
+            "that lies there has the folder's path alone in its store.toml (objects_url)"
+        )
+    return Path(path)
 
 
 def _open_remote(url: str) -> tuple[Any, str]:

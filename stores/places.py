@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from peer_cl.errors import InputError, StateError
 from stores.database import translated_errors, url_database
-from stores.objects import ObjectStore, url_scheme
+from stores.objects import ObjectStore, url_folder, url_scheme
 from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
@@ -27,7 +27,7 @@ def check_objects_url(url: str, folder: Path) -> None:
         folder: the store's, or where it is to be.
 
     Raises:
-        InputError: when it is no such URL, or one with a password.
+        InputError: when it is no such URL, one with a password, or may mean two folders.
         StateError: when something lies there, or it cannot be reached.
         UnsupportedError: when it is none of `stores.objects.SCHEMES`, or its file system is not
             installed.
@@ -44,7 +44,7 @@ def check_objects_url(url: str, folder: Path) -> None:
         raise InputError(_no_password("objects", "the file system's own settings"))
     url_scheme(url)
     if parts.scheme == "file":
-        _check_folder(Path(parts.path), folder)
+        _check_folder(url_folder(url), folder)
         return
     num_found = ObjectStore(url, folder).count_files()
     if num_found:

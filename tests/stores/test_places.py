@@ -56,6 +56,36 @@ def test_objects_lie_at_urls_of_few_kinds(url, tmp_path, make, monkeypatch):
         Registry.open(tmp_path / "k")
 
 
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("objects#1", "has '#1' after the folder .*/objects; leave it out"),
+        ("objects?version=1", r"has '\?version=1' after the folder .*/objects; leave it out"),
+        ("objects#", "has '#' after the folder .*/objects; leave it out"),
+        ("my%20objects", "may mean .*/my objects or .*/my%20objects; write .* as it is named"),
+    ],
+)
+def test_a_folders_url_that_may_mean_two_folders_is_refused(tmp_path, make, name, match):
+    url = f"file://{tmp_path}/{name}"
+    with pytest.raises(InputError, match=f"the objects' URL .*{match}"):
+        check_objects_url(url, tmp_path)
+    with pytest.raises(InputError, match=match):
+        ObjectStore(url, tmp_path / "staging")
+    make.store(tmp_path / "k").close()
+    with (tmp_path / "k" / "store.toml").open("a") as file:
+        file.write(f"objects_url = {json.dumps(url)}\n")
+    with pytest.raises(InputError, match=match):
+        Registry.open(tmp_path / "k")
+
+
+@pytest.mark.parametrize("name", ["100% law", "my objects", "Gesetze ü", "a+b;c=d"])
+def test_a_folders_url_is_the_path_as_it_is_written(tmp_path, name):
+    url = f"file://{tmp_path}/{name}"
+    check_objects_url(url, tmp_path)
+    objects = ObjectStore(url, tmp_path / "staging")
+    assert objects.path(objects.put_bytes(b"pool")).parents[1] == tmp_path / name
+
+
 def test_a_url_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(InputError, match=r"the objects' URL 's3://\[x' cannot be read"):
         ObjectStore("s3://[x", tmp_path)
