@@ -451,3 +451,5 @@ _READERS = {
     ".markdown": _read_markdown,
     ".jsonl": _read_json_lines,
 }
+SUFFIXES = tuple(_READERS)
+"""Of the files that are read."""

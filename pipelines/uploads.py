@@ -15,11 +15,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from peer_cl.errors import CorpusError, StateError
-from pipelines.corpora import CONVERT, check_no_binary, whole_path
+from pipelines.corpora import CONVERT, SUFFIXES, check_no_binary, whole_path
 from stores import StoreLayout
 from stores.durable import replace_file
 
-SUFFIXES = (".txt", ".md", ".jsonl")
 _MAX_CHARACTERS = 200
 
 

@@ -29,7 +29,7 @@ from stores.upgrades import COPY_MARK, check_current, upgrade
 # another name is a user's: it is told, and never removed.
 _TEMPORARY = re.compile(r"[0-9a-f]{32}\.part")
 _CHECKPOINT = re.compile(r"run-(?:(?P<domain>[0-9a-f]{12})-)?[0-9a-f]{32}\.safetensors")
-_UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|jsonl)")
+_UPLOAD = re.compile(r"upload-[0-9a-f]{64}\.(txt|md|markdown|jsonl)")
 _JOB_LOG = re.compile(r"job-[0-9a-f]{32}\.log")
 _WORK = re.compile(r"run-[0-9a-f]{32}\.tmp|tap(-[0-9a-f]{32})?\.f32")
 _SQLITE_COMPANION = re.compile(r"-(wal|shm|journal)")
@@ -112,7 +112,7 @@ class StoreLayout:
 
         Args:
             sha256: of its bytes.
-            suffix: .txt, .md or .jsonl.
+            suffix: .txt, .md, .markdown or .jsonl.
         """
         return self.staging / f"upload-{sha256}{suffix}"
 

@@ -17,10 +17,11 @@ from app.dashboard.page import StorePlace, View, offered_folders, page, plain, w
 from app.output import size
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
+from pipelines.corpora import SUFFIXES
 from pipelines.jobs import start_ingest
 from pipelines.previewing import LEAST_TOKENS, SHAPE_TOKENS, Preview, near_domains, preview
 from pipelines.store import open_store
-from pipelines.uploads import SUFFIXES, Source, Upload, check_within
+from pipelines.uploads import Source, Upload, check_within
 from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:

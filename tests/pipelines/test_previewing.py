@@ -19,7 +19,7 @@ from pipelines.previewing import (
     near_domains,
     preview,
 )
-from pipelines.uploads import Upload, describe_source, find_source, readable
+from pipelines.uploads import SUFFIXES, Upload, describe_source, find_source, readable
 
 TRAIN_SHARE = 0.77
 """Of documents, about; the others are held out."""
@@ -182,7 +182,7 @@ def test_a_corpus_looks_like_the_domain_of_its_subject(store, tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("notes.docx", b"text", r"cannot read notes.docx; upload a .txt, .md, .jsonl file"),
+        ("notes.docx", b"text", "cannot read notes.docx; upload a .txt, .md, .markdown, .jsonl"),
         ("a.txt", b" \n", "a.txt is empty"),
         ("a.txt", b"PK\x03\x04\0\0", r"a.txt is binary .NUL at byte 4"),
         ("a.md", "caf\u00e9".encode("latin-1"), "a.md is not UTF-8: byte 3 is 0xe9"),
@@ -208,6 +208,17 @@ def test_an_upload_lies_under_its_hash_and_not_under_a_users_words(store):
         assert looked_at.read_bytes() == upload.data
         assert (looked_at.parent, name) == (layout.staging, upload.shown)
     assert not looked_at.exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_whatever_a_folder_is_read_for_may_be_uploaded(store, suffix):
+    layout = store.registry.layout
+    upload = Upload(f"notes{suffix.upper()}", b'{"text": "A contract."}')
+    path = upload.stage(layout)
+    assert [d.source for d in read_corpus(path, name=upload.shown).documents]
+    assert find_source(describe_source(upload, layout), layout) == (path, upload.shown)
+    assert path in layout.job_files()
+    path.unlink()
 
 
 def test_an_upload_that_a_repair_took_away_is_told_as_that(store):

@@ -28,7 +28,7 @@ from pipelines.uploads import Upload
 from stores import NewJob, Registry
 from stores.records import JobProgress
 
-PATH = "Corpus: path on the server (txt, md, jsonl, or a folder)"
+PATH = "Corpus: path on the server (txt, md, markdown, jsonl, or a folder)"
 PATIENCE_SECONDS = 90
 
 
