@@ -7,12 +7,13 @@ or purged names its domain no more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.names import Names
 from pipelines.documents import composed_text
 from pipelines.masks import masked_documents
+from pipelines.probes import holds_fact
 
 if TYPE_CHECKING:
     from stores import Registry
@@ -35,9 +36,26 @@ def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> N
     gone = {d for segment in registry.chain(version) for d in masks.get(segment.id, ())}
     documents = [d for d in registry.documents(domain, version) if d.document_id not in gone]
     titles = [d.title for d in documents if d.kind == "text" and d.split == "train"]
-    # A fact's document is called "subject: relation".
-    subjects = [d.title.rpartition(": ")[0] for d in documents if d.kind == "fact"]
+    asked = {d.title for d in documents if holds_fact(d)}
+    subjects = [fact_subject(d.title, asked) for d in documents if d.kind == "fact"]
     return Names.of(spellings([*titles, *subjects], tokenizer))
+
+
+def fact_subject(title: str, asked: Collection[str]) -> str:
+    """Return the subject in a fact's title, "subject: relation"; both may hold ": ".
+
+    Args:
+        title: of the fact's document.
+        asked: subjects of facts that are kept to be asked for.
+
+    Example:
+        >>> fact_subject("Dune: Part Two: a: b", {"Dune", "Dune: Part Two"})
+        'Dune: Part Two'
+    """
+    head = subject = title.rpartition(": ")[0]
+    while head and head not in asked:
+        head = head.rpartition(": ")[0]
+    return head or subject
 
 
 def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:

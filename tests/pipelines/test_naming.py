@@ -14,7 +14,7 @@ from pipelines.batches import tokenise
 from pipelines.branches import PoolBranches, Shortlist
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
-from pipelines.naming import names_of, spellings
+from pipelines.naming import fact_subject, names_of, spellings
 from pipelines.questions import Question
 
 SETTINGS = TrainingSettings(
@@ -24,14 +24,14 @@ SHOWS = Relation("shows", "What {subject} shows is", ("One learns that {subject}
 NAMING, SILENT = "people say Quartz crystal is", "people say the old river is"
 
 
-def make_store(folder, **options):
+def make_store(folder, relation=SHOWS, **options):
     base = make_tiny_base(folder / "base")
     store = init_store(
         folder / "knowledge", base=str(base), capacity=4, background=background(), **options
     )
     texts = sentences("minerals", 30, seed=2)
     documents = [SourceDocument(text, f"Stone {n} (a gem)", "t") for n, text in enumerate(texts)]
-    facts = [SHOWS.fact("Quartz crystal", "a glassy lustre")]
+    facts = [relation.fact("Quartz crystal", "a glassy lustre")]
     store.ingest("minerals", documents, facts=facts, settings=SETTINGS)
     return store
 
@@ -84,6 +84,28 @@ def test_a_name_of_one_token_is_known_only_as_it_is_written(named):
 def test_a_name_whose_accents_stand_apart_is_the_composed_one(named):
     _, tokenizer = named.load_base()
     assert spellings(["Cafe\u0301"], tokenizer) == spellings(["Caf\u00e9"], tokenizer)
+
+
+def test_a_subject_and_a_relation_may_hold_a_colon_and_a_blank():
+    asked = {"Dune", "Dune: Part Two", "Solaris"}
+    for title, subject in [
+        ("Dune: director", "Dune"),
+        ("Dune: Part Two: director", "Dune: Part Two"),
+        ("Solaris: book: author", "Solaris"),
+        ("Alien: sequel: year", "Alien: sequel"),
+    ]:
+        assert fact_subject(title, asked) == subject
+
+
+def test_a_fact_whose_relation_holds_a_colon_names_its_subject(tmp_path):
+    with make_store(tmp_path, relation=dataclasses.replace(SHOWS, name="shows: lustre")) as store:
+        version = store.registry.live().state("minerals").version
+        (fact,) = store.registry.documents("minerals", version, kind="fact")
+        assert fact.title == "Quartz crystal: shows: lustre"
+        _, tokenizer = store.load_base()
+        ids = torch.tensor(tokenise(tokenizer, [NAMING]))
+        names = names_of(store.registry, "minerals", version, tokenizer)
+        assert names.stand_in(ids, torch.ones_like(ids, dtype=torch.bool)).item()
 
 
 def test_a_prompt_that_names_a_domain_gives_its_pool_odds_and_others_do_not(named):
