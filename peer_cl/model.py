@@ -448,15 +448,27 @@ class PeerModel(nn.Module):
         )
 
     @torch.no_grad()
-    def generate(self, input_ids: Tensor, generation_config: Any = None, **options: Any) -> Any:
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        generation_config: Any = None,
+        *,
+        inputs: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
         """Write on from a prompt; see `peer_cl.generation.generate` for the options.
 
         Pools are asked by the whole prompt (`ask="context"`), and their weights held while it
         writes: `forward` goes by what was read so far, `score` asks all.
+
+        The prompts' ids may also be called `inputs`, as transformers does.
         """
         from peer_cl.generation import generate  # generation needs the model's class
 
-        return generate(self, input_ids, generation_config, **options)
+        ids = inputs if input_ids is None else input_ids
+        if ids is None or (input_ids is not None and inputs is not None):
+            raise InputError("generate wants the prompts' ids once, as input_ids or as inputs")
+        return generate(self, ids, generation_config, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write pools and settings into a folder; see `peer_cl.saving.save_model`.

@@ -84,6 +84,16 @@ def test_what_says_nothing_is_not_refused(ids, make_model):
     )
 
 
+def test_the_ids_may_be_called_inputs_as_in_transformers(ids, make_model):
+    model = make_model()
+    for asked in ASKED:
+        expected = model.generate(ids, **asked, **GREEDY)
+        assert torch.equal(model.generate(inputs=ids, **asked, **GREEDY), expected)
+    for told in ({}, {"input_ids": ids, "inputs": ids}):
+        with pytest.raises(InputError, match="the prompts' ids once, as input_ids or as inputs"):
+            model.generate(**told, **GREEDY)
+
+
 def test_a_generation_config_may_follow_the_ids_as_in_transformers(ids, make_model):
     model, config = make_model(), GenerationConfig(**GREEDY)
     for asked in ASKED:
