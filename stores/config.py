@@ -94,11 +94,6 @@ class StoreConfig:
         """The first host layer: what lies below it is shared by base and branches."""
         return self.host_layers[0]
 
-    @property
-    def share(self) -> float:
-        """The prior share of each domain, b / capacity."""
-        return self.budget / self.capacity
-
     def write(self, path: Path) -> None:
         """Write the file at once or not at all."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}

@@ -78,7 +78,5 @@ def test_values_that_cannot_be_are_refused(make, changes):
         make.config(**changes)
 
 
-def test_shares_sum_to_the_budget(make):
-    config = make.config(budget=0.02, capacity=16)
-    assert config.share * config.capacity == pytest.approx(0.02)
-    assert config.tap == 3
+def test_the_tap_is_the_first_host_layer(make):
+    assert make.config().tap == 3
