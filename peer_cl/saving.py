@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from peer_cl.bases import identify
 from peer_cl.computes import check_computed, computed
+from peer_cl.durable import file_sha256, replace_file, sync_folder
 from peer_cl.errors import BaseMismatchError, DamageError, StoreFormatError
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity
 from peer_cl.signature import Background, Signature
 
 FORMAT = 1
-_WRITTEN = re.compile(r"([0-9a-f]{64})\.safetensors(\.part)?")
-"""What `save_model` names its files in `pools/`; it removes no others."""
+_WRITTEN = re.compile(r"([0-9a-f]{64})\.safetensors")
+"""What `save_model` names its files in `pools/`."""
+_PART = re.compile(r"[0-9a-f]{32}\.part|[0-9a-f]{64}\.safetensors\.part")
+"""A file in the making, as it is called now or was before; no others are removed."""
 
 
 def save_model(model: PeerModel, folder: Path) -> None:
@@ -79,43 +81,17 @@ def save_model(model: PeerModel, folder: Path) -> None:
     }
     config["sha256"] = _checksum(config)
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    _sync_folder(files)  # the settings must not outlive, in a power cut, what they name
-    _replace(folder / "peer_config.json", text.encode())
-    _sync_folder(folder)
-    _remove_others(files, config)
+    sync_folder(files)  # the settings must not outlive, in a power cut, what they name
+    replace_file(folder / "peer_config.json", text.encode())
+    _remove_others(folder, config)
 
 
 def _write(folder: Path, data: bytes) -> str:
     name = hashlib.sha256(data).hexdigest()
     path = folder / f"{name}.safetensors"
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != name:
-        _replace(path, data)
+    if not path.is_file() or file_sha256(path) != name:
+        replace_file(path, data)
     return name
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader sees the old bytes or the new ones, never a part."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: without it a rename may be lost with the power."""
-    if os.name == "nt":
-        return  # folders cannot be opened there
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_others(folder: Path, config: dict[str, Any]) -> None:
@@ -123,9 +99,9 @@ def _remove_others(folder: Path, config: dict[str, Any]) -> None:
     named = {config["background"]}
     for about in config["pools"].values():
         named |= {*about["segments"], about["signature"]}
-    for path in sorted(folder.iterdir()):
-        written = _WRITTEN.fullmatch(path.name)
-        if written and (written[1] not in named or written[2]):
+    for path in [*folder.iterdir(), *(folder / "pools").iterdir()]:
+        written = _WRITTEN.fullmatch(path.name) if path.parent != folder else None
+        if _PART.fullmatch(path.name) or (written and written[1] not in named):
             path.unlink()
 
 

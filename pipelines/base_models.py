@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from peer_cl.durable import file_sha256, replace_file, sync_descriptor, sync_folder
 from pipelines.packages import (
     Package,
     Report,
@@ -27,7 +28,6 @@ from pipelines.packages import (
     report_to_stderr,
 )
 from pipelines.quiet import errors_alone
-from stores.durable import file_sha256, replace_file, sync_descriptor, sync_folder
 
 SMOLLM2 = "smollm2"
 """The name of the embedded base model."""

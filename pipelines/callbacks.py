@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError
 from peer_cl.pool import Segment, tensors_sha256
 from pipelines.packages import report_to_stderr
-from stores.durable import replace_file
 
 CHECKPOINT_EVERY = 50
 """Steps between two checkpoints of a run."""

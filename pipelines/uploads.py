@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from peer_cl.durable import replace_file
 from peer_cl.errors import CorpusError, StateError
 from pipelines.corpora import CONVERT, SUFFIXES, check_no_binary, whole_path
 from stores import StoreLayout
-from stores.durable import replace_file
 
 _MAX_CHARACTERS = 200
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import tomli_w
 
+from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError, InputError, StoreFormatError
-from stores.durable import replace_file
 
 FORMAT_VERSION = 1
 FILE_NAME = "store.toml"

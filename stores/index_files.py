@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from stores.durable import replace_file
+from peer_cl.durable import replace_file
 
 IndexState = Literal["fresh", "missing", "stale", "damaged"]
 SIGNATURES = "signatures"

@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from peer_cl.durable import sync_folder
 from peer_cl.errors import DamageError, StateError
 from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, read_only_database, sqlite_database, url_database
-from stores.durable import sync_folder
 from stores.index_files import INDEX_NAMES
 from stores.objects import foreign_to_objects, url_scheme
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from peer_cl.durable import file_sha256, read_chunks, sync_folder, write_temporary
 from peer_cl.errors import DamageError, InputError, StateError, UnsupportedError
-from stores.durable import file_sha256, read_chunks, sync_folder, write_temporary
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")

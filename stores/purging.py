@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Result, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from peer_cl.durable import read_chunks
 from peer_cl.errors import DamageError, StateError
 from stores.batches import batches
 from stores.chains import read_chain
 from stores.clock import utc_now
 from stores.config import StoreConfig
 from stores.database import Database
-from stores.durable import read_chunks
 from stores.erased import forget_domain
 from stores.jobs import (
     blank_jobs,

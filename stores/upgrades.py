@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from peer_cl.durable import sync_descriptor, sync_folder
 from peer_cl.errors import DamageError, StoreFormatError
 from stores.database import Database, translated_errors
-from stores.durable import sync_descriptor, sync_folder
 
 HEAD = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"

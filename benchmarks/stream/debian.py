@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from peer_cl.durable import file_sha256
 from peer_cl.errors import CorpusError, DamageError, unknown_name
 from pipelines.packages import Report, cache_folder, report_to_stderr
-from stores.durable import file_sha256
 
 
 @dataclass(frozen=True)

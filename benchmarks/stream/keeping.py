@@ -10,8 +10,8 @@ import peft
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError
-from stores.durable import replace_file
 
 
 def save_tensors(

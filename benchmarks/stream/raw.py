@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from benchmarks.stream.texts import Texts
-from stores.durable import replace_file
+from peer_cl.durable import replace_file
 
 Raw = dict[str, Any]
 DIGITS = 4

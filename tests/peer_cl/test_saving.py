@@ -193,8 +193,8 @@ def contents(folder):
 
 @pytest.mark.parametrize(
     ("name", "spared"),
-    [("fsync", 0), ("replace", 0), ("fsync", 1), ("fsync", 2), ("replace", 1)],
-    ids=["segment", "segment's name", "folder", "settings", "settings' name"],
+    [("fsync", 0), ("replace", 0), ("fsync", 1), ("fsync", 2), ("fsync", 3), ("replace", 1)],
+    ids=["segment", "segment's name", "name kept", "folder", "settings", "settings' name"],
 )
 def test_a_save_that_dies_leaves_the_earlier_model(saved, ids, monkeypatch, name, spared):
     """Whichever file it dies at, and whatever is on disk by then."""
@@ -223,13 +223,16 @@ def test_a_save_that_dies_leaves_the_earlier_model(saved, ids, monkeypatch, name
 def test_saving_again_leaves_good_files_and_removes_what_is_no_longer_named(saved):
     model = changed(saved)
     kept = {path: path.stat() for path in (saved / "pools").iterdir()}
-    (saved / "pools" / f"{'0' * 64}.safetensors.part").write_bytes(b"of a save that was killed")
+    for part in (f"{'0' * 32}.part", f"{'0' * 64}.safetensors.part"):
+        (saved / "pools" / part).write_bytes(b"of a save that was killed")
+    (saved / f"{'1' * 32}.part").write_bytes(b"of one that was killed at the settings")
     (saved / "pools" / "notes.txt").write_text("mine")
     model.save_pretrained(saved)
     config = json.loads((saved / "peer_config.json").read_text())
     named = {config["background"]} | {
         name for pool in config["pools"].values() for name in (*pool["segments"], pool["signature"])
     }
+    assert {path.name for path in saved.iterdir()} == {"peer_config.json", "pools"}
     files = {path.name for path in (saved / "pools").iterdir()}
     assert files == {f"{name}.safetensors" for name in named - {None}} | {"notes.txt"}
     assert len(set(kept) - set((saved / "pools").iterdir())) == 2  # a's segment and signature

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import conftest
 
-from stores import Registry, durable, growth, lifecycle, objects, purging
+from peer_cl import durable
+from stores import Registry, growth, lifecycle, objects, purging
 
 
 def die(*_args, **_kwargs):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError, InputError, UnsupportedError
 from stores import ObjectStore, compress_text, decompress_text, put_texts
-from stores.durable import replace_file
 
 
 @pytest.fixture(params=["folder", "file-url", "memory"])

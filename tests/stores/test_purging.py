@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peer_cl.durable import CHUNK_BYTES
 from peer_cl.errors import DamageError, StateError, UnknownError
 from stores import NewJob, NewScore, Registry, jobs, purging
-from stores.durable import CHUNK_BYTES
 
 
 @settings(max_examples=20, deadline=None)

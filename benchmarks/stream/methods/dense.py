@@ -22,13 +22,13 @@ from benchmarks.stream.data import Prepared
 from benchmarks.stream.keeping import put_adapter, save_tensors
 from benchmarks.stream.methods.training import Spared, train
 from peer_cl.bases import Base
+from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError
 from pipelines.ordinary import OrdinaryText
 from pipelines.precision import plain_attention
 from pipelines.progress import Progress
 from pipelines.reading import Reader, reader_of
 from pipelines.settings import TrainingSettings
-from stores.durable import replace_file
 
 LORA_RANK = 16
 REPLAY_SHARE = 0.1

@@ -1,17 +1,21 @@
 """Writing files that survive a crash: temporary file, fsync, rename, fsync of the folder.
 
 Neither safetensors, torch.save nor FAISS calls fsync, and a writer that opens the final name first
-destroys the good file when the disk is full. Everything that the store writes goes through here.
+destroys the good file when the disk is full. Everything that a store or a saved model writes goes
+through here.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+if sys.platform == "darwin":
+    import fcntl
 
 CHUNK_BYTES = 1 << 20
 
@@ -33,7 +37,7 @@ def file_sha256(path: Path) -> str:
 
 def sync_descriptor(descriptor: int) -> None:
     """Make an open file durable; macOS's own fsync leaves the bytes in the drive's cache."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
+    if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
@@ -41,6 +45,8 @@ def sync_descriptor(descriptor: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable: without it a rename may be lost with the power."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         sync_descriptor(descriptor)
