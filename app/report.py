@@ -94,6 +94,9 @@ def print_report(report: dict[str, Any]) -> None:
     _print_bound(report)
     _print_general(report)
     _print_rows("\nexact recall of trained facts", RECALL, report["recall"])
+    for domain, num in report.get("too_long_questions", {}).items():
+        questions = "1 question was" if num == 1 else f"{num:,} questions were"
+        say(f"{domain}: {questions} not asked: longer, with the answer, than the base reads")
 
 
 def _print_matrix(report: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from pipelines.mixture_scores import continuation_sums, mixture_loss
 from pipelines.pinned import Learned, Pinned, learned_order
 from pipelines.probes import holds_fact
 from pipelines.progress import Progress, no_progress
-from pipelines.questions import WORDINGS, questions, read_fact
+from pipelines.questions import WORDINGS, Question, is_readable, questions, read_fact
 from pipelines.recall import recall
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from pipelines.unseen import HeldOut, held_out
@@ -74,7 +74,8 @@ def evaluate(
     domain of which no document is held out, or no text kept, or each (or a near copy of it) was
     learned by a live domain, has nothing to be measured on: it is asked like every other, and
     listed under "unmeasured". Held-out documents of which only a near copy was learned are listed
-    under "near_learned".
+    under "near_learned". Questions that the base cannot read whole, which older stores may hold,
+    are not asked, and counted by domain under "too_long_questions".
 
     Raises:
         InputError: when `general` holds no set, or a set with a line that is no item; when a
@@ -121,6 +122,8 @@ def evaluate(
     matrix = _matrix(book, pin, documents)
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
     unchanged = _unchanged(book, pin, branches, foreign, progress)
+    asked = _questions(pin, base.tokenizer, branches) if with_recall else []
+    readable = [question for question in asked if is_readable(base.model, question)]
     report: dict[str, Any] = {
         "snapshot": live.id,
         "domains": [one.domain for one in order],
@@ -155,9 +158,8 @@ def evaluate(
             _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order
         ],
         "with_recall": with_recall,
-        "recall": _recall_rows(pin, model, base.tokenizer, branches, progress)
-        if with_recall
-        else [],
+        "recall": _recall_rows(pin, model, readable, branches, progress) if readable else [],
+        "too_long_questions": dict(_counts(asked) - _counts(readable)),
     }
     model.detach()
     registry.put_evaluation(live.id, report)
@@ -357,27 +359,37 @@ def _rare_losses(
     return base, forced
 
 
-def _recall_rows(
-    pin: Pinned,
-    model: PeerModel,
-    tokenizer: Any,
-    branches: dict[str, VersionBranch],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    registry = pin.registry
-    enabled = {state.domain for state in pin.live.domains if state.is_enabled}
-    asked = []
-    for domain in branches:
+def _questions(pin: Pinned, tokenizer: Any, branches: dict[str, VersionBranch]) -> list[Question]:
+    """Return what is asked about the facts of each domain that is on."""
+    registry, asked = pin.registry, []
+    for domain in _enabled(pin, branches):
         probes = registry.documents(domain, branches[domain].version, kind="probe")
         facts = [
             read_fact(registry.document_text(p))
             for p in probes
             if p.text_object is not None and holds_fact(p)
         ]
-        if domain in enabled:
-            asked += questions(tokenizer, domain, facts)
-    speaking = {domain: branch for domain, branch in branches.items() if domain in enabled}
-    tallies = recall(model, speaking, asked, progress)
+        asked += questions(tokenizer, domain, facts)
+    return asked
+
+
+def _enabled(pin: Pinned, branches: dict[str, VersionBranch]) -> dict[str, VersionBranch]:
+    enabled = {state.domain for state in pin.live.domains if state.is_enabled}
+    return {domain: branch for domain, branch in branches.items() if domain in enabled}
+
+
+def _counts(asked: Sequence[Question]) -> Counter[str]:
+    return Counter(question.domain for question in asked)
+
+
+def _recall_rows(
+    pin: Pinned,
+    model: PeerModel,
+    asked: Sequence[Question],
+    branches: dict[str, VersionBranch],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    tallies = recall(model, _enabled(pin, branches), asked, progress)
     return [
         {"domain": domain, "wording": wording, **tallies[domain, wording].shares()}
         for domain in branches

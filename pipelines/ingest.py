@@ -19,6 +19,7 @@ from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import prepare, read_chain
 from pipelines.progress import Progress, no_progress
+from pipelines.questions import check_questions
 from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
 from pipelines.unerased import leave_out_erased
@@ -27,6 +28,7 @@ from stores.faiss_extra import check_faiss
 from stores.words import check_words
 
 if TYPE_CHECKING:
+    from peer_cl.bases import Base
     from pipelines.preparing import Learned
     from pipelines.store import Store
 
@@ -132,6 +134,7 @@ def ingest(
         _check_learnable(learned, domain, given.num_erased, base.tokenizer.all_special_ids)
         _check_reworded(learned, given.rewordings)
         _check_lengths(learned)
+        _check_questions(learned, facts, base)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
@@ -269,6 +272,14 @@ def _check_lengths(learned: Learned) -> None:
     for document in learned.documents:
         with _at(f"{document.source} of {document.title[:40]!r}"):
             check_length(document.text)
+
+
+def _check_questions(learned: Learned, facts: Sequence[Fact], base: Base) -> None:
+    """Refuse questions that the base cannot read: these are kept, and would never be asked."""
+    for number, fact in enumerate(facts):
+        if fact.document("").document_id in learned.facts:
+            with _at(f"facts[{number}]"):
+                check_questions(base, fact)
 
 
 def _num_reworded(learned: Learned) -> int:

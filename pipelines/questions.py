@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peer_cl.bases import Base, context_length, within_context
+from peer_cl.errors import CorpusError
 from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
 
@@ -47,3 +49,24 @@ def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Questi
         Question(domain, wording, tuple(whole), num_shared(prompt, whole))
         for (wording, _, _), prompt, whole in zip(asked, prompts, wholes, strict=True)
     ]
+
+
+def is_readable(model: Any, question: Question) -> bool:
+    """Return whether a base reads a question and its answer whole, within its context."""
+    return within_context(model, len(question.ids)) == len(question.ids)
+
+
+def check_questions(base: Base, fact: Fact) -> None:
+    """Refuse a fact that is asked with more tokens than the base reads: each evaluation asks it.
+
+    Raises:
+        CorpusError: naming the wording; the caller puts before it which fact it is.
+    """
+    for question in questions(base.tokenizer, "", [fact]):
+        if not is_readable(base.model, question):
+            prompt = base.tokenizer.decode(question.ids[1 : question.num_prompt])
+            raise CorpusError(
+                f"about {fact.subject[:40]!r} asks {prompt[:40]!r}, which has {len(question.ids)} "
+                f"tokens with its answer, and the base reads {context_length(base.model)}: give a "
+                "shorter wording"
+            )

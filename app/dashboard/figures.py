@@ -173,14 +173,19 @@ def _gain(report: Report, past: tuple[float, ...]) -> Figure:
 
 def _recall(report: Report, past: tuple[float, ...]) -> Figure:
     seen, reworded = recall(report), recall(report, "reworded")
+    num_long = sum(report.get("too_long_questions", {}).values())
     if seen is None and not report.get("with_recall", True):
         caption = "This evaluation did not ask the facts."
+    elif seen is None and num_long:
+        caption = "No fact could be asked as it was taught."
     elif seen is None:
         caption = "No facts were taught, or none of their domains is enabled."
     else:
         caption = "How many of the facts that were taught are answered word for word."
     if reworded is not None:
         caption += f" Asked in other words: {reworded:.0%}."
+    if num_long:
+        caption += f" Questions not asked, being longer than the base reads: {num_long:,}."
     return Figure(
         name="Recall of trained facts",
         shown=_number(seen, ".0%"),

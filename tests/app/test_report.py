@@ -95,6 +95,16 @@ def test_held_out_documents_to_which_something_learned_is_near_are_counted(capsy
     assert "near copy" not in capsys.readouterr().out
 
 
+def test_questions_that_were_too_long_to_be_asked_are_counted(capsys):
+    print_report(REPORT | {"too_long_questions": {"law": 1, "medicine": 1200}})
+    told = " ".join(capsys.readouterr().out.split())
+    longer = "not asked: longer, with the answer, than the base reads"
+    assert f"law: 1 question was {longer}" in told
+    assert f"medicine: 1,200 questions were {longer}" in told
+    print_report(REPORT)
+    assert "not asked" not in capsys.readouterr().out
+
+
 def test_both_bounds_are_told_where_names_count(capsys):
     print_report(REPORT)
     assert "names count" not in capsys.readouterr().out

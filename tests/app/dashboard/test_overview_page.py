@@ -452,3 +452,7 @@ def test_facts_that_were_not_asked_are_not_said_to_be_none(evaluations):
     last.report.update(with_recall=True)
     assert figures._recall(last.report, ()).caption.startswith("No facts were taught")
     assert not [one for one in troubles.of_evaluation(last.snapshot, [last]) if "facts" in one.what]
+    last.report.update(too_long_questions={"law": 2, "medicine": 1})
+    told = figures._recall(last.report, ()).caption
+    assert told.startswith("No fact could be asked as it was taught.")
+    assert "not asked, being longer than the base reads: 3." in told
