@@ -26,7 +26,7 @@ from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_process import equal_to_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
-from pipelines.general_report import general_rows, known_rows
+from pipelines.general_report import choose_items, general_rows, known_rows
 from pipelines.general_tasks import read_sets
 from pipelines.loading import empty_model, load_chain, load_store_base, read_signature
 from pipelines.mixture_scores import continuation_sums, mixture_loss
@@ -68,7 +68,8 @@ def evaluate(
         max_background_tokens: each of these documents is cut to so many tokens.
         general: a folder (or file) of sets that no domain teaches, see `pipelines.general_tasks`;
             None: what an evaluation of the same versions found is kept.
-        general_items: of each of these sets.
+        general_items: of each of these sets; those that the base cannot read are left out, told in
+            a line a set under "general_left_out".
 
     Everything is about the snapshot that is live at the start, whatever others do meanwhile. A
     domain of which no document is held out, or no text kept, or each (or a near copy of it) was
@@ -78,8 +79,9 @@ def evaluate(
     are not asked, and counted by domain under "too_long_questions".
 
     Raises:
-        InputError: when `general` holds no set, or a set with a line that is no item; when a
-            background source has no document, or none of each is wanted.
+        InputError: when `general` holds no set, a set with a line that is no item, or no item that
+            the base can read; when general_items is no number of items; when a background source
+            has no document, or none of each is wanted.
         StateError: when no domain is live, or none can be measured; when the store is read-only
             here; or when what was measured is purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
@@ -98,6 +100,7 @@ def evaluate(
     if not everything:
         raise StateError("no domain is live: ingest one first")
     base = load_store_base(registry)
+    chosen, too_long = choose_items(base, sets, general_items)
     apart = held_out(registry, everything, progress)
     documents = {domain: _test_items(base, own) for domain, own in apart.items()}
     order = [one for one in everything if documents[one.domain]]
@@ -122,6 +125,12 @@ def evaluate(
     matrix = _matrix(book, pin, documents)
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
     unchanged = _unchanged(book, pin, branches, foreign, progress)
+    if chosen:
+        on = {name: one for name, one in branches.items() if one.version in pin.versions()}
+        told = general_rows(registry, model, on, chosen, progress)
+        left_out += too_long
+    else:
+        told, left_out = known_rows(registry, live)
     asked = _questions(pin, base.tokenizer, branches) if with_recall else []
     readable = [question for question in asked if is_readable(base.model, question)]
     report: dict[str, Any] = {
@@ -142,17 +151,7 @@ def evaluate(
             _background_row(book, pin, source, foreign[source.name], unchanged)
             for source in sources
         ],
-        "general": general_rows(
-            registry,
-            model,
-            base.tokenizer,
-            {name: one for name, one in branches.items() if one.version in pin.versions()},
-            sets,
-            general_items,
-            progress,
-        )
-        if sets
-        else known_rows(registry, live),
+        "general": told,
         "general_left_out": list(left_out),
         "mixture": [
             _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order

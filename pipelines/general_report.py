@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from peer_cl.bases import within_context
-from peer_cl.errors import DamageError
+from peer_cl.bases import Base, within_context
+from peer_cl.errors import DamageError, InputError
 from peer_cl.model import PeerModel
 from pipelines.branches import PoolBranches, Shortlist
 from pipelines.general import (
@@ -38,43 +38,70 @@ _WITHOUT_SPECIAL = "general-2"
 """Of texts with special tokens, which counted before."""
 
 
+def choose_items(
+    base: Base, sets: Sequence[GeneralSet], most: int
+) -> tuple[list[GeneralItem], tuple[str, ...]]:
+    """Return the items that are asked, and a line on each set of which some are left out.
+
+    Those are items of which a choice or continuation is longer than what the base reads.
+
+    Args:
+        base: the store's.
+        sets: what is asked.
+        most: items of each.
+
+    Raises:
+        InputError: when that is no number of items, or none is left of all sets.
+    """
+    longest = within_context(base.model, MAX_TOKENS)
+    chosen: list[GeneralItem] = []
+    left_out = []
+    for one in sets:
+        items = one.items(base.tokenizer, most, longest)
+        chosen += items
+        num = min(most, len(one.contents))
+        if len(items) < num:
+            left_out.append(
+                f"left out: {num - len(items):,} of {num:,} items of {one.task}, in which a choice "
+                f"or continuation leaves no room for a context: {longest:,} tokens are read"
+            )
+    if sets and not chosen:
+        raise InputError(f"no item of general ability can be asked; {'; '.join(left_out)}")
+    return chosen, tuple(left_out)
+
+
 def general_rows(
     registry: Registry,
     model: PeerModel,
-    tokenizer: Any,
     live: dict[str, VersionBranch],
-    sets: Sequence[GeneralSet],
-    most: int,
+    items: Sequence[GeneralItem],
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Return a row a set: its figures before and after, and what changed item by item.
+    """Return a row a task: its figures before and after, and what changed item by item.
 
     Args:
         registry: an open store.
         model: the store's model; its own pools are not used.
-        tokenizer: the base's.
         live: by domain that is on, its version.
-        sets: what is asked.
-        most: items of each.
+        items: what is asked.
         progress: told how far it is.
     """
     branches = PoolBranches(model, {name: one.segments for name, one in live.items()})
     signatures = {name: one.signature for name, one in live.items()}
     shortlist = Shortlist(model, signatures, model.name_odds)
-    longest = within_context(model.base, MAX_TOKENS)
-    items = [item for one in sets for item in one.items(tokenizer, most, longest)]
     before = _base_scores(registry, ReaderScorer(branches.base), items, progress)
     read = read_mixture(branches, shortlist, items, before, progress)
     old, new = results(before), results(read.scores)
     changes, worst = changed(before, read.scores), _worst(before, read.scores)
     return [
-        _row(one, old[one.task], new[one.task], changes[one.task], read.num_asked[one.task], worst)
-        for one in sets
+        _row(task, kind, old[task], new[task], changes[task], read.num_asked[task], worst)
+        for task, kind in {item.task: item.kind for item in items}.items()
     ]
 
 
 def _row(
-    one: GeneralSet,
+    task: str,
+    kind: str,
     before: TaskResult,
     after: TaskResult,
     change: Change,
@@ -82,8 +109,8 @@ def _row(
     worst: dict[str, float],
 ) -> dict[str, Any]:
     return {
-        "task": one.task,
-        "kind": one.kind,
+        "task": task,
+        "kind": kind,
         "items": change.num_items,
         "base_accuracy": before.accuracy,
         "accuracy": after.accuracy,
@@ -94,7 +121,7 @@ def _row(
         "asked_items": num_asked,
         "base_loss_nats": before.loss_nats,
         "loss_nats": after.loss_nats,
-        "max_added_nats": worst.get(one.task),
+        "max_added_nats": worst.get(task),
     }
 
 
@@ -157,8 +184,9 @@ def _figures(item: GeneralItem, values: bytes) -> list[float]:
     return list(map(float, np.frombuffer(values, "<f8")))
 
 
-def known_rows(registry: Registry, live: Snapshot) -> list[dict[str, Any]]:
-    """Return the rows of the newest evaluation in which the same versions were on, if any."""
+def known_rows(registry: Registry, live: Snapshot) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the rows of the newest evaluation in which the same versions were on, if any, and the
+    lines on what it left out."""
     for one in registry.evaluated():
         if registry.snapshot(one.snapshot_id).index_tag != live.index_tag:
             continue
@@ -166,7 +194,8 @@ def known_rows(registry: Registry, live: Snapshot) -> list[dict[str, Any]]:
             report = registry.evaluation(one.snapshot_id)
         except DamageError:
             continue
-        rows = report.get("general") if isinstance(report, dict) else None
+        told = report if isinstance(report, dict) else {}
+        rows = told.get("general")
         if isinstance(rows, list) and rows:
-            return rows
-    return []
+            return rows, tuple(told.get("general_left_out", ()))
+    return [], ()

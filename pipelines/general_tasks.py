@@ -88,7 +88,8 @@ class GeneralSet:
 
         A continuation follows its context after a blank. Choices follow a query that begins with
         "Question:" after a line "Answer:", and any other query after a blank. Outer blanks are cut.
-        Of a context, what is too long is cut from its start; of a text, from its end.
+        Of a context, what is too long is cut from its start; of a text, from its end. An item with
+        an ending that leaves no room for a context is left out.
 
         Args:
             tokenizer: the base's.
@@ -101,7 +102,8 @@ class GeneralSet:
         if most is not None and most < 1:
             raise InputError(f"items a task must be at least 1, not {most}")
         chosen = list(self.contents.items())[:most]
-        return tuple(self._item(key, content, tokenizer, max_tokens) for key, content in chosen)
+        items = (self._item(key, content, tokenizer, max_tokens) for key, content in chosen)
+        return tuple(item for item in items if _is_within(item, max_tokens))
 
     def _item(self, key: str, content: Any, tokenizer: Any, max_tokens: int) -> GeneralItem:
         if self.kind == TEXT:
@@ -130,6 +132,10 @@ def _rows(
     kept = max(1, max_tokens - 1 - max(map(len, after)))
     before = [before[0], *before[1:][-kept:]]
     return tuple((*before, *ids) for ids in after), len(before)
+
+
+def _is_within(item: GeneralItem, max_tokens: int) -> bool:
+    return max(map(len, item.rows)) <= max_tokens
 
 
 def read_sets(path: Path) -> tuple[tuple[GeneralSet, ...], tuple[str, ...]]:

@@ -9,8 +9,11 @@ import streamlit as st
 from app.dashboard.charts.general import general_chart
 from app.dashboard.frames import general as frames
 from app.dashboard.measuring import show_command
+from app.dashboard.page import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.dashboard.page import View
 
 EMPTY = (
@@ -20,12 +23,13 @@ EMPTY = (
 )
 
 
-def show_general(seen: View, rows: list[dict[str, Any]]) -> None:
+def show_general(seen: View, rows: list[dict[str, Any]], left_out: Sequence[str]) -> None:
     """Show what the bare base and the store with its pools make of sets that no domain teaches.
 
     Args:
         seen: the store.
         rows: of `frames.general.read_general`.
+        left_out: lines on what is in none of them.
     """
     st.subheader("General ability, before and after", anchor=False)
     if not rows:
@@ -40,6 +44,8 @@ def show_general(seen: View, rows: list[dict[str, Any]]) -> None:
         "the pools by itself. Where it asks none, the answer is the bare base's, bit for bit. Of "
         f"{num_items:,} items {num_asked:,} asked a pool, and {num_changed:,} changed."
     )
+    for line in left_out:
+        st.caption(plain(f"{line[:1].upper()}{line[1:]}."))
     for is_text in (False, True):
         frame = frames.general_frame(rows, is_text=is_text)
         if len(frame):

@@ -79,7 +79,7 @@ def show(seen: View) -> None:
     elif view == EXCHANGE:
         _exchange(report, seen.colours)
     elif view == GENERAL:
-        show_general(seen, report.general)
+        show_general(seen, report.general, report.general_left_out)
     elif view == OTHER:
         _other_text(report)
     else:

@@ -177,7 +177,8 @@ def test_rows_are_kept_while_the_same_versions_are_on(store, report):
 def test_a_damaged_report_is_no_hindrance(store, report):
     with Registry.open(store.registry.folder) as registry:
         registry.put_evaluation(registry.live().id, {"general": "words"})
-        assert general_report.known_rows(registry, registry.live()) == report["general"]
+        rows, left_out = general_report.known_rows(registry, registry.live())
+    assert (rows, list(left_out)) == (report["general"], report["general_left_out"])
 
 
 def test_what_holds_no_set_is_refused_before_anything_is_read(store, tmp_path):
@@ -193,3 +194,23 @@ def test_a_text_whose_loss_is_no_number_is_the_worst(order):
         for one, nats in zip(before, (-2.0, math.nan, 0.0), strict=True)
     ]
     assert general_report._worst(before[order], after[order]) == {"letters": math.inf}
+
+
+def test_items_with_an_ending_that_the_base_cannot_read_are_left_out_and_told(store, tmp_path):
+    rows = [
+        {"context": "The court held that", "continuation": end}
+        for end in ("the contract", "the tenant owed no rent " * 200)
+    ]
+    (tmp_path / "ends.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = evaluated(store, general=tmp_path)
+    assert [row["items"] for row in found["general"]] == [1]
+    (line,) = found["general_left_out"]
+    assert line.startswith("left out: 1 of 2 items of ends, in which a choice or continuation")
+    assert line.endswith(": 512 tokens are read")
+    again = evaluated(store)
+    assert (again["general"], again["general_left_out"]) == (found["general"], [line])
+    (tmp_path / "ends.jsonl").write_text(json.dumps(rows[1]))
+    scored = []
+    with pytest.raises(InputError, match=r"no item of general .* left out: 1 of 1 items of ends"):
+        evaluated(store, general=tmp_path, progress=lambda *told: scored.append(told))
+    assert not scored, "it is told before anything is scored"

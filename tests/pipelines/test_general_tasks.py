@@ -92,6 +92,18 @@ def test_too_long_a_context_keeps_its_end(tmp_path, tokenizer):
     assert item.rows[0][0] == tokenizer.bos_token_id
 
 
+def test_an_item_whose_ending_leaves_no_room_for_a_context_is_left_out(tmp_path, tokenizer):
+    rows = [{"context": "rain " * 99, "continuation": end} for end in ("rent", "rain " * 40)]
+    short, long = (len(tokenizer(f" {row['continuation'].strip()}").input_ids) for row in rows)
+    ends = read_set(write(tmp_path / "ends.jsonl", rows))
+    for most, num in ((short + 1, 0), (short + 2, 1), (long + 1, 1), (long + 2, 2)):
+        items = ends.items(tokenizer, max_tokens=most)
+        assert [len(item.rows[0]) for item in items] == [most] * num
+    write(tmp_path / "riddles.jsonl", [choice(0), choice(1, choices=["rain " * 40, "an egg"])])
+    (riddle,) = read_set(tmp_path / "riddles.jsonl").items(tokenizer, max_tokens=long)
+    assert all(len(row) <= long for row in riddle.rows)
+
+
 def test_a_file_of_another_form_is_left_out_of_a_folder_and_refused_alone(folder):
     other = write(folder / "stream.jsonl", [{"domain": "law", "text": "a", "questions": []}])
     (folder / "empty.jsonl").write_text("\n", encoding="utf-8")

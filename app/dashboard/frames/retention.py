@@ -76,6 +76,8 @@ class Report:
     mixture: list[dict[str, Any]]
     general: list[dict[str, Any]]
     """Of `read_general`: a row a set that no domain teaches; none where nothing was measured."""
+    general_left_out: tuple[str, ...] = ()
+    """A line on each file, and on each set's items, that were left out of these."""
 
     @property
     def rows(self) -> list[str]:
@@ -111,6 +113,7 @@ def read_report(snapshot_id: int, told: Any) -> Report:
             background=[_checked(row, BACKGROUND) for row in told["background"]],
             mixture=[_checked(row, ("domain", "reduction")) for row in told["mixture"]],
             general=read_general(told.get("general")),
+            general_left_out=tuple(map(str, told.get("general_left_out", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(snapshot_id, f"{type(error).__name__} {error}") from None

@@ -113,6 +113,16 @@ def test_general_ability_is_shown_before_and_after(run_page, one):
     assert len(at.get("vega_lite_chart")) == 2
 
 
+def test_what_general_ability_left_out_is_said(run_page, one):
+    with Registry.open(one) as registry:
+        evaluated = registry.evaluated()[0].snapshot_id
+        report = registry.evaluation(evaluated)
+        report["general_left_out"] = ["left out: 2 of 250 items of PIQA"]
+        registry.put_evaluation(evaluated, report)
+    at = run_page("retention", one, view=GENERAL)
+    assert "Left out: 2 of 250 items of PIQA." in [caption.value for caption in at.caption]
+
+
 def test_without_general_ability_it_says_what_to_type(run_page, one):
     with Registry.open(one) as registry:
         evaluated = registry.evaluated()[0].snapshot_id
