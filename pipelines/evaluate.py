@@ -111,28 +111,34 @@ def evaluate(
             "and let some be held out (`peer-cl ingest --hold-out`)"
         )
     model = empty_model(registry, base)
-    branches = {
-        one.domain: version_branch(registry, model, one.domain, one.version) for one in everything
-    }
-    pin = Pinned(registry, live, everything, order)
-    book = ScoreBook(registry, model, list(branches.values()))
-    foreign = {
-        s.name: _items(base, s.documents[:max_documents], max_background_tokens) for s in sources
-    }
-    scored = [item for items in [*documents.values(), *foreign.values()] for item in items]
-    book.fill(scored, "scoring documents", progress)
-    _check_base(book, scored)
+    try:
+        branches = {
+            one.domain: version_branch(registry, model, one.domain, one.version)
+            for one in everything
+        }
+        pin = Pinned(registry, live, everything, order)
+        book = ScoreBook(registry, model, list(branches.values()))
+        foreign = {
+            s.name: _items(base, s.documents[:max_documents], max_background_tokens)
+            for s in sources
+        }
+        scored = [item for items in [*documents.values(), *foreign.values()] for item in items]
+        book.fill(scored, "scoring documents", progress)
+        _check_base(book, scored)
+        unchanged = _unchanged(book, pin, branches, foreign, progress)
+        if chosen:
+            on = {name: one for name, one in branches.items() if one.version in pin.versions()}
+            told = general_rows(registry, model, on, chosen, progress)
+            left_out += too_long
+        else:
+            told, left_out = known_rows(registry, live)
+        asked = _questions(pin, base.tokenizer, branches) if with_recall else []
+        readable = [question for question in asked if is_readable(base.model, question)]
+        recalled = _recall_rows(pin, model, readable, branches, progress) if readable else []
+    finally:
+        model.detach()
     matrix = _matrix(book, pin, documents)
     common = {one.domain: _own_stock(registry, base.tokenizer, one) for one in order}
-    unchanged = _unchanged(book, pin, branches, foreign, progress)
-    if chosen:
-        on = {name: one for name, one in branches.items() if one.version in pin.versions()}
-        told = general_rows(registry, model, on, chosen, progress)
-        left_out += too_long
-    else:
-        told, left_out = known_rows(registry, live)
-    asked = _questions(pin, base.tokenizer, branches) if with_recall else []
-    readable = [question for question in asked if is_readable(base.model, question)]
     report: dict[str, Any] = {
         "snapshot": live.id,
         "domains": [one.domain for one in order],
@@ -157,10 +163,9 @@ def evaluate(
             _mixture_row(book, pin, one, documents[one.domain], common[one.domain]) for one in order
         ],
         "with_recall": with_recall,
-        "recall": _recall_rows(pin, model, readable, branches, progress) if readable else [],
+        "recall": recalled,
         "too_long_questions": dict(_counts(asked) - _counts(readable)),
     }
-    model.detach()
     registry.put_evaluation(live.id, report)
     return report
 

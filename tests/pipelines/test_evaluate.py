@@ -20,6 +20,7 @@ from pipelines import TrainingSettings, open_store, tokenise
 from pipelines.background import BackgroundSource
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
+from pipelines.loading import load_store_base
 
 SETTINGS = TrainingSettings(
     shape=PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16),
@@ -341,3 +342,21 @@ def test_of_a_domain_that_is_off_no_fact_is_asked(tmp_path):
         report = store.evaluate(background=False)
     assert report["domains"] == ["law", "medicine"]
     assert {row["domain"] for row in report["recall"]} == {"medicine"}
+
+
+def test_an_evaluation_that_is_stopped_gives_the_base_back(store, monkeypatch):
+    bases = []
+
+    def load(registry):
+        bases.append(load_store_base(registry))
+        return bases[-1]
+
+    def progress(what, *_):
+        if what == "asking facts":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.evaluate.load_store_base", load)
+    with pytest.raises(KeyboardInterrupt):
+        store.evaluate(progress, background=False)
+    (base,) = bases
+    assert not any(module._forward_hooks for module in base.model.modules())
