@@ -38,6 +38,7 @@ from pipelines.recall import recall
 from pipelines.token_scores import BASE, MAX_TOKENS, Item, ScoreBook, VersionBranch, sums
 from pipelines.unseen import HeldOut, held_out
 from stores import Registry
+from stores.patience import patiently
 
 if TYPE_CHECKING:
     from pipelines.store import Store
@@ -166,7 +167,8 @@ def evaluate(
         "recall": recalled,
         "too_long_questions": dict(_counts(asked) - _counts(readable)),
     }
-    registry.put_evaluation(live.id, report)
+    put = functools.partial(registry.put_evaluation, live.id, report)
+    patiently(put, functools.partial(progress, "writing the report", 0, 0))
     return report
 
 

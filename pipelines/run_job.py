@@ -24,6 +24,7 @@ from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import find_source
 from stores import Job
 from stores.jobs import CANCELLED, DONE, FAILED
+from stores.patience import patiently
 
 if TYPE_CHECKING:
     from pipelines.facts import Fact
@@ -67,17 +68,20 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, teller.stop)
         with teller:
             outcome = attempt(store, job, teller)
-        ended = store.registry.jobs.end(
-            job.id,
-            outcome.state,
-            note=outcome.note,
-            error=outcome.error,
-            snapshot_id=outcome.snapshot_id,
-        )
+        ended = _end(store, job, outcome)
         drop_uploads(store.registry, job)
         if ended.state != FAILED:
             store.registry.layout.job_log(job.id).unlink(missing_ok=True)
     return int(ended.state == FAILED)
+
+
+def _end(store: Store, job: Job, outcome: Outcome) -> Job:
+    """Write how a job ended, as soon as that can be: what did its work is not to look lost."""
+    about = {name: getattr(outcome, name) for name in ("note", "error", "snapshot_id")}
+    return patiently(
+        lambda: store.registry.jobs.end(job.id, outcome.state, **about),
+        lambda why: _log.warning("the end of job %s is not written yet: %s", job.id, why),
+    )
 
 
 def attempt(store: Store, job: Job, teller: Teller) -> Outcome:

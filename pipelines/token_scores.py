@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from peer_cl.signature import Signature
 from pipelines.batches import group_by_length, pad
 from pipelines.progress import Progress
 from stores import NewScore, Registry
+from stores.patience import patiently
 
 BASE = "base"
 TOKENS_PER_PASS = 1024
@@ -142,23 +143,24 @@ class ScoreBook:
         for subject in (BASE, *self.versions):
             self._read(subject, list(unique.values()))
         older = [item for item in unique.values() if item.document_id and self._missing(item)]
-        if older and self._adopt(older):
+        if older and self._adopt(older, functools.partial(progress, what, 0, len(older))):
             for subject in (BASE, *self.versions):
                 self._read(subject, older)
         missing = [item for item in unique.values() if self._missing(item)]
         done = 0
         for group in group_by_length([len(item.ids) for item in missing], TOKENS_PER_PASS):
             batch = [missing[number] for number in group]
-            self.registry.put_scores(self._compute(batch))
+            put = functools.partial(self.registry.put_scores, self._compute(batch))
+            patiently(put, functools.partial(progress, what, done, len(missing)))
             done += len(batch)
             progress(what, done, len(missing), "")
 
-    def _adopt(self, items: Sequence[Item]) -> int:
+    def _adopt(self, items: Sequence[Item], waiting: Callable[[str], object]) -> int:
         """Give documents' scores of before the names that they have now; return how many names."""
         renamed: dict[str, dict[str, str]] = {}
         for item in items:
             renamed.setdefault(item.document_id or "", {}).update(item.shared_keys())
-        return self.registry.rename_scores(renamed)
+        return patiently(functools.partial(self.registry.rename_scores, renamed), waiting)
 
     def _read(self, subject: str, items: Sequence[Item]) -> None:
         found = self.registry.scores(subject, [item.key for item in items])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
@@ -18,11 +18,29 @@ from stores.queries import DomainState, Snapshot
 from stores.records import BASE_SUBJECT, NewSegment
 from stores.schema import DocumentRow, DomainRow, RunRow, SegmentDocumentRow, SegmentRow
 from stores.snapshots import commit_snapshot, live_snapshot, live_state
-from stores.uses import write_uses
+from stores.uses import PackedUses, pack_uses, write_uses
+
+
+@dataclass(frozen=True)
+class ReadySegment:
+    """A new segment with all done that needs no transaction."""
+
+    new: NewSegment
+    uses: PackedUses
+
+
+def make_ready(objects: ObjectStore, segments: Sequence[NewSegment]) -> list[ReadySegment]:
+    """Return new segments with their uses packed.
+
+    Raises:
+        DamageError: when an object that one names is not stored.
+    """
+    _check_stored(objects, segments)
+    return [ReadySegment(segment, pack_uses(segment)) for segment in segments]
 
 
 def add_segment(
-    session: Session, segment: NewSegment, *, capacity: int, who: str, why: str
+    session: Session, ready: ReadySegment, *, capacity: int, who: str, why: str
 ) -> Snapshot:
     """Write all rows of a segment and the snapshot in which it is live.
 
@@ -31,10 +49,10 @@ def add_segment(
         StateError: when the domain has moved since the run began, the store is full, or the run
             was committed already.
     """
-    live = live_snapshot(session)
+    live, segment = live_snapshot(session), ready.new
     state = live.state(segment.domain)
     check_growth(live, segment.domain, segment.parent, capacity)
-    row = _write(session, segment)
+    row = _write(session, ready)
     lift(session, segment.domain, [d.document_id for d in segment.documents])
     grown = DomainState(
         domain=segment.domain,
@@ -55,7 +73,7 @@ def regrow(
     *,
     version: str,
     onto: str | None,
-    segments: Sequence[NewSegment],
+    segments: Sequence[ReadySegment],
     who: str,
     why: str,
     erased: Sequence[str] = (),
@@ -80,13 +98,14 @@ def regrow(
     check_growth(live, domain, version, len(live.domains))
     labels = {segment.id: segment.label for segment in read_chain(session, version)}
     last = onto
-    for segment in segments:
+    for ready in segments:
+        segment = ready.new
         if segment.domain != domain or segment.parent != last:
             raise StateError(
                 f"segment {segment.segment_id} of {segment.domain} grew on {segment.parent}, not "
                 f"on {last} of {domain}"
             )
-        labels[segment.segment_id] = _write(session, segment).label
+        labels[segment.segment_id] = _write(session, ready).label
         last = segment.segment_id
     if last is None or last not in labels:
         raise StateError(f"nothing of {domain!r} would be left; `peer-cl rollback {domain} --out`")
@@ -99,7 +118,7 @@ def regrow(
     return snapshot
 
 
-def check_stored(objects: ObjectStore, segments: Sequence[NewSegment]) -> None:
+def _check_stored(objects: ObjectStore, segments: Sequence[NewSegment]) -> None:
     """Raise DamageError unless every object that new segments name is stored."""
     wanted: set[str] = set()
     for segment in segments:
@@ -114,15 +133,16 @@ def check_stored(objects: ObjectStore, segments: Sequence[NewSegment]) -> None:
         )
 
 
-def _write(session: Session, segment: NewSegment) -> SegmentRow:
+def _write(session: Session, ready: ReadySegment) -> SegmentRow:
     """Write all rows of a segment."""
+    segment = ready.new
     domain = _domain_row(session, segment.domain)
     last = select(func.max(SegmentRow.ordinal)).where(SegmentRow.domain_id == domain.id)
     _add_run(session, segment)
     row = _add_segment_row(session, segment, domain, 1 + (session.scalar(last) or 0))
     if segment.documents:
         _add_documents(session, segment)
-    write_uses(session, row.id, [d.document_id for d in segment.documents], segment.uses)
+    write_uses(session, ready.uses)
     return row
 
 

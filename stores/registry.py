@@ -167,10 +167,10 @@ class Registry:
             StateError: when the domain has moved since the run began, or the store is full.
             DamageError: when an object that it names is not in the object store.
         """
-        growth.check_stored(self.objects, [segment])
+        (ready,) = growth.make_ready(self.objects, [segment])
         with self._acting() as session:
             return growth.add_segment(
-                session, segment, capacity=self.config.capacity, who=who, why=why
+                session, ready, capacity=self.config.capacity, who=who, why=why
             )
 
     def regrow(
@@ -185,11 +185,11 @@ class Registry:
         erased: Sequence[str] = (),
     ) -> Snapshot:
         """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
-        growth.check_stored(self.objects, segments)
+        ready = growth.make_ready(self.objects, segments)
         by = {"who": who, "why": why}
         with self._acting() as session:
             return growth.regrow(
-                session, domain, version=version, onto=onto, segments=segments, erased=erased, **by
+                session, domain, version=version, onto=onto, segments=ready, erased=erased, **by
             )
 
     def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:

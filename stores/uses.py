@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,37 +19,54 @@ from sqlalchemy.orm import Session
 from stores.batches import batches
 from stores.packing import pack, unpack, unpack_all
 from stores.queries import DocumentUse, ExpertUse, HeldBy, HeldDocument, Ranking
-from stores.records import NewUse
+from stores.records import NewSegment, NewUse
 from stores.schema import DocumentUseRow, ExpertUseRow, SegmentDocumentRow
 
 _INSERT_SIZE = 2_000
 
 
-def write_uses(
-    session: Session, segment_id: str, document_ids: Sequence[str], uses: Sequence[NewUse]
-) -> None:
-    """Write the uses of a new segment, from both sides.
+@dataclass(frozen=True)
+class PackedUses:
+    """The uses of a new segment as SQL rows, from both sides."""
 
-    Args:
-        session: a writing session.
-        segment_id: the segment's.
-        document_ids: of its documents, in the order of their positions.
-        uses: one a host layer.
+    documents: list[dict[str, Any]]
+    experts: list[dict[str, Any]]
+    norms: list[dict[str, Any]]
+    """What its documents' own rows get besides."""
+
+
+def pack_uses(segment: NewSegment) -> PackedUses:
+    """Return the uses of a new segment, packed.
+
+    That takes seconds for a thousand documents: nobody else can write while a transaction is open,
+    so it is done before.
     """
+    segment_id, uses = segment.segment_id, segment.uses
+    document_ids = [document.document_id for document in segment.documents]
     learned = {int(position) for use in uses for position in np.unique(use.documents)}
     squares = np.zeros(len(document_ids))
-    for use in uses:
-        for some in batches(_document_rows(segment_id, document_ids, use), _INSERT_SIZE):
-            session.execute(insert(DocumentUseRow), some)
-        for some in batches(_expert_rows(segment_id, use, len(learned), squares), _INSERT_SIZE):
-            session.execute(insert(ExpertUseRow), some)
-    norms = [
-        {"segment_id": segment_id, "document_id": document_ids[place], "use_norm": norm}
-        for place in sorted(learned)
-        for norm in [float(np.sqrt(squares[place]))]
-    ]
-    for some in batches(norms, _INSERT_SIZE):
-        session.execute(update(SegmentDocumentRow), some)
+    return PackedUses(
+        documents=[row for use in uses for row in _document_rows(segment_id, document_ids, use)],
+        experts=[
+            row for use in uses for row in _expert_rows(segment_id, use, len(learned), squares)
+        ],
+        norms=[  # of squares that the experts' rows have added up
+            {"segment_id": segment_id, "document_id": document_ids[place], "use_norm": norm}
+            for place in sorted(learned)
+            for norm in [float(np.sqrt(squares[place]))]
+        ],
+    )
+
+
+def write_uses(session: Session, packed: PackedUses) -> None:
+    """Write the uses of a new segment, whose own rows are there."""
+    for statement, rows in (
+        (insert(DocumentUseRow), packed.documents),
+        (insert(ExpertUseRow), packed.experts),
+        (update(SegmentDocumentRow), packed.norms),
+    ):
+        for some in batches(rows, _INSERT_SIZE):
+            session.execute(statement, some)
 
 
 def _document_rows(

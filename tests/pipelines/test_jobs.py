@@ -3,8 +3,10 @@
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 
 import pytest
 from filled_store import new_store
@@ -28,6 +30,7 @@ from pipelines.store import Store, open_store
 from pipelines.telling import JobCancelled, Teller
 from pipelines.uploads import Upload, describe_source
 from stores import NewJob, Registry
+from stores.job_book import JobBook
 from stores.processes import process_birth
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
@@ -464,3 +467,27 @@ def test_a_full_disk_is_no_fault_of_ours(store):
     assert told.startswith(f"No space left on device (at work on the store in {where}); make room")
     assert "fault of" not in told
     assert not store.registry.layout.job_log(job.id).exists()
+
+
+def test_a_job_that_did_its_work_says_so_once_the_store_is_not_busy(store, monkeypatch):
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    path, tries, end = store.registry.layout.database, [], JobBook.end
+    new = NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
+    job = store.registry.jobs.add(new)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def attempt(*_):
+            other.execute("BEGIN IMMEDIATE")
+            return run_job.Outcome("done", "it has learned")
+
+        def tried(self, *about, **outcome):
+            tries.append(about)
+            if len(tries) == 2:
+                other.execute("ROLLBACK")
+            return end(self, *about, **outcome)
+
+        monkeypatch.setattr(run_job, "attempt", attempt)
+        monkeypatch.setattr(JobBook, "end", tried)
+        assert run_job.main([str(store.registry.folder), job.id]) == 0
+    found = store.registry.jobs.find(job.id)
+    assert (found.state, found.note, len(tries)) == ("done", "it has learned", 2)

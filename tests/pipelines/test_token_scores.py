@@ -1,6 +1,8 @@
 """Stored scores: by what a purge finds them, and the list of held-out documents."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -8,11 +10,12 @@ from sqlalchemy import select, update
 from tiny_base import make_tiny_store, sentences, tiny_settings, write_corpus
 
 from peer_cl.errors import DamageError
-from pipelines import tokenise
+from pipelines import open_store, tokenise
 from pipelines.background import BackgroundSource
 from pipelines.evaluate import version_branch
 from pipelines.loading import empty_model, load_store_base
 from pipelines.token_scores import Item, ScoreBook
+from stores import patience
 from stores.schema import ScoreRow
 
 
@@ -166,3 +169,23 @@ def test_a_purge_of_scores_of_before_leaves_none_of_a_document(store, older):
     store.roll_back("law", out=True)
     store.purge("law")
     assert rows_of(store) == []
+
+
+def test_scores_are_kept_though_another_process_writes_for_long(store, monkeypatch):
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
+    path, told = store.registry.layout.database, []
+    with (
+        open_store(store.registry.folder) as mine,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+
+        def progress(what, done, total, note):
+            told.append(note)
+            if "has been busy" in note:
+                other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        report = mine.evaluate(progress, background=False, with_recall=False)
+    assert sum("has been busy" in note for note in told) == 1
+    assert store.registry.evaluation(report["snapshot"]) == report

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
 from peer_cl.errors import DamageError, InputError
-from stores import NewUse, uses
+from stores import NewScore, NewUse, Registry, uses
 from stores.packing import pack, unpack
 
 
@@ -66,6 +66,20 @@ def test_a_row_leads_to_its_documents_the_largest_share_first(registry, used):
     assert (seven.use.weight, seven.use.num_documents) == (6.0, 2)
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     assert wide.use.effective_documents == pytest.approx(np.exp(entropy), rel=1e-3)
+
+
+def test_others_write_while_uses_are_packed(registry, make, monkeypatch):
+    score = NewScore(subject="base", document_key="a" * 64, values=bytes(8), num_tokens=1)
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+
+    def pack_beside_another(ids, shares):
+        with Registry.open(registry.folder) as other:
+            other.put_scores([score])
+        return pack(ids, shares)
+
+    monkeypatch.setattr(uses, "pack", pack_beside_another)
+    make.grow(registry, "law", uses=[new_use(n, hits) for n, hits in HITS.items()])
+    assert registry.scores("base", [score.document_key])
 
 
 MANY = {

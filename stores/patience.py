@@ -1,0 +1,40 @@
+"""Patience with a registry that is busy: what needs no lease is tried again, as a lease's end is.
+
+What a process has computed in hours must not be lost because another one writes for half a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from peer_cl.errors import StoreLockedError
+
+T = TypeVar("T")
+MOST_TRIES = 180
+"""A try waits for BUSY_SECONDS itself: about an hour in all."""
+PAUSE_SECONDS = 1.0
+
+
+def patiently(act: Callable[[], T], waiting: Callable[[str], object]) -> T:
+    """Return what an act returns, tried again while another process keeps the registry busy.
+
+    Args:
+        act: one transaction, which is undone where it fails, and needs no lease.
+        waiting: told at each try why it waits; an error that it raises ends the waiting.
+
+    Raises:
+        StoreLockedError: when that lasts for an hour.
+
+    Example:
+        >>> patiently(lambda: 3, print)
+        3
+    """
+    for _ in range(MOST_TRIES - 1):
+        try:
+            return act()
+        except StoreLockedError as error:
+            waiting(str(error))
+            time.sleep(PAUSE_SECONDS)
+    return act()
