@@ -14,6 +14,7 @@ from app.progress import show_progress
 from app.reading import DomainArgument
 from app.request import Request, fail, verb
 from peer_cl.errors import InputError
+from pipelines.documents import several
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def erase(
         if not documents and not request.as_json:
             _list(targets)
         if exact and num > 1:
-            confirm("erase", f"{num} documents will be trained away", yes=yes)
+            confirm("erase", f"{several(num, 'document')} will be trained away", yes=yes)
         get_ready()
         reports = []
         for target in targets:
@@ -189,7 +190,7 @@ def _print_effect(effect: Effect) -> None:
 
 def _print_exact(report: ExactErasure) -> None:
     say(
-        f"{len(report.document_ids)} documents are gone from it; {report.num_kept} segments kept, "
+        f"{_gone(len(report.document_ids))} from it; {several(report.num_kept, 'segment')} kept, "
         f"{report.num_retrained} trained again, {report.num_dropped} dropped, "
         f"{report.seconds:.0f} s"
     )
@@ -203,6 +204,10 @@ def _print_exact(report: ExactErasure) -> None:
         f"old snapshots still hold them; `peer-cl purge {report.domain} --retired` deletes what "
         "no live version holds; ingests leave them out from now on"
     )
+
+
+def _gone(num: int) -> str:
+    return f"{several(num, 'document')} {'is' if num == 1 else 'are'} gone"
 
 
 def confirm(word: str, what: str, *, yes: bool) -> None:
@@ -280,11 +285,13 @@ def _print_purge(result: PurgeResult) -> None:
         )
         return
     say(
-        f"{result.domain}: {result.num_segments} segments and {result.num_documents:,} documents "
-        f"are gone, {result.num_objects:,} objects of {size(result.size_bytes)}"
+        f"{result.domain}: {several(result.num_segments, 'segment')} and "
+        f"{several(result.num_documents, 'document')} are gone, "
+        f"{several(result.num_objects, 'object')} of {size(result.size_bytes)}"
     )
-    say(f"{result.num_scores:,} scores and {result.num_evaluations} reports went with them")
+    went = several(result.num_scores, "score"), several(result.num_evaluations, "report")
+    say(f"{went[0]} and {went[1]} went with them")
     if result.num_shared_objects:
-        say(f"{result.num_shared_objects:,} objects stay: others need them too")
+        say(f"{several(result.num_shared_objects, 'object')} kept: others need such too")
     shown = ", ".join(map(str, result.snapshots)) or "none"
     say(f"looked for afterwards and not found; snapshots that can no longer be restored: {shown}")

@@ -18,6 +18,7 @@ from app.report import print_report
 from app.request import Request, read_path, verb
 from app.settings_options import takes_settings, typed_settings
 from peer_cl.errors import InputError
+from pipelines.documents import counted, several
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
@@ -255,67 +256,97 @@ def ingest(
     check_domain_name(domain)
     with request.store() as store:
         get_ready()
-        from pipelines.corpora import Skipped
+        from pipelines.corpora import Skipped, read_corpus
         from pipelines.fact_files import read_facts
         from pipelines.rewordings import read_rewordings
 
         how = on_bad_row.value
+        chosen = typed_settings(settings)
         known, bad = read_facts(facts, how) if facts is not None else ((), Skipped())
         said, bad_said = read_rewordings(rewordings, how) if rewordings else (None, Skipped())
+        read = read_corpus(path, on_bad_row.value)
+        if not request.as_json:  # before the training: what is missing may be mended first
+            print_left_out(read.num_skipped + bad.num + bad_said.num, read.left_out)
         with show_progress() as progress:
             report = store.ingest(
                 domain,
-                path,
+                list(read.documents),
                 facts=known,
                 rewordings=said,
-                settings=typed_settings(settings),
+                settings=chosen,
                 why=request.why,
-                on_bad_row=on_bad_row.value,
                 learn_erased=learn_erased,
                 progress=progress,
             )
     if request.as_json:
-        also = {"num_bad_facts": bad.num, "num_bad_rewordings": bad_said.num}
+        also = {
+            "num_skipped": read.num_skipped,
+            "left_out": read.left_out,
+            "num_bad_facts": bad.num,
+            "num_bad_rewordings": bad_said.num,
+        }
         print_json({**dataclasses.asdict(report), **also})
     else:
-        _print_ingest(report, bad.num + bad_said.num)
+        _print_ingest(report, advises=chosen.hold_out_percent > 0)
 
 
-def _print_ingest(report: IngestReport, num_bad: int) -> None:
-    counts = ", ".join(f"{count:,} {split}" for split, count in report.num_documents.items())
+def _print_ingest(report: IngestReport, *, advises: bool) -> None:
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
-    say(f"{counts} documents; {report.num_tokens:,} tokens; {size(report.size_bytes)}")
-    say(
-        f"loss {report.first_loss_nats:.3f} to {report.last_loss_nats:.3f} nats a token in "
-        f"{report.num_steps:,} steps, {report.seconds:.0f} s"
-    )
+    sides = (report.num_learned_texts, report.num_held_out_texts)
+    told = counted(*sides, report.num_facts, report.num_questions)
+    say(f"{told}; {report.num_tokens:,} tokens read; {size(report.size_bytes)}")
+    _print_gains(report)
+    _print_held_out(report, advises=advises)
     for number, what in (
         (
             report.num_duplicates - report.num_twice - report.num_held_out,
-            "documents left out: the domain knows them",
+            "left out: known to the domain",
         ),
-        (
-            report.num_held_out,
-            "documents left out: the domain holds them out (--hold-out 0 learns them)",
-        ),
-        (
-            report.num_other_questions,
-            "facts known already, given with other questions: those that it keeps stay",
-        ),
-        (
-            report.num_erased,
-            "documents left out: they were erased (--learn-erased learns them again)",
-        ),
-        (report.num_twice, "documents left out: the corpus holds them twice"),
-        (
-            report.num_elsewhere,
-            "documents taken that stand in another domain or were rolled back",
-        ),
-        (report.num_reworded, "documents read in other words too"),
+        (report.num_held_out, "left out: held out by the domain (--hold-out 0 learns such)"),
+        (report.num_erased, "left out: erased (--learn-erased learns such again)"),
+        (report.num_twice, "left out: twice in the corpus"),
+        (report.num_elsewhere, "taken though another domain has such, or it was rolled back"),
+        (report.num_reworded, "read in other words too"),
     ):
         if number:
-            say(f"{number:,} {what}")
-    print_left_out(report.num_skipped + num_bad, report.left_out)
+            say(f"{several(number, 'document')} {what}")
+    if report.num_other_questions:
+        told = several(report.num_other_questions, "known fact")
+        say(f"{told} given with other questions: those that the domain keeps stay")
+
+
+def _print_gains(report: IngestReport) -> None:
+    """Say what documents cost before and after: the loss of a step hangs on what it read."""
+    nums = {"text": (report.num_learned_texts, "learned text"), "fact": (report.num_facts, "fact")}
+    told = [
+        f"of {several(*nums[kind])}: {before:.3f} -> {after:.3f}"
+        for kind, (before, after) in report.mean_losses_nats.items()
+    ]
+    took = f"({several(report.num_steps, 'step')}, {report.seconds:.0f} s)"
+    say(f"mean loss, nats a token, {'; '.join(told)} {took}")
+
+
+def _print_held_out(report: IngestReport, *, advises: bool) -> None:
+    """Say what was never learned, and which files are among it as a whole.
+
+    Args:
+        report: of an ingest.
+        advises: whether to say how it is learned; not where it was told to hold out nothing, and
+            near copies of what an earlier one held out stay so.
+    """
+    held, files = report.num_held_out_texts, report.held_out_files
+    if held:
+        wholes = [f"{name} as a whole ({num:,} sections)" for name, num in files[:_SHOWN_FILES]]
+        wholes += [f"{len(files) - _SHOWN_FILES:,} more files"] * (len(files) > _SHOWN_FILES)
+        which = f"; {', '.join(wholes)}" if wholes else ""
+        every = several(report.num_learned_texts + held, "text")
+        how = ". --hold-out 0 learns them too" if advises else ""
+        say(f"held out: {held:,} of {every}, never learned{which}{how}")
+    if not report.is_measurable:
+        say("no text of the domain is held out to test with: `evaluate` cannot measure it")
+
+
+_SHOWN_FILES = 5
 
 
 def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> None:
@@ -323,7 +354,7 @@ def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> Non
     from pipelines.corpora import files_left_out
 
     if num_skipped:
-        say(f"{num_skipped:,} malformed rows skipped")
+        say(f"{several(num_skipped, 'malformed row')} skipped")
     if left_out:
         say(files_left_out(left_out))
 

@@ -10,6 +10,8 @@ import typer
 
 from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
+from pipelines.documents import counted, mean_losses
+from pipelines.probes import holds_fact
 
 if TYPE_CHECKING:
     from pipelines.holders import DocumentRow
@@ -93,40 +95,39 @@ def show(
     """Show a domain: its versions, runs, documents and history."""
     with request.store() as store:
         detail = store.registry.domain(domain)
-        is_listed = documents and detail.summary.is_live
-        listed = store.registry.documents(domain) if is_listed else ()
+        is_live = detail.summary.is_live
+        listed = store.registry.documents(domain) if is_live else ()
     if request.as_json:
         told = dataclasses.asdict(detail)
         if documents:
             told["documents"] = [dataclasses.asdict(item) for item in listed]
         print_json(told)
         return
-    _show_summary(detail)
-    _show_versions(detail)
+    _show_summary(detail, len({one.document_id for one in listed if holds_fact(one)}))
+    _show_versions(detail, listed)
     _show_events(detail)
-    if is_listed:
+    if documents and is_live:
         _show_documents(listed)
     elif documents:
         say("documents: it has no live version")
 
 
-def _show_summary(detail: DomainDetail) -> None:
+def _show_summary(detail: DomainDetail, questions: int) -> None:
     item = detail.summary
     version = f", version {item.label} ({item.version})" if item.version else ""
     say(f"{item.domain}: {state_in_words(item)}{version}")
-    splits = ", ".join(f"{count} {name}" for name, count in detail.documents_by_split.items())
-    kinds = ", ".join(f"{count} {name}" for name, count in detail.documents_by_kind.items())
-    say(f"{item.num_documents:,} documents ({splits or 'none'}; {kinds or 'none'})")
+    say(counted(item.num_texts, item.num_held_out, item.num_facts, questions))
     say(f"{item.num_tokens:,} tokens, {item.num_experts:,} experts, {size(item.size_bytes)}")
 
 
-def _show_versions(detail: DomainDetail) -> None:
+def _show_versions(detail: DomainDetail, listed: Sequence[Document]) -> None:
+    """Show a domain's versions; of the live ones what the documents that they learned cost."""
     runs = {run.segment_id: run for run in detail.runs}
     live = {segment.id for segment in detail.chain}
     rows = []
     for segment in detail.versions:
         run = runs.get(segment.id)
-        losses = run.losses if run else ()
+        before, after = mean_losses(one for one in listed if one.segment_id == segment.id)
         rows.append(
             (
                 segment.label,
@@ -134,24 +135,17 @@ def _show_versions(detail: DomainDetail) -> None:
                 version_in_words(segment, live),
                 segment.num_tokens,
                 size(segment.size_bytes),
-                losses[0][1] if losses else None,
-                losses[-1][1] if losses else None,
+                before,
+                after,
                 round(run.seconds) if run else None,
                 moment(segment.created_at)[:10],
             )
         )
-    columns = [
-        "version",
-        "id",
-        "state",
-        "tokens",
-        "size",
-        "first loss",
-        "last loss",
-        "seconds",
-        "made",
-    ]
-    print_table("versions", columns, rows)
+    columns = (
+        *("version", "id", "state", "tokens", "size"),
+        *("loss before", "after", "seconds", "made"),
+    )
+    print_table("versions (mean losses of what they learned, nats a token)", columns, rows)
 
 
 def _show_events(detail: DomainDetail) -> None:

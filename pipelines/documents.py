@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 DocumentKind = Literal["text", "fact", "probe"]
 SAID = ("text", "fact")
@@ -50,6 +51,73 @@ class SourceDocument:
             source=composed_text(self.source),
             section_of=None if self.section_of is None else composed_text(self.section_of),
         )
+
+
+def several(num: int, what: str) -> str:
+    """Return a number with what it counts.
+
+    Example:
+        >>> several(1, "document"), several(2000, "text")
+        ('1 document', '2,000 texts')
+    """
+    return f"{num:,} {what}{'s' * (num != 1)}"
+
+
+def counted(num_learned: int, num_held_out: int, num_facts: int, num_questions: int = 0) -> str:
+    """Return what of a corpus or domain is told wherever its documents are counted.
+
+    Args:
+        num_learned: texts.
+        num_held_out: texts.
+        num_facts: all are learned.
+        num_questions: about facts, to test with.
+
+    Example:
+        >>> counted(17, 12, 1, 1)
+        '29 texts (17 learned, 12 held out), 1 fact, 1 question'
+        >>> counted(1, 0, 0)
+        '1 text (1 learned, 0 held out)'
+    """
+    sides = f"({num_learned:,} learned, {num_held_out:,} held out)"
+    others = ((num_facts, "fact"), (num_questions, "question"))
+    told = [several(num, what) for num, what in others if num]
+    return ", ".join([f"{several(num_learned + num_held_out, 'text')} {sides}", *told])
+
+
+class _Scored(Protocol):
+    """A document that a run may have scored, the base alone and with the pool."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def base_nats(self) -> float | None: ...
+
+    @property
+    def nats(self) -> float | None: ...
+
+
+def mean_losses(documents: Iterable[_Scored]) -> tuple[float | None, float | None]:
+    """Return what documents cost a token before and after they were learned, on average, nats.
+
+    None twice where none of them was learned: what is held out has no such losses.
+
+    Example:
+        >>> from types import SimpleNamespace as Scored
+        >>> found = (3, 6.0, 4.0), (1, 2.0, 2.0)
+        >>> mean_losses(Scored(num_tokens=n, base_nats=b, nats=own) for n, b, own in found)
+        (5.0, 3.5)
+    """
+    found = [
+        (one.num_tokens, one.base_nats, one.nats)
+        for one in documents
+        if one.base_nats is not None and one.nats is not None
+    ]
+    num = sum(tokens for tokens, _, _ in found)
+    if not num:
+        return None, None
+    before = sum(tokens * nats for tokens, nats, _ in found)
+    return before / num, sum(tokens * nats for tokens, _, nats in found) / num
 
 
 def normalised_text(text: str) -> str:

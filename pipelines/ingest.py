@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
 from pipelines.corpora import BadRowPolicy, check_document, check_length, read_corpus
-from pipelines.documents import SourceDocument
+from pipelines.documents import SAID, SourceDocument, counted, mean_losses, several
 from pipelines.fact_files import check_fact
 from pipelines.facts import Fact
 from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
-from pipelines.preparing import prepare, read_chain
+from pipelines.preparing import has_test, prepare, read_chain
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import check_questions
 from pipelines.rewordings import Rewordings, check_reworded
 from pipelines.settings import TrainingSettings
-from pipelines.unerased import leave_out_erased
+from pipelines.unerased import Unerased, leave_out_erased
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
 from stores.words import check_words
@@ -42,7 +42,16 @@ class IngestReport:
     label: str
     snapshot_id: int
     num_documents: dict[str, int]
-    """By split: train, validation, test."""
+    """By split: train, validation, test; facts among them, questions not."""
+    num_learned_texts: int
+    num_held_out_texts: int
+    num_facts: int
+    num_questions: int
+    """About the facts; nothing learns them."""
+    held_out_files: tuple[tuple[str, int], ...]
+    """Files of which every new section is held out, since sections stay together, and how many."""
+    is_measurable: bool
+    """Whether the domain has a text now that is held out to test with."""
     num_tokens: int
     """Tokens read in training, all passes."""
     num_steps: int
@@ -65,7 +74,10 @@ class IngestReport:
     left_out: tuple[tuple[str, int], ...]
     """What other files of a folder were not read for, and how many: `.csv`, without text, ..."""
     size_bytes: int
+    mean_losses_nats: dict[str, tuple[float, float]]
+    """By kind (text, fact): what learned documents cost a token, by the base and with the pool."""
     first_loss_nats: float
+    """Of a single step, an answer's tokens weighted more: no measure of what was learned."""
     last_loss_nats: float
     seconds: float
 
@@ -131,7 +143,7 @@ def ingest(
         chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
         corpus_left = (given.documents, given.facts, base, given.rewordings)
         learned = prepare(chain, *corpus_left, settings.hold_out_percent)
-        _check_learnable(learned, domain, given.num_erased, base.tokenizer.all_special_ids)
+        _check_learnable(learned, domain, given, base.tokenizer.all_special_ids)
         _check_reworded(learned, given.rewordings)
         _check_lengths(learned)
         _check_questions(learned, facts, base)
@@ -143,12 +155,19 @@ def ingest(
     model.detach()
     now = snapshot.state(domain)
     counts = Counter(learned.splits[d.document_id] for d in learned.documents if d.kind != "probe")
+    kinds = Counter((d.kind, learned.splits[d.document_id] == "train") for d in learned.documents)
     return IngestReport(
         domain=domain,
         version=grown.new.segment_id,
         label=now.label if now is not None else "",
         snapshot_id=snapshot.id,
         num_documents=dict(counts),
+        num_learned_texts=kinds["text", True],
+        num_held_out_texts=kinds["text", False],
+        num_facts=kinds["fact", True],
+        num_questions=len(learned.facts),
+        held_out_files=_held_out_files(learned),
+        is_measurable=has_test(chain, learned.of("test", ("text",)), learned.splits),
         num_tokens=grown.trained.num_tokens,
         num_steps=grown.trained.num_steps,
         num_duplicates=learned.num_duplicates,
@@ -161,6 +180,12 @@ def ingest(
         num_skipped=num_skipped,
         left_out=left_out,
         size_bytes=grown.new.size_bytes,
+        mean_losses_nats={
+            kind: (before, after)
+            for kind in SAID
+            for before, after in [mean_losses(d for d in grown.new.documents if d.kind == kind)]
+            if before is not None and after is not None
+        },
         first_loss_nats=grown.trained.losses[0][1],
         last_loss_nats=grown.trained.losses[-1][1],
         seconds=time.monotonic() - began,
@@ -182,6 +207,13 @@ def _read(
         return [document.normalised() for document in documents], 0, ()
     found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
     return list(found.documents), found.num_skipped, found.left_out
+
+
+def _held_out_files(learned: Learned) -> tuple[tuple[str, int], ...]:
+    """Return which files are held out as a whole, by their names, and how many sections of each."""
+    held = [*learned.of("validation", ("text",)), *learned.of("test", ("text",))]
+    files = Counter((d.section_of, d.source) for d in held if d.section_of is not None)
+    return tuple((source, num) for (_, source), num in files.items() if num > 1)
 
 
 def _check_given(facts: Sequence[Fact], rewordings: Rewordings) -> None:
@@ -211,48 +243,25 @@ def _own_ids(learned: Learned) -> list[str]:
 
 
 def _check_learnable(
-    learned: Learned, domain: str, num_erased: int, special_ids: Collection[int]
+    learned: Learned, domain: str, given: Unerased, special_ids: Collection[int]
 ) -> None:
     """Refuse a corpus of which nothing is left to train on.
 
     Args:
         learned: what the corpus came to.
         domain: for which it is.
-        num_erased: documents that were left out before.
+        given: the corpus, without what was left out before.
         special_ids: tokens of the base that are no evidence of any text: starts and ends.
 
     Raises: CorpusError: saying why, and what to give instead.
     """
     num = len(_own_ids(learned))
-    if not num and num_erased:
-        others = learned.num_duplicates
-        rest = f", and its live version has the other {others}" if others else ""
-        raise CorpusError(
-            f"nothing new for {domain!r}: {num_erased} documents are left out, since they were "
-            f"erased from it exactly{rest}; `peer-cl ingest --learn-erased` (in Python "
-            "learn_erased=True) learns them again"
-        )
-    if not num and learned.num_held_out:
-        raise CorpusError(
-            f"nothing new for {domain!r}: its live version has all {learned.num_duplicates} "
-            f"documents, {learned.num_held_out} of them held out; `peer-cl ingest --hold-out 0` "
-            "(in Python hold_out_percent=0) learns these too"
-        )
     if not num:
-        questions = (
-            f"; questions stay as they came with their facts ({learned.num_other_questions} have "
-            "others here): erase these facts exactly and learn them again to change them"
-            if learned.num_other_questions
-            else ""
-        )
-        raise CorpusError(
-            f"nothing new for {domain!r}: all {learned.num_duplicates} documents are in its live "
-            f"version already{questions}"
-        )
+        raise CorpusError(f"nothing new for {domain!r}: {_why_nothing(learned, given)}")
     if not learned.of("train"):
         raise CorpusError(
-            f"nothing of {num} documents is left to train on: all are near-duplicates of documents "
-            f"that {domain!r} holds out, or sections of such; give it others too"
+            f"nothing of {several(num, 'document')} is left to train on: all are near-duplicates "
+            f"of documents that {domain!r} holds out, or sections of such; give it others too"
         )
 
     if not any(
@@ -261,8 +270,9 @@ def _check_learnable(
         for token in learned.ids[document.document_id]
     ):
         raise CorpusError(
-            f"nothing of {num} documents can be learned: to the base's tokenizer they hold special "
-            "tokens alone, such as '<|endoftext|>', which say nothing; give texts with words"
+            f"nothing of {several(num, 'document')} can be learned: to the base's tokenizer they "
+            "hold special tokens alone, such as '<|endoftext|>', which say nothing; give texts "
+            "with words"
         )
 
 
@@ -280,6 +290,27 @@ def _check_questions(learned: Learned, facts: Sequence[Fact], base: Base) -> Non
         if fact.document("").document_id in learned.facts:
             with _at(f"facts[{number}]"):
                 check_questions(base, fact)
+
+
+def _why_nothing(learned: Learned, given: Unerased) -> str:
+    """Return where all of a corpus is that is left out, and what learns it all the same."""
+    facts = {fact.document("").document_id for fact in given.facts}
+    texts = {document.document_id for document in given.documents} - facts
+    num_held_out = learned.num_held_out
+    known = counted(len(texts) - num_held_out, num_held_out, len(facts))
+    if given.num_erased:
+        rest = f", and its live version has the others: {known}" if texts | facts else ""
+        return (
+            f"what was erased from it exactly is left out ({several(given.num_erased, 'document')})"
+            f"{rest}; `peer-cl ingest --learn-erased` (in Python learn_erased=True) learns it again"
+        )
+    also = "; `peer-cl ingest --hold-out 0` (in Python hold_out_percent=0) learns all of it"
+    questions = (
+        f"; questions stay as they came with their facts ({learned.num_other_questions} have "
+        "others here): erase these facts exactly and learn them again to change them"
+    )
+    others = questions if learned.num_other_questions else ""
+    return f"its live version has all of it: {known}{also if num_held_out else ''}{others}"
 
 
 def _num_reworded(learned: Learned) -> int:

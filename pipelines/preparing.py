@@ -7,7 +7,7 @@ becomes the domain that never saw it. What a segment depends on comes in here, a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -312,6 +312,18 @@ def _asked_else(chain: Chain, facts: Sequence[Fact]) -> set[str]:
         if (key := fact.document("").document_id) in known
         and probe(fact).document_id not in chain.document_ids
     }
+
+
+def has_test(chain: Chain, new: Collection[SourceDocument], sides: Mapping[str, str]) -> bool:
+    """Return whether a domain has a text to measure on, once a corpus is in it.
+
+    Args:
+        chain: what the corpus comes to.
+        new: its texts that are held out to test with.
+        sides: of all documents of the corpus, by id.
+    """
+    held = (d.document_id for d, side in chain.known if side == "test")
+    return bool(new) or any(sides.get(key) != "train" for key in held)
 
 
 def _divided(chain: Chain, kept: Sequence[SourceDocument], hold_out_percent: float) -> Splits:

@@ -18,7 +18,6 @@ from stores.domain_names import check_domain_name
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus, Skipped
     from pipelines.facts import Fact
-    from pipelines.preparing import Chain, Divided
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
     from stores import Registry
@@ -129,7 +128,7 @@ def preview(
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
     quieten()
-    from pipelines.preparing import divide, read_texts
+    from pipelines.preparing import divide, has_test, read_texts
     from pipelines.settings import TrainingSettings
     from pipelines.unerased import leave_out_erased
 
@@ -144,6 +143,7 @@ def preview(
     divided = divide(chain, given.documents, given.facts, settings.hold_out_percent)
     fresh = divided.fresh
     num_given = len(given.documents) + len(given.facts) - divided.num_twice
+    tests = [d for key, d in fresh.items() if divided.splits.split[key] == "test"]
     num_to_learn = sum(divided.splits.split[key] == "train" for key in fresh)
     num_fact_tokens, num_text_tokens = (
         _count_tokens(registry, [d.text for d in fresh.values() if (d.kind == "fact") == is_fact])
@@ -165,7 +165,7 @@ def preview(
         num_new=len(fresh),
         num_to_learn=num_to_learn,
         num_to_hold_out=len(fresh) - num_to_learn,
-        is_measurable=_has_test(chain, divided),
+        is_measurable=has_test(chain, tests, divided.splits.split),
         num_tokens=num_tokens,
         num_skipped=corpus_read.num_skipped + bad_facts.num,
         problems=(*corpus_read.problems, *bad_facts.problems),
@@ -176,14 +176,6 @@ def preview(
         seconds=seconds,
         seconds_from=seconds_from,
     )
-
-
-def _has_test(chain: Chain, divided: Divided) -> bool:
-    """Return whether a domain would have a text to measure on, once a corpus is in it."""
-    sides = divided.splits.split
-    held = (d.document_id for d, side in chain.known if side == "test")
-    new = (key for key in divided.fresh if sides[key] == "test")
-    return any(sides.get(key) != "train" for key in held) or any(new)
 
 
 def _pool_bytes(registry: Registry, settings: TrainingSettings) -> int:

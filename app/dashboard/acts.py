@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.dashboard.frames.counts import several
 from app.output import size
 from peer_cl.errors import ChangedError, InputError
+from pipelines.documents import several
 from pipelines.jobs import start_erasure
 from pipelines.quiet import get_ready
 

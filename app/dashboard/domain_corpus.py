@@ -9,7 +9,8 @@ import streamlit as st
 from app.dashboard import cached
 from app.dashboard.columns import document_column
 from app.dashboard.frames import domains as frames
-from app.dashboard.frames.counts import counted, several
+from app.dashboard.frames.counts import counted
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from app.dashboard.page import View

@@ -10,10 +10,11 @@ from app.dashboard import cached
 from app.dashboard.columns import domain_column, open_column
 from app.dashboard.document_erasure import erase_asked, show_erasure
 from app.dashboard.frames import documents as frames
-from app.dashboard.frames.counts import KINDS, several
+from app.dashboard.frames.counts import KINDS
 from app.dashboard.links import link
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from stores.queries import DocumentPlace

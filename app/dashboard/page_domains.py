@@ -19,13 +19,13 @@ from app.dashboard.domain_weights import show_weights
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
 from app.dashboard.frames import learning
-from app.dashboard.frames.counts import several
 from app.dashboard.frames.learning import VALIDATION
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
 from app.output import size
 from app.reading import state_in_words
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from stores import DomainDetail, DomainSummary

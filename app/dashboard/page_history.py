@@ -11,12 +11,12 @@ from app.dashboard import acts, cached
 from app.dashboard.charts import history as charts
 from app.dashboard.frames import history as frames
 from app.dashboard.frames.acts import act_in_words
-from app.dashboard.frames.counts import several
 from app.dashboard.links import empty_store, warn_of_unknown
 from app.dashboard.outcome import ask_why, attempt, show_outcome, show_problem
 from app.dashboard.page import View, page, plain
 from app.dashboard.snapshot_list import choose_snapshot
 from app.output import moment
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from pipelines.store import Store

@@ -9,7 +9,6 @@ import streamlit as st
 
 from app.dashboard.clicks import click, wanted
 from app.dashboard.columns import job_column
-from app.dashboard.frames.counts import several
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
@@ -18,6 +17,7 @@ from app.output import size
 from app.settings_options import Setting, read_settings, training_settings
 from peer_cl.errors import CorpusError, PeerError
 from pipelines.corpora import SUFFIXES
+from pipelines.documents import several
 from pipelines.jobs import start_ingest
 from pipelines.previewing import LEAST_TOKENS, SHAPE_TOKENS, Preview, near_domains, preview
 from pipelines.store import open_store

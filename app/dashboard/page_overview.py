@@ -14,12 +14,12 @@ from app.dashboard.columns import count_columns, domain_column
 from app.dashboard.current import up_to_current
 from app.dashboard.figures import Figure
 from app.dashboard.frames import overview as frames
-from app.dashboard.frames.counts import several
 from app.dashboard.links import empty_store, link
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, page, plain
 from app.dashboard.troubles import Trouble
 from app.output import moment, size
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard.clicks import click, wanted
-from app.dashboard.frames.counts import several
 from app.dashboard.frames.trace import weights_in_words
 from app.dashboard.model import borrowed
 from app.dashboard.page import StorePlace, View, plain
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator

@@ -96,7 +96,7 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     target = trained(place)
     result = peer_cl("erase", target, "--exact", "--why", "asked to", folder=place)
     assert result.code == 0, result.err
-    assert "1 documents are gone from it; 0 segments kept, 1 trained again" in result.out
+    assert "1 document is gone from it; 0 segments kept, 1 trained again" in result.out
     assert "peer-cl purge law --retired" in result.out
     assert peer_cl("document", target, folder=place).code == 0, "it is still in old snapshots"
     refused = peer_cl("erase", target, "--exact", folder=place)
@@ -106,7 +106,7 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     assert portrait(place) == before
     purged = peer_cl("purge", "law", "--retired", "--yes", folder=place)
     assert purged.code == 0, purged.err
-    assert "law: 1 segments and 1 documents are gone" in purged.out
+    assert "law: 1 segment and 1 document are gone" in purged.out
     assert is_refused(peer_cl("document", target, folder=place), "no document")
     assert is_refused(peer_cl("rollback", "--to", "2", folder=place), "holds purged domains")
     again = peer_cl("purge", "law", "--retired", "--yes", folder=place)
@@ -123,7 +123,9 @@ def test_what_was_erased_is_neither_restored_nor_learned_unasked(peer_cl, place,
     refused = peer_cl("rollback", "--to", "3", folder=place)
     assert is_refused(refused, f"({target[:12]})", "`peer-cl rollback --to 3 --with-erased`")
     refused = peer_cl("ingest", "law", corpus, *SMALL, folder=place)
-    assert is_refused(refused, "1 documents are left out", "--learn-erased"), refused.err
+    assert is_refused(
+        refused, "is left out (1 document), and its live version", "--learn-erased"
+    ), refused.err
     assert portrait(place) == before
     learned = peer_cl("ingest", "law", corpus, *SMALL, "--learn-erased", folder=place)
     assert learned.code == 0, learned.err

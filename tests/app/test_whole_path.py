@@ -4,7 +4,7 @@ import json
 
 import pytest
 from rewording_server import rewording_server
-from tiny_base import background, make_tiny_base, write_corpus
+from tiny_base import background, make_tiny_base, sentences, write_corpus
 
 SMALL = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "2")
 
@@ -101,6 +101,41 @@ def test_a_domain_grows_and_goes_back_one_version(peer_cl, made, tmp_path):
         assert peer_cl("ingest", "law", path, *SMALL, folder=store).code == 0
     assert peer_cl("domains", "--json", folder=store).json["domains"][0]["num_segments"] == 2
     assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=store).out
+
+
+def test_an_ingest_says_what_it_learned_what_it_held_out_and_what_it_did_not_read(
+    peer_cl, made, tmp_path
+):
+    store, notes = tmp_path / "knowledge", tmp_path / "notes"
+    options = ["--base", made / "base", "--background", made / "background"]
+    assert peer_cl("init", *options, folder=store).code == 0
+    notes.mkdir()
+    (notes / "table.csv").write_text("a,b\n", encoding="utf-8")
+    rules = "".join(
+        f"# Rule {n}\n\n{text}\n\n" for n, text in enumerate(sentences("law", 9, seed=1))
+    )
+    (notes / "rules.md").write_text(rules, encoding="utf-8")
+    for number, text in enumerate(sentences("medicine", 6, seed=3)):
+        (notes / f"{number}.txt").write_text(text, encoding="utf-8")
+    words = ("ingest", "notes", notes, "--facts", made / "facts.jsonl", *SMALL)
+    told = peer_cl(*words, "--hold-out", "60", folder=store)
+    assert told.code == 0, told.err
+    assert told.out.startswith("1 files left out: .csv 1\n"), "before the training"
+    learned = json.loads(peer_cl("documents", "notes", "--json", folder=store).out)
+    num = sum(one["kind"] == "text" and one["split"] == "train" for one in learned)
+    counts = f"15 texts ({num} learned, {15 - num} held out), 3 facts"
+    assert f"{counts}, 3 questions" in told.out
+    assert f"mean loss, nats a token, of {num} learned texts: " in told.out
+    assert "; of 3 facts: " in told.out
+    assert f"held out: {15 - num} of 15 texts, never learned; rules.md as a whole (9 s" in told.out
+    assert "cannot measure it" not in told.out
+    again = peer_cl(*words, folder=store)
+    assert f"its live version has all of it: {counts}; `peer-cl ingest --hold-out 0`" in again.err
+    shown = peer_cl("show", "notes", folder=store).out
+    assert f"{counts}, 3 questions" in shown
+    every = peer_cl("ingest", "all", notes / "rules.md", *SMALL, "--hold-out", "0", folder=store)
+    assert "9 texts (9 learned, 0 held out); " in every.out
+    assert "held out to test with: `evaluate` cannot measure it" in every.out
 
 
 def test_a_corpus_is_reworded_by_another_model_and_learned_with_it(peer_cl, made, tmp_path):

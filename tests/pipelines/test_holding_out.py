@@ -128,7 +128,9 @@ def test_a_held_out_fact_is_learned_asked_and_no_longer_measured(store, base):
     store.ingest("law", documents("law", 24), settings=SETTINGS)
     held, other, *_ = store.registry.documents("law", split="test", kind="text")
     text, again = (store.registry.document_text(one) for one in (held, other))
-    with pytest.raises(CorpusError, match=r"all 1 documents, 1 of them held out; .*--hold-out 0"):
+    with pytest.raises(
+        CorpusError, match=r"all of it: 1 text \(0 learned, 1 held out\); .*--hold-out 0"
+    ):
         store.ingest("law", [SourceDocument(text, "n", "n")], settings=SETTINGS)
     corpus = [*documents("law", 3, 7), *(SourceDocument(t, "n", "n") for t in (text, again))]
     report = store.ingest("law", corpus, facts=[fact_of(text)], settings=SETTINGS)

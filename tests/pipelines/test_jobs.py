@@ -386,7 +386,7 @@ def test_a_job_learns_what_was_erased_only_when_it_is_told(store, monkeypatch):
     with Teller(registry, first.id) as teller:
         left_out = run_job.attempt(store, first, teller)
     assert left_out.state == "failed"
-    assert "1 documents are left out" in left_out.error
+    assert "is left out (1 document)" in left_out.error
     registry.jobs.end(first.id, left_out.state)
     second = start_ingest(store, "law", corpus, learn_erased=True, **asked)
     with Teller(registry, second.id) as teller:

@@ -6,21 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pipelines.documents import several
+
 if TYPE_CHECKING:
     from stores import Document
 
 KINDS = {"text": "text", "fact": "fact", "probe": "question"}
 """What people call each kind of document; questions ask for facts in other words, as a test."""
-
-
-def several(num: int, what: str) -> str:
-    """Return a number with what it counts.
-
-    Example:
-        >>> several(1, "document"), several(2000, "text")
-        ('1 document', '2,000 texts')
-    """
-    return f"{num:,} {what}{'s' * (num != 1)}"
 
 
 def counted(documents: Iterable[Document], *, questions: bool = False) -> str:
