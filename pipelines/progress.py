@@ -13,18 +13,20 @@ def no_progress(what: str, done: int, total: int, note: str) -> None:
 
 
 class LossNote(str):
-    """A note that says a training loss in words, and has the number for who draws it.
+    """A note that says a step's loss in words, and has the number for who draws it.
+
+    It has no unit: answers of facts weigh more in it, and it goes up and down with what is read.
 
     Example:
         >>> note = LossNote(2.82813)
         >>> str(note), note.nats
-        ('loss 2.828 nats', 2.82813)
+        ('weighted loss 2.828', 2.82813)
     """
 
     nats: float
 
     def __new__(cls, nats: float) -> LossNote:
         """Return the note of a loss."""
-        note = super().__new__(cls, f"loss {nats:.3f} nats")
+        note = super().__new__(cls, f"weighted loss {nats:.3f}")
         note.nats = nats
         return note

@@ -9,6 +9,7 @@ import streamlit as st
 from app.dashboard.charts.ingest import loss_chart, told_loss
 from app.dashboard.colours import BASE_COLOUR, domain_colours
 from app.dashboard.frames.ingest import duration, losses_frame, minutes, said, share_done, speed
+from app.dashboard.frames.learning import WEIGHTED
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, offered_folders, opened, plain, who
 from peer_cl.errors import PeerError
@@ -81,8 +82,8 @@ def _show_progress(job: Job) -> None:
     if job.is_cancel_asked:
         st.info("It was asked to stop, and does at its next step.", icon=":material/stop_circle:")
     loss, pace, left = st.columns(3)
-    latest = f"{job.losses[-1][1]:.3f} nats" if job.losses else "–"
-    loss.metric("Loss a token", latest)
+    latest = f"{job.losses[-1][1]:.3f}" if job.losses else "–"
+    loss.metric("Weighted loss", latest, help=WEIGHTED)
     pace.metric("Speed", speed(job))
     seconds = job.seconds_left
     left.metric("Left of this part", "–" if seconds is None else duration(seconds))

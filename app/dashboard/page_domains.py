@@ -207,9 +207,9 @@ def _show_versions(seen: View, detail: DomainDetail) -> None:
             "experts": config.NumberColumn("experts", format="localized"),
             "size_bytes": config.NumberColumn("size", format="bytes"),
             "end_loss": config.NumberColumn(
-                "training loss",
+                "weighted loss",
                 format="%.3f",
-                help="Mean over the last tenth of the run, nats a token.",
+                help=f"Mean over the last tenth of the run. {learning.WEIGHTED}",
             ),
             "validation": config.NumberColumn(
                 "validation loss",
@@ -233,8 +233,8 @@ def _show_learning(seen: View, detail: DomainDetail) -> None:
     bases = learning.base_losses(detail, documents, _base_on_test(seen, detail.summary.domain))
     ends = learning.fact_ends(detail, documents)
     st.caption(
-        "Loss by training step, nats a token: lower is better. Faint: on each step's training "
-        f"texts; solid: its mean over {learning.WINDOW_SHARE:.0%} of the run; dashed: on "
+        f"Loss by training step: lower is better. {learning.WEIGHTED} Faint: on what each step "
+        f"read; solid: its mean over {learning.WINDOW_SHARE:.0%} of the run; dashed: on "
         "validation texts, which are not learned."
         + (" Grey, across: the base alone, on what was learned." * (len(bases) > 0))
         + (" Grey, dashed: on the texts held out to test." * (VALIDATION in set(bases["kind"])))

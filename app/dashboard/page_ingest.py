@@ -10,6 +10,7 @@ import streamlit as st
 from app.dashboard.clicks import click, wanted
 from app.dashboard.columns import job_column
 from app.dashboard.frames.ingest import duration, jobs_frame, near_frame, preview_frame
+from app.dashboard.frames.learning import WEIGHTED
 from app.dashboard.job_view import watch
 from app.dashboard.launch import MAX_UPLOAD_MB
 from app.dashboard.page import StorePlace, View, offered_folders, page, plain, who, why
@@ -390,9 +391,9 @@ def _list_jobs(seen: View) -> None:
             "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm"),
             "minutes": st.column_config.NumberColumn(format="%.1f"),
             "loss": st.column_config.NumberColumn(
-                "training loss",
+                "weighted loss",
                 format="%.3f",
-                help="Mean over the last tenth of the steps so far, nats a token.",
+                help=f"Mean over the last tenth of the steps so far. {WEIGHTED}",
             ),
         },
     )

@@ -47,7 +47,7 @@ def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made,
     law = peer_cl("ingest", "law", made / "law.jsonl", *SMALL, "--why", "first", folder=store)
     assert law.code == 0, law.err
     assert "law is at v1" in law.out
-    assert "training" in law.err, "progress goes to stderr"
+    assert ", weighted loss " in law.err, "progress goes to stderr"
     medicine = peer_cl(
         *("ingest", "medicine", made / "medicine.jsonl", "--facts", made / "facts.jsonl"),
         *(*SMALL, "--json"),

@@ -37,7 +37,11 @@ def losses(
             axis=alt.Axis(tickMinStep=1, format="d"),
             scale=alt.Scale(nice=False),
         ),
-        y=alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
+        y=alt.Y(
+            "loss:Q",
+            title="loss (nats a token; answers of facts weigh more)",
+            scale=alt.Scale(zero=False),
+        ),
         color=alt.Color(
             "version:N",
             title="version",

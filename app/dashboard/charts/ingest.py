@@ -13,7 +13,7 @@ def loss_chart(losses: pd.DataFrame, colour: str) -> alt.Chart:
         losses: step, nats.
         colour: the domain's.
     """
-    nats = alt.Y("nats", title="training loss (nats a token)", scale=alt.Scale(zero=False))
+    nats = alt.Y("nats", title="weighted loss", scale=alt.Scale(zero=False))
     chart: alt.Chart = (
         alt.Chart(losses, height=260)
         .mark_line(color=colour, point=len(losses) < 3)
@@ -22,7 +22,7 @@ def loss_chart(losses: pd.DataFrame, colour: str) -> alt.Chart:
             y=nats,
             tooltip=[
                 alt.Tooltip("step", title="step"),
-                alt.Tooltip("nats", title="nats a token", format=".3f"),
+                alt.Tooltip("nats", title="weighted loss", format=".3f"),
             ],
         )
     )
@@ -35,6 +35,6 @@ def told_loss(losses: pd.DataFrame) -> str:
         return "No loss yet."
     first, last = losses.iloc[0], losses.iloc[-1]
     return (
-        f"Training loss from {first['nats']:.3f} nats a token at step {int(first['step'])} to "
+        f"Weighted loss from {first['nats']:.3f} at step {int(first['step'])} to "
         f"{last['nats']:.3f} at step {int(last['step'])}."
     )

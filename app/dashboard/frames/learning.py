@@ -18,6 +18,8 @@ WINDOW_SHARE = 0.05
 END_SHARE = 0.1
 """Of a run's steps: its end is a mean over so many, since one step's loss hangs on what it read."""
 
+WEIGHTED = "Answers of facts weigh more in a step's loss, so it goes up and down with what is read."
+
 
 def end_mean(losses: Sequence[float]) -> float | None:
     """Return the mean of the last tenth of a run's losses, or None where there are none.

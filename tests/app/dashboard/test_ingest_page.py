@@ -347,7 +347,7 @@ def test_a_running_job_is_shown_whoever_opens_the_page(run_page, folder, job):
         assert is_sound(at)
         assert "Learning law" in [item.value for item in at.subheader]
         values = {item.label: item.value for item in at.metric}
-        assert values["Loss a token"] == "2.500 nats"
+        assert values["Weighted loss"] == "2.500"
         assert values["Speed"] == "5.0 steps/s"
         assert values["Left of this part"] == "17 min"
         assert "Cancel" in labels(at.button)
@@ -476,11 +476,9 @@ def test_the_loss_chart_names_its_units_and_can_be_read_out(folder, job):
     losses = losses_frame(job(what="training", done=2, total=4, losses=((1, 3.5), (2, 2.5))))
     assert losses.to_dict("list") == {"step": [1, 2], "nats": [3.5, 2.5]}
     drawn = json.dumps(loss_chart(losses, "#4477aa").to_dict())
-    assert "training loss (nats a token)" in drawn
+    assert "weighted loss" in drawn
     assert "#4477aa" in drawn
-    assert told_loss(losses) == (
-        "Training loss from 3.500 nats a token at step 1 to 2.500 at step 2."
-    )
+    assert told_loss(losses) == "Weighted loss from 3.500 at step 1 to 2.500 at step 2."
     assert told_loss(losses.head(0)) == "No loss yet."
 
 
