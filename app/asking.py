@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ from pipelines.quiet import get_ready
 if TYPE_CHECKING:
     from pipelines.experts import Expert, ExpertDetail, ExpertsReport
     from pipelines.holders import RankedDocument
-    from pipelines.searching import Found
+    from pipelines.searching import Found, FoundRow
     from pipelines.store import Store
     from pipelines.tracing import NextToken, Trace, TracedRow
 
@@ -64,10 +64,11 @@ def trace(
             num_documents=limit,
         )
         states = store.registry.snapshot(found.snapshot).domains
+        labels = _labels(store, found.snapshot)
     if request.as_json:
         print_json(dataclasses.asdict(found))
     else:
-        _print_trace(found, can_ask=any(state.is_enabled for state in states))
+        _print_trace(found, labels, can_ask=any(state.is_enabled for state in states))
 
 
 def _text_to_trace(
@@ -107,7 +108,22 @@ def _text_to_trace(
     return store.registry.document_text(places[-1].document), domains or sorted(set(holding))
 
 
-def _print_trace(found: Trace, *, can_ask: bool) -> None:
+def _labels(store: Store, snapshot_id: int) -> dict[str, str]:
+    """Return the labels of segments, by id, where a domain has several, and so several rows 1:16.
+
+    Args:
+        store: an open store.
+        snapshot_id: of which it is asked.
+    """
+    labels: dict[str, str] = {}
+    for state in store.registry.snapshot(snapshot_id).domains:
+        chain = [one for one in store.registry.chain(state.version) if one.kind == "rows"]
+        if len(chain) > 1:
+            labels |= {segment.id: segment.label for segment in chain}
+    return labels
+
+
+def _print_trace(found: Trace, labels: Mapping[str, str], *, can_ask: bool) -> None:
     asked = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.asked)
     say(f"asked: {asked or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.asked:
@@ -135,7 +151,7 @@ def _print_trace(found: Trace, *, can_ask: bool) -> None:
                         for value in (token.weights[name], token.evidence[name])
                     ),
                     "  ".join(
-                        _row_name(row)
+                        _row_name(row, labels)
                         for name in found.asked
                         for row in token.rows[name][:_SHOWN_ROWS]
                     ),
@@ -145,9 +161,9 @@ def _print_trace(found: Trace, *, can_ask: bool) -> None:
         ),
         (
             "strongest rows over the text",
-            ("domain", "layer:row", "strength", "router weight"),
+            ("domain", _row_column(labels), "strength", "router weight"),
             [
-                (row.domain, _row_name(row), row.strength, row.weight)
+                (row.domain, _row_name(row, labels), row.strength, row.weight)
                 for name in found.asked
                 for row in found.rows[name]
             ],
@@ -161,8 +177,14 @@ def _print_trace(found: Trace, *, can_ask: bool) -> None:
     _print_next(found.next_base, found.next_injected)
 
 
-def _row_name(row: TracedRow) -> str:
-    return f"{row.host_layer}:{row.row}"
+def _row_column(labels: Mapping[str, str]) -> str:
+    return "version:layer:row" if labels else "layer:row"
+
+
+def _row_name(row: TracedRow | FoundRow, labels: Mapping[str, str]) -> str:
+    """Return what `experts --row` takes; with the version where the domain has several."""
+    label = labels.get(row.segment_id)
+    return f"{row.host_layer}:{row.row}" if label is None else f"{label}:{row.host_layer}:{row.row}"
 
 
 def _print_documents(title: str, documents: Sequence[RankedDocument]) -> None:
@@ -203,13 +225,14 @@ def search(
             store.registry.check_askable(name)
         get_ready()
         found = store.search(text, domains=domain or (), num_rows=limit, num_documents=limit)
+        labels = _labels(store, found.snapshot)
     if request.as_json:
         print_json(dataclasses.asdict(found))
     else:
-        _print_found(found)
+        _print_found(found, labels)
 
 
-def _print_found(found: Found) -> None:
+def _print_found(found: Found, labels: Mapping[str, str]) -> None:
     print_table(
         "domains by what their signatures make of the text",
         ("domain", "log odds a token", "asked from", "asked"),
@@ -221,8 +244,8 @@ def _print_found(found: Found) -> None:
     )
     print_table(
         "rows that the text would ask",
-        ("domain", "layer:row", "router weight"),
-        [(row.domain, f"{row.host_layer}:{row.row}", row.weight) for row in found.rows],
+        ("domain", _row_column(labels), "router weight"),
+        [(row.domain, _row_name(row, labels), row.weight) for row in found.rows],
     )
     _print_documents("documents that they hold", found.documents)
 
@@ -245,7 +268,7 @@ def experts(
         typer.Option(
             "--row",
             metavar="LAYER:ROW",
-            help="Show this row alone, and the documents that it holds.",
+            help="Show this row alone, and the documents that it holds; also VERSION:LAYER:ROW.",
             show_default=False,
         ),
     ] = None,
@@ -264,6 +287,11 @@ def experts(
         raise InputError(f"--version {version} is of one row: add --row LAYER:ROW")
     if layer is not None and row is not None:
         raise InputError(f"--row {row} names its layer: leave out --layer {layer}")
+    if row is not None and row.count(":") == 2:
+        named, _, row = row.partition(":")
+        if version not in (None, named):
+            raise InputError(f"--row names version {named}, --version {version}: give one of them")
+        version = named
     with request.store() as store:
         store.registry.check_askable(domain)
         get_ready()

@@ -1,9 +1,10 @@
 """trace, search, experts and document, on a store that really learned."""
 
 import pytest
-from tiny_base import SUBJECTS, copy_store, make_tiny_store
+from tiny_base import SUBJECTS, copy_store, make_tiny_store, tiny_settings, write_corpus
 
 from app.output import cell
+from pipelines import open_store
 
 TEXT = SUBJECTS["law"]
 
@@ -78,6 +79,30 @@ def test_experts_shows_use_rows_and_one_row(peer_cl, made):
     one = peer_cl("experts", "law", "--row", place, "--json", folder=made).json
     assert one["held"]["use"]["num_documents"] == row["num_documents"]
     assert "documents that it holds" in peer_cl("experts", "law", "--row", place, folder=made).out
+
+
+def test_rows_of_a_domain_of_several_versions_are_named_with_theirs(peer_cl, learned, tmp_path):
+    more = write_corpus(tmp_path / "more.jsonl", "law", seed=2)
+    with open_store(learned) as store:
+        store.ingest("law", more, settings=tiny_settings())
+        labels = {one.id: one.label for one in store.registry.domain("law").versions}
+    words = ("--domain", "law", "--domain", "medicine")
+    for asked in (("trace", TEXT, "--rows", "9", *words), ("search", TEXT, "--limit", "30")):
+        told = peer_cl(*asked, "--json", folder=learned).json["rows"]
+        rows = [row for own in told.values() for row in own] if asked[0] == "trace" else told
+        assert {labels[row["segment_id"]] for row in rows if row["domain"] == "law"} == {"v1", "v2"}
+        shown = peer_cl(*asked, folder=learned).out
+        assert "version:layer:row" in shown
+        for row in rows:
+            place = f"{row['host_layer']}:{row['row']}"
+            label = labels.get(row["segment_id"])
+            assert f" {place} " in shown if label is None else f" {label}:{place} " in shown
+    last = next(row for row in rows if labels.get(row["segment_id"]) == "v1")
+    name = f"v1:{last['host_layer']}:{last['row']}"
+    one = peer_cl("experts", "law", "--row", name, "--json", folder=learned).json
+    assert one["expert"]["label"] == "v1"
+    refused = peer_cl("experts", "law", "--row", name, "--version", "v2", folder=learned)
+    assert (refused.code, "give one of them" in refused.err) == (2, True)
 
 
 def test_document_shows_losses_and_rows(peer_cl, made):
