@@ -249,7 +249,8 @@ def ingest(
     """Learn a corpus as a new part of a domain.
 
     A domain that is there already grows; documents that it knows or holds out are left out, and
-    those that were erased from it with --exact.
+    those that were erased from it with --exact. Stopped, the same command goes on from the last
+    checkpoint (every 50 steps), else from the start.
     """
     from stores.domain_names import check_domain_name
 

@@ -100,7 +100,17 @@ class Request:
         except DamageError as error:
             raise StateError(str(error)) from error
         with opened as store:
-            yield store
+            try:
+                yield store
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(_where(store)) from None
+
+
+def _where(store: Store) -> str:
+    """Return at which snapshot an interrupted verb leaves a store; "" where it cannot be read."""
+    with suppress(Exception):
+        return f"the store is whole, at snapshot {store.registry.live().id}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -216,8 +226,9 @@ def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
-    except KeyboardInterrupt:
-        fail("interrupted; what was not registered yet is left out", 130)
+    except KeyboardInterrupt as interrupt:
+        where = str(interrupt) or "what was not registered yet is left out"
+        fail(f"interrupted; {where}; the same command goes on from what is kept", 130)
     except (InputError, UnknownError, StateError) as error:
         fail(str(error), 2, debug=debug)
     except PeerError as error:

@@ -65,7 +65,10 @@ def cancel(
         typer.Argument(metavar="JOB", help="The job's id, or its first six digits or more."),
     ],
 ) -> None:
-    """Ask a job to stop; the store stays as it was, and the same again goes on from there."""
+    """Ask a job to stop; the store stays as it was.
+
+    The same again goes on from the last checkpoint (every 50 steps), else from the start.
+    """
     with request.store() as store:
         asked = store.registry.jobs.ask_cancel(job)
     say(f"job {asked.id[:12]} was asked to stop; it does at its next step")

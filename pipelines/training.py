@@ -48,6 +48,7 @@ from pipelines.callbacks import (
 )
 from pipelines.features import Features
 from pipelines.ordinary import OrdinaryText, answer_to_ordinary, apart_from_base
+from pipelines.packages import report_to_stderr
 from pipelines.precision import cast_once, plain_attention, resolve_precision
 from pipelines.quiet import errors_alone
 from pipelines.schedule import rate_factor
@@ -287,6 +288,8 @@ def train_segment(
             f"of {len(rows)} rows: read them more often"
         )
     start, optimiser_state, past = resume_step(checkpoint, segment)
+    if start:
+        report_to_stderr(f"going on from step {start:,} of {len(steps):,}")
     module = SegmentTrainer(
         attachment=attachment,
         segment=segment,

@@ -130,7 +130,7 @@ def _kept(job: Job) -> str:
 
 
 def _offer_cancel(folder: str, job: Job) -> None:
-    told = "What was read so far is kept: the same again goes on from there."
+    told = "The same again goes on from the last checkpoint (every 50 steps), else from the start."
     if st.button(
         "Cancel",
         key=f"cancel-{job.id}",

@@ -99,6 +99,15 @@ def test_every_error_is_one_line_with_its_exit_code(capsys, error, code):
     assert told.err.count("\n") == 1
 
 
+def test_ctrl_c_says_where_it_leaves_the_store(folder, capsys):
+    left = pytest.raises(typer.Exit)
+    with left as found, one_line_errors(debug=False), Request(folder).store():
+        raise KeyboardInterrupt
+    assert found.value.exit_code == 130
+    told = "error: interrupted; the store is whole, at snapshot 4; the same command goes on from"
+    assert capsys.readouterr().err.startswith(told)
+
+
 def test_debug_shows_where_it_happened(peer_cl, tmp_path):
     for words in (["--debug", "domains"], ["domains", "--debug"]):
         result = peer_cl(*words, folder=tmp_path / "none")

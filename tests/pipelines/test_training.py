@@ -203,7 +203,7 @@ def test_every_token_of_a_validation_counts_alike_whatever_pass_reads_it(tmp_pat
 
 @pytest.mark.parametrize("at", [7, 13, 22])
 def test_a_run_that_goes_on_is_validated_and_stopped_as_one_that_was_never_killed(
-    tmp_path, monkeypatch, at
+    tmp_path, monkeypatch, capsys, at
 ):
     monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 5)
     settings = watched()
@@ -216,7 +216,9 @@ def test_a_run_that_goes_on_is_validated_and_stopped_as_one_that_was_never_kille
 
     with pytest.raises(Killed):
         train(tmp_path, settings=settings, validation=STRANGE, checkpoint=checkpoint, progress=die)
+    assert "going on" not in capsys.readouterr().err
     resumed, _ = train(tmp_path, settings=settings, validation=STRANGE, checkpoint=checkpoint)
+    assert f"going on from step {at // 5 * 5} of " in capsys.readouterr().err
     assert resumed.losses == whole.losses
     assert resumed.num_steps == whole.num_steps
     assert resumed.segment.sha256() == whole.segment.sha256()
