@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from app.dashboard.frames.acts import act_in_words, read_masks
 from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
 from pipelines.documents import counted, mean_losses
@@ -15,7 +16,7 @@ from pipelines.probes import holds_fact
 
 if TYPE_CHECKING:
     from pipelines.holders import DocumentRow
-    from stores import DomainDetail, DomainSummary, Segment
+    from stores import DomainDetail, DomainSummary, Event, Registry, Segment
     from stores.queries import Document, DocumentPlace
 
 OUT = "out"
@@ -97,6 +98,7 @@ def show(
         detail = store.registry.domain(domain)
         is_live = detail.summary.is_live
         listed = store.registry.documents(domain) if is_live else ()
+        acts = _acts(store.registry, detail.events)
     if request.as_json:
         told = dataclasses.asdict(detail)
         if documents:
@@ -105,7 +107,7 @@ def show(
         return
     _show_summary(detail, len({one.document_id for one in listed if holds_fact(one)}))
     _show_versions(detail, listed)
-    _show_events(detail)
+    _show_events(acts)
     if documents and is_live:
         _show_documents(listed)
     elif documents:
@@ -148,13 +150,20 @@ def _show_versions(detail: DomainDetail, listed: Sequence[Document]) -> None:
     print_table("versions (mean losses of what they learned, nats a token)", columns, rows)
 
 
-def _show_events(detail: DomainDetail) -> None:
+def _acts(registry: Registry, events: Sequence[Event]) -> list[tuple[Event, str, str]]:
+    """Return events with what was done in words, and at which version."""
+    by_id = {snapshot.id: snapshot for snapshot in registry.snapshots()}
+    masks = read_masks(registry, events)
+    return [(event, *act_in_words(event, by_id, masks)) for event in events]
+
+
+def _show_events(acts: Sequence[tuple[Event, str, str]]) -> None:
     print_table(
         "history",
         ("at", "who", "action", "version", "snapshot", "why"),
         (
-            (moment(item.at), item.who, item.action, item.label, item.snapshot_id, item.why)
-            for item in detail.events
+            (moment(item.at), item.who, words, label or None, item.snapshot_id, item.why)
+            for item, words, label in acts
         ),
     )
 
@@ -319,6 +328,7 @@ def history(
     """List what was done to the store, the newest first."""
     with request.store() as store:
         events = store.registry.history(limit, domain=domain)
+        acts = _acts(store.registry, events)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in events])
         return
@@ -330,12 +340,12 @@ def history(
                 item.snapshot_id,
                 moment(item.at),
                 item.who,
-                item.action,
+                words,
                 item.domain,
-                item.label,
+                label or None,
                 item.why,
             )
-            for item in events
+            for item, words, label in acts
         ),
     )
 

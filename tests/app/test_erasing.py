@@ -89,7 +89,7 @@ def test_masked_tells_what_it_did_and_rollback_takes_it_back(peer_cl, place):
     assert report["effect"]["documents"][0]["after_nats"] > 0
     shown = peer_cl("show", "law", folder=place)
     assert shown.code == 0
-    assert "erase" in shown.out
+    assert "mask 1 document" in shown.out
 
 
 def test_exact_then_purge_leaves_no_trace(peer_cl, place):
@@ -98,6 +98,7 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     assert result.code == 0, result.err
     assert "1 document is gone from it; 0 segments kept, 1 trained again" in result.out
     assert "peer-cl purge law --retired" in result.out
+    assert "erase exactly" in peer_cl("history", "--limit", "1", folder=place).out
     assert peer_cl("document", target, folder=place).code == 0, "it is still in old snapshots"
     refused = peer_cl("erase", target, "--exact", folder=place)
     assert is_refused(refused, "in no live version", "law v1"), refused.err

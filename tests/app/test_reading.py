@@ -118,6 +118,23 @@ def test_history_is_newest_first_and_can_be_narrowed(peer_cl, folder):
     assert {event["domain"] for event in only} == {"medicine"}
 
 
+def test_history_says_what_a_rollback_was(peer_cl, folder):
+    for words in (
+        ("rollback", "law", "--to", "v1"),
+        ("rollback", "law", "--out"),
+        ("bring-back", "law"),
+        ("rollback", "--to", "4"),
+    ):
+        assert peer_cl(*words, folder=folder).code == 0
+    told = peer_cl("history", "--limit", "4", folder=folder).out
+    at = [told.index(words) for words in ("restore snapshot 4", "bring back", "take out", "roll b")]
+    assert at == sorted(at)
+    assert "roll back to v1" in told
+    shown = peer_cl("show", "law", folder=folder).out
+    assert "roll back to v1" in shown
+    assert "take out" in shown
+
+
 def test_doctor_is_content_with_a_good_store(peer_cl, folder):
     result = peer_cl("doctor", folder=folder)
     assert result.code == 0
