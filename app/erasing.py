@@ -113,6 +113,8 @@ def erase(
         num = len({d.document_id for target in targets for d in target.documents})
         if not documents and not request.as_json:
             _list(targets)
+        for target in targets if exact and not request.as_json else ():
+            _say_training(store, target)
         if exact and num > 1:
             confirm("erase", f"{several(num, 'document')} will be trained away", yes=yes)
         get_ready()
@@ -127,6 +129,23 @@ def erase(
         print_json([dataclasses.asdict(report) for report in reports])
     elif elsewhere:
         say(f"held by {', '.join(elsewhere)} too, which this did not touch")
+
+
+def _say_training(store: Store, target: Target) -> None:
+    """Say before an exact erasure what of a domain is trained again, and how long that took."""
+    detail = store.registry.domain(target.domain)
+    ids = {document.document_id for document in target.documents}
+    held = [d for d in store.registry.documents(target.domain) if d.document_id in ids]
+    holding = {document.segment_id for document in held}
+    first = next(place for place, one in enumerate(detail.chain) if one.id in holding)
+    again = detail.chain[first:]
+    seconds = {run.segment_id: run.seconds for run in detail.runs}
+    took = sum(seconds.get(segment.id, 0.0) for segment in again)
+    if not any(document.split == "train" for document in held):
+        say(f"{target.domain}: nothing was learned from what is erased, since it was held out")
+    say(
+        f"{target.domain} is trained again from {again[0].label} on, which took {took:.0f} s before"
+    )
 
 
 def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:

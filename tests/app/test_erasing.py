@@ -157,6 +157,17 @@ def test_by_source_and_by_search_they_are_listed_first(peer_cl, place):
     assert "held by law too, which this did not touch" in one.out
 
 
+def test_before_an_exact_erasure_it_is_said_what_is_trained_again(peer_cl, place):
+    with Registry.open(place) as registry:
+        held_out = registry.documents("law", split="test")[0].document_id
+    for document, is_learned in ((held_out, False), (trained(place), True)):
+        told = peer_cl("erase", document, "--exact", "--domain", "law", folder=place)
+        assert told.code == 0, told.err
+        before, _ = told.out.split("law is at v")
+        assert ("nothing was learned from what is erased" in before) is not is_learned
+        assert "law is trained again from v" in before
+
+
 def typed(word, *words):
     """Run a verb on a terminal, type a word; return its exit code and its two outputs."""
     parent, child = pty.openpty()
