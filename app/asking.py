@@ -10,6 +10,7 @@ import typer
 
 from app.output import MOST, print_json, print_table, say
 from app.reading import DomainArgument
+from app.report import NONE_ENABLED
 from app.request import Request, verb
 from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
@@ -128,8 +129,7 @@ def _print_trace(found: Trace, labels: Mapping[str, str], *, can_ask: bool) -> N
     say(f"asked: {asked or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.asked:
         told = "the text asks no domain: the bare model answers; --domain or --all asks anyway"
-        none = "no domain is live and enabled: the bare model answers; `peer-cl domains` lists them"
-        say(told if can_ask else none)
+        say(told if can_ask else NONE_ENABLED)
     tables: list[tuple[str, Sequence[str], list[Sequence[object]]]] = [
         (
             "tokens (nats; evidence above 0 speaks for the domain)",

@@ -56,6 +56,7 @@ GENERAL = {
 }
 """The same for general ability; before, after and interval are made of several keys."""
 
+NONE_ENABLED = "no domain is live and enabled: the bare model answers; `peer-cl domains` lists them"
 NATS = "nats a token"
 METRICS = {
     "acc": (NATS, "higher is better"),
@@ -126,7 +127,9 @@ def _print_bound(report: dict[str, Any]) -> None:
             f"\na document of {name} lost {added:.4f} nats, MORE than the bound of {bound:.4f}: "
             "this is a fault of peer-cl; please report it, with the base's name"
         )
-    if not broken:
+    if not broken and worst < 0:
+        say(f"\nevery document gained at least {-worst:.4f} nats in all; the bound is {bound:.4f}")
+    elif not broken:
         say(f"\nno document lost more than {worst:.4f} nats in all; the bound is {bound:.4f}")
 
 

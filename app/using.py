@@ -9,7 +9,7 @@ import typer
 
 from app.output import MOST, print_json, say
 from app.progress import show_progress
-from app.report import print_report, print_writings, weights_in_words
+from app.report import NONE_ENABLED, print_report, print_writings, weights_in_words
 from app.request import Request, verb
 from peer_cl.errors import InputError
 from pipelines.quiet import get_ready
@@ -74,6 +74,7 @@ def generate(
         get_ready()
         from pipelines.writing import write
 
+        can_ask = any(state.is_enabled for state in store.registry.live().domains)
         model, tokenizer = store.load()
         writing = write(
             model,
@@ -89,8 +90,10 @@ def generate(
         )
     if request.as_json:
         print_json(dataclasses.asdict(writing))
-    else:
-        _print_writing(writing)
+        return
+    _print_writing(writing)
+    if not can_ask:
+        say(NONE_ENABLED)
 
 
 def _print_writing(writing: Writing) -> None:

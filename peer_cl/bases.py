@@ -18,6 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from peer_cl.errors import InputError
 from peer_cl.pool import BaseIdentity, dtype_name, tensors_sha256
 
+_OFFLINE = "couldn't connect to"
+"""What transformers says where the hub cannot be reached, or is not to be."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -66,16 +69,22 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
                 f"the base model in {source!r} wants Python code of its own to be run, and none is "
                 "run here: give a base whose architecture transformers has itself"
             ) from error
+        what_to_give = (
+            "give a folder with safetensors weights and a tokenizer, or a hub id that this machine "
+            "can reach"
+        )
+        if not is_folder and _OFFLINE in str(error):
+            raise InputError(
+                f"there is no folder {source!r}, and no model of that name in the cache (the hub "
+                f"was not reached); {what_to_give}"
+            ) from error
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         what = (
             f"no base model can be loaded from {source!r}"
             if is_folder
             else f"there is no folder {source!r}, and as a hub id it cannot be loaded"
         )
-        raise InputError(
-            f"{what}: {reason}; give a folder with safetensors weights and a tokenizer, or a hub "
-            "id that this machine can reach"
-        ) from error
+        raise InputError(f"{what}: {reason}; {what_to_give}") from error
     _check_whole(source, told)
     _check_vocabulary(source, model, tokenizer)
     model.eval()

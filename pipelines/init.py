@@ -97,7 +97,10 @@ def init_store(
     check_words("who", who or user_name())
     folder = Path(folder)
     if (folder / "store.toml").exists():
-        raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
+        raise StoreFormatError(
+            f"there is a store in {folder} already; choose another folder, or use that one (in "
+            "Python `open_store` opens it)"
+        )
     layout = StoreLayout(folder)
     layout.check_is_free()
     share(budget, capacity)

@@ -216,6 +216,11 @@ def translated_errors(name: str) -> Iterator[None]:
             raise StoreLockedError(
                 f"{name} has been busy for {BUSY_SECONDS} s; try again later"
             ) from error
+        if isinstance(error.orig, sqlite3.Error) and "full" in words:
+            raise StateError(
+                f"the registry {name} cannot be written: {words}; make room on the disk and do the "
+                "same again; the store is as it was"
+            ) from error
         raise StateError(f"the registry {name} cannot be used: {words}") from error
     except DatabaseError as error:
         words = " ".join(str(error.orig).split())

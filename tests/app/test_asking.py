@@ -168,6 +168,8 @@ def test_a_document_of_no_live_pool_is_told(peer_cl, learned):
     peer_cl("disable", "medicine", folder=learned)
     told = peer_cl("trace", "the court held", "--all", folder=learned).out
     assert "no domain is live and enabled: the bare model answers" in told
+    told = peer_cl("generate", "the court held", "--max-new-tokens", "2", folder=learned).out
+    assert "no domain is live and enabled: the bare model answers" in told
 
 
 def test_of_a_documents_rows_so_many_are_told_in_json_too(peer_cl, made):

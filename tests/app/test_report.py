@@ -52,6 +52,10 @@ def test_every_document_is_held_to_the_bound(capsys):
     print_report(REPORT | rows)
     told = capsys.readouterr().out
     assert "no document lost more than 0.0100 nats in all; the bound is 0.0202" in told
+    gains = {"mixture": [{"domain": "law", "max_added_nats": -19.1058}], "bound_nats": 0.0202}
+    print_report(REPORT | gains | {"background": []})
+    told = capsys.readouterr().out
+    assert "every document gained at least 19.1058 nats in all; the bound is 0.0202" in told
     rows["background"] = [{"source": "news", "max_added_nats": 0.0302}]
     print_report(REPORT | rows)
     told = capsys.readouterr().out

@@ -137,6 +137,14 @@ def test_a_name_that_may_be_an_id_is_said_to_be_no_folder_either(monkeypatch):
         load_base("own/bse")
 
 
+def test_a_name_that_nobody_can_be_asked_about_offline_is_told_shortly(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told = "there is no folder 'tinybas', and no model of that name in the cache"
+    with pytest.raises(InputError, match=told) as refused:
+        load_base("tinybas")
+    assert len(str(refused.value)) < 220
+
+
 def test_a_context_is_what_the_config_says(folder):
     model = load_base(str(folder)).model
     assert context_length(model) == 512

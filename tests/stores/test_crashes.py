@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from peer_cl.errors import StateError
 from stores import Registry
 from stores.upgrades import copy_sqlite
 
@@ -126,3 +127,17 @@ def test_a_killed_create_can_be_repeated(make, tmp_path):
     assert done.returncode == -signal.SIGKILL
     with make.store(tmp_path / "k") as registry:
         check_that_life_goes_on(registry, make)
+
+
+def test_a_full_disk_is_told_with_advice_and_changes_nothing(registry):
+    def fill():
+        with registry._database.writing() as session:
+            connection = session.connection()
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite's own: what it has
+            connection.exec_driver_sql("CREATE TABLE large AS SELECT zeroblob(1000000) AS bytes")
+
+    before = registry.live(), registry.history()
+    told = "database or disk is full; make room on the disk and do the same again; the store is as"
+    with pytest.raises(StateError, match=told):
+        fill()
+    assert (registry.live(), registry.history()) == before
