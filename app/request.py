@@ -108,9 +108,10 @@ class Request:
 
 def _where(store: Store) -> str:
     """Return at which snapshot an interrupted verb leaves a store; "" where it cannot be read."""
-    with suppress(Exception):
+    try:
         return f"the store is whole, at snapshot {store.registry.live().id}"
-    return ""
+    except PeerError:  # what was asked for was to stop, and nothing else shall be told
+        return ""
 
 
 @dataclass(frozen=True)
