@@ -62,7 +62,7 @@ def test_accents_of_titles_and_sources_are_composed_as_those_of_texts_are(tmp_pa
     files = {f"{name}.md": "first\n# Two\nmore\n", f"{name}.txt": "second", "a.jsonl": line}
     apart = functools.partial(unicodedata.normalize, "NFD")
     files = {apart(file): apart(text) for file, text in files.items()}
-    third, first, two, second = read_corpus(write(tmp_path, files)).documents
+    first, two, second, third = read_corpus(write(tmp_path, files)).documents
     assert (third.title, third.source, third.section_of) == ("Señor", "Zoë", "a.jsonl#é")
     assert (second.title, second.source) == ("Café", "Café.txt")
     assert (first.title, two.title) == ("Café", "Café: Two")
