@@ -6,13 +6,13 @@ import codecs
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import SAID, SourceDocument, normalised_text
+from pipelines.documents import SAID, SourceDocument, normalised_text, several
 from pipelines.markdown_sections import sections
 from stores import texts
 
@@ -117,8 +117,11 @@ def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
         >>> files_left_out([(".csv", 2), ("without text", 1)])
         '3 files left out: .csv 2, without text 1'
     """
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts)
-    return f"{sum(count for _, count in counts):,} files left out: {reasons}"
+    return f"{several(sum(count for _, count in counts), 'file')} left out: {_counted(counts)}"
+
+
+def _counted(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts)
 
 
 def check_named(path: str | Path) -> None:
@@ -162,7 +165,8 @@ def _files(root: Path) -> tuple[list[str], Counter[str]]:
         else:
             left_out[reason] += 1
     if not found:
-        raise CorpusError(f"no {known} file in folder {root}; give a folder that has some")
+        told = f"only {_counted(left_out.items())}: convert them" if left_out else ""
+        raise CorpusError(f"no {known} file in folder {root}; {told or 'give one that has some'}")
     return [_named(file, file.relative_to(root).as_posix()) for file in sorted(found)], left_out
 
 

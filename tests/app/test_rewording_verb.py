@@ -95,5 +95,5 @@ def test_what_is_skipped_is_told_and_a_wrong_number_before_anything_else(
     assert wrong.code == 2
     assert "go to" not in wrong.out
     told = peer_cl(*asked, "--num", "1").out.splitlines()
-    assert told[:2] == ["1 malformed row skipped", "1 files left out: .csv 1"]
+    assert told[:2] == ["1 malformed row skipped", "1 file left out: .csv 1"]
     assert told[2].startswith("2 documents go to")

@@ -120,7 +120,7 @@ def test_an_ingest_says_what_it_learned_what_it_held_out_and_what_it_did_not_rea
     words = ("ingest", "notes", notes, "--facts", made / "facts.jsonl", *SMALL)
     told = peer_cl(*words, "--hold-out", "60", folder=store)
     assert told.code == 0, told.err
-    assert told.out.startswith("1 files left out: .csv 1\n"), "before the training"
+    assert told.out.startswith("1 file left out: .csv 1\n"), "before the training"
     learned = json.loads(peer_cl("documents", "notes", "--json", folder=store).out)
     num = sum(one["kind"] == "text" and one["split"] == "train" for one in learned)
     counts = f"15 texts ({num} learned, {15 - num} held out), 3 facts"

@@ -218,7 +218,10 @@ def test_files_that_are_no_text_can_be_skipped_too(tmp_path):
             {"a.jsonl": "{\n{\n"},
             r"has no text \(2 malformed rows were skipped, the first: .*a\.jsonl:1 is no JSON",
         ),
-        ({"a.csv": "x"}, r"no \.jsonl, \.markdown, \.md, \.txt file in folder"),
+        (
+            {"a.csv": "x"},
+            r"no \.jsonl, .*, \.txt file in folder .*; only \.csv 1: convert them",
+        ),
         ({}, r"no \.jsonl, \.markdown, \.md, \.txt file in folder"),
         ({"a.txt": b"ab\0c"}, r"a\.txt is binary \(NUL at byte 2\)"),
         ({"a.txt": "caf\xe9".encode("latin-1")}, r"a\.txt is not UTF-8: byte 3 is 0xe9"),
