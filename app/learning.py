@@ -265,20 +265,21 @@ def ingest(
         chosen = typed_settings(settings)
         known, bad = read_facts(facts, how) if facts is not None else ((), Skipped())
         said, bad_said = read_rewordings(rewordings, how) if rewordings else (None, Skipped())
-        read = read_corpus(path, on_bad_row.value)
-        if not request.as_json:  # before the training: what is missing may be mended first
-            print_left_out(read.num_skipped + bad.num + bad_said.num, read.left_out)
-        with show_progress() as progress:
-            report = store.ingest(
-                domain,
-                list(read.documents),
-                facts=known,
-                rewordings=said,
-                settings=chosen,
-                why=request.why,
-                learn_erased=learn_erased,
-                progress=progress,
-            )
+        with store.registry.writing(store.who):  # who may not write need not wait for the reading
+            read = read_corpus(path, on_bad_row.value)
+            if not request.as_json:  # before the training: what is missing may be mended first
+                print_left_out(read.num_skipped + bad.num + bad_said.num, read.left_out)
+            with show_progress() as progress:
+                report = store.ingest(
+                    domain,
+                    list(read.documents),
+                    facts=known,
+                    rewordings=said,
+                    settings=chosen,
+                    why=request.why,
+                    learn_erased=learn_erased,
+                    progress=progress,
+                )
     if request.as_json:
         also = {
             "num_skipped": read.num_skipped,
