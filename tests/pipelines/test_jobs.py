@@ -300,7 +300,7 @@ def test_a_teller_writes_now_and_then_and_hears_the_wish_to_stop(store):
             teller("training", 1001, 2000, "")
     told = store.registry.jobs.find(job.id)
     assert (told.what, told.done, told.done_at_first) == ("training", 1000, 10)
-    assert told.note == "loss 2.000 nats"
+    assert told.note == "weighted loss 2.000"
     assert 200 <= len(told.losses) <= 401, "a long run's curve stays short"
     assert told.losses[-1][0] == 1000
     store.registry.jobs.end(job.id, "cancelled")
