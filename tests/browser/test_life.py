@@ -1,7 +1,7 @@
 """A domain's life by clicks alone: learn, look, freeze, roll back, restore; the store agrees."""
 
 import pytest
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import TimeoutError, expect
 from tiny_base import make_tiny_store, write_corpus
 
 from benchmarks.browsing import go_to, serving, wait_until_it_stands
@@ -46,7 +46,9 @@ def act(page, what, button, why, said):
     page.get_by_text("What will change").wait_for()
     # The field above it is of this act then: what is typed for another does not stand there.
     page.get_by_role("button", name=button, exact=True).wait_for()
-    page.get_by_label("Why (kept in the history)").fill(why)
+    reason = page.get_by_label("Why (kept in the history)")
+    expect(reason).to_have_count(1)  # that of the act before may stand for a moment longer
+    reason.fill(why)
     page.get_by_role("button", name=button, exact=True).click()
     wait_until_done(page, said)
     wait_until_it_stands(page, "Domains")
