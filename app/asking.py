@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipelines.searching import Found, FoundRow
     from pipelines.store import Store
     from pipelines.tracing import NextToken, Trace, TracedRow
+    from stores import DomainState
 
 DomainsOption = Annotated[
     list[str] | None,
@@ -65,7 +66,7 @@ def trace(
             num_documents=limit,
         )
         states = store.registry.snapshot(found.snapshot).domains
-        labels = _labels(store, found.snapshot)
+        labels = _labels(store, states)
     if request.as_json:
         print_json(dataclasses.asdict(found))
     else:
@@ -109,15 +110,15 @@ def _text_to_trace(
     return store.registry.document_text(places[-1].document), domains or sorted(set(holding))
 
 
-def _labels(store: Store, snapshot_id: int) -> dict[str, str]:
+def _labels(store: Store, states: Sequence[DomainState]) -> dict[str, str]:
     """Return the labels of segments, by id, where a domain has several, and so several rows 1:16.
 
     Args:
         store: an open store.
-        snapshot_id: of which it is asked.
+        states: of the snapshot that is asked.
     """
     labels: dict[str, str] = {}
-    for state in store.registry.snapshot(snapshot_id).domains:
+    for state in states:
         chain = [one for one in store.registry.chain(state.version) if one.kind == "rows"]
         if len(chain) > 1:
             labels |= {segment.id: segment.label for segment in chain}
@@ -225,7 +226,7 @@ def search(
             store.registry.check_askable(name)
         get_ready()
         found = store.search(text, domains=domain or (), num_rows=limit, num_documents=limit)
-        labels = _labels(store, found.snapshot)
+        labels = _labels(store, store.registry.snapshot(found.snapshot).domains)
     if request.as_json:
         print_json(dataclasses.asdict(found))
     else:

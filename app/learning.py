@@ -328,6 +328,10 @@ def _print_gains(report: IngestReport) -> None:
     say(f"mean loss, nats a token, {'; '.join(told)} {took}")
 
 
+_SHOWN_FILES = 5
+"""That are held out as a whole; of more only the number is told."""
+
+
 def _print_held_out(report: IngestReport, *, advises: bool) -> None:
     """Say what was never learned, and which files are among it as a whole.
 
@@ -346,9 +350,6 @@ def _print_held_out(report: IngestReport, *, advises: bool) -> None:
         say(f"held out: {held:,} of {every}, never learned{which}{how}")
     if not report.is_measurable:
         say("no text of the domain is held out to test with: `evaluate` cannot measure it")
-
-
-_SHOWN_FILES = 5
 
 
 def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> None:

@@ -97,8 +97,9 @@ def show(
     with request.store() as store:
         detail = store.registry.domain(domain)
         is_live = detail.summary.is_live
-        listed = store.registry.documents(domain) if is_live else ()
-        acts = _acts(store.registry, detail.events)
+        is_read = is_live and (documents or not request.as_json)
+        listed = store.registry.documents(domain) if is_read else ()
+        acts = () if request.as_json else _acts(store.registry, detail.events)
     if request.as_json:
         told = dataclasses.asdict(detail)
         if documents:
@@ -150,11 +151,11 @@ def _show_versions(detail: DomainDetail, listed: Sequence[Document]) -> None:
     print_table("versions (mean losses of what they learned, nats a token)", columns, rows)
 
 
-def _acts(registry: Registry, events: Sequence[Event]) -> list[tuple[Event, str, str]]:
+def _acts(registry: Registry, events: Sequence[Event]) -> tuple[tuple[Event, str, str], ...]:
     """Return events with what was done in words, and at which version."""
     by_id = {snapshot.id: snapshot for snapshot in registry.snapshots()}
     masks = read_masks(registry, events)
-    return [(event, *act_in_words(event, by_id, masks)) for event in events]
+    return tuple((event, *act_in_words(event, by_id, masks)) for event in events)
 
 
 def _show_events(acts: Sequence[tuple[Event, str, str]]) -> None:
@@ -328,7 +329,7 @@ def history(
     """List what was done to the store, the newest first."""
     with request.store() as store:
         events = store.registry.history(limit, domain=domain)
-        acts = _acts(store.registry, events)
+        acts = () if request.as_json else _acts(store.registry, events)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in events])
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.bound import broken_rows, worst_added
 from app.output import print_table, say
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from pipelines.writing import Writing
@@ -87,7 +88,7 @@ def print_report(report: dict[str, Any]) -> None:
     for domain in report["unmeasured"]:
         say(f"{domain}: no text of it is held out and unseen, so nothing was measured on it")
     for domain, near in report.get("near_learned", {}).items():
-        documents = "1 held-out document" if len(near) == 1 else f"{len(near):,} held-out documents"
+        documents = several(len(near), "held-out document")
         say(f"{domain}: {documents} not measured, since a live pool learned a near copy")
     _print_rows("\ndomains (losses in nats a token)", MIXTURE, report["mixture"])
     _print_cut(report)
@@ -96,7 +97,7 @@ def print_report(report: dict[str, Any]) -> None:
     _print_general(report)
     _print_rows("\nexact recall of trained facts", RECALL, report["recall"])
     for domain, num in report.get("too_long_questions", {}).items():
-        questions = "1 question was" if num == 1 else f"{num:,} questions were"
+        questions = _were(num, "question")
         say(f"{domain}: {questions} not asked: longer, with the answer, than the base reads")
 
 
@@ -108,11 +109,15 @@ def _print_matrix(report: dict[str, Any]) -> None:
     print_table("\nloss on unseen documents (nats a token)", ("", *domains), rows)
 
 
+def _were(num: int, what: str) -> str:
+    return f"{several(num, what)} {'was' if num == 1 else 'were'}"
+
+
 def _print_cut(report: dict[str, Any]) -> None:
     """Say of how many held-out documents the end was not scored."""
     num = sum(row.get("cut_documents", 0) for row in report["mixture"])
     if num:
-        documents = "1 document was" if num == 1 else f"{num:,} documents were"
+        documents = _were(num, "document")
         say(f"{documents} scored to the first {report['scored_tokens']:,} tokens only")
 
 
