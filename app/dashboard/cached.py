@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.dashboard.frames.acts import Mask, read_masks
 from app.dashboard.page import StorePlace
 from pipelines.holders import document_rows as document_rows_of
 
@@ -43,6 +44,11 @@ def last_state(seen: View, domain: str) -> DomainState | None:
 def events(seen: View, domain: str | None = None) -> tuple[Event, ...]:
     """Return every event (of one domain), the newest first."""
     return _events(stamp(seen), domain, seen.store)
+
+
+def masks(seen: View) -> dict[str, Mask]:
+    """Return which versions masked older rows; they tell an erasure by a mask from an exact one."""
+    return _masks(stamp(seen), seen.store)
 
 
 def evaluations(seen: View) -> tuple[Evaluation, ...]:
@@ -98,6 +104,11 @@ def _evaluations(
 @st.cache_data(show_spinner=False, max_entries=16)
 def _detail(key: Stamp, domain: str, _store: Store) -> DomainDetail:
     return _store.registry.domain(domain)
+
+
+@st.cache_data(show_spinner=False, max_entries=4)
+def _masks(key: Stamp, _store: Store) -> dict[str, Mask]:
+    return read_masks(_store.registry, _events(key, None, _store))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

@@ -284,7 +284,7 @@ def _show_settings(detail: DomainDetail) -> None:
 
 def _show_events(seen: View, detail: DomainDetail) -> None:
     st.dataframe(
-        history_frames.events(detail.events, cached.snapshots(seen)),
+        history_frames.events(detail.events, cached.snapshots(seen), cached.masks(seen)),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),

@@ -20,7 +20,7 @@ from pipelines.documents import several
 
 if TYPE_CHECKING:
     from pipelines.store import Store
-    from stores import Event, Snapshot
+    from stores import Snapshot
 
 _LIMITS = (50, 200, 1000)
 _MOST_SNAPSHOTS = 500
@@ -68,17 +68,16 @@ def _show_lanes(seen: View, found: tuple[Snapshot, ...]) -> None:
 def _show_diff(seen: View, found: tuple[Snapshot, ...]) -> None:
     st.subheader("What differs between two snapshots", anchor=False)
     ids = [snapshot.id for snapshot in reversed(found)]
-    events = cached.events(seen)
     for name in ("a", "b"):
         _warn_of_unknown(name, ids)
     left, right = st.columns(2)
     with left:
         at = min(1, len(ids) - 1)
         before = choose_snapshot(seen, "Before (snapshot)", "a", ids, index=at)
-        _tell(found, events, before)
+        _tell(seen, found, before)
     with right:
         after = choose_snapshot(seen, "After (snapshot)", "b", ids)
-        _tell(found, events, after)
+        _tell(seen, found, after)
     by_id = {snapshot.id: snapshot for snapshot in found}
     table = frames.diff(by_id[before], by_id[after])
     if table.empty:
@@ -91,13 +90,14 @@ def _warn_of_unknown(parameter: str, ids: list[int]) -> None:
     warn_of_unknown(parameter, "snapshot", ids, f"there are {ids[-1]} to {ids[0]}")
 
 
-def _tell(found: tuple[Snapshot, ...], events: tuple[Event, ...], snapshot_id: int) -> None:
+def _tell(seen: View, found: tuple[Snapshot, ...], snapshot_id: int) -> None:
     """Say in a line how a snapshot came."""
+    events = cached.events(seen)
     snapshot = next(item for item in found if item.id == snapshot_id)
     event = next((item for item in reversed(events) if item.snapshot_id == snapshot_id), None)
     what = snapshot.action
     if event:
-        words, _ = act_in_words(event, {item.id: item for item in found})
+        words, _ = act_in_words(event, {item.id: item for item in found}, cached.masks(seen))
         what = f"{event.domain}: {words}" if event.domain else words
     who = f", {event.who}" if event else ""
     st.caption(plain(f"{moment(snapshot.created_at)}: {what}{who}"))
@@ -112,7 +112,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     warn_of_unknown("restore", "snapshot to restore", ids)
     target_id = choose_snapshot(seen, "Snapshot to restore", "restore", ids)
     target = next(item for item in found if item.id == target_id)
-    _tell(found, cached.events(seen), target_id)
+    _tell(seen, found, target_id)
     purged = cached.purged_versions(seen)
     gone = [state.domain for state in target.domains if state.version in purged]
     table = frames.diff(seen.live, _without(target, gone))
@@ -159,7 +159,13 @@ def _restore(store: Store, snapshot_id: int, why_key: str) -> acts.Done:
 def _show_snapshots(seen: View, found: tuple[Snapshot, ...]) -> None:
     st.subheader("Snapshots", anchor=False)
     st.dataframe(
-        frames.snapshots(found, cached.events(seen), seen.live.id, cached.purged_versions(seen)),
+        frames.snapshots(
+            found,
+            cached.events(seen),
+            seen.live.id,
+            cached.purged_versions(seen),
+            cached.masks(seen),
+        ),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),
@@ -187,7 +193,7 @@ def _show_events(seen: View) -> None:
     limit = right.selectbox("At most", _LIMITS, key="limit", bind="query-params")
     found = cached.events(seen, domain)
     st.dataframe(
-        frames.events(found[:limit], cached.snapshots(seen)),
+        frames.events(found[:limit], cached.snapshots(seen), cached.masks(seen)),
         hide_index=True,
         column_config={
             "at": st.column_config.TextColumn("at (UTC)"),

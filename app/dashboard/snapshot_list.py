@@ -31,7 +31,9 @@ def choose_snapshot(
     names, first = [str(number) for number in ids], str(ids[index])
     wanted = st.session_state.get(parameter, st.query_params.get(parameter))
     st.session_state[parameter] = wanted if wanted in names else first
-    told = snapshot_labels(cached.snapshots(seen), cached.events(seen), seen.live.id)
+    told = snapshot_labels(
+        cached.snapshots(seen), cached.events(seen), seen.live.id, cached.masks(seen)
+    )
     chosen: str = st.selectbox(
         label, names, key=parameter, format_func=lambda name: told.get(int(name), name)
     )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmarks.results import Figure, at_least, at_most, reported
 from benchmarks.stream.matrices import kept, mean, share
+from benchmarks.stream.prose import prose_figures
 from benchmarks.stream.raw import Raw
+from benchmarks.stream.seeds import over_seeds
 from peer_cl.mixture import named_bound_nats, worst_added_nats
 from peer_cl.mixture import share as mass_of
 
 COMMAND = "python -m benchmarks many --data FOLDER"
 
 
-def figures(grown: Raw, asked: Raw, learned: list[Raw], tokens: int) -> list[Figure]:
+def figures(grown: Raw, asked: Raw, prose: Raw, learned: list[Raw], tokens: int) -> list[Figure]:
     """Return every figure.
 
     Args:
         grown: of `growing.grow`.
         asked: of `growing.question`.
+        prose: of `growing.read_at_length`.
         learned: the raw scores of each domain's piece.
         tokens: of a document of one length.
     """
@@ -28,11 +32,18 @@ def figures(grown: Raw, asked: Raw, learned: list[Raw], tokens: int) -> list[Fig
         *_sizes(grown),
         *_growth(grown),
         *_questions(asked, grown["budget"]),
+        *_prose(prose, list(_largest(grown)["own"])),
     ]
 
 
+def _largest(grown: Raw) -> Raw:
+    """Return what is told of the store with all its pools."""
+    found: Raw = list(grown["sizes"].values())[-1]
+    return found
+
+
 def _learned(grown: Raw, learned: list[Raw], tokens: int) -> Iterator[Figure]:
-    last = list(grown["sizes"].values())[-1]["own"]
+    last = _largest(grown)["own"]
     num = sum(len(one["base"]) for one in last.values()) * tokens
     for key in ("base", "forced", "mixture"):
         loss = sum(sum(one[key]) for one in last.values()) / num
@@ -138,3 +149,7 @@ def _questions(asked: Raw, budget: float) -> Iterator[Figure]:
         if float(odds):
             bound = named_bound_nats(budget, float(odds))
             yield reported(f"bound where one domain is named, odds {odds} (nats)", bound, COMMAND)
+
+
+def _prose(prose: Raw, names: list[str]) -> list[Figure]:
+    return [replace(one, command=COMMAND) for one in over_seeds([prose_figures(prose, names)])]

@@ -10,6 +10,7 @@ from benchmarks.many.checks import check_work
 from benchmarks.stream import pools
 from benchmarks.stream.mixing import CONTEXT, NAME_ODDS, Book
 from benchmarks.stream.pieces import POOLS, Place, learned_pool, store_name, subject
+from benchmarks.stream.prose import read_prose
 from benchmarks.stream.raw import DIGITS, Raw, sums
 from benchmarks.stream.workshop import BUDGET, Workshop, score
 from pipelines.asking import ask
@@ -118,6 +119,18 @@ def question(shop: Workshop, seed: int) -> Raw:
                 "num_asked": [len(one.weights) for one in told],
             }
     return {"domains": [one.domain for one in asked], "told": found}
+
+
+def read_at_length(shop: Workshop, seed: int) -> Raw:
+    """Return who is asked by prose of three lengths, and what it loses with every pool asked.
+
+    Raises:
+        InputError: when no folder of public sets was named.
+        StateError: as `check_work`.
+    """
+    check_work(shop, seed, reads_tokens=False)
+    with shop.stores(store_name(seed)) as stores:
+        return read_prose(shop, seed, *pools.load(stores, shop.names))
 
 
 def _num_asked(asked: dict[str, list[bool]], learned: Sequence[str], num: int) -> list[int]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from benchmarks.many.articles import Articles
 from benchmarks.many.checks import check_work
 from benchmarks.many.figures import figures
-from benchmarks.many.growing import grow, learn, question
+from benchmarks.many.growing import grow, learn, question, read_at_length
 from benchmarks.results import RESULTS, Figure, table
 from benchmarks.stream.checks import check_made_of
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import add_running
 from benchmarks.stream.pieces import BASE, POOLS, Place, places, read_base
 from benchmarks.stream.plan import Piece
+from benchmarks.stream.prose import piece_name
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.texts import BLOCK
 from benchmarks.stream.workshop import Workshop
@@ -31,6 +32,7 @@ FOREIGN = 8
 SETTINGS = TrainingSettings(text_passes=2.0)
 """An article is short, and there are no facts beside it."""
 GROWN, ASKED = f"{POOLS}/s{SEED}/grown", f"{POOLS}/s{SEED}/asked"
+PROSE = piece_name(SEED)
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -55,6 +57,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         work=options.work,
         names=names,
         load=articles.load,
+        data=options.data,
         settings=SETTINGS,
         test_tokens=TEST_TOKENS,
         most_foreign=FOREIGN,
@@ -76,7 +79,7 @@ def check_kept(shop: Workshop) -> None:
     Raises: StateError: saying what to remove.
     """
     check_made_of(shop)
-    if not shop.raw.has(GROWN) or not shop.raw.has(ASKED):
+    if not all(map(shop.raw.has, (GROWN, ASKED, PROSE))):
         check_work(shop, SEED, reads_tokens=not shop.raw.has(GROWN))
 
 
@@ -87,6 +90,7 @@ def pieces(shop: Workshop) -> list[Piece]:
         *(_learning(place) for place in places(POOLS, SEED, shop.names)),
         Piece(GROWN, lambda shop: grow(shop, SEED)),
         Piece(ASKED, lambda shop: question(shop, SEED)),
+        Piece(PROSE, lambda shop: read_at_length(shop, SEED)),
     ]
 
 
@@ -100,4 +104,5 @@ def told(shop: Workshop) -> list[Figure]:
     if not all(shop.raw.has(piece.name) for piece in pieces(shop)):
         return []
     learned = [shop.raw.read(place.piece) for place in places(POOLS, SEED, shop.names)]
-    return figures(shop.raw.read(GROWN), shop.raw.read(ASKED), learned, BLOCK)
+    grown, asked, prose = map(shop.raw.read, (GROWN, ASKED, PROSE))
+    return figures(grown, asked, prose, learned, BLOCK)

@@ -15,21 +15,20 @@ ROLLBACK = "rollback"
 
 
 def act_in_words(
-    event: Event, snapshots: Mapping[int, Snapshot], masks: Mapping[str, Mask] | None = None
+    event: Event, snapshots: Mapping[int, Snapshot], masks: Mapping[str, Mask]
 ) -> tuple[str, str]:
     """Return what was done, in the words of the buttons that do it, and at which version.
 
     Args:
         event: which act.
         snapshots: every snapshot, by its number.
-        masks: versions that masked older ones (see `read_masks`); None: erasures are not told
-            apart.
+        masks: versions that masked older ones (see `read_masks`): they tell erasures apart.
 
     Returns: such as ("take out", "v2"): the version that went or came. Without one it is "".
     """
     label = event.label or ""
     after = snapshots.get(event.snapshot_id)
-    if event.action == "erase" and masks is not None and after is not None:
+    if event.action == "erase" and after is not None:
         return _erased(event, snapshots.get(after.parent_id or 0), masks), label
     if event.action != ROLLBACK or after is None:
         return event.action, label

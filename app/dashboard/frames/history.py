@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from app.dashboard.frames.acts import act_in_words
+from app.dashboard.frames.acts import Mask, act_in_words
 from app.output import moment
 from app.reading import OUT
 from stores.changes import changes
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from stores import DomainState, Event, Snapshot
 
 
-def events(found: Iterable[Event], of_snapshots: Iterable[Snapshot]) -> pd.DataFrame:
+def events(
+    found: Iterable[Event], of_snapshots: Iterable[Snapshot], masks: Mapping[str, Mask]
+) -> pd.DataFrame:
     """Return one row an event, in the order given.
 
     Args:
         found: the events.
         of_snapshots: every snapshot; they tell what a rollback was.
+        masks: of `read_masks`; they tell what an erasure was.
     """
     by_id = {snapshot.id: snapshot for snapshot in of_snapshots}
     return pd.DataFrame(
@@ -37,14 +40,18 @@ def events(found: Iterable[Event], of_snapshots: Iterable[Snapshot]) -> pd.DataF
                 item.why,
             )
             for item in found
-            for words, label in [act_in_words(item, by_id)]
+            for words, label in [act_in_words(item, by_id, masks)]
         ],
         columns=["event", "snapshot", "at", "who", "action", "domain", "version", "why"],
     )
 
 
 def snapshots(
-    found: Sequence[Snapshot], of_events: Iterable[Event], live_id: int, purged: Collection[str]
+    found: Sequence[Snapshot],
+    of_events: Iterable[Event],
+    live_id: int,
+    purged: Collection[str],
+    masks: Mapping[str, Mask],
 ) -> pd.DataFrame:
     """Return one row a snapshot, the newest first.
 
@@ -53,6 +60,7 @@ def snapshots(
         of_events: every event, the newest first; the oldest of a snapshot is the act that made it.
         live_id: of the live snapshot.
         purged: ids of the versions whose bytes are gone: what holds one cannot come back whole.
+        masks: as of `events`.
     """
     made = {event.snapshot_id: event for event in of_events}
     by_id = {snapshot.id: snapshot for snapshot in found}
@@ -65,7 +73,7 @@ def snapshots(
                 snapshot.id,
                 "live" if snapshot.id == live_id else f"{gone} purged" if gone else "",
                 moment(snapshot.created_at),
-                act_in_words(event, by_id)[0] if event else snapshot.action,
+                act_in_words(event, by_id, masks)[0] if event else snapshot.action,
                 (event.domain if event else None) or "",
                 event.who if event else "",
                 len(snapshot.domains),
@@ -77,7 +85,7 @@ def snapshots(
 
 
 def snapshot_labels(
-    found: Sequence[Snapshot], of_events: Iterable[Event], live_id: int
+    found: Sequence[Snapshot], of_events: Iterable[Event], live_id: int, masks: Mapping[str, Mask]
 ) -> dict[int, str]:
     """Return what a list says of each snapshot: what happened and when.
 
@@ -85,6 +93,7 @@ def snapshot_labels(
         found: every snapshot, oldest first.
         of_events: every event, the newest first; the oldest of a snapshot is the act that made it.
         live_id: of the live snapshot.
+        masks: as of `events`.
 
     Returns: by number, such as "5: law, ingest, 2026-11-27 12:28, live".
     """
@@ -93,7 +102,7 @@ def snapshot_labels(
     told = {}
     for number, snapshot in by_id.items():
         event = made.get(number)
-        words = act_in_words(event, by_id)[0] if event else snapshot.action
+        words = act_in_words(event, by_id, masks)[0] if event else snapshot.action
         parts = [words, moment(snapshot.created_at)[:16]]
         parts = [event.domain, *parts] if event and event.domain else parts
         told[number] = f"{number}: {', '.join(parts + ['live'] * (number == live_id))}"

@@ -267,7 +267,7 @@ def test_snapshots_say_who_made_them_and_which_is_live(lived):
         store.purge("law", "asked for")
         registry = store.registry
         table = frames.snapshots(
-            registry.snapshots(), registry.history(), 7, registry.purged_versions()
+            registry.snapshots(), registry.history(), 7, registry.purged_versions(), {}
         ).set_index("snapshot")
     assert table.loc[7, "state"] == "live"
     assert table.loc[5, "state"] == "1 purged"
@@ -312,7 +312,7 @@ def test_a_restore_without_what_was_purged_is_like_no_snapshot(lived):
         registry = store.registry
         with registry.writing("ann"):
             registry.roll_back(4, "ann", without_purged=True)
-        table = frames.events(registry.history(1), registry.snapshots())
+        table = frames.events(registry.history(1), registry.snapshots(), {})
     assert table["action"].tolist() == ["restore a snapshot without the purged"]
 
 

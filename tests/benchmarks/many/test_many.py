@@ -17,6 +17,7 @@ from benchmarks.stream.pieces import Place
 from benchmarks.stream.raw import RawFolder
 from peer_cl.errors import CorpusError, StateError
 from peer_cl.mixture import worst_added_nats
+from pipelines.general_tasks import FILES
 
 LINES = 10
 """Of a paragraph: the held-out ones together are longer than a document of 128 tokens."""
@@ -39,6 +40,10 @@ def data(tmp_path_factory):
             about = {"domain": title, "doc_id": f"{title}/{number}", "text": text}
             rows.append(json.dumps(about | {"questions": asked}))
     (folder / "squad_stream.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    passages = [*sentences("law", 3, seed=31), *sentences("prose", 3, seed=31)]
+    items = [json.dumps({"context": text, "continuation": " rain"}) for text in passages]
+    (folder / FILES["LAMBADA"]).write_text("\n".join(items), encoding="utf-8")
+    (folder / FILES["WikiText"]).write_text(" ".join(passages), encoding="utf-8")
     return folder
 
 
@@ -49,6 +54,7 @@ def shop(tmp_path_factory, data):
         tmp_path_factory.mktemp("many"),
         names=articles.names(),
         load=articles.load,
+        data=data,
         settings=replace(SETTINGS, text_passes=2.0),
         most_foreign=4,
         capacity=run.CAPACITY,
@@ -95,10 +101,22 @@ def test_only_questions_on_learned_paragraphs_are_asked(shop):
 
 
 def test_no_document_loses_more_than_the_budget_and_every_size_is_told(shop, found):
-    worst = [figure for name, figure in found.items() if name.startswith("worst added loss")]
+    worst = [figure for name, figure in found.items() if name.startswith("worst added loss of a")]
     assert len(worst) == len(sizes(len(TITLES)))
     assert all(figure.value <= worst_added_nats(0.02) + 2e-4 for figure in worst)
     assert found["capacity (pools)"].value == 64
+
+
+def test_prose_is_read_at_length_with_every_number_of_pools(shop, found):
+    told = shop.raw.read(run.PROSE)["lengths"]["128"]
+    assert list(told["mixture"]) == ["1", "3"]
+    asked = [any(one) for one in zip(*told["asked"].values(), strict=True)]
+    silent = found["ask no pool, 6 documents, prose of 128 tokens, 3 pools (share)"]
+    assert silent.value == pytest.approx(1 - sum(asked) / 6)
+    assert 0 < silent.value < 1, "passages on rain ask nobody, those on law their pool"
+    worst = found["worst added loss of 6 documents, prose of 128 tokens, 3 pools (nats)"]
+    assert worst.value <= worst_added_nats(0.02) + 2e-4
+    assert silent.command == worst.command == "python -m benchmarks many --data FOLDER"
 
 
 def test_what_a_share_costs_is_told_beside_what_is_kept(shop, found):
@@ -142,10 +160,13 @@ def test_a_work_folder_that_is_lost_is_told_before_anything_is_learned(shop, fou
     shutil.copytree(shop.raw.folder, raw.folder)
     lost = replace(shop, raw=raw, work=tmp_path / "lost")
     run.check_kept(lost)  # every piece is done: nothing reads the folder
-    raw.path(run.ASKED).unlink()
-    with pytest.raises(StateError, match=r"3 pools and 0 files .* gone from .*lost: name") as told:
-        run.check_kept(lost)
-    assert "base.json" not in str(told.value)
+    for needs_pools in (run.PROSE, run.ASKED):
+        raw.path(needs_pools).unlink()
+        wanted = r"3 pools and 0 files .* gone from .*lost: name"
+        with pytest.raises(StateError, match=wanted) as told:
+            run.check_kept(lost)
+        assert "base.json" not in str(told.value)
+        raw.write(needs_pools, shop.raw.read(needs_pools))
     raw.path(run.GROWN).unlink()
     wanted = r"3 pools and 4 files of .* gone from .*lost: .* or remove .*raw/\*\.json, and"
     for refused in (run.check_kept, lambda lost: grow(lost, run.SEED)):
