@@ -1,11 +1,16 @@
 """`peer-cl jobs` and `peer-cl cancel`, on jobs whose process is this one or is gone."""
 
+import inspect
 import os
+import re
 import time
 
 import pytest
 from filled_store import portrait
 
+from app import learning, working
+from app.dashboard import job_view
+from pipelines.callbacks import CHECKPOINT_EVERY
 from stores import NewJob, Registry
 from stores.records import JobProgress
 
@@ -82,3 +87,9 @@ def test_what_cannot_be_cancelled_is_one_line(peer_cl, folder, running):
         assert result.err.startswith("error: ")
         assert told in result.err
         assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", [learning, working, job_view])
+def test_how_often_a_run_is_kept_is_told_as_it_is(module):
+    told = re.findall(r"every (\d+) steps", inspect.getsource(module))
+    assert told == [str(CHECKPOINT_EVERY)]
