@@ -75,7 +75,8 @@ KeepTextOption = Annotated[
     bool,
     typer.Option(
         "--keep-text/--no-keep-text",
-        help="Keep the documents' texts. How often each token stands in them is always kept.",
+        help="Keep the documents' texts; without them nothing is evaluated or erased exactly. How "
+        "often each token stands in them is always kept.",
     ),
 ]
 BackgroundOption = Annotated[

@@ -120,8 +120,6 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
     if losses is None or learned is None:
         return None
     rare = scores.rare_losses(method, seed, way)
-    num_at_once = len(scores.names) if method == JOINT else 1
-    of_each = [raw["num_parameters"] / num_at_once for raw in learned]
     seen = None if way == GATE else scores.recalls(method, seed, "seen", way)
     reworded = None if way == GATE else scores.recalls(method, seed, "reworded", way)
     return Line(
@@ -136,7 +134,7 @@ def _line(scores: Scores, key: str, seed: int) -> Line | None:
         recall_transfer=seen.backward_transfer if seen else None,
         prose_added=_prose_added(scores, method, seed, way),
         worst_added=_worst_added(scores, method, seed, way),
-        num_parameters=(of_each[0], of_each[-1]),
+        num_parameters=(learned[0]["num_parameters"], learned[-1]["num_parameters"]),
         seconds=median([raw["seconds"] for raw in learned]),  # a piece may have had to wait
     )
 
