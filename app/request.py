@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Shared = Literal["json", "who", "why"]
 STORE_VARIABLE = "PEER_CL_STORE"
 DEFAULT_STORE = "knowledge"
+_GOES_ON = "the same command goes on from what is kept"
 
 
 def read_path(text: str) -> Path:
@@ -102,14 +103,14 @@ class Request:
         with opened as store:
             try:
                 yield store
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(_where(store)) from None
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(str(interrupt) or _where(store)) from None
 
 
 def _where(store: Store) -> str:
     """Return at which snapshot an interrupted verb leaves a store; "" where it cannot be read."""
     try:
-        return f"the store is whole, at snapshot {store.registry.live().id}"
+        return f"the store is whole, at snapshot {store.registry.live().id}; {_GOES_ON}"
     except PeerError:  # what was asked for was to stop, and nothing else shall be told
         return ""
 
@@ -228,8 +229,8 @@ def one_line_errors(*, debug: bool, folder: Path | None = None) -> Iterator[None
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt as interrupt:
-        where = str(interrupt) or "what was not registered yet is left out"
-        fail(f"interrupted; {where}; the same command goes on from what is kept", 130)
+        where = str(interrupt) or f"what was not registered yet is left out; {_GOES_ON}"
+        fail(f"interrupted; {where}", 130)
     except (InputError, UnknownError, StateError) as error:
         fail(str(error), 2, debug=debug)
     except PeerError as error:

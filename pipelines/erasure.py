@@ -9,8 +9,9 @@ Where no text is kept to ask, they are those that it uses much and few others us
 
 from __future__ import annotations
 
+import functools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from peer_cl.bases import within_context
-from peer_cl.errors import InputError, StateError
+from peer_cl.errors import InputError, PeerError, StateError
 from peer_cl.pool import Segment as LoadedSegment
 from pipelines.attribution import row_costs
 from pipelines.batches import pieces, tokenise
@@ -82,7 +83,8 @@ def erase_masked(
     Raises:
         InputError: when `why` cannot be kept, or no row is to be switched off.
         UnknownError, FrozenError, StateError: when there is nothing to switch off, or the domain
-            may not be erased from.
+            may not be erased from; a StateError too where the mask holds and could not be measured,
+            which it says.
     """
     check_words("why", why)
     if num_rows < 1:
@@ -104,17 +106,38 @@ def erase_masked(
         )
         snapshot = registry.regrow(domain, state.version, state.version, [segment], store.who, why)
     now = snapshot.state(domain)
+    label = now.label if now is not None else ""
     versions = (state.version, segment.segment_id)
     is_kept = all(document.text_object is not None for document in documents)
+    measure = functools.partial(measure_effect, registry, domain, versions, documents, progress)
     return MaskedErasure(
         domain=domain,
         version=segment.segment_id,
-        label=now.label if now is not None else "",
+        label=label,
         snapshot_id=snapshot.id,
         document_ids=tuple(document.document_id for document in documents),
         num_rows=mask.num_rows,
-        effect=measure_effect(registry, domain, versions, documents, progress) if is_kept else None,
+        effect=_measured(measure, domain, label) if is_kept else None,
     )
+
+
+def _measured(measure: Callable[[], Effect], domain: str, label: str) -> Effect:
+    """Return what a mask that holds already changed.
+
+    Raises:
+        StateError, KeyboardInterrupt: when that could not be measured, or not to the end. It says
+            that the mask holds: whoever asks for it again has further rows switched off.
+    """
+    holds = (
+        f"the mask holds, as {domain} {label}, and was not measured; `peer-cl rollback {domain}` "
+        "takes it back"
+    )
+    try:
+        return measure()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(holds) from None
+    except (PeerError, OSError) as error:
+        raise StateError(f"{holds} ({error})") from error
 
 
 def _new_mask(

@@ -88,7 +88,10 @@ def attempt(store: Store, job: Job, teller: Teller) -> Outcome:
     """Do a job's work and return how it ended, whatever went wrong."""
     try:
         with turn(store, job, teller):
-            store.registry.jobs.start(job.id)
+            patiently(
+                lambda: store.registry.jobs.start(job.id),
+                lambda why: teller("waiting", 0, 0, why),
+            )
             # Read again: its domain may have been purged while it waited.
             request = store.registry.jobs.find(job.id).request
             if not request:

@@ -104,7 +104,8 @@ class Database:
     def compact(self) -> None:
         """Rewrite a SQLite file so that nothing deleted is left in it, and empty its log.
 
-        Raises: StateError: when a reader keeps the old pages alive.
+        Raises: StateError: when a reader keeps the old pages alive, or the file cannot be
+            rewritten: it is busy, or the disk is full.
         """
         if not self.is_sqlite:
             return
@@ -115,6 +116,11 @@ class Database:
                 cursor.execute("VACUUM")
                 is_busy = bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
                 cursor.close()
+            except sqlite3.Error as error:  # the driver's own: SQLAlchemy does not see it
+                raise StateError(
+                    f"what was deleted is out of the registry, but {self.name} is not rewritten "
+                    f"yet ({error}), and may hold its bytes; do the same again"
+                ) from error
             finally:
                 raw.close()
         if is_busy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -250,9 +250,15 @@ def _names_any(text: str, gone: Collection[str]) -> bool:
     return any(found[:_SHORT] in gone for found in _ID.findall(text))
 
 
-def count_unblanked(session: Session, domain: str) -> int:
-    """Return how many jobs of a domain still name its corpus, those apart that wait or run."""
+def doomed_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, ...]:
+    """Return the ids of a domain's jobs that `blank_jobs` takes the corpus out of."""
     rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
+    return tuple(row.id for row in rows if with_open or not to_job(row).is_open)
+
+
+def count_unblanked(session: Session, job_ids: Sequence[str]) -> int:
+    """Return how many of some jobs still name a corpus, those apart that wait or run."""
+    rows = session.scalars(select(JobRow).where(JobRow.id.in_(job_ids)))
     return sum(_names_corpus(row) for row in rows if not _is_open(row))
 
 
@@ -356,7 +362,10 @@ def _is_alive(row: JobRow) -> bool:
     """Return whether a job's process must be believed to go on."""
     if row.pid is not None and row.host == this_host():
         birth = process_birth(row.pid)
-        return birth is not None and birth == row.born
+        if birth is None:
+            return False
+        if birth and row.born:  # else it cannot be looked at here: see `leases.Holder.is_alive`
+            return birth == row.born
     return is_recent(row.heartbeat)
 
 

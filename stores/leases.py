@@ -1,9 +1,9 @@
 """One writer at a time: a lease row with a heartbeat, checked inside every writing transaction.
 
 On the holder's own machine the lease is its process's: it goes when that is dead, and not before,
-as a process that was stopped (Ctrl-Z) goes on some day. Elsewhere it goes when the heartbeat is
-further from now than TTL_SECONDS (machines sharing a store need clocks that agree to a few
-seconds). The token in the row fences off a holder that slept through its own expiry: in what it
+as a process that was stopped (Ctrl-Z) goes on some day. Elsewhere, and where the machine does not
+tell when a process began (macOS), it goes when the heartbeat is further from now than TTL_SECONDS
+(machines sharing a store need clocks that agree to a few seconds). The token in the row fences off a holder that slept through its own expiry: in what it
 writes, and in what it removes, since a leftover of before may be another writer's work by now.
 """
 
@@ -182,8 +182,8 @@ class Lease:
         of this process need not wait for that.
         """
         self._stopped.set()
-        self._thread.join()
         try:
+            self._thread.join()  # a Ctrl-C in it must not leave the lease with this process
             self._give_back()
         except (SQLAlchemyError, PeerError) as error:
             _log.warning("the lease of %s is not given back yet: %s", self._who, error)

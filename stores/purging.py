@@ -27,6 +27,7 @@ from stores.jobs import (
     blank_jobs,
     blank_mentions,
     count_unblanked,
+    doomed_jobs,
     has_named,
     needed_jobs,
     needed_uploads,
@@ -64,6 +65,7 @@ class Grave:
     document_ids: tuple[str, ...] = ()
     object_ids: frozenset[str] = frozenset()
     uploads: frozenset[str] = frozenset()
+    job_ids: tuple[str, ...] = ()
     num_scores: int = 0
     num_evaluations: int = 0
     snapshots: tuple[int, ...] = ()
@@ -95,8 +97,9 @@ def bury(
         and nothing is to be.
     """
     if not retired and _never_came(session, domain, layout):
+        job_ids = doomed_jobs(session, domain, with_open=True)
         uploads = blank_jobs(session, domain, with_open=True)
-        return Grave(domain, uploads=frozenset(uploads))
+        return Grave(domain, uploads=frozenset(uploads), job_ids=job_ids)
     row = find_domain(session, domain)
     segments = _doomed(session, row, retired=retired, again=True)
     ids = [segment.id for segment in segments]
@@ -109,6 +112,7 @@ def bury(
     if not retired:
         forget_domain(session, row.id)
     snapshots = _snapshots_with(session, ids)
+    job_ids = doomed_jobs(session, domain, with_open=not retired)
     uploads = blank_jobs(session, domain, with_open=not retired)
     blank_mentions(session, removed)
     _mark(session, segments)
@@ -120,6 +124,7 @@ def bury(
         document_ids=tuple(removed),
         object_ids=frozenset(objects),
         uploads=frozenset(uploads),
+        job_ids=job_ids,
         num_scores=_remove_scores(session, ids, removed, foreign=bool(removed) or not retired),
         num_evaluations=_remove_evaluations(session, snapshots),
         snapshots=snapshots,
@@ -208,7 +213,8 @@ def erase(
     remove_objects(objects, doomed, acting)
     with acting() as session:
         kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
-        others = [job for job in needed_jobs(session) if job.domain != grave.domain]
+        # Of the domain's own jobs those that were left alone still have their request.
+        others = [j for j in needed_jobs(session) if j.domain != grave.domain or j.request]
         layout.forget(grave.domain, kept | {layout.job_log(job.id).name for job in others})
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
@@ -242,7 +248,7 @@ def _prove(
             found = session.scalars(links.where(SegmentDocumentRow.segment_id.in_(batch)))
             left.extend(found)
         groups = set(session.scalars(select(SegmentDocumentRow.near_group)))
-        left.extend(["a job's request"] * count_unblanked(session, grave.domain))
+        left.extend(["a job's request"] * count_unblanked(session, grave.job_ids))
         num_scores = _count_scores(session, grave.segment_ids, grave.document_ids)
         left.extend(["a score"] * num_scores)
     if database.is_sqlite:

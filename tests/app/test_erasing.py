@@ -92,6 +92,26 @@ def test_masked_tells_what_it_did_and_rollback_takes_it_back(peer_cl, place):
     assert "mask 1 document" in shown.out
 
 
+@pytest.mark.parametrize(("broken", "code"), [(KeyboardInterrupt(), 130), (OSError("no disk"), 2)])
+def test_a_mask_that_could_not_be_measured_holds_and_is_said_to(
+    peer_cl, place, monkeypatch, broken, code
+):
+    def measure(*_):
+        raise broken
+
+    target = trained(place)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.erasure.measure_effect", measure)
+        result = peer_cl("erase", target, "--masked", "--rows", "20", folder=place)
+    assert result.code == code, result.err
+    told = "the mask holds, as law v2, and was not measured; `peer-cl rollback law` takes it back"
+    assert told in result.err
+    assert "the same command" not in result.err, "again it would take further rows"
+    (held,) = peer_cl("document", target, "--json", folder=place).json["places"]
+    assert held["is_masked"]
+    assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=place).out
+
+
 def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     target = trained(place)
     result = peer_cl("erase", target, "--exact", "--why", "asked to", folder=place)

@@ -342,3 +342,16 @@ def test_a_copy_of_a_machine_is_another_one_and_so_is_this_one_after_a_restart(m
 
     monkeypatch.setattr(Path, "read_text", rebooted)
     assert leases.this_host() != here
+
+
+def test_a_ctrl_c_while_a_lease_is_given_back_does_not_lock_its_own_process_out(
+    registry, monkeypatch
+):
+    def interrupted(thread, timeout=None):
+        raise KeyboardInterrupt
+
+    context = monkeypatch.context()
+    with context as patch, pytest.raises(KeyboardInterrupt), registry.writing("ann"):
+        patch.setattr(threading.Thread, "join", interrupted)
+    with registry.writing("ann"):
+        pass
