@@ -10,6 +10,7 @@ import matplotlib
 
 from benchmarks.results import RESULTS
 from benchmarks.stream.matrices import OF_QUESTIONS
+from benchmarks.stream.methods_table import SHORT_METHODS
 from benchmarks.stream.pieces import JOINT
 from benchmarks.stream.report import Line
 from peer_cl import metrics
@@ -30,10 +31,12 @@ _DOTS_PER_INCH = 150
 def draw(lines: Sequence[Line], names: Sequence[str], folder: Path = RESULTS) -> list[Path]:
     """Draw all pictures of the stream; return their files.
 
-    What tells in questions alone has the same losses, and is not drawn twice.
+    What tells in questions alone has the same losses, and is not drawn twice. Curves are of the
+    short table's methods: more would hide each other.
     """
     lines = [line for line in lines if line.method.partition(" ")[2] not in OF_QUESTIONS]
-    return [_maps(lines, names, folder), _curves(lines, folder)]
+    short = [line for line in lines if line.words in SHORT_METHODS]
+    return [_maps(lines, names, folder), _curves(short, folder)]
 
 
 def _maps(lines: Sequence[Line], names: Sequence[str], folder: Path) -> Path:
@@ -102,7 +105,7 @@ def _curves(lines: Sequence[Line], folder: Path) -> Path:
     left.set_ylim(top=min(left.get_ylim()[1], HIGHEST))
     left.set_xlabel("domains learned")
     left.set_ylabel("loss on them, less the base's (nats a token)")
-    plot.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    plot.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     right.set_xlabel("loss on a domain right after learning it (nats a token)")
     right.set_ylabel("forgetting at the end (nats a token)")
     for axis in (left, right):
