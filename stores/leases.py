@@ -3,8 +3,9 @@
 On the holder's own machine the lease is its process's: it goes when that is dead, and not before,
 as a process that was stopped (Ctrl-Z) goes on some day. Elsewhere, and where the machine does not
 tell when a process began (macOS), it goes when the heartbeat is further from now than TTL_SECONDS
-(machines sharing a store need clocks that agree to a few seconds). The token in the row fences off a holder that slept through its own expiry: in what it
-writes, and in what it removes, since a leftover of before may be another writer's work by now.
+(machines sharing a store need clocks that agree to a few seconds). The token in the row fences off
+a holder that slept through its own expiry: in what it writes, and in what it removes, since a
+leftover of before may be another writer's work by now.
 """
 
 from __future__ import annotations
