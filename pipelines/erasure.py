@@ -9,9 +9,9 @@ Where no text is kept to ask, they are those that it uses much and few others us
 
 from __future__ import annotations
 
-import functools
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -108,8 +108,10 @@ def erase_masked(
     now = snapshot.state(domain)
     label = now.label if now is not None else ""
     versions = (state.version, segment.segment_id)
-    is_kept = all(document.text_object is not None for document in documents)
-    measure = functools.partial(measure_effect, registry, domain, versions, documents, progress)
+    effect = None
+    if all(document.text_object is not None for document in documents):
+        with _holding(domain, label):
+            effect = measure_effect(registry, domain, versions, documents, progress)
     return MaskedErasure(
         domain=domain,
         version=segment.segment_id,
@@ -117,23 +119,20 @@ def erase_masked(
         snapshot_id=snapshot.id,
         document_ids=tuple(document.document_id for document in documents),
         num_rows=mask.num_rows,
-        effect=_measured(measure, domain, label) if is_kept else None,
+        effect=effect,
     )
 
 
-def _measured(measure: Callable[[], Effect], domain: str, label: str) -> Effect:
-    """Return what a mask that holds already changed.
-
-    Raises:
-        StateError, KeyboardInterrupt: when that could not be measured, or not to the end. It says
-            that the mask holds: whoever asks for it again has further rows switched off.
-    """
+@contextmanager
+def _holding(domain: str, label: str) -> Iterator[None]:
+    """Say that a mask holds where it cannot be measured, or not to the end: whoever asks for it
+    again has further rows switched off."""
     holds = (
         f"the mask holds, as {domain} {label}, and was not measured; `peer-cl rollback {domain}` "
         "takes it back"
     )
     try:
-        return measure()
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(holds) from None
     except (PeerError, OSError) as error:

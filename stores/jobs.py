@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import StateError, UnknownError
+from stores.batches import batches
 from stores.chains import MIN_PREFIX
 from stores.clock import utc_now
-from stores.leases import is_recent, this_host
+from stores.leases import goes_on, is_recent, this_host
 from stores.processes import process_birth
 from stores.queries import Job, RunSpeed
 from stores.records import ROWS, JobProgress, NewJob
@@ -205,19 +206,28 @@ def end_lost(session: Session) -> tuple[Job, ...]:
     return tuple(job for _, job in lost)
 
 
-def blank_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, ...]:
-    """Take out of a domain's jobs what names its corpus; return the uploads that they named.
+def doomed_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, ...]:
+    """Return the ids of a domain's jobs out of which a purge takes what names its corpus.
+
+    Args:
+        session: any session.
+        domain: the domain's name.
+        with_open: also those that wait or run.
+    """
+    rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
+    return tuple(row.id for row in rows if with_open or not to_job(row).is_open)
+
+
+def blank_jobs(session: Session, job_ids: Iterable[str]) -> tuple[str, ...]:
+    """Take out of jobs what names a corpus; return the uploads that they named.
 
     Args:
         session: a writing session.
-        domain: the domain's name.
-        with_open: also those that wait or run, which then stop.
+        job_ids: of `doomed_jobs`; those that wait or run then stop.
     """
     uploads: list[str] = []
-    for row in session.scalars(select(JobRow).where(JobRow.domain == domain)):
+    for row in _rows(session, job_ids):
         if to_job(row).is_open:
-            if not with_open:
-                continue
             row.cancel_asked_at = row.cancel_asked_at or utc_now()
         uploads += uploads_of(row.request)
         row.request, row.note, row.losses = {}, "", []
@@ -250,16 +260,14 @@ def _names_any(text: str, gone: Collection[str]) -> bool:
     return any(found[:_SHORT] in gone for found in _ID.findall(text))
 
 
-def doomed_jobs(session: Session, domain: str, *, with_open: bool) -> tuple[str, ...]:
-    """Return the ids of a domain's jobs that `blank_jobs` takes the corpus out of."""
-    rows = session.scalars(select(JobRow).where(JobRow.domain == domain))
-    return tuple(row.id for row in rows if with_open or not to_job(row).is_open)
-
-
-def count_unblanked(session: Session, job_ids: Sequence[str]) -> int:
+def count_unblanked(session: Session, job_ids: Iterable[str]) -> int:
     """Return how many of some jobs still name a corpus, those apart that wait or run."""
-    rows = session.scalars(select(JobRow).where(JobRow.id.in_(job_ids)))
-    return sum(_names_corpus(row) for row in rows if not _is_open(row))
+    return sum(_names_corpus(row) for row in _rows(session, job_ids) if not _is_open(row))
+
+
+def _rows(session: Session, job_ids: Iterable[str]) -> Iterator[JobRow]:
+    for batch in batches(job_ids):
+        yield from session.scalars(select(JobRow).where(JobRow.id.in_(batch)))
 
 
 def has_named(session: Session, domain: str) -> bool:
@@ -360,13 +368,9 @@ def _is_open(row: JobRow) -> bool:
 
 def _is_alive(row: JobRow) -> bool:
     """Return whether a job's process must be believed to go on."""
-    if row.pid is not None and row.host == this_host():
-        birth = process_birth(row.pid)
-        if birth is None:
-            return False
-        if birth and row.born:  # else it cannot be looked at here: see `leases.Holder.is_alive`
-            return birth == row.born
-    return is_recent(row.heartbeat)
+    if row.pid is None:
+        return is_recent(row.heartbeat)
+    return goes_on(row.host, row.pid, row.born, row.heartbeat)
 
 
 def to_job(row: JobRow) -> Job:

@@ -66,15 +66,10 @@ class Holder:
     @property
     def is_alive(self) -> bool:
         """Whether the holder must be respected."""
-        if self.host == this_host():
-            birth = process_birth(self.pid)
-            if birth is None:
-                return False
-            if self.pid == os.getpid() and birth == self.born:
-                return self.token in _held
-            if birth and self.born:  # else it is another user's that cannot be looked at
-                return birth == self.born
-        return is_recent(self.heartbeat)
+        is_own = self.host == this_host() and self.pid == os.getpid()
+        if is_own and process_birth(self.pid) == self.born:
+            return self.token in _held
+        return goes_on(self.host, self.pid, self.born, self.heartbeat)
 
     @property
     def advice(self) -> str:
@@ -108,6 +103,24 @@ def is_recent(heartbeat: float) -> bool:
     One far ahead does not: its machine's clock was wrong, and it would hold until that hour comes.
     """
     return abs(time.time() - heartbeat) <= TTL_SECONDS
+
+
+def goes_on(host: str, pid: int, born: str, heartbeat: float) -> bool:
+    """Return whether a process must be believed to go on.
+
+    Args:
+        host: as `this_host` said there.
+        pid: its number.
+        born: when it began, as its machine told; empty where it does not.
+        heartbeat: when it was heard of last: what counts where it cannot be looked at.
+    """
+    if host == this_host():
+        birth = process_birth(pid)
+        if birth is None:
+            return False
+        if birth and born:  # else it is another user's that cannot be looked at
+            return birth == born
+    return is_recent(heartbeat)
 
 
 def read_holder(session: Session) -> Holder | None:

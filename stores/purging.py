@@ -98,7 +98,7 @@ def bury(
     """
     if not retired and _never_came(session, domain, layout):
         job_ids = doomed_jobs(session, domain, with_open=True)
-        uploads = blank_jobs(session, domain, with_open=True)
+        uploads = blank_jobs(session, job_ids)
         return Grave(domain, uploads=frozenset(uploads), job_ids=job_ids)
     row = find_domain(session, domain)
     segments = _doomed(session, row, retired=retired, again=True)
@@ -113,7 +113,7 @@ def bury(
         forget_domain(session, row.id)
     snapshots = _snapshots_with(session, ids)
     job_ids = doomed_jobs(session, domain, with_open=not retired)
-    uploads = blank_jobs(session, domain, with_open=not retired)
+    uploads = blank_jobs(session, job_ids)
     blank_mentions(session, removed)
     _mark(session, segments)
     if segments:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from benchmarks.results import Figure, at_least, at_most, reported
 from benchmarks.stream.matrices import kept, mean, share
@@ -32,7 +31,7 @@ def figures(grown: Raw, asked: Raw, prose: Raw, learned: list[Raw], tokens: int)
         *_sizes(grown),
         *_growth(grown),
         *_questions(asked, grown["budget"]),
-        *_prose(prose, list(_largest(grown)["own"])),
+        *over_seeds([prose_figures(prose, list(_largest(grown)["own"]))], COMMAND),
     ]
 
 
@@ -149,7 +148,3 @@ def _questions(asked: Raw, budget: float) -> Iterator[Figure]:
         if float(odds):
             bound = named_bound_nats(budget, float(odds))
             yield reported(f"bound where one domain is named, odds {odds} (nats)", bound, COMMAND)
-
-
-def _prose(prose: Raw, names: list[str]) -> list[Figure]:
-    return [replace(one, command=COMMAND) for one in over_seeds([prose_figures(prose, names)])]

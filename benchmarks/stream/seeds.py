@@ -24,7 +24,7 @@ class Measured:
     """Of several seeds the largest is told, not the mean: no seed may exceed the goal."""
 
 
-def over_seeds(found: Iterable[Iterable[Measured]]) -> list[Figure]:
+def over_seeds(found: Iterable[Iterable[Measured]], command: str = COMMAND) -> list[Figure]:
     """Return the figures of seeds by name, in the order of the first seed that has them.
 
     Example:
@@ -36,10 +36,10 @@ def over_seeds(found: Iterable[Iterable[Measured]]) -> list[Figure]:
     for seed in found:
         for one in seed:
             groups.setdefault(one.name, []).append(one)
-    return [_figure(name, group) for name, group in groups.items()]
+    return [_figure(name, group, command) for name, group in groups.items()]
 
 
-def _figure(name: str, group: Sequence[Measured]) -> Figure:
+def _figure(name: str, group: Sequence[Measured], command: str) -> Figure:
     values, first = [one.value for one in group], group[0]
     value: float = max(values) if first.is_worst else sum(values) / len(values)
     if all(isinstance(one, int) for one in values):
@@ -51,7 +51,7 @@ def _figure(name: str, group: Sequence[Measured]) -> Figure:
     least = [one.at_least for one in group if one.at_least is not None]
     most = [one.at_most for one in group if one.at_most is not None]
     if least:
-        return at_least(name, value, sum(least) / len(least), COMMAND)
+        return at_least(name, value, sum(least) / len(least), command)
     if most:
-        return at_most(name, value, sum(most) / len(most), COMMAND)
-    return reported(name, value, COMMAND)
+        return at_most(name, value, sum(most) / len(most), command)
+    return reported(name, value, command)

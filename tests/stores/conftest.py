@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from stores import NewDocument, NewRun, NewSegment, ObjectStore, Registry, StoreConfig, put_texts
+from stores.database import sqlite_database
+from stores.schema import JobRow
 
 
 def sha(text):
@@ -122,3 +124,18 @@ def make():
 def registry(tmp_path):
     with new_store(tmp_path / "knowledge") as opened:
         yield opened
+
+
+@pytest.fixture
+def change(registry):
+    """Change a job's row behind everybody's back."""
+
+    def write(job, **values):
+        database = sqlite_database(registry.layout.database)
+        with database.writing() as session:
+            row = session.get(JobRow, job.id)
+            for name, value in values.items():
+                setattr(row, name, value)
+        database.close()
+
+    return write

@@ -10,11 +10,9 @@ import pytest
 
 from peer_cl.errors import DomainNameError, InputError, StateError, UnknownError
 from stores import NewJob, jobs, purging
-from stores.database import sqlite_database
 from stores.leases import TTL_SECONDS, this_host
 from stores.processes import process_birth
 from stores.records import JobProgress
-from stores.schema import JobRow
 
 SECRET = "the-clinic-of-doctor-no"
 
@@ -47,21 +45,6 @@ def process():
     yield child
     child.kill()
     child.communicate()
-
-
-@pytest.fixture
-def change(registry):
-    """Change a job's row behind everybody's back."""
-
-    def write(job, **values):
-        database = sqlite_database(registry.layout.database)
-        with database.writing() as session:
-            row = session.get(JobRow, job.id)
-            for name, value in values.items():
-                setattr(row, name, value)
-        database.close()
-
-    return write
 
 
 def test_a_job_from_its_start_to_its_end(registry, make):

@@ -8,29 +8,14 @@ from contextlib import closing
 import pytest
 
 from peer_cl.errors import StateError
-from stores import NewJob, jobs, purging
+from stores import NewJob, leases, purging
 from stores.database import sqlite_database
 from stores.leases import TTL_SECONDS
 from stores.records import JobProgress
-from stores.schema import JobRow
 
 
 def new_job(**request):
     return NewJob(kind="ingest", domain="law", request={"corpus": {}} | request, who="ann", why="")
-
-
-@pytest.fixture
-def change(registry):
-    """Change a job's row behind everybody's back."""
-
-    def write(job, **values):
-        place = registry.layout.database
-        with closing(sqlite_database(place)) as database, database.writing() as session:
-            row = session.get(JobRow, job.id)
-            for name, value in values.items():
-                setattr(row, name, value)
-
-    return write
 
 
 @pytest.fixture
@@ -55,13 +40,13 @@ def test_where_no_birth_is_told_a_job_lives_by_its_heartbeat(registry, change, m
     registry.jobs.start(job.id)
     born = registry.jobs.find(job.id)
     assert born.state == "running"
-    monkeypatch.setattr(jobs, "process_birth", lambda pid: "")
+    monkeypatch.setattr(leases, "process_birth", lambda pid: "")
     assert registry.jobs.find(job.id).state == "running", "of another user, and heard of just now"
     change(job, born="", heartbeat=time.time() - TTL_SECONDS - 1)
     assert registry.jobs.find(job.id).state == "lost", "its number may be another process's by now"
     change(job, heartbeat=time.time())
     assert registry.jobs.find(job.id).state == "running"
-    monkeypatch.setattr(jobs, "process_birth", lambda pid: None)
+    monkeypatch.setattr(leases, "process_birth", lambda pid: None)
     assert registry.jobs.find(job.id).state == "lost"
 
 
