@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,19 +130,18 @@ class StoreLayout:
         ours |= set(_named(self.index, INDEX_NAMES))
         return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
 
-    def forget(self, domain: str, keep: Container[str] = ()) -> None:
+    def forget(self, domain: str, of_jobs: Iterable[Path] = ()) -> None:
         """Remove what may hold a purged domain's traces: index, work in progress, old copies.
 
         Files that were not written by a store are left alone: see `foreign`.
 
         Args:
             domain: the purged one; checkpoints that are known to be others' stay.
-            keep: names of uploads and logs that other domains' jobs still need.
+            of_jobs: uploads and logs that no job needs any more.
         """
         made = [path for path in self.checkpoints() if not _is_of_another(path, domain)]
         made += self.leftovers() + _named(self.index, INDEX_NAMES)
-        made += [path for path in self.job_files() if path.name not in keep]
-        for path in made + self.old_copies():
+        for path in [*made, *of_jobs, *self.old_copies()]:
             path.unlink(missing_ok=True)  # a reader that builds the index renames its file
         sync_folder(self.folder)
 

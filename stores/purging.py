@@ -211,11 +211,14 @@ def erase(
         needed = needed_objects(session, config)
     doomed = {found: size for found, size in objects.listed().items() if found not in needed}
     remove_objects(objects, doomed, acting)
+    # Listed before the jobs are read: a server lets a new job in meanwhile, whose files come later.
+    of_jobs = layout.job_files()
     with acting() as session:
         kept = needed_uploads(session) | uploads_of_others(session, grave.domain)
         # Of the domain's own jobs those that were left alone still have their request.
         others = [j for j in needed_jobs(session) if j.domain != grave.domain or j.request]
-        layout.forget(grave.domain, kept | {layout.job_log(job.id).name for job in others})
+        logs = {layout.job_log(job.id).name for job in others}
+        layout.forget(grave.domain, [path for path in of_jobs if path.name not in kept | logs])
     database.compact()
     _prove(grave, database, objects, layout, set(needed) | kept)
     return PurgeResult(

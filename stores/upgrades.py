@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from peer_cl.durable import sync_descriptor, sync_folder
-from peer_cl.errors import DamageError, StoreFormatError
+from peer_cl.errors import DamageError, StateError, StoreFormatError
 from stores.database import Database, translated_errors
 
 HEAD = "0006"
@@ -98,7 +98,9 @@ def copy_sqlite(source: Path, target: Path, expected: str) -> Path | None:
 
     Returns: where it lies; None: another process has brought the registry forward meanwhile.
 
-    Raises: DamageError: when the copy does not pass SQLite's check.
+    Raises:
+        DamageError: when the copy does not pass SQLite's check.
+        StateError: when it cannot be written: the disk is full, or the registry is busy.
     """
     temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
@@ -111,13 +113,19 @@ def copy_sqlite(source: Path, target: Path, expected: str) -> Path | None:
             reader.close()
             writer.close()
         if verdict != "ok":
-            raise DamageError(f"the copy of {source} is damaged ({verdict}); nothing was changed")
+            words = " ".join(verdict.split())
+            raise DamageError(f"the copy of {source} is damaged ({words}); nothing was changed")
         if copied != expected:
             return None
         with temporary.open("rb+") as file:
             sync_descriptor(file.fileno())
         free = _reserve(target)
         temporary.replace(free)
+    except sqlite3.OperationalError as error:
+        raise StateError(
+            f"an older registry is copied before it is brought forward, and {source} could not be "
+            f"({error}); nothing was changed: mend that and do the same again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(target.parent)

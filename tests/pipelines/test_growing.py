@@ -1,11 +1,12 @@
-"""What an unfinished run is known again by."""
+"""What an unfinished run is known again by, and that none is begun in vain."""
 
 from dataclasses import replace
 
 import pytest
 from tiny_base import make_tiny_store, sentences, tiny_settings
 
-from pipelines import growing
+from peer_cl.errors import FrozenError, PeerError, StateError
+from pipelines import growing, ingest
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 from pipelines.loading import empty_model, load_store_base
@@ -57,3 +58,19 @@ def test_a_checkpoint_is_of_one_chain_corpus_and_way_of_training(store):
     paths = [growing._checkpoint(registry, *run) for run in runs]
     assert len(set(paths)) == len(runs)
     assert [growing._checkpoint(registry, *run) for run in runs] == paths
+
+
+@pytest.mark.parametrize("why", ["frozen", "full"])
+def test_nothing_is_trained_for_a_domain_that_may_not_grow(store, monkeypatch, why):
+    documents = [SourceDocument(text, "a title", "m") for text in sentences("minerals", 9, seed=3)]
+    for name in ("law", "medicine"):
+        store.ingest(name, documents, settings=tiny_settings())
+    store.freeze("law")
+    filled = replace(store.registry.config, capacity=2)
+    monkeypatch.setattr(store.registry, "config", filled)
+    read = []
+    monkeypatch.setattr(ingest, "load_store_base", read.append)
+    expected: type[PeerError] = FrozenError if why == "frozen" else StateError
+    with pytest.raises(expected, match="is frozen" if why == "frozen" else "the store is full"):
+        store.ingest("law" if why == "frozen" else "chemistry", documents[:4])
+    assert read == [], "not even the base is read"

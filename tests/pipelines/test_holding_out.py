@@ -96,6 +96,16 @@ def test_what_was_held_out_once_is_learned_where_nothing_is_to_be_held_out(base)
     assert chain.holding(learned).held_out_ids == frozenset()
 
 
+def test_a_near_copy_of_what_was_held_out_and_then_learned_is_learned(base):
+    texts = documents("law", 30)
+    chain, held = grown(base, texts)
+    copy = dataclasses.replace(held, text=held.text + " Truly.")
+    before = prepare(chain, [copy], (), base)
+    assert before.splits == {copy.document_id: "test"}, "beside what is held out still"
+    after = prepare(chain.holding(prepare(chain, texts, (), base, None, 0)), [copy], (), base)
+    assert after.splits == {copy.document_id: "train"}
+
+
 def test_beside_others_that_are_held_out_still_a_document_stays_held_out(base):
     parts = [
         SourceDocument(text, "part", "book", section_of="book") for text in sentences("law", 3)

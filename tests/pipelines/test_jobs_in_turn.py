@@ -1,14 +1,18 @@
 """A job whose turn has come while the registry is busy, and one that was purged meanwhile."""
 
+import os
 import sqlite3
+import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from tiny_base import make_tiny_store
+from tiny_base import make_tiny_store, write_corpus
 
-from pipelines import open_store, run_job
+from pipelines import jobs, open_store, run_job
+from pipelines.jobs import start_ingest
 from pipelines.run_job import attempt
-from pipelines.telling import Teller
+from pipelines.telling import JobCancelled, Teller
 from stores import NewJob
 from stores.job_book import JobBook
 
@@ -48,3 +52,57 @@ def test_a_job_whose_domain_was_purged_while_it_waited_is_cancelled(store):
     outcome = attempt(store, job, Teller(store.registry, job.id))
     assert outcome.state == run_job.CANCELLED
     assert outcome.error is None
+
+
+def test_an_evaluation_takes_its_turn_beside_another_writer(store):
+    job = store.registry.jobs.add(
+        NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
+    )
+    teller = Teller(store.registry, job.id)
+    teller.stop()  # to wait would be to end here
+    with open_store(store.registry.folder) as other, other.registry.writing("bea"):
+        with run_job.turn(store, job, teller):
+            assert other.registry.live() == store.registry.live()
+        with pytest.raises(JobCancelled), run_job.turn(store, replace(job, kind="erase"), teller):
+            pass
+
+
+def test_a_job_without_news_says_now_and_then_that_it_is_alive(store, monkeypatch):
+    job = store.registry.jobs.add(
+        NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
+    )
+    told, tell = [], JobBook.tell
+    is_alive = threading.Event()
+
+    def heard(self, job_id, news):
+        told.append(news)
+        if told.count(None) == 2:
+            is_alive.set()
+        return tell(self, job_id, news)
+
+    monkeypatch.setattr(JobBook, "tell", heard)
+    with Teller(store.registry, job.id, every=0.001) as teller:
+        teller("training", 1, 2, "")
+        assert is_alive.wait(60)
+    assert [news for news in told if news is not None][-1].what == "training"
+    assert told[-1] is None, "its end is no news"
+
+
+def test_a_jobs_process_outlives_the_terminal_that_started_it(store, monkeypatch, tmp_path):
+    """It is the first of a session of its own, which no signal of ours reaches."""
+    started = []
+    popen = jobs.subprocess.Popen
+
+    def kept(*command, **options):
+        started.append(popen(*command, **options))
+        return started[0]
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", kept)
+    job = start_ingest(store, "law", write_corpus(tmp_path / "law.jsonl", "law"), evaluate=False)
+    (process,) = started
+    try:
+        assert process.pid == job.pid
+        assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    finally:
+        process.kill()
+        process.wait()

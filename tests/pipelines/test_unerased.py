@@ -127,3 +127,17 @@ def test_a_mask_can_be_rolled_back_as_ever(store):
     store.erase_masked("law", learned(store, 0)[:1], num_rows=10)
     assert store.restore(full.id).domains == full.domains
     assert store.registry.erased.count("law") == 0
+
+
+def test_what_is_learned_again_above_a_mask_that_stays_stands_on_the_masked_chain(store):
+    """A mask below the segment that is trained anew is kept as it is, with the rows it takes."""
+    masked = learned(store, segment=0)[0]
+    store.erase_masked("law", [masked], num_rows=10)
+    store.ingest("law", texts("law", 8, 9), settings=SETTINGS)
+    first, second, mask, third = chain(store)
+    gone = [d for d in store.registry.documents("law", split="train") if d.segment_id == third.id]
+    report = store.erase_exact("law", [gone[0].document_id])
+    assert (report.num_kept, report.num_retrained, report.unmasked_ids) == (2, 1, ())
+    assert chain(store)[:3] == (first, second, mask)
+    assert chain(store)[3].parent_id == mask.id
+    assert verify(store).is_good

@@ -319,3 +319,18 @@ def test_an_object_that_cannot_be_read_is_put_anew(registry, monkeypatch):
 
     monkeypatch.setattr(ObjectStore, "verify", fails)
     assert registry.objects.read(registry.objects.put_bytes(b"background")) == b"background"
+
+
+def test_an_old_copy_that_cannot_be_read_may_hold_what_was_purged(registry, make):
+    make.grow(registry, "law")
+    copy = registry.folder / "registry.sqlite.before-0002"
+    copy.write_bytes(b"no registry")
+    assert "old copy" not in kinds(registry.doctor()), "nothing was purged that it might hold"
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    copy.write_bytes(b"no registry")
+    (finding,) = [found for found in registry.doctor() if found.kind == "old copy"]
+    assert (finding.severity, copy.name in finding.what) == ("warning", True)
+    registry.doctor(repair=True)
+    assert not copy.exists()

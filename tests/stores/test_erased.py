@@ -185,3 +185,17 @@ def test_a_purge_of_the_whole_domain_removes_its_list(grown, make):
     folder = grown.folder
     with Registry.open(folder) as again:
         assert [found for found in again.doctor() if found.severity == "error"] == []
+
+
+def test_what_is_erased_again_after_it_was_learned_again_is_on_the_list_once(grown, make):
+    (gone,) = erase(grown, make)
+    without = grown.live().state("law").version
+    grown.add_segment(make.segment(grown, "law", without, texts=[texts("law")[0]]), "ann")
+    again = grown.live()
+    assert grown.erased.held_by(again.domains) == {}
+    grown.regrow("law", again.state("law").version, without, [], "ann", erased=[gone])
+    ((_, lifted),) = listed(grown.folder)
+    assert lifted is None, "the second erasure counts, whatever came before it"
+    assert grown.erased.held_by(again.domains) == {"law": (gone,)}
+    with pytest.raises(StateError, match="erased exactly since"):
+        grown.roll_back(again.id, "ann")

@@ -97,3 +97,16 @@ def test_a_file_that_cannot_be_rewritten_is_told_and_done_again(registry, make, 
                 database.compact()
             other.execute("ROLLBACK")
         database.compact()
+
+
+def test_a_reader_that_keeps_old_pages_alive_is_told(registry, make, monkeypatch):
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    make.grow(registry, "law")
+    with closing(sqlite_database(registry.layout.database)) as database:
+        with closing(sqlite3.connect(registry.layout.database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM domains").fetchone()
+            with pytest.raises(StateError, match=r"keeps old pages .* alive; close all readers"):
+                database.compact()
+            reader.execute("ROLLBACK")
+        database.compact()

@@ -1,10 +1,14 @@
+from contextlib import closing
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer_cl.durable import CHUNK_BYTES
-from peer_cl.errors import DamageError, StateError, UnknownError
+from peer_cl.errors import DamageError, StateError, StoreLockedError, UnknownError
 from stores import NewJob, NewScore, Registry, jobs, purging
+from stores.database import sqlite_database
+from stores.schema import LeaseRow
 
 
 @settings(max_examples=20, deadline=None)
@@ -230,3 +234,43 @@ def test_a_purge_that_leaves_scores_says_so(registry, make, monkeypatch):
         registry.roll_back_domain("law", None, "ann")
         with pytest.raises(DamageError, match=r"left 3 traces .a score, "):
             registry.purge("law", "ann")
+
+
+def test_a_purge_whose_lease_was_taken_over_removes_no_file_of_the_next_writer(
+    registry, make, monkeypatch
+):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+    made, place = registry.layout.checkpoint("law", "0f" * 32), registry.layout.database
+    remove = purging.remove_objects
+
+    def taken_over(*told):
+        remove(*told)
+        made.write_bytes(b"hours of work")
+        with closing(sqlite_database(place)) as database, database.writing() as session:
+            session.get(LeaseRow, 1).token = "f" * 32
+
+    monkeypatch.setattr(purging, "remove_objects", taken_over)
+    with pytest.raises(StoreLockedError, match="is now held by"), registry.writing("ann"):
+        registry.purge("law", "ann")
+    assert made.exists()
+
+
+def test_an_upload_that_comes_while_a_purge_reads_the_jobs_is_left_alone(
+    registry, make, monkeypatch
+):
+    """A server lets a job in while the purge's transaction is open; SQLite does not."""
+    make.grow(registry, "law")
+    upload, needed = registry.layout.upload("d" * 64, ".txt"), purging.needed_uploads
+
+    def staged_meanwhile(session):
+        found = needed(session)
+        upload.write_bytes(b"the next corpus")
+        return found
+
+    monkeypatch.setattr(purging, "needed_uploads", staged_meanwhile)
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.purge("law", "ann")
+    assert upload.exists()

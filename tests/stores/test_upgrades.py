@@ -1,6 +1,7 @@
+import os
 import shutil
 import sqlite3
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -277,3 +278,63 @@ def test_what_older_versions_erased_exactly_is_on_the_list(make, tmp_path):
             registry.roll_back(full.id, "ann")
         registry.roll_back_domain("law", left.segment_id, "ann")
         assert registry.erased.among("law", ids.values()) == {ids[0], ids[2]}
+
+
+# --- the copy of before ---------------------------------------------------------------------------
+
+
+def test_a_copy_that_is_damaged_stops_the_migration(store, newer):
+    with closing(sqlite3.connect(store.database)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    spoil_index(store.database)
+    before = store.database.read_bytes()
+    with closing(sqlite_database(store.database)) as database:
+        with pytest.raises(DamageError, match=r"the copy of .* is damaged .*nothing was changed"):
+            upgrades.upgrade(database, store.database, head="0007", migrations=newer(ADDS_A_COLUMN))
+        assert upgrades.revision(database) == "0006"
+    assert store.database.read_bytes() == before
+    assert store.old_copies() == []
+
+
+def spoil_index(path):
+    """Empty an index behind SQLite's back: rows are read as ever, and only its check sees it."""
+    with closing(sqlite3.connect(path)) as database:
+        wanted = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'segments'"
+        (page, *_) = [root for (root,) in database.execute(wanted)]
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("rb+") as file:
+        file.seek((page - 1) * size)
+        content = bytearray(file.read(size))
+        content[3:5] = (0).to_bytes(2, "big")  # how many cells the page has
+        file.seek((page - 1) * size)
+        file.write(content)
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(store, monkeypatch):
+    target, synced = store.folder / "registry.sqlite.before-0007", []
+    sync = upgrades.sync_descriptor
+
+    def look(descriptor):
+        synced.append((os.fstat(descriptor).st_ino, target.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(upgrades, "sync_descriptor", look)
+    copy = upgrades.copy_sqlite(store.database, target, "0006")
+    assert synced == [(copy.stat().st_ino, False)]
+
+
+def test_a_copy_for_which_there_is_no_room_is_told_and_changes_nothing(store, monkeypatch):
+    connect = sqlite3.connect
+
+    def small(path, **options):
+        opened = connect(path, **options)
+        if str(path).endswith(".part"):
+            opened.execute("PRAGMA max_page_count = 2")  # SQLite's own full disk
+        return opened
+
+    monkeypatch.setattr(upgrades.sqlite3, "connect", small)
+    target = store.folder / "registry.sqlite.before-0007"
+    before = sorted(store.folder.iterdir())
+    with pytest.raises(StateError, match=r"could not be \(.*full.*\); nothing was changed"):
+        upgrades.copy_sqlite(store.database, target, "0006")
+    assert sorted(store.folder.iterdir()) == before
