@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from peer_cl.cache import PeerCache
     from peer_cl.errors import (
         BaseMismatchError,
+        BusyError,
         ChangedError,
         CorpusError,
         DamageError,
@@ -43,6 +44,7 @@ _HOMES = {
     "load_base": "bases",
     "PeerCache": "cache",
     "BaseMismatchError": "errors",
+    "BusyError": "errors",
     "ChangedError": "errors",
     "CorpusError": "errors",
     "DamageError": "errors",

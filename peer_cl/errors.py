@@ -12,6 +12,7 @@
     ├── StateError (RuntimeError)        the thing exists, but its state forbids the act
     │   ├── FrozenError                  a frozen domain was told to learn
     │   ├── StoreLockedError             another writer holds the store
+    │   │   └── BusyError                somebody wrote for too long; the same may be tried again
     │   ├── ChangedError                 the store changed between a person's look and the act
     │   ├── StoreFormatError             a store of a newer format, or no store at all
     │   └── UnsupportedError             a model, cache or mode that is not served
@@ -64,7 +65,11 @@ class FrozenError(StateError):
 
 
 class StoreLockedError(StateError):
-    """Another live writer holds the store's lease."""
+    """Another live writer holds the store's lease, or its registry."""
+
+
+class BusyError(StoreLockedError):
+    """The registry was kept busy for too long; nothing was written, and it may be tried again."""
 
 
 class ChangedError(StateError):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from pipelines.settings import TrainingSettings
 from pipelines.unerased import Unerased, leave_out_erased
 from stores.domain_names import check_domain_name
 from stores.faiss_extra import check_faiss
+from stores.patience import patiently
 from stores.words import check_words
 
 if TYPE_CHECKING:
@@ -150,7 +152,10 @@ def ingest(
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
         model = empty_model(registry, base)
         grown = grow(registry, model, base, chain, learned, settings, progress)
-        snapshot = registry.add_segment(grown.new, store.who, why)
+        snapshot = patiently(
+            partial(registry.add_segment, grown.new, store.who, why),
+            partial(progress, "registering", 0, 0),
+        )
         grown.checkpoint.unlink(missing_ok=True)
     model.detach()
     now = snapshot.state(domain)

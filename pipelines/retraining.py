@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from pipelines.settings import TrainingSettings, recorded_hold_out
 from pipelines.splits import near_groups
 from stores import Document, NewSegment, Registry, Segment
 from stores.faiss_extra import check_faiss
+from stores.patience import patiently
 from stores.records import MASK
 from stores.words import check_words
 
@@ -171,14 +173,11 @@ def erase_exact(
             )
         regrown = _retrain(registry, base, chain, kept, steps, progress)
         onto = kept[-1].id if kept else None
-        snapshot = registry.regrow(
-            domain,
-            state.version,
-            onto,
-            regrown.segments,
-            store.who,
-            why,
-            erased=[document.document_id for document in wanted],
+        erased = [document.document_id for document in wanted]
+        end_of = (domain, state.version, onto, regrown.segments)
+        snapshot = patiently(
+            partial(registry.regrow, *end_of, store.who, why, erased=erased),
+            partial(progress, "registering", 0, 0),
         )
         for checkpoint in regrown.checkpoints:
             checkpoint.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from peer_cl.errors import DamageError, InputError, StateError, StoreLockedError, UnsupportedError
+from peer_cl.errors import BusyError, DamageError, InputError, StateError, UnsupportedError
 
 BUSY_SECONDS = 20
 _CROSSED = ("40001", "40P01", "55P03")
@@ -62,7 +62,7 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """Yield a session that sees one state of the registry, whatever others commit.
 
-        Raises: StoreLockedError: when a file that was opened as one that does not change did.
+        Raises: BusyError: when a file that was opened as one that does not change did.
         """
         with translated_errors(self.name), Session(self._reader, autoflush=False) as session:
             try:
@@ -73,7 +73,7 @@ class Database:
             self._check_unchanged(session)
 
     def _check_unchanged(self, session: Session) -> None:
-        """Raise a StoreLockedError where the file changed under a reader that was told it does not.
+        """Raise a BusyError where the file changed under a reader that was told it does not.
 
         SQLite looks at no log and no lock then, and may have read half of the old and of the new.
         """
@@ -81,7 +81,7 @@ class Database:
             return
         path, seen = session.connection().info.get(_SEEN, (None, None))
         if path is not None and _fingerprint(path) != seen:
-            raise StoreLockedError(f"{self.name} was written to while it was read; try again")
+            raise BusyError(f"{self.name} was written to while it was read; try again")
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -214,12 +214,12 @@ def translated_errors(name: str) -> Iterator[None]:
     except OperationalError as error:
         words = " ".join(str(error.orig).split())
         if getattr(error.orig, "sqlstate", None) in _CROSSED:
-            raise StoreLockedError(
+            raise BusyError(
                 f"{name}: another process wrote the same at the same time, and the server stopped "
                 "this one; try again"
             ) from error
         if isinstance(error.orig, sqlite3.Error) and ("locked" in words or "busy" in words):
-            raise StoreLockedError(
+            raise BusyError(
                 f"{name} has been busy for {BUSY_SECONDS} s; try again later"
             ) from error
         if isinstance(error.orig, sqlite3.Error) and "full" in words:

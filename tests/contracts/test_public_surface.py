@@ -8,7 +8,7 @@ SURFACE = {
     "peer_cl": """
         Background Base BaseIdentity ExpertPool ModelStatus PeerCache PeerLayer PeerModel PoolShape
         Scores Segment Signature load_base
-        BaseMismatchError ChangedError CorpusError DamageError DomainNameError FrozenError
+        BaseMismatchError BusyError ChangedError CorpusError DamageError DomainNameError FrozenError
         InputError PeerError ShapeError StateError StoreFormatError StoreLockedError UnknownError
         UnsupportedError
     """,

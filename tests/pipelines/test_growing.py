@@ -1,16 +1,19 @@
-"""What an unfinished run is known again by, and that none is begun in vain."""
+"""What an unfinished run is known again by, and that none is done in vain."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from tiny_base import make_tiny_store, sentences, tiny_settings
 
 from peer_cl.errors import FrozenError, PeerError, StateError
-from pipelines import growing, ingest
+from pipelines import growing, ingest, open_store
 from pipelines.documents import SourceDocument
 from pipelines.facts import Relation
 from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import prepare, read_chain
+from stores import Registry
 
 OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))
 
@@ -74,3 +77,35 @@ def test_nothing_is_trained_for_a_domain_that_may_not_grow(store, monkeypatch, w
     with pytest.raises(expected, match="is frozen" if why == "frozen" else "the store is full"):
         store.ingest("law" if why == "frozen" else "chemistry", documents[:4])
     assert read == [], "not even the base is read"
+
+
+@pytest.mark.parametrize("act", ["add_segment", "regrow"])
+def test_what_was_trained_waits_for_a_busy_registry(store, monkeypatch, act):
+    documents = [SourceDocument(text, "a title", "m") for text in sentences("minerals", 9, seed=3)]
+    store.ingest("minerals", documents, settings=tiny_settings())
+    gone, *_ = (d.document_id for d in store.registry.documents("minerals", split="train"))
+    monkeypatch.setattr("stores.database.BUSY_SECONDS", 0.05)
+    commit, tries, told = getattr(Registry, act), [], []
+    with (
+        open_store(store.registry.folder) as mine,
+        closing(sqlite3.connect(mine.registry.layout.database, isolation_level=None)) as other,
+    ):
+
+        def committed(*parts, **named):
+            other.execute("ROLLBACK" if tries else "BEGIN IMMEDIATE")
+            tries.append(parts)
+            return commit(*parts, **named)
+
+        def tell(what, done, total, note):
+            told.append((what, str(note)))
+
+        monkeypatch.setattr(Registry, act, committed)
+        before = mine.registry.live().id
+        if act == "regrow":
+            mine.erase_exact("minerals", [gone], tell)
+        else:
+            mine.ingest("law", documents, settings=tiny_settings(), progress=tell)
+        assert mine.registry.live().id == before + 1
+    assert len(tries) == 2
+    (why,) = [note for what, note in told if what == "registering"]
+    assert "has been busy" in why

@@ -29,7 +29,10 @@ def test_a_job_whose_turn_has_come_waits_for_a_busy_registry(store, monkeypatch)
         NewJob(kind="evaluate", domain=None, request={"background": False}, who="ann")
     )
     tries, start = [], JobBook.start
-    with closing(sqlite3.connect(store.registry.layout.database, isolation_level=None)) as other:
+    with (
+        open_store(store.registry.folder) as mine,
+        closing(sqlite3.connect(mine.registry.layout.database, isolation_level=None)) as other,
+    ):
 
         def started(self, job_id):
             other.execute("ROLLBACK" if tries else "BEGIN IMMEDIATE")
@@ -38,8 +41,8 @@ def test_a_job_whose_turn_has_come_waits_for_a_busy_registry(store, monkeypatch)
 
         monkeypatch.setattr(JobBook, "start", started)
         monkeypatch.setattr(run_job, "evaluate", lambda *_: run_job.Outcome("done", "measured"))
-        with Teller(store.registry, job.id) as teller:
-            outcome = attempt(store, job, teller)
+        with Teller(mine.registry, job.id) as teller:
+            outcome = attempt(mine, job, teller)
     assert (outcome.state, outcome.note, len(tries)) == ("done", "measured", 2)
 
 
