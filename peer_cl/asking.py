@@ -89,7 +89,8 @@ def ask_pools(
         input_ids: (B, T).
         evidence_BT: bool; which tokens are evidence.
         ask: one of ASK.
-        context_lengths: (B,), with ask="context": how many tokens are given; default: all.
+        context_lengths: (B,), with ask="context": how many tokens are given, padding not counted;
+            default: all.
         domains: ask only these (or this one), whatever their signatures say.
         attention_mask: (B, T), 0 for padding.
 

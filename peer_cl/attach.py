@@ -22,7 +22,14 @@ from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.inside import inner_width, input_projections
 from peer_cl.layer import INSIDE, REPLACE
 from peer_cl.pool import ExpertPool, Segment
-from peer_cl.served import check_caches, check_causal, check_states, unheard, width_of
+from peer_cl.served import (
+    check_caches,
+    check_causal,
+    check_states,
+    check_takes_cache,
+    unheard,
+    width_of,
+)
 from peer_cl.uncopied import no_copy
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
@@ -371,9 +378,10 @@ class Attachment:
         last = "signature" if self.signature_layer >= self.tap else "tap"
         with self.listening(stop_at=last) as run:
             self.model(input_ids=token, use_cache=False)
-        check_states(self.model, run.tap)
+        check_states(self.model, run.tap, run.signature)
         with self.listening():
             check_causal(self.model)
+        check_takes_cache(self.model)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

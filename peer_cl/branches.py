@@ -5,21 +5,20 @@ Shape suffixes: B rows, T tokens, X positions in all rows, D model width, V voca
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from peer_cl.attach import Attachment, Watch
 from peer_cl.errors import UnsupportedError
 from peer_cl.pool import Segment
-from peer_cl.served import unheard
+from peer_cl.served import accepted_arguments, unheard
 
 
 @dataclass(frozen=True)
@@ -131,34 +130,6 @@ def run_branch(
         output = attachment.model(**{key: inputs[key] for key in inputs if key in accepted})
     logits: Tensor = output.logits
     return logits[:, -logits_to_keep:]  # of all where the model could not be told
-
-
-def accepted_arguments(model: Any, wanted: Iterable[str]) -> frozenset[str]:
-    """Return which of these arguments a model's forward takes.
-
-    A wrapper (PEFT's) hands on what it does not name to the model inside, whose own signature then
-    says what is taken. A model of transformers takes what it names and no more: what else it is
-    given goes to its attention, where one without places for positions (ALiBi) overlooks them.
-
-    Args:
-        model: the base.
-        wanted: names of arguments.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> alone = SimpleNamespace(forward=lambda input_ids, cache=None: None)
-        >>> wrapped = SimpleNamespace(forward=lambda input_ids, **rest: None)
-        >>> sorted(accepted_arguments(alone, ["cache", "position_ids"]))
-        ['cache']
-        >>> sorted(accepted_arguments(wrapped, ["cache", "position_ids"]))
-        ['cache', 'position_ids']
-    """
-    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
-    named = inspect.signature(inside.forward).parameters
-    hands_on = any(own.kind is own.VAR_KEYWORD for own in named.values())
-    if hands_on and not isinstance(inside, PreTrainedModel):
-        return frozenset(wanted)
-    return frozenset(name for name in wanted if name in named)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ CPU: a gather moves T*H*K*D numbers through memory, the product reads N*D once."
 class ExpertRows(nn.Module):
     """N experts of one neuron each: expert i maps z to act(down_i . z) * up_i.
 
-    `up` starts at zero, so a new pool is exactly a no-op. Source: He 2024, arXiv 2407.04153.
+    `up` starts at zero, so new rows write exactly nothing. Source: He 2024, arXiv 2407.04153.
 
     Args:
         num_experts: N.

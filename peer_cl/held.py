@@ -58,9 +58,12 @@ def mix_last(
         rows = held.rows(number)
         level_B[rows] += _level(held.weights_QB[number][rows], logits_RV)
         weighted = log_weights_QB[number][rows, None] + logits_RV.float().log_softmax(-1)
-        if base_BV is not None:  # what overflowed is left out where another branch speaks
-            weighted = torch.where(weighted.isnan(), -torch.inf, weighted)
+        # What overflowed is left out where another branch speaks.
+        weighted = torch.where(weighted.isnan(), -torch.inf, weighted)
         mixed_BV[rows] = torch.logaddexp(mixed_BV[rows], weighted)
+    # Where none does it is seen, whatever the other rows are.
+    is_silent_B1 = (mixed_BV == -torch.inf).all(-1, keepdim=True)
+    mixed_BV = torch.where(is_silent_B1, torch.nan, mixed_BV)
     if base_BV is not None:
         mixed_BV = guide(mixed_BV, base_BV, guidance_scale)
     mixed_BV = mixed_BV + level_B[:, None]

@@ -83,7 +83,7 @@ def mixed_logits(
         attention_mask: (B, T), 0 for padding, or None.
         position_ids: (B or 1, T).
         evidence_mask: (B, T), False for text that the base alone predicts, or None.
-        context_lengths: (B,), how many tokens are given; None: all.
+        context_lengths: (B,), how many tokens are given, padding not counted; None: all.
 
     Returns: in the base's type and bits where no pool is asked in any row; else fp32.
     """

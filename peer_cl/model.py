@@ -157,7 +157,10 @@ class PeerModel(nn.Module):
     # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
 
     def add_pool(self, name: str, pool: ExpertPool | PoolShape | None = None) -> ExpertPool:
-        """Add a pool under a name; a shape, or nothing, makes a new one that is a no-op.
+        """Add a pool under a name; a shape, or nothing, makes a new one.
+
+        A new one is a no-op, but for mode "replace": that silences its feed-forwards until it is
+        trained.
 
         Raises:
             InputError: when the name is no str, or the pool is something else.
@@ -335,7 +338,8 @@ class PeerModel(nn.Module):
             attention_mask: (B, T), 0 for padding.
             evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
             ask: one of ASK.
-            context_lengths: (B,), with ask="context": how many tokens are given; default: all.
+            context_lengths: (B,), with ask="context": how many tokens are given, padding not
+                counted; default: all.
             domains: ask only these (or this one), whatever their signatures say.
 
         Positions count from a row's first token; `forward` leaves them to the caller.

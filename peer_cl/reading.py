@@ -85,7 +85,7 @@ def score_branches(
         evidence_BT: bool; which tokens are evidence.
         positions: (B or 1, T).
         attention_mask: (B, T), 0 for padding.
-        context_lengths: (B,); how many tokens are given; default: all.
+        context_lengths: (B,); how many tokens are given, padding not counted; default: all.
     """
     num_tokens = input_ids.shape[1]
     lengths_B = context_ends(context_lengths, evidence_BT, attention_mask)

@@ -99,19 +99,24 @@ def evidence_tokens(
 def context_ends(
     context_lengths: Tensor | None, evidence_BT: Tensor, attention_mask: Tensor | None
 ) -> Tensor:
-    """Return how many tokens of each row are context, padding before them counted: int64 (B,).
+    """Return where each row's context ends, padding before it counted: int64 (B,).
 
-    Where no lengths are given, all up to the last token that is no padding: what a row says must
-    not depend on how long the other rows are.
+    A context has so many tokens as are given, padding not counted: what a row says must not depend
+    on how long the other rows are. Where no lengths are given, it is all of the row.
 
     Example:
         >>> padding = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
         >>> context_ends(None, padding.bool(), padding).tolist()
         [2, 4]
+        >>> context_ends(torch.tensor([1, 2]), padding.bool(), padding).tolist()
+        [1, 3]
     """
-    if context_lengths is not None:
-        return context_lengths
     num_rows, num_tokens = evidence_BT.shape
+    if context_lengths is not None:
+        if attention_mask is None:
+            return context_lengths
+        before_BT = attention_mask.bool().cumsum(1) < context_lengths[:, None]
+        return (before_BT.sum(1) + 1).clamp_max(num_tokens)
     whole_B = torch.full((num_rows,), num_tokens, device=evidence_BT.device)
     if attention_mask is None:
         return whole_B

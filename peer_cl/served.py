@@ -5,11 +5,13 @@ Shape suffixes: B rows, T tokens, D model width, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from peer_cl.errors import BaseMismatchError, InputError, StateError, UnsupportedError
@@ -121,6 +123,34 @@ def width_of(model: Any) -> int:
     return int(model.config.get_text_config(decoder=True).hidden_size)
 
 
+def accepted_arguments(model: Any, wanted: Iterable[str]) -> frozenset[str]:
+    """Return which of these arguments a model's forward takes.
+
+    A wrapper (PEFT's) hands on what it does not name to the model inside, whose own signature then
+    says what is taken. A model of transformers takes what it names and no more: what else it is
+    given goes to its attention, where one without places for positions (ALiBi) overlooks them.
+
+    Args:
+        model: the base.
+        wanted: names of arguments.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> alone = SimpleNamespace(forward=lambda input_ids, cache=None: None)
+        >>> wrapped = SimpleNamespace(forward=lambda input_ids, **rest: None)
+        >>> sorted(accepted_arguments(alone, ["cache", "position_ids"]))
+        ['cache']
+        >>> sorted(accepted_arguments(wrapped, ["cache", "position_ids"]))
+        ['cache', 'position_ids']
+    """
+    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
+    named = inspect.signature(inside.forward).parameters
+    hands_on = any(own.kind is own.VAR_KEYWORD for own in named.values())
+    if hands_on and not isinstance(inside, PreTrainedModel):
+        return frozenset(wanted)
+    return frozenset(name for name in wanted if name in named)
+
+
 def check_caches(model: Any, tap: int) -> None:
     """Refuse a model of which a layer from the tap up keeps no keys and values of every token.
 
@@ -145,6 +175,22 @@ def check_caches(model: Any, tap: int) -> None:
             f"{', '.join(sorted(set(others.values())))} and not the attention's keys and values; "
             f"from the tap (layer {tap}) up every layer must be attention: take a higher first "
             "host layer, or another base"
+        )
+
+
+def check_takes_cache(model: Any) -> None:
+    """Refuse a model whose forward takes no cache: a branch catches up with a text by one.
+
+    Args:
+        model: a causal language model of transformers.
+
+    Raises:
+        UnsupportedError: naming its kind.
+    """
+    if not accepted_arguments(model, ["cache"]):
+        raise UnsupportedError(
+            f"the forward of {type(model).__name__} takes no cache of keys and values, by which "
+            "pools catch up with a text: this architecture is not served; take another base"
         )
 
 
@@ -199,17 +245,23 @@ def unheard(model: Any, number: int) -> UnsupportedError:
     )
 
 
-def check_states(model: Any, states: Tensor | None) -> None:
+def check_states(model: Any, states: Tensor | None, handed_on: Any) -> None:
     """Refuse a model whose layers hand on something else than one vector a token.
 
     Args:
         model: a causal language model of transformers.
         states: what its tap layer read of one token; (1, 1, D) where it is served.
+        handed_on: what a layer returned, or the first of a tuple.
 
     Raises:
-        UnsupportedError: naming the shape.
+        UnsupportedError: naming the shape, or what was returned.
     """
     width = width_of(model)
+    if not isinstance(handed_on, Tensor):
+        raise UnsupportedError(
+            f"the layers of {type(model).__name__} return a {type(handed_on).__name__}, no tensor "
+            "nor a tuple that begins with one: this architecture is not served; take another base"
+        )
     shape = None if states is None else tuple(states.shape)
     if shape != (1, 1, width):
         raise UnsupportedError(

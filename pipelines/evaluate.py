@@ -82,7 +82,7 @@ def evaluate(
     Raises:
         InputError: when `general` holds no set, a set with a line that is no item, or no item that
             the base can read; when general_items is no number of items; when a background source
-            has no document, or none of each is wanted.
+            has no document, or none of each, or no token of it, is wanted.
         StateError: when no domain is live, or none can be measured; when the store is read-only
             here; or when what was measured is purged before the end.
         CorpusError: when background sources are neither cached nor to be had.
@@ -93,6 +93,11 @@ def evaluate(
     if max_documents is not None and max_documents < 1:
         raise InputError(
             f"max_documents must be at least 1, not {max_documents}; background=False scores none"
+        )
+    if max_background_tokens < 2:
+        raise InputError(
+            f"max_background_tokens must be at least 2, not {max_background_tokens}: nothing "
+            "predicts the start token, the first"
         )
     sources = _sources(background)
     sets, left_out = ((), ()) if general is None else read_sets(Path(general))

@@ -63,8 +63,8 @@ def read_mixture(
             kind = [item for item in some if (item.kind == TEXT) == is_text]
             touched = _touched(branches, chooses, kind)
             num_asked.update(item.task for item in touched)
-            if touched:
-                read = score(MixtureScorer(branches, chooses, touched), touched)
+            for part in _apart(touched):
+                read = score(MixtureScorer(branches, chooses, part), part)
                 again |= {(one.task, one.key): one for one in read}
         known = before[start : start + CHUNK]
         scores += [again.get((one.task, one.key), one) for one in known]
@@ -81,13 +81,29 @@ def _touched(
     ]
 
 
+def _apart(items: Sequence[GeneralItem]) -> list[list[GeneralItem]]:
+    """Divide items so that within a part a row has one context: two items may be the same text,
+    divided at another place."""
+    parts: list[tuple[dict[tuple[int, ...], int], list[GeneralItem]]] = []
+    for item in items:
+        own = dict.fromkeys(item.rows, len(item.context))
+        for known, part in parts:
+            if all(known.get(row, length) == length for row, length in own.items()):
+                known.update(own)
+                part.append(item)
+                break
+        else:
+            parts.append((own, [item]))
+    return [part for _, part in parts]
+
+
 class MixtureScorer:
     """Branches behind the mixture as a `pipelines.general.Scorer`.
 
     Args:
         branches: the base and the pools.
         shortlist: decides which of them are asked.
-        items: whose rows are to be scored.
+        items: whose rows are to be scored; each row has one context.
     """
 
     def __init__(

@@ -172,7 +172,7 @@ def _weights(
     model: PeerModel, cache: PeerCache, forced: Sequence[str] | None
 ) -> tuple[float, dict[str, float]]:
     """Return the weights that a generation held: the base's, and each asked pool's."""
-    if forced is not None:
+    if forced is not None and cache.pools:  # none where the forced one is disabled
         return 0.0, dict.fromkeys(forced, 1.0)
     if not cache.pools or cache.masses_QB is None:
         return 1.0, {}

@@ -160,6 +160,20 @@ def test_a_mixtures_logits_lie_where_its_branches_do_and_tell_its_probabilities(
     assert mix_last(held, broken_QBV[0], {1: broken_QBV[1, 1:]})[1].isfinite().all()
 
 
+def test_a_branch_that_overflowed_is_left_out_or_seen_whatever_the_other_rows_are():
+    said = 3.0 * torch.randn(2, 1, 7, generator=torch.Generator().manual_seed(0))
+    said[0, 0, 3] = torch.nan
+    without_base = Held(("law", "medicine"), torch.tensor([[0.0], [0.5], [0.5]]).double())
+    mixed_BV = mix_last(without_base, None, {1: said[0], 2: said[1]})
+    assert torch.allclose(mixed_BV.softmax(-1), said[1].softmax(-1), atol=1e-6)
+    alone = Held(("law",), torch.tensor([[0.0], [1.0]]).double())
+    assert mix_last(alone, None, {1: said[0]}).isnan().all()
+    beside = Held(("law",), torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double())
+    mixed_BV = mix_last(beside, said[1].expand(2, -1), {1: said[0]})
+    assert mixed_BV[0].isnan().all()
+    assert torch.equal(mixed_BV[1], said[1, 0])
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_guidance_that_says_nothing_is_refused(ids, make_model, scale):
     model = make_model("llama")

@@ -270,6 +270,28 @@ def test_what_stands_in_padding_changes_nothing(architecture, ids, make_model):
     assert same_bits(one.added_nats_B, two.added_nats_B)
 
 
+def test_a_context_has_as_many_tokens_however_it_is_padded(signed_model, mixed_text):
+    model = signed_model("llama")
+    lengths = torch.tensor([30, 8, 44, 20])
+    alone = model.score(mixed_text, ask="context", context_lengths=lengths)
+    padding = torch.full((4, 6), 5)
+    mask = torch.cat([torch.zeros_like(padding), torch.ones_like(mixed_text)], 1)
+    for ids, own, part in (
+        (torch.cat([padding, mixed_text], 1), mask, slice(6, None)),
+        (torch.cat([mixed_text, padding], 1), mask.flip(1), slice(0, -6)),
+    ):
+        padded = model.score(ids, own, ask="context", context_lengths=lengths)
+        asked, there = (one.entries_PBU.sum(-1) > 0 for one in (alone, padded))
+        assert torch.equal(asked, there)
+        found, wanted = padded.mixture_BT[:, part][:, 1:], alone.mixture_BT[:, 1:]
+        assert torch.allclose(found, wanted, atol=1e-4)
+        logits = model(ids, own, ask="context", context_lengths=lengths).logits[:, part]
+        bare = model(mixed_text, ask="context", context_lengths=lengths).logits
+        assert torch.allclose(logits, bare, atol=1e-3)
+    assert asked.any()
+    assert not asked.all()
+
+
 def test_a_context_asks_by_its_own_text_alone(signed_model, mixed_text):
     """What follows the context does not choose the shortlist."""
     model = signed_model("llama")

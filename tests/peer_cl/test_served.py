@@ -90,8 +90,13 @@ def tiny(kind, **options):
             OTHER_NAMES | {"num_attention_heads": 4, "ffn_dim": 64, "word_embed_proj_dim": 32},
             "OPTForCausalLM has no list of 4 decoder layers",
         ),
+        (
+            "openai-gpt",
+            {"vocab_size": 97, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64},
+            "the layers of OpenAIGPTLMHeadModel return a list, no tensor",
+        ),
     ],
-    ids=["qwen3-next", "jamba", "lfm2", "gemma-3n", "mamba", "opt"],
+    ids=["qwen3-next", "jamba", "lfm2", "gemma-3n", "mamba", "opt", "openai-gpt"],
 )
 def test_another_architecture_is_refused_at_attachment(kind, options, message):
     base = tiny(kind, **options)
@@ -100,6 +105,19 @@ def test_another_architecture_is_refused_at_attachment(kind, options, message):
         Attachment(base, tap=1, signature_layer=2)
     assert "\n" not in str(refused.value)
     assert portrait(base) == before
+
+
+def test_a_base_whose_forward_takes_no_cache_is_refused(monkeypatch):
+    base = make_base("llama")
+    own = base.forward
+
+    def without_cache(input_ids, attention_mask=None, use_cache=False):
+        return own(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+    monkeypatch.setattr(base, "forward", without_cache)
+    with pytest.raises(UnsupportedError, match="forward of LlamaForCausalLM takes no cache of"):
+        PeerModel(base, host_layers=(1, 3))
+    assert not any(module._forward_hooks for module in base.modules())
 
 
 def test_convolutions_below_the_tap_are_served(ids):

@@ -101,6 +101,7 @@ def test_of_background_so_many_documents_are_read_so_far(store, report):
     ("how", "told"),
     [
         ({"max_documents": 0}, "max_documents must be at least 1, not 0"),
+        ({"max_background_tokens": 1}, "max_background_tokens must be at least 2, not 1"),
         (
             {"background": [BackgroundSource("letters", "prose", [])]},
             "background source 'letters' has no document: leave it out",

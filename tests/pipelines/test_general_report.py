@@ -11,7 +11,8 @@ from tiny_base import copy_store, make_tiny_store, sentences
 from peer_cl.errors import InputError
 from pipelines import general_report, open_store
 from pipelines.general import ItemScore
-from pipelines.general_tasks import read_sets
+from pipelines.general_mixture import _apart
+from pipelines.general_tasks import CHOICE, GeneralItem, read_sets
 from stores import Registry
 
 ASKED, SILENT = "verdicts", "letters"
@@ -108,6 +109,21 @@ def sums(model, item):
             (float(scores.mixture_BT[0, start:].sum()), float(scores.base_BT[0, start:].sum()))
         )
     return found
+
+
+def test_a_row_that_two_items_divide_otherwise_has_each_items_own_context():
+    one, other, third = (0, 5, 6, 7), (0, 5, 6, 8), (0, 9, 9, 9)
+    early, late, apart = (
+        GeneralItem("choices", CHOICE, key, rows, num_context, (1, 1), 0)
+        for key, rows, num_context in (
+            ("a", (one, other), 2),
+            ("b", (other, third), 3),
+            ("c", (third, third), 3),
+        )
+    )
+    assert _apart([early, late, apart]) == [[early, apart], [late]]
+    assert _apart([early, early]) == [[early, early]]
+    assert _apart([]) == []
 
 
 def test_choices_are_those_of_the_model_itself(rows, folder, loaded):

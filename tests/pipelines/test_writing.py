@@ -62,6 +62,15 @@ def test_a_forced_pool_speaks_alone(taught):
     assert (writing.base_weight, writing.weights) == (0.0, {"law": 1.0})
 
 
+def test_a_forced_pool_that_is_disabled_is_not_said_to_speak(taught):
+    model, tokenizer, _ = taught
+    with model.disable_pool():
+        writing = write(model, tokenizer, PROMPT, domains=["law"], force=True, max_new_tokens=4)
+        base = write(model, tokenizer, PROMPT, max_new_tokens=4)
+    assert (writing.base_weight, writing.weights) == (1.0, {})
+    assert writing.text == base.text
+
+
 def test_a_seed_repeats_a_draw(taught):
     model, tokenizer, _ = taught
     drawn = [
