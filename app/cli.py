@@ -15,7 +15,7 @@ from typer.main import get_command
 import peer_cl
 from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
 from app.output import say
-from app.request import Before, StoreOption
+from app.request import AFTER_A_PIPE, Before, StoreOption
 
 app = typer.Typer(
     name="peer-cl",
@@ -104,6 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         typer.echo("error: aborted", err=True)
         return 1
+    except SystemExit as ended:  # so typer leaves a pipe that nobody reads any more
+        if isinstance(ended.__context__, BrokenPipeError):
+            return AFTER_A_PIPE
+        raise
+    except OSError as error:  # of typer's own words, such as the help's
+        say(f"error: the output cannot be written ({error.strerror or error})", err=True)
+        return 2
     except Exception as error:
         # What typer itself raises for words that it cannot read; the verbs' errors end as codes.
         message = getattr(error, "format_message", None)

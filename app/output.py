@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from peer_cl.errors import StateError
 
 PIPE_WIDTH = 200
 """Columns where no terminal tells its width: what reads a pipe wants whole lines."""
@@ -76,7 +79,8 @@ def print_table(
         )
     for told in zip(*cells, strict=True):
         table.add_row(*told)
-    console.print(table)
+    with _written_out():
+        console.print(table)
 
 
 def _fitted(
@@ -128,10 +132,30 @@ def _is_shown(letter: str) -> bool:
     return letter.isprintable() or is_space or letter in _HARMLESS
 
 
+@contextmanager
+def _written_out() -> Iterator[None]:
+    """Tell an output that cannot be written apart from a store that cannot.
+
+    Raises:
+        BrokenPipeError: when nobody reads the pipe any more.
+        StateError: when the output cannot be written for another reason, such as a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StateError(
+            f"the output cannot be written ({error.strerror or error}); send it elsewhere; what "
+            "the command has done is done"
+        ) from error
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; what a terminal would obey is escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    typer.echo("".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text))
+    with _written_out():
+        typer.echo("".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text))
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -141,7 +165,8 @@ def say(line: str, *, err: bool = False) -> None:
         line: it; a user's words may stand in it.
         err: on stderr.
     """
-    typer.echo(printable(line), err=err)
+    with _written_out():
+        typer.echo(printable(line), err=err)
 
 
 def size(num_bytes: int) -> str:

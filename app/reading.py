@@ -50,7 +50,7 @@ def domains(request: Request) -> None:
                 item.label,
                 state_in_words(item),
                 item.num_segments,
-                item.num_documents,
+                item.num_texts + item.num_held_out + item.num_facts,
                 item.num_tokens,
                 size(item.size_bytes),
                 moment(item.changed_at),
@@ -209,7 +209,9 @@ def documents(
     kind: Annotated[
         Literal["text", "fact", "probe"] | None,
         typer.Option(
-            "--kind", help="Only these: text, fact or probe (a question).", show_default=False
+            "--kind",
+            help="Only these: text, fact or probe (a question, or rewordings).",
+            show_default=False,
         ),
     ] = None,
     limit: Annotated[

@@ -251,10 +251,10 @@ def _leave_the_pipe() -> NoReturn:
     """
     with suppress(OSError, ValueError):  # a stream that is no file, or is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(_AFTER_A_PIPE)
+    raise typer.Exit(AFTER_A_PIPE)
 
 
-_AFTER_A_PIPE = 128 + 13
+AFTER_A_PIPE = 128 + 13
 """What a shell says of a program that SIGPIPE ended."""
 
 

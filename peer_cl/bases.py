@@ -48,6 +48,8 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
             weights are missing, pickled or of another model; when the tokenizer is one of another
             model; when the base wants code of its own to be run.
     """
+    if not source.strip():
+        raise InputError("no base is named; give a base model's folder, or a hub id")
     is_folder = Path(source).is_dir()
     if not is_folder and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"there is no folder {source}; give a base model's folder, or a hub id")

@@ -21,6 +21,8 @@ __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUM_PROBLEMS = 5
+_MOST_WHOLE = 2**53
+"""From here on a float no longer tells whole numbers apart."""
 CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
 """How a file's encoding is changed; which one it has, only its owner knows."""
 
@@ -45,7 +47,7 @@ class Skipped:
         """Return what is said where nothing else was found; empty where none was skipped."""
         if not self.num:
             return ""
-        return f" ({self.num} malformed rows were skipped, the first: {self.problems[0]})"
+        return f" ({several(self.num, 'malformed row')} skipped, the first: {self.problems[0]})"
 
 
 @dataclass(frozen=True)
@@ -373,7 +375,7 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
     if not isinstance(text, str) or not normalised_text(text):
         raise CorpusError('has no "text" with something in it')
     for key in ("title", "source", "id"):
-        if not isinstance(_label(value, key), str | int | None):
+        if not _is_label(_label(value, key)):
             raise CorpusError(f'has a "{key}" that is neither text nor a whole number')
     for key in ("text", "title", "source", "id"):
         check_storable(key, str(value.get(key)))
@@ -395,7 +397,14 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
 def _label(value: dict[str, Any], key: str) -> Any:
     """Return a field that names something; a whole number may be written as 3.0, as exports do."""
     found = value.get(key)
-    return int(found) if isinstance(found, float) and found.is_integer() else found
+    if isinstance(found, float) and found.is_integer() and abs(found) < _MOST_WHOLE:
+        return int(found)
+    return found
+
+
+def _is_label(found: Any) -> bool:
+    """Return whether a field can name something; to Python true is a number."""
+    return isinstance(found, str | int | None) and not isinstance(found, bool)
 
 
 def _row(text: str | None, title: str, source: str, section_of: str | None = None) -> Row:

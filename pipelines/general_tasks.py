@@ -185,13 +185,13 @@ def read_set(path: Path) -> GeneralSet:
     if not path.is_file():
         raise InputError(f"no set at {path}; give a folder or file of this machine")
     if path.suffix not in (".jsonl", ".txt"):
-        raise OtherFormError(f"{path.name} is neither a jsonl nor a txt file")
+        raise OtherFormError(f"{path.name} is neither a jsonl nor a txt file; {_what_to_give()}")
     task = _TASKS.get(path.name, path.stem)
     if path.suffix == ".txt":
         content = _text(path)
         texts = _wikitext(content) if task == WIKITEXT else _paragraphs(content)
         if not texts:
-            raise OtherFormError(f"{path.name} has no text")
+            raise OtherFormError(f"{path.name} has no text; {_what_to_give()}")
         return GeneralSet(task, TEXT, _by_key((text, text) for text in texts))
     kind, rows = _read_rows(path)
     return GeneralSet(task, kind, _by_key(rows))
@@ -259,7 +259,7 @@ def _read_rows(path: Path) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
             raise refused(f"{path.name}:{number} {error}") from None
         rows.append((line, about))
     if not rows:
-        raise OtherFormError(f"{path.name} has no line")
+        raise OtherFormError(f"{path.name} has no line; {_what_to_give()}")
     return kind, rows
 
 
@@ -273,6 +273,10 @@ def _kind(about: dict[str, Any]) -> str:
 def _found(about: dict[str, Any]) -> str:
     names = [name[:30] for name in list(about)[:_SHOWN_FIELDS]]
     return f"has the fields {', '.join(names) or 'of nothing'}"
+
+
+def _what_to_give() -> str:
+    return f"give a jsonl file with {_wanted()} a line, or a txt file"
 
 
 def _wanted() -> str:

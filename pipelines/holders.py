@@ -99,7 +99,7 @@ def document_rows(
                     host_layer=use.host_layer,
                     row=row,
                     weight=weight,
-                    share=weight / total.weight,
+                    share=min(1.0, weight / total.weight),  # both are kept in half precision
                     num_documents=total.num_documents,
                     specificity=weight * math.log(counts[use.segment_id] / total.num_documents),
                 )

@@ -282,9 +282,16 @@ class Store:
 
     def _version_before(self, domain: str) -> str:
         """Return the id of the version before the live one."""
-        chain = self.registry.domain(domain).chain
+        detail = self.registry.domain(domain)
+        chain = detail.chain
         if not chain:
             raise StateError(f"domain {domain!r} is not live; see `peer-cl history`")
+        kept = [version.id for version in detail.versions if not version.is_purged]
+        if len(chain) == 1 and chain[0].id != kept[0]:
+            raise StateError(
+                f"{domain} is at {chain[0].label}, which grew on no other version; to go back to a "
+                "snapshot of before it: `peer-cl rollback --to SNAPSHOT` (`peer-cl history`)"
+            )
         if len(chain) == 1:
             raise StateError(
                 f"{domain} is at {chain[0].label}, its first version; to take all of it out of the "

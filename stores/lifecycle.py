@@ -107,21 +107,24 @@ def roll_back(
 ) -> Snapshot:
     """Make a new snapshot with the content of an old one.
 
-    Raises: StateError: when it holds purged domains (and those are not to be left out), or
-        documents that were erased exactly since (and those are not to come back), or nothing would
-        change.
+    Raises: StateError: when it holds versions that were purged (and their domains are not to be
+        left out), or documents that were erased exactly since (and those are not to come back), or
+        nothing would change.
     """
     live, old = live_snapshot(session), read_snapshot(session, snapshot_id)
     purged = {
-        state.domain
+        state.domain: state.label
         for state in old.domains
         if any(segment.is_purged for segment in read_chain(session, state.version))
     }
     if purged and not without_purged:
+        gone = ", ".join(f"{name} {label}" for name, label in sorted(purged.items()))
+        out = [f"{s.domain}, live at {s.label}" for s in live.domains if s.domain in purged]
+        also = f", which takes {'; '.join(out)}, out of the store" if out else ""
         raise StateError(
-            f"snapshot {snapshot_id} holds purged domains ({', '.join(sorted(purged))}), whose "
-            f"bytes are gone; restore it without them: `peer-cl rollback --to {snapshot_id} "
-            "--without-purged`"
+            f"snapshot {snapshot_id} holds versions that were purged ({gone}), whose bytes are "
+            f"gone; restore it without them: `peer-cl rollback --to {snapshot_id} "
+            f"--without-purged`{also}"
         )
     states = tuple(state for state in old.domains if state.domain not in purged)
     if states == live.domains:

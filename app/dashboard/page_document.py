@@ -10,7 +10,7 @@ from app.dashboard import cached
 from app.dashboard.columns import domain_column, open_column
 from app.dashboard.document_erasure import erase_asked, show_erasure
 from app.dashboard.frames import documents as frames
-from app.dashboard.frames.counts import KINDS
+from app.dashboard.frames.counts import kind_in_words
 from app.dashboard.links import link
 from app.dashboard.outcome import show_outcome
 from app.dashboard.page import View, page, plain
@@ -67,7 +67,7 @@ def _show_heading(found: tuple[DocumentPlace, ...]) -> None:
     st.subheader(plain(document.title or document.document_id[:12]), anchor=False, divider="gray")
     is_learned = document.base_nats is not None and document.nats is not None
     with st.container(horizontal=True):
-        st.metric("Kind", KINDS.get(document.kind, document.kind), border=True, width="content")
+        st.metric("Kind", kind_in_words(document), border=True, width="content")
         st.metric("Tokens", f"{document.num_tokens:,}", border=True, width="content")
         st.metric("State", frames.place_in_words(place), border=True, width="content")
         if document.base_nats is not None and document.nats is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     target = next(item for item in found if item.id == target_id)
     _tell(seen, found, target_id)
     purged = cached.purged_versions(seen)
-    gone = [state.domain for state in target.domains if state.version in purged]
+    gone = {state.domain: state.label for state in target.domains if state.version in purged}
     table = frames.diff(seen.live, _without(target, gone))
     if table.empty:
         st.info("That snapshot holds what the live one holds: restoring it would change nothing.")
@@ -122,7 +123,7 @@ def _show_restore(seen: View, found: tuple[Snapshot, ...]) -> None:
     st.text("This would change, as a new snapshot; nothing is deleted and it can be undone:")
     st.dataframe(table, hide_index=True, alt="What restoring would change, domain by domain")
     if gone:
-        st.warning(plain(f"Purged and gone for ever: {', '.join(gone)}. It stays out."))
+        st.warning(plain(_gone_in_words(seen.live, gone)))
         st.checkbox("Restore the rest without what was purged", key=_WITHOUT)
     _ask_erased(seen, target)
     why_key = f"restore-why: {target_id}"
@@ -145,7 +146,17 @@ def _ask_erased(seen: View, target: Snapshot) -> None:
     st.checkbox("Bring back what was erased", key=f"{_WITH}-{target.id}")
 
 
-def _without(snapshot: Snapshot, gone: list[str]) -> Snapshot:
+def _gone_in_words(live: Snapshot, gone: Mapping[str, str]) -> str:
+    """Say which versions were purged, and what becomes of their domains with the rest."""
+    versions = ", ".join(f"{name} {label}" for name, label in gone.items())
+    out = [
+        f"{state.domain}, live at {state.label}" for state in live.domains if state.domain in gone
+    ]
+    also = f"Without it, {'; '.join(out)}, goes out of the store." if out else "It stays out."
+    return f"Purged and gone for ever: {versions}. {also}"
+
+
+def _without(snapshot: Snapshot, gone: Collection[str]) -> Snapshot:
     return replace(snapshot, domains=tuple(s for s in snapshot.domains if s.domain not in gone))
 
 

@@ -63,7 +63,7 @@ def of_evaluation(live: Snapshot, evaluations: Sequence[Evaluation]) -> list[Tro
     if not live.domains:
         return []
     if not evaluations:
-        return [_to_measure("This store was never evaluated.")]
+        return [_to_measure("This store has no evaluation.")]
     newest = up_to_current(evaluations, live)[-1]
     found = _broken_bound(newest)
     if newest.snapshot.index_tag != live.index_tag:

@@ -129,7 +129,9 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     assert purged.code == 0, purged.err
     assert "law: 1 segment and 1 document are gone" in purged.out
     assert is_refused(peer_cl("document", target, folder=place), "no document")
-    assert is_refused(peer_cl("rollback", "--to", "2", folder=place), "holds purged domains")
+    refused = peer_cl("rollback", "--to", "2", folder=place)
+    assert is_refused(refused, "holds versions that were purged (law v"), refused.err
+    assert "which takes law, live at v" in refused.err
     again = peer_cl("purge", "law", "--retired", "--yes", folder=place)
     assert "law holds nothing that was learned; 0 objects" in again.out, again.err
     nothing = peer_cl("purge", "medicine", "--retired", "--yes", folder=place)

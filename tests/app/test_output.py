@@ -1,13 +1,21 @@
 """What reaches a terminal: users' words, and nothing that it would obey."""
 
+import errno
 import json
+import shlex
+import subprocess
+import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import typer
 
+from app import entry
+from app.cli import main
 from app.output import print_json, print_table, printable, say
-from app.request import fail
+from app.request import fail, one_line_errors
+from peer_cl.errors import StateError
 
 EVIL = "\x1b[31mred\x1b]0;title\x07 \r over \x9b2J \u202e turned"
 
@@ -53,3 +61,54 @@ def test_json_holds_all_of_it_escaped(capsys):
 def test_what_belongs_to_texts_stays():
     text = "naïve\u00a0! 100\u202f% ziel\u00adgerichtet می\u200cخواهم\n\t法 👍"
     assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: say("a line"),
+        lambda: print_json({"a": 1}),
+        lambda: print_table("a title", ("a",), [("b",)]),
+    ],
+    ids=["line", "json", "table"],
+)
+def test_an_output_that_cannot_be_written_is_not_taken_for_the_store(monkeypatch, capsys, act):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys.stdout, "write", full)
+    with pytest.raises(typer.Exit) as ended, one_line_errors(debug=False):
+        act()
+    assert ended.value.exit_code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: the output cannot be written (No space left on device)")
+    assert told.count("\n") == 1
+    with pytest.raises(StateError):
+        act()
+
+
+def test_what_is_interrupted_before_it_began_ends_in_one_line(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "app.cli", SimpleNamespace(main=interrupted))
+    assert entry.main() == 130
+    assert capsys.readouterr().err == "error: interrupted; nothing was begun\n"
+
+
+def test_help_that_nobody_reads_ends_as_other_commands_do():
+    python = shlex.quote(sys.executable)
+    piped = f"{python} -m app --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_help_that_cannot_be_written_is_told_in_one_line(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys.stdout, "write", full)
+    assert main(["--help"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the output cannot be written (No space left on device)\n"
+    )

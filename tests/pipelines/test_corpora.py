@@ -96,9 +96,10 @@ def test_a_whole_number_may_be_written_as_exports_write_it(tmp_path):
     first, second = read_corpus(tmp_path / "c.jsonl").documents
     assert first.section_of == second.section_of
     assert (first.title, first.source) == ("3", "2")
-    (tmp_path / "d.jsonl").write_text('{"text": "a", "id": 7.5}')
-    with pytest.raises(CorpusError, match='"id" that is neither text nor a whole number'):
-        read_corpus(tmp_path / "d.jsonl")
+    for number in ("7.5", "true", "1e300", "NaN"):
+        (tmp_path / "d.jsonl").write_text(f'{{"text": "a", "id": {number}}}')
+        with pytest.raises(CorpusError, match='"id" that is neither text nor a whole number'):
+            read_corpus(tmp_path / "d.jsonl")
 
 
 def test_an_empty_id_is_none(tmp_path):
@@ -216,7 +217,7 @@ def test_files_that_are_no_text_can_be_skipped_too(tmp_path):
         ({"a.txt": "", "b.md": "# only\n## headings\n"}, "has no text; give"),
         (
             {"a.jsonl": "{\n{\n"},
-            r"has no text \(2 malformed rows were skipped, the first: .*a\.jsonl:1 is no JSON",
+            r"has no text \(2 malformed rows skipped, the first: .*a\.jsonl:1 is no JSON",
         ),
         (
             {"a.csv": "x"},

@@ -85,7 +85,7 @@ def test_a_file_without_facts_is_refused(tmp_path):
         read_facts(tmp_path / "none.jsonl")
     with pytest.raises(CorpusError, match="has no fact"):
         read_facts(write(tmp_path / "empty.jsonl"))
-    told = r"has no fact \(2 malformed rows were skipped, the first: .*bad.jsonl:1 is no JSON"
+    told = r"has no fact \(2 malformed rows skipped, the first: .*bad.jsonl:1 is no JSON"
     with pytest.raises(CorpusError, match=told):
         read_facts(write(tmp_path / "bad.jsonl", "{", b"\xe9"), "skip")
 

@@ -28,6 +28,10 @@ def test_roll_back_goes_one_version_back_and_never_out_unasked(filled):
     with pytest.raises(InputError, match="out of the store and to version 'v1'"):
         filled.roll_back("law", "v1", out=True)
     assert filled.registry.live() == before
+    filled.roll_back("law", out=True)
+    grow(filled.registry.folder, "law")
+    with pytest.raises(StateError, match=r"law is at v3, which grew on no other .*--to SNAPSHOT"):
+        filled.roll_back("law")
     assert filled.roll_back("law", why="wrong corpus", out=True).state("law") is None
     with pytest.raises(StateError, match="domain 'law' is not live"):
         filled.roll_back("law")

@@ -62,7 +62,7 @@ def test_an_end_may_be_cut_off(grown):
     assert after.state("law").label == "v1"
     result = grown.purge("law", "ann", retired=True)
     assert (result.num_segments, result.num_documents) == (1, 3)
-    with pytest.raises(StateError, match="holds purged domains"):
+    with pytest.raises(StateError, match="holds versions that were purged"):
         grown.roll_back(3, "ann")
 
 

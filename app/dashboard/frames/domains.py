@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from app.dashboard.addresses import document_address
-from app.dashboard.frames.counts import KINDS
+from app.dashboard.frames.counts import KINDS, kind_in_words
 from app.dashboard.frames.learning import (
     TRAINING,
     VALIDATION,
@@ -21,6 +21,7 @@ from app.output import moment
 from app.reading import state_in_words, version_in_words
 from app.settings_options import SOURCES, read_settings
 from pipelines.documents import composed_text
+from pipelines.probes import holds_rewordings
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, DomainSummary
@@ -119,7 +120,8 @@ def versions(detail: DomainDetail) -> pd.DataFrame:
 def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.DataFrame, int]:
     """Return what came from each source, counted, and how many sources there are.
 
-    The splits are those of texts: facts are all learned, and questions are none of them.
+    The splits are those of texts: facts are all learned, and questions are none of them. Rewordings
+    are no documents, and count nowhere.
 
     A row of a jsonl file that names no source has its line for one; here its file stands for it.
 
@@ -128,7 +130,11 @@ def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.Data
         limit: at most so many sources, the largest first.
     """
     found = pd.DataFrame(
-        [(item.source, item.kind, item.split, item.num_tokens) for item in documents],
+        [
+            (item.source, item.kind, item.split, item.num_tokens)
+            for item in documents
+            if not holds_rewordings(item)
+        ],
         columns=["source", "kind", "split", "tokens"],
     )
     found["source"] = found["source"].str.replace(_LINE, r"\1", regex=True)
@@ -164,7 +170,7 @@ def documents(
             item.title,
             item.source,
             item.split,
-            KINDS.get(item.kind, item.kind),
+            kind_in_words(item),
             item.num_tokens,
             item.base_nats,
             item.nats,

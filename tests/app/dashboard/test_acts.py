@@ -91,7 +91,7 @@ def test_a_restore_leaves_out_what_was_purged_only_when_told_to(store):
     acts.roll_back(store, "law", None, "")
     acts.purge(store, "law", "law", "")
     acts.switch(store, "freeze", "medicine", "")
-    with pytest.raises(StateError, match="holds purged domains"):
+    with pytest.raises(StateError, match="holds versions that were purged"):
         acts.restore(store, whole, "")
     acts.restore(store, whole, "", without_purged=True)
     assert [state.domain for state in store.registry.live().domains] == ["medicine"]

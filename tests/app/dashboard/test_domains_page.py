@@ -13,8 +13,10 @@ from app.dashboard.charts import history as history_charts
 from app.dashboard.frames import domains as frames
 from app.dashboard.frames import history as history_frames
 from app.dashboard.frames import learning
+from app.dashboard.frames.counts import counted, kind_in_words
 from app.output import size
 from pipelines import TrainingSettings, open_store
+from pipelines.probes import FACT_SOURCE, REWORDINGS_SOURCE
 
 # --- looking -------------------------------------------------------------------------------------
 
@@ -236,6 +238,23 @@ def test_texts_facts_and_questions_are_counted_apart(run_page, tmp_path):
         assert row[["texts", "facts", "held_out", "tokens"]].tolist() == [2, 1, 1, 20]
     out = act_on(run_page, place, "law", "Take out")
     assert "and with it 2 texts learned, 1 fact, 1 text held out." in everything(out)
+
+
+def test_rewordings_are_no_questions_and_no_documents(folder):
+    with open_store(folder) as store:
+        found = store.registry.documents("law")
+    kept = replace(found[0], kind="probe", split="test", source=REWORDINGS_SOURCE)
+    assert counted([*found, kept], questions=True) == (
+        f"{counted(found)}, 1 text in other words too"
+    )
+    assert counted([*found, kept]) == counted(found)
+    assert kind_in_words(kept) == "rewordings"
+    assert kind_in_words(replace(kept, source=FACT_SOURCE)) == "question"
+    table, num = frames.sources([*found, kept])
+    assert table.equals(frames.sources(found)[0])
+    assert num == len(table)
+    rows, _ = frames.documents([kept])
+    assert rows["kind"].tolist() == ["rewordings"]
 
 
 def test_lines_of_a_file_are_one_source_and_many_sources_are_cut(folder):

@@ -185,10 +185,11 @@ def test_what_was_purged_stays_out(run_page, lived):
     with open_store(lived) as store:
         store.purge("law")
     at = run_page("history", lived, restore="4")
-    assert "law" in at.warning[0].value
+    assert "gone for ever: law v2" in at.warning[0].value.replace("\\", "")
+    assert "It stays out" in at.warning[0].value
     assert at.dataframe[1].value["domain"].tolist() == ["medicine"]
     next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
-    assert "holds purged domains" in at.error[0].value.replace("\\", "")
+    assert "holds versions that were purged" in at.error[0].value.replace("\\", "")
     at.checkbox[0].check().run()
     next(b for b in at.button if b.label == "Restore snapshot 4").click().run()
     assert not at.error

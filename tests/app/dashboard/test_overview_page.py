@@ -90,7 +90,7 @@ def test_an_empty_store_is_told_what_to_do(run_page, empty_folder):
 def test_a_store_that_was_never_evaluated_says_so_first(run_page, folder):
     at = run_page("overview", folder)
     assert not at.exception
-    assert "never evaluated" in at.warning[0].value
+    assert "has no evaluation" in at.warning[0].value
     assert not at.metric
     names = ["domains?domain=law", "domains?domain=medicine"]
     assert list(at.dataframe[0].value["domain"]) == names, "each opens its domain"

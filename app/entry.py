@@ -1,0 +1,14 @@
+"""The way in: a command that is interrupted while it still loads ends in one line, too."""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line and return its exit code, 130 where Ctrl-C came before it began."""
+    try:
+        from app.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; nothing was begun\n")
+        return 130
