@@ -13,6 +13,7 @@ from peer_cl.bases import Base, load_base, within_context
 from peer_cl.errors import CorpusError, InputError, StoreFormatError
 from peer_cl.inputs import check_host_layers
 from peer_cl.mixture import check_name_odds, share
+from peer_cl.whole import ascending
 from peer_cl.words import OrdinaryWords, TokenCounts
 from pipelines.base_models import SMOLLM2, resolve_base
 from pipelines.batches import tokenise
@@ -105,6 +106,8 @@ def init_store(
     layout.check_is_free()
     share(budget, capacity)
     capacity, name_odds = int(capacity), check_name_odds(name_odds)
+    if host_layers is not None:
+        host_layers = ascending(host_layers)
     if isinstance(background, str):
         raise InputError("background must be a list of texts, not one text: give [text, ...]")
     if background is not None and len(background) < _LEAST_TEXTS:

@@ -59,6 +59,7 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
     [
         ({"name_odds": -1.0}, "name_odds must be 0 or more, not -1"),
         ({"name_odds": float("nan")}, "name_odds must be 0 or more, not nan"),
+        ({"host_layers": (3, 3)}, r"host layers must be ascending, not \[3, 3\]"),
         ({"background": ["one text"]}, "need at least 2 texts, not 1"),
         ({"background": "one text"}, r"a list of texts, not one text: give \[text"),
         ({"objects_url": "here"}, "objects lie at a URL such as"),
