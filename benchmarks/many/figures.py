@@ -22,7 +22,7 @@ def figures(grown: Raw, asked: Raw, prose: Raw, learned: list[Raw], tokens: int)
     Args:
         grown: of `growing.grow`.
         asked: of `growing.question`.
-        prose: of `growing.read_at_length`.
+        prose: of `growing.read_at_length`, of every length.
         learned: the raw scores of each domain's piece.
         tokens: of a document of one length.
     """

@@ -121,8 +121,8 @@ def question(shop: Workshop, seed: int) -> Raw:
     return {"domains": [one.domain for one in asked], "told": found}
 
 
-def read_at_length(shop: Workshop, seed: int) -> Raw:
-    """Return who is asked by prose of three lengths, and what it loses with every pool asked.
+def read_at_length(shop: Workshop, seed: int, length: int) -> Raw:
+    """Return who is asked by prose of a length, and what it loses with every pool asked.
 
     Raises:
         InputError: when no folder of public sets was named.
@@ -130,7 +130,7 @@ def read_at_length(shop: Workshop, seed: int) -> Raw:
     """
     check_work(shop, seed, reads_tokens=False)
     with shop.stores(store_name(seed)) as stores:
-        return read_prose(shop, seed, *pools.load(stores, shop.names))
+        return read_prose(shop, seed, *pools.load(stores, shop.names), lengths=[length])
 
 
 def _num_asked(asked: dict[str, list[bool]], learned: Sequence[str], num: int) -> list[int]:

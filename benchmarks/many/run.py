@@ -16,7 +16,7 @@ from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.options import add_running
 from benchmarks.stream.pieces import BASE, POOLS, Place, places, read_base
 from benchmarks.stream.plan import Piece
-from benchmarks.stream.prose import piece_name
+from benchmarks.stream.prose import LENGTHS, piece_name
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.texts import BLOCK
 from benchmarks.stream.workshop import Workshop
@@ -32,7 +32,8 @@ FOREIGN = 8
 SETTINGS = TrainingSettings(text_passes=2.0)
 """An article is short, and there are no facts beside it."""
 GROWN, ASKED = f"{POOLS}/s{SEED}/grown", f"{POOLS}/s{SEED}/asked"
-PROSE = piece_name(SEED)
+PROSE = {length: f"{piece_name(SEED)}-{length}" for length in LENGTHS}
+"""By length: a piece is to be done within minutes, and 48 pools read each document."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -79,7 +80,7 @@ def check_kept(shop: Workshop) -> None:
     Raises: StateError: saying what to remove.
     """
     check_made_of(shop)
-    if not all(map(shop.raw.has, (GROWN, ASKED, PROSE))):
+    if not all(map(shop.raw.has, (GROWN, ASKED, *PROSE.values()))):
         check_work(shop, SEED, reads_tokens=not shop.raw.has(GROWN))
 
 
@@ -90,12 +91,16 @@ def pieces(shop: Workshop) -> list[Piece]:
         *(_learning(place) for place in places(POOLS, SEED, shop.names)),
         Piece(GROWN, lambda shop: grow(shop, SEED)),
         Piece(ASKED, lambda shop: question(shop, SEED)),
-        Piece(PROSE, lambda shop: read_at_length(shop, SEED)),
+        *(_reading(name, length) for length, name in PROSE.items()),
     ]
 
 
 def _learning(place: Place) -> Piece:
     return Piece(place.piece, lambda shop: learn(shop, place))
+
+
+def _reading(name: str, length: int) -> Piece:
+    return Piece(name, lambda shop: read_at_length(shop, SEED, length))
 
 
 def told(shop: Workshop) -> list[Figure]:
@@ -104,5 +109,6 @@ def told(shop: Workshop) -> list[Figure]:
     if not all(shop.raw.has(piece.name) for piece in pieces(shop)):
         return []
     learned = [shop.raw.read(place.piece) for place in places(POOLS, SEED, shop.names)]
-    grown, asked, prose = map(shop.raw.read, (GROWN, ASKED, PROSE))
-    return figures(grown, asked, prose, learned, BLOCK)
+    grown, asked, *prose = map(shop.raw.read, (GROWN, ASKED, *PROSE.values()))
+    lengths = {length: found for raw in prose for length, found in raw["lengths"].items()}
+    return figures(grown, asked, {**prose[0], "lengths": lengths}, learned, BLOCK)

@@ -29,6 +29,7 @@ from pipelines.reading import Reader
 
 SHORT, LONG = 128, (512, 2048)
 """Tokens of a document, the start token left out."""
+LENGTHS = (SHORT, *LONG)
 MOST = {128: 1000, 512: 40, 2048: 12}
 """Documents of a length whose shortlist is looked at."""
 SCORED = {128: 60, 512: 12, 2048: 4}
@@ -43,12 +44,27 @@ def piece_name(seed: int) -> str:
     return f"{POOLS}/s{seed}/prose"
 
 
-def read_prose(shop: Workshop, seed: int, branches: PoolBranches, shortlist: Shortlist) -> Raw:
+def read_prose(
+    shop: Workshop,
+    seed: int,
+    branches: PoolBranches,
+    shortlist: Shortlist,
+    lengths: Sequence[int] | None = None,
+) -> Raw:
     """Return, by length, which domains each document asks, and losses with every pool asked.
+
+    Args:
+        shop: where to work.
+        seed: of the pools.
+        branches: the base and every domain's pool.
+        shortlist: decides which of them are asked.
+        lengths: of documents of these alone; one that no set has texts for is left out.
 
     Raises: InputError: when no folder of public sets was named.
     """
     texts, names = prose(shop), list(shop.names)
+    if lengths is not None:
+        texts = {length: rows for length, rows in texts.items() if int(length) in lengths}
     book, found = Book(shop, POOLS, seed), {}
     readers: list[Reader] = [
         branches.base,

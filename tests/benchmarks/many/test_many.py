@@ -108,7 +108,10 @@ def test_no_document_loses_more_than_the_budget_and_every_size_is_told(shop, fou
 
 
 def test_prose_is_read_at_length_with_every_number_of_pools(shop, found):
-    told = shop.raw.read(run.PROSE)["lengths"]["128"]
+    lengths = {length: shop.raw.read(name)["lengths"] for length, name in run.PROSE.items()}
+    assert list(lengths) == [128, 512, 2048]
+    assert all(set(found) <= {str(length)} for length, found in lengths.items())
+    told = lengths[128]["128"]
     assert list(told["mixture"]) == ["1", "3"]
     asked = [any(one) for one in zip(*told["asked"].values(), strict=True)]
     silent = found["ask no pool, 6 documents, prose of 128 tokens, 3 pools (share)"]
@@ -160,7 +163,7 @@ def test_a_work_folder_that_is_lost_is_told_before_anything_is_learned(shop, fou
     shutil.copytree(shop.raw.folder, raw.folder)
     lost = replace(shop, raw=raw, work=tmp_path / "lost")
     run.check_kept(lost)  # every piece is done: nothing reads the folder
-    for needs_pools in (run.PROSE, run.ASKED):
+    for needs_pools in (*run.PROSE.values(), run.ASKED):
         raw.path(needs_pools).unlink()
         wanted = r"3 pools and 0 files .* gone from .*lost: name"
         with pytest.raises(StateError, match=wanted) as told:
