@@ -25,6 +25,7 @@ PUBLIC = {
     "load_base",
     # the whole tree of errors
     "BaseMismatchError",
+    "BusyError",
     "ChangedError",
     "CorpusError",
     "DamageError",
