@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import peer_cl
 from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
-from app.output import say
+from app.output import say, unwritten
 from app.request import AFTER_A_PIPE, Before, StoreOption
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return AFTER_A_PIPE
         raise
     except OSError as error:  # of typer's own words, such as the help's
-        say(f"error: the output cannot be written ({error.strerror or error})", err=True)
+        say(f"error: {unwritten(error)}", err=True)
         return 2
     except Exception as error:
         # What typer itself raises for words that it cannot read; the verbs' errors end as codes.

@@ -146,9 +146,13 @@ def _written_out() -> Iterator[None]:
         raise
     except OSError as error:
         raise StateError(
-            f"the output cannot be written ({error.strerror or error}); send it elsewhere; what "
-            "the command has done is done"
+            f"{unwritten(error)}; send it elsewhere; what the command has done is done"
         ) from error
+
+
+def unwritten(error: OSError) -> str:
+    """Return what is said of an output that cannot be written."""
+    return f"the output cannot be written ({error.strerror or error})"
 
 
 def print_json(value: Any) -> None:

@@ -130,7 +130,7 @@ def read_at_length(shop: Workshop, seed: int, length: int) -> Raw:
     """
     check_work(shop, seed, reads_tokens=False)
     with shop.stores(store_name(seed)) as stores:
-        return read_prose(shop, seed, *pools.load(stores, shop.names), lengths=[length])
+        return read_prose(shop, seed, *pools.load(stores, shop.names), length)
 
 
 def _num_asked(asked: dict[str, list[bool]], learned: Sequence[str], num: int) -> list[int]:

@@ -49,7 +49,7 @@ def read_prose(
     seed: int,
     branches: PoolBranches,
     shortlist: Shortlist,
-    lengths: Sequence[int] | None = None,
+    only: int | None = None,
 ) -> Raw:
     """Return, by length, which domains each document asks, and losses with every pool asked.
 
@@ -58,13 +58,13 @@ def read_prose(
         seed: of the pools.
         branches: the base and every domain's pool.
         shortlist: decides which of them are asked.
-        lengths: of documents of these alone; one that no set has texts for is left out.
+        only: this length, of which the sets may have no document; default: each.
 
     Raises: InputError: when no folder of public sets was named.
     """
     texts, names = prose(shop), list(shop.names)
-    if lengths is not None:
-        texts = {length: rows for length, rows in texts.items() if int(length) in lengths}
+    if only is not None:
+        texts = {length: rows for length, rows in texts.items() if length == str(only)}
     book, found = Book(shop, POOLS, seed), {}
     readers: list[Reader] = [
         branches.base,
