@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 import peer_cl
@@ -17,8 +18,22 @@ from app import acting, asking, erasing, learning, reading, rewording, serving, 
 from app.output import say, unwritten
 from app.request import AFTER_A_PIPE, Before, StoreOption
 
+
+class _Verbs(TyperGroup):
+    """Typer's, which would end without a word where Ctrl-C comes before a verb is at work."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the words after the options, and run the verb, whose own Ctrl-C it tells itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("error: interrupted; nothing was begun", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="peer-cl",
+    cls=_Verbs,
     help="Give a frozen language model new knowledge as removable expert pools.",
     invoke_without_command=True,
     add_completion=False,

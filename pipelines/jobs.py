@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import threading
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -194,7 +195,17 @@ def drop_uploads(registry: Registry, job: Job) -> None:
     One that failed or is lost may be started again, unless this one has learned in its stead.
     """
     for name in set(uploads_of(job.request)) - registry.jobs.needed_uploads():
-        (registry.layout.staging / name).unlink(missing_ok=True)
+        upload = registry.layout.staging / name
+        aside = registry.layout.upload(uuid.uuid4().hex * 2, upload.suffix)  # named by no job
+        try:
+            upload.replace(aside)
+        except FileNotFoundError:  # a repair or a purge was here first
+            continue
+        # Asked again: a job that was written down meanwhile may have staged the same file.
+        if name in registry.jobs.needed_uploads():
+            aside.replace(upload)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 def _check_there(source: Source) -> None:

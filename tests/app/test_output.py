@@ -96,6 +96,15 @@ def test_what_is_interrupted_before_it_began_ends_in_one_line(monkeypatch, capsy
     assert capsys.readouterr().err == "error: interrupted; nothing was begun\n"
 
 
+def test_what_is_interrupted_while_its_options_are_read_ends_in_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.request.store_folder", interrupted)
+    assert main(["domains"]) == 130
+    assert capsys.readouterr().err == "error: interrupted; nothing was begun\n"
+
+
 def test_help_that_nobody_reads_ends_as_other_commands_do():
     python = shlex.quote(sys.executable)
     piped = f"{python} -m app --help | true; echo ${{PIPESTATUS[0]}}"

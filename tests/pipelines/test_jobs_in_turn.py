@@ -13,6 +13,7 @@ from pipelines import jobs, open_store, run_job
 from pipelines.jobs import start_ingest
 from pipelines.run_job import attempt
 from pipelines.telling import JobCancelled, Teller
+from pipelines.uploads import Upload, describe_source
 from stores import NewJob
 from stores.job_book import JobBook
 
@@ -109,3 +110,27 @@ def test_a_jobs_process_outlives_the_terminal_that_started_it(store, monkeypatch
     finally:
         process.kill()
         process.wait()
+
+
+def test_an_upload_that_a_new_job_staged_meanwhile_stays(store, monkeypatch):
+    """On PostgreSQL nothing keeps a job from being written down between a look and a removal."""
+    layout, upload = store.registry.layout, Upload("notes.txt", b"A text.")
+    request = {"corpus": describe_source(upload, layout), "facts": None}
+    old, new = (NewJob(kind="ingest", domain="law", request=request, who="ann") for _ in range(2))
+    job = store.registry.jobs.end(store.registry.jobs.add(old).id, "done")
+    upload.stage(layout)
+    needed, looks = JobBook.needed_uploads, []
+
+    def looked(self):
+        found = needed(self)
+        if not looks:
+            store.registry.jobs.add(new)
+            upload.stage(layout)
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(JobBook, "needed_uploads", looked)
+    jobs.drop_uploads(store.registry, job)
+    assert looks == [set(), {upload.path(layout).name}]
+    assert layout.job_files() == [upload.path(layout)]
+    assert upload.path(layout).read_bytes() == b"A text."
