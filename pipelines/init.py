@@ -137,7 +137,7 @@ def init_store(
     words = _ordinary_words(loaded, background)
     statistics = make_background(states[:half], states[half:], seed=0, words=words)
     attachment.detach()
-    objects = ObjectStore(objects_url or layout.objects, layout.staging)
+    objects = ObjectStore(layout.objects_at(objects_url), layout.staging)
     config = StoreConfig(
         store_id=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

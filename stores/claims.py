@@ -20,6 +20,7 @@ from stores.database import Database
 from stores.leases import Lease
 from stores.objects import ObjectStore
 from stores.queries import Finding
+from stores.references import needed_objects
 from stores.schema import LiveRow
 
 _CHOOSE = (
@@ -68,8 +69,10 @@ class Claim:
         The registry knows the new token before the place does and keeps the one that is there:
         whenever it dies in between, it knows the mark that it finds.
 
-        Raises: StateError: when a copy wrote since; or the place cannot be reached.
+        Raises: StateError: when a copy wrote since; or the place cannot be reached, or written to,
+            or is not that of the objects.
         """
+        self._check_place()
         if not self._is_elsewhere():
             return
         mark = self._read()
@@ -81,12 +84,13 @@ class Claim:
     def take_over(self) -> None:
         """Make the place this registry's, whoever wrote last; the next lease renews the mark.
 
-        Raises: StateError: when the objects lie in the store's folder, or cannot be reached.
+        Raises: StateError: when the objects lie in the store's folder, or as `renew`.
         """
         if not self._is_elsewhere():
             raise StateError(
                 f"the objects of {self._folder} lie in it: there is nothing to take over"
             )
+        self._check_place()
         self._mark(self._new_token(None))
 
     def findings(self) -> tuple[Finding, ...]:
@@ -95,6 +99,22 @@ class Claim:
             return ()
         rival = self._rival(self._read())
         return () if rival is None else (Finding("objects shared", "warning", rival, _CHOOSE),)
+
+    def _check_place(self) -> None:
+        """Refuse a place where nothing of the store is: in an empty one all is found deleted.
+
+        Raises: StateError: when that is so, or nothing can be written there.
+        """
+        self._objects.check_disk()
+        if self._objects.exists(self._config.background_object):
+            return
+        with self._database.reading() as session:
+            needed = needed_objects(session, self._config)
+        if len(self._objects.missing(needed)) == len(needed):
+            raise StateError(
+                f"none of the objects of {self._folder} is at {self._objects.place}: see whether "
+                "its disk is there and the path is right, or put them back from a copy"
+            )
 
     def _is_elsewhere(self) -> bool:
         """Return whether a copy of the store's folder would have the same objects as this one."""

@@ -64,6 +64,15 @@ class StoreLayout:
         """Immutable objects, named by their hash."""
         return self.folder / "objects"
 
+    def objects_at(self, url: str | None) -> str | Path:
+        """Return where objects lie: in the folder, or where store.toml says.
+
+        A path in it that is not absolute is meant from the folder, wherever a process stands.
+        """
+        if url is None:
+            return self.objects
+        return url if len(url_scheme(url)) > 1 else self.folder / url
+
     @property
     def index(self) -> Path:
         """FAISS files: a cache."""

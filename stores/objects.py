@@ -106,6 +106,17 @@ class ObjectStore:
         _check_hash(object_id, file_sha256(path), self.place)
         return path
 
+    def check_disk(self) -> None:
+        """Raise a StateError where a local place is on another disk than its staging.
+
+        Files are staged and then renamed, which no file system does to another.
+        """
+        if self._folder is not None and disk_of(self._folder) != disk_of(self._staging):
+            raise StateError(
+                f"{self.place} is on another disk than {self._staging.parent}: what lies there can "
+                "be read and nothing be written; put both on one disk"
+            )
+
     def verify(self, object_id: str) -> None:
         """Raise DamageError unless the object is there with the right bytes."""
         if self.path(object_id) is None:
@@ -339,6 +350,14 @@ def url_scheme(url: str) -> str:
     if scheme == "file":
         url_folder(url)
     return scheme
+
+
+def disk_of(path: Path) -> int:
+    """Return the disk on which a path lies, or will once it is made."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
 
 
 def url_folder(url: str) -> Path:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from peer_cl.errors import InputError, StateError
 from stores.database import translated_errors, url_database
-from stores.objects import ObjectStore, url_folder, url_scheme
+from stores.objects import ObjectStore, disk_of, url_folder, url_scheme
 from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
@@ -56,16 +56,8 @@ def _check_folder(place: Path, folder: Path) -> None:
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise StateError(f"{place} is not an empty folder; choose an empty or a new one")
     # Files are staged in the store's folder and then renamed, which no file system does to another.
-    if _device(place) != _device(folder):
+    if disk_of(place) != disk_of(folder):
         raise StateError(f"{place} is on another disk than {folder}; choose one on the same")
-
-
-def _device(path: Path) -> int:
-    """Return the disk on which a path lies, or will once it is made."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_dev
 
 
 def check_database_url(url: str) -> None:

@@ -67,7 +67,7 @@ class Registry:
     def __init__(self, layout: StoreLayout, config: StoreConfig, database: Database) -> None:
         self.layout = layout
         self.config = config
-        self.objects = ObjectStore(config.objects_url or layout.objects, layout.staging)
+        self.objects = ObjectStore(layout.objects_at(config.objects_url), layout.staging)
         self._database = database
         self._claim = Claim(database, self.objects, config, layout.folder)
         self._writer = Writer(self._claim.lease)

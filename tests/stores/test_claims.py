@@ -1,12 +1,15 @@
 """A copy of a store shares its objects' place: whoever did not write last deletes nothing there."""
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from peer_cl.errors import StateError
 from stores import Registry
 from stores.claims import Claim
+from stores.objects import disk_of
 
 
 def made(make, tmp_path, url):
@@ -148,3 +151,56 @@ def test_a_link_to_the_whole_store_is_no_other_place(make, tmp_path):
     copy = copy_of(tmp_path / "link")
     for folder in (tmp_path / "link", tmp_path / "k", copy):
         goes_on(folder, make, f"new-{folder.name}")
+
+
+def purged(registry):
+    with registry.writing("ann"):
+        return registry.purge("law", "ann")
+
+
+@pytest.mark.parametrize("where", ["url", "relative", "link", "inside"])
+def test_nothing_is_purged_while_the_objects_are_away(make, tmp_path, monkeypatch, where):
+    """An empty place, as of a disk that is not mounted, looks as if all were deleted there."""
+    folder, elsewhere, away = tmp_path / "k", tmp_path / "disk", tmp_path / "away"
+    url = {"url": f"file://{elsewhere}", "relative": "../disk"}.get(where)
+    with make.store(folder, objects_url=url) as registry:
+        if where == "link":
+            (folder / "objects").rename(elsewhere)
+            (folder / "objects").symlink_to(elsewhere)
+        registry.objects.put_bytes(b"background")
+        make.grow(registry, "law")
+        with registry.writing("ann"):
+            registry.roll_back_domain("law", None, "ann")
+    place = folder / "objects" if where == "inside" else elsewhere
+    place.rename(away)
+    place.mkdir()
+    monkeypatch.chdir(away)
+    with Registry.open(folder) as registry:
+        for act in (
+            lambda: purged(registry),
+            lambda: registry.doctor(repair=True),
+            *([] if where == "inside" else [lambda: registry.doctor(take_over=True)]),
+        ):
+            with pytest.raises(
+                StateError, match=r"none of the objects of .* is at .*disk is there"
+            ):
+                act()
+        assert not list(place.iterdir())
+        place.rmdir()
+        away.rename(place)
+        assert "object missing" not in {item.kind for item in registry.doctor(repair=True)}
+        assert purged(registry).num_objects > 0
+
+
+def test_objects_on_another_disk_can_be_read_and_nothing_is_written(make, tmp_path):
+    if disk_of(Path("/dev/shm")) == disk_of(tmp_path):
+        pytest.skip(f"/dev/shm and {tmp_path} are one disk here")
+    with make.store(tmp_path / "k") as registry:
+        make.grow(registry, "law")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        shutil.move(tmp_path / "k" / "objects", other)
+        (tmp_path / "k" / "objects").symlink_to(Path(other) / "objects")
+        with Registry.open(tmp_path / "k") as registry:
+            assert "object missing" not in {item.kind for item in registry.doctor()}
+            with pytest.raises(StateError, match=r"is on another disk than .*put both on one disk"):
+                registry.doctor(repair=True)

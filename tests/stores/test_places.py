@@ -110,7 +110,7 @@ def test_objects_want_an_empty_place(tmp_path):
 
 
 def test_objects_want_the_disk_of_the_store(tmp_path, monkeypatch):
-    monkeypatch.setattr("stores.places._device", lambda path: path.name == "objects")
+    monkeypatch.setattr("stores.places.disk_of", lambda path: path.name == "objects")
     with pytest.raises(StateError, match="on another disk than"):
         check_objects_url(f"file://{tmp_path}/objects", tmp_path)
 
