@@ -91,6 +91,8 @@ def rollback(
     """
     if out and (domain is None or to is not None):
         raise InputError("--out takes one domain out: `peer-cl rollback DOMAIN --out`")
+    if out and with_erased:
+        raise InputError("--out brings nothing back: leave out --with-erased")
     if without_purged and domain is not None:
         raise InputError(
             "--without-purged is for a whole snapshot: `peer-cl rollback --to SNAPSHOT`"

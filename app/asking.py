@@ -281,7 +281,9 @@ def experts(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="Rows shown.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST, help="Rows shown, or documents of one row.")
+    ] = 10,
 ) -> None:
     """Show how a domain's experts are used, what they promote, and what they are like."""
     if version is not None and row is None:
@@ -301,14 +303,25 @@ def experts(
         place = parse_row(row) if row is not None else None
         found = store.experts(domain)
         answer: Any = (
-            found.row(*place, version) if place is not None else found.report(limit, layer)
+            _with_first(found.row(*place, version), limit)
+            if place is not None
+            else found.report(limit, layer)
         )
     if request.as_json:
         print_json(dataclasses.asdict(answer))
     elif place is not None:
-        _print_expert(answer, limit)
+        _print_expert(answer)
     else:
         _print_experts(answer)
+
+
+def _with_first(detail: ExpertDetail, limit: int) -> ExpertDetail:
+    """Return a row with the documents alone that it holds most of."""
+    held = detail.held
+    if held is None:
+        return detail
+    some = dataclasses.replace(held, documents=held.documents[:limit], shares=held.shares[:limit])
+    return dataclasses.replace(detail, held=some)
 
 
 def _print_experts(report: ExpertsReport) -> None:
@@ -369,7 +382,7 @@ def _print_rows(title: str, rows: Sequence[Expert]) -> None:
     )
 
 
-def _print_expert(detail: ExpertDetail, limit: int) -> None:
+def _print_expert(detail: ExpertDetail) -> None:
     _print_rows("row", [detail.expert])
     if detail.held is None:
         say("no learned document uses it, in its own words or in others: it holds none")
@@ -379,8 +392,6 @@ def _print_expert(detail: ExpertDetail, limit: int) -> None:
         ("document", "share of its use", "kind", "title", "source"),
         [
             (item.document_id[:12], share, item.kind, item.title, item.source)
-            for item, share in list(zip(detail.held.documents, detail.held.shares, strict=True))[
-                :limit
-            ]
+            for item, share in zip(detail.held.documents, detail.held.shares, strict=True)
         ],
     )

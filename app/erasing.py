@@ -285,11 +285,14 @@ def purge(
     it can no longer be restored with it. Killed, the same command finishes it.
     """
     with request.store() as store:
-        # What is wrong is told before anybody is asked.
-        store.registry.check_purgeable(domain, retired=retired, again=True)
+        # What is wrong is told before anybody is asked; what changes while they think is not taken.
+        live = store.registry.live()
+        labels = store.registry.check_purgeable(domain, retired=retired, again=True)
         what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
-        confirm(domain, f"{what} will be deleted for good", yes=yes)
-        result = store.purge(domain, request.why, retired=retired)
+        told = f" ({', '.join(labels)})" if labels else ""
+        confirm(domain, f"{what}{told} will be deleted for good", yes=yes)
+        with store.registry.writing(store.who, expect=live.id):
+            result = store.purge(domain, request.why, retired=retired)
     if request.as_json:
         print_json(dataclasses.asdict(result))
     else:

@@ -138,6 +138,8 @@ def init(
 ) -> None:
     """Make a store."""
     layers = None if host_layers is None else parse_layers(host_layers)
+    if on_bad_row is not BadRow.stop and background is None:
+        raise InputError(f"--on-bad-row {on_bad_row.value} is of a corpus: add --background PATH")
     get_ready()
     from pipelines.corpora import read_corpus
     from pipelines.init import init_store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import sys
 import traceback
 import typing
@@ -162,7 +163,8 @@ def verb(
             said = {name: values.pop(name) for name in shared if name in values}
             with one_line_errors(debug=debug, folder=folder if with_store else None):
                 _check_encoded(ctx, {**said, **values})
-                function(Request(folder, **said), **values)
+                with _options_named(ctx):
+                    function(Request(folder, **said), **values)
 
         context = inspect.Parameter(
             "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
@@ -188,6 +190,20 @@ def _check_encoded(ctx: typer.Context, values: Mapping[str, Any]) -> None:
                 from stores.words import check_utf8  # what is in ASCII does not pay for SQLAlchemy
 
                 check_utf8(names.get(name, name), text)
+
+
+@contextmanager
+def _options_named(ctx: typer.Context) -> Iterator[None]:
+    """Call an option as a person typed it where a refusal calls it as Python does: name_odds."""
+    try:
+        yield
+    except InputError as error:
+        if type(error) is not InputError:  # others are of what files hold
+            raise
+        options = {item.name: _option_name(item) for item in ctx.command.params}
+        named = {name: option for name, option in options.items() if "_" in name}
+        told = re.sub(r"\w+", lambda word: named.get(word[0], word[0]), str(error))
+        raise InputError(told) from error
 
 
 def _option_name(parameter: Any) -> str:

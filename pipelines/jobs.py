@@ -179,14 +179,21 @@ def start_again(
             kind="evaluate", domain=None, request=request, who=who or store.who, why=old.why
         )
         return _start(registry, new, [])
-    for part in ("corpus", "facts"):
-        if old.request.get(part):
-            path, name = find_source(old.request[part], registry.layout)
-            check_within(path, within if name is None else None)  # an upload has a name
+    for path, name in find_sources(registry, old):
+        check_within(path, within if name is None else None)  # an upload has a name
     new = NewJob(
         kind=old.kind, domain=old.domain, request=old.request, who=who or store.who, why=old.why
     )
     return _start(registry, new, [])
+
+
+def find_sources(registry: Registry, job: Job) -> list[tuple[Path, str | None]]:
+    """Return what a job is to read, as `uploads.find_source` does.
+
+    Raises: StateError: when an upload of it is there no more, so it cannot be started again.
+    """
+    told = (job.request.get(part) for part in ("corpus", "facts"))
+    return [find_source(about, registry.layout) for about in told if about]
 
 
 def drop_uploads(registry: Registry, job: Job) -> None:

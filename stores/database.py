@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -24,6 +30,8 @@ BUSY_SECONDS = 20
 _CROSSED = ("40001", "40P01", "55P03")
 """SQLSTATEs of a transaction that a server stopped for another's sake: serialization_failure,
 deadlock_detected, lock_not_available."""
+_NOT_ALLOWED = "42501"
+"""SQLSTATE insufficient_privilege."""
 _SEEN = "seen"
 """In a connection's info: a file that was opened as one that does not change, and its state."""
 _PRAGMAS = (
@@ -228,6 +236,14 @@ def translated_errors(name: str) -> Iterator[None]:
                 "same again; the store is as it was"
             ) from error
         raise StateError(f"the registry {name} cannot be used: {words}") from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+            raise
+        words = str(error.orig).partition("\n")[0]
+        raise StateError(
+            f"{name}: {words}; have its administrator grant your user SELECT, INSERT, UPDATE and "
+            "DELETE on a store's tables, and CREATE on the schema where it is made or upgraded"
+        ) from error
     except DatabaseError as error:
         words = " ".join(str(error.orig).split())
         if "malformed" in words or "not a database" in words:

@@ -238,6 +238,18 @@ class Lease:
                 return
 
 
+def check_seen(live_id: int, seen_id: int) -> None:
+    """Refuse what was decided on another snapshot than the live one.
+
+    Raises: ChangedError: when it was.
+    """
+    if live_id != seen_id:
+        raise ChangedError(
+            f"the store changed meanwhile: snapshot {live_id} is live, not {seen_id}; look again, "
+            "then act"
+        )
+
+
 class Writer:
     """The lease of one open registry: it is one thread's, which may take it again while it has it.
 
@@ -307,11 +319,8 @@ class Writer:
         Raises: ChangedError: when it was.
         """
         expected, self._expected = self._expected, None  # our own acts move it on
-        if expected is not None and live_id != expected:
-            raise ChangedError(
-                f"the store changed meanwhile: snapshot {live_id} is live, not {expected}; look "
-                "again, then act"
-            )
+        if expected is not None:
+            check_seen(live_id, expected)
 
     def close(self) -> None:
         """Give the lease back, if it is held."""

@@ -15,6 +15,7 @@ from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
 _NUM_SHOWN = 3
+_MAY_MAKE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
 def check_objects_url(url: str, folder: Path) -> None:
@@ -68,7 +69,8 @@ def check_database_url(url: str) -> None:
 
     Raises:
         InputError: when it is no such URL, or one with a password.
-        StateError: when it cannot be reached, or holds a registry or other tables.
+        StateError: when it cannot be reached, holds a registry or other tables, or none may be
+            made in it.
         UnsupportedError: when the driver is not installed.
     """
     try:
@@ -83,6 +85,7 @@ def check_database_url(url: str) -> None:
             found = set(inspect(connection).get_table_names())
             others = sorted(found - set(Base.metadata.tables) - {_VERSION_TABLE})
             live = "live" in found and connection.exec_driver_sql("SELECT 1 FROM live").first()
+            may_make = connection.exec_driver_sql(_MAY_MAKE).scalar_one()
     finally:
         database.close()
     if others:
@@ -90,6 +93,11 @@ def check_database_url(url: str) -> None:
         raise StateError(f"{database.name} holds other tables ({shown}); choose an empty database")
     if live:
         raise StateError(f"{database.name} holds a store's registry; choose an empty database")
+    if not may_make:
+        raise StateError(
+            f"{database.name} lets your user make no tables: have its administrator grant CREATE "
+            "on the schema"
+        )
 
 
 def _no_password(what: str, where: str) -> str:

@@ -133,8 +133,10 @@ def bury(
 
 def check_purgeable(
     session: Session, domain: str, layout: StoreLayout, *, retired: bool, again: bool = False
-) -> None:
-    """Raise what `bury` would raise, before anybody is asked whether it shall be done.
+) -> tuple[str, ...]:
+    """Return the labels of the versions that `bury` would take, or raise what it would raise.
+
+    Before anybody is asked whether it shall be done.
 
     Args:
         session: any session.
@@ -145,9 +147,10 @@ def check_purgeable(
     """
     if not retired and _never_came(session, domain, layout):
         if again or layout.has_checkpoint(domain) or has_named(session, domain):
-            return
+            return ()
         raise StateError(f"domain {domain!r} never came, and nothing of it is left to delete")
-    _doomed(session, find_domain(session, domain), retired=retired, again=again)
+    doomed = _doomed(session, find_domain(session, domain), retired=retired, again=again)
+    return tuple(segment.label for segment in sorted(doomed, key=lambda one: one.ordinal))
 
 
 def _never_came(session: Session, domain: str, layout: StoreLayout) -> bool:

@@ -247,10 +247,13 @@ class Registry:
         with self._acting() as session:
             return lifecycle.roll_back(session, snapshot_id, **how, who=who, why=why)
 
-    def check_purgeable(self, domain: str, *, retired: bool = False, again: bool = False) -> None:
-        """Raise what `purge` would raise; without `again`, also where it is purged already."""
+    def check_purgeable(
+        self, domain: str, *, retired: bool = False, again: bool = False
+    ) -> tuple[str, ...]:
+        """Return what versions `purge` would take, or raise what it would; see `purging`."""
+        how = {"retired": retired, "again": again}
         with self._database.reading() as session:
-            purging.check_purgeable(session, domain, self.layout, retired=retired, again=again)
+            return purging.check_purgeable(session, domain, self.layout, **how)
 
     def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
         """Delete the bytes of a domain that is not live, and prove it; a killed purge is finished.
@@ -258,8 +261,7 @@ class Registry:
         With `retired`, of a live domain: those of its segments that are in no live version.
         """
         with self._acting() as session:
-            about = {"who": who, "why": why}
-            grave = purging.bury(session, domain, self.layout, **about, retired=retired)
+            grave = purging.bury(session, domain, self.layout, who=who, why=why, retired=retired)
         parts = (self._database, self.objects, self.layout, self.config)
         return purging.erase(grave, *parts, self._acting)
 

@@ -64,7 +64,7 @@ def erase_asked(seen: View) -> None:
     act = partial(acts.start_erasing, evaluate=asked.evaluate)
     if asked.masked:
         act = partial(acts.erase, progress=_shown_progress())
-    attempt(asked.seen, asked.place, partial(_do, asked, act), *asked.keys)
+    attempt(asked.seen, asked.place, partial(_do, asked, act), *asked.keys, by_job=not asked.masked)
     st.rerun()
 
 

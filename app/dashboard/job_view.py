@@ -12,8 +12,8 @@ from app.dashboard.frames.ingest import duration, losses_frame, minutes, said, s
 from app.dashboard.frames.learning import WEIGHTED
 from app.dashboard.measuring import offer_measuring
 from app.dashboard.page import View, offered_folders, opened, plain, who
-from peer_cl.errors import PeerError
-from pipelines.jobs import start_again
+from peer_cl.errors import PeerError, StateError
+from pipelines.jobs import find_sources, start_again
 from pipelines.store import open_store
 from stores import Job
 
@@ -145,6 +145,12 @@ def _offer_cancel(folder: str, job: Job) -> None:
 
 def _offer_again(folder: str, job: Job) -> None:
     """Let a person have the work done after all: what is in the store is measured alone."""
+    if not job.is_unmeasured:
+        try:
+            find_sources(opened(Path(folder)).registry, job)
+        except StateError as error:
+            st.caption(plain(f"It cannot be started again: {error}."))
+            return
     label = "Measure it now" if job.is_unmeasured else "Start it again"
     if st.button(label, key=f"again-{job.id}", icon=":material/replay:"):
         with open_store(folder, who=who()) as store:

@@ -40,7 +40,9 @@ class Outcome:
     """Somebody else acted between the person's look and the act."""
 
 
-def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str) -> None:
+def attempt(
+    seen: View, place: str, act: Callable[[Store], Done], *cleared: str, by_job: bool = False
+) -> None:
     """Do an act on what a person saw, and keep how it ended for `show_outcome`.
 
     A callback, or called before a page has drawn its text fields: it empties some.
@@ -50,9 +52,10 @@ def attempt(seen: View, place: str, act: Callable[[Store], Done], *cleared: str)
         place: where a problem is to be told, of a `show_problem`.
         act: the act; it reads widgets' values itself.
         cleared: keys of text fields to empty when it is done.
+        by_job: the act only has a job written down; see `page.acting`.
     """
     try:
-        with acting(seen) as store:
+        with acting(seen, by_job=by_job) as store:
             outcome = Outcome(seen, place, done=act(store))
     except PeerError as error:
         if _is_done(seen):

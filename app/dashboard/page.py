@@ -28,6 +28,7 @@ from peer_cl.errors import ChangedError
 from pipelines.store import Store, open_store
 from pipelines.system_errors import mendable
 from stores import StoreConfig, StoreLayout
+from stores.leases import check_seen
 
 if TYPE_CHECKING:
     from stores import Snapshot
@@ -68,6 +69,11 @@ class View:
         came = sorted(self.domains, key=lambda item: (item.created_at, item.domain))
         return domain_colours([item.domain for item in came])
 
+    @property
+    def is_all_out(self) -> bool:
+        """Whether no domain is live, and one at least can be brought back."""
+        return not self.live.domains and any(not item.is_purged for item in self.domains)
+
     def summary(self, domain: str) -> DomainSummary | None:
         """Return what is known of a domain, or None."""
         return next((item for item in self.domains if item.domain == domain), None)
@@ -107,11 +113,16 @@ def view() -> View:
 
 
 @contextmanager
-def acting(seen: View) -> Iterator[Store]:
+def acting(seen: View, *, by_job: bool = False) -> Iterator[Store]:
     """Yield a store to act on, if the snapshot that the person sees is still the live one.
 
+    Args:
+        seen: what the person saw.
+        by_job: a job is to act, which waits its turn: whoever writes now is in nobody's way.
+
     Raises:
-        ChangedError: at the first act, when it is not; at once, when another store is there.
+        ChangedError: at the first act, when it is not (of a job at once); at once, too, when
+            another store is there.
         StoreLockedError: when another writer holds the store.
     """
     with open_store(seen.folder, who=who()) as store:
@@ -119,6 +130,10 @@ def acting(seen: View) -> Iterator[Store]:
             raise ChangedError(
                 f"another store was made in {seen.folder} meanwhile; look again, then act"
             )
+        if by_job:
+            check_seen(store.registry.live().id, seen.live.id)
+            yield store
+            return
         with store.registry.writing(store.who, expect=seen.live.id):
             yield store
 

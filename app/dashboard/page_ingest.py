@@ -89,7 +89,13 @@ def show(seen: View) -> None:
 def _ask(seen: View) -> None:
     """Show the form, the preview of what it says, and the button that starts it."""
     st.subheader("A new ingest", anchor=False)
-    if not seen.live.domains:
+    if seen.is_all_out:
+        st.info(
+            "No domain is live. What was taken out is brought back on the Domains page, without "
+            "an ingest.",
+            icon=":material/inventory_2:",
+        )
+    elif not seen.live.domains:
         st.info(
             "This store knows nothing yet. Give it a folder or a file of text about one subject: "
             "txt (one document a file), md (one a section) or jsonl (one a line).",

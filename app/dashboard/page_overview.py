@@ -97,13 +97,12 @@ def find_troubles(
     """
     found = dict.fromkeys([*cached.glance(seen), *checked])
     registry = seen.store.registry
+    jobs = [j for j in registry.jobs.listed(_LAST_JOBS) if not troubles.is_erased(j, registry)]
     return troubles.sort_troubles(
         [
             *troubles.of_findings(found),
             *troubles.of_evaluation(seen.live, evaluations),
-            *troubles.of_jobs(
-                registry.jobs.listed(_LAST_JOBS), evaluations, registry.history(_LAST_EVENTS)
-            ),
+            *troubles.of_jobs(jobs, evaluations, registry.history(_LAST_EVENTS)),
         ]
     )
 

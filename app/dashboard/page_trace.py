@@ -72,6 +72,12 @@ def _say_what_to_do(seen: View) -> None:
             "Every domain is disabled, so the base alone answers. Enable one on the Domains page.",
             icon=":material/toggle_off:",
         )
+    elif seen.is_all_out:
+        st.info(
+            "No domain is live, so the base alone answers. Bring one back on the Domains page, or "
+            "restore an earlier snapshot on the History page.",
+            icon=":material/inventory_2:",
+        )
     else:
         st.info(
             "Nothing is learned yet, so the base alone answers. Teach the store a corpus on the "

@@ -12,7 +12,7 @@ from app.output import moment
 from stores.changes import changes
 
 if TYPE_CHECKING:
-    from stores import Finding, Snapshot
+    from stores import Finding, Registry, Snapshot
     from stores.queries import Evaluation, Event, Job
 
 Severity = Literal["error", "warning", "note"]
@@ -115,6 +115,14 @@ def of_jobs(
         and not _is_measured(job, evaluations)
         and not _has_learned_since(job, history)
     ]
+
+
+def is_erased(job: Job, registry: Registry) -> bool:
+    """Return whether what a job was to erase exactly, and did not, is erased by other means."""
+    if job.kind != "erase" or job.is_unmeasured or job.domain is None:
+        return False
+    wanted = set(job.request.get("documents", ()))
+    return bool(wanted) and wanted == registry.erased.among(job.domain, wanted)
 
 
 def _to_measure(what: str, severity: Severity = "warning") -> Trouble:

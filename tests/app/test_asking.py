@@ -79,6 +79,12 @@ def test_experts_shows_use_rows_and_one_row(peer_cl, made):
     one = peer_cl("experts", "law", "--row", place, "--json", folder=made).json
     assert one["held"]["use"]["num_documents"] == row["num_documents"]
     assert "documents that it holds" in peer_cl("experts", "law", "--row", place, folder=made).out
+    assert len(one["held"]["documents"]) > 1
+    words = ("experts", "law", "--row", place, "--limit", "1")
+    first = peer_cl(*words, "--json", folder=made).json["held"]
+    assert first["documents"] == one["held"]["documents"][:1]
+    assert len(first["shares"]) == 1
+    assert one["held"]["documents"][1]["document_id"][:12] not in peer_cl(*words, folder=made).out
 
 
 def test_rows_of_a_domain_of_several_versions_are_named_with_theirs(peer_cl, learned, tmp_path):

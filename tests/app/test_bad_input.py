@@ -196,7 +196,7 @@ def test_a_run_that_cannot_be_trained(peer_cl, place, corpus, options, told):
         (["--budget", "1.5"], "1.5"),
         (["--capacity", "0"], "0"),
         (["--background", "none.txt"], "no corpus at none.txt"),
-        (["--name-odds", "-1"], "name_odds must be 0 or more"),
+        (["--name-odds", "-1"], "error: --name-odds must be 0 or more"),
         (["--objects-url", "objects"], "objects lie at a URL such as"),
         (["--database-url", "postgresql://ann:secret@host/x"], "leave it to PGPASSFILE"),
     ],
@@ -254,7 +254,7 @@ def test_a_base_in_a_relative_folder_is_found_from_elsewhere(peer_cl, good, tmp_
         (["generate", "a", "--sample", "--seed", "-1"], "seed must lie between 0 and"),
         (["generate", "a", "--seed", "5"], "--seed 5 is of a draw, and nothing is drawn: add --sa"),
         (["generate", "a", "--domain", "lav"], "Did you mean 'law'"),
-        (["generate", "a", "--guidance-scale", "0"], "guidance_scale must be positive"),
+        (["generate", "a", "--guidance-scale", "0"], "error: --guidance-scale must be positive"),
         (["generate", "a", "--force"], "--force lets one pool speak alone: name one domain"),
     ],
 )

@@ -179,6 +179,8 @@ def test_a_disks_error_without_a_path_names_the_store(capsys):
     [
         (["experts", "law", "--version", "v1"], "--version v1 is of one row: add --row LAYER:ROW"),
         (["experts", "law", "--row", "3:4", "--layer", "5"], "leave out --layer 5"),
+        (["rollback", "law", "--out", "--with-erased"], "leave out --with-erased"),
+        (["init", "--on-bad-row", "skip"], "--on-bad-row skip is of a corpus: add --background"),
         (["evaluate", "--general-items", "5"], "--general-items 5 is of sets: add --general PATH"),
         (["evaluate", "--no-background", "--max-documents", "3"], "leave out --no-background"),
     ],

@@ -354,3 +354,23 @@ def test_where_nobody_can_be_asked_or_somebody_breaks_off_nothing_is_changed(
         with pytest.raises(typer.Exit) as ended:
             erasing.confirm("law", "law goes", yes=False)
     assert ended.value.exit_code == 130
+
+
+def test_what_changes_while_a_person_thinks_is_not_purged(folder, peer_cl, monkeypatch):
+    with Registry.open(folder) as registry:
+        before = registry.live().id
+    assert peer_cl("rollback", "law", folder=folder).code == 0
+    asked = []
+
+    def brought_back(word, what, *, yes):
+        asked.append((word, what))
+        with Registry.open(folder) as other, other.writing("bob"):
+            other.roll_back(before, "bob")
+
+    monkeypatch.setattr(erasing, "confirm", brought_back)
+    refused = peer_cl("purge", "law", "--retired", folder=folder)
+    told = "what no live version of law holds (v2) will be deleted for good"
+    assert asked == [("law", told)]
+    assert is_refused(refused, "the store changed meanwhile", "look again"), refused.err
+    with Registry.open(folder) as registry:
+        assert not registry.purged_versions()

@@ -64,6 +64,45 @@ def test_a_database_of_others_is_refused(url, monkeypatch):
         check_unspoken(url, monkeypatch)
 
 
+@pytest.fixture
+def of_another(url):
+    """The database's URL for a user who may log in, and nothing else; dropped before it."""
+    user = f"reader_{uuid.uuid4().hex[:8]}"
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE USER {user} PASSWORD 'one'"))
+    yield make_url(url).set(username=user, password="one").render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {user}"))
+        connection.execute(text(f"DROP USER {user}"))
+    engine.dispose()
+
+
+@needs_server
+def test_a_user_who_may_make_no_tables_is_told_before_anything_is_read(of_another, monkeypatch):
+    with pytest.raises(StateError, match=r"make no tables.*grant CREATE on the schema"):
+        check_unspoken(of_another, monkeypatch)
+
+
+@needs_server
+def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(url, of_another, make, tmp_path):
+    with make.store(tmp_path / "k", database_url=url):
+        pass
+    user, database = make_url(of_another).username, url_database(url)
+    with database.engine.begin() as connection:
+        connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user}"))
+    database.close()
+    reader = url_database(of_another)
+    with reader.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM lease")).scalar_one() == 1
+    with (
+        pytest.raises(StateError, match=r"permission denied for table.*grant your user SELECT"),
+        reader.writing() as session,
+    ):
+        session.execute(text("UPDATE lease SET who='ann'"))
+    reader.close()
+
+
 @needs_server
 def test_the_migrations_make_the_schema(url):
     database = url_database(url)

@@ -226,6 +226,46 @@ def test_exact_leaves_it_in_old_snapshots_alone_until_a_purge(run_page, place):
     assert found.title not in everything(at)
 
 
+def test_exact_waits_its_turn_while_the_store_is_written(run_page, place):
+    found = document(place)
+    at = run_page("document", place, id=found.document_id)
+    at.radio(key="erase-how").set_value(EXACT).run()
+    with open_store(place) as store, store.registry.writing("bob"):
+        at = type_and_erase(at, found)
+        (job,) = store.registry.jobs.listed(only_open=True)
+        store.registry.jobs.ask_cancel(job.id)
+        assert not at.error
+        assert ended_job(place, job.id).state == "cancelled"
+
+
+def test_exact_is_not_asked_for_where_the_store_changed_meanwhile(run_page, place):
+    found = document(place)
+    at = run_page("document", place, id=found.document_id)
+    at.radio(key="erase-how").set_value(EXACT).run()
+    field(at, "Type").input(found.document_id[:6]).run()
+    with open_store(place) as store:
+        store.freeze("medicine")
+    at.button(key="erase").click().run()
+    assert not at.exception
+    assert "Changed meanwhile; nothing was done" in at.warning[0].value
+    with open_store(place) as store:
+        assert store.registry.jobs.listed() == ()
+
+
+def test_an_erasure_that_failed_is_of_the_past_once_it_was_done_otherwise(run_page, place):
+    def told():
+        return [box.value for box in run_page("overview", place).warning if "job" in box.value]
+
+    found = document(place)
+    with open_store(place) as store:
+        request = {"documents": [found.document_id], "settings": None}
+        new = NewJob(kind="erase", domain="law", request=request, who="ann")
+        store.registry.jobs.end(store.registry.jobs.add(new).id, "failed", error="no")
+        assert "The last job (erase of law) failed" in told()[0].replace("\\", "")
+        store.erase_exact("law", [found.document_id])
+    assert told() == []
+
+
 def test_a_document_that_a_job_erases_is_not_erased_twice(run_page, place):
     def buttons(of):
         at = run_page("document", place, id=of.document_id)
