@@ -128,7 +128,7 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Tensor:
-    """Return how much each token's loss counts, (B, T): 1, an answer's tokens `answer_weight`.
+    """Return how much each token's loss counts, (B, T): 1, from an answer on `answer_weight`.
 
     Example:
         >>> row = Row("", "fact", (0, 5, 6, 7), answer_from=3)
@@ -200,8 +200,10 @@ def plan_steps(
 ) -> list[list[int]]:
     """Return which rows each training step reads.
 
-    A kind's passes are spread evenly over the run: a fact read ten times comes back about every
-    tenth of it. The plan depends on the rows and the seed alone, so a killed run goes on exactly.
+    A kind's passes are spread over the run: a fact read ten times comes back about every tenth of
+    it. Of a number with a fraction, the row that is read once more comes as long after its last
+    whole pass: texts read one and a half times end the run, behind the last facts. The plan
+    depends on the rows and the seed alone, so a killed run goes on exactly.
 
     Args:
         rows: what is trained on.

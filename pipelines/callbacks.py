@@ -78,11 +78,14 @@ class FiniteCheck(lightning.Callback):
         Raises:
             DamageError: naming the tensor.
         """
-        for name, tensor in self._segment.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise DamageError(
-                    f"{name} holds values that are not finite; nothing was registered"
-                )
+        check_finite(self._segment)
+
+
+def check_finite(segment: Segment) -> None:
+    """Raise a DamageError where a segment's weights are not finite; it names the tensor."""
+    for name, tensor in segment.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise DamageError(f"{name} holds values that are not finite; nothing was registered")
 
 
 class LossRecord(lightning.Callback):
@@ -184,10 +187,16 @@ class StepCheckpoint(lightning.Callback):
         self._path, self._record, self._start = path, record, start
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        """Write the file after every so many steps; the old one stays until the new is whole."""
+        """Write the file after every so many steps; the old one stays until the new is whole.
+
+        Raises:
+            DamageError: where weights are not finite: a run goes on from them, and takes those of
+                the last step as they are.
+        """
         step = self._start + trainer.global_step
         if step % CHECKPOINT_EVERY:
             return
+        check_finite(module.segment)
         tensors = {f"segment.{k}": v for k, v in module.segment.state_dict().items()}
         for number, state in trainer.optimizers[0].state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}

@@ -43,7 +43,8 @@ def read_facts(
 
 
 def check_fact(fact: Any) -> None:
-    """Refuse what cannot be learned or kept as a fact: the wrong types, and empty wordings.
+    """Refuse what cannot be learned or kept as a fact: the wrong types, empty wordings, and a
+    statement that does not answer its prompt.
 
     Raises:
         CorpusError: saying what is wrong; the caller puts before it which one it is.
@@ -56,6 +57,36 @@ def check_fact(fact: Any) -> None:
         raise CorpusError('has "reworded_prompts" that are no list of texts')
     for wording in fact.reworded_prompts:
         check_text("reworded_prompts", wording)
+    learned = fact.normalised()
+    _check_answered(learned.statement, learned.seen_prompt, learned.answer)
+
+
+def check_answers(facts: Sequence[Fact]) -> None:
+    """Refuse facts of which two have one statement and another answer: it is taught for one alone.
+
+    Args:
+        facts: normalised.
+
+    Raises: CorpusError: naming both, by their places from 0.
+    """
+    first_of: dict[str, int] = {}
+    for number, fact in enumerate(facts):
+        first = first_of.setdefault(fact.statement, number)
+        asked = [(one.seen_prompt, one.answer) for one in (facts[first], fact)]
+        if asked[0] != asked[1]:
+            raise CorpusError(
+                f"facts[{number}] answers {fact.answer[:40]!r} and facts[{first}] "
+                f"{facts[first].answer[:40]!r} by one statement, {fact.statement[:60]!r}: give "
+                "each a statement of its own"
+            )
+
+
+def _check_answered(statement: str, seen: str, answer: str) -> None:
+    """Refuse a statement that does not go on from its prompt with the answer."""
+    if not statement.startswith(seen.strip()):
+        raise CorpusError("has a statement that does not begin with a prompt before the answer")
+    if not statement[len(seen.strip()) :].lstrip().startswith(answer):
+        raise CorpusError("has a statement in which the answer does not follow the prompt")
 
 
 def _before_answer(subject: str, answer: str, statement: str) -> str:
@@ -90,10 +121,9 @@ def _fact(row: dict[str, Any]) -> Fact:
     is_given = "seen_prompt" in row
     seen = row["seen_prompt"] if is_given else _before_answer(row["subject"], answer, statement)
     reworded = row.get("reworded_prompts", [])
-    if not isinstance(seen, str) or not seen.strip() or not statement.startswith(seen.strip()):
+    if not isinstance(seen, str) or not seen.strip():
         raise CorpusError("has a statement that does not begin with a prompt before the answer")
-    if not statement[len(seen.strip()) :].lstrip().startswith(answer):
-        raise CorpusError("has a statement in which the answer does not follow the prompt")
+    _check_answered(statement, seen, answer)
     if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
         raise CorpusError('has "reworded_prompts" that are no list of texts')
     if not all(item.strip() for item in reworded):

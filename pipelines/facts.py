@@ -41,6 +41,7 @@ class Fact:
         r"""Return the fact in the form in which its statement is learned.
 
         Accents may be written in two ways: what is asked has to be written as what was learned.
+        Blanks around an answer would be asked for, too.
 
         Example:
             >>> cafe = Fact("Cafe\u0301", "is", "it", "Cafe\u0301 is it", "Cafe\u0301 is", ())
@@ -48,9 +49,9 @@ class Fact:
             'Café is'
         """
         return Fact(
-            subject=composed_text(self.subject),
-            relation=composed_text(self.relation),
-            answer=composed_text(self.answer),
+            subject=composed_text(self.subject).strip(),
+            relation=composed_text(self.relation).strip(),
+            answer=composed_text(self.answer).strip(),
             statement=normalised_text(self.statement),
             seen_prompt=composed_text(self.seen_prompt).lstrip(),
             reworded_prompts=tuple(map(composed_text, self.reworded_prompts)),

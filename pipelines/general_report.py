@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from pipelines.mixture_scores import added_nats
 from pipelines.progress import Progress
 from pipelines.token_scores import BASE, MAX_TOKENS, VersionBranch
 from stores import NewScore, Registry, Snapshot
+from stores.patience import patiently
 
 _VERSION = "general-1"
 _WITHOUT_SPECIAL = "general-2"
@@ -147,15 +149,14 @@ def _base_scores(
         some = wanted[start : start + CHUNK]
         read = read_items(scorer, [item for _, item in some])
         new = {key: _bytes(figures) for (key, _), figures in zip(some, read, strict=True)}
-        registry.put_scores(
-            [
-                NewScore(subject=BASE, document_key=key, values=values, num_tokens=len(values) // 8)
-                for key, values in new.items()
-            ]
-        )
+        scores = [
+            NewScore(subject=BASE, document_key=key, values=values, num_tokens=len(values) // 8)
+            for key, values in new.items()
+        ]
+        what = "general ability, the bare base"
+        patiently(partial(registry.put_scores, scores), partial(progress, what, start, len(wanted)))
         known |= new
-        done = start + len(some)
-        progress("general ability, the bare base", done, len(wanted), some[-1][1].task)
+        progress(what, start + len(some), len(wanted), some[-1][1].task)
     return [judge(item, _figures(item, known[key])) for key, item in zip(keys, items, strict=True)]
 
 

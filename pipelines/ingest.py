@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from peer_cl.errors import CorpusError
 from pipelines.corpora import BadRowPolicy, check_document, check_length, read_corpus
 from pipelines.documents import SAID, SourceDocument, counted, mean_losses, several
-from pipelines.fact_files import check_fact
+from pipelines.fact_files import check_answers, check_fact
 from pipelines.facts import Fact
 from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
@@ -138,6 +138,7 @@ def ingest(
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
         _check_given(facts, rewordings or {})
         facts = [fact.normalised() for fact in facts]
+        check_answers(facts)
         given = leave_out_erased(
             registry, domain, documents, facts, rewordings, learn_erased=learn_erased
         )

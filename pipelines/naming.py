@@ -7,6 +7,7 @@ or purged names its domain no more.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _AFTER = re.compile(r"\s*[(\[].*$")
 _LETTER = re.compile(r"[^\W\d_]")
 MIN_CHARACTERS = 3
+MIN_WIDE_CHARACTERS = 2
+"""Of names that are in wide signs, as Chinese, Japanese and Korean ones are."""
 
 
 def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> Names:
@@ -61,15 +64,21 @@ def fact_subject(title: str, asked: Collection[str]) -> str:
 def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:
     """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
 
-    What follows in brackets is left out. A name of several tokens is also known in lower case; one
-    of a single token only as it is written, since "turkey" is not Turkey.
+    What follows in brackets is left out. So are names without a letter, and those that are too
+    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
+    known in lower case; one of a single token only as it is written, since "turkey" is not Turkey.
     """
     plain = {_AFTER.sub("", composed_text(title)).strip() for title in titles}
-    names = sorted(n for n in plain if len(n) >= MIN_CHARACTERS and _LETTER.search(n))
+    names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
     written = _encode(tokenizer, names)
     several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
     cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
     return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
+
+
+def _is_long(name: str) -> bool:
+    is_wide = all(unicodedata.east_asian_width(sign) in "WF" for sign in name)
+    return len(name) >= (MIN_WIDE_CHARACTERS if is_wide else MIN_CHARACTERS)
 
 
 def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:

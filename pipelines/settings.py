@@ -60,7 +60,8 @@ class TrainingSettings:
     reworded_passes: float = 1.0
     """How often each rewording of a document is read, where there are any."""
     answer_weight: float = 4.0
-    """Weight of a fact's answer in the loss; every other token has 1."""
+    """Weight in the loss of a fact's answer and of what its statement says behind it; every other
+    token has 1."""
     quiet_weight: float = 0.02
     """How strongly a pool learns to say nothing to ordinary text: the weight, beside the loss in
     nats, of the squared length of what it adds there. 0: not at all."""

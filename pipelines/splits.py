@@ -20,7 +20,9 @@ HOLD_OUT_PERCENT = 23.0
 _TEST_SHARE, _SHARES = 18, 23
 """Of what is held out, so many parts of so many are to measure on, the others to stop early by."""
 _SIDES: tuple[Split, ...] = ("test", "validation", "train")
-_WORD = re.compile(r"\w+")
+_SIGN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Kana and Chinese signs: no blanks part words in them."""
+_WORD = re.compile(rf"[{_SIGN}]|[^\W{_SIGN}]+")
 _SHINGLE_WORDS = 5
 _NEAR_JACCARD = (4, 5)
 """Near-duplicates share so many parts of so many; whole numbers, so that a border is one."""

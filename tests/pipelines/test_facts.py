@@ -1,11 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer_cl.errors import CorpusError
-from pipelines.facts import Relation, choose_facts, is_guessable
+from pipelines.fact_files import check_answers, check_fact
+from pipelines.facts import Fact, Relation, choose_facts, is_guessable
 
 RELATION = Relation("place", "{subject} lies in", ("The place of {subject} is", "Where? In"))
 OTHER = Relation("colour", "{subject} looks", ("The colour of {subject} is", "It looks"))
@@ -54,3 +56,30 @@ def test_a_fact_becomes_a_document_to_train_on():
     document = RELATION.fact("Kiel", "Holstein").document("atlas")
     assert (document.text, document.kind) == ("Kiel lies in Holstein.", "fact")
     assert document.source == "atlas"
+
+
+def test_blanks_around_what_is_said_are_no_part_of_a_fact():
+    told = Fact(" Chad ", " capital", " N'Djamena ", "It is N'Djamena.", "It is", ())
+    assert told.normalised() == Fact(
+        "Chad", "capital", "N'Djamena", "It is N'Djamena.", "It is", ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "answer", "told"),
+    [
+        ("Lima is in Peru.", "Lima", "does not begin with a prompt"),
+        ("The capital is Lima.", "Peru", "the answer does not follow the prompt"),
+    ],
+)
+def test_a_statement_that_does_not_answer_its_prompt_is_no_fact(statement, answer, told):
+    with pytest.raises(CorpusError, match=told):
+        check_fact(Fact("Peru", "capital", answer, statement, "The capital is", ()))
+
+
+def test_a_statement_teaches_one_answer():
+    said = "Kim has badge 7 and works in Lima."
+    badge = Fact("Kim", "badge", "7", said, "Kim has badge", ("Kim's badge:",))
+    check_answers([badge, replace(badge, reworded_prompts=())])
+    with pytest.raises(CorpusError, match=r"facts\[1\] answers 'Lima' and facts\[0\] '7' by one"):
+        check_answers([badge, replace(badge, answer="Lima", seen_prompt=said[:-6])])

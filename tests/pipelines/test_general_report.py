@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_base import copy_store, make_tiny_store, sentences
 
-from peer_cl.errors import InputError
+from peer_cl.errors import BusyError, InputError
 from pipelines import general_report, open_store
 from pipelines.general import ItemScore
 from pipelines.general_mixture import _apart
@@ -167,6 +167,24 @@ def test_continuations_are_what_greedy_decoding_writes(rows, folder, loaded):
         )
         right += tuple(written[0].tolist()) == item.rows[0]
     assert rows[f"{ASKED}-words"]["accuracy"] == right / 12
+
+
+def test_scores_wait_for_a_busy_registry(store, folder, monkeypatch):
+    monkeypatch.setattr("stores.patience.PAUSE_SECONDS", 0.0)
+    put, tries = Registry.put_scores, []
+
+    def busy_at_first(self, scores):
+        tries.append(len(scores))
+        if len(tries) == 1:
+            raise BusyError("busy")
+        put(self, scores)
+
+    monkeypatch.setattr(Registry, "put_scores", busy_at_first)
+    monkeypatch.setattr(general_report, "_VERSION", "another")
+    told = []
+    evaluated(store, general=folder, general_items=2, progress=lambda *news: told.append(news))
+    assert tries[0] == tries[1] > 0
+    assert ("general ability, the bare base", "busy") in [(news[0], news[3]) for news in told]
 
 
 def test_the_base_is_never_read_twice(store, report, folder, monkeypatch):

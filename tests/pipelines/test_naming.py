@@ -229,3 +229,9 @@ def test_names_count_for_nothing_unless_a_store_is_made_so(tmp_path):
     with make_store(tmp_path) as store:
         assert asks(store, NAMING)[1].odds_PBU is None
         assert "name_odds" not in (tmp_path / "knowledge" / "store.toml").read_text()
+
+
+def test_short_names_count_in_scripts_of_wide_signs_alone(named):
+    _, tokenizer = named.load()
+    assert not spellings(["UK", "Go", "東", "1984"], tokenizer)
+    assert spellings(["東京"], tokenizer)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from peer_cl.errors import InputError
 from pipelines import splits as splits_module
 from pipelines.documents import SourceDocument
-from pipelines.splits import near_copies, split_documents
+from pipelines.splits import near_copies, near_groups, split_documents
 
 WORDS = [f"word{number}" for number in range(400)]
 
@@ -56,6 +56,20 @@ def test_near_duplicates_are_on_one_side_and_merely_related_texts_are_not():
         assert splits.split[original.document_id] == splits.split[near.document_id]
         assert splits.near_group[original.document_id] == splits.near_group[near.document_id]
         assert splits.near_group[original.document_id] != splits.near_group[other.document_id]
+
+
+def test_near_duplicates_are_found_where_no_blanks_part_words():
+    text = (
+        "海は冷たく、北の風は強い。港には古い船が三隻つながれていて、漁師たちは朝早く出かける。"
+        "昼には市場で魚を売り、夕方には網をつくろいながら昔の嵐の話をする。"
+    )
+    near = SourceDocument(text.replace("三隻", "四隻"), "n", "s")
+    other = SourceDocument(
+        "山の村では秋になると栗を拾い、冬のあいだ火のそばで焼いて食べる習わしがある。", "o", "s"
+    )
+    one = SourceDocument(text, "t", "s")
+    groups = near_groups([one, near, other])
+    assert groups[one.document_id] == groups[near.document_id] != groups[other.document_id]
 
 
 def test_sections_of_one_document_are_on_one_side():

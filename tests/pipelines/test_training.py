@@ -148,6 +148,26 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path):
         check.on_fit_end()
 
 
+def test_no_checkpoint_holds_weights_that_are_not_finite(tmp_path, monkeypatch):
+    """A run that goes on from its last step trains no more: it would take them as they are."""
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY", 1)
+    checkpoint = tmp_path / "run.safetensors"
+    write = callbacks.StepCheckpoint.on_train_batch_end
+
+    def poisoned(self, trainer, module, *rest):
+        if trainer.global_step == 3:
+            module.segment.layer(3).experts.up_ND.data[2, 1] = float("nan")
+        write(self, trainer, module, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.StepCheckpoint, "on_train_batch_end", poisoned)
+        with pytest.raises(DamageError, match=r"layers\.3\.experts\.up_ND holds values"):
+            train(tmp_path, checkpoint=checkpoint)
+    resumed, _ = train(tmp_path, checkpoint=checkpoint)
+    whole, _ = train(tmp_path)
+    assert resumed.segment.sha256() == whole.segment.sha256()
+
+
 def test_validations_are_recorded_and_stop_a_run_that_gets_worse(tmp_path):
     trained, _ = train(tmp_path, settings=watched(), validation=STRANGE)
     seen = [value for _, _, value in trained.losses if value is not None]
