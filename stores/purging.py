@@ -132,7 +132,12 @@ def bury(
 
 
 def check_purgeable(
-    session: Session, domain: str, layout: StoreLayout, *, retired: bool, again: bool = False
+    session: Session,
+    domain: str,
+    layout: StoreLayout,
+    *,
+    retired: bool = False,
+    again: bool = False,
 ) -> tuple[str, ...]:
     """Return the labels of the versions that `bury` would take, or raise what it would raise.
 

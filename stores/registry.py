@@ -247,11 +247,8 @@ class Registry:
         with self._acting() as session:
             return lifecycle.roll_back(session, snapshot_id, **how, who=who, why=why)
 
-    def check_purgeable(
-        self, domain: str, *, retired: bool = False, again: bool = False
-    ) -> tuple[str, ...]:
+    def check_purgeable(self, domain: str, **how: bool) -> tuple[str, ...]:
         """Return what versions `purge` would take, or raise what it would; see `purging`."""
-        how = {"retired": retired, "again": again}
         with self._database.reading() as session:
             return purging.check_purgeable(session, domain, self.layout, **how)
 
