@@ -247,7 +247,7 @@ def _new_segment(
         parent=chain.parent,
         run=NewRun(
             run_id=uuid.uuid4().hex,
-            config=settings.record(),
+            config={**settings.record(), **learned.left_out.record()},
             losses=list(trained.losses),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,

@@ -17,6 +17,7 @@ from peer_cl.signature import Signature
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.documents import SAID, SourceDocument, normalised_text
 from pipelines.facts import Fact
+from pipelines.left_out import LeftOut, left_out
 from pipelines.loading import load_chain
 from pipelines.probes import FACT_SOURCE
 from pipelines.rewordings import Rewordings, kept_rewordings
@@ -173,6 +174,8 @@ class Learned:
     """What fact documents say, by document id."""
     rewordings: Rewordings = field(default_factory=dict)
     """Texts in other words, by the id of the document."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """What the chain has, and might not have learned without another document."""
 
     def of(self, split: str, kinds: Iterable[str] = SAID) -> list[SourceDocument]:
         """Return the documents of a split."""
@@ -239,6 +242,7 @@ def prepare(
         num_other_questions=divided.num_other_questions,
         facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
         rewordings=reworded,
+        left_out=divided.left_out,
     )
 
 
@@ -257,6 +261,8 @@ class Divided:
     """Documents that the chain holds out, and that stay so."""
     num_other_questions: int
     """Facts that the chain knows, asked with other questions than it keeps."""
+    left_out: LeftOut
+    """What an erasure from the chain has to know of."""
 
 
 def divide(
@@ -290,6 +296,7 @@ def divide(
     stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
     fresh = {key: document for key, document in fresh.items() if key not in stays}
     kept = [document for document in kept if document.document_id not in stays]
+    texts = {d.document_id: side for d, side in chain.known if d.kind == "text"}
     return Divided(
         fresh=fresh,
         kept=kept,
@@ -297,6 +304,7 @@ def divide(
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
         num_other_questions=len(_asked_else(chain, facts)),
+        left_out=left_out(others, facts, fresh, texts, hold_out_percent),
     )
 
 

@@ -21,6 +21,7 @@ from pipelines.documents import SAID
 from pipelines.erasure import EACH, mask_segment, rows_by_cost
 from pipelines.erasure_targets import check_erasable, check_texts, live_documents
 from pipelines.growing import Grown, grow
+from pipelines.left_out import KEY, LeftOut, woven
 from pipelines.loading import empty_model, load_store_base
 from pipelines.masks import Mask
 from pipelines.preparing import (
@@ -162,9 +163,8 @@ def erase_exact(
         gone = _with_questions(registry, documents, gone)
         base = load_store_base(registry)
         chain = read_chain(registry, domain, kept, base)
-        left = [document for document in documents if document.document_id not in gone]
         near_ids = _near(registry, documents, gone)
-        steps = _plan(registry, chain, end, left, base)
+        steps = _plan(registry, chain, end, documents, gone, base)
         num_kept = sum(row.kind != MASK for row in kept)
         if not num_kept and not any(step.learned for step in steps):
             raise StateError(
@@ -219,12 +219,14 @@ def _plan(
     registry: Registry,
     chain: Chain,
     end: Sequence[Segment],
-    left: Sequence[Document],
+    documents: Sequence[Document],
+    gone: set[str],
     base: Base,
 ) -> list[_Step]:
     """Return what is to be done, in order; no model has run yet."""
     configs = {run.segment_id: run.config for run in registry.domain(chain.domain).runs}
-    held = {document.document_id: document for document in left}
+    held = {d.document_id: d for d in documents if d.document_id not in gone}
+    texts = {key: partial(registry.document_text, d) for key, d in held.items()}
     steps = []
     for row in end:
         config = configs[row.id]
@@ -232,8 +234,10 @@ def _plan(
             masked = tuple(held[i] for i in config.get("erases", ()) if i in held)
             steps.append(_Step(row.id, masked=masked, num_rows=config.get(EACH, 0)))
             continue
-        own = [document for document in left if document.segment_id == row.id]
-        learned = _prepare_again(registry, chain, own, base, recorded_hold_out(config))
+        own = [document for document in documents if document.segment_id == row.id]
+        others = LeftOut.recorded(config, texts)
+        percent = recorded_hold_out(config)
+        learned = _prepare_again(registry, chain, own, others, gone, base, percent)
         if learned.of("train"):
             chain = chain.holding(learned)
             steps.append(_Step(row.id, learned, _settings(config, row)))
@@ -244,22 +248,39 @@ def _prepare_again(
     registry: Registry,
     chain: Chain,
     documents: Sequence[Document],
+    left_out: LeftOut,
+    gone: set[str],
     base: Base,
     hold_out_percent: float,
 ) -> Learned:
-    """Prepare what is left of a segment as its ingest did: texts first, then facts."""
+    """Prepare what is left of a segment as its ingest did: texts first, then facts.
+
+    Args:
+        registry: an open store.
+        chain: what the segment is to grow on.
+        documents: all that the segment holds.
+        left_out: what its ingest was given besides.
+        gone: ids of what is erased.
+        base: the store's.
+        hold_out_percent: of its ingest.
+    """
     facts, others, rewordings = [], [], []
     for document in documents:
         source = stored_document(registry, document)
         if holds_fact(document):
             facts.append(read_fact(source.text))
         elif holds_rewordings(document):
-            rewordings.append(read_kept(source.text))
+            if document.document_id not in gone:
+                rewordings.append(read_kept(source.text))
         else:
             others.append(source)
     of_facts = {fact.document("").document_id for fact in facts}
     rest = [d for d in others if d.kind != "fact" or d.document_id not in of_facts]
-    return prepare(chain, rest, facts, base, joined_rewordings(rewordings), hold_out_percent)
+    given = [d for d in woven(rest, left_out.texts) if d.document_id not in gone]
+    told = [
+        fact for fact in woven(facts, left_out.facts) if fact.document("").document_id not in gone
+    ]
+    return prepare(chain, given, told, base, joined_rewordings(rewordings), hold_out_percent)
 
 
 def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:
@@ -269,7 +290,7 @@ def _settings(config: dict[str, Any], row: Segment) -> TrainingSettings:
         StateError: when they are not of this version.
     """
     try:
-        return TrainingSettings.from_record(config)
+        return TrainingSettings.from_record({k: v for k, v in config.items() if k != KEY})
     except (InputError, StateError, TypeError) as error:
         raise StateError(
             f"the settings that {row.domain} {row.label} was trained with cannot be read by this "

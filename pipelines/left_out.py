@@ -1,0 +1,120 @@
+"""What an ingest was given and left out, since its domain had it: an erasure has to know of it.
+
+Without a document that is erased the domain may have held out what it learned, and learned what it
+held out. What came again to a later ingest then counts there: it is learned, or binds others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from pipelines.documents import SourceDocument
+from pipelines.facts import Fact
+
+KEY = "left_out"
+"""In a run's record, beside its settings; only where something was left out that may matter."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Texts and facts that were left out, each with how many stood before it that were not."""
+
+    texts: tuple[tuple[int, SourceDocument], ...] = ()
+    facts: tuple[tuple[int, Fact], ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run's record says; no text of a document is in it, but for facts' own."""
+        if not self.texts and not self.facts:
+            return {}
+        texts = [
+            [place, text.document_id, text.title, text.source, text.section_of]
+            for place, text in self.texts
+        ]
+        return {KEY: {"texts": texts, "facts": [[n, asdict(fact)] for n, fact in self.facts]}}
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any], texts: Mapping[str, Callable[[], str]]) -> LeftOut:
+        """Return what a run's record says was left out; nothing in one of before.
+
+        Args:
+            record: of a run.
+            texts: what reads the text of each document that the domain still has, by its id.
+        """
+        told = record.get(KEY, {"texts": [], "facts": []})
+        return cls(
+            tuple(
+                (place, SourceDocument(texts[key](), title, source, section_of=section_of))
+                for place, key, title, source, section_of in told["texts"]
+                if key in texts
+            ),
+            tuple(
+                (place, Fact(**{**fact, "reworded_prompts": tuple(fact["reworded_prompts"])}))
+                for place, fact in told["facts"]
+            ),
+        )
+
+
+def left_out(
+    documents: Sequence[SourceDocument],
+    facts: Sequence[Fact],
+    learned: Mapping[str, object],
+    known_texts: Mapping[str, object],
+    hold_out_percent: float,
+) -> LeftOut:
+    """Return what an ingest leaves out that it might learn, had its domain not another document.
+
+    Those are texts where nothing is to be held out: elsewhere what is known stays as it is. And
+    facts whose statement the domain knows as a text, which it might have held out.
+
+    Args:
+        documents: given, but for statements of facts.
+        facts: given.
+        learned: ids of what is not left out.
+        known_texts: ids of texts that the domain has.
+        hold_out_percent: of the ingest.
+    """
+    told = [(document.document_id, document) for document in documents]
+    texts = [
+        (place, replace(document.normalised(), kind="text"))
+        for place, key, document in _others(told, learned)
+        if hold_out_percent == 0 and key in known_texts
+    ]
+    said = [(fact.document("").document_id, fact) for fact in facts]
+    again = [(place, fact) for place, key, fact in _others(said, learned) if key in known_texts]
+    return LeftOut(tuple(texts), tuple(again))
+
+
+def _others(
+    given: Sequence[tuple[str, T]], learned: Mapping[str, object]
+) -> Iterator[tuple[int, str, T]]:
+    """Yield what is not learned, once, with how many of what is learned stand before it."""
+    seen: set[str] = set()
+    place = 0
+    for key, one in given:
+        if key in seen:
+            continue
+        seen.add(key)
+        if key in learned:
+            place += 1
+        else:
+            yield place, key, one
+
+
+def woven(learned: Sequence[T], others: Sequence[tuple[int, T]]) -> list[T]:
+    """Return both in the order in which they were given.
+
+    Example:
+        >>> woven(["a", "b"], [(0, "x"), (2, "y"), (2, "z")])
+        ['x', 'a', 'b', 'y', 'z']
+    """
+    found: list[T] = []
+    rest = list(others)
+    for number, one in enumerate(learned):
+        while rest and rest[0][0] <= number:
+            found.append(rest.pop(0)[1])
+        found.append(one)
+    return found + [one for _, one in rest]
