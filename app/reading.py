@@ -12,6 +12,7 @@ from app.dashboard.frames.acts import act_in_words, read_masks
 from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
 from pipelines.documents import counted, mean_losses
+from pipelines.left_out import KEY as LEFT_OUT
 from pipelines.probes import holds_fact
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def show(
         acts = () if request.as_json else _acts(store.registry, detail.events)
     if request.as_json:
         told = dataclasses.asdict(detail)
+        for run in told["runs"]:
+            run["config"].pop(LEFT_OUT, None)  # of documents, and as long as a corpus
         if documents:
             told["documents"] = [dataclasses.asdict(item) for item in listed]
         print_json(told)

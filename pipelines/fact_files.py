@@ -34,7 +34,15 @@ def read_facts(
         CorpusError: when the file is missing, has no fact, or a malformed line.
     """
     shown = name or str(path)
-    facts, skipped = read_json_lines(path, _fact, what="facts", on_bad_row=on_bad_row, name=name)
+    first_of: dict[str, Fact] = {}
+
+    def read(row: dict[str, Any]) -> Fact:
+        fact = _fact(row)
+        _check_same(fact, first_of.get(fact.normalised().statement))
+        first_of.setdefault(fact.normalised().statement, fact)
+        return fact
+
+    facts, skipped = read_json_lines(path, read, what="facts", on_bad_row=on_bad_row, name=name)
     if not facts:
         raise CorpusError(
             f"{shown} has no fact{skipped}; give a jsonl file with {', '.join(_NEEDED)}"
@@ -67,18 +75,25 @@ def check_answers(facts: Sequence[Fact]) -> None:
     Args:
         facts: normalised.
 
-    Raises: CorpusError: naming both, by their places from 0.
+    Raises: CorpusError: naming the second by its place, from 0.
     """
-    first_of: dict[str, int] = {}
+    first_of: dict[str, Fact] = {}
     for number, fact in enumerate(facts):
-        first = first_of.setdefault(fact.statement, number)
-        asked = [(one.seen_prompt, one.answer) for one in (facts[first], fact)]
-        if asked[0] != asked[1]:
-            raise CorpusError(
-                f"facts[{number}] answers {fact.answer[:40]!r} and facts[{first}] "
-                f"{facts[first].answer[:40]!r} by one statement, {fact.statement[:60]!r}: give "
-                "each a statement of its own"
-            )
+        try:
+            _check_same(fact, first_of.setdefault(fact.statement, fact))
+        except CorpusError as error:
+            raise CorpusError(f"facts[{number}] {error}") from None
+
+
+def _check_same(fact: Fact, first: Fact | None) -> None:
+    """Refuse a fact that has an earlier one's statement, and not its answer after its prompt."""
+    if first is None or (first.seen_prompt, first.answer) == (fact.seen_prompt, fact.answer):
+        return
+    raise CorpusError(
+        f"answers {fact.answer[:40]!r} after {fact.seen_prompt[-40:]!r} by the statement by which "
+        f"an earlier fact answers {first.answer[:40]!r} after {first.seen_prompt[-40:]!r}: give "
+        "each a statement of its own"
+    )
 
 
 def _check_answered(statement: str, seen: str, answer: str) -> None:

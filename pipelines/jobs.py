@@ -13,6 +13,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,7 +211,8 @@ def drop_uploads(registry: Registry, job: Job) -> None:
             continue
         # Asked again: a job that was written down meanwhile may have staged the same file.
         if name in registry.jobs.needed_uploads():
-            aside.replace(upload)
+            with suppress(FileNotFoundError):  # or behind us
+                aside.replace(upload)
         else:
             aside.unlink(missing_ok=True)
 

@@ -6,8 +6,8 @@ held out. What came again to a later ingest then counts there: it is learned, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pipelines.documents import SourceDocument
@@ -31,7 +31,7 @@ class LeftOut:
         if not self.texts and not self.facts:
             return {}
         texts = [
-            [place, text.document_id, text.title, text.source, text.section_of]
+            [place, text.document_id, text.title, text.source, text.kind, text.section_of]
             for place, text in self.texts
         ]
         return {KEY: {"texts": texts, "facts": [[n, asdict(fact)] for n, fact in self.facts]}}
@@ -47,8 +47,8 @@ class LeftOut:
         told = record.get(KEY, {"texts": [], "facts": []})
         return cls(
             tuple(
-                (place, SourceDocument(texts[key](), title, source, section_of=section_of))
-                for place, key, title, source, section_of in told["texts"]
+                (place, SourceDocument(texts[key](), title, source, kind, section_of))
+                for place, key, title, source, kind, section_of in told["texts"]
                 if key in texts
             ),
             tuple(
@@ -61,47 +61,59 @@ class LeftOut:
 def left_out(
     documents: Sequence[SourceDocument],
     facts: Sequence[Fact],
-    learned: Mapping[str, object],
-    known_texts: Mapping[str, object],
+    learned: Collection[str],
+    known_texts: Collection[str],
+    held_out: Collection[str],
     hold_out_percent: float,
 ) -> LeftOut:
     """Return what an ingest leaves out that it might learn, had its domain not another document.
 
-    Those are texts where nothing is to be held out: elsewhere what is known stays as it is. And
-    facts whose statement the domain knows as a text, which it might have held out.
+    Texts that the domain holds out: the segment that does may be left with nothing to train on, and
+    go. Where nothing is to be held out, those too that it learned; and at any time statements of
+    facts that it knows as texts: it might have held them out.
 
     Args:
-        documents: given, but for statements of facts.
+        documents: given, but for the statements of the facts.
         facts: given.
         learned: ids of what is not left out.
         known_texts: ids of texts that the domain has.
+        held_out: of these, what it holds out.
         hold_out_percent: of the ingest.
     """
-    told = [(document.document_id, document) for document in documents]
-    texts = [
-        (place, replace(document.normalised(), kind="text"))
-        for place, key, document in _others(told, learned)
-        if hold_out_percent == 0 and key in known_texts
-    ]
-    said = [(fact.document("").document_id, fact) for fact in facts]
-    again = [(place, fact) for place, key, fact in _others(said, learned) if key in known_texts]
-    return LeftOut(tuple(texts), tuple(again))
+
+    def matters(document: SourceDocument) -> bool:
+        key = document.document_id
+        is_asked = document.kind == "fact" or hold_out_percent == 0
+        return key in held_out or (is_asked and key in known_texts)
+
+    texts = [(d.document_id, d.document_id in learned, d) for d in documents]
+    said = [(fact, fact.document("").document_id in learned, fact) for fact in facts]
+    return LeftOut(
+        tuple((place, d.normalised()) for place, d in _others(texts) if matters(d)),
+        tuple(
+            (place, fact)
+            for place, fact in _others(said)
+            if fact.document("").document_id in known_texts
+        ),
+    )
 
 
-def _others(
-    given: Sequence[tuple[str, T]], learned: Mapping[str, object]
-) -> Iterator[tuple[int, str, T]]:
-    """Yield what is not learned, once, with how many of what is learned stand before it."""
-    seen: set[str] = set()
+def _others(given: Sequence[tuple[object, bool, T]]) -> Iterator[tuple[int, T]]:
+    """Yield what is not learned, once, with how many of what is learned stand before it.
+
+    Args:
+        given: what tells each from others, whether it is learned, and it.
+    """
+    seen: set[object] = set()
     place = 0
-    for key, one in given:
+    for key, is_learned, one in given:
         if key in seen:
             continue
         seen.add(key)
-        if key in learned:
+        if is_learned:
             place += 1
         else:
-            yield place, key, one
+            yield place, one
 
 
 def woven(learned: Sequence[T], others: Sequence[tuple[int, T]]) -> list[T]:

@@ -240,10 +240,21 @@ def prepare(
         num_twice=divided.num_twice,
         num_held_out=divided.num_held_out,
         num_other_questions=divided.num_other_questions,
-        facts={key: f for f in facts if (key := f.document("").document_id) in fresh},
+        facts=_first_of_each(facts, fresh),
         rewordings=reworded,
         left_out=divided.left_out,
     )
+
+
+def _first_of_each(facts: Sequence[Fact], fresh: Collection[str]) -> dict[str, Fact]:
+    """Return facts that are learned, by id: of one statement the first, which it stays when they
+    are read from what is kept of them."""
+    found: dict[str, Fact] = {}
+    for fact in facts:
+        key = fact.document("").document_id
+        if key in fresh:
+            found.setdefault(key, fact)
+    return found
 
 
 @dataclass(frozen=True)
@@ -296,7 +307,7 @@ def divide(
     stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
     fresh = {key: document for key, document in fresh.items() if key not in stays}
     kept = [document for document in kept if document.document_id not in stays]
-    texts = {d.document_id: side for d, side in chain.known if d.kind == "text"}
+    texts = {d.document_id for d, _ in chain.known if d.kind == "text"}
     return Divided(
         fresh=fresh,
         kept=kept,
@@ -304,7 +315,7 @@ def divide(
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
         num_other_questions=len(_asked_else(chain, facts)),
-        left_out=left_out(others, facts, fresh, texts, hold_out_percent),
+        left_out=left_out(others, facts, fresh, texts, chain.held_out_ids, hold_out_percent),
     )
 
 

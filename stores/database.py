@@ -242,7 +242,8 @@ def translated_errors(name: str) -> Iterator[None]:
         words = str(error.orig).partition("\n")[0]
         raise StateError(
             f"{name}: {words}; have its administrator grant your user SELECT, INSERT, UPDATE and "
-            "DELETE on a store's tables, and CREATE on the schema where it is made or upgraded"
+            "DELETE on a store's tables and USAGE on its sequences, and CREATE on the schema where "
+            "it is made or upgraded"
         ) from error
     except DatabaseError as error:
         words = " ".join(str(error.orig).split())

@@ -3,11 +3,16 @@ import re
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from damage import spoil_page
 from filled_store import grow, new_store
+from tiny_base import make_tiny_store, tiny_settings, write_corpus
+
+from pipelines import open_store
+from pipelines.left_out import KEY
 
 
 def test_domains_tells_every_domain_and_its_state(peer_cl, folder):
@@ -271,3 +276,16 @@ def test_a_reader_that_stops_within_a_table_ends_the_verb_without_a_word_too(fol
         verb.stdout.close()
         assert verb.stderr.read() == b""
         assert verb.wait() == 141
+
+
+def test_what_an_ingest_left_out_is_kept_and_not_printed(peer_cl, tmp_path):
+    place = make_tiny_store(tmp_path, domains=("law",))
+    more = write_corpus(tmp_path / "more.jsonl", "law", num=8, seed=9)
+    more.write_text((tmp_path / "law.jsonl").read_text() + more.read_text())
+    with open_store(place) as store:
+        store.ingest("law", more, settings=replace(tiny_settings(), hold_out_percent=0.0))
+        kept = store.registry.domain("law").runs[-1].config[KEY]["texts"]
+    told = peer_cl("show", "law", "--json", folder=place)
+    assert len(kept) > 20
+    assert KEY not in told.out
+    assert told.json["runs"][-1]["config"]["hold_out_percent"] == 0

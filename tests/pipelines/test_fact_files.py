@@ -132,3 +132,18 @@ def test_where_the_answer_may_be_any_of_several_a_prompt_is_wanted(tmp_path):
         read_facts(path)
     (fact,), _ = read_facts(write(path, row | {"seen_prompt": "Oslo is in"}))
     assert fact.seen_prompt == "Oslo is in"
+
+
+def test_a_line_that_answers_an_earlier_ones_statement_otherwise_is_named_or_skipped(tmp_path):
+    both = {**GOOD, "statement": "Chad's capital is N'Djamena, its currency the franc."}
+    path = write(
+        tmp_path / "facts.jsonl",
+        both,
+        {**both, "reworded_prompts": ["Which city?"]},
+        {**both, "answer": "the franc"},
+    )
+    told = r"facts.jsonl:3 answers 'the franc' .*earlier fact answers \"N'Djamena\""
+    with pytest.raises(CorpusError, match=told):
+        read_facts(path)
+    facts, skipped = read_facts(path, "skip")
+    assert (len(facts), skipped.num) == (2, 1)

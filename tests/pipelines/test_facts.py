@@ -81,5 +81,5 @@ def test_a_statement_teaches_one_answer():
     said = "Kim has badge 7 and works in Lima."
     badge = Fact("Kim", "badge", "7", said, "Kim has badge", ("Kim's badge:",))
     check_answers([badge, replace(badge, reworded_prompts=())])
-    with pytest.raises(CorpusError, match=r"facts\[1\] answers 'Lima' and facts\[0\] '7' by one"):
+    with pytest.raises(CorpusError, match=r"facts\[1\] answers 'Lima' after .* answers '7' after"):
         check_answers([badge, replace(badge, answer="Lima", seen_prompt=said[:-6])])

@@ -41,10 +41,10 @@ def drawn_ingests(draw, *, with_near):
     pool = [a_text(draw) for _ in range(9)]
     if with_near:
         pool += [f"{draw.choice(pool)} x{number}" for number in range(3)]
-    facts = [
-        Fact(f"s{n}", "r", f"a{n}", f"The r of s{n} is a{n} w1 w2.", f"The r of s{n} is", ())
-        for n in range(6)
-    ]
+    facts = []
+    for n in range(6):
+        fact = Fact(f"s{n}", "r", f"a{n}", f"The r of s{n} is a{n} w1 w2.", f"The r of s{n} is", ())
+        facts += [fact, replace(fact, relation=f"{n}", reworded_prompts=(f"s{n}?",))]
 
     def document():
         text = draw.choice(pool) if draw.random() < 0.7 else a_text(draw)
@@ -54,9 +54,12 @@ def drawn_ingests(draw, *, with_near):
 
     for _ in range(draw.randint(2, 4)):
         documents = [document() for _ in range(draw.randint(1, 7))]
-        if draw.random() < 0.3:
-            documents.append(SourceDocument(draw.choice(facts).statement, "F", "s0"))
-        told = [draw.choice(facts) for _ in range(draw.randint(0, 3))]
+        while draw.random() < 0.5:
+            kind = draw.choice(["text", "text", "fact"])
+            statement = draw.choice(facts).statement
+            place = draw.randint(0, len(documents))
+            documents.insert(place, SourceDocument(statement, "F", "s0", kind=kind))
+        told = [draw.choice(facts) for _ in range(draw.randint(0, 4))]
         yield documents, told, draw.choice(HOLD_OUT)
 
 
@@ -101,7 +104,7 @@ def portrait(learned):
     return (
         [(d.document_id, d.title, d.source, d.kind) for d in learned.documents],
         [(learned.splits[key], learned.near_groups[key]) for key in ids],
-        learned.facts,
+        list(learned.facts.items()),
     )
 
 
@@ -170,13 +173,40 @@ def test_what_was_given_again_stays_held_out_in_a_real_store_too(tmp_path):
 
 
 def test_a_fact_of_a_text_that_was_learned_is_taught_where_the_text_is_held_out_now(base):
-    """Its words are not otherwise kept: the record has them."""
-    fact = Fact("Kim", "badge", "7", "Kim has badge 7.", "Kim has badge", ("Kim's badge:",))
-    said = SourceDocument(fact.statement, "Kim", "s")
-    learned = prepare(Chain("law", None), [said], [], base, None, 0.0)
-    chain = Chain("law", None).holding(learned)
-    again = prepare(chain, [SourceDocument("Another text.", "t", "s")], [fact], base, None, 50.0)
-    assert again.facts == {}
-    record = json.loads(json.dumps(again.left_out.record()))
-    assert LeftOut.recorded(record, {}).facts == ((0, fact),)
-    assert LeftOut.recorded({}, {}) == LeftOut()
+    """Its words are not otherwise kept: the record has them, each line, where it stood."""
+
+    def fact(name, *questions):
+        said = f"{name} has badge {len(name)} and a desk."
+        return Fact(name, "badge", str(len(name)), said, f"{name} has badge", questions)
+
+    def is_held_out(*documents):
+        return split_documents(documents).split[documents[0].document_id] != "train"
+
+    others = [SourceDocument(f"Another text {n}.", f"o{n}", "s") for n in range(6)]
+    text = next(
+        SourceDocument(fact(name).statement, name, "s", section_of="f")
+        for name in (f"Kim{n}" for n in range(1000))
+        if is_held_out(SourceDocument(fact(name).statement, name, "s"), *others)
+    )
+    beside = next(
+        one
+        for one in (SourceDocument(f"Beside {n}.", "x", "s", section_of="f") for n in range(1000))
+        if not is_held_out(text, one, *others)
+    )
+    first, last = fact("Ann", "Ann's?"), fact("Zoe")
+    told = [first, fact("Ann"), fact(text.title), fact(text.title, "Its badge?"), last]
+    ingests = [
+        ([beside, text, *others], [], 23.0),
+        ([SourceDocument("New.", "n", "s")], told, 23.0),
+    ]
+    found = [(one, 23.0) for one in learned_one_after_the_other(base, ingests, gone=())]
+    assert text.document_id not in found[1][0].facts
+    again = [one for one, _ in erased(base, found, {beside.document_id})]
+    never = learned_one_after_the_other(base, ingests, {beside.document_id})
+    assert [*map(portrait, again)] == [*map(portrait, never)]
+    assert text.document_id in again[1].facts
+
+
+def test_a_record_without_what_was_left_out_is_one_of_before():
+    assert LeftOut.recorded({"seed": 0}, {}) == LeftOut()
+    assert LeftOut().record() == {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import struct
 import threading
 import uuid
@@ -16,6 +17,7 @@ from stores import NewScore, Registry
 from stores.database import url_database
 from stores.places import check_database_url
 from stores.schema import Base
+from stores.trusted import trust_database
 
 SERVER = os.environ.get("PEER_CL_TEST_POSTGRES")
 needs_server = pytest.mark.skipif(
@@ -85,7 +87,9 @@ def test_a_user_who_may_make_no_tables_is_told_before_anything_is_read(of_anothe
 
 
 @needs_server
-def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(url, of_another, make, tmp_path):
+def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
+    url, of_another, make, tmp_path, monkeypatch
+):
     with make.store(tmp_path / "k", database_url=url):
         pass
     user, database = make_url(of_another).username, url_database(url)
@@ -101,6 +105,22 @@ def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(url, of_anothe
     ):
         session.execute(text("UPDATE lease SET who='ann'"))
     reader.close()
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        for what in ("SELECT, INSERT, UPDATE, DELETE ON ALL TABLES", "USAGE ON ALL SEQUENCES"):
+            connection.execute(text(f"GRANT {what} IN SCHEMA public TO {user}"))
+    engine.dispose()
+    with monkeypatch.context() as patched:
+        patched.setenv("PGPASSWORD", "one")
+        config = (tmp_path / "k" / "store.toml").read_text()
+        theirs = make_url(of_another)._replace(password=None).render_as_string()
+        toml = re.sub(r'database_url = ".*"', f'database_url = "{theirs}"', config)
+        (tmp_path / "k" / "store.toml").write_text(toml)
+        trust_database(theirs)
+        with Registry.open(tmp_path / "k") as registry:
+            make.grow(registry, "law")
+            with registry.writing("ann"):
+                assert registry.freeze("law", "ann").state("law").is_frozen
 
 
 @needs_server
