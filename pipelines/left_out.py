@@ -6,6 +6,7 @@ held out. What came again to a later ingest then counts there: it is learned, or
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -76,15 +77,15 @@ def left_out(
         documents: given, but for the statements of the facts.
         facts: given.
         learned: ids of what is not left out.
-        known_texts: ids of texts that the domain has.
-        held_out: of these, what it holds out.
+        known_texts: ids of texts that the domain keeps; none, where nothing can be erased exactly.
+        held_out: ids of what it holds out.
         hold_out_percent: of the ingest.
     """
 
     def matters(document: SourceDocument) -> bool:
         key = document.document_id
         is_asked = document.kind == "fact" or hold_out_percent == 0
-        return key in held_out or (is_asked and key in known_texts)
+        return key in known_texts and (is_asked or key in held_out)
 
     texts = [(d.document_id, d.document_id in learned, d) for d in documents]
     said = [(fact, fact.document("").document_id in learned, fact) for fact in facts]
@@ -124,9 +125,9 @@ def woven(learned: Sequence[T], others: Sequence[tuple[int, T]]) -> list[T]:
         ['x', 'a', 'b', 'y', 'z']
     """
     found: list[T] = []
-    rest = list(others)
+    rest = deque(others)
     for number, one in enumerate(learned):
         while rest and rest[0][0] <= number:
-            found.append(rest.pop(0)[1])
+            found.append(rest.popleft()[1])
         found.append(one)
     return found + [one for _, one in rest]

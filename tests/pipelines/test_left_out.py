@@ -210,3 +210,15 @@ def test_a_fact_of_a_text_that_was_learned_is_taught_where_the_text_is_held_out_
 def test_a_record_without_what_was_left_out_is_one_of_before():
     assert LeftOut.recorded({"seed": 0}, {}) == LeftOut()
     assert LeftOut().record() == {}
+
+
+def test_a_store_that_keeps_no_texts_records_nothing(base):
+    """Nothing can be erased exactly from it, and it says no more of texts than it has to."""
+    texts = [SourceDocument(f"Text number {n}.", f"t{n}", "s") for n in range(40)]
+    first = prepare(Chain("law", None), texts, [], base, None, 23.0)
+    chain = Chain("law", None).holding(first)
+    more = [*texts, SourceDocument("New.", "n", "s")]
+    assert prepare(chain, more, [], base, None, 23.0).left_out.texts
+    without = replace(chain, known=())
+    assert without.held_out_ids
+    assert prepare(without, more, [], base, None, 0.0).left_out == LeftOut()
