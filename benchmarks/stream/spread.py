@@ -54,9 +54,9 @@ def _gains(scores: Scores, seeds: Sequence[int]) -> Iterator[Figure]:
         if min(map(len, losses)) < 2:
             continue
         base, (own, theirs) = scores.loss(scores.base, name), map(mean, losses)
-        told = f"{len(losses[0])} and {len(losses[1])} seeds"
+        rival, num = WORDS["lora"], f"{len(losses[0])} and {len(losses[1])}"
         yield at_least(
-            f"gain of ours forced on, as a share of that of {WORDS['lora']}, {name}, means of {told} "
+            f"gain of ours forced on, as a share of that of {rival}, {name}, means of {num} seeds "
             "(share)",
             (base - own) / (base - theirs),
             0.98,

@@ -8,7 +8,7 @@ import pytest
 from tiny_stream import stream_domain, tiny_workshop
 
 from benchmarks.results import shown
-from benchmarks.stream import checks, pools
+from benchmarks.stream import checks, pools, spread
 from benchmarks.stream.jobs import do_missing
 from benchmarks.stream.matrices import FORCED, GATE, GUIDED, NAMED, OF_QUESTIONS, Scores
 from benchmarks.stream.methods_table import methods_table
@@ -282,21 +282,41 @@ def test_raw_files_hold_sums_a_document(shop, scores):
 
 
 def test_more_seeds_learn_the_first_domains_and_give_a_range(shop, scores):
-    spread = functools.partial(PLANNED, spread=(1,))
+    further = functools.partial(PLANNED, spread=(1,))
     known = {piece.name for piece in PLANNED(shop)}
-    more = [piece.name for piece in spread(shop) if piece.name not in known]
+    more = [piece.name for piece in further(shop) if piece.name not in known]
     assert more == [f"{m}/s1/{p}" for m in ("peer", "lora") for p in ("0-law", "1-minerals")]
     both = [piece.name for piece in plan(shop, [0, 1], METHODS, spread=(1, 2))]
     assert len(set(both)) == len(both)  # a seed that learns the whole stream learns nothing twice
-    do_missing(shop, spread, math.inf)
+    do_missing(shop, further, math.inf)
     of_one, of_two = (spread_figures(scores, seeds) for seeds in ((0,), (0, 1)))
     assert of_one == []
-    assert len(of_two) == 6
+    assert len(of_two) == 8
     for seed in (0, 1):
         own = [shop.raw.read(f"peer/s{seed}/{number}-{name}") for number, name in enumerate(NAMES)]
         loss = sum(scores.loss(raw, name) for raw, name in zip(own, NAMES, strict=True)) / 2
         assert shown(loss) in of_two[0].figure
     assert of_two[0].figure.startswith("ours, right pool forced on: right after learning, first 2")
+
+
+def test_a_share_of_loras_gain_is_that_of_the_means_of_seeds(shop, scores):
+    do_missing(shop, functools.partial(PLANNED, spread=(1,)), math.inf)
+    told = {one.figure: one.value for one in spread_figures(scores, (0, 1))}
+    raws = {(m, s): shop.raw.read(f"{m}/s{s}/1-minerals") for m in ("peer", "lora") for s in (0, 1)}
+    losses = {key: scores.loss(raw, "minerals") for key, raw in raws.items()}
+    own, theirs = ((losses[m, 0] + losses[m, 1]) / 2 for m in ("peer", "lora"))
+    base = scores.loss(scores.base, "minerals")
+    (share,) = [value for name, value in told.items() if "minerals, means of 2 and 2 seeds" in name]
+    assert share == pytest.approx((base - own) / (base - theirs))
+
+
+def test_of_a_further_domain_a_chain_learns_what_comes_before_it(monkeypatch):
+    monkeypatch.setattr(spread, "NUM_DOMAINS", 1)
+    monkeypatch.setattr(spread, "FURTHER", "d")
+    names = ("a", "b", "c", "d", "e")
+    told = [[p.domain for p in spread.spread_places(m, 1, names)] for m in ("peer", "lora")]
+    assert told == [["a", "d"], ["a", "b", "c", "d"]]
+    assert [p.number for p in spread.spread_places("peer", 1, names)] == [0, 3]
 
 
 def test_pieces_at_another_rate_than_was_tuned_are_not_gone_on_from(tmp_path):
