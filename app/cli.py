@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import peer_cl
 from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
+from app.entry import INTERRUPTED
 from app.output import say, unwritten
 from app.request import AFTER_A_PIPE, Before, StoreOption
 
@@ -27,7 +28,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("error: interrupted; nothing was begun", err=True)
+            say(INTERRUPTED, err=True)
             raise typer.Exit(130) from None
 
 

@@ -2,6 +2,8 @@
 
 import sys
 
+INTERRUPTED = "error: interrupted; nothing was begun"
+
 
 def main() -> int:
     """Run the command line and return its exit code, 130 where Ctrl-C came before it began."""
@@ -10,5 +12,5 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; nothing was begun\n")
+        sys.stderr.write(f"{INTERRUPTED}\n")
         return 130

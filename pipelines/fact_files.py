@@ -38,8 +38,7 @@ def read_facts(
 
     def read(row: dict[str, Any]) -> Fact:
         fact = _fact(row)
-        _check_same(fact, first_of.get(fact.normalised().statement))
-        first_of.setdefault(fact.normalised().statement, fact)
+        _check_same(fact.normalised(), first_of)
         return fact
 
     facts, skipped = read_json_lines(path, read, what="facts", on_bad_row=on_bad_row, name=name)
@@ -80,14 +79,20 @@ def check_answers(facts: Sequence[Fact]) -> None:
     first_of: dict[str, Fact] = {}
     for number, fact in enumerate(facts):
         try:
-            _check_same(fact, first_of.setdefault(fact.statement, fact))
+            _check_same(fact, first_of)
         except CorpusError as error:
             raise CorpusError(f"facts[{number}] {error}") from None
 
 
-def _check_same(fact: Fact, first: Fact | None) -> None:
-    """Refuse a fact that has an earlier one's statement, and not its answer after its prompt."""
-    if first is None or (first.seen_prompt, first.answer) == (fact.seen_prompt, fact.answer):
+def _check_same(fact: Fact, first_of: dict[str, Fact]) -> None:
+    """Refuse a fact that has an earlier one's statement, and not its answer after its prompt.
+
+    Args:
+        fact: normalised.
+        first_of: the first fact of each statement; this one is put among them.
+    """
+    first = first_of.setdefault(fact.statement, fact)
+    if (first.seen_prompt, first.answer) == (fact.seen_prompt, fact.answer):
         return
     raise CorpusError(
         f"answers {fact.answer[:40]!r} after {fact.seen_prompt[-40:]!r} by the statement by which "

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import threading
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -23,7 +22,14 @@ from pipelines.corpora import check_named, whole_path
 from pipelines.erasure_targets import check_texts, find_targets
 from pipelines.own_process import own_module
 from pipelines.quiet import QUIET
-from pipelines.uploads import Source, Upload, check_within, describe_source, find_source
+from pipelines.uploads import (
+    Source,
+    Upload,
+    check_within,
+    describe_source,
+    find_source,
+    unnamed_place,
+)
 from stores import Job, NewJob, Registry
 from stores.domain_names import check_domain_name
 from stores.jobs import FAILED, uploads_of
@@ -204,7 +210,7 @@ def drop_uploads(registry: Registry, job: Job) -> None:
     """
     for name in set(uploads_of(job.request)) - registry.jobs.needed_uploads():
         upload = registry.layout.staging / name
-        aside = registry.layout.upload(uuid.uuid4().hex * 2, upload.suffix)  # named by no job
+        aside = unnamed_place(registry.layout, upload.suffix)
         try:
             upload.replace(aside)
         except FileNotFoundError:  # a repair or a purge was here first

@@ -83,6 +83,11 @@ class Upload:
         return target
 
 
+def unnamed_place(layout: StoreLayout, suffix: str) -> Path:
+    """Return where a file may lie in staging that no job names."""
+    return layout.upload(uuid.uuid4().hex * 2, suffix)
+
+
 Source = Upload | str | Path
 """Where text comes from: a file that was uploaded, or a file or folder of this machine."""
 
@@ -141,7 +146,7 @@ def readable(source: Source, layout: StoreLayout) -> Iterator[tuple[Path, str | 
     if not isinstance(source, Upload):
         yield whole_path(source), None
         return
-    path = layout.upload(uuid.uuid4().hex * 2, source.suffix)
+    path = unnamed_place(layout, source.suffix)
     replace_file(path, source.data)
     try:
         yield path, source.shown
