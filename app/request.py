@@ -202,8 +202,17 @@ def _options_named(ctx: typer.Context) -> Iterator[None]:
             raise
         options = {item.name: _option_name(item) for item in ctx.command.params}
         named = {name: option for name, option in options.items() if "_" in name}
-        told = re.sub(r"\w+", lambda word: named.get(word[0], word[0]), str(error))
-        raise InputError(told) from error
+        raise renamed(error, named) from error
+
+
+def renamed(error: InputError, named: Mapping[str, str]) -> InputError:
+    """Return a refusal in which words are called as a person knows them.
+
+    Args:
+        error: in Python's words.
+        named: what each word is called on the command line.
+    """
+    return InputError(re.sub(r"\w+", lambda word: named.get(word[0], word[0]), str(error)))
 
 
 def _option_name(parameter: Any) -> str:

@@ -9,7 +9,6 @@ import ast
 import functools
 import inspect
 import itertools
-import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.request import renamed
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
@@ -144,5 +144,4 @@ def typed_settings(given: dict[str, Any]) -> TrainingSettings:
         return training_settings(given)
     except InputError as error:
         options = {item.name: item.option for source in SOURCES for item in read_settings(*source)}
-        told = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), str(error))
-        raise InputError(told) from error
+        raise renamed(error, options) from error

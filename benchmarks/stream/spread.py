@@ -49,8 +49,9 @@ def spread_figures(scores: Scores, seeds: Sequence[int]) -> list[Figure]:
 
 def _gains(scores: Scores, seeds: Sequence[int]) -> Iterator[Figure]:
     """Yield what share of LoRA's gain ours has in a domain, both the mean of several seeds."""
-    for name in scores.names:
-        losses = [_after(scores, method, seeds, name) for method in METHODS]
+    for number, name in enumerate(scores.names):
+        learned = [[Place(method, seed, number, name) for seed in seeds] for method in METHODS]
+        losses = [_after(scores, own) for own in learned]
         if min(map(len, losses)) < 2:
             continue
         base, (own, theirs) = scores.loss(scores.base, name), map(mean, losses)
@@ -64,10 +65,10 @@ def _gains(scores: Scores, seeds: Sequence[int]) -> Iterator[Figure]:
         )
 
 
-def _after(scores: Scores, method: str, seeds: Sequence[int], name: str) -> list[float]:
-    """Return the losses on a domain right after it was learned, of the seeds that learned it."""
-    pieces = [places(method, seed, scores.names)[scores.names.index(name)].piece for seed in seeds]
-    return [scores.loss(scores.raw.read(one), name) for one in pieces if scores.raw.has(one)]
+def _after(scores: Scores, learned: Sequence[Place]) -> list[float]:
+    """Return the losses on a domain right after it was learned, of the pieces that are there."""
+    pieces = [place for place in learned if scores.raw.has(place.piece)]
+    return [scores.loss(scores.raw.read(place.piece), place.domain) for place in pieces]
 
 
 def _measured(scores: Scores, method: str, seed: int) -> Iterator[Measured]:
