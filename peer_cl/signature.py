@@ -102,6 +102,8 @@ class Background:
             counts = self.words.counts
             tensors |= {"word_ids": counts.ids_X, "word_counts": counts.counts_X}
             tensors["vocabulary"] = torch.tensor(self.words.vocabulary)
+            if len(self.words.marks_M):
+                tensors["mark_ids"] = self.words.marks_M
         return save(tensors)
 
     @staticmethod
@@ -113,7 +115,7 @@ class Background:
         """
         tensors = _load(data, "background statistics")
         own, words = set(_FIELDS), None
-        if set(tensors) not in (own, own | _ORDINARY_WORDS):
+        if set(tensors) not in (own, own | _ORDINARY_WORDS, own | _ORDINARY_WORDS | {"mark_ids"}):
             raise DamageError(f"background statistics hold tensors {sorted(tensors)}")
         if "vocabulary" in tensors:
             words = _read_ordinary(tensors)
@@ -298,7 +300,10 @@ def _read_ordinary(tensors: dict[str, Tensor]) -> OrdinaryWords:
     vocabulary = tensors["vocabulary"]
     if vocabulary.dtype != torch.long or vocabulary.ndim or int(vocabulary) < 1:
         raise DamageError(f"background statistics hold a vocabulary of {vocabulary.tolist()}")
-    return OrdinaryWords(counts, int(vocabulary))
+    marks_M = tensors.get("mark_ids", torch.empty(0, dtype=torch.long))
+    if marks_M.dtype != torch.long or marks_M.ndim != 1 or bool((marks_M.diff() <= 0).any()):
+        raise DamageError("background statistics: ids of marks must be whole numbers that ascend")
+    return OrdinaryWords(counts, int(vocabulary), marks_M)
 
 
 def _read_words(tensors: dict[str, Tensor]) -> tuple[Words, ...]:

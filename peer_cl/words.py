@@ -3,8 +3,10 @@
 The base's states say what a text is like; its words, the base's own tokens, say what it is about. A
 token speaks for a domain by the log of how much likelier it is there than in ordinary text: a
 log-likelihood ratio of unigrams, the domain's smoothed by a Dirichlet prior (Zhai and Lafferty,
-SIGIR 2001). Counts are kept, so that what a domain's words say depends on its own texts and on the
-store's ordinary text alone.
+SIGIR 2001). Tokens without a letter are no words: how often there is a line break, a quotation mark
+or a digit says how a text is laid out, and the store's ordinary text has a layout of its own.
+Counts are kept, so that what a domain's words say depends on its own texts and on the store's
+ordinary text alone.
 
 The constants here made the thresholds that signatures hold, and the means that an evaluation keeps:
 who changes one has to make both anew.
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -77,6 +79,11 @@ class TokenCounts:
         found = self.counts_X[places].double()
         return torch.where(self.ids_X[places] == ids, found, 0.0)
 
+    def without(self, ids_M: Tensor) -> TokenCounts:
+        """Return these counts but for those of some tokens."""
+        kept_X = ~torch.isin(self.ids_X, ids_M)
+        return TokenCounts(self.ids_X[kept_X], self.counts_X[kept_X])
+
     def check(self, what: str) -> None:
         """Raise DamageError where these cannot be counts: they come from a file."""
         for one_X in (self.ids_X, self.counts_X):
@@ -94,7 +101,10 @@ class OrdinaryWords:
 
     counts: TokenCounts
     vocabulary: int
-    """How many tokens there are."""
+    """How many words there are."""
+    marks_M: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Tokens that are no words, int64, ascending: nothing is said by them, and none is counted.
+    Empty: of a store that was made when each token was a word."""
 
     def __post_init__(self) -> None:
         if self.vocabulary < 1:
@@ -108,9 +118,10 @@ class OrdinaryWords:
         return max(UNSEEN_SHARE, once / max(1, self.counts.total))
 
     def likelihood(self, ids: Tensor) -> Tensor:
-        """Return each token's probability: fp64, of the same shape."""
+        """Return each word's probability: fp64, of the same shape; nan where a token is none."""
         seen = self.counts.at(ids) / max(1, self.counts.total)
-        return (1 - self.unseen_share) * seen + self.unseen_share / self.vocabulary
+        likely = (1 - self.unseen_share) * seen + self.unseen_share / self.vocabulary
+        return likely.masked_fill(torch.isin(ids, self.marks_M), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class Words:
             ids: token ids, any shape, on the CPU.
             likelihood: of `OrdinaryWords`; the same shape.
 
-        Returns: nats, fp64; no lower than `LEAST_LOG_ODDS`.
+        Returns: nats, fp64; no lower than `LEAST_LOG_ODDS`, and 0 for what is no word.
         """
         return word_log_odds(self.counts.at(ids), self.counts.total, likelihood)
 
@@ -145,16 +156,16 @@ def word_log_odds(counts: Tensor, total: int | Tensor, likelihood: Tensor) -> Te
     Args:
         counts: of each token in these texts, fp64.
         total: how many tokens these texts have.
-        likelihood: of each token in ordinary text.
+        likelihood: of each token in ordinary text; nan for one that is no word.
 
     Example:
-        >>> ordinary = torch.tensor([0.001, 0.001], dtype=torch.float64)
-        >>> counts = torch.tensor([9.0, 0.0], dtype=torch.float64)
+        >>> ordinary = torch.tensor([0.001, 0.001, torch.nan], dtype=torch.float64)
+        >>> counts = torch.tensor([9.0, 0.0, 0.0], dtype=torch.float64)
         >>> word_log_odds(counts, 900, ordinary).round(decimals=2).tolist()
-        [2.21, -2.0]
+        [2.21, -2.0, 0.0]
     """
     likelier = (counts / likelihood + PRIOR_TOKENS) / (total + PRIOR_TOKENS)
-    return likelier.log().clamp_min(LEAST_LOG_ODDS)
+    return likelier.log().clamp_min(LEAST_LOG_ODDS).nan_to_num(nan=0.0)
 
 
 class Piece(NamedTuple):
@@ -182,7 +193,7 @@ def make_words(
             are no texts, it stands in for them.
     """
     told = [*texts, *besides]
-    counts = TokenCounts.of(piece.ids for piece in told)
+    counts = TokenCounts.of(piece.ids for piece in told).without(ordinary.marks_M)
     windows = list(texts or besides)
     if len({piece.group for piece in windows}) == 1:
         told = [half for piece in told for half in _halves(piece)]
@@ -191,7 +202,10 @@ def make_words(
     for piece in told:
         if piece.group in of_group:
             of_group[piece.group].append(piece.ids)
-    own = {group: TokenCounts.of(all_ids) for group, all_ids in of_group.items()}
+    own = {
+        group: TokenCounts.of(all_ids).without(ordinary.marks_M)
+        for group, all_ids in of_group.items()
+    }
     means: list[float] = []
     for piece in windows:
         ids_T = torch.tensor(piece.ids, dtype=torch.long)

@@ -20,7 +20,7 @@ from pipelines.batches import tokenise
 from pipelines.ordinary import read_ordinary
 from pipelines.precision import resolve_precision
 from pipelines.progress import Progress, no_progress
-from pipelines.signatures import make_background, words_alone
+from pipelines.signatures import make_background, mark_ids, words_alone
 from pipelines.states import signature_states
 from pipelines.store import Store
 from stores import ObjectStore, Registry, StoreConfig, StoreLayout
@@ -179,5 +179,7 @@ def _ordinary_words(base: Base, background: Sequence[str] | None) -> OrdinaryWor
     texts = list(background) if background is not None else _calibration_texts(is_whole=True)
     special = set(base.tokenizer.all_special_ids)
     rows = (words_alone(ids, special) for ids in tokenise(base.tokenizer, texts))
+    marks_M = mark_ids(base.tokenizer)
     # The embedding may be padded to a round number of tokens; no text holds the rest.
-    return OrdinaryWords(TokenCounts.of(rows), len(base.tokenizer))
+    vocabulary = max(1, len(base.tokenizer) - len(marks_M))
+    return OrdinaryWords(TokenCounts.of(rows).without(marks_M), vocabulary, marks_M)

@@ -9,9 +9,10 @@ Shape suffixes: X tokens of several texts, D width, C centroids.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ FIT = 0.7
 """A long text must fit so well: 0 is ordinary text's mean, 1 that of the domain's own new text;"""
 FIT_SLACK = 1.2
 """a text of n tokens so much over the root of n less."""
+_PIECE = "\N{REPLACEMENT CHARACTER}"
+"""Stands for bytes that are no whole sign."""
 CUTOFF = 2.0
 """A token's squared distance counts for no more; ordinary tokens' is 1.1 in the median."""
 
@@ -140,6 +143,20 @@ def words_of(
 def words_alone(ids: Sequence[int], special: Collection[int]) -> list[int]:
     """Return token ids without special tokens, which are no words."""
     return [token for token in ids if token not in special]
+
+
+def mark_ids(tokenizer: Any) -> Tensor:
+    """Return the tokens that are no words, without a letter: int64, ascending.
+
+    Where texts are cut into bytes, a piece of a letter that takes several is a word's.
+    """
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    marks = [token for token, text in enumerate(texts) if not any(map(_is_of_word, text))]
+    return torch.tensor(marks, dtype=torch.long)
+
+
+def _is_of_word(sign: str) -> bool:
+    return sign == _PIECE or unicodedata.category(sign)[0] in "LM"
 
 
 class _Means(NamedTuple):

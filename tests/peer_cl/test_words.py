@@ -139,6 +139,28 @@ def test_a_single_document_is_seen_half_by_half():
     assert make_words(ORDINARY, [Piece("a", [45])]).threshold <= 0.0
 
 
+def test_what_is_no_word_says_nothing_and_is_not_counted():
+    """Nor does it change what the words beside it say."""
+    marks = torch.tensor([3, 45])
+    ordinary = OrdinaryWords(ORDINARY.counts.without(marks), VOCABULARY - 2, marks)
+    every = torch.arange(VOCABULARY)
+    is_word = ~torch.isin(every, marks)
+    likely = ordinary.likelihood(every)
+    assert likely[is_word].sum().item() == pytest.approx(1)
+    assert likely[marks].isnan().all()
+    plain = [Piece(str(n), [46, 47, n % 40, 48] * 8) for n in range(10) if n != 3]
+    marked = [Piece(one.group, [t for token in one.ids for t in (token, 45)]) for one in plain]
+    words, with_marks = make_words(ordinary, plain), make_words(ordinary, marked)
+    assert with_marks.counts.ids_X.tolist() == words.counts.ids_X.tolist()
+    assert with_marks.counts.counts_X.tolist() == words.counts.counts_X.tolist()
+    assert with_marks.threshold == pytest.approx(words.threshold / 2, abs=0.05)
+    odds = with_marks.log_odds(every, likely)
+    assert odds[marks].tolist() == [0.0, 0.0]
+    assert (odds[is_word] != 0).all()
+    untold = Words(TokenCounts.of([[46, 45, 45]]).without(marks), 0.0)
+    assert untold.counts.total == 1
+
+
 def test_no_text_asks_for_nothing_and_facts_stand_in_for_texts():
     assert make_words(ORDINARY, []).threshold == 0.0
     facts = [Piece(str(n), [45, 46, n]) for n in range(20)]
@@ -356,6 +378,16 @@ def test_words_come_back_bit_for_bit_and_damaged_ones_are_refused():
     assert kept.to_bytes() == background.to_bytes()
     assert kept.words is not None
     assert kept.words.vocabulary == VOCABULARY
+    assert kept.words.marks_M.tolist() == []
+    marked = backed(OrdinaryWords(ORDINARY.counts, VOCABULARY - 2, torch.tensor([3, 45])))
+    again = Background.from_bytes(marked.to_bytes())
+    assert again.words is not None
+    assert again.words.marks_M.tolist() == [3, 45]
+    assert again.to_bytes() == marked.to_bytes()
+    known = load(marked.to_bytes())
+    for harm in (torch.tensor([45, 3]), torch.tensor([3.0, 45.0]), torch.tensor(3)):
+        with pytest.raises(DamageError, match="ids of marks must"):
+            Background.from_bytes(save({**known, "mark_ids": harm}))
     tensors = load(whole)
     for name, harm, says in [
         ("word_ids", torch.tensor([9, 5]), "must ascend"),

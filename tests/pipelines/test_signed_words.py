@@ -1,5 +1,7 @@
 """Words in a store: counted at `init` and at each ingest, kept, and read by whoever asks."""
 
+import json
+
 import pytest
 import torch
 from tiny_base import (
@@ -33,10 +35,14 @@ def signature_of(store, domain):
 
 
 def counted(tokenizer, texts):
+    """Counts of the tokens that hold a letter, or a piece of a sign of several bytes."""
     special = set(tokenizer.all_special_ids)
-    return TokenCounts.of(
-        [i for i in ids if i not in special] for ids in tokenise(tokenizer, texts)
-    )
+
+    def is_word(token):
+        text = tokenizer.decode([token])
+        return token not in special and ("\ufffd" in text or any(map(str.isalpha, text)))
+
+    return TokenCounts.of([i for i in ids if is_word(i)] for ids in tokenise(tokenizer, texts))
 
 
 def same(one, other):
@@ -48,7 +54,7 @@ def test_a_store_counts_ordinary_tokens_and_a_domain_those_that_it_learned(store
     ordinary = load_background_statistics(store.registry).words
     assert ordinary is not None
     assert same(ordinary.counts, counted(tokenizer, background()))
-    assert ordinary.vocabulary == len(tokenizer)
+    assert ordinary.vocabulary == len(tokenizer) - len(ordinary.marks_M)
     registry = store.registry
     learned = [d for d in registry.documents("law", kind="text") if d.split == "train"]
     assert len(learned) < len(registry.documents("law", kind="text"))
@@ -65,6 +71,44 @@ def test_a_domain_that_grows_keeps_the_words_of_both_segments(store, tmp_path):
     assert same(older.counts, first.counts)
     assert older.threshold == first.threshold
     assert not same(newer.counts, first.counts)
+
+
+def test_tokens_without_a_letter_are_no_words(store):
+    _, tokenizer = store.load_base()
+    marks = set(load_background_statistics(store.registry).words.marks_M.tolist())
+    (layout,) = tokenise(tokenizer, ['\n\n# 17 | \t---  (2.5) "!"\r\n* \N{BULLET}'])
+    (words,) = tokenise(tokenizer, ["lawful Silica \N{GREEK SMALL LETTER PI}"])
+    special = set(tokenizer.all_special_ids)
+    bullet = set(tokenise(tokenizer, ["\N{BULLET}"])[0])  # its bytes may be those of a letter
+    assert marks >= set(layout) - special - bullet
+    blank = set(tokenise(tokenizer, [" "])[0])
+    assert marks.isdisjoint(set(words) - special - blank)
+
+
+@pytest.mark.parametrize("sign", ["\n", " 7"])
+def test_how_a_text_is_laid_out_asks_nobody(store, tmp_path, sign):
+    """Ordinary text here has no line breaks: one in a domain's texts said more than any word."""
+    notes = [
+        one["text"]
+        for one in map(
+            json.loads, write_corpus(tmp_path / "a.jsonl", "minerals").read_text().splitlines()
+        )
+    ]
+    plain, laid_out = tmp_path / "plain.jsonl", tmp_path / "laid-out.jsonl"
+    plain.write_text("".join(json.dumps({"text": text}) + "\n" for text in notes))
+    broken = [text.replace(". ", f".{sign}{sign} ") for text in notes]
+    assert broken != notes
+    laid_out.write_text("".join(json.dumps({"text": text}) + "\n" for text in broken))
+    for name, corpus in (("plain", plain), ("laid-out", laid_out)):
+        store.ingest(name, corpus, settings=SETTINGS)
+    model, tokenizer = store.load_base()
+    ordinary = model.background.words
+    ids = torch.tensor(tokenise(tokenizer, [sign * 40])[0][1:])
+    for name in ("plain", "laid-out"):
+        (words,) = signature_of(store, name).words
+        odds = words.log_odds(ids, ordinary.likelihood(ids))
+        assert odds.tolist() == [0.0] * len(ids)
+    model.detach()
 
 
 def test_by_default_ordinary_tokens_are_counted_in_whole_sources(tmp_path, monkeypatch):
