@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.names import Names
@@ -19,7 +20,7 @@ from pipelines.probes import holds_fact
 if TYPE_CHECKING:
     from stores import Registry
 
-_AFTER = re.compile(r"\s*[(\[].*$")
+_AFTER = re.compile(r"(?<=\S)\s*[(\[].*$")
 _LETTER = re.compile(r"[^\W\d_]")
 MIN_CHARACTERS = 3
 MIN_WIDE_CHARACTERS = 2
@@ -38,10 +39,28 @@ def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> N
     masks = masked_documents(registry, domain)
     gone = {d for segment in registry.chain(version) for d in masks.get(segment.id, ())}
     documents = [d for d in registry.documents(domain, version) if d.document_id not in gone]
-    titles = [d.title for d in documents if d.kind == "text" and d.split == "train"]
+    learned = [d for d in documents if d.kind == "text" and d.split == "train"]
+    titles = [name for d in learned for name in title_names(d.title, d.source)]
     asked = {d.title for d in documents if holds_fact(d)}
     subjects = [fact_subject(d.title, asked) for d in documents if d.kind == "fact"]
     return Names.of(spellings([*titles, *subjects], tokenizer))
+
+
+def title_names(title: str, source: str) -> list[str]:
+    """Return what a document is named by: a section also by its heading, which stands behind the
+    name of its file; and by nothing where nobody gave a title and file and line stand in for it.
+
+    Example:
+        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
+        ['handbook: Trusted Relationship', 'Trusted Relationship']
+        >>> title_names("notes, line 3", "notes.jsonl:3")
+        []
+    """
+    stem = PurePosixPath(source).stem
+    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
+        return []
+    heading = title.removeprefix(f"{stem}: ")
+    return [title, heading] if heading != title else [title]
 
 
 def fact_subject(title: str, asked: Collection[str]) -> str:
@@ -64,11 +83,12 @@ def fact_subject(title: str, asked: Collection[str]) -> str:
 def spellings(titles: Iterable[str], tokenizer: Any) -> list[Sequence[int]]:
     """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
 
-    What follows in brackets is left out. So are names without a letter, and those that are too
-    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
-    known in lower case; one of a single token only as it is written, since "turkey" is not Turkey.
+    What follows in brackets is left out, but not a title that begins with one. So are names without
+    a letter, and those that are too short: words such as "Go" and "UK" are in texts of all kinds. A
+    name of several tokens is also known in lower case; one of a single token only as it is written,
+    since "turkey" is not Turkey.
     """
-    plain = {_AFTER.sub("", composed_text(title)).strip() for title in titles}
+    plain = {_AFTER.sub("", composed_text(title).strip()) for title in titles}
     names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
     written = _encode(tokenizer, names)
     several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]

@@ -1,6 +1,7 @@
 """A domain is named by the titles of what it learned and the subjects of its facts."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -235,3 +236,34 @@ def test_short_names_count_in_scripts_of_wide_signs_alone(named):
     _, tokenizer = named.load()
     assert not spellings(["UK", "Go", "東", "1984"], tokenizer)
     assert spellings(["東京"], tokenizer)
+
+
+def test_a_section_is_also_named_by_its_heading_and_a_made_up_title_names_nothing(tmp_path):
+    texts = sentences("minerals", 24, seed=4)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    sections = [f"## Glassy lustre {n}\n\n{text}" for n, text in enumerate(texts)]
+    (notes / "handbook.md").write_text("\n\n".join(sections))
+    lines = [{"text": text} for text in sentences("minerals", 24, seed=5)]
+    (notes / "lines.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with make_store(tmp_path, name_odds=1.0) as store:
+        store.ingest("notes", notes, settings=dataclasses.replace(SETTINGS, hold_out_percent=0))
+        version = store.registry.live().state("notes").version
+        _, tokenizer = store.load_base()
+        names = names_of(store.registry, "notes", version, tokenizer)
+
+        def stands(text):
+            ids = torch.tensor(tokenise(tokenizer, [text]))
+            return names.stand_in(ids, torch.ones_like(ids, dtype=torch.bool)).item()
+
+        assert stands("What is Glassy lustre 7 for?")
+        assert stands("handbook: Glassy lustre 7")
+        titles = {d.title for d in store.registry.documents("notes", version)}
+        assert "lines, line 3" in titles
+        assert not stands("lines, line 3")
+
+
+def test_a_title_that_begins_with_a_bracket_is_a_name(named):
+    _, tokenizer = named.load()
+    assert spellings(["(R)-Warfarin"], tokenizer)
+    assert spellings(["[x] of lime (a gem)"], tokenizer) == spellings(["[x] of lime"], tokenizer)
