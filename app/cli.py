@@ -67,7 +67,16 @@ def _before_the_verb(
 
 
 VERBS = (
-    ("Learn", (learning.init, rewording.reword, learning.ingest, learning.evaluate)),
+    (
+        "Learn",
+        (
+            learning.init,
+            rewording.reword,
+            learning.ingest,
+            learning.evaluate,
+            learning.report,
+        ),
+    ),
     ("Use", (using.generate, using.verify, using.demo)),
     (
         "Read",

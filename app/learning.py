@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.output import MOST, print_json, say, size
+from app.output import MOST, moment, print_json, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.report import print_report
 from app.request import Request, read_path, verb
 from app.settings_options import takes_settings, typed_settings
-from peer_cl.errors import InputError
+from peer_cl.errors import InputError, UnknownError
 from pipelines.documents import counted, several
 from pipelines.quiet import get_ready
 
@@ -410,7 +410,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Score held-out documents and tell what was learned, kept and lost."""
+    """Score held-out documents, and tell and keep what was learned, kept and lost."""
     if general_items is not None and general is None:
         raise InputError(f"--general-items {general_items} is of sets: add --general PATH")
     if max_documents is not None and not background:
@@ -420,7 +420,7 @@ def evaluate(
     with request.store() as store:
         get_ready()
         with show_progress() as progress:
-            report = store.evaluate(
+            found = store.evaluate(
                 progress,
                 background=background,
                 with_recall=recall,
@@ -429,6 +429,40 @@ def evaluate(
                 **({} if general_items is None else {"general_items": general_items}),
             )
     if request.as_json:
-        print_json(report)
+        print_json(found)
     else:
-        print_report(report)
+        print_report(found)
+
+
+@verb("json")
+def report(
+    request: Request,
+    snapshot: Annotated[
+        int | None,
+        typer.Option(
+            "--snapshot",
+            min=1,
+            max=MOST,
+            help="Of this snapshot, or of the last before it that was evaluated; default: the live "
+            "one.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show again what an evaluation found."""
+    with request.store() as store:
+        registry = store.registry
+        wanted = registry.live() if snapshot is None else registry.snapshot(snapshot)
+        found = registry.evaluations(wanted.id)
+    if not found:
+        raise UnknownError(
+            f"snapshot {wanted.id} was not evaluated, nor was one before it: `peer-cl evaluate` "
+            "evaluates the live one"
+        )
+    last = found[-1]
+    if request.as_json:
+        print_json({"created_at": last.created_at, **last.report})
+        return
+    about = "" if last.snapshot.id == wanted.id else f", the last before snapshot {wanted.id}"
+    say(f"evaluated {moment(last.created_at)}{about}")
+    print_report(last.report)

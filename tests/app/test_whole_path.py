@@ -58,6 +58,9 @@ def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made,
         peer_cl("show", "medicine", "--json", folder=store).json["documents_by_kind"]["fact"] == 3
     )
 
+    unknown = peer_cl("report", folder=store)
+    assert unknown.code == 2
+    assert "snapshot 3 was not evaluated, nor was one before it: `peer-cl evaluate`" in unknown.err
     report = peer_cl("evaluate", "--no-background", "--json", folder=store).json
     assert report["domains"] == ["law", "medicine"]
     assert len(report["matrix"]["loss_nats"]) == 3
@@ -72,6 +75,15 @@ def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made,
     )
     assert "loss on unseen documents" in shown.out
     assert "letters  text" in shown.out
+    again = peer_cl("report", folder=store)
+    assert again.code == 0, again.err
+    first, rest = again.out.split("\n", 1)
+    assert first.startswith("evaluated 20")
+    assert rest == shown.out
+    assert peer_cl("report", "--snapshot", "3", folder=store).out == again.out
+    missing = peer_cl("report", "--snapshot", "99", folder=store)
+    assert missing.code == 2
+    assert "99" in missing.err
     assert "after medicine" in shown.out
 
     asked = peer_cl(
