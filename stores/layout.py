@@ -134,10 +134,13 @@ class StoreLayout:
         return _named(self.staging, _UPLOAD, _JOB_LOG)
 
     def foreign(self) -> list[Path]:
-        """Return what lies in staging and index under a name that is never written there."""
+        """Return what lies in objects, staging and index under names never written there."""
         ours = {*self.checkpoints(), *self.leftovers(), *self.job_files()}
         ours |= set(_named(self.index, INDEX_NAMES))
-        return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
+        beside = [
+            path for path in _entries(self.staging) + _entries(self.index) if path not in ours
+        ]
+        return beside + foreign_to_objects(self.objects)
 
     def forget(self, domain: str, of_jobs: Iterable[Path] = ()) -> None:
         """Remove what may hold a purged domain's traces: index, work in progress, old copies.
@@ -166,7 +169,7 @@ class StoreLayout:
         if self.folder.exists() and not self.folder.is_dir():
             raise StateError(f"{self.folder} is a file; choose another folder for the store")
         found = [path for path in _entries(self.folder) if not self._is_made_early(path)]
-        found += foreign_to_objects(self.objects) + self.foreign()
+        found += self.foreign()
         if found:
             raise StateError(
                 f"{self.folder} is not empty, it holds {self.shown(found)}; choose a new or empty "

@@ -89,6 +89,19 @@ def test_the_checkpoint_of_a_killed_ingest_is_told_apart_from_leftovers(registry
     assert registry.doctor() == ()
 
 
+def test_a_users_file_among_the_objects_is_told_too(registry, make):
+    make.grow(registry, "law")
+    for path in ("diary.txt", "aa/diary.txt"):
+        file = registry.layout.objects / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("dear diary", encoding="utf-8")
+        (found,) = [item for item in registry.doctor() if item.kind == "foreign file"]
+        assert f"objects/{path}" in found.what
+        registry.doctor(repair=True)
+        assert file.exists()
+        file.unlink()
+
+
 @pytest.mark.parametrize("act", ["repair", "purge"])
 def test_a_users_files_are_told_and_never_removed(registry, make, act):
     make.grow(registry, "law")
