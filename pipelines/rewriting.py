@@ -43,6 +43,8 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 """How an endpoint is told the most tokens. OpenAI's newer models refuse the first by name; many
 other servers pass over the second, and would write without an end: so it is the second try."""
 EXAMPLE_URL = "http://127.0.0.1:8000/v1"
+_CALL = "/chat/completions"
+"""Where below an endpoint's URL it is asked; `openai` puts it there."""
 LINE_START = b'{"document": "' + b"0" * 64 + b'", "title": "'
 """How a line of the file begins, with noughts in place of the document's id."""
 
@@ -164,6 +166,17 @@ def check_endpoint(endpoint: str) -> None:
         raise InputError(
             "the endpoint's URL holds a user or a password, and it is printed: leave the key to "
             f"{KEY_VARIABLE}, and give a URL such as {EXAMPLE_URL}"
+        )
+    if "?" in endpoint or "#" in endpoint:
+        raise InputError(
+            "the endpoint's URL holds a query or a fragment, behind which the path of the call "
+            f"cannot stand: leave out what begins with ? or #, give a URL such as {EXAMPLE_URL}, "
+            f"and leave a key to {KEY_VARIABLE}"
+        )
+    if endpoint.rstrip("/").endswith(_CALL):
+        raise InputError(
+            f"{endpoint!r} names the call itself: give the URL that ends before {_CALL}, e.g. "
+            f"{EXAMPLE_URL}"
         )
     try:
         url = urlsplit(endpoint)

@@ -416,3 +416,22 @@ def test_a_key_in_the_endpoint_is_refused_and_not_repeated(endpoint, tmp_path):
         reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=endpoint, model="m")
     assert "secret" not in str(told.value)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [f"{NOWHERE}{end}" for end in ("?key=secret", "/?key=secret", "#secret", "?", "/#")]
+    + ["host/v1?key=secret", "http://[::1?key=secret"],
+)
+def test_a_query_or_a_fragment_of_the_endpoint_is_refused_and_not_repeated(endpoint, tmp_path):
+    with pytest.raises(InputError, match="leave out what begins with . or #.* OPENAI_A") as told:
+        reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=endpoint, model="m")
+    assert "secret" not in str(told.value)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("end", ["/chat/completions", "/chat/completions/"])
+def test_the_url_of_the_call_itself_is_refused(end, tmp_path):
+    with pytest.raises(InputError, match=r"give the URL that ends before /chat/completions, e\.g"):
+        reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=NOWHERE + end, model="m")
+    assert not (tmp_path / "out.jsonl").exists()
