@@ -86,7 +86,7 @@ def reword(
     can keep, is left out.
 
     Args:
-        documents: their titles and texts are sent to the endpoint.
+        documents: their texts are sent to the endpoint, and the titles that are their own.
         out: the file, outside the corpus (`check_out`); lines of other models and numbers stay,
             and do not count.
         endpoint: the URL that ends before /chat/completions, e.g. http://127.0.0.1:8000/v1. The
@@ -326,7 +326,7 @@ class _Endpoint:
         import openai
 
         try:
-            content = self._content(f"{style}\n\n{document.title}\n\n{document.text}")
+            content = self._content("\n\n".join([style, *_told(document)]))
         except openai.APIStatusError as error:
             told, words = f"answered {error.status_code}", _one_line(_words(error))
             if error.status_code in REFUSALS:
@@ -419,6 +419,12 @@ def _words(error: Any) -> str:
     if isinstance(told, dict):
         told = told.get("message") or told
     return told if isinstance(told, str) else json.dumps(told)
+
+
+def _told(document: SourceDocument) -> list[str]:
+    """Return what the model reads of a document: it would write of a file's name as of a fact."""
+    is_told = document.has_own_title and document.title.strip()
+    return [document.title, document.text] if is_told else [document.text]
 
 
 def _named(document: SourceDocument) -> str:

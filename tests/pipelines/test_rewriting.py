@@ -9,6 +9,7 @@ from rewording_server import rewording_server
 
 from peer_cl.errors import InputError
 from pipelines import rewriting
+from pipelines.corpora import read_corpus
 from pipelines.documents import SourceDocument
 from pipelines.rewordings import read_rewordings
 from pipelines.rewriting import STYLES, reword
@@ -41,6 +42,33 @@ def test_every_document_is_asked_for_in_every_style(server, tmp_path, monkeypatc
         d.document_id: tuple(f"Said anew: {d.text} ({3 * n + k})" for k in range(3))
         for n, d in enumerate(DOCUMENTS)
     }
+
+
+def test_a_title_that_was_made_of_a_files_name_is_not_sent(server, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Text alone.")
+    (folder / "b.md").write_text("Before.\n# Heading\nBelow it.")
+    rows = [
+        {"text": "Titled.", "title": "Quartz"},
+        {"text": "Untitled."},
+        {"text": "Known by its id.", "id": "q7"},
+        {"text": "Nulled.", "title": None, "id": "q8"},
+        {"text": "Emptied.", "title": ""},
+        {"text": "Zero.", "title": 0},
+    ]
+    (folder / "c.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    documents = read_corpus(folder).documents
+    assert [d.title for d in documents] == [
+        *("a", "b", "b: Heading", "Quartz", "c, line 2", "q7", "c, line 4", "c, line 5", "0"),
+    ]
+    reword(documents, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
+    assert [
+        asked["messages"][0]["content"].removeprefix(f"{STYLES[0]}\n\n") for _, asked in server.asked
+    ] == [
+        *("Text alone.", "Before.", "# Heading\nBelow it.", "Quartz\n\nTitled.", "Untitled."),
+        *("Known by its id.", "Nulled.", "Emptied.", "0\n\nZero."),
+    ]
 
 
 def test_what_is_there_is_not_asked_again(server, tmp_path):
