@@ -42,6 +42,8 @@ MOST_REFUSED = 5
 LIMITS = ("max_tokens", "max_completion_tokens")
 """How an endpoint is told the most tokens. OpenAI's newer models refuse the first by name; many
 other servers pass over the second, and would write without an end: so it is the second try."""
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+"""What some servers leave at the head of a reasoning model's answer: its thoughts are no part."""
 EXAMPLE_URL = "http://127.0.0.1:8000/v1"
 _CALL = "/chat/completions"
 """Where below an endpoint's URL it is asked; `openai` puts it there."""
@@ -63,7 +65,7 @@ class Rewriting:
     """Documents of which the endpoint said nothing that is whole and can be kept; the next run asks
     them again."""
     num_cut: int
-    """Answers that were cut off at `MOST_TOKENS`; they are left out."""
+    """Answers that were cut off, at `MOST_TOKENS` or in a model's thoughts; they are left out."""
     refused: tuple[str, ...]
     """Documents that the endpoint would not read, each with its words; the next run asks again."""
     num_tokens: int
@@ -295,7 +297,7 @@ class _Answer:
     text: str
     num_tokens: int
     is_cut: bool
-    """It ends where the tokens did, and not where the model would have."""
+    """It ends where the tokens did, and not where the model would have, or in its thoughts."""
     lack: str
     """For want of what it is no whole text that can be kept; empty: it is one."""
 
@@ -391,8 +393,8 @@ def _read_answer(content: bytes) -> _Answer | None:
             raise _RefusedError(f"answered with an error, {_one_line(_words(told['error']))}")
         first = told["choices"][0] if told["choices"] else {"message": {}}
         text, refusal = (first["message"].get(key) or "" for key in ("content", "refusal"))
-        text = normalised_text(text)
-        is_cut = first.get("finish_reason") == "length"
+        text, is_thinking = _without_thoughts(normalised_text(text))
+        is_cut = is_thinking or first.get("finish_reason") == "length"
         usage = told.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -402,11 +404,27 @@ def _read_answer(content: bytes) -> _Answer | None:
         check_storable("content", text)
     except CorpusError as problem:
         lack = f"an answer that {problem}"
-    if is_cut:
+    if is_thinking:
+        lack = "an answer that was cut off before the </think> of its thoughts"
+    elif is_cut:
         lack = f"an answer that was cut off at {MOST_TOKENS:,} tokens"
     elif not text:
         lack = _one_line(_words(refusal)) if refusal else "an empty answer"
     return _Answer(text, num_tokens if isinstance(num_tokens, int) else 0, is_cut, lack)
+
+
+def _without_thoughts(text: str) -> tuple[str, bool]:
+    """Return an answer without the thoughts at its head, and whether it does not come to their end.
+
+    Example:
+        >>> _without_thoughts("<think>So?</think> Quartz is hard."), _without_thoughts("<think>So")
+        (('Quartz is hard.', False), ('', True))
+    """
+    found = _THOUGHTS.match(text)
+    if found is not None:
+        return text[found.end() :].strip(), False
+    is_thinking = text.startswith("<think>")
+    return "" if is_thinking else text, is_thinking
 
 
 def _words(error: Any) -> str:
