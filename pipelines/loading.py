@@ -241,8 +241,8 @@ def load_tokenizer(registry: Registry) -> Any:
 def _checked_tokenizer(source: str, expected: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise CorpusError(
             f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
         ) from error
