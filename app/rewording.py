@@ -68,7 +68,10 @@ def reword(
     for number, what in (
         (done.num_known, "stood there already"),
         (done.num_empty, "got no whole answer; the next run asks them again"),
-        (done.num_cut, f"answers left out: they were cut off at {MOST_TOKENS:,} tokens"),
+        (
+            done.num_cut,
+            f"answers left out: cut off at {MOST_TOKENS:,} tokens, or in the model's thoughts",
+        ),
         (done.num_tokens, "tokens read and written by the model"),
     ):
         if number:

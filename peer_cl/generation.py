@@ -37,6 +37,7 @@ from peer_cl.generation_options import (
     check_length,
     check_switch,
     inferred_mask,
+    own_config,
     refuse,
     said,
     told,
@@ -74,6 +75,7 @@ def generate(
     guidance_scale: float = 1.0,
     evidence_mask: Tensor | None = None,
     cache: PeerCache | None = None,
+    base_config: GenerationConfig | None = None,
     **options: Any,
 ) -> Any:
     """Return what transformers' `generate` returns, with the mixture as the model.
@@ -97,6 +99,8 @@ def generate(
         cache: a `PeerCache` of an earlier call, for the next turn of a conversation; what the
             model wrote there is no evidence. The prompt is the whole text so far and more. It is
             used whatever `use_cache` says.
+        base_config: stands in for the base's own `generation_config`, of which whatever neither
+            `options` nor `generation_config` say counts, as in transformers; default: that.
         options: passed on (max_new_tokens, do_sample, num_beams, streamer, ...).
 
     Raises:
@@ -104,12 +108,14 @@ def generate(
             states or attentions, told to the call, in its config or in the base's; for a text that
             crosses a length at which the base drops its cache (`check_switch`).
         InputError: when force comes without exactly one domain, the guidance is not positive, what
-            stands in the place of `generation_config` is none, or the prompt does not go on from
-            what the cache has read.
+            stands in the place of a config is none, or the prompt does not go on from what the
+            cache has read.
         UnknownError: for an unknown domain.
     """
     if generation_config is not None:
         options["generation_config"] = generation_config
+    if base_config is not None:
+        options["base_config"] = base_config
     options = said(options)
     domains = pool_names(domains) if domains is not None else None
     refuse(model, options, cache)
@@ -129,7 +135,7 @@ def generate(
             input_ids, attention_mask, evidence_mask
         )
     usable = model.active_pools and (domains is None or len(domains))
-    if not usable and cache is None:
+    if not usable and cache is None and base_config is None:
         with model.attachment.listening():  # or it would run into what other threads do to the base
             return model.base.generate(input_ids, attention_mask=attention_mask, **options)
     if cache is not None:
@@ -154,7 +160,8 @@ def generate(
         options["cache"] = cache
         if told(model, options, "cache_implementation") is not None:
             options["cache_implementation"] = None  # beside a cache, transformers refuses any
-    driver = MixtureDriver(model, request)
+    driver = MixtureDriver(model, request, own_config(model, options))
+    options.pop("base_config", None)
     try:
         return driver.generate(input_ids, attention_mask=attention_mask, **options)
     finally:  # a streamer that stops it raises, and what was written until then is no evidence
@@ -177,9 +184,10 @@ class MixtureDriver(GenerationMixin):
     Everything that it does not define (config, device, dtype, ...) is the base's.
     """
 
-    def __init__(self, model: PeerModel, request: Request) -> None:
+    def __init__(self, model: PeerModel, request: Request, config: GenerationConfig) -> None:
         self._model = model
         self._request = request
+        self.generation_config = config
         self._held: Held | None = None
 
     def __getattr__(self, name: str) -> Any:

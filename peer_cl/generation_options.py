@@ -1,7 +1,8 @@
 """Options of transformers' `generate` as they take effect, and those that are not served.
 
-An option is told to the call, in the config that the call was given, or in the base's own: the
-first of these that says something counts, as in transformers.
+An option is told to the call, in the config that the call was given, or in the base's own, for
+which the call's `base_config` may stand in: the first of these that says something counts, as in
+transformers.
 """
 
 from __future__ import annotations
@@ -55,7 +56,14 @@ def told(model: PeerModel, options: dict[str, Any], name: str) -> Any:
     if options.get(name) is not None:
         return options[name]
     own = getattr(options.get("generation_config"), name, None)
-    return own if own is not None else getattr(model.base.generation_config, name, None)
+    return own if own is not None else getattr(own_config(model, options), name, None)
+
+
+def own_config(model: PeerModel, options: dict[str, Any]) -> GenerationConfig:
+    """Return what is asked last: what the call has the base's own config replaced by, or that."""
+    given = options.get("base_config")
+    found: GenerationConfig = model.base.generation_config if given is None else given
+    return found
 
 
 def num_new_tokens(model: PeerModel, options: dict[str, Any], num_tokens: int) -> int:
@@ -166,25 +174,26 @@ def refuse(model: PeerModel, options: dict[str, Any], cache: Any) -> None:
     """Refuse what cannot be served, wherever it is told, and whether or not a pool is asked.
 
     Raises:
-        InputError: when `generation_config` is none.
+        InputError: when `generation_config` or `base_config` is none.
         UnsupportedError: naming the option and where it is told.
     """
-    config = options.get("generation_config")
-    if config is not None and not isinstance(config, GenerationConfig):
-        raise InputError(
-            f"generation_config must be a GenerationConfig, not a {type(config).__name__}; after "
-            "the ids every other option is given by its name"
-        )
+    for name in ("generation_config", "base_config"):
+        config = options.get(name)
+        if config is not None and not isinstance(config, GenerationConfig):
+            raise InputError(
+                f"{name} must be a GenerationConfig, not a {type(config).__name__}; after the ids "
+                "every other option is given by its name"
+            )
     for name in REFUSED:
         value = told(model, options, name)
         if value is not None and value is not False and (name, value) != ("penalty_alpha", 0):
             raise UnsupportedError(
                 f"generate({name}=...) is not served with pools; {_undo(options, name)}"
             )
-    if told(model, {"generation_config": config}, "guidance_scale") not in (None, 1):
+    if told(model, options, "guidance_scale") not in (None, 1):
         raise UnsupportedError(
             "a generation_config's guidance_scale wants a second model: pass guidance_scale itself"
-            f", and {_undo({'generation_config': config}, 'guidance_scale')}"
+            f", and {_undo(options, 'guidance_scale')}"
         )
     _refuse_cache(model, options, cache)
 
@@ -216,5 +225,6 @@ def _undo(options: dict[str, Any], name: str) -> str:
     if options.get(name) is not None:
         return "leave it out"
     own = getattr(options.get("generation_config"), name, None)
-    place = "the generation_config" if own is not None else "model.base.generation_config"
+    last = "model.base.generation_config" if options.get("base_config") is None else "base_config"
+    place = "the generation_config" if own is not None else last
     return f"set {place}.{name} to None"

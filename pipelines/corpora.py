@@ -27,8 +27,9 @@ CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
 """How a file's encoding is changed; which one it has, only its owner knows."""
 
 Row = dict[str, str | None]
-"""text, title, source and section_of of a document; or a `problem` in place of one; or no text at
-all, for a file without any."""
+"""text, title, source and section_of of a document, and its `label`, made up, where it has no title
+of its own beside its text; or a `problem` in place of one; or no text at all, for a file without
+any."""
 
 
 @dataclass(frozen=True)
@@ -313,9 +314,10 @@ def check_text(key: str, text: Any, *, may_be_empty: bool = False) -> None:
 def _document(row: Row) -> SourceDocument:
     return SourceDocument(
         text=row["text"] or "",
-        title=row["title"] or "",
+        title=row["title"] or row["label"] or "",
         source=row["source"] or "",
         section_of=row["section_of"],
+        has_own_title=row["title"] is not None,
     ).normalised()
 
 
@@ -334,20 +336,20 @@ def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, 
             yield f"{path}:{number}", _problem(str(error))
         else:
             if not number:
-                yield f"{path}:{number}", _row(None, "", source)
+                yield f"{path}:{number}", _row(None, source)
 
 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
     text = normalised_text(_decoded(content, shown))
     if text:
-        yield _checked(_row(text, Path(source).stem, source), shown)
+        yield _checked(_row(text, source, label=Path(source).stem), shown)
 
 
 def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
     stem = Path(source).stem
     for heading, section in sections(normalised_text(_decoded(content, shown))):
-        title = f"{stem}: {heading}" if heading else stem
-        yield _checked(_row(section, title, source, section_of=source), shown)
+        label = f"{stem}: {heading}" if heading else stem  # the heading's line is in the section
+        yield _checked(_row(section, source, label=label, section_of=source), shown)
 
 
 def _checked(row: Row, shown: str) -> Row:
@@ -384,11 +386,13 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
     identity = _label(value, "id")
     if not str(identity).strip():  # so some exports write that there is none
         identity = None
-    title = _label(value, "title") if "title" in value else identity
+    title = _label(value, "title")
+    label = identity if "title" not in value else None
     return _row(
         text,
-        str(title) if title not in (None, "") else f"{Path(source).stem}, line {number}",
         str(_label(value, "source") or f"{source}:{number}"),
+        title=str(title) if title not in (None, "") else None,
+        label=str(label) if label is not None else f"{Path(source).stem}, line {number}",
         # Rows that share an id are parts of one document.
         section_of=None if identity is None else f"{source}#{identity}",
     )
@@ -407,10 +411,18 @@ def _is_label(found: Any) -> bool:
     return isinstance(found, str | int | None) and not isinstance(found, bool)
 
 
-def _row(text: str | None, title: str, source: str, section_of: str | None = None) -> Row:
+def _row(
+    text: str | None,
+    source: str,
+    *,
+    title: str | None = None,
+    label: str | None = None,
+    section_of: str | None = None,
+) -> Row:
     return {
         "text": text,
         "title": title,
+        "label": label,
         "source": source,
         "section_of": section_of,
         "problem": None,
@@ -418,7 +430,7 @@ def _row(text: str | None, title: str, source: str, section_of: str | None = Non
 
 
 def _problem(message: str) -> Row:
-    return {"text": None, "title": None, "source": None, "section_of": None, "problem": message}
+    return {**_row(None, ""), "problem": message}
 
 
 def _content(file: Path, shown: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 DocumentKind = Literal["text", "fact", "probe"]
@@ -31,6 +31,9 @@ class SourceDocument:
     source: str
     kind: DocumentKind = "text"
     section_of: str | None = None
+    has_own_title: bool = field(default=True, compare=False)
+    """Whether the title is the document's; else it was made of the names of files, to tell it from
+    others, and says nothing that the text does not."""
 
     @property
     def document_id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from pipelines.facts import Fact
 from pipelines.json_lines import read_json_lines
 
 _NEEDED = ("subject", "relation", "answer", "statement")
+_OPTIONAL = ("seen_prompt", "reworded_prompts")
+_NEAR = 0.8
+"""How alike a key is, from 0 to 1, to the one for which it is taken with a slip in it."""
 
 
 def read_facts(
@@ -23,6 +27,8 @@ def read_facts(
     Each line is an object with "subject", "relation", "answer" and "statement" (the sentence that
     is trained on); "seen_prompt" is the statement up to the answer where it is not given, and
     "reworded_prompts" a list of other wordings, never trained on, that are asked in evaluation.
+    What is null, or a "seen_prompt" with nothing in it, is not given. Other keys are passed over,
+    but for one that is nearly a key which is not given: it is taken for a slip, and refused.
 
     Args:
         path: the file.
@@ -132,17 +138,30 @@ def _before_answer(subject: str, answer: str, statement: str) -> str:
     return statement[: found[0] if found else max(statement.rfind(answer), 0)]
 
 
+def _check_keys(row: dict[str, Any]) -> None:
+    """Refuse a key that is nearly one which is not given: what it says would be lost unseen."""
+    missing = [key for key in (*_NEEDED, *_OPTIONAL) if row.get(key) is None]
+    for key in sorted(set(row) - {*_NEEDED, *_OPTIONAL}):
+        near = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=_NEAR)
+        if near:
+            raise CorpusError(f'has the key {key[:40]!r}, which is not known; write "{near[0]}"')
+
+
 def _fact(row: dict[str, Any]) -> Fact:
     """Return the fact of a line; a problem is a CorpusError that does not name the place yet."""
+    _check_keys(row)
     for key in _NEEDED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no "{key}" with something in it')
     answer, statement = row["answer"].strip(), row["statement"].strip()
-    is_given = "seen_prompt" in row
-    seen = row["seen_prompt"] if is_given else _before_answer(row["subject"], answer, statement)
-    reworded = row.get("reworded_prompts", [])
-    if not isinstance(seen, str) or not seen.strip():
+    seen, reworded = (row.get(key) for key in _OPTIONAL)
+    if not isinstance(seen, str | None):
+        raise CorpusError(f'has a "seen_prompt" that is a {type(seen).__name__}, not a text')
+    if seen is None or not seen.strip():
+        seen = _before_answer(row["subject"], answer, statement)
+    if not seen.strip():
         raise CorpusError("has a statement that does not begin with a prompt before the answer")
+    reworded = [] if reworded is None else reworded
     _check_answered(statement, seen, answer)
     if not isinstance(reworded, list) or not all(isinstance(item, str) for item in reworded):
         raise CorpusError('has "reworded_prompts" that are no list of texts')

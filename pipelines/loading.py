@@ -50,7 +50,8 @@ def load_store_base(registry: Registry) -> Base:
     """Return the store's base model, checked against the hashes in store.toml.
 
     Raises:
-        StateError: when no model can be loaded from where it was when the store was made.
+        StateError: when no model can be loaded from where it was when the store was made; the
+            loader's own words follow.
         BaseMismatchError: when another model or tokenizer stands there now; both hashes shown.
     """
     config = registry.config
@@ -60,7 +61,7 @@ def load_store_base(registry: Registry) -> Base:
         raise StateError(
             f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
             "loaded here: put the same model there again (a link will do; its hashes are checked), "
-            "or let this machine reach the hub"
+            f"or let this machine reach the hub; the reason: {error}"
         ) from error
     identity = base.identity.check(store_identity(registry), f"the store in {registry.folder}")
     return replace(base, identity=identity)
@@ -241,8 +242,8 @@ def load_tokenizer(registry: Registry) -> Any:
 def _checked_tokenizer(source: str, expected: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise CorpusError(
             f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
         ) from error

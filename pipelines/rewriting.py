@@ -42,7 +42,11 @@ MOST_REFUSED = 5
 LIMITS = ("max_tokens", "max_completion_tokens")
 """How an endpoint is told the most tokens. OpenAI's newer models refuse the first by name; many
 other servers pass over the second, and would write without an end: so it is the second try."""
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+"""What some servers leave at the head of a reasoning model's answer: its thoughts are no part."""
 EXAMPLE_URL = "http://127.0.0.1:8000/v1"
+_CALL = "/chat/completions"
+"""Where below an endpoint's URL it is asked; `openai` puts it there."""
 LINE_START = b'{"document": "' + b"0" * 64 + b'", "title": "'
 """How a line of the file begins, with noughts in place of the document's id."""
 
@@ -61,7 +65,7 @@ class Rewriting:
     """Documents of which the endpoint said nothing that is whole and can be kept; the next run asks
     them again."""
     num_cut: int
-    """Answers that were cut off at `MOST_TOKENS`; they are left out."""
+    """Answers that were cut off, at `MOST_TOKENS` or in a model's thoughts; they are left out."""
     refused: tuple[str, ...]
     """Documents that the endpoint would not read, each with its words; the next run asks again."""
     num_tokens: int
@@ -84,7 +88,7 @@ def reword(
     can keep, is left out.
 
     Args:
-        documents: their titles and texts are sent to the endpoint.
+        documents: their texts are sent to the endpoint, and the titles that are their own.
         out: the file, outside the corpus (`check_out`); lines of other models and numbers stay,
             and do not count.
         endpoint: the URL that ends before /chat/completions, e.g. http://127.0.0.1:8000/v1. The
@@ -164,6 +168,17 @@ def check_endpoint(endpoint: str) -> None:
         raise InputError(
             "the endpoint's URL holds a user or a password, and it is printed: leave the key to "
             f"{KEY_VARIABLE}, and give a URL such as {EXAMPLE_URL}"
+        )
+    if "?" in endpoint or "#" in endpoint:
+        raise InputError(
+            "the endpoint's URL holds a query or a fragment, behind which the path of the call "
+            f"cannot stand: leave out what begins with ? or #, give a URL such as {EXAMPLE_URL}, "
+            f"and leave a key to {KEY_VARIABLE}"
+        )
+    if endpoint.rstrip("/").endswith(_CALL):
+        raise InputError(
+            f"{endpoint!r} names the call itself: give the URL that ends before {_CALL}, e.g. "
+            f"{EXAMPLE_URL}"
         )
     try:
         url = urlsplit(endpoint)
@@ -282,7 +297,7 @@ class _Answer:
     text: str
     num_tokens: int
     is_cut: bool
-    """It ends where the tokens did, and not where the model would have."""
+    """It ends where the tokens did, and not where the model would have, or in its thoughts."""
     lack: str
     """For want of what it is no whole text that can be kept; empty: it is one."""
 
@@ -313,7 +328,7 @@ class _Endpoint:
         import openai
 
         try:
-            content = self._content(f"{style}\n\n{document.title}\n\n{document.text}")
+            content = self._content("\n\n".join([style, *_told(document)]))
         except openai.APIStatusError as error:
             told, words = f"answered {error.status_code}", _one_line(_words(error))
             if error.status_code in REFUSALS:
@@ -378,8 +393,8 @@ def _read_answer(content: bytes) -> _Answer | None:
             raise _RefusedError(f"answered with an error, {_one_line(_words(told['error']))}")
         first = told["choices"][0] if told["choices"] else {"message": {}}
         text, refusal = (first["message"].get(key) or "" for key in ("content", "refusal"))
-        text = normalised_text(text)
-        is_cut = first.get("finish_reason") == "length"
+        text, is_thinking = _without_thoughts(normalised_text(text))
+        is_cut = is_thinking or first.get("finish_reason") == "length"
         usage = told.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -389,11 +404,27 @@ def _read_answer(content: bytes) -> _Answer | None:
         check_storable("content", text)
     except CorpusError as problem:
         lack = f"an answer that {problem}"
-    if is_cut:
+    if is_thinking:
+        lack = "an answer that was cut off before the </think> of its thoughts"
+    elif is_cut:
         lack = f"an answer that was cut off at {MOST_TOKENS:,} tokens"
     elif not text:
         lack = _one_line(_words(refusal)) if refusal else "an empty answer"
     return _Answer(text, num_tokens if isinstance(num_tokens, int) else 0, is_cut, lack)
+
+
+def _without_thoughts(text: str) -> tuple[str, bool]:
+    """Return an answer without the thoughts at its head, and whether it does not come to their end.
+
+    Example:
+        >>> _without_thoughts("<think>So?</think> Quartz is hard."), _without_thoughts("<think>So")
+        (('Quartz is hard.', False), ('', True))
+    """
+    found = _THOUGHTS.match(text)
+    if found is not None:
+        return text[found.end() :].strip(), False
+    is_thinking = text.startswith("<think>")
+    return "" if is_thinking else text, is_thinking
 
 
 def _words(error: Any) -> str:
@@ -406,6 +437,12 @@ def _words(error: Any) -> str:
     if isinstance(told, dict):
         told = told.get("message") or told
     return told if isinstance(told, str) else json.dumps(told)
+
+
+def _told(document: SourceDocument) -> list[str]:
+    """Return what the model reads of a document: it would write of a file's name as of a fact."""
+    is_told = document.has_own_title and document.title.strip()
+    return [document.title, document.text] if is_told else [document.text]
 
 
 def _named(document: SourceDocument) -> str:

@@ -1,7 +1,7 @@
 """Trace: who spoke at each token of a text, by which rows, and which documents those hold.
 
-Shape suffixes: Q branches with the base first, B = 1 row, T tokens, U = T + 1 borders, V words,
-C rows chosen by all heads of a token.
+Shape suffixes: Q branches with the base first, P pools, B = 1 row, T tokens, U = T + 1 borders,
+V words, C rows chosen by all heads of a token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from peer_cl.branches import default_position_ids, run_base, token_log_probs
 from peer_cl.choice import Choice, settle
 from peer_cl.errors import InputError
 from peer_cl.inputs import check_room
-from peer_cl.mixture import enter_at, log_masses, log_weights
+from peer_cl.mixture import (
+    broken_tokens,
+    enter_at,
+    log_masses,
+    log_weights,
+    mixture_log_probs,
+)
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
 from peer_cl.scoring import evidence_tokens
@@ -58,7 +64,8 @@ class TracedToken:
     log_prob: float
     """The mixture's, nats."""
     evidence: dict[str, float]
-    """Log probability of the pool less the base's, nats: above 0 it speaks for the pool."""
+    """Log probability of the pool less the base's, nats: above 0 it speaks for the pool; 0 where it
+    overflowed."""
     rows: dict[str, list[TracedRow]]
     """The pool's strongest rows when this token is predicted."""
 
@@ -179,11 +186,16 @@ def trace(
         odds_PBU = choice.odds(ids_BT.shape[1])
         masses_QBU = log_masses(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
         weights_QU = log_weights(masses_QBU).exp()[:, 0]
-        lasts_QV = torch.cat([base.logits_BTV[:, -1], *(b.last_1V for b in branches)])
-        next_QV = lasts_QV.double().softmax(-1)
-    tokens = _tokens(tokenizer, ids_BT[0], branches, log_probs_QBT[:, 0], weights_QU, num_rows)
+        mixed_BT = mixture_log_probs(log_probs_QBT, evidence_BT, entries_PBU, odds_PBU)
+        leads_PT = _leads(log_probs_QBT, evidence_BT)
+        next_QV = torch.cat([base.logits_BTV[:, -1], *(b.last_1V for b in branches)])
+        next_QV = next_QV.double().softmax(-1)
+        # What overflowed says nothing, here and where its mass does not show it yet.
+        next_QV[1:] = torch.where(next_QV[1:].isfinite(), next_QV[1:], 0.0)
+    nats_T = log_probs_QBT[0, 0], mixed_BT[0]
+    tokens = _tokens(tokenizer, ids_BT[0], branches, *nats_T, leads_PT, weights_QU, num_rows)
     last = weights_QU[:, -1].tolist()
-    evidence_QT = torch.where(evidence_BT[0], log_probs_QBT[:, 0] - log_probs_QBT[:1, 0], 0.0)
+    evidence_PT = torch.where(evidence_BT[0], leads_PT, 0.0)
     weights = dict(zip(asked, last[1:], strict=True))
     return Trace(
         text=text,
@@ -191,7 +203,7 @@ def trace(
         asked=asked,
         base_weight=last[0],
         weights=weights,
-        evidence=dict(zip(asked, evidence_QT[1:].sum(-1).tolist(), strict=True)),
+        evidence=dict(zip(asked, evidence_PT.sum(-1).tolist(), strict=True)),
         tokens=tokens,
         rows={b.domain: _strongest(b, None, num_rows) for b in branches},
         documents=[
@@ -204,6 +216,19 @@ def trace(
         next_base=_candidates(tokenizer, next_QV[0], num_next),
         next_injected=_candidates(tokenizer, weights_QU[:, -1] @ next_QV, num_next),
     )
+
+
+def _leads(log_probs_QBT: Tensor, evidence_BT: Tensor) -> Tensor:
+    """Return by how much each pool's log probability of a token is over the base's, (P, T).
+
+    Where a pool overflowed it is 0, and from there on, as the mixture leaves it out.
+    """
+    leads_PBT = log_probs_QBT[1:] - log_probs_QBT[:1]
+    broken_PBT = broken_tokens(log_probs_QBT, evidence_BT)
+    is_left_out_PBT = ~log_probs_QBT[1:].isfinite()
+    if broken_PBT is not None:
+        is_left_out_PBT |= broken_PBT
+    return torch.where(is_left_out_PBT, 0.0, leads_PBT)[:, 0]
 
 
 def _entering(choice: Choice) -> list[str]:
@@ -299,27 +324,26 @@ def _tokens(
     tokenizer: Any,
     ids_T: Tensor,
     branches: Sequence[_Branch],
-    log_probs_QT: Tensor,
+    base_T: Tensor,
+    mixed_T: Tensor,
+    leads_PT: Tensor,
     weights_QU: Tensor,
     num_rows: int,
 ) -> list[TracedToken]:
     """Return every token but the start token, which nothing predicts."""
-    mixed_T = torch.logsumexp(weights_QU[:, :-1].log() + log_probs_QT, dim=0)
     found = []
     for place in range(1, len(ids_T)):
         weights = weights_QU[:, place].tolist()
-        log_probs = log_probs_QT[:, place].tolist()
+        leads = leads_PT[:, place].tolist()
         before = slice(place - 1, place)  # what was read there predicts this token
         found.append(
             TracedToken(
                 text=str(tokenizer.decode([int(ids_T[place])])),
                 base_weight=weights[0],
                 weights={b.domain: w for b, w in zip(branches, weights[1:], strict=True)},
-                base_log_prob=log_probs[0],
+                base_log_prob=float(base_T[place]),
                 log_prob=float(mixed_T[place]),
-                evidence={
-                    b.domain: p - log_probs[0] for b, p in zip(branches, log_probs[1:], strict=True)
-                },
+                evidence={b.domain: lead for b, lead in zip(branches, leads, strict=True)},
                 rows={b.domain: _strongest(b, before, num_rows) for b in branches},
             )
         )

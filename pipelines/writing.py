@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from peer_cl import PeerCache, PeerModel
 from peer_cl.errors import InputError
@@ -18,6 +19,8 @@ from pipelines.batches import tokenise
 MOST_SEED = 2**63 - 1
 """Of a draw; torch takes no larger one everywhere."""
 _SHOWN = 40
+_KEPT = ("eos_token_id", "bos_token_id", "pad_token_id")
+"""What counts of the base's own generation_config.json."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ def write(
 ) -> Writing:
     """Return how the model goes on from a prompt.
 
+    It is written from the distribution that is scored (decision 0019): of what the base's own
+    generation_config.json says, only the tokens that end a text count. A penalty or a kind of cache
+    in it is for whoever calls `PeerModel.generate`, which keeps it, as transformers does.
+
     Args:
         model: the model with its pools.
         tokenizer: the base's.
@@ -89,6 +96,7 @@ def write(
         "max_new_tokens": max_new_tokens,
         "do_sample": sample,
         "pad_token_id": tokenizer.eos_token_id,
+        "base_config": _plain_config(model),
     }
     cache = PeerCache(model.base.config, model.attachment.tap)
     written = _written(
@@ -141,6 +149,12 @@ class _Listener:
 
     def end(self) -> None:
         """Hear that the writing is over; all is told already."""
+
+
+def _plain_config(model: PeerModel) -> GenerationConfig:
+    """Return a config that says nothing but at which tokens the base begins, ends and pads."""
+    own = model.base.generation_config
+    return GenerationConfig(**{name: getattr(own, name, None) for name in _KEPT})
 
 
 def _written(ids: torch.Tensor, seed: int | None, generate: Callable[[], Any]) -> list[int]:

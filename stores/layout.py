@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from peer_cl.durable import sync_folder
@@ -240,7 +241,8 @@ def prepare(layout: StoreLayout, config: StoreConfig, who: str) -> Database:
 
     What a crashed `create` left behind is used again.
 
-    Raises: StateError: when there is a store already, a registry with content, or a user's file.
+    Raises: StateError: when there is a store already, a registry with content, a user's file, or
+        another process makes a store in the same database.
     """
     layout.check_is_free()
     layout.make_folders()
@@ -252,6 +254,12 @@ def prepare(layout: StoreLayout, config: StoreConfig, who: str) -> Database:
         with database.writing() as session:
             layout.check_is_free()  # again: another `init` may have finished meanwhile
             _write_first_rows(session, database, config, who)
+    except IntegrityError as error:  # PostgreSQL lets both write, and refuses the second's rows
+        database.close()
+        raise StateError(
+            f"another process has just made a store in {database.name}; open that, or choose "
+            "another database"
+        ) from error
     except BaseException:
         database.close()
         raise

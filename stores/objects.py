@@ -215,12 +215,13 @@ class ObjectStore:
         finally:
             staged.unlink(missing_ok=True)
 
-    def count_files(self) -> int:
-        """Return how many files lie at a remote place, objects and others; 0 for a local one."""
+    def count_others(self) -> int:
+        """Return how many files lie at the place that are no objects; the mark is one of them."""
         if self._folder is not None:
-            return 0
+            return len(foreign_to_objects(self._folder))
         with self._reached() as files:
-            return len(files.find(self._root))
+            num_files = len(files.find(self._root))
+        return num_files - len(self.listed())
 
     def _put(self, chunks: Iterable[bytes], *, sync: bool) -> str:
         """Stage the bytes, then move them to the name that their hash gives."""

@@ -10,18 +10,22 @@ from sqlalchemy.exc import ArgumentError
 
 from peer_cl.errors import InputError, StateError
 from stores.database import translated_errors, url_database
-from stores.objects import ObjectStore, disk_of, url_folder, url_scheme
+from stores.objects import ObjectStore, disk_of, url_folder
 from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
 _NUM_SHOWN = 3
+_LEFT_BY_INIT = 2
+"""Objects: an `init` that was interrupted before it had a registry leaves no more."""
 _MAY_MAKE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
 def check_objects_url(url: str, folder: Path) -> None:
-    """Check that a store's objects can be put at a URL: nothing lies there yet.
+    """Check that a store's objects can be put at a URL: nothing of a store or a user lies there.
 
-    What no row names is deleted there by `doctor` and purge, so no two stores may share a place.
+    What no row names is deleted there by `doctor` and purge, so no two stores may share a place. A
+    store's mark is there before its store.toml is: the few objects of an `init` that was
+    interrupted have none beside them, and are taken up again.
 
     Args:
         url: fsspec's.
@@ -43,18 +47,22 @@ def check_objects_url(url: str, folder: Path) -> None:
         )
     if parts.password is not None:
         raise InputError(_no_password("objects", "the file system's own settings"))
-    url_scheme(url)
+    objects = ObjectStore(url, folder)
     if parts.scheme == "file":
-        _check_folder(url_folder(url), folder)
-        return
-    num_found = ObjectStore(url, folder).count_files()
-    if num_found:
+        _check_folder(url_folder(url), folder, is_free=_is_free(objects))
+    elif not _is_free(objects):
+        num_found = objects.count_others() + len(objects.listed())
         raise StateError(f"{num_found:,} files lie at {url} already; choose an empty place")
 
 
-def _check_folder(place: Path, folder: Path) -> None:
+def _is_free(objects: ObjectStore) -> bool:
+    """Return whether nothing lies there but what an interrupted `init` left."""
+    return not objects.count_others() and len(objects.listed()) <= _LEFT_BY_INIT
+
+
+def _check_folder(place: Path, folder: Path, *, is_free: bool) -> None:
     """Check that a local folder can hold a store's objects."""
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if place.exists() and not (place.is_dir() and is_free):
         raise StateError(f"{place} is not an empty folder; choose an empty or a new one")
     # Files are staged in the store's folder and then renamed, which no file system does to another.
     if disk_of(place) != disk_of(folder):

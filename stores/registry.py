@@ -90,11 +90,13 @@ class Registry:
         layout = StoreLayout(Path(folder))
         database = prepare(layout, config, check_words("who", who or user_name()))
         try:
+            made = cls(layout, config, database)
+            made._claim.renew()  # before it is a store: the next `init` sees whose the place is
             finish(layout, config, database)
         except BaseException:
             database.close()
             raise
-        return cls(layout, config, database)
+        return made
 
     @classmethod
     def open(cls, folder: str | Path) -> Registry:

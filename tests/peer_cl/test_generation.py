@@ -302,7 +302,8 @@ def test_caches_that_are_not_served_are_refused_clearly(ids, make_model, options
 
 def test_a_cache_that_transformers_makes_itself_is_refused_clearly(ids, make_model):
     request = generation.Request(ids, None, None, ("a",), force=True, guidance_scale=1.0)
-    driver = generation.MixtureDriver(make_model(), request)
+    model = make_model()
+    driver = generation.MixtureDriver(model, request, model.base.generation_config)
     with pytest.raises(UnsupportedError, match="a DynamicCache is not served: pass a PeerCache"):
         driver.generate(ids, use_cache=True, **GREEDY)
 

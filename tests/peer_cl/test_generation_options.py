@@ -48,6 +48,21 @@ def test_what_is_not_served_is_refused_wherever_it_is_told(
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=["a pool", "no pool"])
+def test_a_config_may_stand_in_for_the_bases_own(ids, make_model, asked):
+    model = make_model()
+    expected = model.generate(ids, **asked, **GREEDY)
+    model.base.generation_config.repetition_penalty = 30.0
+    model.base.generation_config.output_hidden_states = True
+    plain = GenerationConfig(eos_token_id=model.base.generation_config.eos_token_id)
+    assert torch.equal(model.generate(ids, base_config=plain, **asked, **GREEDY), expected)
+    plain.output_attentions = True
+    with pytest.raises(UnsupportedError, match=r"set base_config\.output_attentions to None"):
+        model.generate(ids, base_config=plain, **asked, **GREEDY)
+    with pytest.raises(InputError, match="base_config must be a GenerationConfig, not a dict"):
+        model.generate(ids, base_config={}, **asked, **GREEDY)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["a pool", "no pool"])
 def test_a_guidance_of_the_bases_own_config_is_refused(ids, make_model, asked):
     model = make_model()
     model.base.generation_config.guidance_scale = 2.0

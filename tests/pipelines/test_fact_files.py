@@ -39,6 +39,39 @@ def test_prompts_may_be_given(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "unsaid",
+    [
+        {"seen_prompt": None, "reworded_prompts": None},
+        *({"seen_prompt": ""}, {"seen_prompt": " \n"}, {"reworded_prompts": []}),
+    ],
+)
+def test_what_is_null_or_an_empty_prompt_is_not_given(tmp_path, unsaid):
+    (fact,), _ = read_facts(write(tmp_path / "facts.jsonl", GOOD | unsaid))
+    assert (fact.seen_prompt, fact.reworded_prompts) == ("The capital of Chad is", ())
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        *(("reworded_prompt", "reworded_prompts"), ("seenprompt", "seen_prompt")),
+        *(("seen-prompt", "seen_prompt"), ("seenPrompt", "seen_prompt"), ("Answer", "answer")),
+        *(("statment", "statement"), ("RewordedPrompts", "reworded_prompts")),
+    ],
+)
+def test_a_key_with_a_slip_is_refused_with_the_one_that_is_meant(tmp_path, slip, meant):
+    row = {key: text for key, text in GOOD.items() if key != meant} | {slip: "a text"}
+    told = f"""facts.jsonl:1 has the key '{slip}', which is not known; write "{meant}"; mend"""
+    with pytest.raises(CorpusError, match=told):
+        read_facts(write(tmp_path / "facts.jsonl", row))
+
+
+def test_other_keys_are_passed_over(tmp_path):
+    others = {"id": 7, "source": "a list", "answers": ["N'Djamena"], "subject_id": 3, "seen": 1}
+    (fact,), _ = read_facts(write(tmp_path / "facts.jsonl", GOOD | others))
+    assert fact.answer == "N'Djamena"
+
+
+@pytest.mark.parametrize(
     ("row", "told"),
     [
         ("{", "is no JSON"),
@@ -49,6 +82,8 @@ def test_prompts_may_be_given(tmp_path):
         ({**GOOD, "answer": "Lagos"}, "before the answer"),
         ({**GOOD, "seen_prompt": "The seat of Chad is"}, "before the answer"),
         ({**GOOD, "seen_prompt": "The capital"}, "does not follow the prompt"),
+        ({**GOOD, "seen_prompt": 7}, '"seen_prompt" that is a int, not a text'),
+        ({**GOOD, "statement": None}, 'no "statement" with something in it'),
         ({**GOOD, "reworded_prompts": "one"}, "no list of texts"),
         ({**GOOD, "reworded_prompts": [1]}, "no list of texts"),
         ({**GOOD, "reworded_prompts": ["Chad has", " "]}, 'empty text .* "reworded_prompts"'),

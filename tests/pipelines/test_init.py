@@ -54,6 +54,28 @@ def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp
         init_store(tmp_path / "other", base=str(base), background=background(), objects_url=place)
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_an_init_that_was_interrupted_may_be_done_again(base, tmp_path, monkeypatch, kind):
+    place = {
+        "memory": f"memory://{uuid.uuid4().hex}/objects",
+        "file": f"file://{tmp_path}/elsewhere",
+    }[kind]
+    options = {"base": str(base), "background": background(), "objects_url": place}
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.init.Registry.create", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            init_store(tmp_path / "k", **options)
+    with init_store(tmp_path / "k", **options) as store:
+        assert verify(store).is_good
+        assert len(list(store.registry.objects.ids())) == 2
+    with pytest.raises(StateError, match=r"already; choose an empty|is not an empty folder"):
+        init_store(tmp_path / "other", **options)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

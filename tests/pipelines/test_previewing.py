@@ -170,6 +170,28 @@ def test_what_cannot_be_looked_at_is_one_line(store, made, minerals, tmp_path):
         preview(opened, "minerals", minerals)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{}", "KeyError"),
+        ("[]", "TypeError"),
+        ('{"added_tokens": [], "model": {"type": "BPE", "vocab": 7}}', "Exception"),
+        ('{"version', "JSONDecodeError"),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_line(made, minerals, tmp_path, content, told):
+    other = copy_store(made, tmp_path)
+    base = other.parent / "base"
+    (base / "tokenizer.json").write_text(content, encoding="utf-8")
+    with (
+        open_store(other) as opened,
+        pytest.raises(CorpusError, match=f"tokenizer cannot be loaded from .*: {told}") as got,
+    ):
+        preview(opened, "minerals", minerals)
+    assert str(base) in str(got.value)
+    assert "\n" not in str(got.value)
+
+
 def test_a_corpus_looks_like_the_domain_of_its_subject(store, tmp_path):
     medicine = write_corpus(tmp_path / "more.jsonl", "medicine", num=30, seed=5)
     (first, *others) = near_domains(store, medicine, "pills")

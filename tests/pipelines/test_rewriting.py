@@ -9,6 +9,7 @@ from rewording_server import rewording_server
 
 from peer_cl.errors import InputError
 from pipelines import rewriting
+from pipelines.corpora import read_corpus
 from pipelines.documents import SourceDocument
 from pipelines.rewordings import read_rewordings
 from pipelines.rewriting import STYLES, reword
@@ -43,6 +44,34 @@ def test_every_document_is_asked_for_in_every_style(server, tmp_path, monkeypatc
     }
 
 
+def test_a_title_that_was_made_of_a_files_name_is_not_sent(server, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Text alone.")
+    (folder / "b.md").write_text("Before.\n# Heading\nBelow it.")
+    rows = [
+        {"text": "Titled.", "title": "Quartz"},
+        {"text": "Untitled."},
+        {"text": "Known by its id.", "id": "q7"},
+        {"text": "Nulled.", "title": None, "id": "q8"},
+        {"text": "Emptied.", "title": ""},
+        {"text": "Zero.", "title": 0},
+    ]
+    (folder / "c.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    documents = read_corpus(folder).documents
+    assert [d.title for d in documents] == [
+        *("a", "b", "b: Heading", "Quartz", "c, line 2", "q7", "c, line 4", "c, line 5", "0"),
+    ]
+    reword(documents, tmp_path / "r.jsonl", endpoint=server.url, model="m", num=1)
+    assert [
+        asked["messages"][0]["content"].removeprefix(f"{STYLES[0]}\n\n")
+        for _, asked in server.asked
+    ] == [
+        *("Text alone.", "Before.", "# Heading\nBelow it.", "Quartz\n\nTitled.", "Untitled."),
+        *("Known by its id.", "Nulled.", "Emptied.", "0\n\nZero."),
+    ]
+
+
 def test_what_is_there_is_not_asked_again(server, tmp_path):
     out = tmp_path / "r.jsonl"
     reword(DOCUMENTS[:2], out, endpoint=server.url, model="m", num=1)
@@ -73,6 +102,31 @@ def test_an_answer_that_was_cut_off_is_left_out(server, tmp_path):
     found, _ = read_rewordings(out)
     assert [len(found.get(d.document_id, ())) for d in DOCUMENTS] == [1, 0, 2]
     assert found[DOCUMENTS[0].document_id] == ("Said anew: Fact 0 about Chad. (1)",)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("<think>\nWhat is asked?\n\nSo.\n</think>\n\nIt is said anew.", "It is said anew."),
+        ("\n <think></think>It is said anew.", "It is said anew."),
+        ("<think>a</think>The tag </think> ends <think>.", "The tag </think> ends <think>."),
+        ("It tells of <think>tags</think>.", "It tells of <think>tags</think>."),
+    ],
+)
+def test_what_a_reasoning_model_thought_is_no_part_of_its_answer(server, tmp_path, said, kept):
+    out = tmp_path / "r.jsonl"
+    server.say = lambda *_: said
+    done = reword(DOCUMENTS[:1], out, endpoint=server.url, model="m", num=1)
+    assert (done.num_written, done.num_cut) == (1, 0)
+    assert read_rewordings(out)[0] == {DOCUMENTS[0].document_id: (kept,)}
+
+
+def test_an_answer_that_does_not_come_to_the_end_of_its_thoughts_is_cut_off(server, tmp_path):
+    out = tmp_path / "r.jsonl"
+    server.say = lambda _, number: "<think>\nWhat is" if number in (0, 2, 3) else f"Anew {number}."
+    done = reword(DOCUMENTS, out, endpoint=server.url, model="m", num=2)
+    assert (done.num_written, done.num_cut, done.num_empty) == (2, 3, 1)
+    assert read_rewordings(out)[0][DOCUMENTS[0].document_id] == ("Anew 1.",)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -346,6 +400,14 @@ def cut(server):
     server.finish = lambda *_: "length"
 
 
+def thinking(server):
+    server.say = lambda *_: "<think>What is asked?"
+
+
+def thinking_alone(server):
+    server.say = lambda *_: "<think>What is asked?</think>"
+
+
 def half(server):
     server.say = lambda *_: "\ud800"
 
@@ -367,6 +429,8 @@ def without_choices(server):
         (silent, "an empty answer"),
         (without_choices, "an empty answer"),
         (cut, "an answer that was cut off at 1,024 tokens"),
+        (thinking, "an answer that was cut off before the </think> of its thoughts"),
+        (thinking_alone, "an empty answer"),
         (half, "an answer that has half a character"),
         (declined, "I will not."),
     ],
@@ -390,29 +454,3 @@ def test_a_run_that_asked_nothing_is_no_failure(server, tmp_path):
     refused(server)
     done = reword(DOCUMENTS, out, endpoint=server.url, model="m", num=1)
     assert (done.num_asked, done.num_known, done.num_written) == (0, 3, 0)
-
-
-@pytest.mark.parametrize(
-    "endpoint",
-    [
-        *("http://[::1", "http://", "http:///v1", "http://host:port/v1", "http://host:99999/v1"),
-        *("http://a..b/v1", f"http://{'a' * 64}/v1", "http://ho\nst/v1", "http://\N{SNOWMAN}/v1"),
-    ],
-)
-def test_what_is_no_url_is_refused_in_one_line(endpoint, tmp_path):
-    with pytest.raises(InputError, match="an endpoint is a URL such as http://127") as told:
-        reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=endpoint, model="m")
-    assert "\n" not in str(told.value)
-    assert repr(endpoint) in str(told.value)
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    "endpoint",
-    ["http://ann:secret@127.0.0.1:9/v1", "https://secret@host/v1", "ann:secret@host"],
-)
-def test_a_key_in_the_endpoint_is_refused_and_not_repeated(endpoint, tmp_path):
-    with pytest.raises(InputError, match="leave the key to OPENAI_API_KEY") as told:
-        reword(DOCUMENTS, tmp_path / "out.jsonl", endpoint=endpoint, model="m")
-    assert "secret" not in str(told.value)
-    assert not (tmp_path / "out.jsonl").exists()

@@ -56,3 +56,18 @@ def test_prompts_of_different_lengths_are_one_batch_as_the_readme_shows(tmp_path
     (alone,) = model.generate(prompts[:1, : len(rows[0])], max_new_tokens=3)
     assert together[0, -len(alone) :].tolist() == alone.tolist()
     model.detach()
+
+
+def test_why_a_stores_base_cannot_be_loaded_is_told(tmp_path):
+    base = make_tiny_base(tmp_path / "base")
+    with init_store(tmp_path / "k", base=str(base), background=background()) as store:
+        weights = base / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:500])
+        with pytest.raises(
+            StateError, match=r"the same model there again .*SafetensorError"
+        ) as got:
+            store.load()
+        weights.rename(base / "pytorch_model.bin")
+        with pytest.raises(StateError, match=r"the reason: the weights in .* are pickled"):
+            store.load()
+    assert "\n" not in str(got.value)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from tiny_base import make_tiny_store
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from peer_cl.errors import InputError, UnknownError
 from pipelines import open_store
@@ -123,3 +123,40 @@ def test_who_listens_may_end_the_writing_and_the_model_stays_as_it_was(taught):
     with pytest.raises(KeyboardInterrupt):
         write(model, tokenizer, PROMPT, domains=["law"], max_new_tokens=8, on_text=stop)
     assert write(model, tokenizer, PROMPT, domains=["law"], max_new_tokens=8) == before
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"repetition_penalty": 30.0, "no_repeat_ngram_size": 1, "suppress_tokens": [5, 6, 7]},
+        {"do_sample": True, "temperature": 9.0, "top_k": 3, "top_p": 0.2},
+        {"min_new_tokens": 5, "max_length": 3, "forced_eos_token_id": 9},
+        {"return_dict_in_generate": True, "output_scores": True, "stop_strings": ["a", "e", "i"]},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"prompt_lookup_num_tokens": 3},
+        {"guidance_scale": 2.0},
+        {"cache_implementation": "static"},
+        {"output_hidden_states": True, "output_attentions": True, "use_cache": False},
+    ],
+    ids=lambda told: next(iter(told)),
+)
+@pytest.mark.parametrize("sample", [False, True], ids=["greedy", "sampled"])
+def test_of_the_bases_own_generation_config_only_the_end_tokens_count(taught, told, sample):
+    model, tokenizer, _ = taught
+    options = {"max_new_tokens": 6, "compare": True, "sample": sample, "seed": 3}
+    expected = [
+        write(model, tokenizer, PROMPT, domains=domains, **options)
+        for domains in ([], ["law", "medicine"])
+    ]
+    kept = model.base.generation_config
+    try:
+        model.base.generation_config = GenerationConfig(eos_token_id=kept.eos_token_id)
+        for name, value in told.items():
+            setattr(model.base.generation_config, name, value)
+        before = model.base.generation_config.to_dict()
+        for one in expected:
+            domains = sorted(one.weights)
+            assert write(model, tokenizer, PROMPT, domains=domains, **options) == one
+        assert model.base.generation_config.to_dict() == before
+    finally:
+        model.base.generation_config = kept

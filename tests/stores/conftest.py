@@ -6,7 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from stores import NewDocument, NewRun, NewSegment, ObjectStore, Registry, StoreConfig, put_texts
+from stores import (
+    NewDocument,
+    NewRun,
+    NewSegment,
+    ObjectStore,
+    Registry,
+    StoreConfig,
+    StoreLayout,
+    put_texts,
+)
 from stores.database import sqlite_database
 from stores.schema import JobRow
 
@@ -34,7 +43,8 @@ def new_config(**changes):
 
 
 def new_store(folder, **changes):
-    objects = ObjectStore(folder / "objects", folder / "staging")
+    place = StoreLayout(folder).objects_at(changes.get("objects_url"))
+    objects = ObjectStore(place, folder / "staging")
     background = objects.put_bytes(b"background")
     return Registry.create(folder, new_config(background_object=background, **changes), who="ann")
 

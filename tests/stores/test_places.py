@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from peer_cl.errors import InputError, StateError, UnsupportedError
 from stores import ObjectStore, Registry
@@ -93,11 +94,43 @@ def test_a_url_that_cannot_be_read_is_told(tmp_path):
         check_objects_url("s3://[x", tmp_path)
 
 
+@pytest.fixture(params=["memory", "file"])
+def url(request, tmp_path):
+    """A place for objects in which nothing lies."""
+    return {
+        "memory": f"memory://{uuid.uuid4().hex}/objects",
+        "file": f"file://{tmp_path}/elsewhere",
+    }[request.param]
+
+
+TAKEN = r"[34] files lie at memory:.* choose an empty|is not an empty folder; choose"
+
+
+def test_what_an_interrupted_init_put_is_taken_up_again(url, tmp_path):
+    objects = ObjectStore(url, tmp_path / "staging")
+    for data in (b"background", b"ordinary text"):
+        check_objects_url(url, tmp_path)
+        objects.put_bytes(data)
+    check_objects_url(url, tmp_path)
+    objects.put_bytes(b"what a domain learned")
+    with pytest.raises(StateError, match=TAKEN):
+        check_objects_url(url, tmp_path)
+
+
+def test_the_objects_of_a_store_that_was_never_written_to_are_no_leftovers(url, make, tmp_path):
+    make.store(tmp_path / "k", objects_url=url).close()
+    objects = ObjectStore(url, tmp_path / "staging")
+    objects.put_bytes(b"ordinary text")
+    assert len(objects.listed()) == 2
+    with pytest.raises(StateError, match=TAKEN):
+        check_objects_url(url, tmp_path)
+
+
 def test_objects_want_an_empty_place(tmp_path):
     """A purge deletes there whatever no row of its store names."""
     memory = f"memory://{uuid.uuid4().hex}"
     check_objects_url(memory, tmp_path)
-    ObjectStore(memory, tmp_path / "staging").put_bytes(b"of another store")
+    MemoryFileSystem().pipe_file(f"{memory.removeprefix('memory:/')}/notes.txt", b"a user's")
     with pytest.raises(StateError, match="1 files lie at memory:"):
         check_objects_url(memory, tmp_path)
     place = tmp_path / "objects"

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import threading
+import time
 import uuid
 
 import pytest
@@ -15,9 +16,11 @@ from sqlalchemy import create_engine, make_url, text
 from peer_cl.errors import InputError, StateError, StoreLockedError, UnknownError
 from stores import NewScore, Registry
 from stores.database import url_database
+from stores.layout import _write_first_rows
 from stores.places import check_database_url
 from stores.schema import Base
 from stores.trusted import trust_database
+from stores.upgrades import upgrade
 
 SERVER = os.environ.get("PEER_CL_TEST_POSTGRES")
 needs_server = pytest.mark.skipif(
@@ -126,8 +129,6 @@ def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
 @needs_server
 def test_the_migrations_make_the_schema(url):
     database = url_database(url)
-    from stores.upgrades import upgrade
-
     assert upgrade(database, None) is True
     assert upgrade(database, None) is False
     with database.engine.connect() as connection:
@@ -185,6 +186,33 @@ def test_one_database_holds_one_store(url, make, tmp_path, monkeypatch):
         make.store(tmp_path / "b", database_url=url)
     with pytest.raises(StateError, match="holds a store's registry"):
         check_unspoken(url, monkeypatch)
+    assert not (tmp_path / "b" / "store.toml").exists()
+
+
+@needs_server
+def test_of_two_that_make_a_store_in_one_database_at_once_the_second_is_told(url, make, tmp_path):
+    """Both find it empty; PostgreSQL lets the second wait, and refuses its rows."""
+    first, raised = url_database(url), []
+
+    def make_another():
+        try:
+            make.store(tmp_path / "b", database_url=url)
+        except Exception as error:
+            raised.append(error)
+
+    upgrade(first, None)
+    second = threading.Thread(target=make_another)
+    with first.engine.connect() as watching, first.writing() as session:
+        _write_first_rows(session, first, make.config(database_url=url), "ann")
+        session.flush()
+        second.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while second.is_alive() and not watching.execute(text(waits)).scalar_one():
+            time.sleep(0.01)
+    second.join()
+    first.close()
+    assert [type(error) for error in raised] == [StateError]
+    assert re.fullmatch(r"another process has just made a store in postgresql.*", str(raised[0]))
     assert not (tmp_path / "b" / "store.toml").exists()
 
 
