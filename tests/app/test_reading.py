@@ -140,6 +140,19 @@ def test_history_says_what_a_rollback_was(peer_cl, folder):
     assert "take out" in shown
 
 
+def test_a_domains_history_tells_the_restore_that_brought_it_back(peer_cl, folder):
+    peer_cl("rollback", "medicine", "--out", folder=folder)
+    peer_cl("rollback", "--to", "4", "--why", "missed", folder=folder)
+    detail = peer_cl("show", "medicine", "--json", folder=folder).json
+    newest = detail["events"][0]
+    assert (newest["snapshot_id"], newest["why"]) == (6, "missed")
+    assert detail["summary"]["changed_at"] == newest["at"]
+    for words in (("show", "medicine"), ("history", "--domain", "medicine")):
+        told = peer_cl(*words, folder=folder).out
+        assert told.index("restore snapshot 4") < told.index("take out")
+    assert "restore snapshot" not in peer_cl("show", "law", folder=folder).out
+
+
 def test_doctor_is_content_with_a_good_store(peer_cl, folder):
     result = peer_cl("doctor", folder=folder)
     assert result.code == 0

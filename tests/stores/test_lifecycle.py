@@ -268,3 +268,23 @@ def test_of_a_domain_that_a_snapshot_never_had_it_is_said_when_it_came(registry,
     told = f"is not in snapshot {first.id}: it came with snapshot {later.id}"
     with pytest.raises(StateError, match=told):
         registry.check_askable("medicine", first)
+
+
+def test_a_domains_history_holds_the_restores_that_changed_it_and_no_others(registry, make):
+    make.grow(registry, "law")
+    both = make.grow(registry, "medicine")
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.roll_back(both.id, "ann", "missed")
+        events = registry.domain("law").events
+        assert [event.action for event in events] == ["rollback", "rollback", "ingest"]
+        assert (events[0].domain, events[0].why) == (None, "missed")
+        assert registry.history(1, domain="law") == events[:1]
+        assert [event.action for event in registry.history(domain="medicine")] == ["ingest"]
+        changed = {item.domain: item.changed_at for item in registry.domains()}
+        assert changed["law"] == events[0].at
+        assert changed["medicine"] == registry.history(domain="medicine")[0].at
+        registry.freeze("medicine", "ann")
+        thawed = registry.roll_back(both.id, "ann")
+    assert registry.history(1, domain="medicine")[0].snapshot_id == thawed.id
+    assert registry.history(1, domain="law") == events[:1]
