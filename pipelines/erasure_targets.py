@@ -18,6 +18,7 @@ from peer_cl.errors import (
 )
 from pipelines.documents import composed_text
 from stores import Document, DomainState, Registry
+from stores.snapshots import why_out
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def check_erasable(registry: Registry, domain: str) -> DomainState:
         raise StateError(f"domain {domain!r} was purged; nothing of it is left to erase")
     if state is None:
         raise StateError(
-            f"domain {domain!r} is not live: it was rolled back; `peer-cl purge {domain}` deletes "
-            "all of it"
+            f"domain {domain!r} is not live: {why_out(domain, is_purged=False)}, "
+            f"`peer-cl purge {domain}` deletes all of it"
         )
     if not state.is_enabled:
         raise StateError(

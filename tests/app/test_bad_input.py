@@ -393,7 +393,7 @@ def test_a_prompt_to_a_domain_that_is_disabled_or_out(peer_cl, place):
     words = ["generate", "a", "--domain", "law"]
     for act, told in (
         (["disable", "law"], "'law' is disabled and not asked; `peer-cl enable law` first"),
-        (["rollback", "law", "--out"], "it was rolled back"),
+        (["rollback", "law", "--out"], "`peer-cl bring-back law` puts it back"),
     ):
         assert peer_cl(*act, folder=place).code == 0
         result = peer_cl(*words, folder=place)
