@@ -101,7 +101,7 @@ def erase(
     if exact and rows is not None:
         raise InputError("--rows is for --masked; --exact trains again and switches no row off")
     with request.store() as store:
-        from pipelines.erasure_targets import find_targets
+        from pipelines.erasure_targets import check_texts, find_targets
 
         targets = find_targets(
             store.registry,
@@ -110,13 +110,14 @@ def erase(
             search=search,
             domain=domain,
         )
-        num = len({d.document_id for target in targets for d in target.documents})
+        for target in targets if exact else ():  # before anything is promised or asked
+            check_texts(target.documents)
         if not documents and not request.as_json:
             _list(targets)
         for target in targets if exact and not request.as_json else ():
             _say_training(store, target)
-        if exact and num > 1:
-            confirm("erase", f"{several(num, 'document')} will be trained away", yes=yes)
+        if exact and len({d.document_id for one in targets for d in one.documents}) > 1:
+            confirm("erase", _what_goes(store, targets), yes=yes)
         get_ready()
         reports = []
         for target in targets:
@@ -146,6 +147,22 @@ def _say_training(store: Store, target: Target) -> None:
     say(
         f"{target.domain} is trained again from {again[0].label} on, which took {took:.0f} s before"
     )
+
+
+def _what_goes(store: Store, targets: Sequence[Target]) -> str:
+    """Return how many documents an exact erasure is about, the learned ones apart."""
+    ids, learned = set[str](), set[str]()
+    for target in targets:
+        own = {document.document_id for document in target.documents}
+        # One that was held out and then learned stands in two segments.
+        trained = store.registry.documents(target.domain, split="train")
+        ids |= own
+        learned |= own & {document.document_id for document in trained}
+    held_out = len(ids - learned)
+    if not learned:
+        return f"{several(held_out, 'document')} that were held out will be erased"
+    told = f"{several(len(learned), 'document')} will be trained away"
+    return told + (f", and {held_out:,} held out will go with them" if held_out else "")
 
 
 def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:
