@@ -42,7 +42,10 @@ def erase(
     source: Annotated[
         str | None,
         typer.Option(
-            "--source", help="Instead: all documents that came from there.", show_default=False
+            "--source",
+            help="Instead: all documents that came from there: a file, or one line of it "
+            "(law.jsonl:13).",
+            show_default=False,
         ),
     ] = None,
     search: Annotated[

@@ -262,9 +262,7 @@ def _restores() -> Select[tuple[int, str, int]]:
             before,
             (before.snapshot_id == SnapshotRow.parent_id) & (before.domain_id == DomainRow.id),
         )
-        .outerjoin(
-            after, (after.snapshot_id == SnapshotRow.id) & (after.domain_id == DomainRow.id)
-        )
+        .outerjoin(after, (after.snapshot_id == SnapshotRow.id) & (after.domain_id == DomainRow.id))
         .where(EventRow.domain_id.is_(None), EventRow.action == "rollback", or_(*is_changed))
     )
 
