@@ -230,8 +230,13 @@ def documents(
         print_json([dataclasses.asdict(item) for item in listed])
         return
     _show_documents(listed)
-    if len(listed) < len(found):
-        say(f"{len(found) - len(listed):,} more; --limit shows more of them")
+    tell_more(len(found) - len(listed))
+
+
+def tell_more(num: int) -> None:
+    """Say how many lines a --limit left out; nothing where it left out none."""
+    if num:
+        say(f"{num:,} more; --limit shows more of them")
 
 
 @verb("json")
@@ -333,7 +338,8 @@ def history(
 ) -> None:
     """List what was done to the store, the newest first."""
     with request.store() as store:
-        events = store.registry.history(limit, domain=domain)
+        every = store.registry.history(domain=domain)
+        events = every[:limit]
         acts = () if request.as_json else _acts(store.registry, events)
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in events])
@@ -354,6 +360,7 @@ def history(
             for item, words, label in acts
         ),
     )
+    tell_more(len(every) - len(events))
 
 
 @verb("json")

@@ -119,6 +119,9 @@ def test_history_is_newest_first_and_can_be_narrowed(peer_cl, folder):
     )
     assert [event["id"] for event in events] == sorted((e["id"] for e in events), reverse=True)
     assert len(peer_cl("history", "--limit", "2", "--json", folder=folder).json) == 2
+    told = peer_cl("history", "--limit", "2", folder=folder).out
+    assert told.endswith("3 more; --limit shows more of them\n")
+    assert "more" not in peer_cl("history", folder=folder).out
     only = peer_cl("history", "--domain", "medicine", "--json", folder=folder).json
     assert {event["domain"] for event in only} == {"medicine"}
 
