@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -100,11 +100,12 @@ def show(
         is_live = detail.summary.is_live
         is_read = is_live and (documents or not request.as_json)
         listed = store.registry.documents(domain) if is_read else ()
-        acts = () if request.as_json else _acts(store.registry, detail.events)
+        acts = _acts(store.registry, detail.events)
     if request.as_json:
         told = dataclasses.asdict(detail)
         for run in told["runs"]:
             run["config"].pop(LEFT_OUT, None)  # of documents, and as long as a corpus
+        told["events"] = _told_events(acts)
         if documents:
             told["documents"] = [dataclasses.asdict(item) for item in listed]
         print_json(told)
@@ -159,6 +160,14 @@ def _acts(registry: Registry, events: Sequence[Event]) -> tuple[tuple[Event, str
     by_id = {snapshot.id: snapshot for snapshot in registry.snapshots()}
     masks = read_masks(registry, events)
     return tuple((event, *act_in_words(event, by_id, masks)) for event in events)
+
+
+def _told_events(acts: Sequence[tuple[Event, str, str]]) -> list[dict[str, Any]]:
+    """Return events as JSON tells them: `act` and `label` are what the tables say."""
+    return [
+        {**dataclasses.asdict(event), "act": words, "label": label or None}
+        for event, words, label in acts
+    ]
 
 
 def _show_events(acts: Sequence[tuple[Event, str, str]]) -> None:
@@ -340,9 +349,9 @@ def history(
     with request.store() as store:
         every = store.registry.history(domain=domain)
         events = every[:limit]
-        acts = () if request.as_json else _acts(store.registry, events)
+        acts = _acts(store.registry, events)
     if request.as_json:
-        print_json([dataclasses.asdict(item) for item in events])
+        print_json(_told_events(acts))
         return
     print_table(
         "history",

@@ -138,6 +138,15 @@ def test_history_says_what_a_rollback_was(peer_cl, folder):
     at = [told.index(words) for words in ("restore snapshot 4", "bring back", "take out", "roll b")]
     assert at == sorted(at)
     assert "roll back to v1" in told
+    acts = peer_cl("history", "--limit", "4", "--json", folder=folder).json
+    assert [(one["action"], one["act"], one["label"]) for one in acts] == [
+        ("rollback", "restore snapshot 4", None),
+        ("rollback", "bring back", "v1"),
+        ("rollback", "take out", "v1"),
+        ("rollback", "roll back to v1", "v1"),
+    ]
+    of_law = peer_cl("show", "law", "--json", folder=folder).json["events"]
+    assert of_law[:4] == acts
     shown = peer_cl("show", "law", folder=folder).out
     assert "roll back to v1" in shown
     assert "take out" in shown
