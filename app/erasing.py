@@ -95,7 +95,8 @@ def erase(
     """Erase documents from what was learned: --masked or --exact.
 
     The texts stay in the store until a purge; old snapshots can be restored until then, with
-    `rollback --with-erased`. Ingests leave out what was erased with --exact.
+    `rollback --with-erased`. Ingests leave out what was erased with --exact, until all of the
+    domain is purged.
     """
     if masked == exact:
         raise InputError(
@@ -241,7 +242,7 @@ def _print_exact(report: ExactErasure) -> None:
             say(f"{len(ids)} {what}: {', '.join(found[:12] for found in ids)}")
     say(
         f"old snapshots still hold them; `peer-cl purge {report.domain} --retired` deletes what "
-        "no live version holds; ingests leave them out from now on"
+        "no live version holds; ingests leave them out until all of the domain is purged"
     )
 
 
@@ -302,7 +303,8 @@ def purge(
 
     A domain that is live is rolled back first (`rollback DOMAIN --out`), or purged of what is
     --retired. Texts, scores, caches, reports and records of training go too; snapshots that held
-    it can no longer be restored with it. Killed, the same command finishes it.
+    it can no longer be restored with it. All of a domain goes with its list of what was erased with
+    --exact: a later ingest learns that again. Killed, the same command finishes it.
     """
     with request.store() as store:
         # What is wrong is told before anybody is asked; what changes while they think is not taken.
@@ -310,13 +312,26 @@ def purge(
         labels = store.registry.check_purgeable(domain, retired=retired, again=True)
         what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
         told = f" ({', '.join(labels)})" if labels else ""
-        confirm(domain, f"{what}{told} will be deleted for good", yes=yes)
+        num_erased = 0 if retired else store.registry.erased.count(domain)
+        also = f", and {_forgets(num_erased)}" if num_erased else ""
+        confirm(domain, f"{what}{told} will be deleted for good{also}", yes=yes)
         with store.registry.writing(store.who, expect=live.id):
             result = store.purge(domain, request.why, retired=retired)
     if request.as_json:
-        print_json(dataclasses.asdict(result))
-    else:
-        _print_purge(result)
+        print_json({**dataclasses.asdict(result), "num_erased_forgotten": num_erased})
+        return
+    _print_purge(result)
+    if num_erased:
+        say(_forgets(num_erased))
+
+
+def _forgets(num_erased: int) -> str:
+    """Say what a purge of a whole domain forgets."""
+    which = "it" if num_erased == 1 else "them"
+    return (
+        f"its list of {several(num_erased, 'erased document')} goes too: a later ingest learns "
+        f"{which} again"
+    )
 
 
 def _print_purge(result: PurgeResult) -> None:

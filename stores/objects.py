@@ -54,8 +54,8 @@ class ObjectStore:
 
     Raises:
         InputError: when the URL cannot be read.
-        UnsupportedError: when it is not of `SCHEMES` or `MEMORY`, is a chain ("zip::..."), or its file system
-            is not installed.
+        UnsupportedError: when it is not of `SCHEMES` or `MEMORY`, is a chain ("zip::..."), or its
+            file system is not installed.
     """
 
     def __init__(self, place: str | Path, staging: Path) -> None:

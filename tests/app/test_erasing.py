@@ -158,6 +158,17 @@ def test_what_was_erased_is_neither_restored_nor_learned_unasked(peer_cl, place,
     assert "law: from v2 to v1" in back.out
 
 
+def test_that_a_purge_forgets_what_was_erased_is_told_before_and_after(peer_cl, place):
+    assert peer_cl("erase", trained(place), "--exact", folder=place).code == 0
+    told = "its list of 1 erased document goes too: a later ingest learns it again"
+    retired = peer_cl("purge", "law", "--retired", folder=place)
+    assert is_refused(retired, "--yes")
+    assert told not in retired.err
+    assert peer_cl("rollback", "law", "--out", folder=place).code == 0
+    assert is_refused(peer_cl("purge", "law", folder=place), told, "--yes")
+    assert told in peer_cl("purge", "law", "--yes", folder=place).out
+
+
 def test_a_document_of_two_domains_is_erased_from_both_unless_one_is_named(peer_cl, place):
     shared = trained(place, skip=0)
     both = peer_cl("erase", shared, "--masked", "--json", folder=place)
