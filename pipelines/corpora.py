@@ -21,6 +21,9 @@ __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUM_PROBLEMS = 5
+_BROKEN, _ODD = "broken links", "pipes or devices"
+_UNREADABLE = {_BROKEN, _ODD}
+"""What a folder may hold and no program converts."""
 _MOST_WHOLE = 2**53
 """From here on a float no longer tells whole numbers apart."""
 CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
@@ -172,8 +175,9 @@ def _files(root: Path) -> tuple[list[str], Counter[str]]:
         else:
             left_out[reason] += 1
     if not found:
-        told = f"only {_counted(left_out.items())}: convert them" if left_out else ""
-        raise CorpusError(f"no {known} file in folder {root}; {told or 'give one that has some'}")
+        told = f"only {_counted(sorted(left_out.items()))}: " if left_out else ""
+        advice = "convert them" if left_out.keys() - _UNREADABLE else "give one that has some"
+        raise CorpusError(f"no {known} file in folder {root}; {told}{advice}")
     return [_named(file, file.relative_to(root).as_posix()) for file in sorted(found)], left_out
 
 
@@ -204,7 +208,7 @@ def _below(root: Path) -> Iterator[Path]:
 def _reason_against(file: Path) -> str | None:
     """Return for what a file of a folder is left out; None: it is read."""
     if not file.is_file():
-        return "broken links" if file.is_symlink() else "no files"
+        return _BROKEN if file.is_symlink() else _ODD
     if file.suffix.lower() in _READERS:
         return None
     return ascii(file.suffix.lower())[1:-1] or "no suffix"

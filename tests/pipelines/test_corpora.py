@@ -283,6 +283,17 @@ def test_an_empty_path_names_nothing(empty, tmp_path, monkeypatch):
     assert len(read_corpus(".").documents) == 1
 
 
+def test_a_folder_of_what_cannot_be_read_at_all_is_refused_without_converting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    told = r"; only broken links 1, pipes or devices 1: give one that has some$"
+    with pytest.raises(CorpusError, match=told):
+        read_corpus(tmp_path)
+    write(tmp_path, {"a.csv": "x"})
+    with pytest.raises(CorpusError, match=r"only \.csv 1, .*: convert them"):
+        read_corpus(tmp_path)
+
+
 def test_a_pipe_is_no_corpus(tmp_path):
     os.mkfifo(tmp_path / "notes.txt")
     for path in (tmp_path / "notes.txt", "/dev/null"):
