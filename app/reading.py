@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app.dashboard.frames.acts import act_in_words, read_masks
+from app.dashboard.frames.counts import kind_in_words
 from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
 from pipelines.documents import counted, mean_losses
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from stores import DomainDetail, DomainSummary, Event, Registry, Segment
     from stores.queries import Document, DocumentPlace
 
+_PROBES = ("question", "rewordings")
+"""What people call documents of kind "probe"."""
+_WITHOUT_ROWS = {
+    "question": "none: a question tests what was learned, and is never learned itself",
+    "rewordings": "none of its own: the rows are those of the document that it says otherwise",
+}
+"""Why a document of some kinds is held by no row."""
 OUT = "out"
 """The state of a domain that is not in the store, and of its versions."""
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
@@ -198,7 +206,7 @@ def _show_documents(listed: Sequence[Document]) -> None:
             (
                 item.document_id[:12],
                 item.split,
-                item.kind,
+                kind_in_words(item),
                 item.num_tokens,
                 item.base_nats,
                 item.nats,
@@ -219,10 +227,11 @@ def documents(
         typer.Option("--split", help="Only these: train, validation or test.", show_default=False),
     ] = None,
     kind: Annotated[
-        Literal["text", "fact", "probe"] | None,
+        Literal["text", "fact", "question", "rewordings", "probe"] | None,
         typer.Option(
             "--kind",
-            help="Only these: text, fact or probe (a question, or rewordings).",
+            help="Only these: text, fact, question or rewordings; in JSON the last two are of kind "
+            "probe, which lists both.",
             show_default=False,
         ),
     ] = None,
@@ -233,7 +242,10 @@ def documents(
 ) -> None:
     """List the documents that a domain's live version learned or is measured on."""
     with request.store() as store:
-        found = store.registry.documents(domain, split=split, kind=kind)
+        stored = "probe" if kind in _PROBES else kind
+        found = store.registry.documents(domain, split=split, kind=stored)
+    if kind in _PROBES:
+        found = tuple(item for item in found if kind_in_words(item) == kind)
     listed = found[:limit]
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in listed])
@@ -279,7 +291,7 @@ def document(
             }
         )
         return
-    say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
+    say(f"document {newest.document_id} ({kind_in_words(newest)}, {newest.num_tokens:,} tokens)")
     print_table(
         "held by",
         (
@@ -319,6 +331,7 @@ def document(
 def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], limit: int) -> None:
     """Show the rows that hold a document, the most specific first."""
     names = {item.document.segment_id: item for item in places}
+    kind = kind_in_words(places[-1].document)
     print_table(
         f"rows that hold it, the most specific of {len(rows):,} first",
         ("domain", "version", "layer:row", "router weight", "share of the row", "documents"),
@@ -333,7 +346,9 @@ def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], lim
             )
             for item in rows[:limit]
         ),
-        empty="none is recorded: it was held out, or learned by an older version",
+        empty=_WITHOUT_ROWS.get(
+            kind, "none is recorded: it was held out, or learned by an older version"
+        ),
     )
 
 

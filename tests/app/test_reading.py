@@ -13,6 +13,7 @@ from tiny_base import make_tiny_store, tiny_settings, write_corpus
 
 from pipelines import open_store
 from pipelines.left_out import KEY
+from pipelines.probes import REWORDINGS_SOURCE
 
 
 def test_domains_tells_every_domain_and_its_state(peer_cl, folder):
@@ -68,6 +69,31 @@ def test_documents_are_listed_and_narrowed(peer_cl, folder):
     gone = peer_cl("documents", "laws", folder=folder)
     assert gone.code == 2
     assert "Did you mean 'law'?" in gone.err
+
+
+def test_questions_and_rewordings_are_called_so_and_listed_apart(peer_cl, tmp_path):
+    folder = new_store(tmp_path / "asked")
+    grow(folder, "law", num_documents=5, kinds={1: "fact", 3: "probe", 4: "probe"})
+    with sqlite3.connect(folder / "registry.sqlite") as registry:
+        kept = "UPDATE segment_documents SET source = ? WHERE kind = 'probe' AND position = 4"
+        registry.execute(kept, (REWORDINGS_SOURCE,))
+    registry.close()
+    every = peer_cl("documents", "law", "--json", folder=folder).json
+    both = [item for item in every if item["kind"] == "probe"]
+    for kind, found, why in (
+        ("question", both[:1], "tests what was learned, and is never learned itself"),
+        ("rewordings", both[1:], "the rows are those of the document that it says otherwise"),
+    ):
+        words = ("documents", "law", "--kind", kind)
+        assert peer_cl(*words, "--json", folder=folder).json == found
+        shown = peer_cl(*words, folder=folder).out
+        assert kind in shown
+        assert "probe" not in shown
+        told = peer_cl("document", found[0]["document_id"], folder=folder).out
+        assert f"({kind}, 10 tokens)" in told
+        assert why in told
+        assert "held out" not in told
+    assert peer_cl("documents", "law", "--kind", "probe", "--json", folder=folder).json == both
 
 
 def test_a_document_is_found_by_the_beginning_of_its_id(peer_cl, folder):
