@@ -242,7 +242,7 @@ def _changed_at(session: Session) -> dict[int, str]:
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def _restores() -> Select[tuple[int, str, int]]:
+def _restores() -> Select[int, str, int]:
     """Return the query of the restores of whole snapshots, beside each domain that they changed.
 
     Their events are of no domain: what they changed, their snapshots tell.
