@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.output import say
+from app.output import print_json, say
 from app.reading import DomainArgument
 from app.request import Request, verb
 from peer_cl.errors import InputError
 
 if TYPE_CHECKING:
+    from pipelines.store import Store
     from stores import Snapshot
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def freeze(request: Request, domain: DomainArgument) -> None:
     """Let a domain learn nothing more."""
     with request.store() as store:
-        snapshot = store.freeze(domain, request.why)
-    say(f"{domain} is frozen; snapshot {snapshot.id}")
+        before, after = _with_before(store, store.freeze(domain, request.why))
+    _tell(request, before, after, f"{domain} is frozen; snapshot {after.id}")
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def unfreeze(request: Request, domain: DomainArgument) -> None:
     """Let a frozen domain learn again."""
     with request.store() as store:
-        snapshot = store.unfreeze(domain, request.why)
-    say(f"{domain} is no longer frozen; snapshot {snapshot.id}")
+        before, after = _with_before(store, store.unfreeze(domain, request.why))
+    _tell(request, before, after, f"{domain} is no longer frozen; snapshot {after.id}")
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def disable(request: Request, domain: DomainArgument) -> None:
     """Never ask a domain until it is enabled again."""
     with request.store() as store:
-        snapshot = store.disable(domain, request.why)
-    say(f"{domain} is disabled; snapshot {snapshot.id}")
+        before, after = _with_before(store, store.disable(domain, request.why))
+    _tell(request, before, after, f"{domain} is disabled; snapshot {after.id}")
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def enable(request: Request, domain: DomainArgument) -> None:
     """Let a disabled domain be asked again."""
     with request.store() as store:
-        snapshot = store.enable(domain, request.why)
-    say(f"{domain} is enabled; snapshot {snapshot.id}")
+        before, after = _with_before(store, store.enable(domain, request.why))
+    _tell(request, before, after, f"{domain} is enabled; snapshot {after.id}")
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def rollback(
     request: Request,
     domain: Annotated[
@@ -102,30 +104,50 @@ def rollback(
             "--to is empty; it takes a version (v1, or its id), or a snapshot's number"
         )
     with request.store() as store:
-        before = store.registry.live()
         if domain is not None:
-            after = store.roll_back(domain, to, request.why, out=out, with_erased=with_erased)
+            made = store.roll_back(domain, to, request.why, out=out, with_erased=with_erased)
         else:
             number = _snapshot_number(to)
             how = {"without_purged": without_purged, "with_erased": with_erased}
-            after = store.restore(number, request.why, **how)
-    _tell(before, after)
+            made = store.restore(number, request.why, **how)
+        before, after = _with_before(store, made)
+    _tell(request, before, after)
 
 
-@verb("who", "why")
+@verb("json", "who", "why")
 def bring_back(request: Request, domain: DomainArgument) -> None:
     """Put a domain that was taken out back, as it last was; others stay as they are."""
     with request.store() as store:
-        before = store.registry.live()
-        after = store.bring_back(domain, request.why)
-    _tell(before, after)
+        before, after = _with_before(store, store.bring_back(domain, request.why))
+    _tell(request, before, after)
 
 
-def _tell(before: Snapshot, after: Snapshot) -> None:
-    """Say what differs, and how to undo it."""
+def _with_before(store: Store, after: Snapshot) -> tuple[Snapshot, Snapshot]:
+    """Return the snapshot that an act changed, whoever wrote meanwhile, and the one it made."""
+    return store.registry.snapshot(after.parent_id or after.id), after
+
+
+def _tell(request: Request, before: Snapshot, after: Snapshot, line: str | None = None) -> None:
+    """Say what an act did.
+
+    Args:
+        request: of the verb.
+        before: the snapshot that was live.
+        after: the one that the act made.
+        line: says all of it; default: what differs, and how to undo it.
+    """
     from stores.changes import changes
 
-    for change in changes(before, after):
+    found = changes(before, after)
+    if request.as_json:
+        told = [{**dataclasses.asdict(change), "words": change.words} for change in found]
+        snapshots = {"snapshot_before": before.id, "snapshot_after": after.id}
+        print_json({**snapshots, "changes": told})
+        return
+    if line is not None:
+        say(line)
+        return
+    for change in found:
         for words in change.words:
             say(f"{change.domain}: {words}")
     say(f"snapshot {after.id}; undo with `peer-cl rollback --to {before.id}`")

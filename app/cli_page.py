@@ -33,11 +33,10 @@ def render() -> str:
         "",
         "## Options of all verbs",
         "",
-        "`--store` and `--debug` may stand before or after the verb; `--json` belongs to verbs "
-        "that read, `--who` and `--why` to those that act.",
+        "`--store` and `--debug` may stand before or after the verb.",
         "",
     ]
-    lines += _table(_shared_parameters(root))
+    lines += _shared_table(root)
     for heading, functions in VERBS:
         lines += ["", f"## {heading}"]
         for function in functions:
@@ -55,6 +54,30 @@ def _shared_parameters(root: Any) -> list[Any]:
         if parameter.name in SHARED
     }
     return [found[name] for name in SHARED if name in found]
+
+
+def _shared_table(root: Any) -> Iterator[str]:
+    """Yield the table of shared options, with which verbs take each."""
+    yield "| | meaning | taken by |"
+    yield "|---|---|---|"
+    for parameter in _shared_parameters(root):
+        if parameter.name != "help":
+            takers = _takers(root, parameter.name)
+            yield f"| `{_name(parameter)}` | {parameter.help or ''} | {takers} |"
+
+
+def _takers(root: Any, option: str) -> str:
+    """Return which verbs take an option, or which do not, where these are fewer."""
+    takes = {
+        name: option in {parameter.name for parameter in command.params}
+        for name, command in root.commands.items()
+    }
+    others = [f"`{name}`" for name, is_taker in takes.items() if not is_taker]
+    if not others:
+        return "all"
+    if 2 * len(others) < len(takes):
+        return f"all but {', '.join(others)}"
+    return ", ".join(f"`{name}`" for name, is_taker in takes.items() if is_taker)
 
 
 def _section(name: str, command: Any) -> Iterator[str]:

@@ -42,7 +42,10 @@ def erase(
     source: Annotated[
         str | None,
         typer.Option(
-            "--source", help="Instead: all documents that came from there.", show_default=False
+            "--source",
+            help="Instead: all documents that came from there: a file, or one line of it "
+            "(law.jsonl:13).",
+            show_default=False,
         ),
     ] = None,
     search: Annotated[
@@ -92,7 +95,8 @@ def erase(
     """Erase documents from what was learned: --masked or --exact.
 
     The texts stay in the store until a purge; old snapshots can be restored until then, with
-    `rollback --with-erased`. Ingests leave out what was erased with --exact.
+    `rollback --with-erased`. Ingests leave out what was erased with --exact, until all of the
+    domain is purged.
     """
     if masked == exact:
         raise InputError(
@@ -101,7 +105,7 @@ def erase(
     if exact and rows is not None:
         raise InputError("--rows is for --masked; --exact trains again and switches no row off")
     with request.store() as store:
-        from pipelines.erasure_targets import find_targets
+        from pipelines.erasure_targets import check_texts, find_targets
 
         targets = find_targets(
             store.registry,
@@ -110,13 +114,14 @@ def erase(
             search=search,
             domain=domain,
         )
-        num = len({d.document_id for target in targets for d in target.documents})
+        for target in targets if exact else ():  # before anything is promised or asked
+            check_texts(target.documents)
         if not documents and not request.as_json:
             _list(targets)
         for target in targets if exact and not request.as_json else ():
             _say_training(store, target)
-        if exact and num > 1:
-            confirm("erase", f"{several(num, 'document')} will be trained away", yes=yes)
+        if exact and len({d.document_id for one in targets for d in one.documents}) > 1:
+            confirm("erase", _what_goes(store, targets), yes=yes)
         get_ready()
         reports = []
         for target in targets:
@@ -146,6 +151,22 @@ def _say_training(store: Store, target: Target) -> None:
     say(
         f"{target.domain} is trained again from {again[0].label} on, which took {took:.0f} s before"
     )
+
+
+def _what_goes(store: Store, targets: Sequence[Target]) -> str:
+    """Return how many documents an exact erasure is about, the learned ones apart."""
+    ids, learned = set[str](), set[str]()
+    for target in targets:
+        own = {document.document_id for document in target.documents}
+        # One that was held out and then learned stands in two segments.
+        trained = store.registry.documents(target.domain, split="train")
+        ids |= own
+        learned |= own & {document.document_id for document in trained}
+    held_out = len(ids - learned)
+    if not learned:
+        return f"{several(held_out, 'document')} that were held out will be erased"
+    told = f"{several(len(learned), 'document')} will be trained away"
+    return told + (f", and {held_out:,} held out will go with them" if held_out else "")
 
 
 def _held_elsewhere(store: Store, targets: Sequence[Target]) -> list[str]:
@@ -221,7 +242,7 @@ def _print_exact(report: ExactErasure) -> None:
             say(f"{len(ids)} {what}: {', '.join(found[:12] for found in ids)}")
     say(
         f"old snapshots still hold them; `peer-cl purge {report.domain} --retired` deletes what "
-        "no live version holds; ingests leave them out from now on"
+        "no live version holds; ingests leave them out until all of the domain is purged"
     )
 
 
@@ -282,7 +303,8 @@ def purge(
 
     A domain that is live is rolled back first (`rollback DOMAIN --out`), or purged of what is
     --retired. Texts, scores, caches, reports and records of training go too; snapshots that held
-    it can no longer be restored with it. Killed, the same command finishes it.
+    it can no longer be restored with it. All of a domain goes with its list of what was erased with
+    --exact: a later ingest learns that again. Killed, the same command finishes it.
     """
     with request.store() as store:
         # What is wrong is told before anybody is asked; what changes while they think is not taken.
@@ -290,13 +312,26 @@ def purge(
         labels = store.registry.check_purgeable(domain, retired=retired, again=True)
         what = f"what no live version of {domain} holds" if retired else f"all of {domain}"
         told = f" ({', '.join(labels)})" if labels else ""
-        confirm(domain, f"{what}{told} will be deleted for good", yes=yes)
+        num_erased = 0 if retired else store.registry.erased.count(domain)
+        also = f", and {_forgets(num_erased)}" if num_erased else ""
+        confirm(domain, f"{what}{told} will be deleted for good{also}", yes=yes)
         with store.registry.writing(store.who, expect=live.id):
             result = store.purge(domain, request.why, retired=retired)
     if request.as_json:
-        print_json(dataclasses.asdict(result))
-    else:
-        _print_purge(result)
+        print_json({**dataclasses.asdict(result), "num_erased_forgotten": num_erased})
+        return
+    _print_purge(result)
+    if num_erased:
+        say(_forgets(num_erased))
+
+
+def _forgets(num_erased: int) -> str:
+    """Say what a purge of a whole domain forgets."""
+    which = "it" if num_erased == 1 else "them"
+    return (
+        f"its list of {several(num_erased, 'erased document')} goes too: a later ingest learns "
+        f"{which} again"
+    )
 
 
 def _print_purge(result: PurgeResult) -> None:

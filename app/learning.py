@@ -22,6 +22,7 @@ from pipelines.documents import counted, several
 from pipelines.quiet import get_ready
 
 if TYPE_CHECKING:
+    from pipelines.corpora import Skipped
     from pipelines.ingest import IngestReport
     from stores import StoreConfig
 
@@ -164,11 +165,12 @@ def init(
     ):
         config = store.registry.config
     if request.as_json:
-        print_json(dataclasses.asdict(config))
+        also = {} if read is None else left_out_told(read.skipped, read.left_out)
+        print_json({**dataclasses.asdict(config), **also})
         return
     _print_init(request.folder, config)
     if read is not None:
-        print_left_out(read.num_skipped, read.left_out)
+        print_left_out(read.skipped, read.left_out)
 
 
 def _print_init(folder: Path, config: StoreConfig) -> None:
@@ -271,7 +273,7 @@ def ingest(
         with store.registry.writing(store.who):  # who may not write need not wait for the reading
             read = read_corpus(path, on_bad_row.value)
             if not request.as_json:  # before the training: what is missing may be mended first
-                print_left_out(read.num_skipped + bad.num + bad_said.num, read.left_out)
+                print_left_out(read.skipped + bad + bad_said, read.left_out)
             with show_progress() as progress:
                 report = store.ingest(
                     domain,
@@ -285,8 +287,8 @@ def ingest(
                 )
     if request.as_json:
         also = {
-            "num_skipped": read.num_skipped,
-            "left_out": read.left_out,
+            **left_out_told(read.skipped, read.left_out),
+            "problems": (read.skipped + bad + bad_said).problems,
             "num_bad_facts": bad.num,
             "num_bad_rewordings": bad_said.num,
         }
@@ -355,12 +357,26 @@ def _print_held_out(report: IngestReport, *, advises: bool) -> None:
         say("no text of the domain is held out to test with: `evaluate` cannot measure it")
 
 
-def print_left_out(num_skipped: int, left_out: Sequence[tuple[str, int]]) -> None:
-    """Print how many rows and files of a corpus were not read; nothing where all were."""
+def left_out_told(skipped: Skipped, left_out: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """Return which rows and files of a corpus were not read, as JSON tells it."""
+    return {
+        "num_skipped": skipped.num,
+        "num_skipped_files": skipped.num_files,
+        "problems": skipped.problems,
+        "left_out": left_out,
+    }
+
+
+def print_left_out(skipped: Skipped, left_out: Sequence[tuple[str, int]]) -> None:
+    """Print which rows and files of a corpus were not read; nothing where all were."""
     from pipelines.corpora import files_left_out
 
-    if num_skipped:
-        say(f"{several(num_skipped, 'malformed row')} skipped")
+    if skipped.num:
+        say(f"{skipped.counted} skipped")
+    for problem in skipped.problems:
+        say(f"skipped {problem}")
+    if skipped.num > len(skipped.problems):
+        say(f"and {skipped.num - len(skipped.problems):,} more")
     if left_out:
         say(files_left_out(left_out))
 

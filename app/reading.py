@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from app.dashboard.frames.acts import act_in_words, read_masks
+from app.dashboard.frames.counts import kind_in_words
 from app.output import MOST, moment, print_json, print_table, say, size
 from app.request import Request, verb
 from pipelines.documents import counted, mean_losses
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from stores import DomainDetail, DomainSummary, Event, Registry, Segment
     from stores.queries import Document, DocumentPlace
 
+_PROBES = ("question", "rewordings")
+"""What people call documents of kind "probe"."""
+_WITHOUT_ROWS = {
+    "question": "none: a question tests what was learned, and is never learned itself",
+    "rewordings": "none of its own: the rows are those of the document that it says otherwise",
+}
+"""Why a document of some kinds is held by no row."""
 OUT = "out"
 """The state of a domain that is not in the store, and of its versions."""
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain's name.")]
@@ -100,11 +108,12 @@ def show(
         is_live = detail.summary.is_live
         is_read = is_live and (documents or not request.as_json)
         listed = store.registry.documents(domain) if is_read else ()
-        acts = () if request.as_json else _acts(store.registry, detail.events)
+        acts = _acts(store.registry, detail.events)
     if request.as_json:
         told = dataclasses.asdict(detail)
         for run in told["runs"]:
             run["config"].pop(LEFT_OUT, None)  # of documents, and as long as a corpus
+        told["events"] = _told_events(acts)
         if documents:
             told["documents"] = [dataclasses.asdict(item) for item in listed]
         print_json(told)
@@ -161,6 +170,14 @@ def _acts(registry: Registry, events: Sequence[Event]) -> tuple[tuple[Event, str
     return tuple((event, *act_in_words(event, by_id, masks)) for event in events)
 
 
+def _told_events(acts: Sequence[tuple[Event, str, str]]) -> list[dict[str, Any]]:
+    """Return events as JSON tells them: `act` and `label` are what the tables say."""
+    return [
+        {**dataclasses.asdict(event), "act": words, "label": label or None}
+        for event, words, label in acts
+    ]
+
+
 def _show_events(acts: Sequence[tuple[Event, str, str]]) -> None:
     print_table(
         "history",
@@ -189,7 +206,7 @@ def _show_documents(listed: Sequence[Document]) -> None:
             (
                 item.document_id[:12],
                 item.split,
-                item.kind,
+                kind_in_words(item),
                 item.num_tokens,
                 item.base_nats,
                 item.nats,
@@ -210,10 +227,11 @@ def documents(
         typer.Option("--split", help="Only these: train, validation or test.", show_default=False),
     ] = None,
     kind: Annotated[
-        Literal["text", "fact", "probe"] | None,
+        Literal["text", "fact", "question", "rewordings", "probe"] | None,
         typer.Option(
             "--kind",
-            help="Only these: text, fact or probe (a question, or rewordings).",
+            help="Only these: text, fact, question or rewordings; in JSON the last two are of kind "
+            "probe, which lists both.",
             show_default=False,
         ),
     ] = None,
@@ -224,14 +242,22 @@ def documents(
 ) -> None:
     """List the documents that a domain's live version learned or is measured on."""
     with request.store() as store:
-        found = store.registry.documents(domain, split=split, kind=kind)
+        stored = "probe" if kind in _PROBES else kind
+        found = store.registry.documents(domain, split=split, kind=stored)
+    if kind in _PROBES:
+        found = tuple(item for item in found if kind_in_words(item) == kind)
     listed = found[:limit]
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in listed])
         return
     _show_documents(listed)
-    if len(listed) < len(found):
-        say(f"{len(found) - len(listed):,} more; --limit shows more of them")
+    tell_more(len(found) - len(listed))
+
+
+def tell_more(num: int) -> None:
+    """Say how many lines a --limit left out; nothing where it left out none."""
+    if num:
+        say(f"{num:,} more; --limit shows more of them")
 
 
 @verb("json")
@@ -265,7 +291,7 @@ def document(
             }
         )
         return
-    say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
+    say(f"document {newest.document_id} ({kind_in_words(newest)}, {newest.num_tokens:,} tokens)")
     print_table(
         "held by",
         (
@@ -305,6 +331,7 @@ def document(
 def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], limit: int) -> None:
     """Show the rows that hold a document, the most specific first."""
     names = {item.document.segment_id: item for item in places}
+    kind = kind_in_words(places[-1].document)
     print_table(
         f"rows that hold it, the most specific of {len(rows):,} first",
         ("domain", "version", "layer:row", "router weight", "share of the row", "documents"),
@@ -319,7 +346,9 @@ def _show_rows(places: Sequence[DocumentPlace], rows: Sequence[DocumentRow], lim
             )
             for item in rows[:limit]
         ),
-        empty="none is recorded: it was held out, or learned by an older version",
+        empty=_WITHOUT_ROWS.get(
+            kind, "none is recorded: it was held out, or learned by an older version"
+        ),
     )
 
 
@@ -333,10 +362,11 @@ def history(
 ) -> None:
     """List what was done to the store, the newest first."""
     with request.store() as store:
-        events = store.registry.history(limit, domain=domain)
-        acts = () if request.as_json else _acts(store.registry, events)
+        every = store.registry.history(domain=domain)
+        events = every[:limit]
+        acts = _acts(store.registry, events)
     if request.as_json:
-        print_json([dataclasses.asdict(item) for item in events])
+        print_json(_told_events(acts))
         return
     print_table(
         "history",
@@ -354,6 +384,7 @@ def history(
             for item, words, label in acts
         ),
     )
+    tell_more(len(every) - len(events))
 
 
 @verb("json")

@@ -132,8 +132,8 @@ def verb(
     Every verb takes --debug. Errors become one line on stderr and an exit code.
 
     Args:
-        shared_options: which other shared options it takes: json where it reads, who and why
-            where it acts.
+        shared_options: which other shared options it takes: json where it has something to tell,
+            who and why where it acts.
         with_store: whether it is about a store, and takes --store.
     """
     shared: dict[str, tuple[Any, Any]] = {

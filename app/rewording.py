@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.learning import BadRow, BadRowOption, PathArgument, print_left_out
+from app.learning import BadRow, BadRowOption, PathArgument, left_out_told, print_left_out
 from app.output import print_json, say
 from app.progress import show_progress
 from app.request import Request, read_path, verb
@@ -57,12 +57,12 @@ def reword(
     read = read_corpus(path, on_bad_row=on_bad_row.value)
     documents = read.documents
     if not request.as_json:
-        print_left_out(read.num_skipped, read.left_out)
+        print_left_out(read.skipped, read.left_out)
         say(f"{len(documents):,} documents go to {endpoint}")
     with show_progress() as progress:
         done = reword(documents, out, endpoint=endpoint, model=model, num=num, progress=progress)
     if request.as_json:
-        print_json(dataclasses.asdict(done))
+        print_json({**dataclasses.asdict(done), **left_out_told(read.skipped, read.left_out)})
         return
     say(f"{done.num_written:,} documents reworded into {out}")
     for number, what in (

@@ -65,11 +65,12 @@ def dashboard(
         is_loopback,
     )
 
-    if not is_loopback(address) and secrets is None:
+    is_needed = not is_loopback(address)
+    if is_needed and secrets is None:
         secrets = SECRETS
     environment = {**os.environ}
     if secrets is not None:
-        environment[ALLOWED_VARIABLE] = " ".join(check_login(secrets))
+        environment[ALLOWED_VARIABLE] = " ".join(check_login(secrets, is_needed=is_needed))
         environment[LOGIN_VARIABLE] = "1"
     if corpora:
         environment[CORPORA_VARIABLE] = json.dumps([_folder(named) for named in corpora])

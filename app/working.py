@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.output import MOST, moment, print_json, print_table, say
+from app.reading import tell_more
 from app.request import Request, verb
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def jobs(
 ) -> None:
     """List ingests, erasures and evaluations that the dashboard started, the newest first."""
     with request.store() as store:
-        found = store.registry.jobs.listed(limit)
+        every = store.registry.jobs.listed()
+    found = every[:limit]
     if request.as_json:
         print_json([dataclasses.asdict(item) for item in found])
         return
@@ -44,6 +46,7 @@ def jobs(
         ),
         empty="none yet; the dashboard starts them",
     )
+    tell_more(len(every) - len(found))
 
 
 def progress_in_words(item: Job) -> str:

@@ -21,6 +21,9 @@ __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUM_PROBLEMS = 5
+_BROKEN, _ODD = "broken links", "pipes or devices"
+_UNREADABLE = {_BROKEN, _ODD}
+"""What a folder may hold and no program converts."""
 _MOST_WHOLE = 2**53
 """From here on a float no longer tells whole numbers apart."""
 CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
@@ -28,37 +31,42 @@ CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
 
 Row = dict[str, str | None]
 """text, title, source and section_of of a document, and its `label`, made up, where it has no title
-of its own beside its text; or a `problem` in place of one; or no text at all, for a file without
-any."""
+of its own beside its text; or a `problem` in place of one, and the `file` that it is of as a whole;
+or no text at all, for a file without any."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Malformed rows that were left out."""
+    """Malformed rows that were left out, and files that could not be read."""
 
     num: int = 0
     problems: tuple[str, ...] = ()
     """Of the first of them: the file, the line, and what is wrong."""
+    num_files: int = 0
+    """Of these, whole files."""
 
-    def and_one(self, problem: str) -> Skipped:
-        """Return these and one more."""
-        return Skipped(self.num + 1, (*self.problems, problem)[:_NUM_PROBLEMS])
+    def __add__(self, other: Skipped) -> Skipped:
+        """Return these and others."""
+        problems = (*self.problems, *other.problems)[:_NUM_PROBLEMS]
+        return Skipped(self.num + other.num, problems, self.num_files + other.num_files)
+
+    @property
+    def counted(self) -> str:
+        """What was skipped, such as "2 malformed rows, 1 file"; empty where nothing was."""
+        nums = ((self.num - self.num_files, "malformed row"), (self.num_files, "file"))
+        return ", ".join(several(num, what) for num, what in nums if num)
 
     def __str__(self) -> str:
         """Return what is said where nothing else was found; empty where none was skipped."""
-        if not self.num:
-            return ""
-        return f" ({several(self.num, 'malformed row')} skipped, the first: {self.problems[0]})"
+        return f" ({self.counted} skipped, the first: {self.problems[0]})" if self.num else ""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents of a corpus, and how many malformed rows were left out."""
+    """The documents of a corpus, and what was left out."""
 
     documents: tuple[SourceDocument, ...]
-    num_skipped: int
-    problems: tuple[str, ...] = ()
-    """Of the first rows that were left out: the file, the line, and what is wrong with it."""
+    skipped: Skipped = Skipped()
     left_out: tuple[tuple[str, int], ...] = ()
     """What files of a folder were not read for, and how many: their suffix, or what they lack."""
 
@@ -106,11 +114,11 @@ def read_corpus(
         elif on_bad_row == "stop":
             raise CorpusError(f"{row['problem']}; mend it, or pass --on-bad-row skip")
         else:
-            skipped = skipped.and_one(row["problem"])
+            skipped += Skipped(1, (row["problem"],), int(row["file"] is not None))
     if not documents:
         shown = name or root
         raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
-    return Corpus(tuple(documents), skipped.num, skipped.problems, tuple(sorted(left_out.items())))
+    return Corpus(tuple(documents), skipped, tuple(sorted(left_out.items())))
 
 
 def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
@@ -168,8 +176,9 @@ def _files(root: Path) -> tuple[list[str], Counter[str]]:
         else:
             left_out[reason] += 1
     if not found:
-        told = f"only {_counted(left_out.items())}: convert them" if left_out else ""
-        raise CorpusError(f"no {known} file in folder {root}; {told or 'give one that has some'}")
+        told = f"only {_counted(sorted(left_out.items()))}: " if left_out else ""
+        advice = "convert them" if left_out.keys() - _UNREADABLE else "give one that has some"
+        raise CorpusError(f"no {known} file in folder {root}; {told}{advice}")
     return [_named(file, file.relative_to(root).as_posix()) for file in sorted(found)], left_out
 
 
@@ -200,7 +209,7 @@ def _below(root: Path) -> Iterator[Path]:
 def _reason_against(file: Path) -> str | None:
     """Return for what a file of a folder is left out; None: it is read."""
     if not file.is_file():
-        return "broken links" if file.is_symlink() else "no files"
+        return _BROKEN if file.is_symlink() else _ODD
     if file.suffix.lower() in _READERS:
         return None
     return ascii(file.suffix.lower())[1:-1] or "no suffix"
@@ -333,7 +342,7 @@ def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, 
                 yield f"{path}:{number}", row
                 number += 1
         except CorpusError as error:
-            yield f"{path}:{number}", _problem(str(error))
+            yield f"{path}:{number}", _problem(str(error), file=path)
         else:
             if not number:
                 yield f"{path}:{number}", _row(None, source)
@@ -342,23 +351,23 @@ def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, 
 def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
     text = normalised_text(_decoded(content, shown))
     if text:
-        yield _checked(_row(text, source, label=Path(source).stem), shown)
+        try:
+            check_length(text)
+        except CorpusError as problem:  # of the file as a whole, which a section's is not
+            raise CorpusError(f"{shown} {problem}") from None
+        yield _row(text, source, label=Path(source).stem)
 
 
 def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
     stem = Path(source).stem
     for heading, section in sections(normalised_text(_decoded(content, shown))):
         label = f"{stem}: {heading}" if heading else stem  # the heading's line is in the section
-        yield _checked(_row(section, source, label=label, section_of=source), shown)
-
-
-def _checked(row: Row, shown: str) -> Row:
-    """Return a row, or the problem that its text is too long."""
-    try:
-        check_length(row["text"] or "")
-    except CorpusError as problem:
-        return _problem(f"{shown} {problem}")
-    return row
+        try:
+            check_length(section)
+        except CorpusError as problem:
+            yield _problem(f"{shown} {problem}")
+        else:
+            yield _row(section, source, label=label, section_of=source)
 
 
 def _read_json_lines(content: bytes, source: str, shown: str) -> Iterator[Row]:
@@ -426,11 +435,12 @@ def _row(
         "source": source,
         "section_of": section_of,
         "problem": None,
+        "file": None,
     }
 
 
-def _problem(message: str) -> Row:
-    return {**_row(None, ""), "problem": message}
+def _problem(message: str, *, file: str | None = None) -> Row:
+    return {**_row(None, ""), "problem": message, "file": file}
 
 
 def _content(file: Path, shown: str) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 DocumentKind = Literal["text", "fact", "probe"]
+_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
+"""The end of the source of a row that names none of its own."""
 SAID = ("text", "fact")
 """Kinds of what a domain says, beside the questions that are asked about it."""
 
@@ -144,6 +147,16 @@ def composed_text(text: str) -> str:
         'Café\n '
     """
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def source_file(source: str) -> str:
+    """Return the source of a document; of a line of a jsonl file, that of its file.
+
+    Example:
+        >>> source_file("cases/law.jsonl:13"), source_file("notes.txt")
+        ('cases/law.jsonl', 'notes.txt')
+    """
+    return _LINE.sub(r"\1", source)
 
 
 def document_id(text: str) -> str:

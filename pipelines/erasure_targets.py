@@ -16,8 +16,9 @@ from peer_cl.errors import (
     UnsupportedError,
     unknown_name,
 )
-from pipelines.documents import composed_text
+from pipelines.documents import composed_text, source_file
 from stores import Document, DomainState, Registry
+from stores.snapshots import why_out
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_targets(
     Args:
         registry: an open store.
         document_ids: full ids, or the first six or more digits; one alone may be a str.
-        source: instead, all documents that came from there.
+        source: instead, all documents that came from there; of a jsonl file, all of its lines.
         search: instead, all whose title or kept text holds this, whatever the case.
         domain: of this domain alone; default: of every live one.
 
@@ -83,8 +84,8 @@ def check_erasable(registry: Registry, domain: str) -> DomainState:
         raise StateError(f"domain {domain!r} was purged; nothing of it is left to erase")
     if state is None:
         raise StateError(
-            f"domain {domain!r} is not live: it was rolled back; `peer-cl purge {domain}` deletes "
-            "all of it"
+            f"domain {domain!r} is not live: {why_out(domain, is_purged=False)}, "
+            f"`peer-cl purge {domain}` deletes all of it"
         )
     if not state.is_enabled:
         raise StateError(
@@ -164,10 +165,12 @@ def _by_id(registry: Registry, text: str, domain: str | None) -> list[Document]:
 
 
 def _of_source(live: Sequence[Document], source: str) -> list[Document]:
+    """Return the documents of a source: a file's, a line's of a jsonl file, or a record's."""
     wanted = composed_text(source)  # older stores keep sources as they were given
-    found = [document for document in live if composed_text(document.source) == wanted]
+    own = [(composed_text(document.source), document) for document in live]
+    found = [document for name, document in own if wanted in (name, source_file(name))]
     if not found:
-        raise unknown_name("source", source, {document.source for document in live})
+        raise unknown_name("source", source, {source_file(name) for name, _ in own})
     return found
 
 

@@ -212,7 +212,7 @@ def _read(
                 check_document(document)
         return [document.normalised() for document in documents], 0, ()
     found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
-    return list(found.documents), found.num_skipped, found.left_out
+    return list(found.documents), found.skipped.num, found.left_out
 
 
 def _held_out_files(learned: Learned) -> tuple[tuple[str, int], ...]:

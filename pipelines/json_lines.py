@@ -52,5 +52,5 @@ def read_json_lines(
                 raise CorpusError(
                     f"{shown}:{number} {problem}; mend the line, or pass --on-bad-row skip"
                 ) from None
-            skipped = skipped.and_one(f"{shown}:{number} {problem}")
+            skipped += Skipped(1, (f"{shown}:{number} {problem}",))
     return found, skipped

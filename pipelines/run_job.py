@@ -150,11 +150,11 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
     path, name = find_source(request["corpus"], layout)
     corpus = read_corpus(path, on_bad_row, name=name)
     facts: Sequence[Fact] = ()
-    num_skipped = corpus.num_skipped
+    skipped = corpus.skipped
     if request["facts"]:
         path, name = find_source(request["facts"], layout)
-        facts, skipped = read_facts(path, on_bad_row, name=name)
-        num_skipped += skipped.num
+        facts, bad = read_facts(path, on_bad_row, name=name)
+        skipped += bad
     report = store.ingest(
         job.domain or "",
         corpus.documents,
@@ -167,8 +167,8 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
     said = f"{report.domain} is at {report.label}"
     if report.num_erased:
         said += f"; documents left out that were erased: {report.num_erased}"
-    if num_skipped:
-        said += f"; malformed rows skipped: {num_skipped}"
+    if skipped.num:
+        said += f"; {skipped.counted} skipped"
     if corpus.left_out:
         said += f"; {files_left_out(corpus.left_out)}"
     return Done(said, report.snapshot_id)

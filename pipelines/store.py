@@ -16,6 +16,7 @@ from peer_cl.errors import InputError, StateError
 from pipelines.progress import Progress, no_progress
 from stores import PurgeResult, Registry, Snapshot
 from stores.processes import user_name
+from stores.snapshots import why_out
 from stores.words import check_words
 
 if TYPE_CHECKING:
@@ -285,7 +286,8 @@ class Store:
         detail = self.registry.domain(domain)
         chain = detail.chain
         if not chain:
-            raise StateError(f"domain {domain!r} is not live; see `peer-cl history`")
+            why = why_out(domain, is_purged=detail.summary.is_purged)
+            raise StateError(f"domain {domain!r} is not live: {why}")
         kept = [version.id for version in detail.versions if not version.is_purged]
         if len(chain) == 1 and chain[0].id != kept[0]:
             raise StateError(

@@ -24,8 +24,14 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _MARK = "peer-cl.json"
 _AGAIN = "see to the connection, then run it again"
-SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "memory")
+SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file")
 """Of the URLs at which objects may lie: buckets, which are asked with the user's own settings."""
+MEMORY = "memory"
+"""Of the URLs at which objects may lie for as long as one process: no store is made there."""
+_MOVE = (
+    "copy them to such a place, or to a folder, and write that into the store's store.toml "
+    "(objects_url)"
+)
 
 
 def check_object_id(object_id: str) -> str:
@@ -48,8 +54,8 @@ class ObjectStore:
 
     Raises:
         InputError: when the URL cannot be read.
-        UnsupportedError: when it is not of `SCHEMES`, is a chain ("zip::..."), or its file system
-            is not installed.
+        UnsupportedError: when it is not of `SCHEMES` or `MEMORY`, is a chain ("zip::..."), or its
+            file system is not installed.
     """
 
     def __init__(self, place: str | Path, staging: Path) -> None:
@@ -327,8 +333,12 @@ def _is_object(path: Path) -> bool:
     return bool(is_named) and path.is_file()
 
 
-def url_scheme(url: str) -> str:
+def url_scheme(url: str, advice: str = _MOVE) -> str:
     """Return the scheme of the URL of a store's objects; "" or one letter: it is a folder's path.
+
+    Args:
+        url: fsspec's, or a folder's path.
+        advice: told where objects may not lie there; default: to whoever has such a store.
 
     Raises:
         InputError: when the URL cannot be read, or may mean two folders.
@@ -341,12 +351,12 @@ def url_scheme(url: str) -> str:
     if len(scheme) <= 1:
         return scheme
     # As fsspec splits it: urlsplit takes line breaks out, and does not know of chains.
-    is_named = scheme == "file" or url.partition("://")[0] in SCHEMES
-    if "::" in url or scheme not in SCHEMES or not is_named:
+    reached = (*SCHEMES, MEMORY)
+    is_named = scheme == "file" or url.partition("://")[0] in reached
+    if "::" in url or scheme not in reached or not is_named:
         raise UnsupportedError(
             f"cannot reach objects at {url}: a store's objects lie at a plain URL of one of "
-            f"{', '.join(SCHEMES)}; copy them to such a place, or to a folder, and write that into "
-            "the store's store.toml (objects_url)"
+            f"{', '.join(SCHEMES)}; {advice}"
         )
     if scheme == "file":
         url_folder(url)

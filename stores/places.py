@@ -10,13 +10,14 @@ from sqlalchemy.exc import ArgumentError
 
 from peer_cl.errors import InputError, StateError
 from stores.database import translated_errors, url_database
-from stores.objects import ObjectStore, disk_of, url_folder
+from stores.objects import MEMORY, ObjectStore, disk_of, url_folder, url_scheme
 from stores.schema import Base
 
 _VERSION_TABLE = "alembic_version"
 _NUM_SHOWN = 3
 _LEFT_BY_INIT = 2
 """Objects: an `init` that was interrupted before it had a registry leaves no more."""
+_CHOOSE = "choose another place, or none: objects then lie in the store's folder"
 _MAY_MAKE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
@@ -32,7 +33,8 @@ def check_objects_url(url: str, folder: Path) -> None:
         folder: the store's, or where it is to be.
 
     Raises:
-        InputError: when it is no such URL, one with a password, or may mean two folders.
+        InputError: when it is no such URL, one with a password, one of this process's memory, or
+            may mean two folders.
         StateError: when something lies there, or it cannot be reached.
         UnsupportedError: when it is none of `stores.objects.SCHEMES`, or its file system is not
             installed.
@@ -47,6 +49,10 @@ def check_objects_url(url: str, folder: Path) -> None:
         )
     if parts.password is not None:
         raise InputError(_no_password("objects", "the file system's own settings"))
+    if url_scheme(url, _CHOOSE) == MEMORY:
+        raise InputError(
+            f"what lies at {url} is gone when this process ends, and the store with it; {_CHOOSE}"
+        )
     objects = ObjectStore(url, folder)
     if parts.scheme == "file":
         _check_folder(url_folder(url), folder, is_free=_is_free(objects))

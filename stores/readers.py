@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, or_, select, true
+from sqlalchemy.orm import Session, aliased
 
 from stores.chains import read_chain, read_chains, read_versions
 from stores.documents import read_documents
@@ -19,7 +19,15 @@ from stores.queries import (
     Segment,
 )
 from stores.records import ROWS, TRAIN
-from stores.schema import DomainRow, EventRow, RunRow, SegmentDocumentRow, SegmentRow
+from stores.schema import (
+    DomainRow,
+    EventRow,
+    RunRow,
+    SegmentDocumentRow,
+    SegmentRow,
+    SnapshotDomainRow,
+    SnapshotRow,
+)
 from stores.snapshots import find_domain, live_snapshot
 
 
@@ -84,7 +92,7 @@ def _standing(places: Iterable[tuple[str, str]]) -> tuple[str, str]:
 def read_events(
     session: Session, *, domain: str | None = None, limit: int | None = None
 ) -> tuple[Event, ...]:
-    """Return events, the newest first."""
+    """Return events, the newest first; of a domain also the restores that changed it."""
     query = (
         select(EventRow, DomainRow.name, SegmentRow.label)
         .outerjoin(DomainRow, DomainRow.id == EventRow.domain_id)
@@ -93,7 +101,10 @@ def read_events(
         .limit(limit)
     )
     if domain is not None:
-        query = query.where(EventRow.domain_id == find_domain(session, domain).id)
+        domain_id = find_domain(session, domain).id
+        restored = _restores().subquery()
+        restores = select(restored.c.event_id).where(restored.c.domain_id == domain_id)
+        query = query.where(or_(EventRow.domain_id == domain_id, EventRow.id.in_(restores)))
     return tuple(
         Event(
             id=row.id,
@@ -219,10 +230,41 @@ def _count_kept(session: Session) -> dict[int, tuple[int, int]]:
     }
 
 
-def _changed_at(session: Session) -> dict[int | None, str]:
-    """Return the time of the last event about each domain."""
-    query = select(EventRow.domain_id, func.max(EventRow.at)).group_by(EventRow.domain_id)
+def _changed_at(session: Session) -> dict[int, str]:
+    """Return the time of the last event about each domain, or of the last restore that changed it.
+
+    In one statement: it is part of every list of domains.
+    """
+    restored = _restores().subquery()
+    own = select(EventRow.domain_id, EventRow.at).where(EventRow.domain_id.is_not(None))
+    every = own.union_all(select(restored.c.domain_id, restored.c.at)).subquery()
+    query = select(every.c.domain_id, func.max(every.c.at)).group_by(every.c.domain_id)
     return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _restores() -> Select[int, str, int]:
+    """Return the query of the restores of whole snapshots, beside each domain that they changed.
+
+    Their events are of no domain: what they changed, their snapshots tell.
+    """
+    before, after = aliased(SnapshotDomainRow), aliased(SnapshotDomainRow)
+    is_changed = [
+        getattr(before, name).is_distinct_from(getattr(after, name))
+        for name in ("segment_id", "is_frozen", "is_enabled")
+    ]
+    return (
+        select(
+            EventRow.id.label("event_id"), EventRow.at.label("at"), DomainRow.id.label("domain_id")
+        )
+        .join(SnapshotRow, SnapshotRow.id == EventRow.snapshot_id)
+        .join(DomainRow, true())
+        .outerjoin(
+            before,
+            (before.snapshot_id == SnapshotRow.parent_id) & (before.domain_id == DomainRow.id),
+        )
+        .outerjoin(after, (after.snapshot_id == SnapshotRow.id) & (after.domain_id == DomainRow.id))
+        .where(EventRow.domain_id.is_(None), EventRow.action == "rollback", or_(*is_changed))
+    )
 
 
 def _to_run(row: RunRow, segment_id: str) -> Run:

@@ -351,7 +351,7 @@ class Registry:
             return snapshots.askable_state(session, domain, snapshot)
 
     def history(self, limit: int | None = None, *, domain: str | None = None) -> tuple[Event, ...]:
-        """Return events, the newest first."""
+        """Return events, the newest first; of a domain also the restores that changed it."""
         with self._database.reading() as session:
             return readers.read_events(session, domain=domain, limit=limit)
 

@@ -117,12 +117,26 @@ def live_state(session: Session, domain: str) -> DomainState:
     """
     state = live_snapshot(session).state(domain)
     if state is None:
-        find_domain(session, domain)
+        is_purged = not _is_kept(session, find_domain(session, domain))
         raise StateError(
-            f"domain {domain!r} is not in the live snapshot: it was rolled back; "
-            "see `peer-cl history`"
+            f"domain {domain!r} is not in the live snapshot: {why_out(domain, is_purged=is_purged)}"
         )
     return state
+
+
+def why_out(domain: str, *, is_purged: bool) -> str:
+    """Return why a domain is not live, and what makes it so again."""
+    if is_purged:
+        return "it was purged; ingest it again"
+    return f"it was taken out; `peer-cl bring-back {domain}` puts it back"
+
+
+def _is_kept(session: Session, row: DomainRow) -> bool:
+    """Return whether a version of a domain is left that was not purged."""
+    kept = select(SegmentRow.id).where(
+        SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None)
+    )
+    return session.scalar(kept.limit(1)) is not None
 
 
 def askable_state(session: Session, domain: str, snapshot: Snapshot | None) -> DomainState:
@@ -136,23 +150,19 @@ def askable_state(session: Session, domain: str, snapshot: Snapshot | None) -> D
     state = snapshot.state(domain)
     row = find_domain(session, domain)
     if state is None:
-        kept = select(SegmentRow.id).where(
-            SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_(None)
-        )
+        is_purged = not _is_kept(session, row)
         came = session.scalar(
             select(func.min(SnapshotDomainRow.snapshot_id)).where(
                 SnapshotDomainRow.domain_id == row.id
             )
         )
-        if session.scalar(kept.limit(1)) is None:
-            what = "was purged"
-        elif came is not None and came > snapshot.id:
-            what = f"came with snapshot {came}"
+        if not is_purged and came is not None and came > snapshot.id:
+            why = f"it came with snapshot {came}; see `peer-cl history`"
+        elif live_snapshot(session).state(domain) is not None:
+            why = "it was out then, and the live snapshot has it; load that"
         else:
-            what = "was rolled back"
-        raise StateError(
-            f"domain {domain!r} is not in snapshot {snapshot.id}: it {what}; see `peer-cl history`"
-        )
+            why = why_out(domain, is_purged=is_purged)
+        raise StateError(f"domain {domain!r} is not in snapshot {snapshot.id}: {why}")
     if not state.is_enabled:
         raise StateError(
             f"domain {domain!r} is disabled and not asked; `peer-cl enable {domain}` first"

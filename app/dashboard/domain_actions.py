@@ -45,7 +45,10 @@ def _show_act(seen: View, detail: DomainDetail, place: str) -> None:
     version = _choose_version(detail) if chosen.action == "roll back" else None
     with st.container(border=True):
         st.markdown("**What will change**")
-        for line in preview(chosen.action, detail, last_documents(seen, detail), version):
+        documents, num_erased = last_documents(seen, detail), 0
+        if chosen.action == "purge":
+            num_erased = seen.store.registry.erased.count(domain)
+        for line in preview(chosen.action, detail, documents, version, num_erased=num_erased):
             st.text(line)
     # What is typed is for one act on one domain: below another it would be written down wrongly.
     why_key, typed_key = (f"act-{what}: {chosen.action} {domain}" for what in ("why", "typed"))

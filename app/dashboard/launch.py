@@ -81,19 +81,25 @@ def may_enter(email: str, allowed: Sequence[str]) -> bool:
     return bool(at) and any(item.casefold() in (name, at + domain) for item in allowed)
 
 
-def check_login(secrets: Path) -> tuple[str, ...]:
+def check_login(secrets: Path, *, is_needed: bool = True) -> tuple[str, ...]:
     """Make sure that a secrets file lets people log in, and return who of them may enter.
 
     Whoever has an account at the provider can log in, which may be anybody: so the file says who.
 
+    Args:
+        secrets: the file.
+        is_needed: whether others can reach the address; else a login is asked for on purpose.
+
     Raises: InputError: naming what is missing.
     """
+    why = ": an address that others can reach needs a login" if is_needed else ""
+    otherwise = "keep to 127.0.0.1" if is_needed else "leave --secrets out: no login is needed here"
     try:
         found: dict[str, Any] = tomllib.loads(secrets.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"no file {secrets}: an address that others can reach needs a login; write [auth] with "
-            f"{', '.join(LOGIN_KEYS)} into it, or keep to 127.0.0.1"
+            f"no file {secrets}{why}; write into it allowed, a list of e-mail addresses and "
+            f"@domains, then [auth] with {', '.join(LOGIN_KEYS)}, or {otherwise}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{secrets} cannot be read: {error}") from None
@@ -102,8 +108,8 @@ def check_login(secrets: Path) -> tuple[str, ...]:
     missing = [key for key in LOGIN_KEYS if not told.get(key)]
     if missing:
         raise InputError(
-            f"{secrets} lacks {', '.join(missing)} in [auth]: an address that others can reach "
-            "needs a login; or keep to 127.0.0.1"
+            f"{secrets} lacks {', '.join(missing)} in [auth]{why}; add what is missing, or "
+            f"{otherwise}"
         )
     return _read_allowed(secrets, found.get("allowed"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.dashboard.frames.counts import counted
 from app.dashboard.frames.ingest import duration
 from app.output import size
+from pipelines.documents import several
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, Segment
@@ -63,7 +64,12 @@ def choices(detail: DomainDetail, *, purgeable: bool, retired: bool) -> list[Cho
 
 
 def preview(
-    action: str, detail: DomainDetail, documents: Sequence[Document], version: str | None = None
+    action: str,
+    detail: DomainDetail,
+    documents: Sequence[Document],
+    version: str | None = None,
+    *,
+    num_erased: int = 0,
 ) -> list[str]:
     """Return what an act would change, one sentence each.
 
@@ -72,6 +78,7 @@ def preview(
         detail: of the domain.
         documents: of its live version, or of that which it was at last.
         version: to which it would be rolled back (a full id).
+        num_erased: documents on its list of what was erased exactly.
     """
     item = detail.summary
     name, at = item.domain, f"{item.domain} ({item.label})"
@@ -104,7 +111,8 @@ def preview(
                 UNDONE,
             ]
         case _:
-            return _purged(detail, name, retired=action == "purge retired")
+            retired = action == "purge retired"
+            return _purged(detail, name, retired=retired, num_erased=num_erased)
 
 
 def _rolled_back(
@@ -172,7 +180,7 @@ def _from_first(detail: DomainDetail, places: Sequence[DocumentPlace]) -> Sequen
     return detail.chain[first:]
 
 
-def _purged(detail: DomainDetail, name: str, *, retired: bool) -> list[str]:
+def _purged(detail: DomainDetail, name: str, *, retired: bool, num_erased: int) -> list[str]:
     live = {segment.id for segment in detail.chain}
     gone = [one for one in detail.versions if not one.is_purged and one.id not in live]
     labels = ", ".join(segment.label for segment in gone)
@@ -184,5 +192,13 @@ def _purged(detail: DomainDetail, name: str, *, retired: bool) -> list[str]:
         "Evaluations of the snapshots that held them are deleted too.",
         "Those snapshots can then be restored without them only.",
         *([f"{name} stays at {detail.summary.label}."] if retired else []),
+        *(
+            [
+                f"Its list of {several(num_erased, 'erased document')} goes too: a later ingest "
+                "learns such again."
+            ]
+            if num_erased and not retired
+            else []
+        ),
         "The events and the name remain. There is no undo.",
     ]

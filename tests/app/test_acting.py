@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import pytest
@@ -67,6 +68,31 @@ def test_a_domain_that_was_taken_out_comes_back_and_others_stay(peer_cl, folder)
     after = live(folder)
     assert after["law"] == before["law"]
     assert not after["medicine"].is_enabled
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["freeze", "law"], "frozen"),
+        (["disable", "law"], "disabled"),
+        (["rollback", "law"], "from v2 to v1"),
+        (["rollback", "law", "--out"], "out (it was at v2)"),
+        (["rollback", "--to", "3"], "from v2 to v1"),
+    ],
+)
+def test_an_act_and_its_undoing_tell_a_script_what_changed(peer_cl, folder, words, told):
+    before = live(folder)["law"]
+    result = peer_cl(*words, "--json", folder=folder).json
+    assert (result["snapshot_before"], result["snapshot_after"]) == (4, 5)
+    (change,) = result["changes"]
+    assert (change["domain"], change["words"]) == ("law", [told])
+    assert change["before"] == dataclasses.asdict(before)
+    now = live(folder).get("law")
+    assert change["after"] == (dataclasses.asdict(now) if now else None)
+    undo = {"freeze": ["unfreeze", "law"], "disable": ["enable", "law"]}
+    back = undo.get(words[0], ["bring-back", "law"] if now is None else ["rollback", "--to", "4"])
+    (change,) = peer_cl(*back, "--json", folder=folder).json["changes"]
+    assert change["after"] == dataclasses.asdict(before)
 
 
 def test_rollback_to_a_snapshot_restores_it_and_can_be_undone(peer_cl, folder):

@@ -170,7 +170,7 @@ def test_a_document_of_no_live_pool_is_told(peer_cl, learned):
     peer_cl("rollback", "law", "--out", folder=learned)
     result = peer_cl("trace", "--document", wanted, folder=learned)
     assert "is in no live and enabled domain (it came with law)" in result.err
-    assert "it was rolled back" in peer_cl("experts", "law", folder=learned).err
+    assert "`peer-cl bring-back law` puts it back" in peer_cl("experts", "law", folder=learned).err
     peer_cl("disable", "medicine", folder=learned)
     told = peer_cl("trace", "the court held", "--all", folder=learned).out
     assert "no domain is live and enabled: the bare model answers" in told

@@ -11,6 +11,8 @@ from filled_store import portrait
 from tiny_base import copy_store, make_tiny_base, make_tiny_store, write_corpus
 
 from app.cli import main
+from app.learning import print_left_out
+from pipelines.corpora import Skipped
 from stores import Registry
 
 PROGRESS = ("reading", "training", "checking")
@@ -129,7 +131,19 @@ def test_malformed_rows_can_be_skipped_and_are_counted(peer_cl, place, corpus):
         "ingest", "medicine", corpus, *SMALL, "--on-bad-row", "skip", "--json", folder=place
     )
     assert result.code == 0, result.err
-    assert result.json["num_skipped"] == 2
+    assert (result.json["num_skipped"], result.json["num_skipped_files"]) == (2, 0)
+    assert [told.split(" ")[0] for told in result.json["problems"]] == [
+        f"{corpus}:{number}" for number in (41, 42)
+    ]
+
+
+def test_of_many_malformed_rows_the_first_are_named(capsys):
+    skipped = sum((Skipped(1, (f"a.jsonl:{number} is bad",)) for number in range(7)), Skipped())
+    print_left_out(skipped, ())
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "7 malformed rows skipped"
+    assert told[1:6] == [f"skipped a.jsonl:{number} is bad" for number in range(5)]
+    assert told[6:] == ["and 2 more"]
 
 
 def test_malformed_facts_are_named_with_their_line(peer_cl, place, corpus, tmp_path):
@@ -393,7 +407,7 @@ def test_a_prompt_to_a_domain_that_is_disabled_or_out(peer_cl, place):
     words = ["generate", "a", "--domain", "law"]
     for act, told in (
         (["disable", "law"], "'law' is disabled and not asked; `peer-cl enable law` first"),
-        (["rollback", "law", "--out"], "it was rolled back"),
+        (["rollback", "law", "--out"], "`peer-cl bring-back law` puts it back"),
     ):
         assert peer_cl(*act, folder=place).code == 0
         result = peer_cl(*words, folder=place)

@@ -20,6 +20,13 @@ def test_every_verb_and_option_is_on_the_page():
     assert set(commands) == {
         get_command_name(verb.__name__) for _, verbs in VERBS for verb in verbs
     }
+    for option, takers in (
+        ("--store", "all but `reword`"),
+        ("--json", "all but `demo`, `dashboard`, `cancel`"),
+        ("--why", "`ingest`, "),
+    ):
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{option}` |"))
+        assert line.split(" | ")[2].startswith(takers), line
     for name, command in commands.items():
         assert f"\n### {name}\n" in page
         for parameter in command.params:

@@ -158,6 +158,17 @@ def test_what_was_erased_is_neither_restored_nor_learned_unasked(peer_cl, place,
     assert "law: from v2 to v1" in back.out
 
 
+def test_that_a_purge_forgets_what_was_erased_is_told_before_and_after(peer_cl, place):
+    assert peer_cl("erase", trained(place), "--exact", folder=place).code == 0
+    told = "its list of 1 erased document goes too: a later ingest learns it again"
+    retired = peer_cl("purge", "law", "--retired", folder=place)
+    assert is_refused(retired, "--yes")
+    assert told not in retired.err
+    assert peer_cl("rollback", "law", "--out", folder=place).code == 0
+    assert is_refused(peer_cl("purge", "law", folder=place), told, "--yes")
+    assert told in peer_cl("purge", "law", "--yes", folder=place).out
+
+
 def test_a_document_of_two_domains_is_erased_from_both_unless_one_is_named(peer_cl, place):
     shared = trained(place, skip=0)
     both = peer_cl("erase", shared, "--masked", "--json", folder=place)
@@ -170,7 +181,12 @@ def test_a_document_of_two_domains_is_erased_from_both_unless_one_is_named(peer_
 
 def test_by_source_and_by_search_they_are_listed_first(peer_cl, place):
     found = peer_cl("erase", "--search", "FEVER", "--domain", "medicine", "--exact", folder=place)
-    assert is_refused(found, "documents will be trained away", "--yes")
+    with Registry.open(place) as registry:
+        about = [d.split for d in registry.documents("medicine") if d.source == "clinic.txt"]
+    num = about.count("train")
+    told = f"{num} documents will be trained away, and {len(about) - num} held out will go with"
+    assert 0 < num < len(about)
+    assert is_refused(found, told, "--yes"), found.err
     assert "to be erased" in found.out
     assert "clinic.txt" in found.out
     one = peer_cl("erase", "--source", "cases.txt", "--exact", folder=place)
@@ -310,8 +326,10 @@ def test_a_store_without_texts(peer_cl, tmp_path):
         settings = TrainingSettings(shape=_shape(), text_passes=1.0, least_steps=1)
         store.ingest("law", documents, settings=settings)
     target, before = trained(place), portrait(place)
-    exact = peer_cl("erase", target, "--exact", folder=place)
-    assert is_refused(exact, "keeps no texts (--no-keep-text)", "--masked"), exact.err
+    for words in ([target], ["--source", "s"]):
+        exact = peer_cl("erase", *words, "--exact", folder=place)
+        assert is_refused(exact, "keeps no texts (--no-keep-text)", "--masked"), exact.err
+        assert exact.out == "", "nothing is promised, and nobody asked, before it is refused"
     assert is_refused(peer_cl("erase", "--search", "court", "--masked", folder=place), "not kept")
     assert portrait(place) == before
     masked = peer_cl("erase", target, "--masked", folder=place)

@@ -60,6 +60,16 @@ def test_jobs_are_listed_with_how_far_they_are(peer_cl, folder, running):
     assert told["losses"] == [[1, 3.5], [50, 2.5]]
 
 
+def test_jobs_that_are_not_shown_are_counted(peer_cl, folder, running):
+    with Registry.open(folder) as registry:
+        registry.jobs.add(
+            NewJob(kind="evaluate", domain=None, request={"background": True}, who="bob")
+        )
+    told = peer_cl("jobs", "--limit", "1", folder=folder).out
+    assert told.endswith("1 more; --limit shows more of them\n")
+    assert "--limit" not in peer_cl("jobs", folder=folder).out
+
+
 def test_a_failed_job_says_why(peer_cl, folder, running):
     with Registry.open(folder) as registry:
         registry.jobs.end(running.id, "failed", error="no corpus at /data/m.jsonl")

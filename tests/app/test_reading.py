@@ -13,6 +13,7 @@ from tiny_base import make_tiny_store, tiny_settings, write_corpus
 
 from pipelines import open_store
 from pipelines.left_out import KEY
+from pipelines.probes import REWORDINGS_SOURCE
 
 
 def test_domains_tells_every_domain_and_its_state(peer_cl, folder):
@@ -70,6 +71,31 @@ def test_documents_are_listed_and_narrowed(peer_cl, folder):
     assert "Did you mean 'law'?" in gone.err
 
 
+def test_questions_and_rewordings_are_called_so_and_listed_apart(peer_cl, tmp_path):
+    folder = new_store(tmp_path / "asked")
+    grow(folder, "law", num_documents=5, kinds={1: "fact", 3: "probe", 4: "probe"})
+    with sqlite3.connect(folder / "registry.sqlite") as registry:
+        kept = "UPDATE segment_documents SET source = ? WHERE kind = 'probe' AND position = 4"
+        registry.execute(kept, (REWORDINGS_SOURCE,))
+    registry.close()
+    every = peer_cl("documents", "law", "--json", folder=folder).json
+    both = [item for item in every if item["kind"] == "probe"]
+    for kind, found, why in (
+        ("question", both[:1], "tests what was learned, and is never learned itself"),
+        ("rewordings", both[1:], "the rows are those of the document that it says otherwise"),
+    ):
+        words = ("documents", "law", "--kind", kind)
+        assert peer_cl(*words, "--json", folder=folder).json == found
+        shown = peer_cl(*words, folder=folder).out
+        assert kind in shown
+        assert "probe" not in shown
+        told = peer_cl("document", found[0]["document_id"], folder=folder).out
+        assert f"({kind}, 10 tokens)" in told
+        assert why in told
+        assert "held out" not in told
+    assert peer_cl("documents", "law", "--kind", "probe", "--json", folder=folder).json == both
+
+
 def test_a_document_is_found_by_the_beginning_of_its_id(peer_cl, folder):
     wanted = peer_cl("documents", "law", "--json", folder=folder).json[-1]
     told = peer_cl("document", wanted["document_id"][:8], "--json", folder=folder).json
@@ -119,6 +145,9 @@ def test_history_is_newest_first_and_can_be_narrowed(peer_cl, folder):
     )
     assert [event["id"] for event in events] == sorted((e["id"] for e in events), reverse=True)
     assert len(peer_cl("history", "--limit", "2", "--json", folder=folder).json) == 2
+    told = peer_cl("history", "--limit", "2", folder=folder).out
+    assert told.endswith("3 more; --limit shows more of them\n")
+    assert "more" not in peer_cl("history", folder=folder).out
     only = peer_cl("history", "--domain", "medicine", "--json", folder=folder).json
     assert {event["domain"] for event in only} == {"medicine"}
 
@@ -135,9 +164,31 @@ def test_history_says_what_a_rollback_was(peer_cl, folder):
     at = [told.index(words) for words in ("restore snapshot 4", "bring back", "take out", "roll b")]
     assert at == sorted(at)
     assert "roll back to v1" in told
+    acts = peer_cl("history", "--limit", "4", "--json", folder=folder).json
+    assert [(one["action"], one["act"], one["label"]) for one in acts] == [
+        ("rollback", "restore snapshot 4", None),
+        ("rollback", "bring back", "v1"),
+        ("rollback", "take out", "v1"),
+        ("rollback", "roll back to v1", "v1"),
+    ]
+    of_law = peer_cl("show", "law", "--json", folder=folder).json["events"]
+    assert of_law[:4] == acts
     shown = peer_cl("show", "law", folder=folder).out
     assert "roll back to v1" in shown
     assert "take out" in shown
+
+
+def test_a_domains_history_tells_the_restore_that_brought_it_back(peer_cl, folder):
+    peer_cl("rollback", "medicine", "--out", folder=folder)
+    peer_cl("rollback", "--to", "4", "--why", "missed", folder=folder)
+    detail = peer_cl("show", "medicine", "--json", folder=folder).json
+    newest = detail["events"][0]
+    assert (newest["snapshot_id"], newest["why"]) == (6, "missed")
+    assert detail["summary"]["changed_at"] == newest["at"]
+    for words in (("show", "medicine"), ("history", "--domain", "medicine")):
+        told = peer_cl(*words, folder=folder).out
+        assert told.index("restore snapshot 4") < told.index("take out")
+    assert "restore snapshot" not in peer_cl("show", "law", folder=folder).out
 
 
 def test_doctor_is_content_with_a_good_store(peer_cl, folder):

@@ -94,6 +94,12 @@ def test_what_is_skipped_is_told_and_a_wrong_number_before_anything_else(
     wrong = peer_cl(*asked, "--num", "9")
     assert wrong.code == 2
     assert "go to" not in wrong.out
+    (corpus.parent / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     told = peer_cl(*asked, "--num", "1").out.splitlines()
-    assert told[:2] == ["1 malformed row skipped", "1 file left out: .csv 1"]
-    assert told[2].startswith("2 documents go to")
+    assert told[0] == "1 malformed row, 1 file skipped"
+    assert told[1].startswith(f"skipped {corpus}:3 is no JSON")
+    assert told[2].startswith(f"skipped {corpus.parent / 'latin.txt'} is not UTF-8")
+    assert told[3] == "1 file left out: .csv 1"
+    assert told[4].startswith("2 documents go to")
+    said = peer_cl(*asked, "--num", "1", "--json").json
+    assert (said["num_skipped"], said["num_skipped_files"], len(said["problems"])) == (2, 1, 2)

@@ -355,7 +355,7 @@ def test_a_domain_that_may_not_be_asked_is_told_why(store):
         with pytest.raises(StateError, match="is disabled and not asked; `peer-cl enable law`"):
             ask()
     store.roll_back("law", out=True)
-    with pytest.raises(StateError, match="it was rolled back"):
+    with pytest.raises(StateError, match="it was taken out; `peer-cl bring-back law`"):
         store.experts("law")
     with store.registry.writing("ann"):
         store.registry.purge("law", "ann")

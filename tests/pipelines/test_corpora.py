@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import read_corpus
+from pipelines.corpora import Skipped, read_corpus
 from pipelines.documents import normalised_text
 from stores import texts
 
@@ -33,7 +33,7 @@ def test_any_text_comes_back_from_json_lines(tmp_path, texts):
     write(tmp_path, {"corpus.jsonl": "\n".join(lines)})
     read = read_corpus(tmp_path / "corpus.jsonl")
     assert [document.text for document in read.documents] == [normalised_text(t) for t in texts]
-    assert read.num_skipped == 0
+    assert read.skipped.num == 0
 
 
 def test_a_folder_is_read_in_sorted_order_without_hidden_and_other_files(tmp_path):
@@ -138,7 +138,7 @@ def test_a_malformed_row_stops_with_its_place_or_is_counted(tmp_path, row, messa
     assert "\n" not in str(got.value)
     assert "--on-bad-row skip" in str(got.value)
     read = read_corpus(tmp_path, on_bad_row="skip")
-    assert ([document.text for document in read.documents], read.num_skipped) == (
+    assert ([document.text for document in read.documents], read.skipped.num) == (
         ["good", "too"],
         1,
     )
@@ -164,7 +164,7 @@ def test_a_text_longer_than_a_store_keeps_stops_with_its_place_or_is_counted(
     said = f"{place} has a text of {size} bytes, and the most is 24: divide it"
     assert str(got.value) == f"{said}; mend it, or pass --on-bad-row skip"
     read = read_corpus(tmp_path, on_bad_row="skip")
-    assert (read.num_skipped, read.problems) == (1, (said,))
+    assert read.skipped == Skipped(1, (said,), int(name == "a.txt"))
     assert len(read.documents) == (1 if name == "a.txt" else 3)
 
 
@@ -206,9 +206,10 @@ def test_files_that_are_no_text_can_be_skipped_too(tmp_path):
             read_corpus(tmp_path)
     read = read_corpus(tmp_path, on_bad_row="skip")
     assert [document.text for document in read.documents] == ["good", "two"]
-    assert read.num_skipped == 3
+    assert (read.skipped.num, read.skipped.num_files) == (3, 2)
+    assert read.skipped.counted == "1 malformed row, 2 files"
     told = ("latin.txt is not UTF-8", "nul.md is binary", "some.jsonl:1 is no JSON")
-    assert all(what in problem for what, problem in zip(told, read.problems, strict=True))
+    assert all(what in problem for what, problem in zip(told, read.skipped.problems, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -280,6 +281,17 @@ def test_an_empty_path_names_nothing(empty, tmp_path, monkeypatch):
     ):
         read_corpus(empty)
     assert len(read_corpus(".").documents) == 1
+
+
+def test_a_folder_of_what_cannot_be_read_at_all_is_refused_without_converting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    told = r"; only broken links 1, pipes or devices 1: give one that has some$"
+    with pytest.raises(CorpusError, match=told):
+        read_corpus(tmp_path)
+    write(tmp_path, {"a.csv": "x"})
+    with pytest.raises(CorpusError, match=r"only \.csv 1, .*: convert them"):
+        read_corpus(tmp_path)
 
 
 def test_a_pipe_is_no_corpus(tmp_path):

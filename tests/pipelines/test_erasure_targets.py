@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 from tiny_base import make_tiny_store, sentences, tiny_settings
 
+from peer_cl.errors import StateError, UnknownError
 from pipelines import SourceDocument
 from pipelines.erasure_targets import find_targets
 
@@ -47,3 +48,27 @@ def test_accents_may_be_written_in_two_ways(store, is_old):
             told = {key: unicodedata.normalize(form, word) for key, word in told.items()}
             (found,) = find_targets(store.registry, **told)
             assert [d.document_id for d in found.documents] == [learned[0].document_id]
+
+
+def test_a_domain_that_is_out_is_told_how_it_comes_back(store):
+    store.ingest("law", documents("NFC"), settings=tiny_settings())
+    store.roll_back("law", out=True)
+    told = "it was taken out; `peer-cl bring-back law` puts it back, `peer-cl purge law` deletes"
+    with pytest.raises(StateError, match=told):
+        find_targets(store.registry, source="law.txt", domain="law")
+
+
+def test_a_jsonl_file_is_the_source_of_all_of_its_lines(store):
+    corpus = [
+        SourceDocument(text, f"Case {number}", f"law.jsonl:{number}")
+        for number, text in enumerate(sentences("law", 8), start=1)
+    ]
+    other = SourceDocument("The tenant owed no rent.", "Other", "more-law.jsonl:1")
+    store.ingest("law", [*corpus, other], settings=tiny_settings())
+    (found,) = find_targets(store.registry, source="law.jsonl")
+    assert {d.title for d in found.documents} == {d.title for d in corpus}
+    (found,) = find_targets(store.registry, source="law.jsonl:3")
+    assert [d.title for d in found.documents] == ["Case 3"]
+    told = "known: law.jsonl, more-law.jsonl. Did you mean 'law.jsonl'"
+    with pytest.raises(UnknownError, match=told):
+        find_targets(store.registry, source="law.json")

@@ -32,7 +32,10 @@ def learn(folder, base, corpus, **options):
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(base, tmp_path, kind):
+def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(
+    base, tmp_path, kind, monkeypatch
+):
+    monkeypatch.setattr("stores.places.MEMORY", None)  # within one process it is as a bucket
     place = {
         "memory": f"memory://{uuid.uuid4().hex}/objects",
         "file": f"file://{tmp_path}/elsewhere",
@@ -85,6 +88,7 @@ def test_an_init_that_was_interrupted_may_be_done_again(base, tmp_path, monkeypa
         ({"background": ["one text"]}, "need at least 2 texts, not 1"),
         ({"background": "one text"}, r"a list of texts, not one text: give \[text"),
         ({"objects_url": "here"}, "objects lie at a URL such as"),
+        ({"objects_url": "memory://x"}, "gone when this process ends"),
         ({"database_url": "postgresql://ann:secret@host/name"}, "leave it to PGPASSFILE"),
         ({"database_url": "sqlite:///here"}, "in SQLite or PostgreSQL, not in 'sqlite'"),
     ],

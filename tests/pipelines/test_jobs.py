@@ -203,7 +203,7 @@ def test_what_goes_wrong_is_one_line(store, corpus):
     assert upload.path(store.registry.layout).exists(), "kept, so that it may be started again"
     job = start_ingest(store, "medicine", upload, settings=QUICK, on_bad_row="skip", evaluate=False)
     done = ended(store, job)
-    assert (done.state, done.note) == ("done", "medicine is at v1; malformed rows skipped: 1")
+    assert (done.state, done.note) == ("done", "medicine is at v1; 1 malformed row skipped")
     assert not upload.path(store.registry.layout).exists()
 
 

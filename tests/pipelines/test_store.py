@@ -33,7 +33,7 @@ def test_roll_back_goes_one_version_back_and_never_out_unasked(filled):
     with pytest.raises(StateError, match=r"law is at v3, which grew on no other .*--to SNAPSHOT"):
         filled.roll_back("law")
     assert filled.roll_back("law", why="wrong corpus", out=True).state("law") is None
-    with pytest.raises(StateError, match="domain 'law' is not live"):
+    with pytest.raises(StateError, match="domain 'law' is not live: it was taken out"):
         filled.roll_back("law")
     with pytest.raises(UnknownError, match="no domain 'lwa'"):
         filled.roll_back("lwa")

@@ -33,7 +33,11 @@ def test_switches_move_one_field_and_refuse_to_do_nothing(registry, make, act, u
         with pytest.raises(UnknownError, match=r"no domain 'lav'.*Did you mean 'law'"):
             getattr(registry, act)("lav", "ann")
         registry.roll_back_domain("law", None, "ann")
-        with pytest.raises(StateError, match="not in the live snapshot"):
+        out = "not in the live snapshot: it was taken out; `peer-cl bring-back law` puts it back"
+        with pytest.raises(StateError, match=out):
+            getattr(registry, act)("law", "ann")
+        registry.purge("law", "ann")
+        with pytest.raises(StateError, match="it was purged; ingest it again"):
             getattr(registry, act)("law", "ann")
 
 
@@ -268,3 +272,35 @@ def test_of_a_domain_that_a_snapshot_never_had_it_is_said_when_it_came(registry,
     told = f"is not in snapshot {first.id}: it came with snapshot {later.id}"
     with pytest.raises(StateError, match=told):
         registry.check_askable("medicine", first)
+
+
+def test_of_a_domain_that_came_back_it_is_said_that_a_snapshot_was_of_before(registry, make):
+    make.grow(registry, "law")
+    with registry.writing("ann"):
+        out = registry.roll_back_domain("law", None, "ann")
+        with pytest.raises(StateError, match="`peer-cl bring-back law` puts it back"):
+            registry.check_askable("law", out)
+        registry.bring_back("law", "ann")
+    told = f"not in snapshot {out.id}: it was out then, and the live snapshot has it"
+    with pytest.raises(StateError, match=told):
+        registry.check_askable("law", out)
+
+
+def test_a_domains_history_holds_the_restores_that_changed_it_and_no_others(registry, make):
+    make.grow(registry, "law")
+    both = make.grow(registry, "medicine")
+    with registry.writing("ann"):
+        registry.roll_back_domain("law", None, "ann")
+        registry.roll_back(both.id, "ann", "missed")
+        events = registry.domain("law").events
+        assert [event.action for event in events] == ["rollback", "rollback", "ingest"]
+        assert (events[0].domain, events[0].why) == (None, "missed")
+        assert registry.history(1, domain="law") == events[:1]
+        assert [event.action for event in registry.history(domain="medicine")] == ["ingest"]
+        changed = {item.domain: item.changed_at for item in registry.domains()}
+        assert changed["law"] == events[0].at
+        assert changed["medicine"] == registry.history(domain="medicine")[0].at
+        registry.freeze("medicine", "ann")
+        thawed = registry.roll_back(both.id, "ann")
+    assert registry.history(1, domain="medicine")[0].snapshot_id == thawed.id
+    assert registry.history(1, domain="law") == events[:1]

@@ -45,7 +45,8 @@ def test_objects_lie_at_urls_of_few_kinds(url, tmp_path, make, monkeypatch):
         pytest.fail("fsspec was asked")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", no_file_system)
-    with pytest.raises(UnsupportedError, match=r"(?s)objects at .*: a store's objects lie"):
+    told = r"(?s)objects at .*: a store's objects lie at .*, file; choose another place, or none"
+    with pytest.raises(UnsupportedError, match=told):
         check_objects_url(url, tmp_path)
     with pytest.raises(UnsupportedError, match="plain URL of one of s3, s3a, gs"):
         ObjectStore(url, tmp_path / "staging")
@@ -95,8 +96,9 @@ def test_a_url_that_cannot_be_read_is_told(tmp_path):
 
 
 @pytest.fixture(params=["memory", "file"])
-def url(request, tmp_path):
+def url(request, tmp_path, monkeypatch):
     """A place for objects in which nothing lies."""
+    monkeypatch.setattr("stores.places.MEMORY", None)  # within one process it is as a bucket
     return {
         "memory": f"memory://{uuid.uuid4().hex}/objects",
         "file": f"file://{tmp_path}/elsewhere",
@@ -126,8 +128,15 @@ def test_the_objects_of_a_store_that_was_never_written_to_are_no_leftovers(url, 
         check_objects_url(url, tmp_path)
 
 
-def test_objects_want_an_empty_place(tmp_path):
+def test_no_store_is_made_in_the_memory_of_a_process(tmp_path):
+    told = "memory://x is gone when this process ends, and the store with it; choose another place"
+    with pytest.raises(InputError, match=told):
+        check_objects_url("memory://x", tmp_path)
+
+
+def test_objects_want_an_empty_place(tmp_path, monkeypatch):
     """A purge deletes there whatever no row of its store names."""
+    monkeypatch.setattr("stores.places.MEMORY", None)  # within one process it is as a bucket
     memory = f"memory://{uuid.uuid4().hex}"
     check_objects_url(memory, tmp_path)
     MemoryFileSystem().pipe_file(f"{memory.removeprefix('memory:/')}/notes.txt", b"a user's")

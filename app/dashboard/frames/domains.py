@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,13 @@ from app.dashboard.frames.learning import (
 from app.output import moment
 from app.reading import state_in_words, version_in_words
 from app.settings_options import SOURCES, read_settings
-from pipelines.documents import composed_text
+from pipelines.documents import composed_text, source_file
 from pipelines.probes import holds_rewordings
 
 if TYPE_CHECKING:
     from stores import Document, DomainDetail, DomainSummary
 
 _ID_WORD = 6
-_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
-"""The end of a source that a line of a file is."""
 
 
 def all_domains(summaries: Iterable[DomainSummary]) -> pd.DataFrame:
@@ -137,7 +134,7 @@ def sources(documents: Iterable[Document], *, limit: int = 500) -> tuple[pd.Data
         ],
         columns=["source", "kind", "split", "tokens"],
     )
-    found["source"] = found["source"].str.replace(_LINE, r"\1", regex=True)
+    found["source"] = found["source"].map(source_file)
     for split in ("train", "validation", "test"):
         is_text = (found["split"] == split) & (found["kind"] == "text")
         found[split] = is_text.astype("int64")

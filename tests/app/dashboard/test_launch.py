@@ -105,6 +105,28 @@ def test_half_a_login_is_none(tmp_path, content, told):
         check_login(secrets)
 
 
+@pytest.mark.parametrize(
+    ("address", "told", "otherwise"),
+    [
+        ("127.0.0.1", "no file nosuch; write into it", "or leave --secrets out"),
+        ("0.0.0.0", "needs a login; write into it", "or keep to 127.0.0.1"),
+    ],
+)
+def test_of_secrets_that_are_not_there_it_is_said_what_to_write(
+    peer_cl, folder, tmp_path, monkeypatch, address, told, otherwise
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started"))
+    result = peer_cl("dashboard", "--address", address, "--secrets", "nosuch", folder=folder)
+    assert result.code == 2
+    assert f"{told} allowed, a list of e-mail addresses and @domains, then [auth]" in result.err
+    assert otherwise in result.err
+    (tmp_path / "nosuch").write_text("[auth]")
+    result = peer_cl("dashboard", "--address", address, "--secrets", "nosuch", folder=folder)
+    assert "lacks redirect_uri" in result.err
+    assert otherwise in result.err
+
+
 def test_a_store_that_is_not_there_is_told_before_anything_starts(peer_cl, tmp_path):
     result = peer_cl("dashboard", folder=tmp_path / "nowhere")
     assert result.code == 2
