@@ -98,6 +98,8 @@ def write(
         "pad_token_id": tokenizer.eos_token_id,
         "base_config": _plain_config(model),
     }
+    if sample:
+        options["top_k"] = 0  # of all tokens: transformers draws among the 50 likeliest
     cache = PeerCache(model.base.config, model.attachment.tap)
     written = _written(
         ids,

@@ -80,6 +80,24 @@ def test_a_seed_repeats_a_draw(taught):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_a_draw_is_among_all_tokens(taught):
+    """Transformers draws among the 50 likeliest, which is not what is scored."""
+    model, tokenizer, source = taught
+    ids = torch.tensor(tokenise(tokenizer, [PROMPT]))
+    bare = AutoModelForCausalLM.from_pretrained(source).eval()
+    options = {"max_new_tokens": 12, "do_sample": True, "pad_token_id": 0}
+    drawn = {0: [], 50: []}
+    for top_k, texts in drawn.items():
+        for seed in range(4):
+            torch.manual_seed(seed)
+            told = bare.generate(ids, top_k=top_k, **options)[0]
+            texts.append(tokenizer.decode(told, skip_special_tokens=True))
+    assert drawn[0] != drawn[50]
+    asked = {"domains": [], "sample": True, "max_new_tokens": 12}
+    written = [write(model, tokenizer, PROMPT, seed=seed, **asked).text for seed in range(4)]
+    assert [PROMPT + text for text in written] == drawn[0]
+
+
 def test_a_prompt_with_half_a_character_is_refused_in_one_line(taught):
     model, tokenizer, _ = taught
     with pytest.raises(InputError, match=r"holds a byte that is not UTF-8 \(character 8\)"):
