@@ -20,7 +20,7 @@ from peer_cl.errors import DamageError, StateError
 from stores.config import FILE_NAME, StoreConfig
 from stores.database import Database, read_only_database, sqlite_database, url_database
 from stores.index_files import INDEX_NAMES
-from stores.objects import foreign_to_objects, url_scheme
+from stores.objects import MARK, foreign_to_objects, url_scheme
 from stores.schema import LeaseRow, LiveRow, SegmentRow, SnapshotRow
 from stores.snapshots import commit_snapshot
 from stores.trusted import check_trusted, trust_database
@@ -136,12 +136,15 @@ class StoreLayout:
 
     def foreign(self) -> list[Path]:
         """Return what lies in objects, staging and index under names never written there."""
+        mark = self.objects / MARK  # whose the objects are, where they lie elsewhere
+        among = [path for path in foreign_to_objects(self.objects) if path != mark]
+        return self._foreign_beside() + among
+
+    def _foreign_beside(self) -> list[Path]:
+        """Return what no store writes into staging and index."""
         ours = {*self.checkpoints(), *self.leftovers(), *self.job_files()}
         ours |= set(_named(self.index, INDEX_NAMES))
-        beside = [
-            path for path in _entries(self.staging) + _entries(self.index) if path not in ours
-        ]
-        return beside + foreign_to_objects(self.objects)
+        return [path for path in _entries(self.staging) + _entries(self.index) if path not in ours]
 
     def forget(self, domain: str, of_jobs: Iterable[Path] = ()) -> None:
         """Remove what may hold a purged domain's traces: index, work in progress, old copies.
@@ -170,7 +173,7 @@ class StoreLayout:
         if self.folder.exists() and not self.folder.is_dir():
             raise StateError(f"{self.folder} is a file; choose another folder for the store")
         found = [path for path in _entries(self.folder) if not self._is_made_early(path)]
-        found += self.foreign()
+        found += foreign_to_objects(self.objects) + self._foreign_beside()
         if found:
             raise StateError(
                 f"{self.folder} is not empty, it holds {self.shown(found)}; choose a new or empty "

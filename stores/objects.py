@@ -22,7 +22,7 @@ from peer_cl.errors import DamageError, InputError, StateError, UnsupportedError
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
-_MARK = "peer-cl.json"
+MARK = "peer-cl.json"
 _AGAIN = "see to the connection, then run it again"
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file")
 """Of the URLs at which objects may lie: buckets, which are asked with the user's own settings."""
@@ -199,9 +199,9 @@ class ObjectStore:
         """Return the mark that `write_mark` left among the objects, or None."""
         try:
             if self._folder is not None:
-                return (self._folder / _MARK).read_bytes()
+                return (self._folder / MARK).read_bytes()
             with self._reached() as files:
-                return bytes(files.cat_file(f"{self._root}/{_MARK}"))
+                return bytes(files.cat_file(f"{self._root}/{MARK}"))
         except FileNotFoundError:
             return None
 
@@ -212,12 +212,12 @@ class ObjectStore:
         try:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                staged.replace(self._folder / _MARK)
+                staged.replace(self._folder / MARK)
                 sync_folder(self._folder)
                 return
             with self._reached() as files:
                 files.makedirs(self._root, exist_ok=True)
-                files.put_file(str(staged), f"{self._root}/{_MARK}")
+                files.put_file(str(staged), f"{self._root}/{MARK}")
         finally:
             staged.unlink(missing_ok=True)
 
