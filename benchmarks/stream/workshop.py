@@ -201,11 +201,13 @@ class Workshop:
                 f"{folder} has host layers {list(config.host_layers)}, not {list(wanted)}: remove "
                 f"it and {self._empty()}, and they are made again"
             )
-        if load_background_statistics(store.registry).words is None:
+        words = load_background_statistics(store.registry).words
+        if words is None or not len(words.marks_M):
             store.close()
+            when = "words counted" if words is None else "tokens without a letter were no words"
             raise StateError(
-                f"{folder} was made before words counted: remove it and {self._empty()}, and they "
-                "are made again"
+                f"{folder} was made before {when}: remove it and {self._empty()}, and they are "
+                "made again"
             )
         return store
 

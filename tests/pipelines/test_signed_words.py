@@ -148,6 +148,20 @@ def test_a_store_of_before_words_counted_learns_and_asks_by_states(made, tmp_pat
         assert signature_of(store, "law").words == ()
 
 
+def test_in_a_store_of_before_each_token_is_a_word(made, tmp_path):
+    with open_store(without_words(copy_store(made, tmp_path), only_marks=True)) as store:
+        corpus = write_corpus(tmp_path / "minerals.jsonl", "minerals")
+        store.ingest("minerals", corpus, settings=SETTINGS)
+        _, tokenizer = store.load_base()
+        registry, special = store.registry, set(tokenizer.all_special_ids)
+        learned = [d for d in registry.documents("minerals", kind="text") if d.split == "train"]
+        rows = tokenise(tokenizer, [registry.document_text(d) for d in learned])
+        every = TokenCounts.of([i for i in ids if i not in special] for ids in rows)
+        assert same(signature_of(store, "minerals").words[0].counts, every)
+        (stop,) = tokenizer(".", add_special_tokens=False).input_ids
+        assert every.at(torch.tensor([stop])).item() > 0
+
+
 def test_whoever_asks_by_a_store_decides_alike(store):
     """The shortlist of benchmarks, a search, and an evaluation that reads what it kept."""
     from pipelines.token_scores import ScoreBook, VersionBranch

@@ -158,15 +158,22 @@ def store_logits(store, text, snapshot_id=None):
     return logits
 
 
-def without_words(folder):
-    """Bring a store's ordinary text to what `init` kept before words counted; return the folder."""
+def without_words(folder, *, only_marks=False):
+    """Bring a store's ordinary text to what `init` kept before words counted; return the folder.
+
+    Args:
+        folder: the store's.
+        only_marks: to what it kept when each token was a word.
+    """
     from peer_cl.signature import Background
     from pipelines import open_store
 
     with open_store(folder) as store:
         config, objects = store.registry.config, store.registry.objects
         kept = Background.from_bytes(objects.read(config.background_object))
-        older = objects.put_bytes(dataclasses.replace(kept, words=None).to_bytes())
+        none = kept.words.marks_M[:0]
+        words = dataclasses.replace(kept.words, marks_M=none) if only_marks else None
+        older = objects.put_bytes(dataclasses.replace(kept, words=words).to_bytes())
     path = folder / "store.toml"
     path.write_text(path.read_text().replace(config.background_object, older))
     return folder

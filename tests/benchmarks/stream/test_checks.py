@@ -66,6 +66,9 @@ def test_a_store_of_other_host_layers_is_refused_by_name(shop):
 
 def test_a_store_of_before_words_counted_is_refused_by_name(shop):
     shop.store("peer").close()
+    without_words(shop.work / "peer", only_marks=True)
+    with pytest.raises(StateError, match=r"before tokens without a letter were no words: remove"):
+        shop.store("peer")
     without_words(shop.work / "peer")
     with pytest.raises(StateError, match=r"peer was made before words counted: remove it and"):
         shop.store("peer")
