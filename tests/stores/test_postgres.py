@@ -151,6 +151,12 @@ def test_a_domains_whole_life(url, make, tmp_path):
         registry.roll_back_domain("medicine", None, "ann")
         assert registry.purge("medicine", "ann").num_documents == 3
         assert registry.roll_back(first.id, "ann").domains == first.domains
+        restore = registry.history()[0]
+        assert restore.domain is None
+        assert registry.history(domain="law")[0] == restore
+        assert restore not in registry.history(domain="medicine")
+        (law,) = [one for one in registry.domains() if one.domain == "law"]
+        assert law.changed_at == restore.at
         with pytest.raises(UnknownError, match="Did you mean 'medicine'"):
             registry.domain("medcine")
         assert [event.action for event in registry.history()][-1] == "create"
