@@ -21,32 +21,28 @@ if TYPE_CHECKING:
 def freeze(request: Request, domain: DomainArgument) -> None:
     """Let a domain learn nothing more."""
     with request.store() as store:
-        before, after = _with_before(store, store.freeze(domain, request.why))
-    _tell(request, before, after, f"{domain} is frozen; snapshot {after.id}")
+        _tell(request, store, store.freeze(domain, request.why), f"{domain} is frozen")
 
 
 @verb("json", "who", "why")
 def unfreeze(request: Request, domain: DomainArgument) -> None:
     """Let a frozen domain learn again."""
     with request.store() as store:
-        before, after = _with_before(store, store.unfreeze(domain, request.why))
-    _tell(request, before, after, f"{domain} is no longer frozen; snapshot {after.id}")
+        _tell(request, store, store.unfreeze(domain, request.why), f"{domain} is no longer frozen")
 
 
 @verb("json", "who", "why")
 def disable(request: Request, domain: DomainArgument) -> None:
     """Never ask a domain until it is enabled again."""
     with request.store() as store:
-        before, after = _with_before(store, store.disable(domain, request.why))
-    _tell(request, before, after, f"{domain} is disabled; snapshot {after.id}")
+        _tell(request, store, store.disable(domain, request.why), f"{domain} is disabled")
 
 
 @verb("json", "who", "why")
 def enable(request: Request, domain: DomainArgument) -> None:
     """Let a disabled domain be asked again."""
     with request.store() as store:
-        before, after = _with_before(store, store.enable(domain, request.why))
-    _tell(request, before, after, f"{domain} is enabled; snapshot {after.id}")
+        _tell(request, store, store.enable(domain, request.why), f"{domain} is enabled")
 
 
 @verb("json", "who", "why")
@@ -105,47 +101,42 @@ def rollback(
         )
     with request.store() as store:
         if domain is not None:
-            made = store.roll_back(domain, to, request.why, out=out, with_erased=with_erased)
+            after = store.roll_back(domain, to, request.why, out=out, with_erased=with_erased)
         else:
             number = _snapshot_number(to)
             how = {"without_purged": without_purged, "with_erased": with_erased}
-            made = store.restore(number, request.why, **how)
-        before, after = _with_before(store, made)
-    _tell(request, before, after)
+            after = store.restore(number, request.why, **how)
+        _tell(request, store, after)
 
 
 @verb("json", "who", "why")
 def bring_back(request: Request, domain: DomainArgument) -> None:
     """Put a domain that was taken out back, as it last was; others stay as they are."""
     with request.store() as store:
-        before, after = _with_before(store, store.bring_back(domain, request.why))
-    _tell(request, before, after)
+        _tell(request, store, store.bring_back(domain, request.why))
 
 
-def _with_before(store: Store, after: Snapshot) -> tuple[Snapshot, Snapshot]:
-    """Return the snapshot that an act changed, whoever wrote meanwhile, and the one it made."""
-    return store.registry.snapshot(after.parent_id or after.id), after
-
-
-def _tell(request: Request, before: Snapshot, after: Snapshot, line: str | None = None) -> None:
+def _tell(request: Request, store: Store, after: Snapshot, done: str | None = None) -> None:
     """Say what an act did.
 
     Args:
         request: of the verb.
-        before: the snapshot that was live.
-        after: the one that the act made.
-        line: says all of it; default: what differs, and how to undo it.
+        store: in which it was done.
+        after: the snapshot that the act made.
+        done: what it did; default: what differs from before, and how to undo it.
     """
+    if done is not None and not request.as_json:
+        say(f"{done}; snapshot {after.id}")
+        return
     from stores.changes import changes
 
+    # Its parent is what the act changed, whoever wrote meanwhile.
+    before = store.registry.snapshot(after.parent_id or after.id)
     found = changes(before, after)
     if request.as_json:
         told = [{**dataclasses.asdict(change), "words": change.words} for change in found]
         snapshots = {"snapshot_before": before.id, "snapshot_after": after.id}
         print_json({**snapshots, "changes": told})
-        return
-    if line is not None:
-        say(line)
         return
     for change in found:
         for words in change.words:

@@ -272,8 +272,9 @@ def ingest(
         said, bad_said = read_rewordings(rewordings, how) if rewordings else (None, Skipped())
         with store.registry.writing(store.who):  # who may not write need not wait for the reading
             read = read_corpus(path, on_bad_row.value)
+            skipped = read.skipped + bad + bad_said
             if not request.as_json:  # before the training: what is missing may be mended first
-                print_left_out(read.skipped + bad + bad_said, read.left_out)
+                print_left_out(skipped, read.left_out)
             with show_progress() as progress:
                 report = store.ingest(
                     domain,
@@ -288,7 +289,7 @@ def ingest(
     if request.as_json:
         also = {
             **left_out_told(read.skipped, read.left_out),
-            "problems": (read.skipped + bad + bad_said).problems,
+            "problems": skipped.problems,
             "num_bad_facts": bad.num,
             "num_bad_rewordings": bad_said.num,
         }

@@ -36,6 +36,11 @@ class Base:
     """The hashes of both."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return the kind and the words of an error of transformers or below it, in one short line."""
+    return " ".join(f"{type(error).__name__} {error}".split())[:300]
+
+
 def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
     """Return the pretrained model and tokenizer in a folder or under a hub id.
 
@@ -80,13 +85,12 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
                 f"there is no folder {source!r}, and no model of that name in the cache (the hub "
                 f"was not reached); {what_to_give}"
             ) from error
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         what = (
             f"no base model can be loaded from {source!r}"
             if is_folder
             else f"there is no folder {source!r}, and as a hub id it cannot be loaded"
         )
-        raise InputError(f"{what}: {reason}; {what_to_give}") from error
+        raise InputError(f"{what}: {reason_of(error)}; {what_to_give}") from error
     _check_whole(source, told)
     _check_vocabulary(source, model, tokenizer)
     model.eval()

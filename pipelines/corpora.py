@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import SAID, SourceDocument, normalised_text, several
+from pipelines.documents import (
+    SAID,
+    SourceDocument,
+    line_label,
+    normalised_text,
+    section_label,
+    several,
+)
 from pipelines.markdown_sections import sections
 from stores import texts
 
@@ -359,9 +366,8 @@ def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
 
 
 def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
-    stem = Path(source).stem
     for heading, section in sections(normalised_text(_decoded(content, shown))):
-        label = f"{stem}: {heading}" if heading else stem  # the heading's line is in the section
+        label = section_label(source, heading)  # the heading's line is in the section
         try:
             check_length(section)
         except CorpusError as problem:
@@ -401,7 +407,7 @@ def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
         text,
         str(_label(value, "source") or f"{source}:{number}"),
         title=str(title) if title not in (None, "") else None,
-        label=str(label) if label is not None else f"{Path(source).stem}, line {number}",
+        label=str(label) if label is not None else line_label(source, number),
         # Rows that share an id are parts of one document.
         section_of=None if identity is None else f"{source}#{identity}",
     )

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 DocumentKind = Literal["text", "fact", "probe"]
@@ -157,6 +158,34 @@ def source_file(source: str) -> str:
         ('cases/law.jsonl', 'notes.txt')
     """
     return _LINE.sub(r"\1", source)
+
+
+def section_label(source: str, heading: str) -> str:
+    """Return what a section of a file is called, which has no title of its own beside its text."""
+    stem = PurePosixPath(source).stem
+    return f"{stem}: {heading}" if heading else stem
+
+
+def line_label(source: str, number: int) -> str:
+    """Return what a line of a file is called where nobody gave it a title."""
+    return f"{PurePosixPath(source).stem}, line {number}"
+
+
+def title_names(title: str, source: str) -> list[str]:
+    """Return what a document is named by: a section also by its heading, which stands behind the
+    name of its file; and by nothing where nobody gave a title and file and line stand in for it.
+
+    Example:
+        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
+        ['handbook: Trusted Relationship', 'Trusted Relationship']
+        >>> title_names("notes, line 3", "notes.jsonl:3")
+        []
+    """
+    stem = PurePosixPath(source_file(source)).stem
+    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
+        return []
+    heading = title.removeprefix(f"{stem}: ")
+    return [title, heading] if heading != title else [title]
 
 
 def document_id(text: str) -> str:

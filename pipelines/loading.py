@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from peer_cl.bases import Base, load_base, tokenizer_hashes
+from peer_cl.bases import Base, load_base, reason_of, tokenizer_hashes
 from peer_cl.errors import (
     BaseMismatchError,
     CorpusError,
@@ -243,9 +243,8 @@ def _checked_tokenizer(source: str, expected: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise CorpusError(
-            f"the base's tokenizer cannot be loaded from {source!r}: {reason}"
+            f"the base's tokenizer cannot be loaded from {source!r}: {reason_of(error)}"
         ) from error
     found = tokenizer_hashes(tokenizer)
     if expected not in found:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from peer_cl.names import Names
-from pipelines.documents import composed_text
+from pipelines.documents import composed_text, title_names
 from pipelines.masks import masked_documents
 from pipelines.probes import holds_fact
 
@@ -44,23 +43,6 @@ def names_of(registry: Registry, domain: str, version: str, tokenizer: Any) -> N
     asked = {d.title for d in documents if holds_fact(d)}
     subjects = [fact_subject(d.title, asked) for d in documents if d.kind == "fact"]
     return Names.of(spellings([*titles, *subjects], tokenizer))
-
-
-def title_names(title: str, source: str) -> list[str]:
-    """Return what a document is named by: a section also by its heading, which stands behind the
-    name of its file; and by nothing where nobody gave a title and file and line stand in for it.
-
-    Example:
-        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
-        ['handbook: Trusted Relationship', 'Trusted Relationship']
-        >>> title_names("notes, line 3", "notes.jsonl:3")
-        []
-    """
-    stem = PurePosixPath(source).stem
-    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
-        return []
-    heading = title.removeprefix(f"{stem}: ")
-    return [title, heading] if heading != title else [title]
 
 
 def fact_subject(title: str, asked: Collection[str]) -> str:
