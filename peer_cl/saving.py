@@ -3,9 +3,11 @@
 peer_config.json     settings, base hashes, what the base computes, and each pool's files by their
                      sha256
 pools/<sha256>.safetensors   segments, signatures and the background statistics
+.saving.lock         held while a model is saved; empty
 
 The settings are written last and every file at once or not at all, so a save that dies leaves the
-model that was saved there before.
+model that was saved there before. Of several processes that save into one folder (all ranks of a
+distributed run) each waits for the one before.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from peer_cl.bases import identify
 from peer_cl.computes import check_computed, computed
@@ -54,6 +58,17 @@ def save_model(model: PeerModel, folder: Path) -> None:
     """
     files = folder / "pools"
     files.mkdir(parents=True, exist_ok=True)
+    # What one save writes is named by nothing until its settings are, and another would remove it.
+    with FileLock(folder / ".saving.lock"):
+        config = _write_files(model, files)
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        sync_folder(files)  # the settings must not outlive, in a power cut, what they name
+        replace_file(folder / "peer_config.json", text.encode())
+        _remove_others(folder, config)
+
+
+def _write_files(model: PeerModel, files: Path) -> dict[str, Any]:
+    """Write what the settings name, and return the settings."""
     pools: dict[str, Any] = {}
     for name in model.get_model_status().pools:
         pool = model.pool(name)
@@ -80,10 +95,7 @@ def save_model(model: PeerModel, folder: Path) -> None:
         "pools": pools,
     }
     config["sha256"] = _checksum(config)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    sync_folder(files)  # the settings must not outlive, in a power cut, what they name
-    replace_file(folder / "peer_config.json", text.encode())
-    _remove_others(folder, config)
+    return config
 
 
 def _write(folder: Path, data: bytes) -> str:

@@ -21,7 +21,7 @@ from pipelines.loading import empty_model, load_store_base
 from pipelines.preparing import has_test, prepare, read_chain
 from pipelines.progress import Progress, no_progress
 from pipelines.questions import check_questions
-from pipelines.rewordings import Rewordings, check_reworded
+from pipelines.rewordings import Rewordings, check_any_reworded, check_reworded
 from pipelines.settings import TrainingSettings
 from pipelines.unerased import Unerased, leave_out_erased
 from stores.domain_names import check_domain_name
@@ -147,7 +147,7 @@ def ingest(
         corpus_left = (given.documents, given.facts, base, given.rewordings)
         learned = prepare(chain, *corpus_left, settings.hold_out_percent)
         _check_learnable(learned, domain, given, base.tokenizer.all_special_ids)
-        _check_reworded(learned, given.rewordings)
+        check_any_reworded(learned.rewordings, given.rewordings)
         _check_lengths(learned)
         _check_questions(learned, facts, base)
         elsewhere = registry.elsewhere(_own_ids(learned), domain)
@@ -321,14 +321,3 @@ def _why_nothing(learned: Learned, given: Unerased) -> str:
 
 def _num_reworded(learned: Learned) -> int:
     return sum(d.document_id in learned.rewordings for d in learned.of("train", ("text",)))
-
-
-def _check_reworded(learned: Learned, rewordings: Rewordings | None) -> None:
-    """Refuse rewordings of which none is of a document that is new here: a wrong file, surely."""
-    if rewordings and not learned.rewordings:
-        first = next(iter(rewordings))
-        raise CorpusError(
-            f"none of the {len(rewordings)} documents with rewordings is new in this corpus (the "
-            f"first is {first[:12]}); make them from these very documents, e.g. with "
-            "`peer-cl reword`"
-        )

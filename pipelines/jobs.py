@@ -32,7 +32,7 @@ from pipelines.uploads import (
 )
 from stores import Job, NewJob, Registry
 from stores.domain_names import check_domain_name
-from stores.jobs import FAILED, uploads_of
+from stores.jobs import FAILED, SOURCES, uploads_of
 
 if TYPE_CHECKING:
     from pipelines.corpora import BadRowPolicy
@@ -46,6 +46,7 @@ def start_ingest(
     corpus: Source,
     *,
     facts: Source | None = None,
+    rewordings: Source | None = None,
     settings: TrainingSettings | None = None,
     who: str | None = None,
     why: str = "",
@@ -64,6 +65,7 @@ def start_ingest(
         domain: a new or known domain's name.
         corpus: an upload, or a file or folder of this machine.
         facts: learned besides; a jsonl file.
+        rewordings: the corpus's documents in other words; a jsonl file.
         settings: how the segment is trained.
         who: written beside the act; default: as the store was opened.
         why: written beside the act.
@@ -80,12 +82,15 @@ def start_ingest(
     check_domain_name(domain)
     state = registry.live().state(domain)
     registry.check_growth(domain, state.version if state is not None else None)
-    sources = [source for source in (corpus, facts) if source is not None]
+    given = dict(zip(SOURCES, (corpus, facts, rewordings), strict=True))
+    sources = [source for source in given.values() if source is not None]
     for source in sources:
         _check_there(source)
     request: dict[str, Any] = {
-        "corpus": describe_source(corpus, registry.layout),
-        "facts": None if facts is None else describe_source(facts, registry.layout),
+        **{
+            part: None if source is None else describe_source(source, registry.layout)
+            for part, source in given.items()
+        },
         "settings": None if settings is None else asdict(settings),
         "on_bad_row": on_bad_row,
         "learn_erased": learn_erased,
@@ -199,7 +204,7 @@ def find_sources(registry: Registry, job: Job) -> list[tuple[Path, str | None]]:
 
     Raises: StateError: when an upload of it is there no more, so it cannot be started again.
     """
-    told = (job.request.get(part) for part in ("corpus", "facts"))
+    told = (job.request.get(part) for part in SOURCES)
     return [find_source(about, registry.layout) for about in told if about]
 
 

@@ -18,6 +18,7 @@ from stores.domain_names import check_domain_name
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus, Skipped
     from pipelines.facts import Fact
+    from pipelines.rewordings import Rewordings
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
     from stores import Registry
@@ -62,6 +63,8 @@ class Preview:
     """Of these, by the very division that the ingest will make."""
     num_to_hold_out: int
     """Of these, for validation and test."""
+    num_reworded: int
+    """Of those to learn, which are read in other words too."""
     is_measurable: bool
     """Whether the domain will have a text that is held out to test with."""
     num_tokens: int
@@ -110,6 +113,7 @@ def preview(
     corpus: Source,
     *,
     facts: Source | None = None,
+    rewordings: Source | None = None,
     settings: TrainingSettings | None = None,
     learn_erased: bool = False,
 ) -> Preview:
@@ -120,15 +124,18 @@ def preview(
         domain: a new or known domain's name.
         corpus: an upload, or a file or folder of this machine.
         facts: facts to be learned besides.
+        rewordings: the corpus's documents in other words.
         settings: how it would be trained; default: as every ingest.
         learn_erased: whether what was erased from the domain would be learned too.
 
     Raises:
-        DomainNameError, CorpusError: when the name or the corpus cannot be used.
+        DomainNameError, CorpusError: when the name or the corpus cannot be used, or no document
+            with rewordings is new.
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
     quieten()
     from pipelines.preparing import divide, has_test, read_texts
+    from pipelines.rewordings import check_any_reworded
     from pipelines.settings import TrainingSettings
     from pipelines.unerased import leave_out_erased
 
@@ -137,21 +144,38 @@ def preview(
     corpus_read = _read(registry, corpus)
     documents = corpus_read.documents
     told_facts, bad_facts = _read_facts(registry, facts)
+    told_rewordings, bad_rewordings = _read_rewordings(registry, rewordings)
     state = registry.live().state(domain)
     chain = read_texts(registry, domain, state.version if state is not None else None)
-    given = leave_out_erased(registry, domain, documents, told_facts, learn_erased=learn_erased)
+    given = leave_out_erased(
+        registry, domain, documents, told_facts, told_rewordings, learn_erased=learn_erased
+    )
     divided = divide(chain, given.documents, given.facts, settings.hold_out_percent)
     fresh = divided.fresh
     num_given = len(given.documents) + len(given.facts) - divided.num_twice
     tests = [d for key, d in fresh.items() if divided.splits.split[key] == "test"]
-    num_to_learn = sum(divided.splits.split[key] == "train" for key in fresh)
+    to_learn = [key for key in fresh if divided.splits.split[key] == "train"]
+    said = {
+        key: texts
+        for key, texts in (given.rewordings or {}).items()
+        if key in fresh and fresh[key].kind == "text"
+    }
+    if fresh:  # else nothing is learned anyway
+        check_any_reworded(said, given.rewordings)
     num_fact_tokens, num_text_tokens = (
         _count_tokens(registry, [d.text for d in fresh.values() if (d.kind == "fact") == is_fact])
         for is_fact in (True, False)
     )
     num_tokens = num_fact_tokens + num_text_tokens
-    seconds, seconds_from = expected_seconds(registry, num_text_tokens, num_fact_tokens, settings)
+    seconds, seconds_from = expected_seconds(
+        registry,
+        num_text_tokens,
+        num_fact_tokens,
+        settings,
+        _count_tokens(registry, [text for key in to_learn for text in said.get(key, ())]),
+    )
     places = registry.elsewhere(fresh, domain)
+    skipped = corpus_read.skipped + bad_facts + bad_rewordings
     return Preview(
         domain=domain,
         is_new_domain=state is None,
@@ -163,12 +187,13 @@ def preview(
         num_erased=given.num_erased,
         elsewhere=tuple(Counter(n for names in places.values() for n in names).most_common()),
         num_new=len(fresh),
-        num_to_learn=num_to_learn,
-        num_to_hold_out=len(fresh) - num_to_learn,
+        num_to_learn=len(to_learn),
+        num_to_hold_out=len(fresh) - len(to_learn),
+        num_reworded=sum(key in said for key in to_learn),
         is_measurable=has_test(chain, tests, divided.splits.split),
         num_tokens=num_tokens,
-        num_skipped=corpus_read.skipped.num + bad_facts.num,
-        problems=(*corpus_read.skipped.problems, *bad_facts.problems),
+        num_skipped=skipped.num,
+        problems=skipped.problems,
         left_out=corpus_read.left_out,
         num_experts=settings.shape.num_experts,
         num_host_layers=len(registry.config.host_layers),
@@ -196,7 +221,11 @@ def _pool_bytes(registry: Registry, settings: TrainingSettings) -> int:
 
 
 def expected_seconds(
-    registry: Registry, num_text_tokens: int, num_fact_tokens: int, settings: TrainingSettings
+    registry: Registry,
+    num_text_tokens: int,
+    num_fact_tokens: int,
+    settings: TrainingSettings,
+    num_reworded_tokens: int = 0,
 ) -> tuple[float, str]:
     """Return how long learning so many tokens takes, about, and what that is reckoned from.
 
@@ -205,9 +234,11 @@ def expected_seconds(
         num_text_tokens: of all new texts, of which a part will be held out.
         num_fact_tokens: of all new facts, which are all learned.
         settings: how often each is read, and how much is held out.
+        num_reworded_tokens: of all rewordings of learned documents.
     """
     train_share = 1 - settings.hold_out_percent / 100
     read = _tokens_read(train_share * num_text_tokens, num_fact_tokens, settings)
+    read += settings.reworded_passes * num_reworded_tokens
     earlier = registry.jobs.run_speeds(NUM_EARLIER)
     if not earlier:
         seconds_from = "the demo's corpora on two cores, SmolLM2; this store learned nothing yet"
@@ -300,6 +331,20 @@ def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact
 
     with readable(facts, registry.layout) as (path, name):
         return read_facts(path, "skip", name=name)
+
+
+def _read_rewordings(
+    registry: Registry, rewordings: Source | None
+) -> tuple[Rewordings | None, Skipped]:
+    """Return rewordings, and which lines cannot be read."""
+    from pipelines.corpora import Skipped
+
+    if rewordings is None:
+        return None, Skipped()
+    from pipelines.rewordings import read_rewordings
+
+    with readable(rewordings, registry.layout) as (path, name):
+        return read_rewordings(path, "skip", name=name)
 
 
 def _count_tokens(registry: Registry, texts: Sequence[str]) -> int:

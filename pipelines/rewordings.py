@@ -73,6 +73,24 @@ def check_reworded(owner: Any, texts: Any) -> None:
         check_text("rewordings", text)
 
 
+def check_any_reworded(found: Rewordings, given: Rewordings | None) -> None:
+    """Refuse rewordings of which none is of a document that is new here: a wrong file, surely.
+
+    Args:
+        found: those of new documents.
+        given: all.
+
+    Raises: CorpusError: when there are some, and none of them is.
+    """
+    if given and not found:
+        first = next(iter(given))
+        raise CorpusError(
+            f"none of the {len(given)} documents with rewordings is new in this corpus (the "
+            f"first is {first[:12]}); make them from these very documents, e.g. with "
+            "`peer-cl reword`"
+        )
+
+
 def joined_rewordings(
     found: Iterable[tuple[str, Sequence[str]]],
 ) -> dict[str, tuple[str, ...]]:

@@ -145,6 +145,7 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
     teller("loading", 0, 0, "")
     from pipelines.corpora import files_left_out, read_corpus
     from pipelines.fact_files import read_facts
+    from pipelines.rewordings import Rewordings, read_rewordings
 
     layout, on_bad_row = store.registry.layout, request["on_bad_row"]
     path, name = find_source(request["corpus"], layout)
@@ -155,10 +156,16 @@ def ingest(store: Store, job: Job, request: dict[str, Any], teller: Teller) -> D
         path, name = find_source(request["facts"], layout)
         facts, bad = read_facts(path, on_bad_row, name=name)
         skipped += bad
+    rewordings: Rewordings | None = None
+    if request.get("rewordings"):  # jobs of an earlier version do not say
+        path, name = find_source(request["rewordings"], layout)
+        rewordings, bad = read_rewordings(path, on_bad_row, name=name)
+        skipped += bad
     report = store.ingest(
         job.domain or "",
         corpus.documents,
         facts=facts,
+        rewordings=rewordings,
         settings=read_settings(request["settings"]),
         why=job.why,
         learn_erased=request.get("learn_erased", False),  # jobs of an earlier version do not say

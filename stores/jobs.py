@@ -28,6 +28,8 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 LOST = "lost"
 OPEN = (WAITING, RUNNING)
 ENDS = (DONE, FAILED, CANCELLED)
+SOURCES = ("corpus", "facts", "rewordings")
+"""Parts of a request that name what an ingest reads: an upload, or a path."""
 PURGED = "its domain was purged meanwhile"
 NAMED = "its error named a document that was purged since"
 _SHORT = 12
@@ -317,7 +319,7 @@ def _does_work_of(job: Job, failed: Job) -> bool:
 
 def _sources(request: dict[str, Any]) -> set[str]:
     """Return what a request is about: names of uploads, paths, and documents to erase."""
-    told = (request.get(part) or {} for part in ("corpus", "facts"))
+    told = (request.get(part) or {} for part in SOURCES)
     read = {place for about in told for key in ("upload", "path") if (place := about.get(key))}
     return read.union(request.get("documents", ()))
 
@@ -330,7 +332,7 @@ def uploads_of_others(session: Session, domain: str) -> set[str]:
 
 def uploads_of(request: dict[str, Any]) -> Iterator[str]:
     """Yield the names, in staging, of the uploads that a request is about."""
-    for part in ("corpus", "facts"):
+    for part in SOURCES:
         source = request.get(part)
         if source is not None and source.get("upload"):
             yield source["upload"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NEW = "a new domain"
 ON_DISK, UPLOADED = "A file or folder on the server", "A file of mine"
-OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "seed")
+OFFERED = ("text_passes", "fact_passes", "row_learning_rate", "hold_out_percent", "seed")
 """The settings that the page offers; all are options of `peer-cl ingest`."""
 NUM_JOBS = 50
 FORM = "ingest_form"
@@ -52,6 +52,7 @@ class Wanted:
     domain: str
     corpus: UploadedFile | str
     facts: UploadedFile | str
+    rewordings: UploadedFile | str
     given: tuple[tuple[str, Any], ...]
     why: str
     learn_erased: bool = False
@@ -59,7 +60,8 @@ class Wanted:
     @property
     def key(self) -> tuple[Any, ...]:
         """What a preview depends on."""
-        named = [getattr(item, "file_id", item) for item in (self.corpus, self.facts)]
+        read = (self.corpus, self.facts, self.rewordings)
+        named = [getattr(item, "file_id", item) for item in read]
         return (self.store, self.domain, *named, self.given, self.learn_erased)
 
     @property
@@ -127,6 +129,12 @@ def _form(seen: View) -> Wanted | None:
                 "A jsonl file; each line has a subject, a relation, an answer and a statement."
             )
             facts = _source("Facts", place, suffixes=(".jsonl",))
+        with st.expander("The documents in other words (optional)"):
+            st.caption(
+                "A jsonl file; each line has a document's text and its rewordings, a list. "
+                "`peer-cl reword` writes one. They are learned with their documents."
+            )
+            rewordings = _source("Rewordings", place, suffixes=(".jsonl",))
     with right:
         domain = _domain(seen)
         learns_erased = _learns_erased(seen, domain)
@@ -139,7 +147,8 @@ def _form(seen: View) -> Wanted | None:
     if not corpus or not domain:
         st.caption("Say where the corpus is and which domain learns it; then look at a preview.")
         return None
-    return Wanted(seen.place, domain, corpus, facts or "", given, why, learns_erased)
+    also = (facts or "", rewordings or "")
+    return Wanted(seen.place, domain, corpus, *also, given, why, learns_erased)
 
 
 def _refilled(key: str, default: str | float) -> str:
@@ -208,7 +217,7 @@ def _learns_erased(seen: View, domain: str) -> bool:
 def _readings() -> tuple[tuple[str, Any], ...]:
     """Ask for settings, and return those that are not every ingest's."""
     known = {item.name: item for item in read_settings("pipelines.settings", "TrainingSettings")}
-    with st.expander("Readings and learning rate"):
+    with st.expander("Readings, learning rate, what is held out"):
         said = [(name, _number(known[name])) for name in OFFERED]
     return tuple((name, value) for name, value in said if value != known[name].default)
 
@@ -241,6 +250,19 @@ def to_source(given: UploadedFile | str) -> Source:
     return Upload(given.name, given.getvalue())
 
 
+def _besides(form: Wanted) -> dict[str, Any]:
+    """Return what is given beside the corpus, and how all is learned.
+
+    Raises: as `to_source`.
+    """
+    return {
+        "facts": to_source(form.facts) if form.facts else None,
+        "rewordings": to_source(form.rewordings) if form.rewordings else None,
+        "settings": form.settings,
+        "learn_erased": form.learn_erased,
+    }
+
+
 def _act(seen: View, form: Wanted) -> None:
     """Offer a preview; with one, what it found, and the start."""
     buttons = st.container(horizontal=True)
@@ -249,10 +271,8 @@ def _act(seen: View, form: Wanted) -> None:
     kind: Literal["primary", "secondary"] = "secondary" if stands else "primary"
     if buttons.button("Preview", icon=":material/visibility:", type=kind, key="ingest-look"):
         st.session_state.pop("ingest_preview", None)
-        corpus, facts = to_source(form.corpus), to_source(form.facts) if form.facts else None
-        how: Any = {"settings": form.settings, "learn_erased": form.learn_erased}
         with st.spinner("Reading the corpus"), open_store(seen.folder) as store:
-            found = preview(store, form.domain, corpus, facts=facts, **how)
+            found = preview(store, form.domain, to_source(form.corpus), **_besides(form))
         st.session_state["ingest_preview"] = (form.key, found)
         st.rerun()
     told = "Reads 20 of its documents with the base model; takes some seconds."
@@ -263,7 +283,8 @@ def _act(seen: View, form: Wanted) -> None:
     _show_near(form)
     key, found = st.session_state.get("ingest_preview", (None, None))
     if found is not None and key == form.key:
-        _show_preview(found)
+        settings = form.settings
+        _show_preview(found, holds_out=settings is None or settings.hold_out_percent > 0)
         _offer_start(seen, form, found)
 
 
@@ -281,7 +302,7 @@ def _show_near(form: Wanted) -> None:
     st.dataframe(near_frame(alike), hide_index=True, alt="Domains that the corpus looks like")
 
 
-def _show_preview(found: Preview) -> None:
+def _show_preview(found: Preview, *, holds_out: bool) -> None:
     figures = (
         ("New documents", f"{found.num_new:,}"),
         ("Learned", f"{found.num_to_learn:,}"),
@@ -294,7 +315,7 @@ def _show_preview(found: Preview) -> None:
         for name, value in figures:
             st.metric(name, value, border=True, width="content")
     if found.num_new:
-        _warn(found)
+        _warn(found, holds_out=holds_out)
     st.dataframe(preview_frame(found), hide_index=True, alt="What is in the corpus")
     least, most = SHAPE_TOKENS
     measured = f"chosen on corpora of {least:,} to {most:,} tokens"
@@ -310,7 +331,7 @@ def _show_preview(found: Preview) -> None:
         st.code("\n".join(found.problems), language=None)
 
 
-def _warn(found: Preview) -> None:
+def _warn(found: Preview, *, holds_out: bool) -> None:
     """Say what will be poor about an ingest, before it is started."""
     if found.is_tiny:
         st.warning(
@@ -322,7 +343,7 @@ def _warn(found: Preview) -> None:
     if not found.is_measurable:
         st.warning(
             "No text of the domain would be held out to test with, so what it learns cannot be "
-            "measured. More documents change that.",
+            f"measured. {'More documents' if holds_out else 'A share above 0'} can change that.",
             icon=":material/warning:",
         )
 
@@ -368,11 +389,9 @@ def _start(seen: View, form: Wanted, on_bad_row: BadRowPolicy, *, evaluates: boo
             store,
             form.domain,
             to_source(form.corpus),
-            facts=to_source(form.facts) if form.facts else None,
-            settings=form.settings,
+            **_besides(form),
             why=form.why,
             on_bad_row=on_bad_row,
-            learn_erased=form.learn_erased,
             evaluate=evaluates,
         )
     st.session_state.pop("ingest_preview", None)

@@ -232,7 +232,11 @@ def test_saving_again_leaves_good_files_and_removes_what_is_no_longer_named(save
     named = {config["background"]} | {
         name for pool in config["pools"].values() for name in (*pool["segments"], pool["signature"])
     }
-    assert {path.name for path in saved.iterdir()} == {"peer_config.json", "pools"}
+    assert {path.name for path in saved.iterdir()} == {
+        "peer_config.json",
+        "pools",
+        ".saving.lock",
+    }
     files = {path.name for path in (saved / "pools").iterdir()}
     assert files == {f"{name}.safetensors" for name in named - {None}} | {"notes.txt"}
     assert len(set(kept) - set((saved / "pools").iterdir())) == 2  # a's segment and signature

@@ -78,6 +78,7 @@ def preview_frame(found: Preview) -> pd.DataFrame:
         *((f"files left out: {reason}", count, "not read") for reason, count in found.left_out),
         ("new", found.num_new, "learned, or held out"),
         (_LEARNED, found.num_to_learn, "trained on"),
+        ("of these read in other words too", found.num_reworded, "trained on besides"),
         (_SET_ASIDE, found.num_to_hold_out, "never learned: to measure on, or to stop early by"),
     ]
     kept = [row for row in rows if row[1] or row[0] in ("new", _LEARNED, _SET_ASIDE)]

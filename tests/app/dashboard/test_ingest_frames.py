@@ -18,6 +18,7 @@ def test_tables_say_what_happens():
         num_new=7,
         num_to_learn=5,
         num_to_hold_out=2,
+        num_reworded=0,
         is_measurable=True,
         num_tokens=700,
         num_skipped=0,
