@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,10 +157,27 @@ def unwritten(error: OSError) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what a terminal would obey is escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Print a value as JSON; what a terminal would obey is escaped.
+
+    JSON knows no infinity and no NaN, which a damaged pool may say: they are null.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     with _written_out():
         typer.echo("".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None for every number in it that is none.
+
+    Example:
+        >>> _finite({"rows": [1.5, math.nan]})
+        {'rows': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -48,6 +49,14 @@ def test_an_id_stays_whole_where_texts_give_way_and_nothing_is_ever_cropped(
     assert max(map(len, told.splitlines())) <= width
     letters = Counter("".join(told.split()))
     assert letters == Counter("".join(f"helddocumenttitlemade45c200096bd6{long}2026-11-28".split()))
+
+
+def test_json_holds_no_number_that_is_none(capsys):
+    print_json({"rows": ({"strength": math.nan, "weight": 0.5}, -math.inf), "n": 3})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "rows": [{"strength": None, "weight": 0.5}, None],
+        "n": 3,
+    }
 
 
 def test_json_holds_all_of_it_escaped(capsys):
