@@ -38,8 +38,9 @@ def imported(source):
 
 
 def test_the_model_needs_torch_and_transformers_alone(root, tracked):
-    """safetensors and numpy come with transformers."""
-    allowed = {"torch", "transformers", "safetensors", "numpy", "peer_cl"} | sys.stdlib_module_names
+    """safetensors and numpy come with transformers, filelock with torch."""
+    brought = {"safetensors", "numpy", "filelock"}
+    allowed = {"torch", "transformers", *brought, "peer_cl"} | sys.stdlib_module_names
     others = {
         f"{path}: {name}"
         for path in tracked
