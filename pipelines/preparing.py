@@ -218,16 +218,9 @@ def prepare(
     """
     divided = divide(chain, documents, facts, hold_out_percent)
     fresh, kept, splits = divided.fresh, divided.kept, divided.splits
-    texts = [document for document in fresh.values() if document.kind == "text"]
-    reworded = {
-        d.document_id: tuple(dict.fromkeys(said))
-        for d in texts
-        if (said := (rewordings or {}).get(d.document_id))
-    }
+    reworded = fresh_rewordings(fresh, rewordings)
     # They are in no group: what is near to a document's rewording is no reason to hold it out.
-    beside = [
-        kept_rewordings(d, reworded[d.document_id]) for d in texts if d.document_id in reworded
-    ]
+    beside = [kept_rewordings(fresh[key], said) for key, said in reworded.items()]
     own_ids = {d.document_id: d.document_id for d in beside}
     kept += beside
     ids = tokenise(base.tokenizer, [document.text for document in kept])
@@ -244,6 +237,17 @@ def prepare(
         rewordings=reworded,
         left_out=divided.left_out,
     )
+
+
+def fresh_rewordings(
+    fresh: Mapping[str, SourceDocument], rewordings: Rewordings | None
+) -> dict[str, tuple[str, ...]]:
+    """Return the rewordings of new texts, by id and each once; those of others are left out."""
+    return {
+        key: tuple(dict.fromkeys(said))
+        for key, document in fresh.items()
+        if document.kind == "text" and (said := (rewordings or {}).get(key))
+    }
 
 
 def _first_of_each(facts: Sequence[Fact], fresh: Collection[str]) -> dict[str, Fact]:

@@ -6,9 +6,9 @@ Nothing is written. Only `near_domains` needs the base itself; all else its toke
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from peer_cl.errors import CorpusError
 from pipelines.quiet import quieten
@@ -17,13 +17,12 @@ from stores.domain_names import check_domain_name
 
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus, Skipped
-    from pipelines.facts import Fact
-    from pipelines.rewordings import Rewordings
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
     from stores import Registry
     from stores.queries import RunSpeed
 
+T = TypeVar("T")
 SHAPE_TOKENS = (19_000, 38_000)
 """The default shape was chosen on corpora of so many tokens."""
 LEAST_TOKENS = 1_000
@@ -134,8 +133,9 @@ def preview(
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
     quieten()
-    from pipelines.preparing import divide, has_test, read_texts
-    from pipelines.rewordings import check_any_reworded
+    from pipelines.fact_files import read_facts
+    from pipelines.preparing import divide, fresh_rewordings, has_test, read_texts
+    from pipelines.rewordings import check_any_reworded, read_rewordings
     from pipelines.settings import TrainingSettings
     from pipelines.unerased import leave_out_erased
 
@@ -143,8 +143,9 @@ def preview(
     settings, registry = settings or TrainingSettings(), store.registry
     corpus_read = _read(registry, corpus)
     documents = corpus_read.documents
-    told_facts, bad_facts = _read_facts(registry, facts)
-    told_rewordings, bad_rewordings = _read_rewordings(registry, rewordings)
+    some_facts, bad_facts = _read_beside(registry, facts, read_facts)
+    told_facts = some_facts or ()
+    told_rewordings, bad_rewordings = _read_beside(registry, rewordings, read_rewordings)
     state = registry.live().state(domain)
     chain = read_texts(registry, domain, state.version if state is not None else None)
     given = leave_out_erased(
@@ -155,11 +156,7 @@ def preview(
     num_given = len(given.documents) + len(given.facts) - divided.num_twice
     tests = [d for key, d in fresh.items() if divided.splits.split[key] == "test"]
     to_learn = [key for key in fresh if divided.splits.split[key] == "train"]
-    said = {
-        key: texts
-        for key, texts in (given.rewordings or {}).items()
-        if key in fresh and fresh[key].kind == "text"
-    }
+    said = fresh_rewordings(fresh, given.rewordings)
     if fresh:  # else nothing is learned anyway
         check_any_reworded(said, given.rewordings)
     num_fact_tokens, num_text_tokens = (
@@ -321,30 +318,16 @@ def _read(registry: Registry, corpus: Source) -> Corpus:
         return read_corpus(path, "skip", name=name)
 
 
-def _read_facts(registry: Registry, facts: Source | None) -> tuple[Sequence[Fact], Skipped]:
-    """Return facts, and which lines cannot be read."""
+def _read_beside(
+    registry: Registry, source: Source | None, read: Callable[..., tuple[T, Skipped]]
+) -> tuple[T | None, Skipped]:
+    """Return what is given beside a corpus, or None, and which lines cannot be read."""
     from pipelines.corpora import Skipped
 
-    if facts is None:
-        return [], Skipped()
-    from pipelines.fact_files import read_facts
-
-    with readable(facts, registry.layout) as (path, name):
-        return read_facts(path, "skip", name=name)
-
-
-def _read_rewordings(
-    registry: Registry, rewordings: Source | None
-) -> tuple[Rewordings | None, Skipped]:
-    """Return rewordings, and which lines cannot be read."""
-    from pipelines.corpora import Skipped
-
-    if rewordings is None:
+    if source is None:
         return None, Skipped()
-    from pipelines.rewordings import read_rewordings
-
-    with readable(rewordings, registry.layout) as (path, name):
-        return read_rewordings(path, "skip", name=name)
+    with readable(source, registry.layout) as (path, name):
+        return read(path, "skip", name=name)
 
 
 def _count_tokens(registry: Registry, texts: Sequence[str]) -> int:
