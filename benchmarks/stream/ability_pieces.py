@@ -25,13 +25,14 @@ from pipelines.reading import reader_of
 
 
 def items_of(shop: Workshop, task: str, most: int | None = None) -> tuple[GeneralItem, ...]:
-    """Return a task's items.
+    """Return a task's items, no more than the stream reads of a public set.
 
     Raises: InputError: when no folder of public sets was named.
     """
     if shop.data is None:
         raise InputError("general ability needs the public sets: name their folder with --data")
-    return read_set(shop.data / FILES[task]).items(shop.tokenizer, most)
+    fewest = min((most for most in (most, shop.most_items) if most is not None), default=None)
+    return read_set(shop.data / FILES[task]).items(shop.tokenizer, fewest)
 
 
 def read_base_ability(shop: Workshop, task: str) -> Raw:

@@ -83,4 +83,5 @@ def _quick(options: argparse.Namespace) -> Workshop:
         most_facts=8,
         most_documents=28,
         most_foreign=5,
+        most_items=8,
     )

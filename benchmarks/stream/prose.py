@@ -88,7 +88,7 @@ def read_prose(
 
 
 def prose(shop: Workshop) -> Texts:
-    """Return documents by their length in tokens.
+    """Return documents by their length in tokens, no more than the stream reads of a public set.
 
     Raises: InputError: when no folder of public sets was named.
     """
@@ -106,7 +106,8 @@ def prose(shop: Workshop) -> Texts:
         str(SHORT): [tuple(ids[: SHORT + 1]) for ids in short],
         **{str(length): cut(paragraphs, gap, length)[: MOST[length]] for length in LONG},
     }
-    return {length: rows for length, rows in found.items() if rows}  # a set may be short
+    # A set may be short.
+    return {length: rows[: shop.most_items] for length, rows in found.items() if rows}
 
 
 def _sizes(num_domains: int) -> list[int]:

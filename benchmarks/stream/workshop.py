@@ -91,6 +91,7 @@ class Workshop:
         host_layers: of the stores; None: the default ones.
         empties: where stores without a domain are kept; None: in the work folder.
         ability_items: of each task of general ability, for methods that are not ours.
+        most_items: of each public set, whoever reads it; None: all that there are.
         part: stands behind the names of the stores that this process writes to. A store has one
             writer, so processes side by side have one each.
         progress: told how far a piece is.
@@ -113,6 +114,7 @@ class Workshop:
     host_layers: Sequence[int] | None = None
     empties: Path | None = None
     ability_items: int = ABILITY_ITEMS
+    most_items: int | None = None
     part: str = ""
     progress: Progress = no_progress
     _seeded: dict[int, Workshop] = field(default_factory=dict, init=False, repr=False)

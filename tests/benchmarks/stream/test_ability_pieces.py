@@ -70,6 +70,15 @@ def test_where_names_count_only_items_that_name_a_domain_are_read_again(shop):
     assert 0 <= after["num_asked"] <= 1
 
 
+def test_a_stream_may_read_few_items_of_every_public_set(shop):
+    few = replace(shop, most_items=3)
+    assert items_of(few, "LAMBADA") == items_of(shop, "LAMBADA")[:3]
+    assert items_of(few, "LAMBADA", 2) == items_of(shop, "LAMBADA", 2)
+    assert items_of(few, "LAMBADA", 5) == items_of(few, "LAMBADA")
+    (rows, *_), (wanted, *_) = prose.prose(few).values(), prose.prose(shop).values()
+    assert rows == wanted[:3]
+
+
 def test_prose_by_length_tells_who_is_asked_and_what_it_costs(shop, monkeypatch):
     monkeypatch.setattr(prose, "LONG", (32,))
     monkeypatch.setattr(prose, "MOST", {128: 10, 32: 4})
