@@ -7,7 +7,8 @@ pools/<sha256>.safetensors   segments, signatures and the background statistics
 
 The settings are written last and every file at once or not at all, so a save that dies leaves the
 model that was saved there before. Of several processes that save into one folder (all ranks of a
-distributed run) each waits for the one before.
+distributed run) each waits for the one before. Who loads waits for nobody, since the folder may be
+read-only: where the settings changed meanwhile, it begins anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from filelock import FileLock
 from peer_cl.bases import identify
 from peer_cl.computes import check_computed, computed
 from peer_cl.durable import file_sha256, replace_file, sync_folder
-from peer_cl.errors import BaseMismatchError, DamageError, StoreFormatError
+from peer_cl.errors import BaseMismatchError, DamageError, PeerError, StoreFormatError
 from peer_cl.model import PeerModel
 from peer_cl.pool import BaseIdentity
 from peer_cl.signature import Background, Signature
@@ -146,13 +147,26 @@ def load_model(folder: Path, base: Any, tokenizer: Any = None) -> PeerModel:
     path = folder / "peer_config.json"
     if not path.is_file():
         raise StoreFormatError(f"{folder} holds no peer_config.json: no model was saved there")
-    config = _read_config(path)
+    config, found = _read_config(path), identify(base, tokenizer)
+    while True:
+        try:
+            return _load_saved(folder, config, base, tokenizer, found)
+        except (PeerError, OSError):
+            newer = _read_config(path)
+            if newer == config:
+                raise
+            config = newer  # saved anew meanwhile, and what only the old settings named is gone
+
+
+def _load_saved(
+    folder: Path, config: dict[str, Any], base: Any, tokenizer: Any, found: BaseIdentity
+) -> PeerModel:
+    """Return the model that some settings name, on a base that was found to be what it is."""
     made_for = BaseIdentity(
         config["base_weights_sha256"],
         config["base_tokenizer_sha256"],
         dtype=config.get("base_dtype", ""),  # not kept before
     )
-    found = identify(base, tokenizer)
     if not made_for.tokenizer_sha256:
         found = BaseIdentity(found.weights_sha256, "", dtype=found.dtype)
     elif tokenizer is None and made_for.tokenizer_sha256 != found.tokenizer_sha256:

@@ -162,7 +162,7 @@ def _new_mask(
         if not own:
             raise StateError(
                 f"{_named([document])} has no row of its own that is on: what it uses serves the "
-                "other documents as well; erase with --exact"
+                f"other documents as well; {_other_way(registry, domain)}"
             )
         for layer, row in own[:num_rows]:
             rows.setdefault((document.segment_id, layer), []).append(row)
@@ -171,11 +171,19 @@ def _new_mask(
         if older.kind == MASK:
             mask = mask.without(Mask.from_bytes(registry.objects.read(older.pool_object)).rows)
     if not mask.num_rows:
+        more = "more of them with --rows, or " if any(len(own) > num_rows for own in every) else ""
         raise StateError(
-            f"the {sum(map(len, rows.values()))} rows of {_named(documents)} are off already; more "
-            "of them with --rows, or erase with --exact"
+            f"the {sum(map(len, rows.values()))} rows of {_named(documents)} are off already; "
+            f"{more}{_other_way(registry, domain)}"
         )
     return mask
+
+
+def _other_way(registry: Registry, domain: str) -> str:
+    """Return what else takes a document out."""
+    if registry.config.keep_text:
+        return "erase with --exact"
+    return f"`peer-cl rollback {domain}` takes back all that was learned with it"
 
 
 def _by_use(registry: Registry, documents: Sequence[Document]) -> list[list[tuple[int, int]]]:

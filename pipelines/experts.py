@@ -53,7 +53,9 @@ class Expert:
     num_documents: int
     effective_documents: float
     promotes: list[str]
-    """Tokens that its up-row raises most, read through the unembedding."""
+    """Tokens that its up-row raises most, read through the unembedding; none of a silent row."""
+    is_silent: bool
+    """Whether it adds nothing: a mask switched it off, or it never learned."""
     near: list[NearRow]
 
 
@@ -191,6 +193,8 @@ class DomainExperts:
             )
 
     def _expert(self, use: ExpertUse, share: float) -> Expert:
+        up_D = self._up_row(use)
+        is_silent = not up_D.any()
         return Expert(
             label=self.labels[use.segment_id],
             segment_id=use.segment_id,
@@ -199,7 +203,8 @@ class DomainExperts:
             weight_share=share,
             num_documents=use.num_documents,
             effective_documents=use.effective_documents,
-            promotes=self._promoted(use),
+            promotes=[] if is_silent else self._promoted(use, up_D),
+            is_silent=is_silent,
             near=self._near(use),
         )
 
@@ -210,16 +215,19 @@ class DomainExperts:
             self._pools = {s.id: pool for s, pool in zip(self.chain, pools, strict=True)}
         return self._pools[segment.id]
 
-    def _promoted(self, use: ExpertUse, num: int = 5) -> list[str]:
+    def _up_row(self, use: ExpertUse) -> Tensor:
+        """Return what the row adds, masks laid over it."""
+        segment = next(s for s in self.chain if s.id == use.segment_id)
+        return self._pool(segment).layer(use.host_layer).experts.up_ND[use.row].detach()
+
+    def _promoted(self, use: ExpertUse, up_D: Tensor, num: int = 5) -> list[str]:
         """Return the tokens whose logits the row raises most; none where that is not known.
 
         A row that writes inside the feed-forward says something by the neurons that it turns: in
         what it mostly reads, which is not known of one that nothing used.
         """
         segment = next(s for s in self.chain if s.id == use.segment_id)
-        pool = self._pool(segment)
-        up_D = pool.layer(use.host_layer).experts.up_ND[use.row].detach()
-        if pool.inner_width:
+        if self._pool(segment).inner_width:
             inputs_D = self._inputs(use)
             if inputs_D is None:
                 return []

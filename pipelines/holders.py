@@ -6,12 +6,12 @@ use them: tf-idf, with rows for words.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stores import Registry
+from stores.uses import rarity
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class DocumentRow:
     """Documents that use the row."""
     specificity: float
     """The weight times the log of learned documents over those that use the row (tf-idf): a row
-    that all use is nobody's own."""
+    that all use is nobody's own. Where one document was learned alone, the weight."""
 
 
 def document_rows(
@@ -101,7 +101,9 @@ def document_rows(
                     weight=weight,
                     share=min(1.0, weight / total.weight),  # both are kept in half precision
                     num_documents=total.num_documents,
-                    specificity=weight * math.log(counts[use.segment_id] / total.num_documents),
+                    specificity=weight * rarity(counts[use.segment_id], total.num_documents),
                 )
             )
-    return sorted(found, key=lambda r: (-r.specificity, r.segment_id, r.host_layer, r.row))
+    return sorted(
+        found, key=lambda r: (-r.specificity, -r.weight, r.segment_id, r.host_layer, r.row)
+    )

@@ -78,6 +78,9 @@ def load(
 ) -> tuple[PeerModel, Any]:
     """Return the model of a snapshot and the base's tokenizer.
 
+    The live snapshot is the one that is live when the pools are read: while the base is, another
+    process may take a domain out and purge it.
+
     Args:
         registry: an open store.
         snapshot_id: which snapshot; default: the live one.
@@ -85,6 +88,7 @@ def load(
 
     Raises:
         UnknownError: when there is no such snapshot.
+        StateError: when it holds a version that was purged.
         DamageError: when an object's bytes changed.
         BaseMismatchError: for another base.
         UnsupportedError: when FAISS is not installed.
@@ -92,13 +96,31 @@ def load(
     check_faiss()
     snapshot = registry.live() if snapshot_id is None else registry.snapshot(snapshot_id)
     base = load_store_base(registry)
+    while True:
+        try:
+            return _with_pools(registry, base, snapshot, with_disabled), base.tokenizer
+        except (DamageError, StateError, LookupError):
+            live = registry.live()
+            if snapshot_id is not None or live.id == snapshot.id:
+                raise
+            snapshot = live  # what is missing may have been purged since
+
+
+def _with_pools(
+    registry: Registry, base: Base, snapshot: Snapshot, with_disabled: bool
+) -> PeerModel:
+    """Return the base with a snapshot's pools; where that fails nothing is left on it."""
     model = empty_model(registry, base)
-    states = [s for s in snapshot.domains if s.is_enabled or with_disabled]
-    for state in states:
-        add_version(model, registry, state.domain, state.version)
-    model.search = index_search(registry, model, states, snapshot.index_tag)
+    try:
+        states = [s for s in snapshot.domains if s.is_enabled or with_disabled]
+        for state in states:
+            add_version(model, registry, state.domain, state.version)
+        model.search = index_search(registry, model, states, snapshot.index_tag)
+    except BaseException:
+        model.detach()
+        raise
     _SNAPSHOTS[model] = registry.config.store_id, snapshot.id
-    return model, base.tokenizer
+    return model
 
 
 def move(model: PeerModel, registry: Registry, old: Snapshot, new: Snapshot) -> None:
@@ -205,8 +227,7 @@ def add_version(
 ) -> ExpertPool:
     """Add one version of a domain to a model, under the domain's name or another.
 
-    Raises:
-        DamageError: naming the domain whose object is damaged or missing.
+    Raises: StateError, DamageError: as `load_chain`.
     """
     segments = load_chain(registry, domain, registry.chain(version), model.identity)
     name = name or domain
@@ -261,6 +282,10 @@ def load_chain(
     """Return the segments of a domain's version, oldest first, each verified by its hash.
 
     Masks of the chain are laid over the segments; they are no segments themselves.
+
+    Raises:
+        StateError: when a segment was purged.
+        DamageError: when an object is damaged or missing.
     """
     segments: dict[str, Segment] = {}
     for row in chain:
@@ -270,6 +295,11 @@ def load_chain(
             else:
                 segments[row.id] = verified_segment(registry, row.pool_object, identity)
         except (DamageError, LookupError) as error:
+            if registry.chain(row.id)[-1].is_purged:  # by now: a chain is read before its objects
+                raise StateError(
+                    f"{domain} {row.label} was purged: its bytes are gone; name a snapshot that "
+                    "does not hold it"
+                ) from error
             raise DamageError(
                 f"domain {domain}, version {row.label}: {error}; run `peer-cl doctor`, then roll "
                 "the domain back to an earlier version or ingest it again"

@@ -16,6 +16,7 @@ from peer_cl.inputs import check_room
 from peer_cl.model import PeerModel
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
+from pipelines.documents import composed_text
 from pipelines.tracing import check_domains, learned_segments
 from stores import Snapshot
 
@@ -67,7 +68,7 @@ def row_tokens(
         StateError: when the domain is not live, or disabled.
     """
     check_domains(store.registry, snapshot, [domain])
-    ids_BT = torch.tensor(tokenise(tokenizer, [text]))
+    ids_BT = torch.tensor(tokenise(tokenizer, [composed_text(text)]))  # as what was learned is
     check_room(model.base, ids_BT.shape[1])
     segment = learned_segments(store.registry, snapshot, model, domain).get(segment_id)
     found = [

@@ -28,6 +28,7 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
+from pipelines.documents import composed_text
 from pipelines.holders import RankedDocument, rank_documents
 from pipelines.loading import load_tokenizer, snapshot_of
 from pipelines.standing import standings
@@ -158,7 +159,7 @@ def read_text(
 
     Raises: InputError: for a text that is longer than the base's context.
     """
-    ids_BT = torch.tensor(tokenise(tokenizer, [text]))
+    ids_BT = torch.tensor(tokenise(tokenizer, [composed_text(text)]))  # as what was learned is
     check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():
         base = run_base(model.attachment, reads=host_layers, input_ids=ids_BT, use_cache=False)

@@ -29,6 +29,7 @@ from peer_cl.pool import Segment, pool_names
 from peer_cl.scoring import evidence_tokens
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
+from pipelines.documents import composed_text
 from pipelines.holders import RankedDocument, rank_documents
 from pipelines.loading import check_loaded, load_tokenizer, snapshot_of
 from stores import Registry, Snapshot
@@ -157,6 +158,7 @@ def trace(
     elif tokenizer is None:
         tokenizer = load_tokenizer(registry)
     check_loaded(registry, model, snapshot, model.active_pools if domains is None else domains)
+    text = composed_text(text)  # as what was learned is
     ids_BT = torch.tensor(tokenise(tokenizer, [text]))
     check_room(model.base, ids_BT.shape[1])
     with torch.no_grad():

@@ -15,6 +15,7 @@ from peer_cl.inputs import check_room
 from peer_cl.mixture import held_weights
 from peer_cl.pool import pool_names
 from pipelines.batches import tokenise
+from pipelines.documents import composed_text
 
 MOST_SEED = 2**63 - 1
 """Of a draw; torch takes no larger one everywhere."""
@@ -88,6 +89,7 @@ def write(
         raise InputError("the prompt is empty; give the beginning of a text")
     if seed is not None and not 0 <= seed <= MOST_SEED:
         raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
+    prompt = composed_text(prompt)  # as what was learned is
     ids = torch.tensor(tokenise(tokenizer, [prompt]))
     check_room(model.base, ids.shape[1])
     check_room(model.base, ids.shape[1], max_new_tokens)
@@ -161,9 +163,15 @@ def _plain_config(model: PeerModel) -> GenerationConfig:
 
 def _written(ids: torch.Tensor, seed: int | None, generate: Callable[[], Any]) -> list[int]:
     """Return the tokens that a call of `generate` wrote after the prompt."""
-    if seed is not None:
+    if seed is None:
+        return _ids_after(generate(), ids)
+    with torch.random.fork_rng(devices=[]):  # the caller's own draws go on as they would have
         torch.manual_seed(seed)
-    written: list[int] = generate()[0, ids.shape[1] :].tolist()
+        return _ids_after(generate(), ids)
+
+
+def _ids_after(whole_BT: Any, prompt_BT: torch.Tensor) -> list[int]:
+    written: list[int] = whole_BT[0, prompt_BT.shape[1] :].tolist()
     return written
 
 

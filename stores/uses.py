@@ -107,10 +107,14 @@ def _expert_rows(
 def rarity(num_learned: int, effective_documents: float) -> float:
     """Return how much it says that a document uses a row, in nats: 0 where all use it alike.
 
+    Where one document was learned alone, every row is its own, and each says as much: 1.
+
     Example:
-        >>> rarity(100, 100.0), round(rarity(100, 10.0), 4)
-        (0.0, 2.3026)
+        >>> rarity(100, 100.0), round(rarity(100, 10.0), 4), rarity(1, 1.0)
+        (0.0, 2.3026, 1.0)
     """
+    if num_learned == 1:
+        return 1.0
     return math.log(max(1.0, num_learned / max(1.0, effective_documents)))
 
 
@@ -257,6 +261,20 @@ def count_learned(session: Session, segment_id: str) -> int:
     return int(session.scalar(query) or 0)
 
 
+def _read_norms(session: Session, segment_id: str) -> list[tuple[int, float]]:
+    """Return the positions of a segment's learned documents with their norms, above 0."""
+    query = select(SegmentDocumentRow.position, SegmentDocumentRow.use_norm).where(
+        SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm.is_not(None)
+    )
+    found = [(position, norm or 0.0) for position, norm in session.execute(query)]
+    if len(found) == 1:  # stores of before kept 0: each row's rarity was 0 there
+        squares = select(func.sum(ExpertUseRow.weight * ExpertUseRow.weight)).where(
+            ExpertUseRow.segment_id == segment_id
+        )
+        found = [(found[0][0], math.sqrt(session.scalar(squares) or 0.0))]
+    return [one for one in found if one[1] > 0]
+
+
 def rank_documents(
     session: Session,
     segment_id: str,
@@ -274,11 +292,7 @@ def rank_documents(
         asked: by host layer and row, the router's weight summed over the text.
         num: how many documents.
     """
-    measured = session.execute(
-        select(SegmentDocumentRow.position, SegmentDocumentRow.use_norm).where(
-            SegmentDocumentRow.segment_id == segment_id, SegmentDocumentRow.use_norm > 0
-        )
-    ).all()
+    measured = _read_norms(session, segment_id)
     found = [
         (weights[row], weight, effective, packed)
         for host_layer, weights in sorted(asked.items())

@@ -112,12 +112,15 @@ def _show_meaning(seen: View, place: Place, held: HeldBy) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown("**What it promotes**")
-        st.caption("The tokens that it makes most likely, read through the unembedding.")
-        st.dataframe(
-            pd.DataFrame({"token": [repr(token) for token in expert.promotes]}),
-            hide_index=True,
-            alt="Tokens that the row promotes most",
-        )
+        if expert.is_silent:
+            st.caption("Nothing: it is off, by a mask, or never learned.")
+        else:
+            st.caption("The tokens that it makes most likely, read through the unembedding.")
+            st.dataframe(
+                pd.DataFrame({"token": [repr(token) for token in expert.promotes]}),
+                hide_index=True,
+                alt="Tokens that the row promotes most",
+            )
     with right:
         st.markdown("**Neighbours in other pools**")
         st.caption("Rows that have read what is like it.")

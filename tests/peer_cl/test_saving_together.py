@@ -25,3 +25,22 @@ def test_a_save_waits_for_another_into_the_same_folder(make_model, tmp_path, mon
     other.join()
     found = PeerModel.from_pretrained(folder, make_base("llama"))
     assert found.get_model_status() == second.get_model_status()
+
+
+def test_a_load_begins_anew_where_a_save_removed_what_it_was_to_read(
+    make_model, tmp_path, monkeypatch
+):
+    first, second = make_model("llama"), make_model("llama")
+    second.delete_pool("b")
+    folder, ordinary, is_done = tmp_path / "m", saving.identify, []
+    first.save_pretrained(folder)
+
+    def beside_a_save(*about):
+        if not is_done:
+            is_done.append(True)
+            second.save_pretrained(folder)
+        return ordinary(*about)
+
+    monkeypatch.setattr(saving, "identify", beside_a_save)
+    found = PeerModel.from_pretrained(folder, make_base("llama"))
+    assert found.get_model_status() == second.get_model_status() != first.get_model_status()

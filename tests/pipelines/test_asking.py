@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import statistics
+import unicodedata
 import weakref
 
 import pytest
@@ -23,6 +24,7 @@ from pipelines.evaluate import evaluate
 from pipelines.experts import DomainExperts, parse_row
 from pipelines.holders import document_rows
 from pipelines.loading import move
+from pipelines.masks import Mask
 from pipelines.searching import search
 from pipelines.store import Store
 from pipelines.tracing import trace
@@ -133,6 +135,27 @@ def test_a_document_s_score_has_the_median_of_its_domain_beside_it(store, tmp_pa
     corpus = write_corpus(tmp_path / "more.jsonl", "law", num=20, seed=9)
     store.ingest("law", corpus, settings=tiny_settings())
     check()
+
+
+@pytest.mark.parametrize("ask", ["trace", "search"])
+def test_a_text_that_was_learned_alone_is_found(store, tmp_path, ask):
+    (tmp_path / "note.txt").write_text(f"A note on its own. {SUBJECTS['medicine']}")
+    store.ingest("law", tmp_path / "note.txt", settings=tiny_settings())
+    note = store.registry.documents("law")[-1]
+    found = getattr(store, ask)(store.registry.document_text(note), domains="law")
+    assert note.document_id in [one.document_id for one in found.documents]
+    version = store.registry.live().state("law").version
+    weights = [row.weight for row in document_rows(store.registry, note.document_id, [version])]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] > weights[-1]
+
+
+@pytest.mark.parametrize("ask", ["trace", "search"])
+def test_a_text_with_accents_taken_apart_is_read_as_texts_are(store, ask):
+    apart, composed = (unicodedata.normalize(form, f"{TEXT} café") for form in ("NFD", "NFC"))
+    found, expected = (getattr(store, ask)(text, domains="law") for text in (apart, composed))
+    assert found.documents == expected.documents
+    assert found.rows == expected.rows
 
 
 def test_a_search_finds_the_rows_that_fire_at_the_tap(store):
@@ -310,6 +333,25 @@ def test_what_a_row_promotes_is_its_up_row_through_the_unembedding(store):
     up_D = segment.layer(expert.host_layer).experts.up_ND[expert.row]
     best = (found.model.base.lm_head.weight @ up_D).topk(5).indices
     assert expert.promotes == [found.tokenizer.decode([token]) for token in best.tolist()]
+
+
+def test_a_row_that_is_off_promotes_nothing(store):
+    learned = [one for one in store.registry.documents("law") if one.split == "train"]
+    version = store.erase_masked("law", [learned[0].document_id]).version
+    mask = Mask.from_bytes(
+        store.registry.objects.read(store.registry.chain(version)[-1].pool_object)
+    )
+    (_, layer), (row, *_) = next(iter(mask.rows.items()))
+    experts = store.experts("law")
+    off, other = (
+        experts.row(layer, number, "v1").expert
+        for number in (
+            row,
+            next(n for n in range(64) if n not in mask.rows[learned[0].segment_id, layer]),
+        )
+    )
+    assert (off.is_silent, off.promotes) == (True, [])
+    assert (other.is_silent, len(other.promotes)) == (False, 5)
 
 
 def test_a_row_and_its_documents_point_at_each_other(store):

@@ -334,6 +334,8 @@ def test_without_texts_a_mask_holds_but_is_not_measured_and_exact_is_refused(tmp
         report = store.erase_masked("law", [target])
         assert report.num_rows > 0
         assert report.effect is None
+        with pytest.raises(StateError, match=r"already; `peer-cl rollback law` takes back all"):
+            store.erase_masked("law", [target], num_rows=10_000)
 
 
 def test_what_reads_rows_goes_on_under_a_mask(store):

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 import torch
 from tiny_base import make_tiny_store
@@ -78,6 +80,23 @@ def test_a_seed_repeats_a_draw(taught):
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_seed_leaves_the_callers_own_draws_alone(taught):
+    model, tokenizer, _ = taught
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    write(model, tokenizer, PROMPT, sample=True, seed=7, max_new_tokens=2, compare=True)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_prompt_with_accents_taken_apart_is_read_as_texts_are(taught):
+    model, tokenizer, _ = taught
+    apart, composed = (unicodedata.normalize(form, f"{PROMPT} café") for form in ("NFD", "NFC"))
+    assert apart != composed
+    found = write(model, tokenizer, apart, max_new_tokens=4)
+    assert found == write(model, tokenizer, composed, max_new_tokens=4)
 
 
 def test_a_draw_is_among_all_tokens(taught):

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from sqlalchemy.dialects import sqlite
 
 from peer_cl.errors import DamageError, InputError
 from stores import NewScore, NewUse, Registry, uses
 from stores.packing import pack, unpack
+from stores.schema import SegmentDocumentRow
 
 
 def new_use(host_layer, hits):
@@ -198,3 +200,18 @@ def test_the_queries_use_their_keys(registry, used):
     assert "(segment_id=? AND document_id=?)" in plans["document to rows"][0]
     assert "(segment_id=? AND host_layer=? AND row=?)" in plans["row to documents"][0]
     assert "(segment_id=? AND position=?)" in plans["positions to documents"][0]
+
+
+@pytest.mark.parametrize("is_of_before", [False, True])
+def test_a_document_that_was_learned_alone_is_found_by_its_rows(registry, make, is_of_before):
+    segment = make.segment(
+        registry, "law", texts=["alone"], uses=[new_use(3, {(0, 7): 3, (0, 2): 4})]
+    )
+    with registry.writing("ann"):
+        registry.add_segment(segment, "ann")
+    if is_of_before:  # rows that all documents use said nothing, one document's too
+        with registry._database.writing() as session:
+            session.execute(update(SegmentDocumentRow).values(use_norm=0.0))
+    found = registry.rank_documents(segment.segment_id, {3: {7: 4.0, 2: 3.0}}, 5).best
+    assert [document.document_id for document, _ in found] == [make.sha("alone")]
+    assert found[0][1] == pytest.approx(24 / 25, abs=2e-3)
