@@ -13,6 +13,7 @@ from app.output import MOST, print_json, print_table, say, size
 from app.progress import show_progress
 from app.reading import DomainArgument
 from app.request import Request, fail, verb
+from app.unfinished import unfinished
 from peer_cl.errors import InputError
 from pipelines.documents import several
 from pipelines.quiet import get_ready
@@ -118,22 +119,46 @@ def erase(
             check_texts(target.documents)
         if not documents and not request.as_json:
             _list(targets)
+        if masked and not documents:
+            targets = _without_held_out(targets, as_json=request.as_json)
         for target in targets if exact and not request.as_json else ():
             _say_training(store, target)
         if exact and len({d.document_id for one in targets for d in one.documents}) > 1:
             confirm("erase", _what_goes(store, targets), yes=yes)
         get_ready()
-        reports = []
-        for target in targets:
-            report = _erase_from(store, target, masked, rows, request.why)
-            reports.append(report)
-            if not request.as_json:  # as soon as it is done: the next domain may take long
-                _print_erasure(report)
+        reports: list[MaskedErasure | ExactErasure] = []
+        try:
+            for target in targets:
+                report = _erase_from(store, target, masked, rows, request.why)
+                reports.append(report)
+                if not request.as_json:  # as soon as it is done: the next domain may take long
+                    _print_erasure(report)
+        finally:  # where the second of two domains fails, the first is done and is told
+            if request.as_json and reports:
+                print_json([dataclasses.asdict(report) for report in reports])
         elsewhere = _held_elsewhere(store, targets)
-    if request.as_json:
-        print_json([dataclasses.asdict(report) for report in reports])
-    elif elsewhere:
+    if elsewhere and not request.as_json:
         say(f"held by {', '.join(elsewhere)} too, which this did not touch")
+
+
+def _without_held_out(targets: Sequence[Target], *, as_json: bool) -> tuple[Target, ...]:
+    """Leave out of what a search found documents that no row holds, and say how many.
+
+    Where none is left, all stay, and what is wrong with them is told where they are erased.
+    """
+    learned = [
+        dataclasses.replace(
+            target, documents=tuple(one for one in target.documents if one.split == "train")
+        )
+        for target in targets
+    ]
+    learned = [target for target in learned if target.documents]
+    before, after = (sum(len(one.documents) for one in some) for some in (targets, learned))
+    if not learned or before == after:
+        return tuple(targets)
+    held_out = several(before - after, "document")
+    say(f"left out: {held_out} that no row holds, being held out of training", err=as_json)
+    return tuple(learned)
 
 
 def _say_training(store: Store, target: Target) -> None:
@@ -314,13 +339,15 @@ def purge(
         told = f" ({', '.join(labels)})" if labels else ""
         num_erased = 0 if retired else store.registry.erased.count(domain)
         also = f", and {_forgets(num_erased)}" if num_erased else ""
+        ended = unfinished(store.registry, domain)
+        also += f", with {ended}" if ended else ""
         confirm(domain, f"{what}{told} will be deleted for good{also}", yes=yes)
         with store.registry.writing(store.who, expect=live.id):
             result = store.purge(domain, request.why, retired=retired)
     if request.as_json:
         print_json({**dataclasses.asdict(result), "num_erased_forgotten": num_erased})
         return
-    _print_purge(result)
+    _print_purge(result, is_live=retired)
     if num_erased:
         say(_forgets(num_erased))
 
@@ -334,11 +361,16 @@ def _forgets(num_erased: int) -> str:
     )
 
 
-def _print_purge(result: PurgeResult) -> None:
+def _print_purge(result: PurgeResult, *, is_live: bool) -> None:
     if not result.num_segments:
+        left = (
+            f"all that {result.domain} has learned is live"
+            if is_live
+            else f"{result.domain} holds nothing that was learned"
+        )
         say(
-            f"{result.domain} holds nothing that was learned; {result.num_objects:,} objects of "
-            f"{size(result.size_bytes)} that were left, caches, jobs' files and old copies are gone"
+            f"{left}; {result.num_objects:,} objects of {size(result.size_bytes)} that were left, "
+            "caches, jobs' files and old copies are gone"
         )
         return
     say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -157,13 +158,28 @@ def unwritten(error: OSError) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what a terminal would obey is escaped.
+    """Print a value as JSON; what a terminal would obey, or the output cannot hold, is escaped.
 
     JSON knows no infinity and no NaN, which a damaged pool may say: they are null.
     """
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    is_held = _is_held(text)
     with _written_out():
-        typer.echo("".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text))
+        typer.echo(
+            "".join(
+                one if _is_shown(one) and (is_held or one.isascii()) else json.dumps(one)[1:-1]
+                for one in text
+            )
+        )
+
+
+def _is_held(text: str) -> bool:
+    """Return whether the output's encoding has every letter that is shown."""
+    try:
+        "".join(filter(_is_shown, text)).encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:

@@ -95,6 +95,8 @@ def _check_address(address: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
             tried.bind(place)
+    except UnicodeError:  # Python's own check of a host's labels
+        raise InputError(f"{address!r} is no address") from None
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:

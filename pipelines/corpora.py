@@ -156,11 +156,11 @@ def whole_path(named: str | Path) -> Path:
     """Return the absolute path that a person named, `~` and links followed.
 
     Raises:
-        CorpusError: when `~` stands for nobody's home, or links lead in a circle.
+        CorpusError: when `~` stands for nobody's home, links lead in a circle, or it holds a NUL.
     """
     try:
         return Path(named).expanduser().resolve()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CorpusError(f"{named} names no place: {str(error).rstrip('.')}") from None
 
 

@@ -152,7 +152,7 @@ def _new_mask(
         StateError: when that is nothing; the message says why.
     """
     for document in documents:
-        _check_recorded(registry, document)
+        _check_recorded(registry, domain, document)
     if all(document.text_object is not None for document in documents):
         every = _by_cost(registry, domain, chain, documents)
     else:
@@ -247,7 +247,7 @@ def rows_by_cost(
     return found
 
 
-def _check_recorded(registry: Registry, document: Document) -> None:
+def _check_recorded(registry: Registry, domain: str, document: Document) -> None:
     """Refuse a document of which no row is known.
 
     Raises:
@@ -256,12 +256,12 @@ def _check_recorded(registry: Registry, document: Document) -> None:
     if document.split != "train":
         raise StateError(
             f"{_named([document])} was held out of training ({document.split}), so no row holds "
-            "it; --exact makes the domain anew without it"
+            f"it; {_other_way(registry, domain)}"
         )
     if not registry.document_uses(document.document_id, [document.segment_id]):
         raise StateError(
             f"which rows {_named([document])} uses was not recorded when it was learned, by an "
-            "older version; erase with --exact"
+            f"older version; {_other_way(registry, domain)}"
         )
 
 

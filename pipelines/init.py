@@ -114,6 +114,7 @@ def init_store(
         raise CorpusError(
             f"background statistics need at least {_LEAST_TEXTS} texts, not {len(background)}"
         )
+    check_words("base", _lasting_name(base))
     if objects_url is not None:
         check_objects_url(objects_url, folder)
     if database_url is not None:

@@ -322,20 +322,20 @@ def index_search(
 ) -> NearestSearch:
     """Return a FAISS search over the live signatures, built anew where the stored one is unfit.
 
-    The index is a cache: missing, stale or damaged, it is rebuilt from the signatures; and where
-    it cannot be written, it serves from memory.
+    The index is a cache: missing, stale, damaged or with other vectors, it is rebuilt from the
+    signatures, which their hashes prove; and where it cannot be written, it serves from memory.
     """
     from stores.vector_index import SignatureIndex
 
     names = [state.domain for state in states]
     folder = registry.layout.index
     index = SignatureIndex.load(folder, tag)
-    if index is None or sorted(index.names) != sorted(names):
-        centroids = {
-            name: signature.centroids_CD.numpy()
-            for name in names
-            if (signature := model.pool(name).signature) is not None
-        }
+    centroids = {
+        name: signature.centroids_CD.numpy()
+        for name in names
+        if (signature := model.pool(name).signature) is not None
+    }
+    if index is None or not index.holds(centroids):
         index = SignatureIndex.build(centroids)
         is_saved = _is_live(registry, tag) and _try_save(index, folder, tag)
         if is_saved and not _is_live(registry, tag):

@@ -14,9 +14,23 @@ import tomli_w
 
 from peer_cl.durable import replace_file
 from peer_cl.errors import DamageError, InputError, StoreFormatError
+from stores.words import check_words
 
 FORMAT_VERSION = 1
 FILE_NAME = "store.toml"
+_WORDS = (
+    "store_id",
+    "created_at",
+    "base_id",
+    "base_weights_sha256",
+    "base_tokenizer_sha256",
+    "architecture",
+    "background_object",
+    "ordinary_object",
+    "objects_url",
+    "database_url",
+)
+"""Fields that are text, or None where they may be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,9 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host_layers", tuple(self.host_layers))
+        for name in _WORDS:
+            if getattr(self, name) is not None:
+                check_words(name, getattr(self, name))
         if not isinstance(self.budget, Real) or not 0 < self.budget < 1:
             raise InputError(f"the budget must lie between 0 and 1, not {self.budget!r}")
         # Of 1.5 two pools would enter, each with the share b / 1.5: more than b in all.

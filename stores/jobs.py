@@ -30,7 +30,7 @@ OPEN = (WAITING, RUNNING)
 ENDS = (DONE, FAILED, CANCELLED)
 SOURCES = ("corpus", "facts", "rewordings")
 """Parts of a request that name what an ingest reads: an upload, or a path."""
-PURGED = "its domain was purged meanwhile"
+PURGED = "what it was about was purged meanwhile"
 NAMED = "its error named a document that was purged since"
 _SHORT = 12
 """Digits of a document's id that messages show at least."""

@@ -7,6 +7,7 @@ last bits, on how many queries come at once.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,8 @@ faiss = import_faiss()
 
 Floats: TypeAlias = NDArray[np.float32]
 _COMPARED = 4096  # rows at a time
+_HEADER = struct.Struct("<4siq")
+"""How FAISS's bytes begin: what kind of index it is, the vectors' width, and how many there are."""
 _CANDIDATES = 2  # near ties in FAISS's arithmetic are settled in ours
 
 
@@ -89,21 +92,33 @@ class SignatureIndex:
 
     @classmethod
     def load(cls, folder: Path, tag: str) -> SignatureIndex | None:
-        """Return the saved index, or None when it is missing, stale or damaged: rebuild it."""
+        """Return the saved index, or None when it is missing, stale or damaged: rebuild it.
+
+        Its hash stands beside it, so whoever changed one may have changed the other: FAISS is given
+        what it wrote itself for flat vectors and nothing else, and `holds` tells whose they are.
+        """
         found = load_index(Path(folder), SIGNATURES, tag)
         if found is None:
             return None
         data, parts = found
         indexes, at = {}, 0
-        for name, num_bytes in parts:
-            blob = np.frombuffer(data[at : at + num_bytes], dtype=np.uint8)
-            indexes[str(name)] = faiss.deserialize_index(blob)
-            at += num_bytes
+        try:
+            for name, num_bytes in parts:
+                indexes[str(name)] = _parsed(data[at : at + num_bytes])
+                at += num_bytes
+        except (TypeError, ValueError, RuntimeError):
+            return None
         centroids = {
             name: np.asarray(index.reconstruct_n(0, index.ntotal), dtype=np.float32)
             for name, index in indexes.items()
         }
         return cls(indexes, centroids)
+
+    def holds(self, pools: Mapping[str, Floats]) -> bool:
+        """Return whether these are its pools, with these very centroids."""
+        return self.names == tuple(sorted(pools)) and all(
+            np.array_equal(self._centroids[name], pools[name]) for name in self.names
+        )
 
 
 def kmeans(vectors: Floats, k: int, seed: int) -> Floats:
@@ -138,6 +153,25 @@ def _distinct(vectors_TD: Floats, most: int) -> Floats:
         if len(found) > most:
             break
     return found
+
+
+def _parsed(blob: bytes) -> Any:
+    """Return the flat index of some bytes.
+
+    Raises: ValueError: when FAISS would not have written a flat index so.
+    """
+    if len(blob) < _HEADER.size:
+        raise ValueError("too short for an index")
+    _, width, num_vectors = _HEADER.unpack_from(blob)
+    if not (0 < width <= len(blob) and 0 < num_vectors <= len(blob)):
+        raise ValueError("no number of vectors that fit in")
+    zeros = faiss.IndexFlatL2(width)
+    zeros.add(np.zeros((num_vectors, width), dtype=np.float32))
+    expected = faiss.serialize_index(zeros).tobytes()
+    num_head = len(expected) - 4 * width * num_vectors
+    if len(blob) != len(expected) or blob[:num_head] != expected[:num_head]:
+        raise ValueError("no flat index")
+    return faiss.deserialize_index(np.frombuffer(blob, dtype=np.uint8))
 
 
 def _checked(what: str, vectors: Floats, *, least: int = 1) -> Floats:

@@ -12,6 +12,7 @@ from app.dashboard.domain_corpus import last_documents
 from app.dashboard.outcome import ask_why, attempt, show_problem
 from app.dashboard.page import plain
 from app.dashboard.previews import Choice, choices, preview
+from app.unfinished import unfinished
 from peer_cl.errors import StateError
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ def _show_act(seen: View, detail: DomainDetail, place: str) -> None:
     version = _choose_version(detail) if chosen.action == "roll back" else None
     with st.container(border=True):
         st.markdown("**What will change**")
-        documents, num_erased = last_documents(seen, detail), 0
+        documents, num_erased, ended = last_documents(seen, detail), 0, ""
         if chosen.action == "purge":
             num_erased = seen.store.registry.erased.count(domain)
-        for line in preview(chosen.action, detail, documents, version, num_erased=num_erased):
+        if chosen.action in _PURGES:
+            ended = unfinished(seen.store.registry, domain)
+        for line in preview(
+            chosen.action, detail, documents, version, num_erased=num_erased, unfinished=ended
+        ):
             st.text(line)
     # What is typed is for one act on one domain: below another it would be written down wrongly.
     why_key, typed_key = (f"act-{what}: {chosen.action} {domain}" for what in ("why", "typed"))

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("peer_cl.dashboard")
 
 
-StorePlace = tuple[str, str]
-"""A store's folder, absolute, and its id: another may have been made in the folder since."""
+FileId = tuple[int, int] | None
+"""Of the registry's file, its device and number; None where it is in PostgreSQL."""
+StorePlace = tuple[str, str, FileId]
+"""A store's folder, absolute, its id, and its registry's file: another store may have been made in
+the folder since, or a backup of this one put back, whose next acts have the numbers of others."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,8 @@ class View:
     live: Snapshot
     domains: tuple[DomainSummary, ...]
     """Every domain, live or not, by name."""
-
-    @property
-    def place(self) -> StorePlace:
-        """What tells the store from every other, one made anew in its folder included."""
-        return self.folder, self.store.registry.config.store_id
+    place: StorePlace
+    """What tells the store from every other, one made anew in its folder included."""
 
     @property
     def key(self) -> tuple[StorePlace, int]:
@@ -89,8 +89,8 @@ def store_folder() -> Path:
 
 # A server shows one store: the one that was here before another was made in its folder is closed.
 @st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda store: store.close())
-def _opened(folder: str, store_id: str, file_id: tuple[int, int] | None) -> Store:
-    return open_store(folder)
+def _opened(place: StorePlace) -> Store:
+    return open_store(place[0])
 
 
 def opened(folder: Path) -> Store:
@@ -98,18 +98,24 @@ def opened(folder: Path) -> Store:
 
     Raises: StoreFormatError, DamageError: when there is none, or it cannot be read.
     """
+    return _opened(_place(folder))
+
+
+def _place(folder: Path) -> StorePlace:
     layout = StoreLayout(folder)
     store_id = StoreConfig.read(layout.config).store_id
-    # A copy that was put back has the same id, but its registry is another file.
+    # A file that is open keeps its number, so none that was put in its place has the same.
     found = layout.database.stat() if layout.database.is_file() else None
-    return _opened(str(folder), store_id, found and (found.st_dev, found.st_ino))
+    return str(folder), store_id, found and (found.st_dev, found.st_ino)
 
 
 def view() -> View:
     """Return what the page that runs now sees."""
     folder = store_folder()
-    store = opened(folder)
-    return View(str(folder), store, store.registry.live(), store.registry.domains())
+    place = _place(folder)
+    store = _opened(place)
+    live, domains = store.registry.live(), store.registry.domains()
+    return View(str(folder), store, live, domains, place)
 
 
 @contextmanager
@@ -126,9 +132,10 @@ def acting(seen: View, *, by_job: bool = False) -> Iterator[Store]:
         StoreLockedError: when another writer holds the store.
     """
     with open_store(seen.folder, who=who()) as store:
-        if store.registry.config.store_id != seen.store.registry.config.store_id:
+        if _place(Path(seen.folder)) != seen.place:
             raise ChangedError(
-                f"another store was made in {seen.folder} meanwhile; look again, then act"
+                f"another store was made in {seen.folder} meanwhile, or a copy put back; look "
+                "again, then act"
             )
         if by_job:
             check_seen(store.registry.live().id, seen.live.id)

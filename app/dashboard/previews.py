@@ -70,6 +70,7 @@ def preview(
     version: str | None = None,
     *,
     num_erased: int = 0,
+    unfinished: str = "",
 ) -> list[str]:
     """Return what an act would change, one sentence each.
 
@@ -79,6 +80,7 @@ def preview(
         documents: of its live version, or of that which it was at last.
         version: to which it would be rolled back (a full id).
         num_erased: documents on its list of what was erased exactly.
+        unfinished: what of its ingests goes with a purge, in words.
     """
     item = detail.summary
     name, at = item.domain, f"{item.domain} ({item.label})"
@@ -112,7 +114,9 @@ def preview(
             ]
         case _:
             retired = action == "purge retired"
-            return _purged(detail, name, retired=retired, num_erased=num_erased)
+            told = _purged(detail, name, retired=retired, num_erased=num_erased)
+            also = [f"Deleted with it: {unfinished}."] if unfinished else []
+            return [told[0], *also, *told[1:]]
 
 
 def _rolled_back(

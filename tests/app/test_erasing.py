@@ -16,7 +16,7 @@ from app import erasing
 from peer_cl.errors import InputError
 from pipelines import TrainingSettings, init_store, open_store
 from pipelines.documents import SourceDocument
-from stores import Registry
+from stores import NewJob, Registry
 
 SHAPE = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "1")
 SMALL = (*SHAPE, "--least-steps", "1")
@@ -133,7 +133,7 @@ def test_exact_then_purge_leaves_no_trace(peer_cl, place):
     assert is_refused(refused, "holds versions that were purged (law v"), refused.err
     assert "which takes law, live at v" in refused.err
     again = peer_cl("purge", "law", "--retired", "--yes", folder=place)
-    assert "law holds nothing that was learned; 0 objects" in again.out, again.err
+    assert "all that law has learned is live; 0 objects" in again.out, again.err
     nothing = peer_cl("purge", "medicine", "--retired", "--yes", folder=place)
     assert is_refused(nothing, "is live; there is nothing to delete"), nothing.err
     assert peer_cl("verify", folder=place).code == 0
@@ -335,6 +335,35 @@ def test_a_store_without_texts(peer_cl, tmp_path):
     masked = peer_cl("erase", target, "--masked", folder=place)
     assert masked.code == 0, masked.err
     assert "was not measured" in masked.out
+    held_out = next(d for d in _documents(place) if d.split == "test").document_id
+    told = peer_cl("erase", held_out, "--masked", folder=place)
+    assert is_refused(told, "was held out", "`peer-cl rollback law` takes back"), told.err
+
+
+def _documents(place, domain="law"):
+    with Registry.open(place) as registry:
+        return registry.documents(domain)
+
+
+def test_a_search_masks_what_was_learned_of_what_it_finds(peer_cl, place):
+    splits = [d.split for d in _documents(place, "medicine") if d.source == "clinic.txt"]
+    words = ("erase", "--source", "clinic.txt", "--domain", "medicine", "--masked")
+    found = peer_cl(*words, "--rows", "2", folder=place)
+    assert found.code == 0, found.err
+    num = len(splits) - splits.count("train")
+    assert num > 0
+    assert f"left out: {num} document" in found.out
+    assert "medicine is at v2" in found.out
+
+
+def test_of_two_domains_what_is_done_before_one_fails_is_told(peer_cl, place):
+    shared = trained(place, skip=0)
+    with Registry.open(place) as registry:
+        doomed = registry.domain("medicine").chain[-1].pool_object
+        registry.objects.path(doomed).unlink()
+    failed = peer_cl("erase", shared, "--masked", "--json", folder=place)
+    assert failed.code == 1
+    assert [(one["domain"], one["label"]) for one in failed.json] == [("law", "v2")]
 
 
 def test_a_segment_that_is_no_longer_live_is_purged_without_a_model(peer_cl, folder):
@@ -372,6 +401,21 @@ def test_where_nobody_can_be_asked_or_somebody_breaks_off_nothing_is_changed(
         with pytest.raises(typer.Exit) as ended:
             erasing.confirm("law", "law goes", yes=False)
     assert ended.value.exit_code == 130
+
+
+def test_what_goes_with_a_purge_that_nobody_learned_is_told_first(folder, peer_cl):
+    with Registry.open(folder) as registry:
+        for _ in range(2):
+            request = {"corpus": {"upload": f"upload-{'d' * 64}.txt", "name": "notes.txt"}}
+            new = NewJob(kind="ingest", domain="law", request=request, who="ann")
+            registry.jobs.end(registry.jobs.add(new).id, "failed", error="no room")
+        registry.layout.checkpoint("law", "0f" * 32).write_bytes(b"x")
+    assert peer_cl("rollback", "law", folder=folder).code == 0
+    told = "with the ingest that did not finish and 2 jobs that did not end well, uploads and all"
+    assert is_refused(peer_cl("purge", "law", "--retired", folder=folder), told, "--yes")
+    assert peer_cl("purge", "law", "--retired", "--yes", folder=folder).code == 0
+    again = peer_cl("purge", "law", "--retired", "--yes", folder=folder)
+    assert "all that law has learned is live; 0 objects" in again.out, again.err
 
 
 def test_what_changes_while_a_person_thinks_is_not_purged(folder, peer_cl, monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -94,6 +95,40 @@ def test_an_output_that_cannot_be_written_is_not_taken_for_the_store(monkeypatch
     assert told.count("\n") == 1
     with pytest.raises(StateError):
         act()
+
+
+WORDS = "é \U0001f642"
+PRINT = f"""
+import sys
+from app import cli, entry, output
+def main():
+    output.say({WORDS!r})
+    output.print_table("table", ["title"], [[{WORDS!r}]])
+    output.print_json({{"title": {WORDS!r}}})
+    return 0
+cli.main = main
+sys.exit(entry.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown", "in_json"),
+    [
+        ("utf-8", WORDS, WORDS),
+        ("latin-1", "é \\U0001f642", "\\u00e9 \\ud83d\\ude42"),
+    ],
+)
+def test_letters_that_the_output_lacks_are_told_by_their_numbers(encoding, shown, in_json):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    told = done.stdout.decode(encoding)
+    assert told.count(shown) == (3 if shown == in_json else 2), told
+    assert json.loads(told[told.index("{") :]) == {"title": WORDS}
+    assert f'"title": "{in_json}"' in told
 
 
 def test_what_is_interrupted_before_it_began_ends_in_one_line(monkeypatch, capsys):

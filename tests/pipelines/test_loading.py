@@ -1,10 +1,12 @@
-"""A model is loaded beside others' acts: what they purged is no damage."""
+"""A model is loaded beside others' acts: what they purged is no damage. An index is no truth."""
 
 import pytest
-from tiny_base import make_tiny_store
+import torch
+from tiny_base import SUBJECTS, make_tiny_store
 
 from peer_cl.errors import StateError
 from pipelines import loading, open_store
+from stores.vector_index import SignatureIndex
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,15 @@ def test_a_domain_that_is_purged_while_the_base_loads_is_not_loaded(store):
 def test_a_snapshot_that_is_named_and_was_purged_meanwhile_is_refused(store):
     with pytest.raises(StateError, match=r"law v1 was purged: its bytes are gone; name a snapshot"):
         store.load(store.registry.live().id)
+
+
+def test_an_index_with_other_vectors_silences_no_domain(store):
+    found = store.search(SUBJECTS["law"])
+    folder, tag = store.registry.layout.index, store.registry.live().index_tag
+    saved = SignatureIndex.load(folder, tag)
+    far = {name: torch.full((3, store.registry.config.width), 1e3).numpy() for name in saved.names}
+    SignatureIndex.build(far).save(folder, tag)
+    assert store.search(SUBJECTS["law"]) == found
+    model, _ = store.load()
+    centroids = {name: model.pool(name).signature.centroids_CD.numpy() for name in saved.names}
+    assert SignatureIndex.load(folder, tag).holds(centroids), "it is made anew"

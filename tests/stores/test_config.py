@@ -44,6 +44,12 @@ def test_a_newer_format_is_refused_with_both_numbers(make, tmp_path):
             lambda text: re.sub("capacity = .*", "capacity = 1.5", text),
             "capacity must be a whole number, not 1.5",
         ),
+        (lambda text: f"{text}objects_url = 5\n", "objects_url must be a str, not int"),
+        (lambda text: f'{text}objects_url = "file:///a\\u0000"\n', "holds a NUL character"),
+        (
+            lambda text: re.sub("base_id = .*", "base_id = 5", text),
+            "base_id must be a str, not int",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(make, tmp_path, spoil, words):

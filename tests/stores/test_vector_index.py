@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from peer_cl.errors import InputError, ShapeError
 from stores import vector_index
+from stores.index_files import SIGNATURES, load_index, save_index
 from stores.vector_index import SignatureIndex, kmeans
 
 TAG = "a" * 64
@@ -96,6 +97,40 @@ def test_missing_stale_damaged_and_half_written_give_none(tmp_path):
     assert SignatureIndex.load(tmp_path, TAG) is not None
     side.unlink()
     assert SignatureIndex.load(tmp_path, TAG) is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda good, details: (b"x" * len(good), details),
+        lambda good, details: (b"IwFl" + good[4:], details),  # another kind of index
+        lambda good, details: (good[:8] + (2**40).to_bytes(8, "little") + good[16:], details),
+        lambda good, details: (
+            good[:4] + (-3).to_bytes(4, "little", signed=True) + good[8:],
+            details,
+        ),
+        lambda good, details: (good, None),
+        lambda good, details: (good, [["a"]]),
+        lambda good, details: (good, [["a", "many"]]),
+        lambda good, details: (good[:10], [["a", 10]]),
+    ],
+)
+def test_of_another_hand_nothing_but_flat_vectors_is_read(tmp_path, spoil):
+    """Its hash stands beside it, so a hash that fits proves nothing."""
+    SignatureIndex.build({"a": vectors(1, 9)}).save(tmp_path, TAG)
+    data, details = load_index(tmp_path, SIGNATURES, TAG)
+    assert SignatureIndex.load(tmp_path, TAG) is not None
+    data, details = spoil(data, details)
+    save_index(tmp_path, SIGNATURES, tag=TAG, data=data, details=details)
+    assert SignatureIndex.load(tmp_path, TAG) is None
+
+
+def test_an_index_knows_whose_vectors_it_holds():
+    mine, other = vectors(1, 9), vectors(2, 9)
+    index = SignatureIndex.build({"a": mine})
+    assert index.holds({"a": mine.copy()})
+    for pools in ({"a": other}, {"a": mine[:8]}, {"b": mine}, {"a": mine, "b": mine}, {}):
+        assert not index.holds(pools)
 
 
 FULL_DISK = """

@@ -131,6 +131,8 @@ def test_a_preview_of_a_purge_names_versions_size_and_that_there_is_no_way_back(
     assert told[-1].endswith("There is no undo.")
     told = preview("purge", store.registry.domain("law"), (), num_erased=2)
     assert "Its list of 2 erased documents goes too: a later ingest learns such again." in told
+    told = preview("purge", store.registry.domain("law"), (), unfinished="2 jobs")
+    assert told[1] == "Deleted with it: 2 jobs."
 
 
 def test_a_retired_purge_keeps_what_is_live(store):

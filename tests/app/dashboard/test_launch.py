@@ -35,6 +35,14 @@ def test_an_address_that_others_reach_is_refused_without_a_login(
     assert "127.0.0.1" in result.err
 
 
+def test_what_is_no_address_is_refused_in_one_line(peer_cl, folder, tmp_path):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(WHOLE)
+    for address in ("a..b", "a" * 70):
+        result = peer_cl("dashboard", "--address", address, "--secrets", secrets, folder=folder)
+        assert (result.code, result.err) == (2, f"error: {address!r} is no address\n")
+
+
 def test_it_is_served_to_others_where_they_can_log_in(peer_cl, folder, tmp_path, monkeypatch):
     secrets = tmp_path / "secrets.toml"
     secrets.write_text(WHOLE)

@@ -115,6 +115,35 @@ def test_a_copy_of_the_store_that_was_put_back_is_shown(look, folder, tmp_path):
     assert look().live.state("medicine").is_enabled
 
 
+def test_of_a_backup_that_was_put_back_nothing_is_answered_or_undone_from_before(
+    run_page, look, folder, tmp_path
+):
+    """Its next acts have the numbers of those that were lost with the newer store."""
+    shutil.copytree(folder, tmp_path / "copy")
+    at = run_page("domains", folder, domain="law", part="Act")
+    at.button(key="act").click().run()
+    assert at.success
+    lost = look()
+    assert lost.live.state("law").is_frozen
+    assert cached.last_state(lost, "law").is_frozen
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "copy", folder)
+    with open_store(folder, who="bob") as store:
+        store.disable("medicine")
+    now = look()
+    assert now.live.id == lost.live.id
+    assert not cached.last_state(now, "law").is_frozen
+    assert "bob" in {event.who for event in cached.events(now)}
+    before = portrait(folder)
+    at.button(key="undo").click().run()
+    assert not at.exception
+    assert not at.success
+    assert portrait(folder) == before
+    with pytest.raises(ChangedError, match="or a copy put back"), acting(lost) as store:
+        store.freeze("law")
+    assert portrait(folder) == before
+
+
 def test_the_old_store_is_closed(look, folder):
     old = look().store
     closed = []
