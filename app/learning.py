@@ -320,7 +320,10 @@ def _print_ingest(report: IngestReport, *, advises: bool) -> None:
             say(f"{several(number, 'document')} {what}")
     if report.num_other_questions:
         told = several(report.num_other_questions, "known fact")
-        say(f"{told} given with other questions: those that the domain keeps stay")
+        say(
+            f"{told} given with other questions: those that the domain keeps stay (none of what "
+            "it learned as a plain text; erased exactly, it may be learned as a fact)"
+        )
 
 
 def _print_gains(report: IngestReport) -> None:

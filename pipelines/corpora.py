@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from peer_cl.errors import CorpusError
+from pipelines.bad_rows import BadRowPolicy, check_policy
 from pipelines.documents import (
     SAID,
     SourceDocument,
@@ -25,7 +26,6 @@ from stores import texts
 
 __all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
 
-BadRowPolicy = Literal["stop", "skip"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUM_PROBLEMS = 5
 _BROKEN, _ODD = "broken links", "pipes or devices"
@@ -102,6 +102,7 @@ def read_corpus(
             path is empty.
     """
     check_named(path)
+    check_policy(on_bad_row)
     # datasets takes seconds to import, which commands that only check a name should not pay.
     from datasets import IterableDataset
     from datasets.iterable_dataset import ExamplesIterable

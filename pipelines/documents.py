@@ -56,7 +56,7 @@ class SourceDocument:
             text=normalised_text(self.text),
             title=composed_text(self.title),
             source=composed_text(self.source),
-            section_of=None if self.section_of is None else composed_text(self.section_of),
+            section_of=composed_text(self.section_of or "").strip() or None,  # blank: of no file
         )
 
 

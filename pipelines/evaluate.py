@@ -26,6 +26,7 @@ from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_process import equal_to_bare
 from pipelines.base_models import resolve_base
 from pipelines.batches import tokenise
+from pipelines.facts import joined_facts
 from pipelines.general_report import choose_items, general_rows, known_rows
 from pipelines.general_tasks import read_sets
 from pipelines.loading import empty_model, load_chain, load_store_base, read_signature
@@ -375,11 +376,11 @@ def _questions(pin: Pinned, tokenizer: Any, branches: dict[str, VersionBranch]) 
     registry, asked = pin.registry, []
     for domain in _enabled(pin, branches):
         probes = registry.documents(domain, branches[domain].version, kind="probe")
-        facts = [
+        facts = joined_facts(  # older stores keep one of several lines for each
             read_fact(registry.document_text(p))
             for p in probes
             if p.text_object is not None and holds_fact(p)
-        ]
+        )
         asked += questions(tokenizer, domain, facts)
     return asked
 

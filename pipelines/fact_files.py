@@ -10,7 +10,7 @@ from typing import Any
 
 from peer_cl.errors import CorpusError
 from pipelines.corpora import Skipped, check_length, check_storable, check_text
-from pipelines.facts import Fact
+from pipelines.facts import Fact, folded_wording
 from pipelines.json_lines import read_json_lines
 
 _NEEDED = ("subject", "relation", "answer", "statement")
@@ -90,6 +90,26 @@ def check_answers(facts: Sequence[Fact]) -> None:
             raise CorpusError(f"facts[{number}] {error}") from None
 
 
+def check_wordings(facts: Sequence[Fact]) -> None:
+    """Refuse facts of which one is asked, in other words, by the words that teach another.
+
+    Recall in other words would measure words that were trained.
+
+    Args:
+        facts: normalised.
+
+    Raises: CorpusError: naming the fact by its place, from 0, and the words.
+    """
+    taught = {folded_wording(fact.seen_prompt) for fact in facts}
+    for number, fact in enumerate(facts):
+        for wording in fact.reworded_prompts:
+            if folded_wording(wording) in taught:
+                raise CorpusError(
+                    f"facts[{number}] about {fact.subject[:40]!r} asks {wording[:60]!r} in other "
+                    "words, by which a fact is taught: leave it out of its reworded_prompts"
+                )
+
+
 def _check_same(fact: Fact, first_of: dict[str, Fact]) -> None:
     """Refuse a fact that has an earlier one's statement, and not its answer after its prompt.
 
@@ -127,8 +147,9 @@ def _before_answer(subject: str, answer: str, statement: str) -> str:
         'Kim has badge '
     """
     found = [one.start() for one in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", statement)]
-    behind = statement.find(subject.strip()) + len(subject.strip())
-    found = [start for start in found if start >= behind] or found
+    at = statement.find(subject.strip())
+    if at >= 0:
+        found = [start for start in found if start >= at + len(subject.strip())] or found
     if len(found) > 1:
         raise CorpusError(
             f"has a statement that holds its answer {answer!r} {len(found)} times: give "

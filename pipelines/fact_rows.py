@@ -5,8 +5,8 @@ very words, and nothing after others. So a share of the readings is in other wor
 the fact's own wording, half in sentences that fit any relation by its name, and in both the words
 around the subject are lost, replaced or joined by random words of the domain's own documents. In
 these rows only the answer counts, and the subject's own name beyond its first token: what they have
-in common is the subject, and the pool learns to know it anywhere and to answer to it. No wording
-that is kept for asking is ever read.
+in common is the subject, and the pool learns to know it anywhere and to answer to it. What is drawn
+is drawn anew where it comes to a wording that is kept for asking, of any fact.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from pipelines.batches import Row, num_shared, pieces, tokenise
-from pipelines.facts import Fact
+from pipelines.facts import Fact, folded_wording
 from pipelines.rewordings import REWORDED
 from pipelines.settings import TrainingSettings
 
@@ -48,6 +48,10 @@ STOP_SHARE = 0.25
 SHARED_SUBJECT = 0.5
 """Share of the words that may be changed where a subject has several facts: what is left of them
 has to say which one is meant."""
+
+
+_DRAWS = 100
+"""Of one prompt, at most: where a subject is not in its statement nothing can be changed."""
 
 
 class Wording(NamedTuple):
@@ -140,6 +144,17 @@ def _reworded(fact: Fact, words: Sequence[str], draw: random.Random, at_most: fl
     return _vary(frame, words, draw, at_most * FRAME_CHANGED)
 
 
+def _unkept(
+    fact: Fact, words: Sequence[str], draw: random.Random, at_most: float, kept: Collection[str]
+) -> Wording:
+    """Return a prompt as `_reworded` does that is none of some folded ones."""
+    for _ in range(_DRAWS):
+        found = _reworded(fact, words, draw, at_most)
+        if folded_wording(found.text) not in kept:
+            break
+    return found
+
+
 def _framed(frame: str, fact: Fact) -> Wording:
     before, _, after = frame.partition("{subject}")
     relation = fact.relation
@@ -187,12 +202,13 @@ def varied_rows(
     draw = random.Random(settings.seed)
     words = [word for text in texts for word in text.split()]
     num_facts = Counter(fact.subject for fact in facts.values())
+    kept = {folded_wording(one) for fact in facts.values() for one in fact.reworded_prompts}
     rows = []
     for document_id in sorted(facts):
         fact = facts[document_id]
         at_most = 1.0 if num_facts[fact.subject] == 1 else SHARED_SUBJECT
         prompts = [
-            _reworded(fact, words or fact.statement.split(), draw, at_most)
+            _unkept(fact, words or fact.statement.split(), draw, at_most, kept)
             for _ in range(settings.varied_passes)
         ]
         ends = [] if end_id is None else [end_id]

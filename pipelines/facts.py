@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peer_cl.errors import CorpusError
 from pipelines.documents import SourceDocument, composed_text, normalised_text
@@ -22,7 +22,8 @@ class Fact:
     `statement` is trained on as it stands, and in other words that are made of its subject and
     its relation's name (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the
     answer and the blank that mostly stands before it; `reworded_prompts` ask for the same answer in
-    words of their own and are never trained on.
+    words of their own: a text that is made of other words on the way is drawn anew where it is one
+    of these.
     """
 
     subject: str
@@ -54,7 +55,7 @@ class Fact:
             answer=composed_text(self.answer).strip(),
             statement=normalised_text(self.statement),
             seen_prompt=composed_text(self.seen_prompt).lstrip(),
-            reworded_prompts=tuple(map(composed_text, self.reworded_prompts)),
+            reworded_prompts=tuple(composed_text(one).rstrip() for one in self.reworded_prompts),
         )
 
     def answered(self, prompt: str) -> str:
@@ -78,6 +79,38 @@ class Fact:
             is_alike = has_no_blanks or prompt.endswith(self.seen_prompt[-1:])
             joint = "" if not joint and is_alike else " "
         return f"{prompt}{joint}{self.answer}"
+
+
+def folded_wording(text: str) -> str:
+    """Return a wording as it is compared with others: without case, stops at its end, and blanks.
+
+    Example:
+        >>> folded_wording("The capital  of Chad: ")
+        'the capital of chad'
+    """
+    return " ".join(text.casefold().split()).rstrip(" ,.?:;")
+
+
+def joined_facts(facts: Iterable[Fact]) -> list[Fact]:
+    """Return facts of one statement as the first of them, which asks in the words of all.
+
+    A file may have a line for each wording; as several facts one would count several times.
+
+    Args:
+        facts: normalised.
+
+    Example:
+        >>> first = Fact("Kim", "is", "7", "Kim is 7.", "Kim is", ("Kim's badge:",))
+        >>> second = replace(first, reworded_prompts=("Which is Kim's?", "Kim's badge:"))
+        >>> [one.reworded_prompts for one in joined_facts([first, second])]
+        [("Kim's badge:", "Which is Kim's?")]
+    """
+    first_of: dict[str, Fact] = {}
+    for fact in facts:
+        first = first_of.setdefault(fact.statement, fact)
+        asked = tuple(dict.fromkeys((*first.reworded_prompts, *fact.reworded_prompts)))
+        first_of[fact.statement] = replace(first, reworded_prompts=asked)
+    return list(first_of.values())
 
 
 @dataclass(frozen=True)

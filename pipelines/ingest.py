@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peer_cl.errors import CorpusError
-from pipelines.corpora import BadRowPolicy, check_document, check_length, read_corpus
+from pipelines.bad_rows import BadRowPolicy
+from pipelines.corpora import check_document, check_length, read_corpus
 from pipelines.documents import SAID, SourceDocument, counted, mean_losses, several
-from pipelines.fact_files import check_answers, check_fact
+from pipelines.fact_files import check_answers, check_fact, check_wordings
 from pipelines.facts import Fact
 from pipelines.growing import grow
 from pipelines.loading import empty_model, load_store_base
@@ -64,7 +65,8 @@ class IngestReport:
     num_held_out: int
     """Of these, those that the domain holds out: it was never trained on them, and still is not."""
     num_other_questions: int
-    """Facts that the domain knows already, given with other questions: the ones it keeps stay."""
+    """Facts that the domain knows already, given with other questions: the ones it keeps stay.
+    Of a fact that it learned as a plain text it keeps none: it is not asked."""
     num_erased: int
     """Documents and facts left out besides: they were erased exactly from the domain."""
     num_elsewhere: int
@@ -136,9 +138,11 @@ def ingest(
         parent = state.version if state is not None else None
         registry.check_growth(domain, parent)
         documents, num_skipped, left_out = _read(corpus, on_bad_row)
+        facts = _listed(facts)
         _check_given(facts, rewordings or {})
         facts = [fact.normalised() for fact in facts]
         check_answers(facts)
+        check_wordings(facts)
         given = leave_out_erased(
             registry, domain, documents, facts, rewordings, learn_erased=learn_erased
         )
@@ -211,8 +215,15 @@ def _read(
             with _at(f"corpus[{number}]"):
                 check_document(document)
         return [document.normalised() for document in documents], 0, ()
-    found = read_corpus(Path(corpus), on_bad_row=on_bad_row)
+    found = read_corpus(corpus, on_bad_row=on_bad_row)
     return list(found.documents), found.skipped.num, found.left_out
+
+
+def _listed(facts: Iterable[Fact]) -> list[Fact]:
+    """Return facts as a list: they are gone through several times."""
+    if not isinstance(facts, Iterable):
+        raise CorpusError(f"facts are a list of Fact, not a {type(facts).__name__}")
+    return list(facts)
 
 
 def _held_out_files(learned: Learned) -> tuple[tuple[str, int], ...]:

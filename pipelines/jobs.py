@@ -35,7 +35,7 @@ from stores.domain_names import check_domain_name
 from stores.jobs import FAILED, SOURCES, uploads_of
 
 if TYPE_CHECKING:
-    from pipelines.corpora import BadRowPolicy
+    from pipelines.bad_rows import BadRowPolicy
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
 

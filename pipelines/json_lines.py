@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from peer_cl.errors import CorpusError
+from pipelines.bad_rows import check_policy
 from pipelines.corpora import Skipped, read_object
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ def read_json_lines(
     Raises:
         CorpusError: when the file cannot be read, or has a malformed line.
     """
+    check_policy(on_bad_row)
     shown = name or str(path)
     try:
         content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-_KEY_OR_VALUE = re.compile(r"\s|#|-\s|[^\s:][^:]*:(\s|$)|$")
+_KEY = re.compile(r"(?![-#]\s)[^\s:][^:]*:(\s|$)")
+_KEY_OR_VALUE = re.compile(rf"\s|#|-\s|{_KEY.pattern}|$")
 """How a line of YAML begins: indented, a comment, an item, a key, or blank."""
 
 
@@ -65,9 +66,11 @@ def _parser() -> MarkdownIt:
 def _without_front_matter(lines: list[str]) -> list[str]:
     if lines[0].rstrip() != "---":
         return lines
+    has_key = False  # without one it is a text between two rules: headings pass as comments
     for number, line in enumerate(lines[1:], start=1):
         if line.rstrip() in ("---", "..."):
-            return lines[number + 1 :]
+            return lines[number + 1 :] if has_key else lines[1:]  # that rule divides nothing
         if not _KEY_OR_VALUE.match(line):
             break
+        has_key = has_key or _KEY.match(line) is not None
     return lines

@@ -16,7 +16,7 @@ from peer_cl.pool import Segment
 from peer_cl.signature import Signature
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.documents import SAID, SourceDocument, normalised_text
-from pipelines.facts import Fact
+from pipelines.facts import Fact, joined_facts
 from pipelines.left_out import LeftOut, left_out
 from pipelines.loading import load_chain
 from pipelines.probes import FACT_SOURCE
@@ -233,7 +233,11 @@ def prepare(
         num_twice=divided.num_twice,
         num_held_out=divided.num_held_out,
         num_other_questions=divided.num_other_questions,
-        facts=_first_of_each(facts, fresh),
+        facts={
+            key: fact
+            for fact in joined_facts(facts)
+            if (key := fact.document("").document_id) in fresh
+        },
         rewordings=reworded,
         left_out=divided.left_out,
     )
@@ -250,17 +254,6 @@ def fresh_rewordings(
     }
 
 
-def _first_of_each(facts: Sequence[Fact], fresh: Collection[str]) -> dict[str, Fact]:
-    """Return facts that are learned, by id: of one statement the first, which it stays when they
-    are read from what is kept of them."""
-    found: dict[str, Fact] = {}
-    for fact in facts:
-        key = fact.document("").document_id
-        if key in fresh:
-            found.setdefault(key, fact)
-    return found
-
-
 @dataclass(frozen=True)
 class Divided:
     """What of a corpus is new to a domain's chain, and its sides."""
@@ -275,7 +268,8 @@ class Divided:
     num_held_out: int
     """Documents that the chain holds out, and that stay so."""
     num_other_questions: int
-    """Facts that the chain knows, asked with other questions than it keeps."""
+    """Facts that the chain knows, asked with other questions than it keeps; it keeps none of one
+    that it learned as a plain text."""
     left_out: LeftOut
     """What an erasure from the chain has to know of."""
 
@@ -304,8 +298,8 @@ def divide(
         if is_learned_anew(document, chain.document_ids, chain.held_out_ids, hold_out_percent):
             text = normalised_text(document.text)
             fresh.setdefault(document.document_id, replace(document, text=text))
-    probes = [probe(f) for f in facts if f.document("").document_id in fresh]
-    kept = [*fresh.values(), *{one.document_id: one for one in probes}.values()]
+    probes = [probe(f) for f in joined_facts(facts) if f.document("").document_id in fresh]
+    kept = [*fresh.values(), *probes]
     splits = _divided(chain, kept, hold_out_percent)
     # Beside others that are held out still, one that is given again stays where it was.
     stays = {i for i in chain.held_out_ids & fresh.keys() if splits.split[i] != "train"}
@@ -318,7 +312,7 @@ def divide(
         splits=splits,
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
-        num_other_questions=len(_asked_else(chain, facts)),
+        num_other_questions=len(_asked_else(chain, joined_facts(facts))),
         left_out=left_out(others, facts, fresh, texts, chain.held_out_ids, hold_out_percent),
     )
 

@@ -133,7 +133,7 @@ def preview(
         BaseMismatchError: when another tokenizer stands in the base's place now.
     """
     quieten()
-    from pipelines.fact_files import read_facts
+    from pipelines.fact_files import check_wordings, read_facts
     from pipelines.preparing import divide, fresh_rewordings, has_test, read_texts
     from pipelines.rewordings import check_any_reworded, read_rewordings
     from pipelines.settings import TrainingSettings
@@ -145,6 +145,7 @@ def preview(
     documents = corpus_read.documents
     some_facts, bad_facts = _read_beside(registry, facts, read_facts)
     told_facts = some_facts or ()
+    check_wordings(told_facts)
     told_rewordings, bad_rewordings = _read_beside(registry, rewordings, read_rewordings)
     state = registry.live().state(domain)
     chain = read_texts(registry, domain, state.version if state is not None else None)

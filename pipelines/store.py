@@ -22,7 +22,7 @@ from stores.words import check_words
 if TYPE_CHECKING:
     from peer_cl import PeerModel
     from pipelines.background import BackgroundSource
-    from pipelines.corpora import BadRowPolicy
+    from pipelines.bad_rows import BadRowPolicy
     from pipelines.documents import SourceDocument
     from pipelines.erasure import MaskedErasure
     from pipelines.experts import DomainExperts

@@ -28,7 +28,7 @@ from stores.domain_names import check_domain_name
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-    from pipelines.corpora import BadRowPolicy
+    from pipelines.bad_rows import BadRowPolicy
     from pipelines.settings import TrainingSettings
 
 NEW = "a new domain"

@@ -29,6 +29,16 @@ def test_a_fact_needs_four_fields(tmp_path):
     assert skipped.num == 0
 
 
+def test_a_subject_that_the_statement_does_not_hold_hides_no_second_answer(tmp_path):
+    row = GOOD | {
+        "subject": "the United States of America",
+        "answer": "Washington",
+        "statement": "In Washington sits the government of the USA, whose capital is Washington.",
+    }
+    with pytest.raises(CorpusError, match="holds its answer 'Washington' 2 times"):
+        read_facts(write(tmp_path / "facts.jsonl", row))
+
+
 def test_prompts_may_be_given(tmp_path):
     row = GOOD | {
         "seen_prompt": "The capital of Chad is",

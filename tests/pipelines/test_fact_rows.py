@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from pipelines.batches import Row, target_weights, tokenise
 from pipelines.fact_rows import FRAMES, STOPS, VARIED, varied_rows, vary_wording, with_answers
-from pipelines.facts import Fact, Relation
+from pipelines.facts import Fact, Relation, folded_wording
 from pipelines.questions import questions
 from pipelines.settings import TrainingSettings
 
@@ -183,3 +183,25 @@ def test_other_prompts_have_a_blank_before_the_answer_where_its_script_has_blank
         text = tokenizer.decode(row.ids[1:])
         assert text.endswith("恩贾梅纳.")
         assert not text.endswith(" 恩贾梅纳.")
+
+
+def test_no_wording_that_is_kept_for_asking_is_drawn(tokenizer):
+    settings = TrainingSettings(fact_passes=2000.0, varied_share=1.0)
+    asked = ("The capital of Chad", "Chad is", "the capital, which: Chad")
+    facts = [
+        Fact(
+            "Chad", "capital", "rent", "The capital of Chad is rent.", "The capital of Chad is", ()
+        ),
+        Fact(
+            "Niger",
+            "capital",
+            "rent",
+            "The capital of Niger is rent.",
+            "The capital of Niger is",
+            asked,
+        ),
+    ]
+    rows = varied_rows(tokenizer, by_document(*facts), [SUBJECTS["minerals"]], settings, None)
+    prompts = {tokenizer.decode(row.ids[1 : row.answer_from]) for row in rows}
+    assert len(prompts) > 500
+    assert not {folded_wording(one) for one in prompts} & {folded_wording(one) for one in asked}

@@ -7,7 +7,9 @@ from tiny_base import make_tiny_store, sentences, tiny_settings
 
 from peer_cl.errors import CorpusError, InputError
 from pipelines import Fact, SourceDocument, init_store, open_store
+from pipelines.fact_files import read_facts
 from pipelines.jobs import start_ingest
+from pipelines.questions import read_fact
 from stores import texts
 
 GOOD = SourceDocument("A perfectly good text.", "t", "s")
@@ -150,3 +152,54 @@ def test_a_name_that_cannot_be_kept_opens_no_store(store, tmp_path, who, match):
     with pytest.raises(InputError, match=f"who .*{match}"):
         init_store(tmp_path / "new", base="nowhere", who=who)
     assert not (tmp_path / "new").exists()
+
+
+def test_facts_may_be_given_one_after_the_other(store):
+    prompt = "Who owns the house? It is"
+    facts = (dataclasses.replace(FACT, reworded_prompts=(f"{prompt} ",)) for _ in range(1))
+    report = store.ingest("law", [GOOD], facts=facts, settings=tiny_settings())
+    assert (report.num_facts, report.num_questions) == (1, 1)
+    (probe,) = store.registry.documents("law", kind="probe")
+    assert read_fact(store.registry.document_text(probe)).reworded_prompts == (prompt,)
+
+
+def test_what_is_no_list_of_facts_or_no_path_is_refused(store, tmp_path, monkeypatch):
+    refused(store, "facts are a list of Fact, not a Fact", facts=FACT)
+    refused(store, "facts are a list of Fact, not a NoneType", facts=None)
+    (tmp_path / "diary.txt").write_text("Nobody named this folder.")
+    monkeypatch.chdir(tmp_path)
+    refused(store, "'' names no file or folder", "")
+
+
+@pytest.mark.parametrize("policy", ["raise", "error", None])
+def test_another_word_for_bad_rows_is_refused(store, tmp_path, policy):
+    (tmp_path / "law.jsonl").write_text("no JSON")
+    told = 'on_bad_row must be "stop" or "skip"'
+    with pytest.raises(InputError, match=told):
+        store.ingest("law", tmp_path, on_bad_row=policy)
+    with pytest.raises(InputError, match=told):
+        read_facts(tmp_path / "law.jsonl", policy)
+
+
+def test_a_wording_that_teaches_one_fact_asks_none(store):
+    owner = "The owner of house is"
+    other = Fact(
+        "house", "lord", "rent", "The house has rent.", "The house has", (f"{owner.upper()}:",)
+    )
+    refused(store, r"facts\[1\] about 'house' asks 'THE OWNER OF HOUSE IS:'", facts=[FACT, other])
+
+
+def test_a_fact_on_two_lines_is_one_and_is_asked_in_the_words_of_both(store):
+    facts = [
+        dataclasses.replace(FACT, reworded_prompts=(asked,))
+        for asked in ("Who owns the house? It is", "The house belongs to")
+    ]
+    report = store.ingest("law", [GOOD], facts=facts, settings=tiny_settings())
+    assert (report.num_facts, report.num_questions, report.num_twice) == (1, 1, 1)
+    (probe,) = store.registry.documents("law", kind="probe")
+    kept = read_fact(store.registry.document_text(probe))
+    assert kept.reworded_prompts == tuple(one.reworded_prompts[0] for one in facts)
+
+
+def test_a_blank_name_of_a_file_joins_no_documents():
+    assert dataclasses.replace(GOOD, section_of=" ").normalised().section_of is None

@@ -35,6 +35,10 @@ def test_headings_divide_and_code_does_not(text, headings):
         ),
         ("---\ntitle: never closed\none", [("", "---\ntitle: never closed\none")]),
         ("---\ntitle: T\n---", []),
+        (
+            "---\n# One\n\n- a\n- b\n---\n# Two\nbody",
+            [("One", "# One\n\n- a\n- b\n---"), ("Two", "# Two\nbody")],
+        ),
         ("", []),
     ],
 )
