@@ -374,7 +374,7 @@ def _print_rows(title: str, rows: Sequence[Expert]) -> None:
                 item.weight_share,
                 item.num_documents,
                 item.effective_documents,
-                "nothing: it is off" if item.is_silent else " ".join(map(repr, item.promotes)),
+                "(says nothing)" if item.is_silent else " ".join(map(repr, item.promotes)),
                 "  ".join(f"{n.domain} {n.row} ({n.similarity:.2f})" for n in item.near) or "-",
             )
             for item in rows

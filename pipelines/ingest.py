@@ -91,7 +91,7 @@ def ingest(
     domain: str,
     corpus: str | Path | Sequence[SourceDocument],
     *,
-    facts: Sequence[Fact] = (),
+    facts: Iterable[Fact] = (),
     rewordings: Rewordings | None = None,
     settings: TrainingSettings | None = None,
     why: str = "",

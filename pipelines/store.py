@@ -8,7 +8,7 @@ model, tokenizer = store.load()
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class Store:
         domain: str,
         corpus: str | Path | Sequence[SourceDocument],
         *,
-        facts: Sequence[Fact] = (),
+        facts: Iterable[Fact] = (),
         rewordings: Rewordings | None = None,
         settings: TrainingSettings | None = None,
         why: str = "",
