@@ -288,7 +288,8 @@ def divide(
         facts: learned as further documents.
         hold_out_percent: about how many of a hundred documents are held out.
     """
-    fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
+    joined = joined_facts(facts)
+    fact_documents = [fact.document(f"{chain.domain} facts") for fact in joined]
     fact_ids = {document.document_id for document in fact_documents}
     # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
     others = [document for document in documents if document.document_id not in fact_ids]
@@ -298,7 +299,7 @@ def divide(
         if is_learned_anew(document, chain.document_ids, chain.held_out_ids, hold_out_percent):
             text = normalised_text(document.text)
             fresh.setdefault(document.document_id, replace(document, text=text))
-    probes = [probe(f) for f in joined_facts(facts) if f.document("").document_id in fresh]
+    probes = [probe(f) for f in joined if f.document("").document_id in fresh]
     kept = [*fresh.values(), *probes]
     splits = _divided(chain, kept, hold_out_percent)
     # Beside others that are held out still, one that is given again stays where it was.
@@ -312,8 +313,8 @@ def divide(
         splits=splits,
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),
-        num_other_questions=len(_asked_else(chain, joined_facts(facts))),
-        left_out=left_out(others, facts, fresh, texts, chain.held_out_ids, hold_out_percent),
+        num_other_questions=len(_asked_else(chain, joined)),
+        left_out=left_out(others, joined, fresh, texts, chain.held_out_ids, hold_out_percent),
     )
 
 

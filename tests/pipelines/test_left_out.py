@@ -173,7 +173,7 @@ def test_what_was_given_again_stays_held_out_in_a_real_store_too(tmp_path):
 
 
 def test_a_fact_of_a_text_that_was_learned_is_taught_where_the_text_is_held_out_now(base):
-    """Its words are not otherwise kept: the record has them, each line, where it stood."""
+    """Its words are not otherwise kept: the record has them, where it stood, of all its lines."""
 
     def fact(name, *questions):
         said = f"{name} has badge {len(name)} and a desk."
