@@ -233,11 +233,7 @@ def prepare(
         num_twice=divided.num_twice,
         num_held_out=divided.num_held_out,
         num_other_questions=divided.num_other_questions,
-        facts={
-            key: fact
-            for fact in joined_facts(facts)
-            if (key := fact.document("").document_id) in fresh
-        },
+        facts=divided.facts,
         rewordings=reworded,
         left_out=divided.left_out,
     )
@@ -262,6 +258,8 @@ class Divided:
     """Documents and facts that an ingest looks at, by id; texts are normalised."""
     kept: list[SourceDocument]
     """These, and the questions about its facts."""
+    facts: dict[str, Fact]
+    """The facts among them, by id; lines of one statement are one."""
     splits: Splits
     num_twice: int
     """Documents and facts that the corpus itself holds twice."""
@@ -310,6 +308,7 @@ def divide(
     return Divided(
         fresh=fresh,
         kept=kept,
+        facts={key: f for f in joined if (key := f.document("").document_id) in fresh},
         splits=splits,
         num_twice=len(documents) + len(facts) - len(own_texts),
         num_held_out=len((chain.held_out_ids & own_texts) - fresh.keys()),

@@ -163,15 +163,11 @@ def _plain_config(model: PeerModel) -> GenerationConfig:
 
 def _written(ids: torch.Tensor, seed: int | None, generate: Callable[[], Any]) -> list[int]:
     """Return the tokens that a call of `generate` wrote after the prompt."""
-    if seed is None:
-        return _ids_after(generate(), ids)
-    with torch.random.fork_rng(devices=[]):  # the caller's own draws go on as they would have
-        torch.manual_seed(seed)
-        return _ids_after(generate(), ids)
-
-
-def _ids_after(whole_BT: Any, prompt_BT: torch.Tensor) -> list[int]:
-    written: list[int] = whole_BT[0, prompt_BT.shape[1] :].tolist()
+    # With a seed, the caller's own draws go on as they would have.
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        written: list[int] = generate()[0, ids.shape[1] :].tolist()
     return written
 
 

@@ -163,7 +163,7 @@ def _parsed(blob: bytes) -> Any:
     if len(blob) < _HEADER.size:
         raise ValueError("too short for an index")
     _, width, num_vectors = _HEADER.unpack_from(blob)
-    if not (0 < width <= len(blob) and 0 < num_vectors <= len(blob)):
+    if min(width, num_vectors) < 1 or 4 * width * num_vectors > len(blob):
         raise ValueError("no number of vectors that fit in")
     zeros = faiss.IndexFlatL2(width)
     zeros.add(np.zeros((num_vectors, width), dtype=np.float32))

@@ -114,9 +114,9 @@ def preview(
             ]
         case _:
             retired = action == "purge retired"
-            told = _purged(detail, name, retired=retired, num_erased=num_erased)
-            also = [f"Deleted with it: {unfinished}."] if unfinished else []
-            return [told[0], *also, *told[1:]]
+            return _purged(
+                detail, name, retired=retired, num_erased=num_erased, unfinished=unfinished
+            )
 
 
 def _rolled_back(
@@ -184,7 +184,9 @@ def _from_first(detail: DomainDetail, places: Sequence[DocumentPlace]) -> Sequen
     return detail.chain[first:]
 
 
-def _purged(detail: DomainDetail, name: str, *, retired: bool, num_erased: int) -> list[str]:
+def _purged(
+    detail: DomainDetail, name: str, *, retired: bool, num_erased: int, unfinished: str
+) -> list[str]:
     live = {segment.id for segment in detail.chain}
     gone = [one for one in detail.versions if not one.is_purged and one.id not in live]
     labels = ", ".join(segment.label for segment in gone)
@@ -193,6 +195,7 @@ def _purged(detail: DomainDetail, name: str, *, retired: bool, num_erased: int) 
         f"The bytes of {what} are deleted for ever: "
         f"{size(sum(segment.size_bytes for segment in gone))} of pools, with signatures, texts, "
         "titles, scores and run logs.",
+        *([f"Deleted with it: {unfinished}."] if unfinished else []),
         "Evaluations of the snapshots that held them are deleted too.",
         "Those snapshots can then be restored without them only.",
         *([f"{name} stays at {detail.summary.label}."] if retired else []),

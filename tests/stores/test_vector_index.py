@@ -109,6 +109,10 @@ def test_missing_stale_damaged_and_half_written_give_none(tmp_path):
             good[:4] + (-3).to_bytes(4, "little", signed=True) + good[8:],
             details,
         ),
+        lambda good, details: (  # each fits, and both together would fill the memory
+            good[:4] + (200).to_bytes(4, "little") + (200).to_bytes(8, "little") + good[16:],
+            details,
+        ),
         lambda good, details: (good, None),
         lambda good, details: (good, [["a"]]),
         lambda good, details: (good, [["a", "many"]]),
