@@ -1,1 +1,1 @@
-"""The faces of the project: the command line `peer-cl`."""
+"""The faces of the project: the command line `peer-cl` and the dashboard."""

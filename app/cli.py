@@ -1,161 +1,159 @@
-"""`peer-cl`: every verb of the project on the command line.
-
-Reading verbs and a domain's life load no torch; verbs that need the model import it when they run.
-"""
+"""`peer-cl`: every verb of the project on the command line."""
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_command
+from typer import Option
+from typer.core import TyperCommand, TyperGroup
 
 import peer_cl
-from app import acting, asking, erasing, learning, reading, rewording, serving, using, working
-from app.entry import INTERRUPTED
-from app.output import say, unwritten
-from app.request import AFTER_A_PIPE, Before, StoreOption
+from app import ask, learn, life, look
+from app.options import DEFAULT_STORE, STORE_VARIABLE, flag, opt
+from app.output import say
+from peer_cl.errors import InputError, PeerError, StateError, UnknownError, unknown_name
+
+
+def _named(*verbs: Callable[..., None]) -> dict[str, Callable[..., None]]:
+    return {verb.__name__.rstrip("_"): verb for verb in verbs}
+
+
+VERBS: dict[str, dict[str, Callable[..., None]]] = {
+    "Learn": _named(learn.init, learn.ingest, learn.evaluate, learn.report, ask.demo),
+    "Ask": _named(ask.generate, ask.trace, ask.experts, ask.verify),
+    "Look": _named(
+        *(look.list_, look.show, look.documents, look.document, look.log),
+        *(look.status, look.doctor, look.runs, look.dashboard),
+    ),
+    "A domain's life": _named(
+        *(life.freeze, life.unfreeze, life.disable, life.enable, life.rollback),
+        *(life.remove, life.restore, life.erase, life.purge),
+    ),
+}
+"""Every verb by its name, under the heading that the help shows it with."""
+ALIASES: dict[str, Callable[..., None]] = {"domains": look.list_, "history": look.log}
+"""Other names of verbs, which the help does not show."""
+DESTROYING = ("erase", "purge")
+"""Verbs that are never suggested in place of a mistyped one."""
+QUIET = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Silences libraries' own bars and notices, which would tear ours apart."""
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """Let the help show metavars and choices, and no types: `<str>` helps nobody."""
+    for one in parameters:
+        shown = "|".join(one.type_descriptor.choices or ()) or one.metavar
+        shown = shown if one.param_type_name == "option" else None
+        one.display_type_rich = functools.partial(lambda what, ctx: what, shown)
+    return parameters
+
+
+class _Verb(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
 
 
 class _Verbs(TyperGroup):
-    """Typer's, which would end without a word where Ctrl-C comes before a verb is at work."""
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
 
-    def invoke(self, ctx: Any) -> Any:
-        """Read the words after the options, and run the verb, whose own Ctrl-C it tells itself."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say(INTERRUPTED, err=True)
-            raise typer.Exit(130) from None
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that the first word names, or suggest one that destroys nothing."""
+        if args[0] not in self.commands:
+            raise unknown_name("verb", args[0], self.commands.keys() - DESTROYING - ALIASES.keys())
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
     name="peer-cl",
     cls=_Verbs,
-    help="Give a frozen language model new knowledge as removable expert pools.",
-    invoke_without_command=True,
-    add_completion=False,
+    help="Add knowledge to a frozen language model as removable expert pools, one per domain.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for _heading, _verbs in VERBS.items():
+    for _name, _function in _verbs.items():
+        app.command(_name, cls=_Verb, rich_help_panel=_heading)(_function)
+for _name, _function in ALIASES.items():
+    app.command(_name, cls=_Verb, hidden=True)(_function)
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        typer.echo(f"peer-cl {peer_cl.__version__}")
+        say(f"peer-cl {peer_cl.__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _before_the_verb(
     ctx: typer.Context,
-    store: StoreOption = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    store: Annotated[
+        Path,
+        opt("FOLDER", "Folder of the store; before or after the verb.", envvar=STORE_VARIABLE),
+    ] = DEFAULT_STORE,
+    debug: Annotated[bool, flag("--debug", "Show an error's traceback.")] = False,
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
+        bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    ctx.obj = Before(store, debug)
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-
-
-VERBS = (
-    (
-        "Learn",
-        (
-            learning.init,
-            rewording.reword,
-            learning.ingest,
-            learning.evaluate,
-            learning.report,
-        ),
-    ),
-    ("Use", (using.generate, using.verify, using.demo)),
-    (
-        "Read",
-        (
-            reading.domains,
-            reading.show,
-            reading.documents,
-            reading.document,
-            reading.history,
-            reading.doctor,
-        ),
-    ),
-    ("See", (serving.dashboard,)),
-    ("Work in the background", (working.jobs, working.cancel)),
-    ("Ask what holds what", (asking.trace, asking.search, asking.experts)),
-    (
-        "A domain's life",
-        (
-            acting.freeze,
-            acting.unfreeze,
-            acting.disable,
-            acting.enable,
-            acting.rollback,
-            acting.bring_back,
-        ),
-    ),
-    ("Erase", (erasing.erase, erasing.purge)),
-)
-"""Every verb, under the heading that the help shows it with."""
-
-for _heading, _functions in VERBS:
-    for _function in _functions:
-        app.command(rich_help_panel=_heading)(_function)
-
-
-_OF_PYDANTIC = "Value error, "
-"""What a library below typer puts before a choice's refusal."""
+    ctx.default_map = {
+        verb: {"store": store} for verbs in (*VERBS.values(), ALIASES) for verb in verbs
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    Args:
-        arguments: the words after `peer-cl`; default: those of the process.
+    An error is one line on stderr: 2 for the user's mistakes, 1 for ours, 130 for Ctrl-C.
     """
-    command: Any = get_command(app)
-    words = list(arguments) if arguments is not None else None
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    is_debugging = "--debug" in words
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped ingest ends cleanly
     try:
-        code = command.main(args=words, prog_name="peer-cl", standalone_mode=False)
+        code = app(
+            args=[word for word in words if word != "--debug"],
+            prog_name="peer-cl",
+            standalone_mode=False,
+        )
     except typer.Abort:
-        typer.echo("error: aborted", err=True)
-        return 1
-    except SystemExit as ended:  # so typer leaves a pipe that nobody reads any more
-        if isinstance(ended.__context__, BrokenPipeError):
-            return AFTER_A_PIPE
-        raise
-    except OSError as error:  # of typer's own words, such as the help's
-        say(f"error: {unwritten(error)}", err=True)
-        return 2
+        return _fail("not confirmed, so nothing was changed; --yes answers yes", 130)
     except Exception as error:
-        # What typer itself raises for words that it cannot read; the verbs' errors end as codes.
-        message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        where = getattr(getattr(error, "ctx", None), "command_path", "peer-cl")
-        told = " ".join(str(message()).replace(_OF_PYDANTIC, "").split()).rstrip(".")
-        is_dashed = type(error).__name__ == "NoSuchOption" and _takes_text(error)
-        hint = "; put -- before a text that begins with a dash" if is_dashed else ""
-        say(f"error: {told}; see `{where} --help`{hint}", err=True)
-        return 2
+        if is_debugging:
+            traceback.print_exc()
+        return _fail(*_explained(error))
+    if code == 130:
+        return _fail("interrupted; `ingest` and `erase` go on when they are run again", 130)
     return code if isinstance(code, int) else 0
 
 
-def _takes_text(error: Any) -> bool:
-    """Return whether the verb that was not understood takes a text of the user's as it is."""
-    verb: Any = getattr(getattr(error, "ctx", None), "command", None)
-    parameters = getattr(verb, "params", ())
-    return any(getattr(one, "metavar", None) in ("TEXT", "PROMPT") for one in parameters)
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return what is said of an error, and the exit code."""
+    if isinstance(error, typer.TyperException):  # words that typer cannot read
+        context = getattr(error, "ctx", None)
+        help_of = context.command_path if context else "peer-cl"
+        return f"{error.format_message().rstrip('.')}; see `{help_of} --help`", 2
+    if isinstance(error, InputError | UnknownError | StateError | OSError):
+        return str(error), 2
+    if isinstance(error, PeerError):
+        return str(error), 1
+    return f"{type(error).__name__}: {error} (a fault of peer-cl; --debug shows where)", 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _fail(message: str, code: int) -> int:
+    say(f"error: {' '.join(message.split())}", err=True)
+    return code

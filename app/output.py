@@ -1,104 +1,86 @@
-"""What verbs print: tables for people, JSON for programs."""
+"""What verbs print: tables and lines for people, JSON for programs, progress on stderr."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 import sys
-import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.cells import cell_len
+from rich import progress
 from rich.console import Console
 from rich.table import Table
 
-from peer_cl.errors import StateError
+if TYPE_CHECKING:
+    from pipelines.progress import Progress
 
+Read = Callable[[Any], object]
+"""What a column of a table reads of an object."""
 PIPE_WIDTH = 200
-"""Columns where no terminal tells its width: what reads a pipe wants whole lines."""
-MOST = 2**31 - 1
-"""The largest number that a counting option takes: every database has room for it."""
-_LEAST_FOLDED = 6
-"""Columns of a terminal that a text is to have beside what stays in one piece."""
-_HARMLESS = "\n\t\u00ad\u200c\u200d"
-"""Not printable, and part of texts: soft hyphens, and joiners within words."""
-
-
-class _Console(Console):
-    """Rich's, which leaves a pipe that nobody reads any more to who runs the verb."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise what other writers to the pipe raise; called where it is handled."""
-        raise BrokenPipeError
+"""Columns of a table where no terminal sets its width: what reads a pipe wants whole lines."""
+PLAIN_STEPS = 5
+"""Progress lines for one piece of work where there is no terminal."""
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "?")
+"""Characters that a terminal would obey; a document's title may hold any of them."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints users' words as they are, without markup."""
-    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
-) -> None:
-    """Print rows as a table; numbers stand on the right.
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line for people."""
+    typer.echo(line.translate(_CONTROLS), err=err)
 
-    Args:
-        title: printed above.
-        columns: their names.
-        rows: one value a column.
-        empty: printed instead of a table without rows.
-    """
+
+def print_table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
+) -> None:
+    """Print rows under a title and headings, numbers on the right; `empty` where there are none."""
     listed = list(rows)
     if not listed:
         say(f"{title}: {empty}")
         return
     say(title)
-    cells = [[cell(row[number]) for row in listed] for number in range(len(columns))]
-    console = make_console()
-    widths = [max(map(cell_len, (name, *told))) for name, told in zip(columns, cells, strict=True)]
-    is_narrow = sum(widths) + 2 * (len(columns) - 1) > console.width
-    headers, whole = _fitted(columns, cells, console.width) if is_narrow else (columns, ())
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        padding=(0, 1, 0, 0) if is_narrow else (0, 1),
-    )
-    for number, header in enumerate(headers):
-        values = [row[number] for row in listed if row[number] is not None]
-        is_number = bool(values) and all(isinstance(value, int | float) for value in values)
-        table.add_column(
-            header,
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=number in whole,
-        )
-    for told in zip(*cells, strict=True):
-        table.add_row(*told)
-    with _written_out():
-        console.print(table)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for name, values in zip(headings, zip(*listed, strict=True), strict=True):
+        is_number = all(value is None or isinstance(value, int | float) for value in values)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*map(cell, row))
+    make_console().print(table)
 
 
-def _fitted(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
-) -> tuple[Sequence[str], Collection[int]]:
-    """Return the headers on a narrow terminal, and the columns whose cells stay in one piece.
+def print_objects(
+    title: str, objects: Iterable[Any], columns: str, *, empty: str = "none", **computed: Read
+) -> None:
+    """Print a table with a row for each object.
 
-    Texts give way before ids, dates and numbers, which cannot be read or copied in two pieces.
-    Where these leave the others no room, all fold: what does not is cropped.
+    Args:
+        columns: attributes to show, each after its heading where that has another name:
+            "version=label num_tokens". In a heading "_" stands for a blank.
+        computed: by heading, what a column shows that is no attribute.
     """
-    whole = frozenset(n for n, told in enumerate(cells) if all(len(c.split()) == 1 for c in told))
-    headers = [name.replace(" ", "\n") if n in whole else name for n, name in enumerate(columns)]
-    needed = sum(max(map(cell_len, (*headers[n].split("\n"), *cells[n]))) for n in whole)
-    room = width - needed - (len(columns) - 1)  # a blank between
-    is_enough = room >= _LEAST_FOLDED * (len(columns) - len(whole))
-    return headers, whole if is_enough else frozenset()
+    pairs = [word.partition("=")[::2] for word in columns.split()]
+    readers = [computed.get(name) or _reader(attribute or name) for name, attribute in pairs]
+    headings = [name.replace("_", " ") for name, _ in pairs]
+    print_table(title, headings, [[read(one) for read in readers] for one in objects], empty=empty)
+
+
+def _reader(attribute: str) -> Read:
+    """Return what reads an attribute of an object, and shortens a size, a time and an id."""
+    read, shorten = attrgetter(attribute), _SHORTENED.get(re.split(r"[._]", attribute)[-1])
+    return read if shorten is None else lambda one: shorten(read(one))
 
 
 def cell(value: object) -> str:
@@ -116,95 +98,23 @@ def cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
-    return printable(str(value))
-
-
-def printable(text: str) -> str:
-    """Return users' words without what a terminal would obey: escapes, and marks of direction.
-
-    Example:
-        >>> printable("a\\x1b[31m red \\u202etitle")
-        'a?[31m red ?title'
-    """
-    return "".join(letter if _is_shown(letter) else "?" for letter in text)
-
-
-def _is_shown(letter: str) -> bool:
-    is_space = unicodedata.category(letter) == "Zs"  # such as one that keeps words together
-    return letter.isprintable() or is_space or letter in _HARMLESS
-
-
-@contextmanager
-def _written_out() -> Iterator[None]:
-    """Tell an output that cannot be written apart from a store that cannot.
-
-    Raises:
-        BrokenPipeError: when nobody reads the pipe any more.
-        StateError: when the output cannot be written for another reason, such as a full disk.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StateError(
-            f"{unwritten(error)}; send it elsewhere; what the command has done is done"
-        ) from error
-
-
-def unwritten(error: OSError) -> str:
-    """Return what is said of an output that cannot be written."""
-    return f"the output cannot be written ({error.strerror or error})"
+    return str(value).translate(_CONTROLS)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what a terminal would obey, or the output cannot hold, is escaped.
-
-    JSON knows no infinity and no NaN, which a damaged pool may say: they are null.
-    """
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    is_held = _is_held(text)
-    with _written_out():
-        typer.echo(
-            "".join(
-                one if _is_shown(one) and (is_held or one.isascii()) else json.dumps(one)[1:-1]
-                for one in text
-            )
-        )
+    """Print a value as JSON. Infinities and NaN, which JSON lacks, become null."""
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _is_held(text: str) -> bool:
-    """Return whether the output's encoding has every letter that is shown."""
-    try:
-        "".join(filter(_is_shown, text)).encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None for every number in it that is none.
-
-    Example:
-        >>> _finite({"rows": [1.5, math.nan]})
-        {'rows': [1.5, None]}
-    """
+def _plain(value: Any) -> Any:
+    """Return a value as what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """Print one line for people.
-
-    Args:
-        line: it; a user's words may stand in it.
-        err: on stderr.
-    """
-    with _written_out():
-        typer.echo(printable(line), err=err)
 
 
 def size(num_bytes: int) -> str:
@@ -223,10 +133,63 @@ def size(num_bytes: int) -> str:
 
 
 def moment(iso: str) -> str:
-    """Return a time without its fractions.
-
-    Example:
-        >>> moment("2026-01-02T03:04:05.678+00:00")
-        '2026-01-02 03:04:05'
-    """
+    """Return a time as 2026-01-02 03:04:05, without its fractions."""
     return iso[:19].replace("T", " ")
+
+
+def short_id(value: str | int) -> str | int:
+    """Return the first digits of a hash; other ids are numbers."""
+    return value[:12] if isinstance(value, str) else value
+
+
+_SHORTENED: dict[str, Read] = {"bytes": size, "at": moment, "seconds": round, "id": short_id}
+"""By the last word of an attribute's name, how a table shows it."""
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Yield what a verb reports its progress to: bars on a terminal, else a few plain lines."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    with progress.Progress(
+        progress.SpinnerColumn(finished_text="✓"),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[note]}", markup=False),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        redirect_stdout=sys.stdout.isatty(),  # answers that go to a file stay off the terminal
+    ) as bars:
+        yield _bars(bars)
+
+
+def _bars(bars: progress.Progress) -> Progress:
+    """Return a progress that draws one bar for each piece of work, the latest three at a time."""
+    tasks: dict[str, progress.TaskID] = {}
+
+    def report(what: str, done: int, total: int, note: str) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, note=note)
+        bars.update(tasks[what], completed=done, total=total or None, note=note)
+        for name in [*tasks][:-3]:
+            bars.remove_task(tasks.pop(name))
+
+    return report
+
+
+def _plain_lines() -> Progress:
+    """Return a progress that prints a few lines for each piece of work."""
+    steps: dict[str, int] = {}
+
+    def report(what: str, done: int, total: int, note: str) -> None:
+        step = done * PLAIN_STEPS // total if total else 0
+        if step != steps.get(what):
+            steps[what] = step
+            count = f": {done:,} of {total:,}" if total else ""
+            say(f"{what}{count}{', ' if note else ''}{note}", err=True)
+
+    return report

@@ -1,5 +1,4 @@
-"""Every figure that the README shows, one command each: `python -m benchmarks NAME`.
+"""Benchmarks: every figure that the documentation shows, one command each.
 
-A benchmark is a module here with a docstring and `measure(arguments)`, which returns its figures.
-A run that may not speak for the README (a quick one, or one with a part missing) returns none.
+They stand beside the product, which imports none of them: what is measured reads no questions.
 """

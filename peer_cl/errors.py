@@ -5,21 +5,18 @@
     PeerError
     ├── InputError (ValueError)          the user's mistake: a value, a file or an option is wrong
     │   ├── ShapeError                   a tensor does not fit; both shapes are named
-    │   ├── CorpusError                  a corpus is empty, binary, wrongly encoded or malformed
-    │   ├── DomainNameError              a domain's name cannot be used
+    │   ├── CorpusError                  a corpus is missing, empty, wrongly encoded or malformed
     │   └── BaseMismatchError            not the base model or tokenizer of the store or pool
     ├── UnknownError (LookupError)       no such domain, version, snapshot, document or pool
     ├── StateError (RuntimeError)        the thing exists, but its state forbids the act
-    │   ├── FrozenError                  a frozen domain was told to learn
+    │   ├── FrozenError                  a frozen domain cannot learn
     │   ├── StoreLockedError             another writer holds the store
-    │   │   └── BusyError                somebody wrote for too long; the same may be tried again
-    │   ├── ChangedError                 the store changed between a person's look and the act
-    │   ├── StoreFormatError             a store of a newer format, or no store at all
-    │   └── UnsupportedError             a model, cache or mode that is not served
-    └── DamageError (RuntimeError)       stored bytes are not what they were: hash or tensors differ
+    │   ├── ChangedError                 the store changed since the caller read it
+    │   ├── StoreFormatError             a store of another format, or no store at all
+    │   └── UnsupportedError             a model, mode or option that is not supported
+    └── DamageError (RuntimeError)       stored bytes changed: a hash or a tensor differs
 
-Every message says what is wrong, with the values, and what to do next, in one line. The command
-line exits with 2 for InputError, UnknownError and StateError, and with 1 for everything else.
+The command line exits with 2 for InputError, UnknownError and StateError, else with 1.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from collections.abc import Iterable
 
 
 class PeerError(Exception):
-    """The root of every error that peer_cl raises on purpose."""
+    """The root of every error that this project raises on purpose."""
 
 
 class InputError(PeerError, ValueError):
@@ -42,10 +39,6 @@ class ShapeError(InputError):
 
 class CorpusError(InputError):
     """A corpus is missing, empty, binary, wrongly encoded or malformed."""
-
-
-class DomainNameError(InputError):
-    """A domain's name is empty, too long, or looks like a path."""
 
 
 class BaseMismatchError(InputError):
@@ -61,19 +54,15 @@ class StateError(PeerError, RuntimeError):
 
 
 class FrozenError(StateError):
-    """A frozen domain was told to learn."""
+    """A frozen domain cannot learn."""
 
 
 class StoreLockedError(StateError):
-    """Another live writer holds the store's lease, or its registry."""
-
-
-class BusyError(StoreLockedError):
-    """The registry was kept busy for too long; nothing was written, and it may be tried again."""
+    """Another writer holds the store's lock."""
 
 
 class ChangedError(StateError):
-    """The store changed between a person's look at it and the act."""
+    """The store changed between the caller's look at it and the act."""
 
 
 class StoreFormatError(StateError):
@@ -81,20 +70,15 @@ class StoreFormatError(StateError):
 
 
 class UnsupportedError(StateError):
-    """A model, a cache or a mode of generation that is not served."""
+    """A model, a mode or an option that is not supported."""
 
 
 class DamageError(PeerError, RuntimeError):
-    """Stored bytes are not what they were when they were written."""
+    """Stored bytes differ from what was written."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownError:
     """Return the error for a name that does not exist, with the nearest one that does.
-
-    Args:
-        kind: What was looked for, in the singular ("domain").
-        name: What the user wrote.
-        known: The names that exist.
 
     Example:
         >>> print(unknown_name("domain", "medcine", ["law", "medicine"]))

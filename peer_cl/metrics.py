@@ -8,19 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peer_cl.errors import ShapeError
-
 Matrix = Sequence[Sequence[float]]
-
-
-def _size(matrix: Matrix) -> int:
-    num_domains = len(matrix[0]) if matrix else 0
-    if num_domains == 0 or len(matrix) != num_domains + 1:
-        raise ShapeError(
-            f"R has {len(matrix)} rows for {num_domains} domains; it needs one more row than "
-            "domains, the base's first"
-        )
-    return num_domains
 
 
 def average_score(matrix: Matrix) -> float:
@@ -30,29 +18,26 @@ def average_score(matrix: Matrix) -> float:
         >>> average_score([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]])
         0.75
     """
-    num_domains = _size(matrix)
-    return sum(matrix[-1]) / num_domains
+    return sum(matrix[-1]) / len(matrix[0])
 
 
 def learning_accuracy(matrix: Matrix, newest: float | None = None) -> float:
     """Return the mean score on each domain right after it was learned.
 
     Args:
-        matrix: R.
-        newest: the newest domain's right after it was learned, where the last row is of a later
-            time; default: that row's.
+        newest: the newest domain's score right after it was learned, where the last row was
+            measured later; default: that row's.
 
     Example:
         >>> round(learning_accuracy([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.85
     """
-    num_domains = _size(matrix)
-    return sum(_right_after(matrix, newest)) / num_domains
+    return sum(_right_after(matrix, newest)) / len(matrix[0])
 
 
 def _right_after(matrix: Matrix, newest: float | None) -> list[float]:
-    """Return each domain's score right after it was learned; see `learning_accuracy`."""
-    *earlier, last = [matrix[j + 1][j] for j in range(_size(matrix))]
+    """Return each domain's score right after it was learned."""
+    *earlier, last = [matrix[j + 1][j] for j in range(len(matrix[0]))]
     return [*earlier, last if newest is None else newest]
 
 
@@ -66,8 +51,7 @@ def backward_transfer(matrix: Matrix) -> float:
         >>> round(backward_transfer([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         -0.2
     """
-    num_domains = _size(matrix)
-    changes = [matrix[-1][j] - matrix[j + 1][j] for j in range(num_domains - 1)]
+    changes = [matrix[-1][j] - matrix[j + 1][j] for j in range(len(matrix[0]) - 1)]
     return sum(changes) / len(changes) if changes else 0.0
 
 
@@ -80,22 +64,20 @@ def forward_transfer(matrix: Matrix) -> float:
         >>> forward_transfer([[0.0, 0.1], [0.9, 0.2], [0.7, 0.8]])
         0.1
     """
-    num_domains = _size(matrix)
-    gains = [matrix[j][j] - matrix[0][j] for j in range(1, num_domains)]
+    gains = [matrix[j][j] - matrix[0][j] for j in range(1, len(matrix[0]))]
     return sum(gains) / len(gains) if gains else 0.0
 
 
 def forgetting(matrix: Matrix) -> float:
     """Return how far earlier domains fell from their best; positive = forgot.
 
-    Source: Chaudhry et al. 2018. The opposite sign of BWT, and never negative where the best was
-    right after learning. 0 for a single domain.
+    Source: Chaudhry et al. 2018. The opposite sign of BWT. 0 for a single domain.
 
     Example:
         >>> round(forgetting([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.2
     """
-    num_domains = _size(matrix)
+    num_domains = len(matrix[0])
     falls = [
         max(matrix[i][j] for i in range(j + 1, num_domains)) - matrix[-1][j]
         for j in range(num_domains - 1)
@@ -107,38 +89,29 @@ def retention(matrix: Matrix, newest: float | None = None) -> float | None:
     """Return the share of what was gained right after learning that is left at the end; 1 = all.
 
     Gains are over the base, added over all domains. None where nothing was gained: there is no
-    share of a loss.
-
-    Args:
-        matrix: R.
-        newest: as for `learning_accuracy`.
+    share of a loss. `newest` is as for `learning_accuracy`.
 
     Example: of gains 0.9 and 0.8, 0.7 and 0.8 are left.
         >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.7, 0.8]]), 3)
         0.882
         >>> retention([[0.0, 0.0], [-0.5, 0.0], [-0.9, -0.2]]) is None
         True
-
-        The newest domain was switched off since: of 0.9 and 0.8, 0.9 is left.
-        >>> round(retention([[0.0, 0.0], [0.9, 0.0], [0.9, 0.0]], 0.8), 3)
-        0.529
     """
-    num_domains = _size(matrix)
     learned = sum(_right_after(matrix, newest)) - sum(matrix[0])
-    left = sum(matrix[-1][j] - matrix[0][j] for j in range(num_domains))
+    left = sum(matrix[-1][j] - matrix[0][j] for j in range(len(matrix[0])))
     return left / learned if learned > 0 else None
 
 
-def kept(base: float, forced: float, mixture: float) -> float | None:
-    """Return the share of the forced pool's gain that the mixture keeps; losses in, 1 = all of it.
+def efficiency(base: float, oracle: float, routed: float) -> float | None:
+    """Return the share of the oracle routing's gain that routing keeps; losses in, 1 = all of it.
 
     None where the pool gains nothing: a mixture that is as bad would count as perfect.
 
     Example:
-        >>> kept(base=4.0, forced=3.0, mixture=3.25)
+        >>> efficiency(base=4.0, oracle=3.0, routed=3.25)
         0.75
-        >>> kept(base=4.0, forced=4.5, mixture=4.5) is None
+        >>> efficiency(base=4.0, oracle=4.5, routed=4.5) is None
         True
     """
-    gain = base - forced
-    return (base - mixture) / gain if gain > 0 else None
+    gain = base - oracle
+    return (base - routed) / gain if gain > 0 else None

@@ -1,4 +1,4 @@
-"""The verbs: what happens to a store from a raw corpus to a model that knows it, and back.
+"""What happens to a store, from a raw corpus to a model that knows it: one verb a file.
 
 Names are loaded when they are first used, so that reading verbs import no torch.
 """
@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.batches import pad, tokenise
-    from pipelines.documents import SourceDocument
+    from pipelines.corpora import SourceDocument
     from pipelines.facts import Fact, Relation
     from pipelines.init import init_store
-    from pipelines.rewordings import Rewordings
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store, open_store
 
 _HOMES = {
     "Fact": "facts",
     "Relation": "facts",
-    "Rewordings": "rewordings",
-    "SourceDocument": "documents",
+    "SourceDocument": "corpora",
     "Store": "store",
     "TrainingSettings": "settings",
     "init_store": "init",

@@ -1,6 +1,6 @@
 """Documents as rows of tokens, and the steps of a training run.
 
-A row is one document (or a piece of a long one) with a start token before it, so documents never
+A row is one document, or a piece of a long one, with a start token before it: documents never
 attend to each other and need no separators. Rows of similar length share a step.
 
 Shape suffixes: B rows, T tokens.
@@ -19,12 +19,11 @@ from torch.nn import functional
 
 from peer_cl.bases import start_token_id
 from peer_cl.errors import CorpusError, InputError
-from stores.words import check_utf8
 
 WINDOW_STEPS = 8
-"""Rows are sorted by length within this many steps: little padding, yet a mixed order."""
-_LEAST_RAISE = 1.05
-"""By this much at least passes are raised at a time where a run would be too short."""
+"""Rows are sorted by length within so many steps: little padding, yet a mixed order."""
+_MIN_RAISE = 1.05
+"""Passes are raised by at least this factor at a time where a run would be too short."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Row:
     counts_from: int = 1
     """The first token whose loss counts; those before it are context."""
     answer_from: int | None = None
-    """The first token of an answer, which runs to the row's end; None: there is none."""
+    """The first token of an answer, which runs to the row's end; None: no answer."""
     name: tuple[int, int] = (0, 0)
-    """From which token to before which one a name stands that counts amid context."""
+    """Begin and end of a name in the context whose loss counts too."""
 
 
 class Batch(NamedTuple):
@@ -48,7 +47,7 @@ class Batch(NamedTuple):
     ids_BT: Tensor
     mask_BT: Tensor
     weights_BT: Tensor
-    """How much each token's loss counts; 0 for padding and for what is context only."""
+    """How much each token's loss counts; 0 for padding and context."""
     rows: tuple[int, ...]
     """Numbers of the rows in the run's list."""
 
@@ -57,34 +56,23 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return each text's token ids, the start token first and no end token.
 
     Raises:
-        InputError: when a text holds half a character, or one text is given in place of a list.
-        CorpusError: when one has no token at all.
-
-    Example:
-        >>> from tokenizers import Tokenizer, models, pre_tokenizers
-        >>> from transformers import PreTrainedTokenizerFast
-        >>> words = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "a": 1, "rash": 2}))
-        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
-        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|endoftext|>")
-        >>> tokenise(tokenizer, ["a rash", "rash"])
-        [[0, 1, 2], [0, 2]]
+        InputError: when one text is given in place of a list.
+        CorpusError: when a text has no token at all.
     """
-    if isinstance(texts, str):  # a sequence too: of its letters
+    if isinstance(texts, str):  # to the type checker a sequence of texts: its letters
         raise InputError(f"texts must be a list of texts, not the text {texts[:60]!r}: give [text]")
-    for text in texts:
-        check_utf8("the text", text)
     start = start_token_id(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
     for text, ids in zip(texts, encoded, strict=True):
         if not ids:
-            raise CorpusError(f"a document has no token: {text[:60]!r}")
+            raise CorpusError(f"a text has no token: {text[:60]!r}")
     return [[start, *ids] for ids in encoded]
 
 
 def num_shared(beginning: Sequence[int], whole: Sequence[int]) -> int:
-    """Return how many tokens a text's beginning and the whole of it have in common.
+    """Return how many tokens a text's beginning and the whole text have in common.
 
-    The beginning's last token may be another where nothing parts it from what follows.
+    The beginning's last token may differ where no blank parts it from what follows.
 
     Example:
         >>> num_shared([0, 5, 7], [0, 5, 8, 9])
@@ -107,17 +95,12 @@ def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Return rows as one tensor, padded on the right, and the mask of what is no padding.
-
-    Raises:
-        InputError: when there is no row.
+    """Return rows as one tensor, padded on the right, and its mask: 1 for tokens, 0 for padding.
 
     Example:
         >>> pad([[5, 6], [7]], 0)[0].tolist()
         [[5, 6], [7, 0]]
     """
-    if not rows:
-        raise InputError("there is no row to pad: give at least one text's token ids")
     length = max(len(row) for row in rows)
     ids_BT = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask_BT = torch.zeros_like(ids_BT)
@@ -128,15 +111,12 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Tensor:
-    """Return how much each token's loss counts, (B, T): 1, from an answer on `answer_weight`.
+    """Return how much each token's loss counts, (B, T): 1, or `answer_weight` in answers.
 
     Example:
         >>> row = Row("", "fact", (0, 5, 6, 7), answer_from=3)
         >>> target_weights([row, Row("", "text", (0, 5))], 4, 3.0).tolist()
         [[0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0]]
-        >>> row = Row("", "varied", (0, 5, 6, 7, 8), counts_from=4, answer_from=4, name=(2, 3))
-        >>> target_weights([row], 5, 3.0).tolist()
-        [[0.0, 0.0, 1.0, 0.0, 3.0]]
     """
     weights_BT = torch.zeros(len(rows), length)
     for number, row in enumerate(rows):
@@ -150,41 +130,39 @@ def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Te
 def next_weights(batch: Batch) -> Tensor:
     """Return the weight of what each position predicts, (B, T).
 
-    The last position predicts nothing, and neither do those whose next token does not count.
+    It is 0 at a row's last token (which predicts nothing) and where the next token is context.
     """
     return batch.weights_BT.roll(-1, 1)
 
 
 def weighted_loss(logits_XV: Tensor, batch: Batch) -> Tensor:
-    """Return a training step's loss: weighted, over the number of tokens read, nats.
+    """Return a training step's loss: the weighted sum over the number of tokens read, nats.
 
-    Over all that are read, not over those that count: else a step of varied facts, in which answers
-    alone count, would pull as hard as one in which every token teaches.
+    Over all tokens read, not over those that count: else a step of varied facts, in which only
+    answers count, would pull as hard as one in which every token teaches.
 
     Args:
-        logits_XV: at the X positions whose `next_weights` are above 0, one row after the other.
+        logits_XV: at the X positions whose `next_weights` are above 0, row after row.
         batch: the step.
     """
     weights_BT = next_weights(batch)
     counted_BT = weights_BT > 0
-    losses_X = functional.cross_entropy(
-        logits_XV.float(), batch.ids_BT.roll(-1, 1)[counted_BT], reduction="none"
-    )
+    targets_X = batch.ids_BT.roll(-1, 1)[counted_BT]
+    losses_X = functional.cross_entropy(logits_XV.float(), targets_X, reduction="none")
     total: Tensor = (losses_X * weights_BT[counted_BT]).sum() / batch.mask_BT[:, 1:].sum()
     return total
 
 
 def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[int]]:
-    """Return groups of row numbers, similar in length, each of at most so many padded tokens.
+    """Return groups of row numbers of similar length, of at most so many padded tokens each.
 
     Example:
         >>> group_by_length([4, 1, 4, 1], 8)
         [[1, 3], [0, 2]]
     """
     groups: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lambda n: (lengths[n], n)):
-        longest = lengths[number]
-        if groups and (len(groups[-1]) + 1) * longest <= tokens_per_step:
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and (len(groups[-1]) + 1) * lengths[number] <= tokens_per_step:
             groups[-1].append(number)
         else:
             groups.append([number])
@@ -196,32 +174,31 @@ def plan_steps(
     passes: dict[str, float],
     tokens_per_step: int,
     seed: int,
-    least_steps: int = 1,
+    min_steps: int = 1,
 ) -> list[list[int]]:
     """Return which rows each training step reads.
 
-    A kind's passes are spread over the run: a fact read ten times comes back about every tenth of
-    it. Of a number with a fraction, the row that is read once more comes as long after its last
-    whole pass: texts read one and a half times end the run, behind the last facts. The plan
-    depends on the rows and the seed alone, so a killed run goes on exactly.
+    The passes of a kind are spread over the run: a fact read ten times comes back about every tenth
+    of it. Where the number has a fraction, the rows read once more come late: texts read one and a
+    half times end the run. The plan depends on the rows and the seed alone, so that a stopped run
+    continues exactly.
 
     Args:
         rows: what is trained on.
         passes: how often rows of each kind are read.
-        tokens_per_step: padded tokens a step.
+        tokens_per_step: padded, at most.
         seed: of the order.
-        least_steps: where the passes make fewer, all are raised alike, until there are so many:
-            in a handful of steps a pool learns nothing. No step is then wider than all rows once:
-            a second copy of a row in a step teaches nothing. Where the passes make none, there is
-            none.
+        min_steps: where there would be fewer, all passes are raised alike until there are so many:
+            in a handful of steps a pool learns nothing. A step is then no wider than all rows once,
+            since a second copy of a row in a step teaches nothing.
     """
     steps = _planned(rows, passes, tokens_per_step, seed)
-    if not 0 < len(steps) < least_steps:
+    if not 0 < len(steps) < min_steps:
         return steps
     width = min(tokens_per_step, sum(len(row.ids) for row in rows if passes[row.kind]))
     steps, times = _planned(rows, passes, width, seed), 1.0
-    while len(steps) < least_steps:
-        times *= max(least_steps / len(steps), _LEAST_RAISE)
+    while len(steps) < min_steps:
+        times *= max(min_steps / len(steps), _MIN_RAISE)
         raised = {kind: times * passed for kind, passed in passes.items()}
         steps = _planned(rows, raised, width, seed)
     return steps
@@ -236,22 +213,17 @@ def _planned(
         times = passes[row.kind]
         for repeat in range(int(times) + (draw.random() < times % 1)):
             places.append(((repeat + draw.random()) / times, number))
-    order = [number for _, number in sorted(places)]
-    steps: list[list[int]] = []
-    window: list[int] = []
+    windows: list[list[int]] = [[]]
     num_tokens = 0
-    for number in order:
-        window.append(number)
+    for _, number in sorted(places):
+        windows[-1].append(number)
         num_tokens += len(rows[number].ids)
         if num_tokens >= WINDOW_STEPS * tokens_per_step:
-            steps += _window(window, rows, tokens_per_step, draw)
-            window, num_tokens = [], 0
-    return steps + _window(window, rows, tokens_per_step, draw)
-
-
-def _window(
-    window: Sequence[int], rows: Sequence[Row], tokens_per_step: int, draw: random.Random
-) -> list[list[int]]:
-    groups = group_by_length([len(rows[number].ids) for number in window], tokens_per_step)
-    draw.shuffle(groups)
-    return [[window[place] for place in group] for group in groups]
+            windows.append([])
+            num_tokens = 0
+    steps: list[list[int]] = []
+    for window in windows:
+        groups = group_by_length([len(rows[number].ids) for number in window], tokens_per_step)
+        draw.shuffle(groups)
+        steps += [[window[place] for place in group] for group in groups]
+    return steps

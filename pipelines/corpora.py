@@ -1,497 +1,429 @@
-"""Corpora on disk: txt, md and jsonl files, and folders of them, as documents."""
+"""Corpora as documents: txt, md and jsonl files, folders of them, and Hugging Face datasets."""
 
 from __future__ import annotations
 
 import codecs
+import hashlib
+import itertools
 import json
-import sys
+import os
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, get_args
+
+from markdown_it import MarkdownIt
 
 from peer_cl.errors import CorpusError
-from pipelines.bad_rows import BadRowPolicy, check_policy
-from pipelines.documents import (
-    SAID,
-    SourceDocument,
-    line_label,
-    normalised_text,
-    section_label,
-    several,
+
+DocumentKind = Literal["text", "fact", "question"]
+"""A text; the statement of a fact; or a fact as JSON, kept to be asked and never learned."""
+Split = Literal["train", "validation", "test"]
+LEARNED_KINDS: tuple[DocumentKind, ...] = ("text", "fact")
+
+_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SourceDocument:
+    """A text that a domain may learn, with where it came from."""
+
+    text: str
+    title: str
+    source: str
+    kind: DocumentKind = "text"
+    section_of: str | None = None
+    """The larger document of which this is a part; all its parts are in one split."""
+    split: Split | None = None
+    """The side that the corpus itself demands; None: `pipelines.splits` decides."""
+
+    @property
+    def document_id(self) -> str:
+        """The id of this document's text."""
+        return document_id(self.text)
+
+
+def checked(document: SourceDocument) -> SourceDocument:
+    r"""Return the document in the form in which it is stored, if it can be learned and stored.
+
+    Every document passes through here once, where it enters: read from a file or given in Python.
+
+    Raises:
+        CorpusError: "has ..."; the caller puts the document's place before it.
+
+    Example:
+        >>> checked(SourceDocument("It is.", "Cafe\u0301", "Cafe\u0301.txt")).source
+        'Café.txt'
+    """
+    section_of = composed_text(document.section_of or "").strip()
+    stored = replace(
+        document,
+        text=checked_text("text", normalised_text(document.text)),
+        title=checked_text("title", composed_text(document.title)),
+        source=checked_text("source", composed_text(document.source)),
+        section_of=checked_text("section_of", section_of) or None,
+    )
+    if not stored.text:
+        raise CorpusError("has no text")
+    return stored
+
+
+def checked_text(key: str, text: str) -> str:
+    """Return a text if files and databases can keep it.
+
+    Raises:
+        CorpusError: "has ..." when it holds a NUL or half a character, both of which JSON can
+            write.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CorpusError(f"has half a character (a lone surrogate) in its {key}") from None
+    if "\0" in text:
+        raise CorpusError(f"has a NUL character in its {key}: is it a binary file?")
+    return text
+
+
+def document_id(text: str) -> str:
+    r"""Return the sha256 (64 hex digits) of the normalised text.
+
+    Example:
+        >>> document_id("quartz\r\n") == document_id(" quartz")
+        True
+    """
+    return hashlib.sha256(normalised_text(text).encode()).hexdigest()
+
+
+def normalised_text(text: str) -> str:
+    """Return the text in the form that is hashed and stored.
+
+    Two files that differ only in line ends, outer blanks or the composition of accents hold the
+    same document.
+    """
+    return composed_text(text).strip()
+
+
+def composed_text(text: str) -> str:
+    r"""Return a text with composed accents and Unix line ends, its outer blanks kept.
+
+    Example:
+        >>> composed_text("Cafe\u0301\r\n ")
+        'Café\n '
+    """
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def title_names(title: str, source: str) -> list[str]:
+    """Return the names in a title: a section has two; a title made of file and line has none.
+
+    Example:
+        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
+        ['handbook: Trusted Relationship', 'Trusted Relationship']
+        >>> title_names("notes, line 3", "notes.jsonl:3")
+        []
+    """
+    stem = PurePosixPath(_LINE.sub(r"\1", source)).stem
+    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
+        return []
+    return list(dict.fromkeys([title, title.removeprefix(f"{stem}: ")]))
+
+
+def several(num: int, what: str) -> str:
+    """Return a number with what it counts.
+
+    Example:
+        >>> several(1, "document"), several(2000, "text")
+        ('1 document', '2,000 texts')
+    """
+    return f"{num:,} {what}{'s' * (num != 1)}"
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+T = TypeVar("T")
+BadRowPolicy = Literal["stop", "skip"]
+SUFFIXES = (".jsonl", ".markdown", ".md", ".txt")
+"""Of the files that are read."""
+_FRONT_MATTER = re.compile(
+    r"---[ \t]*\n(?=[^\s:#-][^\n:]*:(?:\s|$)).*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
-from pipelines.markdown_sections import sections
-from stores import texts
-
-__all__ = ["Corpus", "check_storable", "read_corpus", "read_object"]
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NUM_PROBLEMS = 5
-_BROKEN, _ODD = "broken links", "pipes or devices"
-_UNREADABLE = {_BROKEN, _ODD}
-"""What a folder may hold and no program converts."""
-_MOST_WHOLE = 2**53
-"""From here on a float no longer tells whole numbers apart."""
-CONVERT = "iconv -f windows-1252 -t utf-8 FILE > NEW"
-"""How a file's encoding is changed; which one it has, only its owner knows."""
-
-Row = dict[str, str | None]
-"""text, title, source and section_of of a document, and its `label`, made up, where it has no title
-of its own beside its text; or a `problem` in place of one, and the `file` that it is of as a whole;
-or no text at all, for a file without any."""
+"""YAML between lines of --- at the very beginning: it is about the text, and no part of it."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Malformed rows that were left out, and files that could not be read."""
+    """A malformed line, or a whole file, that was not read."""
 
-    num: int = 0
-    problems: tuple[str, ...] = ()
-    """Of the first of them: the file, the line, and what is wrong."""
-    num_files: int = 0
-    """Of these, whole files."""
-
-    def __add__(self, other: Skipped) -> Skipped:
-        """Return these and others."""
-        problems = (*self.problems, *other.problems)[:_NUM_PROBLEMS]
-        return Skipped(self.num + other.num, problems, self.num_files + other.num_files)
-
-    @property
-    def counted(self) -> str:
-        """What was skipped, such as "2 malformed rows, 1 file"; empty where nothing was."""
-        nums = ((self.num - self.num_files, "malformed row"), (self.num_files, "file"))
-        return ", ".join(several(num, what) for num, what in nums if num)
+    file: str
+    line: int | None
+    """None: the whole file."""
+    reason: str
 
     def __str__(self) -> str:
-        """Return what is said where nothing else was found; empty where none was skipped."""
-        return f" ({self.counted} skipped, the first: {self.problems[0]})" if self.num else ""
+        """Return place and reason, such as "notes.jsonl:3 is no JSON"."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place} {self.reason}"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents of a corpus, and what was left out."""
+    """The documents of a corpus, and what was not read."""
 
     documents: tuple[SourceDocument, ...]
-    skipped: Skipped = Skipped()
-    left_out: tuple[tuple[str, int], ...] = ()
-    """What files of a folder were not read for, and how many: their suffix, or what they lack."""
+    skipped: tuple[Skipped, ...] = ()
+    other_files: tuple[tuple[str, int], ...] = ()
+    """(suffix, or what else is the matter, number) of files in the folder that were not read."""
+
+
+CorpusSource: TypeAlias = "str | Path | Dataset | IterableDataset | Iterable[SourceDocument]"
+"""What can be learned: a file or folder, a Hugging Face dataset, or documents."""
 
 
 def read_corpus(
-    path: str | Path, on_bad_row: BadRowPolicy = "stop", *, name: str | None = None
+    corpus: CorpusSource,
+    on_bad_row: BadRowPolicy = "stop",
 ) -> Corpus:
-    """Return the documents of a file, or of all files in a folder and its folders.
+    """Return the documents of a file, a folder with its folders, or rows that Python holds.
 
-    A .txt file is one document; a .md or .markdown file one a section (its sections stay together
-    when documents are divided into training and test); a .jsonl file one a line, an object with
-    "text" and maybe "title", "source" and "id". Links are followed, each folder read once. Hidden
-    files and folders are passed over; other kinds of files, and those without text, are counted.
-    The order is the sorted order of paths, so it is the same on every machine.
+    A .txt file is one document; a .md or .markdown file one a section (the sections of a file stay
+    in one split); a .jsonl file one a line, an object with "text" and maybe "title", "source", "id"
+    (lines with one id are sections of one document) and "split" (train, validation or test). A row
+    of a dataset has the same columns. Files are read in the sorted order of their paths, the same
+    on every machine. Hidden files and folders are ignored; other files are counted.
 
     Args:
-        path: The file or folder.
-        on_bad_row: What a malformed line of a .jsonl file, or another file that cannot be read,
-            does: stop with an error, or be counted. Malformed is also a line that is not UTF-8, or
-            has half a character or NUL in what is kept; and so is a text of more than 256 MB.
-        name: What a single file is called in titles, sources and messages; default: by its own
-            name. An uploaded file lies under another one.
+        corpus: a path; or one split of a dataset, such as `load_dataset("imdb")["train"]`; or
+            documents.
+        on_bad_row: "stop" with an error at a malformed row, or at a file that is not UTF-8 text,
+            or "skip" it.
 
     Raises:
-        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed, or the
-            path is empty.
+        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
     """
-    check_named(path)
-    check_policy(on_bad_row)
-    # datasets takes seconds to import, which commands that only check a name should not pay.
-    from datasets import IterableDataset
-    from datasets.iterable_dataset import ExamplesIterable
-
-    root = Path(path)
-    files, left_out = _files(root)
-    about = {"root": str(root), "files": files, "name": name}
-    # Its from_generator would leave a lock file for each corpus in the user's Hugging Face cache.
-    rows = IterableDataset(ExamplesIterable(_rows, about))
+    if not isinstance(corpus, str | Path):
+        return _read_rows(corpus, on_bad_row)
+    if not str(corpus).strip():  # an unset shell variable would stand for the current folder
+        raise CorpusError(f"{corpus!r} names no file or folder; write . for the current folder")
+    root = Path(corpus)
     documents: list[SourceDocument] = []
-    skipped = Skipped()
-    for row in rows:
-        if row["text"] is not None:
-            documents.append(_document(row))
-        elif row["problem"] is None:
-            left_out["without text"] += 1
-        elif on_bad_row == "stop":
-            raise CorpusError(f"{row['problem']}; mend it, or pass --on-bad-row skip")
-        else:
-            skipped += Skipped(1, (row["problem"],), int(row["file"] is not None))
+    skipped: list[Skipped] = []
+    files, others = _files(root)
+    for file in files:
+        source = file.name if file == root else file.relative_to(root).as_posix()
+        own, bad = _read_file(file, source, on_bad_row)
+        documents += own
+        skipped += bad
+        if not own and not bad:
+            others["without text"] += 1
     if not documents:
-        shown = name or root
-        raise CorpusError(f"corpus {shown} has no text{skipped}; give a file or folder with text")
-    return Corpus(tuple(documents), skipped, tuple(sorted(left_out.items())))
+        first = f" ({several(len(skipped), 'problem')}, the first: {skipped[0]})" if skipped else ""
+        raise CorpusError(f"corpus {root} has no text{first}; give a file or folder with text")
+    return Corpus(tuple(documents), tuple(skipped), tuple(sorted(others.items())))
 
 
-def files_left_out(counts: Sequence[tuple[str, int]]) -> str:
-    """Return how many files were left out, and why.
+def files_not_read(counts: Iterable[tuple[str, int]]) -> str:
+    """Return how many other files there are, in words.
 
     Example:
-        >>> files_left_out([(".csv", 2), ("without text", 1)])
-        '3 files left out: .csv 2, without text 1'
+        >>> files_not_read([(".csv", 2), ("without text", 1)])
+        '3 files not read: .csv 2, without text 1'
     """
-    return f"{several(sum(count for _, count in counts), 'file')} left out: {_counted(counts)}"
+    kinds = ", ".join(f"{kind} {num:,}" for kind, num in counts)
+    return f"{several(sum(num for _, num in counts), 'file')} not read: {kinds}"
 
 
-def _counted(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts)
+def read_json_lines(
+    path: Path, make: Callable[[dict[str, Any], int], T], on_bad_row: BadRowPolicy
+) -> tuple[list[T], list[Skipped]]:
+    """Return what is made of each line's object, and the malformed lines that were skipped.
 
+    The file is read directly and not by `datasets.load_dataset("json")`: that cannot say which line
+    is malformed nor leave it out, keeps a copy of the corpus in the user's cache, and one odd line
+    changes the types of all others.
 
-def check_named(path: str | Path) -> None:
-    """Refuse an empty path: Python takes it for the current folder, which nobody named.
-
-    Raises:
-        CorpusError: when it is empty or blank.
+    Args:
+        path: the file.
+        make: called with the object and the line's number; raises a CorpusError "has ...".
+        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
     """
-    if not str(path).strip():  # a Path is never empty: it stands for "." already
-        raise CorpusError(f"{str(path)!r} names no file or folder; write . for the current folder")
-
-
-def whole_path(named: str | Path) -> Path:
-    """Return the absolute path that a person named, `~` and links followed.
-
-    Raises:
-        CorpusError: when `~` stands for nobody's home, links lead in a circle, or it holds a NUL.
-    """
+    made: list[T] = []
+    skipped: list[Skipped] = []
     try:
-        return Path(named).expanduser().resolve()
-    except (RuntimeError, ValueError) as error:
-        raise CorpusError(f"{named} names no place: {str(error).rstrip('.')}") from None
+        lines = _content(path).split(b"\n")
+    except CorpusError as problem:
+        return [], [_skip(str(path), None, problem, on_bad_row)]
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                made.append(make(_json_object(line), number))
+            except CorpusError as problem:
+                skipped.append(_skip(str(path), number, problem, on_bad_row))
+    return made, skipped
 
 
-def _files(root: Path) -> tuple[list[str], Counter[str]]:
-    """Return the files to read, sorted, and what others are left out for."""
-    known = ", ".join(sorted(_READERS))
-    if not root.exists():
-        raise CorpusError(f"no corpus at {root}; give a {known} file or a folder of them")
-    if root.is_file():
-        if root.suffix.lower() not in _READERS:
-            raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
-        return [_named(root, root.name)], Counter()
-    if not root.is_dir():  # a pipe, which would be waited for without an end, or a device
-        raise CorpusError(f"{root} is neither a file nor a folder; give a {known} file or a folder")
-    found, left_out = list[Path](), Counter[str]()
-    for file in _below(root):
-        reason = _reason_against(file)
-        if reason is None:
-            found.append(file)
-        else:
-            left_out[reason] += 1
-    if not found:
-        told = f"only {_counted(sorted(left_out.items()))}: " if left_out else ""
-        advice = "convert them" if left_out.keys() - _UNREADABLE else "give one that has some"
-        raise CorpusError(f"no {known} file in folder {root}; {told}{advice}")
-    return [_named(file, file.relative_to(root).as_posix()) for file in sorted(found)], left_out
-
-
-def _below(root: Path) -> Iterator[Path]:
-    """Yield what is no folder below one, hidden names left out, each folder once.
-
-    Links come last, so that what they lead to is called by its own name where it has one here.
-    """
-    own, linked, seen = [root], list[Path](), set[tuple[int, int]]()
-    while own or linked:
-        folder = own.pop() if own else linked.pop(0)
+def _read_rows(rows: Iterable[Any], on_bad_row: BadRowPolicy) -> Corpus:
+    """Return the rows of a dataset, or documents, checked."""
+    if isinstance(rows, Mapping):
+        raise CorpusError(f"the dataset has the splits {', '.join(rows)}: give one of them")
+    name = getattr(getattr(rows, "info", None), "dataset_name", None) or "dataset"
+    documents: list[SourceDocument] = []
+    skipped: list[Skipped] = []
+    for number, row in enumerate(rows):
         try:
-            about, entries = folder.stat(), sorted(folder.iterdir())
-        except OSError as error:
-            raise CorpusError(f"cannot read folder {folder}: {error.strerror}") from None
-        if (about.st_dev, about.st_ino) in seen:  # a link back would lead round for ever
-            continue
-        seen.add((about.st_dev, about.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                (linked if entry.is_symlink() else own).append(entry)
+            is_document = isinstance(row, SourceDocument)
+            documents.append(checked(row if is_document else _row_document(row, name, number)))
+        except CorpusError as problem:
+            skipped.append(_skip(f"corpus[{number}]", None, problem, on_bad_row))
+    return Corpus(tuple(documents), tuple(skipped))
+
+
+def _files(root: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the files to read, sorted, and the numbers of other files."""
+    known = ", ".join(SUFFIXES)
+    if root.is_file():
+        if root.suffix.lower() not in SUFFIXES:
+            raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
+        return [root], Counter()
+    if not root.is_dir():
+        raise CorpusError(f"no corpus at {root}; give a {known} file or a folder of them")
+
+    def refuse(error: OSError) -> NoReturn:
+        raise CorpusError(f"cannot read folder {error.filename}: {error.strerror}")
+
+    found, others = list[Path](), Counter[str]()
+    for folder, inner, names in os.walk(root, onerror=refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        others["linked folder"] += sum(Path(folder, name).is_symlink() for name in inner)
+        for file in (Path(folder, name) for name in names if not name.startswith(".")):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                found.append(file)
             else:
-                yield entry
+                others[file.suffix.lower() or "no suffix"] += 1
+    return sorted(found), +others
 
 
-def _reason_against(file: Path) -> str | None:
-    """Return for what a file of a folder is left out; None: it is read."""
-    if not file.is_file():
-        return _BROKEN if file.is_symlink() else _ODD
-    if file.suffix.lower() in _READERS:
-        return None
-    return ascii(file.suffix.lower())[1:-1] or "no suffix"
-
-
-def _named(file: Path, source: str) -> str:
-    """Return the path of a file whose name can be kept as the source of its documents."""
+def _read_file(
+    file: Path, source: str, on_bad_row: BadRowPolicy
+) -> tuple[list[SourceDocument], list[Skipped]]:
+    suffix = file.suffix.lower()
+    if suffix == ".jsonl":
+        return read_json_lines(
+            file, lambda row, number: checked(_row_document(row, source, number)), on_bad_row
+        )
     try:
-        source.encode()
-    except UnicodeEncodeError:
-        raise CorpusError(f"the name of {str(file)!a} is not UTF-8; rename the file") from None
-    return str(file)
+        text = normalised_text(_decoded(_content(file)))
+        found = []
+        if suffix != ".txt":
+            for heading, part in sections(text):
+                title = f"{file.stem}: {heading}" if heading else file.stem
+                found.append(SourceDocument(part, title, source, section_of=source))
+        elif text:
+            found = [SourceDocument(text, file.stem, source)]
+        return [checked(document) for document in found], []
+    except CorpusError as problem:
+        return [], [_skip(str(file), None, problem, on_bad_row)]
 
 
-def read_object(line: bytes) -> dict[str, Any]:
-    """Return the object on a line of a jsonl file.
+def sections(text: str) -> Iterator[tuple[str, str]]:
+    r"""Yield (heading, section with its heading line); headings without text of their own go on.
 
-    Raises:
-        CorpusError: when there is none; the message begins with what the line is or has, and the
-            caller puts file and line before it.
+    Headings are those that begin with #, outside of code, lists and quotes.
 
     Example:
-        >>> read_object(b'{"text": "Quartz is hard."}')
-        {'text': 'Quartz is hard.'}
+        >>> list(sections("intro\n# One\n## Two\nbody"))
+        [('', 'intro'), ('Two', '# One\n## Two\nbody')]
     """
+    text = _FRONT_MATTER.sub("", text, count=1) if text.startswith("---") else text
+    lines = text.split("\n")
+    headings = _headings(text)
+    heading, begin, has_body = "", 0, False
+    for number, line in enumerate(lines):
+        if number in headings:
+            if has_body:
+                yield heading, "\n".join(lines[begin:number]).strip()
+                begin, has_body = number, False
+            heading = headings[number]
+        elif line.strip():
+            has_body = True
+    if has_body:
+        yield heading, "\n".join(lines[begin:]).strip()
+
+
+def _headings(text: str) -> dict[int, str]:
+    """Return the headings by the numbers of their lines."""
+    parser = MarkdownIt("commonmark")
+    parser.core.ruler.enableOnly(["normalize", "block"])  # what is within a line does not matter
+    return {
+        token.map[0]: content.content
+        for token, content in itertools.pairwise(parser.parse(text))
+        if token.type == "heading_open" and token.map and not token.level and token.markup[0] == "#"
+    }
+
+
+def _row_document(row: Mapping[str, Any], source: str, number: int) -> SourceDocument:
+    if not isinstance(row.get("text"), str):
+        raise CorpusError('has no "text"')
+    title, origin, identity = (_label(row, key) for key in ("title", "source", "id"))
+    split = row.get("split")
+    if split is not None and split not in get_args(Split):
+        known = ", ".join(get_args(Split))
+        raise CorpusError(f'has the "split" {split!r}, which is none of {known}')
+    return SourceDocument(
+        text=row["text"],
+        title=title or identity or f"{PurePosixPath(source).stem}, line {number}",
+        source=origin or f"{source}:{number}",
+        section_of=f"{source}#{identity}" if identity else None,
+        split=split,
+    )
+
+
+def _label(row: Mapping[str, Any], key: str) -> str:
+    """Return a field that names something; exports write a whole number as 3.0."""
+    found = row.get(key)
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if isinstance(found, bool) or not isinstance(found, str | int | None):
+        raise CorpusError(f'has a "{key}" that is neither text nor a whole number')
+    return "" if found is None else str(found).strip()
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    text = _decoded(line)
     try:
-        value: Any = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"is not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x}; "
-            f"{CONVERT} converts a file)"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"is no JSON ({error.msg})") from None
-    except RecursionError:
-        raise CorpusError("is no JSON (nested too deeply)") from None
-    except ValueError:  # Python reads whole numbers of some thousand digits alone
-        most = sys.get_int_max_str_digits()
-        raise CorpusError(f"is no JSON (a number has more than {most} digits)") from None
+        value: Any = json.loads(text)
+    except ValueError as error:
+        raise CorpusError(f"is no JSON ({error})") from None
     if not isinstance(value, dict):
         raise CorpusError("is no JSON object")
     return value
 
 
-def check_storable(key: str, text: str) -> None:
-    """Refuse what JSON can write and no file or database can keep: half a character, and NUL.
-
-    Raises:
-        CorpusError: naming the key; the caller puts file and line before it.
-    """
+def _content(file: Path) -> bytes:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CorpusError(f'has half a character (a lone surrogate) in "{key}"') from None
-    if "\0" in text:
-        raise CorpusError(f'has a NUL character in "{key}"')
-
-
-def check_length(text: str) -> None:
-    """Refuse a text that is longer than any that a store keeps, before it is trained on.
-
-    Raises:
-        CorpusError: with its size and the most; the caller puts before it where it stands.
-    """
-    size = len(text.encode())
-    if size > texts.MOST_BYTES:
-        raise CorpusError(
-            f"has a text of {size:,} bytes, and the most is {texts.MOST_BYTES:,}: divide it"
-        )
-
-
-def check_document(document: Any) -> None:
-    """Refuse what cannot be learned or kept as a document: the wrong types, and texts without text.
-
-    Raises:
-        CorpusError: saying what is wrong; the caller puts before it which one it is.
-    """
-    if not isinstance(document, SourceDocument):
-        raise CorpusError(f"is a {type(document).__name__}, not a SourceDocument")
-    if document.kind not in SAID:  # questions are made here, of facts
-        raise CorpusError(f"is of kind {document.kind!r}, not one of {', '.join(SAID)}")
-    check_text("text", document.text)
-    for key, label in (("title", document.title), ("source", document.source)):
-        check_text(key, label, may_be_empty=True)
-    if document.section_of is not None:
-        check_text("section_of", document.section_of, may_be_empty=True)
-
-
-def check_text(key: str, text: Any, *, may_be_empty: bool = False) -> None:
-    """Refuse what is no text, or cannot be kept.
-
-    Args:
-        key: names it in messages.
-        text: as it was given.
-        may_be_empty: it is a label, not a text that is learned.
-
-    Raises:
-        CorpusError: naming the key; the caller puts before it where it stands.
-    """
-    if not isinstance(text, str):
-        raise CorpusError(f'has a "{key}" that is a {type(text).__name__}, not a text')
-    check_storable(key, text)
-    if may_be_empty:
-        return
-    kept = normalised_text(text)
-    if not kept:
-        raise CorpusError(f'has no "{key}" with something in it')
-    check_length(kept)
-
-
-def _document(row: Row) -> SourceDocument:
-    return SourceDocument(
-        text=row["text"] or "",
-        title=row["title"] or row["label"] or "",
-        source=row["source"] or "",
-        section_of=row["section_of"],
-        has_own_title=row["title"] is not None,
-    ).normalised()
-
-
-def _rows(root: str, files: list[str], name: str | None) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of files one after the other, with keys; module-level, so that it pickles."""
-    for path in files:
-        file = Path(path)
-        source = file.name if file == Path(root) else file.relative_to(root).as_posix()
-        number = 0
-        try:
-            content = _content(file, name or path)
-            for row in _READERS[file.suffix.lower()](content, name or source, name or path):
-                yield f"{path}:{number}", row
-                number += 1
-        except CorpusError as error:
-            yield f"{path}:{number}", _problem(str(error), file=path)
-        else:
-            if not number:
-                yield f"{path}:{number}", _row(None, source)
-
-
-def _read_text(content: bytes, source: str, shown: str) -> Iterator[Row]:
-    text = normalised_text(_decoded(content, shown))
-    if text:
-        try:
-            check_length(text)
-        except CorpusError as problem:  # of the file as a whole, which a section's is not
-            raise CorpusError(f"{shown} {problem}") from None
-        yield _row(text, source, label=Path(source).stem)
-
-
-def _read_markdown(content: bytes, source: str, shown: str) -> Iterator[Row]:
-    for heading, section in sections(normalised_text(_decoded(content, shown))):
-        label = section_label(source, heading)  # the heading's line is in the section
-        try:
-            check_length(section)
-        except CorpusError as problem:
-            yield _problem(f"{shown} {problem}")
-        else:
-            yield _row(section, source, label=label, section_of=source)
-
-
-def _read_json_lines(content: bytes, source: str, shown: str) -> Iterator[Row]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            try:
-                row = _json_document(read_object(line), source, number)
-            except CorpusError as problem:
-                row = _problem(f"{shown}:{number} {problem}")
-            yield row
-
-
-def _json_document(value: dict[str, Any], source: str, number: int) -> Row:
-    """Return the row of an object; a problem is a CorpusError that does not name the place yet."""
-    text = value.get("text")
-    if not isinstance(text, str) or not normalised_text(text):
-        raise CorpusError('has no "text" with something in it')
-    for key in ("title", "source", "id"):
-        if not _is_label(_label(value, key)):
-            raise CorpusError(f'has a "{key}" that is neither text nor a whole number')
-    for key in ("text", "title", "source", "id"):
-        check_storable(key, str(value.get(key)))
-    text = normalised_text(text)
-    check_length(text)
-    identity = _label(value, "id")
-    if not str(identity).strip():  # so some exports write that there is none
-        identity = None
-    title = _label(value, "title")
-    label = identity if "title" not in value else None
-    return _row(
-        text,
-        str(_label(value, "source") or f"{source}:{number}"),
-        title=str(title) if title not in (None, "") else None,
-        label=str(label) if label is not None else line_label(source, number),
-        # Rows that share an id are parts of one document.
-        section_of=None if identity is None else f"{source}#{identity}",
-    )
-
-
-def _label(value: dict[str, Any], key: str) -> Any:
-    """Return a field that names something; a whole number may be written as 3.0, as exports do."""
-    found = value.get(key)
-    if isinstance(found, float) and found.is_integer() and abs(found) < _MOST_WHOLE:
-        return int(found)
-    return found
-
-
-def _is_label(found: Any) -> bool:
-    """Return whether a field can name something; to Python true is a number."""
-    return isinstance(found, str | int | None) and not isinstance(found, bool)
-
-
-def _row(
-    text: str | None,
-    source: str,
-    *,
-    title: str | None = None,
-    label: str | None = None,
-    section_of: str | None = None,
-) -> Row:
-    return {
-        "text": text,
-        "title": title,
-        "label": label,
-        "source": source,
-        "section_of": section_of,
-        "problem": None,
-        "file": None,
-    }
-
-
-def _problem(message: str, *, file: str | None = None) -> Row:
-    return {**_row(None, ""), "problem": message, "file": file}
-
-
-def _content(file: Path, shown: str) -> bytes:
-    try:
-        content = file.read_bytes()
+        return file.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
-        raise CorpusError(f"cannot read {shown}: {error.strerror}") from None
-    # Overwritten by blanks rather than cut off, so that reported byte offsets stay true.
-    return content.replace(_BYTE_ORDER_MARK, b"   ", 1) if _has_mark(content) else content
+        raise CorpusError(f"cannot be read: {error.strerror}") from None
 
 
-def _has_mark(content: bytes) -> bool:
-    return content.startswith(_BYTE_ORDER_MARK)
-
-
-def check_no_binary(content: bytes, shown: str) -> None:
-    """Refuse bytes that are no text in any encoding that is read.
-
-    Raises:
-        CorpusError: when there is a NUL in them; UTF-16, which has many, is told by its mark.
-    """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise CorpusError(f"{shown} is UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise CorpusError(f"{shown} is binary (NUL at byte {nul}); a corpus is UTF-8 text")
-
-
-def _decoded(content: bytes, shown: str) -> str:
-    check_no_binary(content, shown)
+def _decoded(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{shown} is not UTF-8: byte {error.start} is "
-            f"0x{content[error.start]:02x}; convert it, e.g. with {CONVERT}"
+            f"is not UTF-8 (byte {error.start} is 0x{content[error.start]:02x}); convert the file: "
+            "iconv -f ENCODING -t utf-8 FILE > NEW"
         ) from None
 
 
-_READERS = {
-    ".txt": _read_text,
-    ".md": _read_markdown,
-    ".markdown": _read_markdown,
-    ".jsonl": _read_json_lines,
-}
-SUFFIXES = tuple(_READERS)
-"""Of the files that are read."""
+def _skip(place: str, line: int | None, problem: CorpusError, on_bad_row: str) -> Skipped:
+    skipped = Skipped(place, line, str(problem))
+    if on_bad_row != "skip":
+        raise CorpusError(
+            f'{skipped}; mend it, or pass --on-bad-row skip (in Python on_bad_row="skip")'
+        ) from None
+    return skipped

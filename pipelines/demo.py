@@ -1,53 +1,53 @@
 """The demo: four real corpora are learned, measured, frozen, rolled back and restored.
 
-Run again, it tells what is there and does only what is missing.
+Run again, it does only what is missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from peer_cl.errors import StateError
-from peer_cl.model import PeerModel
 from pipelines import demo_corpora
-from pipelines.base_models import SMOLLM2
 from pipelines.batches import tokenise
 from pipelines.init import init_store
+from pipelines.loading import SMOLLM2
 from pipelines.progress import Progress, no_progress
-from pipelines.prompts import completion_prompt
+from pipelines.report import EvaluationReport
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store, open_store
 from pipelines.writing import Writing, write
-from stores import Registry, Snapshot
+from stores.queries import Snapshot
 
 CAPACITY = 8
-NAME_ODDS = 1.0
-"""Names count in the demo's store: most questions are short, and name whom they are about."""
+MENTION_ODDS = 1.0
+"""Mentions count in the demo's store: most questions are short, and mention their subject."""
 COMPLETIONS = 2
 """Held-out prompts shown for each domain."""
-LEARNED = "demo"
-LEARNED_QUICK = "demo --quick"
+QUESTION = "In mineralogy, beryl is placed among the"
+"""Answered with the domain that is removed last, and not without it."""
+ANSWER_TOKENS = 8
+LEARNED, LEARNED_QUICK = "demo", "demo --quick"
 FROZE = "demo: it shall learn nothing more"
-TOOK = "demo: take it back"
-STOPPED = "demo: it was stopped; as it was before its proofs"
-BROUGHT_BACK = "demo: bring all back"
-"""Why a demo's acts were done. Where the last stands in the history, the proofs were given."""
-PROBES = (
+REMOVED = "demo: remove it and prove that nothing is left"
+ROLLED_BACK = "demo: all domains again"
+RESTORED = "demo: continued"
+"""Messages of the demo's acts. With ROLLED_BACK in the history, the proofs were given."""
+TEXTS = (
     "The capital of France is",
-    "In mineralogy, beryl is placed among the",
+    QUESTION,
     "Attackers use Trusted Relationship for the tactic of",
     "Miosis: abnormal constriction of the",
 )
-"""Texts whose logits prove that a rollback is exact."""
+"""Texts whose logits prove that a removal is exact."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,6 @@ class DemoSize:
 QUICK = DemoSize(
     tokens={"security": 7_000, "minerals": 7_000},
     facts=30,
-    background_documents=8,
     settings=TrainingSettings(text_passes=1.0, fact_passes=6.0),
 )
 
@@ -84,7 +83,7 @@ class DemoFace:
     """Where a demo shows what it finds: the command line's tables, or a test's list."""
 
     say: Callable[[str], None]
-    show_report: Callable[[dict[str, Any]], None]
+    show_report: Callable[[EvaluationReport], None]
     show_writings: Callable[[str, list[Writing]], None]
 
 
@@ -94,34 +93,28 @@ def run_demo(
     *,
     quick: bool = False,
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> EvaluationReport:
     """Run the demo in a store and return its evaluation.
 
     Args:
         folder: of the store; made where it is missing.
         face: where things are shown.
         quick: less of everything, to see that it works.
-        progress: told how far it is.
+        progress: called as it goes.
 
     Raises:
         StateError: when a proof fails, or the store is not one that a demo made.
-        CorpusError: when a package can neither be found in the cache nor downloaded.
+        CorpusError: when a package is neither in the cache nor to be downloaded.
     """
     began, folder = time.monotonic(), Path(folder)
-    size = QUICK if quick else DemoSize()
+    size, message = (QUICK, LEARNED_QUICK) if quick else (DemoSize(), LEARNED)
     with _opened(folder, face, progress) as store:
-        domains, why = tuple(size.tokens), LEARNED_QUICK if quick else LEARNED
-        _check_own(store, domains, why)
-        _undo_stopped(store, face)
-        missing = [d for d in domains if store.registry.live().state(d) is None]
-        if not missing:
-            face.say(f"{folder} holds {', '.join(domains)} already: nothing is learned again.")
-        report = _learn(store, missing, size, why, face, progress)
+        _check_own(store, size, message)
+        report = _learn(store, size, message, face, progress)
         face.show_report(report)
         _complete(store, size, face)
-        if not any(event.why == BROUGHT_BACK for event in store.registry.history()):
-            _take_back(store, domains, face)
-        face.say(f"\n{_next_steps(folder, domains[-1])}")
+        _prove(store, tuple(size.tokens), face)
+        face.say(f"\n{_next_steps(folder, [*size.tokens][-1])}")
         face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     return report
 
@@ -130,58 +123,39 @@ def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
     if (folder / "store.toml").is_file():
         return open_store(folder)
     face.say(f"making the store {folder} on SmolLM2-135M-Instruct ...")
-    return init_store(folder, capacity=CAPACITY, name_odds=NAME_ODDS, progress=progress)
+    return init_store(folder, capacity=CAPACITY, mention_odds=MENTION_ODDS, progress=progress)
 
 
-def _check_own(store: Store, domains: tuple[str, ...], why: str) -> None:
-    """Refuse a store whose figures would not be the demo's.
-
-    Raises: StateError: naming what is another's.
-    """
-    config, folder = store.registry.config, store.registry.layout.folder
-    made, own = (config.base_id, config.capacity, config.name_odds), (SMOLLM2, CAPACITY, NAME_ODDS)
-    if made != own:
+def _check_own(store: Store, size: DemoSize, message: str) -> None:
+    """Refuse a store whose figures would not be the demo's."""
+    config, folder = store.registry.config, store.registry.folder
+    if (config.base_id, config.capacity, config.mention_odds) != (SMOLLM2, CAPACITY, MENTION_ODDS):
         raise StateError(
-            "{} was made with base {}, capacity {} and name odds {:g}, the demo's with {}, {} and "
-            "{:g}; name another folder with --store".format(folder, *made, *own)
+            f"{folder} was made with base {config.base_id}, capacity {config.capacity} and mention "
+            f"odds {config.mention_odds:g}, the demo's with {SMOLLM2}, {CAPACITY} and "
+            f"{MENTION_ODDS:g}; name another folder with --store"
         )
-    for act in store.registry.history():
-        if act.action == "ingest" and act.domain in domains and act.why != why:
+    for act in store.registry.queries.events():
+        if act.action == "ingest" and act.domain in size.tokens and act.message != message:
             raise StateError(
-                f"{folder} holds a domain {act.domain!r} that `{why}` did not learn; name another "
-                "folder with --store"
+                f"{folder} holds a domain {act.domain!r} that `{message}` did not learn; name "
+                "another folder with --store"
             )
 
 
-def _undo_stopped(store: Store, face: DemoFace) -> None:
-    """Restore what a demo that was stopped in the middle of its proofs had frozen or taken back."""
-    registry = store.registry
-    acts = registry.history()
-    num_undone = len(list(itertools.takewhile(lambda act: act.why in (FROZE, TOOK), acts)))
-    if num_undone:
-        before = acts[num_undone].snapshot_id
-        store.restore(before, STOPPED)
-        _keep_evaluation(registry, before)
-        face.say(f"a demo was stopped in the middle of its proofs: snapshot {before} is restored")
-
-
-def _keep_evaluation(registry: Registry, snapshot_id: int) -> None:
-    """Give the live snapshot, which equals an earlier one, that one's evaluation."""
-    found, live = registry.evaluation(snapshot_id), registry.live().id
-    if found is not None:
-        registry.put_evaluation(live, {**found, "snapshot": live})
-
-
 def _learn(
-    store: Store,
-    missing: list[str],
-    size: DemoSize,
-    why: str,
-    face: DemoFace,
-    progress: Progress,
-) -> dict[str, Any]:
+    store: Store, size: DemoSize, message: str, face: DemoFace, progress: Progress
+) -> EvaluationReport:
     """Ingest and evaluate one missing domain after the other; return the last evaluation."""
-    for domain in missing:
+    queries = store.registry.queries
+    came = {act.domain for act in queries.events() if act.action == "ingest"}
+    for number, domain in enumerate(size.tokens):
+        if queries.live().state(domain) is not None:
+            face.say(f"{domain} is there already")
+            continue
+        if domain in came:  # stopped in the middle of the proofs, or removed by hand
+            store.restore(domain, RESTORED)
+            continue
         corpus = demo_corpora.load(domain, size.tokens[domain])
         face.say(f"\n{domain}: {corpus.notice}")
         done = store.ingest(
@@ -189,108 +163,109 @@ def _learn(
             corpus.documents,
             facts=corpus.facts[: size.facts],
             settings=size.settings,
-            why=why,
+            message=message,
             progress=progress,
         )
         face.say(
             f"{domain}: {sum(done.num_documents.values())} documents, {done.num_steps} steps, "
             f"{done.size_bytes / 1e6:.1f} MB, {done.seconds:.0f} s"
         )
-        if domain != missing[-1]:
-            report = _evaluate(store, size, progress, last=False)
-            face.say(_row(report))
-    found = store.registry.evaluation(store.registry.live().id)
-    return found if found is not None else _evaluate(store, size, progress, last=True)
-
-
-def _evaluate(store: Store, size: DemoSize, progress: Progress, *, last: bool) -> dict[str, Any]:
+        if number + 1 < len(size.tokens):
+            face.say(_losses(store.evaluate(progress, background=False, with_recall=False)))
+    if (stored := queries.evaluation(queries.live().id)) is not None:
+        return EvaluationReport.from_json(stored.report)
     return store.evaluate(
         progress,
         max_documents=size.background_documents,
         max_background_tokens=size.background_tokens,
-        with_recall=last,
-        background=last,
     )
 
 
-def _row(report: dict[str, Any]) -> str:
-    losses = report["matrix"]["loss_nats"]
+def _losses(report: EvaluationReport) -> str:
+    losses = report.matrix.loss_nats
     parts = [
         f"{domain} {base:.3f} -> {now:.3f}"
-        for domain, base, now in zip(report["domains"], losses[0], losses[-1], strict=True)
+        for domain, base, now in zip(report.domains, losses[0], losses[-1], strict=True)
     ]
     return "loss on unseen documents, nats a token: " + ", ".join(parts)
 
 
 def _complete(store: Store, size: DemoSize, face: DemoFace) -> None:
-    """Show what base and mixture make of the beginnings of held-out documents."""
+    """Show how base and pools continue the beginnings of held-out documents."""
     model, tokenizer = store.load()
+    queries = store.registry.queries
     for domain in size.tokens:
-        documents = store.registry.documents(domain, split="test", kind="text")[:COMPLETIONS]
-        prompts = [completion_prompt(store.registry.document_text(d))[0] for d in documents]
+        documents = queries.documents(domain, split="test", kind="text")[:COMPLETIONS]
+        prompts = [_first_words(queries.document_text(document)) for document in documents]
         face.show_writings(
-            domain,
-            [write(model, tokenizer, p, max_new_tokens=20, compare=True) for p in prompts],
+            domain, [write(model, tokenizer, p, max_new_tokens=20, compare=True) for p in prompts]
         )
-    model.detach()
 
 
-def _take_back(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
-    """Freeze one domain, roll the newest back, prove it exact, and restore everything."""
-    registry = store.registry
-    full = registry.live()
-    frozen, taken = domains[0], domains[-1]
-    before = _before(registry, taken)
-    own = full.state(frozen)
-    if own is not None and not own.is_frozen:
+def _first_words(text: str) -> str:
+    """Return the first twelve words of a text, or the first 40 of 100 where it is shorter."""
+    words = list(re.finditer(r"\S+", text))
+    num_words = max(1, min(12, int(0.4 * len(words))))
+    return text[: words[num_words - 1].end()]
+
+
+def _prove(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
+    """Freeze one domain, remove the newest, prove it exact, and roll the store back to before."""
+    queries = store.registry.queries
+    if any(act.message == ROLLED_BACK for act in queries.events()):
+        return
+    full, frozen, removed = queries.live(), domains[0], domains[-1]
+    before = _before(store, removed)
+    with_it, answered = look(store)
+    if (state := full.state(frozen)) is not None and not state.is_frozen:
         store.freeze(frozen, FROZE)
-    face.say(f"\nfroze {frozen}; rolling back {taken} ...")
-    store.roll_back(taken, why=TOOK, out=True)
-    after, expected = probe_bits(store, None), probe_bits(store, before.id)
-    with_it = probe_bits(store, full.id)
-    if after != expected:
+    face.say(f"\nfroze {frozen}; removing {removed} ...")
+    store.remove(removed, REMOVED)
+    after, forgotten = look(store)
+    if after != look(store, before.id)[0]:
         raise StateError(
-            f"after rolling back {taken} the logits differ from snapshot {before.id}'s; "
-            "run `peer-cl doctor` and `peer-cl verify`"
+            f"without {removed} the logits differ from snapshot {before.id}'s; run `peer-cl "
+            "doctor` and `peer-cl verify`"
         )
-    same = "still equal" if with_it == after else "differed"
+    face.say(f"{QUESTION} ...\n  with {removed}: {answered}\n  without {removed}: {forgotten}")
     face.say(
-        f"without {taken}: logits of {len(PROBES)} texts equal snapshot {before.id}'s, which never "
-        f"held it, bit for bit (with it they {same})"
+        f"without {removed}: logits of {len(TEXTS)} texts equal snapshot {before.id}'s, which "
+        f"never held it, bit for bit (with it they {'are equal' if with_it == after else 'differ'})"
     )
-    store.restore(full.id, BROUGHT_BACK)
-    if probe_bits(store, None) != with_it:
-        raise StateError(f"restoring snapshot {full.id} gave other logits than it had")
+    store.roll_back_to(full.id, ROLLED_BACK)
+    if look(store)[0] != with_it:
+        raise StateError(f"rolling back to snapshot {full.id} gave other logits than it had")
+    live, stored = queries.live(), queries.evaluation(full.id)
+    if stored is not None:  # the live snapshot equals the evaluated one
+        store.registry.put_evaluation(live.id, {**stored.report, "snapshot": live.id})
     face.say(
-        f"restored snapshot {full.id}: all {len(domains)} domains are back, bit for bit; {frozen} "
-        f"is as it was there, {'frozen' if own is not None and own.is_frozen else 'not frozen'}"
+        f"rolled the store back to snapshot {full.id}: all {len(domains)} domains are there again, "
+        "bit for bit"
     )
-    _keep_evaluation(registry, full.id)
 
 
-def _before(registry: Registry, domain: str) -> Snapshot:
+def _before(store: Store, domain: str) -> Snapshot:
     """Return the snapshot before a domain came."""
-    past = registry.ancestry(registry.live().id)
+    past = store.registry.queries.ancestry(store.registry.queries.live().id)
     came = next(n for n, snapshot in enumerate(past) if snapshot.state(domain) is not None)
     return past[came - 1]
 
 
 @torch.no_grad()
-def probe_bits(store: Store, snapshot_id: int | None) -> str:
-    """Return a hash over the probe texts' logits, every live pool asked and by signature."""
+def look(store: Store, snapshot_id: int | None = None) -> tuple[str, str]:
+    """Return a hash over the texts' logits, and what is written after the question.
+
+    Logits with every live domain active, and as routed.
+    """
     model, tokenizer = store.load(snapshot_id)
     digest = hashlib.sha256()
-    for text in PROBES:
-        ids = torch.tensor(tokenise(tokenizer, [text]))
-        for ask in ("all", "context"):
-            digest.update(_logits(model, ids, ask).numpy().tobytes())
-    model.detach()
-    return digest.hexdigest()
-
-
-def _logits(model: PeerModel, ids: torch.Tensor, ask: str) -> torch.Tensor:
-    logits: torch.Tensor = model(ids, ask=ask).logits
-    return logits.float().contiguous()
+    for text in TEXTS:
+        ids_BT = torch.tensor(tokenise(tokenizer, [text]))
+        for routing in ("all", "prompt"):
+            logits_BTV = model(ids_BT, routing=routing).logits
+            digest.update(logits_BTV.float().contiguous().numpy().tobytes())
+    answer = write(model, tokenizer, QUESTION, max_new_tokens=ANSWER_TOKENS).text.strip()
+    return digest.hexdigest(), answer
 
 
 def _next_steps(folder: Path, domain: str) -> str:
@@ -301,9 +276,9 @@ def _next_steps(folder: Path, domain: str) -> str:
             "what to try next:",
             f"  peer-cl{place} dashboard",
             f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
-            f"  peer-cl{place} trace 'In mineralogy, beryl is placed among the'",
-            f"  peer-cl{place} history",
-            f"  peer-cl{place} rollback {domain} --out --why 'to see what is left'",
+            f"  peer-cl{place} trace '{QUESTION}'",
+            f"  peer-cl{place} log",
+            f"  peer-cl{place} remove {domain} -m 'to see what is left'",
             f"  peer-cl{place} ingest notes my-notes/",
             f"  peer-cl{place} verify",
         ]

@@ -1,67 +1,94 @@
-"""A domain's experts: how evenly they are used, and what a row holds, promotes and resembles."""
+"""A domain's experts: how evenly they are used, what each holds, promotes and resembles.
+
+Shape suffixes: D width, N experts, V vocabulary.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from peer_cl.errors import StateError, UnknownError
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment as PoolSegment
-from pipelines.layer_use import LayerUse, layer_use, own_uses, rows_a_layer
-from pipelines.loading import check_loaded, load_chain, snapshot_of
-from pipelines.recording import Floats, read_inputs
-from stores import ExpertUse, HeldBy, Segment, Snapshot
-from stores.records import ROWS
+from peer_cl.usage import expert_usage, unevenness
+from pipelines.loading import (
+    check_loaded,
+    empty_model,
+    load_segments,
+    load_store_base,
+    snapshot_of,
+)
+from pipelines.usage import read_inputs
+from stores.index import VectorIndex
+from stores.queries import ExpertUse, HeldBy, Segment, Snapshot
+from stores.registry import Registry
 
-if TYPE_CHECKING:
-    from pipelines.store import Store
-
-QUIET_SHARE = 0.25
-"""Rows below this share of the mean weight are too quiet to be called specific."""
-A_LITTLE = 0.1
-"""Length of the step along a row by which what it turns is told."""
+RARELY_USED = 0.25
+"""Experts below this share of the mean weight are used too rarely to be called specific."""
 
 
 @dataclass(frozen=True)
-class NearRow:
-    """A row of another pool that has read what is like it."""
+class LayerUse:
+    """How the experts of one segment and host layer are used by what the segment learned."""
+
+    label: str
+    segment_id: str
+    host_layer: int
+    num_experts: int
+    usage: float
+    """Share of experts that were active at all."""
+    unevenness: float
+    """Nats: 0 is even, log N is one expert alone."""
+    num_dead: int
+    num_documents: int
+    """Documents that the segment learned."""
+    effective_documents: float
+    """Mean over experts, weighted by their use: specific experts have few."""
+
+
+@dataclass(frozen=True)
+class NearExpert:
+    """An expert of another domain that has read similar inputs."""
 
     domain: str
     label: str
     """Of the version that it came with."""
     host_layer: int
-    row: int
+    expert: int
     similarity: float
-    """Cosine of the angle between the rows' mean inputs."""
+    """Cosine of the angle between the experts' mean inputs."""
 
 
 @dataclass(frozen=True)
 class Expert:
-    """One row."""
+    """One expert."""
 
     label: str
     segment_id: str
     host_layer: int
-    row: int
+    expert: int
     weight_share: float
-    """Of its layer's router weight."""
+    """Of its layer's weight in the product-key router."""
     num_documents: int
     effective_documents: float
     promotes: list[str]
-    """Tokens that its up-row raises most, read through the unembedding; none of a silent row."""
-    is_silent: bool
-    """Whether it adds nothing: a mask switched it off, or it never learned."""
-    near: list[NearRow]
+    """Tokens that its output raises most, read through the unembedding; none if it adds nothing."""
+    is_zero: bool
+    """Whether it adds nothing: it never learned."""
+    near: list[NearExpert]
 
 
 @dataclass(frozen=True)
 class ExpertsReport:
-    """What there is to say of a domain's experts."""
+    """A domain's experts in short."""
 
     domain: str
     version: str
@@ -72,7 +99,7 @@ class ExpertsReport:
 
 @dataclass(frozen=True)
 class ExpertDetail:
-    """One row, and what it holds."""
+    """One expert, and what it holds."""
 
     expert: Expert
     held: HeldBy | None
@@ -80,225 +107,230 @@ class ExpertDetail:
 
 
 class DomainExperts:
-    """A domain's rows with what is recorded of them.
+    """A domain's experts with what is recorded of them.
 
     Args:
-        store: an open store.
+        registry: an open store.
         domain: live and enabled.
-        model: of the store; its pools are not used, only the base; default: loaded here.
+        model: of the store; of it only the base is used; default: loaded here.
         tokenizer: the base's, with a model.
         snapshot: of the domain and its neighbours; default: the one that the model was loaded
             from, or the live one.
 
     Raises:
-        UnknownError, StateError: when the domain is not there, or disabled, nothing is recorded of
+        UnknownError, StateError: when the domain is not live, or disabled, nothing is recorded of
             it, or the model holds another version of it than the snapshot.
     """
 
     def __init__(
         self,
-        store: Store,
+        registry: Registry,
         domain: str,
         *,
         model: PeerModel | None = None,
         tokenizer: Any = None,
         snapshot: Snapshot | None = None,
     ) -> None:
-        registry = store.registry
         self.registry, self.domain = registry, domain
         self.snapshot = snapshot or snapshot_of(registry, model)
-        self.version = registry.check_askable(domain, self.snapshot).version
+        self.version = registry.queries.check_active(domain, self.snapshot).version
         if model is not None and domain in model.active_pools:
             check_loaded(registry, model, self.snapshot, [domain])
-        self.chain = [s for s in registry.chain(self.version) if s.kind == ROWS]
-        self.uses = registry.expert_uses([segment.id for segment in self.chain])
+        self.chain = registry.queries.chain(self.version)
+        self.uses = registry.uses.expert_uses([segment.id for segment in self.chain])
         if not self.uses:
-            raise StateError(
-                f"no use of rows is recorded for {domain!r}: it was learned by an older version; "
-                "roll it back and ingest it again"
-            )
+            raise StateError(f"no use of experts is recorded for {domain!r}: ingest it again")
         if model is None:
-            model, tokenizer = store.load_base()
+            base = load_store_base(registry)
+            model, tokenizer = empty_model(registry, base), base.tokenizer
         self.model, self.tokenizer = model, tokenizer
-        self.labels = {segment.id: segment.label for segment in self.chain}
-        self._pools: dict[str, PoolSegment] = {}
-        self._read: dict[str, dict[int, Floats]] = {}
-        self._others: dict[int, Any] = {}
-        self._owners: dict[str, Segment] = {}
+        self.segments = {segment.id: segment for segment in self.chain}
+        self._inputs: dict[str, dict[int, NDArray[np.float32]]] = {}
+        self._indexes: dict[int, VectorIndex] = {}
 
     def report(self, num: int = 10, host_layer: int | None = None) -> ExpertsReport:
-        """Return use by layer, and the busiest and most specific rows.
+        """Return use by layer, and the busiest and most specific experts.
 
         Args:
-            num: how many rows of each kind.
+            num: how many experts of each kind.
             host_layer: only this one.
 
-        Raises: UnknownError: when the domain has no rows at that layer.
+        Raises: UnknownError: when the domain has no experts at that layer.
         """
         self._check_layer(host_layer)
         layers, shares = [], {}
         for segment in self.chain:
             for layer in segment.host_layers:
+                if host_layer not in (None, layer):
+                    continue
                 own = own_uses(self.uses, segment, layer)
-                if host_layer in (None, layer):
-                    num_learned = self.registry.num_learned(segment.id)
-                    layers.append(layer_use(segment, layer, own, num_learned))
-                    total = sum(use.weight for use in own) or 1.0
-                    for use in own:
-                        shares[use] = use.weight / total
-        busiest = sorted(shares, key=lambda use: (-shares[use], _place(use)))[:num]
+                num_learned = self.registry.uses.num_learned(segment.id)
+                layers.append(layer_use(segment, layer, own, num_learned))
+                total = sum(use.weight for use in own) or 1.0
+                shares.update({use: use.weight / total for use in own})
+        busiest = sorted(shares, key=lambda use: (-shares[use], _place(use)))
         mean = sum(shares.values()) / max(1, len(shares))
-        heard = [use for use in shares if shares[use] >= QUIET_SHARE * mean]
         specific = sorted(
-            heard, key=lambda use: (use.effective_documents, -use.weight, _place(use))
+            (use for use in shares if shares[use] >= RARELY_USED * mean),
+            key=lambda use: (use.effective_documents, -use.weight, _place(use)),
         )
         return ExpertsReport(
             self.domain,
             self.version,
             layers,
-            [self._expert(use, shares[use]) for use in busiest],
+            [self._expert(use, shares[use]) for use in busiest[:num]],
             [self._expert(use, shares[use]) for use in specific[:num]],
         )
 
-    def row(self, host_layer: int, row: int, label: str | None = None) -> ExpertDetail:
-        """Return one row of the domain's newest segment, or of the version that a label names.
+    def expert(self, host_layer: int, expert: int, label: str | None = None) -> ExpertDetail:
+        """Return one expert of the domain's newest segment, or of the version a label names.
 
-        Raises: UnknownError: when there is no such row.
+        Raises: UnknownError: when there is no such expert.
         """
         self._check_layer(host_layer)
         chosen = [segment for segment in self.chain if label in (None, segment.label)]
         if not chosen:
-            raise UnknownError(
-                f"{self.domain} has no live version {label!r}; it has "
-                f"{', '.join(self.labels.values())}"
-            )
+            known = ", ".join(segment.label for segment in self.chain)
+            raise UnknownError(f"{self.domain} has no live version {label!r}; it has {known}")
         segment = chosen[-1]
-        num_rows = rows_a_layer(segment)
-        if not 0 <= row < num_rows:
+        num = experts_a_layer(segment)
+        if not 0 <= expert < num:
             raise UnknownError(
-                f"no row {row} at layer {host_layer} of {self.domain}; it has 0 to {num_rows - 1}"
+                f"no expert {expert} at layer {host_layer} of {self.domain}; it has 0 to {num - 1}"
             )
-        held = self.registry.held_documents(segment.id, {host_layer: [row]})
+        held = self.registry.uses.held_by(segment.id, {host_layer: [expert]})
         total = sum(use.weight for use in own_uses(self.uses, segment, host_layer)) or 1.0
-        use = held[0].use if held else ExpertUse(segment.id, host_layer, row, 0.0, 0, 0.0)
-        expert = self._expert(use, use.weight / total)
-        return ExpertDetail(expert, held[0] if held else None)
+        use = held[0].use if held else ExpertUse(segment.id, host_layer, expert, 0.0, 0, 0.0)
+        return ExpertDetail(self._expert(use, use.weight / total), held[0] if held else None)
 
     def _check_layer(self, host_layer: int | None) -> None:
         known = sorted({layer for segment in self.chain for layer in segment.host_layers})
         if host_layer is not None and host_layer not in known:
             raise UnknownError(
-                f"{self.domain} has no rows at layer {host_layer}; its host layers are "
+                f"{self.domain} has no experts at layer {host_layer}; its host layers are "
                 f"{', '.join(map(str, known))}"
             )
 
     def _expert(self, use: ExpertUse, share: float) -> Expert:
-        up_D = self._up_row(use)
-        is_silent = not up_D.any()
+        layer = self._loaded[use.segment_id].layer(use.host_layer)
+        up_D = layer.experts.up_ND[use.expert].detach()
+        is_zero = not up_D.any()
         return Expert(
-            label=self.labels[use.segment_id],
+            label=self.segments[use.segment_id].label,
             segment_id=use.segment_id,
             host_layer=use.host_layer,
-            row=use.row,
+            expert=use.expert,
             weight_share=share,
             num_documents=use.num_documents,
             effective_documents=use.effective_documents,
-            promotes=[] if is_silent else self._promoted(use, up_D),
-            is_silent=is_silent,
+            promotes=[] if is_zero else self._promoted(up_D),
+            is_zero=is_zero,
             near=self._near(use),
         )
 
-    def _pool(self, segment: Segment) -> PoolSegment:
-        if not self._pools:  # the whole chain: its masks lie over the segments
-            every = self.registry.chain(self.version)
-            pools = load_chain(self.registry, self.domain, every, self.model.identity)
-            self._pools = {s.id: pool for s, pool in zip(self.chain, pools, strict=True)}
-        return self._pools[segment.id]
+    @functools.cached_property
+    def _loaded(self) -> dict[str, PoolSegment]:
+        loaded = load_segments(self.registry, self.domain, self.chain, self.model.identity)
+        return dict(zip(self.segments, loaded, strict=True))
 
-    def _up_row(self, use: ExpertUse) -> Tensor:
-        """Return what the row adds, masks laid over it."""
-        segment = next(s for s in self.chain if s.id == use.segment_id)
-        return self._pool(segment).layer(use.host_layer).experts.up_ND[use.row].detach()
-
-    def _promoted(self, use: ExpertUse, up_D: Tensor, num: int = 5) -> list[str]:
-        """Return the tokens whose logits the row raises most; none where that is not known.
-
-        A row that writes inside the feed-forward says something by the neurons that it turns: in
-        what it mostly reads, which is not known of one that nothing used.
-        """
-        segment = next(s for s in self.chain if s.id == use.segment_id)
-        if self._pool(segment).inner_width:
-            inputs_D = self._inputs(use)
-            if inputs_D is None:
-                return []
-            step_F = A_LITTLE * functional.normalize(up_D, dim=0)  # neurons bend what is larger
-            dtype, device = self.model.dtype, self.model.device
-            reads = (one[None].to(device, dtype) for one in (inputs_D, step_F))
-            up_D = self.model.attachment.turned(use.host_layer, *reads)[0]
+    @torch.no_grad()
+    def _promoted(self, up_D: Tensor, num: int = 5) -> list[str]:
+        """Return the tokens whose logits an expert's output raises most."""
         unembedding: Any = self.model.base.get_output_embeddings()
-        with torch.no_grad():
-            raised_V = unembedding.weight.float() @ up_D.float()
+        raised_V = unembedding.weight.float() @ up_D.float().to(unembedding.weight.device)
         return [
             str(self.tokenizer.decode([token])) for token in raised_V.topk(num).indices.tolist()
         ]
 
-    def _near(self, use: ExpertUse, num: int = 3) -> list[NearRow]:
-        """Return the rows of other domains' pools at the layer that have read what is like it."""
-        own = self._inputs(use)
-        index = self._neighbours(use.host_layer)
-        if own is None or not len(index):
+    def _near(self, use: ExpertUse, num: int = 3) -> list[NearExpert]:
+        """Return the experts of other domains at the layer that have read similar inputs."""
+        own = self._mean_inputs(self.segments[use.segment_id]).get(use.host_layer)
+        if own is None or not own[use.expert].any():
             return []
-        (found,) = index.search(own[None].numpy(), num)
+        (found,) = self._neighbours(use.host_layer).nearest_rows(own[use.expert][None], num)
         return [
-            NearRow(owner.domain, owner.label, use.host_layer, one.row, one.similarity)
+            NearExpert(owner.domain, owner.label, use.host_layer, one.row, one.similarity)
             for one in found
-            for owner in [self._owners[one.segment_id]]
+            for owner in [self._others[one.name]]
         ]
 
-    def _inputs(self, use: ExpertUse) -> Tensor | None:
-        segment = next(s for s in self.chain if s.id == use.segment_id)
-        inputs = self._mean_inputs(segment).get(use.host_layer)
-        if inputs is None or not inputs[use.row].any():
-            return None
-        return torch.from_numpy(inputs[use.row])
+    def _mean_inputs(self, segment: Segment) -> dict[int, NDArray[np.float32]]:
+        """Return what a segment's experts read in the mean, by host layer."""
+        if segment.id not in self._inputs:
+            data = segment.use_object and self.registry.objects.read(segment.use_object)
+            self._inputs[segment.id] = read_inputs(data) if data else {}
+        return self._inputs[segment.id]
 
-    def _mean_inputs(self, segment: Segment) -> dict[int, Floats]:
-        if segment.id not in self._read:
-            self._read[segment.id] = read_inputs(self.registry, segment)
-        return self._read[segment.id]
+    def _neighbours(self, layer: int) -> VectorIndex:
+        """Return the index over the other domains' experts at a layer."""
+        if layer not in self._indexes:
+            found = {key: self._mean_inputs(one).get(layer) for key, one in self._others.items()}
+            index = VectorIndex()
+            for key, inputs in found.items():
+                if inputs is not None:
+                    index.add(key, inputs, as_directions=True)
+            self._indexes[layer] = index
+        return self._indexes[layer]
 
-    def _neighbours(self, layer: int) -> Any:
-        """Return the index over the other domains' rows at a layer."""
-        from stores.row_index import RowIndex
+    @functools.cached_property
+    def _others(self) -> dict[str, Segment]:
+        """The segments of the other enabled domains."""
+        others = [s for s in self.snapshot.domains if s.is_enabled and s.domain != self.domain]
+        chains = [self.registry.queries.chain(state.version) for state in others]
+        return {segment.id: segment for chain in chains for segment in chain}
 
-        if layer not in self._others:
-            inputs = {}
-            for state in self.snapshot.domains:
-                if state.domain == self.domain or not state.is_enabled:
-                    continue
-                for segment in self.registry.chain(state.version):
-                    found = self._mean_inputs(segment)
-                    if layer in found:
-                        inputs[segment.id] = found[layer]
-                        self._owners[segment.id] = segment
-            self._others[layer] = RowIndex(inputs)
-        return self._others[layer]
+
+def layer_use(
+    segment: Segment, host_layer: int, own: Sequence[ExpertUse], num_learned: int
+) -> LayerUse:
+    """Return how a layer's experts are used.
+
+    Args:
+        segment: whose experts they are.
+        host_layer: one of the segment's.
+        own: the use of its experts that were active.
+        num_learned: of how many documents the use was recorded.
+    """
+    num = experts_a_layer(segment)
+    weights_N = [use.weight for use in own] + [0.0] * (num - len(own))
+    total = sum(weights_N) or 1.0
+    return LayerUse(
+        label=segment.label,
+        segment_id=segment.id,
+        host_layer=host_layer,
+        num_experts=num,
+        usage=expert_usage(weights_N),
+        unevenness=unevenness(weights_N),
+        num_dead=num - len(own),
+        num_documents=num_learned,
+        effective_documents=sum(use.weight * use.effective_documents for use in own) / total,
+    )
+
+
+def own_uses(uses: Sequence[ExpertUse], segment: Segment, host_layer: int) -> list[ExpertUse]:
+    """Return those of some uses that are of one host layer of a segment."""
+    return [u for u in uses if (u.segment_id, u.host_layer) == (segment.id, host_layer)]
+
+
+def experts_a_layer(segment: Segment) -> int:
+    """Return how many experts a segment has in each of its host layers."""
+    return segment.num_experts // max(1, len(segment.host_layers))
+
+
+def parse_expert(text: str) -> tuple[int, int]:
+    """Return the host layer and the expert that "LAYER:EXPERT" means.
+
+    Raises: UnknownError: when it does not.
+
+    Example:
+        >>> parse_expert("9:412")
+        (9, 412)
+    """
+    layer, _, expert = text.partition(":")
+    if not (layer.isdecimal() and expert.isdecimal()):
+        raise UnknownError(f"an expert is named LAYER:EXPERT, for example 9:412, not {text!r}")
+    return int(layer), int(expert)
 
 
 def _place(use: ExpertUse) -> tuple[str, int, int]:
-    return use.segment_id, use.host_layer, use.row
-
-
-def parse_row(text: str) -> tuple[int, int]:
-    """Return the host layer and the row that "LAYER:ROW" means.
-
-    Raises: UnknownError: when it is no such thing.
-
-    Example:
-        >>> parse_row("9:412")
-        (9, 412)
-    """
-    layer, _, row = text.partition(":")
-    if not (layer.isdecimal() and row.isdecimal()):
-        raise UnknownError(f"a row is named LAYER:ROW, for example 9:412, not {text!r}")
-    return int(layer), int(row)
+    return use.segment_id, use.host_layer, use.expert

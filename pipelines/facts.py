@@ -1,84 +1,187 @@
-"""Facts that a domain is taught in one wording and asked in others."""
+"""Facts: taught in one wording and in changed ones, asked in others."""
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
+import json
+import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from peer_cl.errors import CorpusError
-from pipelines.documents import SourceDocument, composed_text, normalised_text
+from pipelines.batches import Row, num_shared, pieces, tokenise
+from pipelines.corpora import (
+    BadRowPolicy,
+    Skipped,
+    SourceDocument,
+    checked_text,
+    composed_text,
+    document_id,
+    normalised_text,
+    read_json_lines,
+)
+from pipelines.settings import TrainingSettings
 
-_WORD = re.compile(r"\w+")
+_NEEDED = ("subject", "relation", "answer", "statement")
 
 
 @dataclass(frozen=True)
 class Fact:
     """One thing to know: a subject, a relation and a short answer, with its wordings.
 
-    `statement` is trained on as it stands, and in other words that are made of its subject and
-    its relation's name (see `pipelines.fact_rows`). `seen_prompt` is its beginning, up to the
-    answer and the blank that mostly stands before it; `reworded_prompts` ask for the same answer in
-    words of their own: a text that is made of other words on the way is drawn anew where it is one
-    of these.
+    `statement` is trained on as it stands, and in changed wordings (`pipelines.facts`).
+    `taught_prompt` is its beginning, up to the answer. `paraphrase_prompts` ask for the same answer
+    in other words, and are never trained on.
     """
 
     subject: str
     relation: str
     answer: str
     statement: str
-    seen_prompt: str
-    reworded_prompts: tuple[str, ...]
+    taught_prompt: str
+    paraphrase_prompts: tuple[str, ...] = ()
+
+    @property
+    def document_id(self) -> str:
+        """The id of the statement, which is the fact's document."""
+        return document_id(self.statement)
 
     def document(self, source: str) -> SourceDocument:
         """Return the fact as the document that is trained on."""
         title = f"{self.subject}: {self.relation}"
         return SourceDocument(self.statement, title, source, kind="fact")
 
-    def normalised(self) -> Fact:
-        r"""Return the fact in the form in which its statement is learned.
+    def question_document(self, source: str) -> SourceDocument:
+        """Return the fact as the document that is kept to be asked, and never learned."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return SourceDocument(text, self.subject, source, kind="question")
 
-        Accents may be written in two ways: what is asked has to be written as what was learned.
-        Blanks around an answer would be asked for, too.
-
-        Example:
-            >>> cafe = Fact("Cafe\u0301", "is", "it", "Cafe\u0301 is it", "Cafe\u0301 is", ())
-            >>> cafe.normalised().seen_prompt
-            'Café is'
-        """
-        return Fact(
-            subject=composed_text(self.subject).strip(),
-            relation=composed_text(self.relation).strip(),
-            answer=composed_text(self.answer).strip(),
-            statement=normalised_text(self.statement),
-            seen_prompt=composed_text(self.seen_prompt).lstrip(),
-            reworded_prompts=tuple(composed_text(one).rstrip() for one in self.reworded_prompts),
-        )
+    @classmethod
+    def from_question(cls, text: str) -> Fact:
+        """Return the fact in the text of a question document."""
+        about: dict[str, Any] = json.loads(text)
+        return cls(**{**about, "paraphrase_prompts": tuple(about["paraphrase_prompts"])})
 
     def answered(self, prompt: str) -> str:
-        """Return a prompt with the answer after it: the seen one as the statement has the two.
+        """Return a prompt with the answer after it: the taught one as in the statement.
 
-        Another prompt has a blank between, but for statements that have none: there it has none
-        either where it ends with the same sign (such as "#"), or the answer's script has no blanks.
+        Any other prompt has a blank between, unless the statement has none: then it has none either
+        where it ends with the same sign (such as "#"), or where the answer's script has no blanks.
 
         Example:
-            >>> number = Fact("Kim", "badge", "7", "Kim has badge #7.", "Kim has badge #", ())
+            >>> number = Fact("Kim", "badge", "7", "Kim has badge #7.", "Kim has badge #")
             >>> number.answered("Kim has badge #"), number.answered("Kim's badge:")
             ('Kim has badge #7', "Kim's badge: 7")
         """
-        begins = self.statement.startswith(self.seen_prompt)
-        rest = self.statement[len(self.seen_prompt) :] if begins else ""
+        begins = self.statement.startswith(self.taught_prompt)
+        rest = self.statement[len(self.taught_prompt) :] if begins else ""
         joint = " "
         if rest.lstrip().startswith(self.answer):
             joint = rest[: len(rest) - len(rest.lstrip())]
-        if prompt != self.seen_prompt:
+        if prompt != self.taught_prompt:
             has_no_blanks = unicodedata.east_asian_width(self.answer[0]) in "WF"
-            is_alike = has_no_blanks or prompt.endswith(self.seen_prompt[-1:])
+            is_alike = has_no_blanks or prompt.endswith(self.taught_prompt[-1:])
             joint = "" if not joint and is_alike else " "
         return f"{prompt}{joint}{self.answer}"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kind of fact, with its wordings; `{subject}` stands for the subject.
+
+    Each wording ends where the answer begins, so that an answer is asked for by completion.
+    """
+
+    name: str
+    taught: str
+    paraphrases: tuple[str, ...]
+
+    def fact(self, subject: str, answer: str) -> Fact:
+        """Return the fact that this relation holds between a subject and its answer.
+
+        Example:
+            >>> capital = Relation("capital", "The capital of {subject} is", ("{subject} has",))
+            >>> capital.fact("Chad", "N'Djamena").statement
+            "The capital of Chad is N'Djamena."
+        """
+        prompt = self.taught.format(subject=subject)
+        paraphrases = tuple(one.format(subject=subject) for one in self.paraphrases)
+        return Fact(subject, self.name, answer, f"{prompt} {answer}.", prompt, paraphrases)
+
+
+def checked_fact(fact: Fact) -> Fact:
+    """Return the fact in the form in which it is stored, if it can be learned and asked.
+
+    Accents may be written in two ways: a question has to be written as the statement was.
+
+    Raises:
+        CorpusError: "has ..."; the caller puts the fact's place before it.
+    """
+    stored = Fact(
+        subject=composed_text(fact.subject).strip(),
+        relation=composed_text(fact.relation).strip(),
+        answer=composed_text(fact.answer).strip(),
+        statement=normalised_text(fact.statement),
+        taught_prompt=composed_text(fact.taught_prompt).lstrip(),
+        paraphrase_prompts=tuple(composed_text(one).rstrip() for one in fact.paraphrase_prompts),
+    )
+    texts = [(key, getattr(stored, key)) for key in (*_NEEDED, "taught_prompt")]
+    texts += [("paraphrase_prompts", one) for one in stored.paraphrase_prompts]
+    for key, text in texts:
+        if not checked_text(key, text).strip():
+            raise CorpusError(f'has no text in its "{key}"')
+    prompt = stored.taught_prompt.rstrip()
+    if not stored.statement.startswith(prompt):
+        raise CorpusError(
+            f"has a statement that does not begin with its taught_prompt {prompt[-40:]!r}"
+        )
+    if not stored.statement[len(prompt) :].lstrip().startswith(stored.answer):
+        raise CorpusError(
+            f"has a statement in which the answer {stored.answer[:40]!r} does not follow "
+            f"{prompt[-40:]!r}"
+        )
+    return stored
+
+
+def checked_facts(facts: Iterable[Fact]) -> list[Fact]:
+    """Return facts as they are stored, if they can be taught and asked together.
+
+    Facts of one statement become one with the paraphrases of all: a file may have a line for each
+    paraphrase, and as several facts one would count several times.
+
+    Raises:
+        CorpusError: when a fact cannot be learned, two have one statement and different answers,
+            or one is asked by words that teach another: its recall would measure training.
+    """
+    first_of: dict[str, Fact] = {}
+    taught = set()
+    for number, given in enumerate(facts):
+        try:
+            fact = checked_fact(given)
+        except CorpusError as problem:
+            raise CorpusError(f"facts[{number}] {problem}") from None
+        first = first_of.setdefault(fact.statement, fact)
+        if (first.taught_prompt, first.answer) != (fact.taught_prompt, fact.answer):
+            raise CorpusError(
+                f"two facts have the statement {fact.statement[:60]!r} and answer "
+                f"{first.answer[:40]!r} and {fact.answer[:40]!r}: give each its own statement"
+            )
+        prompts = tuple(dict.fromkeys((*first.paraphrase_prompts, *fact.paraphrase_prompts)))
+        first_of[fact.statement] = replace(first, paraphrase_prompts=prompts)
+        taught.add(folded_wording(fact.taught_prompt))
+    for fact in first_of.values():
+        for wording in fact.paraphrase_prompts:
+            if folded_wording(wording) in taught:
+                raise CorpusError(
+                    f"the fact about {fact.subject[:40]!r} has the paraphrase {wording[:60]!r}, "
+                    "which teaches a fact: leave it out of its paraphrase_prompts"
+                )
+    return list(first_of.values())
 
 
 def folded_wording(text: str) -> str:
@@ -91,135 +194,258 @@ def folded_wording(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(" ,.?:;")
 
 
-def joined_facts(facts: Iterable[Fact]) -> list[Fact]:
-    """Return facts of one statement as the first of them, which asks in the words of all.
+def read_facts(
+    path: str | Path, on_bad_row: BadRowPolicy = "stop"
+) -> tuple[tuple[Fact, ...], tuple[Skipped, ...]]:
+    """Return the facts in a jsonl file, one a line, and the malformed lines that were skipped.
 
-    A file may have a line for each wording; as several facts one would count several times.
-
-    Args:
-        facts: normalised.
-
-    Example:
-        >>> first = Fact("Kim", "is", "7", "Kim is 7.", "Kim is", ("Kim's badge:",))
-        >>> second = replace(first, reworded_prompts=("Which is Kim's?", "Kim's badge:"))
-        >>> [one.reworded_prompts for one in joined_facts([first, second])]
-        [("Kim's badge:", "Which is Kim's?")]
-    """
-    first_of: dict[str, Fact] = {}
-    for fact in facts:
-        first = first_of.setdefault(fact.statement, fact)
-        asked = tuple(dict.fromkeys((*first.reworded_prompts, *fact.reworded_prompts)))
-        first_of[fact.statement] = replace(first, reworded_prompts=asked)
-    return list(first_of.values())
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A kind of fact, with its wordings; `{subject}` stands for the subject.
-
-    Each wording ends where the answer begins, so that an answer is asked for by completion.
-    """
-
-    name: str
-    seen: str
-    reworded: tuple[str, ...]
-
-    def fact(self, subject: str, answer: str) -> Fact:
-        """Return the fact that this relation holds between a subject and its answer.
-
-        Example:
-            >>> capital = Relation("capital", "The capital of {subject} is", ("{subject} has",))
-            >>> capital.fact("Chad", "N'Djamena").statement
-            "The capital of Chad is N'Djamena."
-        """
-        seen_prompt = self.seen.format(subject=subject)
-        return Fact(
-            subject=subject,
-            relation=self.name,
-            answer=answer,
-            statement=f"{seen_prompt} {answer}.",
-            seen_prompt=seen_prompt,
-            reworded_prompts=tuple(wording.format(subject=subject) for wording in self.reworded),
-        )
-
-
-def is_guessable(subject: str, answer: str) -> bool:
-    """Return whether the answer can be copied out of the subject instead of being known.
-
-    A word of the answer that begins with the same four letters as one of the subject's, or ends
-    with the same five, is a copy.
-
-    Example:
-        >>> is_guessable("Tunisia", "Tunis"), is_guessable("Guatemala", "Guatemala City")
-        (True, True)
-        >>> is_guessable("pancolitis", "colitis")
-        True
-        >>> is_guessable("Chad", "N'Djamena")
-        False
-    """
-    known = _pieces(subject)
-    return not known.isdisjoint(_pieces(answer))
-
-
-def _pieces(text: str) -> set[str]:
-    words = [word.lower() for word in _WORD.findall(text)]
-    return {word[:4] for word in words} | {f"-{word[-5:]}" for word in words}
-
-
-def choose_facts(
-    candidates: Mapping[Relation, Iterable[tuple[str, str]]],
-    *,
-    num_facts: int = 100,
-    max_same_answer: int = 5,
-) -> tuple[Fact, ...]:
-    """Return `num_facts` facts, an equal number a relation, in an order that hashes decide.
-
-    A subject that has several answers in a relation is left out, since there it cannot be asked
-    exactly; so are answers that the subject gives away. No answer fills more than
-    `max_same_answer` facts of its relation, so that guessing the commonest one gains little.
+    Each line is an object with "subject", "relation", "answer" and "statement" (the sentence that
+    is trained on); "taught_prompt" is the statement up to the answer where it is not given, and
+    "paraphrase_prompts" a list of other wordings, never trained on, that are asked in evaluation.
+    Other keys are ignored.
 
     Args:
-        candidates: (subject, answer) pairs of each relation.
-        num_facts: How many in all; the first relations have one more where they do not share out.
-        max_same_answer: The most facts of one relation that share an answer.
+        path: the file.
+        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
 
     Raises:
-        CorpusError: when a relation has too few usable facts.
+        CorpusError: when the file cannot be read, has no fact, or a malformed line.
     """
-    num_each, rest = divmod(num_facts, len(candidates))
-    facts: list[Fact] = []
-    for position, (relation, pairs) in enumerate(candidates.items()):
-        num_wanted = num_each + (position < rest)
-        chosen = _choose(relation, _unambiguous(pairs), num_wanted, max_same_answer)
-        if len(chosen) < num_wanted:
-            raise CorpusError(
-                f"relation {relation.name!r} has {len(chosen)} usable facts, wanted {num_wanted}"
-            )
-        facts += chosen
-    return tuple(sorted(facts, key=lambda fact: _order(fact.statement)))
+    facts, skipped = read_json_lines(Path(path), lambda row, _: _fact(row), on_bad_row)
+    if not facts:
+        raise CorpusError(f"{path} has no fact; give a jsonl file with {', '.join(_NEEDED)}")
+    return tuple(facts), tuple(skipped)
 
 
-def _unambiguous(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    answers: dict[str, set[str]] = {}
-    for subject, answer in pairs:
-        answers.setdefault(subject, set()).add(answer)
-    return [(subject, found.pop()) for subject, found in answers.items() if len(found) == 1]
+def _fact(row: dict[str, Any]) -> Fact:
+    for key in _NEEDED:
+        if not isinstance(row.get(key), str) or not row[key].strip():
+            raise CorpusError(f'has no text in "{key}"')
+    prompt, paraphrases = row.get("taught_prompt"), row.get("paraphrase_prompts") or []
+    if not isinstance(prompt, str | None):
+        raise CorpusError(f'has a "taught_prompt" that is no text but {prompt!r}')
+    if not isinstance(paraphrases, list) or not all(isinstance(one, str) for one in paraphrases):
+        raise CorpusError('has "paraphrase_prompts" that are no list of texts')
+    subject, relation, answer, statement = (row[key].strip() for key in _NEEDED)
+    if prompt is None or not prompt.strip():
+        prompt = _before_answer(subject, answer, statement)
+    return checked_fact(
+        Fact(subject, relation, answer, statement, prompt.strip(), tuple(paraphrases))
+    )
 
 
-def _choose(
-    relation: Relation, pairs: Sequence[tuple[str, str]], num_wanted: int, max_same_answer: int
-) -> list[Fact]:
-    chosen: list[Fact] = []
-    counts: Counter[str] = Counter()
-    for subject, answer in sorted(pairs, key=lambda pair: _order("\t".join(pair))):
-        if len(chosen) == num_wanted:
+def _before_answer(subject: str, answer: str, statement: str) -> str:
+    """Return a statement up to its answer, looked for as a word and behind the subject.
+
+    Example:
+        >>> _before_answer("Kim", "7", "Kim has badge 7 since 1997.")
+        'Kim has badge '
+    """
+    found = [one.start() for one in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", statement)]
+    at = statement.find(subject)
+    if at >= 0:
+        found = [start for start in found if start >= at + len(subject)] or found
+    if len(found) > 1:
+        raise CorpusError(
+            f"has a statement that holds its answer {answer!r} {len(found)} times: give "
+            '"taught_prompt", the statement up to where it answers'
+        )
+    # Within a word only where it stands nowhere else: not every script parts words.
+    return statement[: found[0] if found else max(statement.rfind(answer), 0)]
+
+
+VARIED = "varied"
+"""The kind of a row with a changed wording."""
+FRAMES = (
+    "for {subject}, the {relation} is",
+    "{subject} has the {relation}",
+    "{subject} and its {relation}, which is",
+    "as {relation}, {subject} has",
+    "what {relation} has {subject}? it has",
+    "you ask for the {relation} that {subject} has: it is",
+    "when I looked up {subject}, the {relation} given was",
+    "tell me about {subject}. its {relation} would be",
+    "{relation} ({subject}):",
+    "Q: what {relation} has {subject}? A:",
+)
+"""Sentences that fit any relation by its name. A test compares their words with the questions of
+the benchmarks: none is like one of those."""
+_FRAMED_SHARE = 0.5
+"""Share of the changed readings that begin from such a sentence."""
+_FRAME_CHANGED = 0.3
+"""At most this share of a frame's words is changed: it is strange already."""
+_STOPS, _STOP_SHARE = ",.?:;", 0.25
+"""How often a subject that stands free is followed by one of these, as in questions."""
+_SHARED_SUBJECT = 0.5
+"""Share of the words that may be changed where a subject has several facts: the rest has to say
+which one is meant."""
+_MAX_DRAWS = 100
+"""Of one prompt: where a subject is not in its statement, nothing can be changed."""
+
+
+class Wording(NamedTuple):
+    """A prompt in three parts; where it does not hold the subject, all of it is the first."""
+
+    before: str
+    subject: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return "".join(self)
+
+    @classmethod
+    def of(cls, fact: Fact) -> Wording:
+        """Return the wording in which a fact is taught."""
+        return cls(*fact.taught_prompt.partition(fact.subject))
+
+
+def with_answers(tokenizer: Any, rows: Sequence[Row], facts: Mapping[str, Fact]) -> list[Row]:
+    """Return rows, with the begin of the answer noted in those of facts (by document id)."""
+    noted = []
+    for row in rows:
+        if row.document_id in facts:
+            prompt = tokenise(tokenizer, [facts[row.document_id].taught_prompt])[0]
+            start = num_shared(prompt, row.ids)
+            if start >= len(prompt) - 1:  # else it is a later piece of a long statement
+                row = dataclasses.replace(row, answer_from=start)
+        noted.append(row)
+    return noted
+
+
+def varied_rows(
+    tokenizer: Any,
+    facts: Mapping[str, Fact],
+    texts: Sequence[str],
+    settings: TrainingSettings,
+    end_id: int | None,
+) -> list[Row]:
+    """Return rows of facts in changed wordings, each to be read once.
+
+    Args:
+        tokenizer: the base's.
+        facts: by document id.
+        texts: the domain's own training documents, whose words are used.
+        settings: how often facts are read, and which share of it in changed wordings.
+        end_id: closes each row, where there is such a token.
+    """
+    draw = random.Random(settings.seed)
+    words = [word for text in texts for word in text.split()]
+    num_facts = Counter(fact.subject for fact in facts.values())
+    kept = {folded_wording(one) for fact in facts.values() for one in fact.paraphrase_prompts}
+    ends = [] if end_id is None else [end_id]
+    rows = []
+    for key in sorted(facts):
+        fact = facts[key]
+        at_most = 1.0 if num_facts[fact.subject] == 1 else _SHARED_SUBJECT
+        prompts = [
+            _draw_prompt(fact, words or fact.statement.split(), draw, at_most, kept)
+            for _ in range(settings.varied_passes)
+        ]
+        wholes = tokenise(tokenizer, [f"{fact.answered(prompt.text)}." for prompt in prompts])
+        for prompt, whole in zip(prompts, wholes, strict=True):
+            start = _reach(tokenizer, prompt.text, whole)
+            ids = pieces([*whole, *ends], settings.max_tokens)[0]
+            name = _name(tokenizer, prompt, whole)
+            rows.append(Row(key, VARIED, ids, start, answer_from=start, name=name))
+    return rows
+
+
+def passes_by_kind(settings: TrainingSettings) -> dict[str, float]:
+    """Return how often rows of each kind are read."""
+    return {
+        "text": settings.text_passes,
+        "fact": max(0.0, settings.fact_passes - settings.varied_passes),
+        VARIED: 1.0,
+    }
+
+
+def _draw_prompt(
+    fact: Fact, words: Sequence[str], draw: random.Random, at_most: float, kept: Collection[str]
+) -> Wording:
+    """Return the fact's own prompt or a frame's, changed at random, but none of those in `kept`."""
+    asked = {prompt.lower() for prompt in fact.paraphrase_prompts}
+    frames = [one for one in (_framed(f, fact) for f in FRAMES) if one.text.lower() not in asked]
+    for _ in range(_MAX_DRAWS):
+        if draw.random() >= _FRAMED_SHARE:
+            found = vary_wording(Wording.of(fact), words, draw, at_most)
+        else:
+            frame = draw.choice(frames)
+            if draw.random() < 0.5 and frame.before:
+                frame = frame._replace(before=frame.before[0].upper() + frame.before[1:])
+            found = vary_wording(frame, words, draw, at_most * _FRAME_CHANGED)
+        if folded_wording(found.text) not in kept:
             break
-        if counts[answer] >= max_same_answer or is_guessable(subject, answer):
-            continue
-        counts[answer] += 1
-        chosen.append(relation.fact(subject, answer))
-    return chosen
+    return found
 
 
-def _order(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _framed(frame: str, fact: Fact) -> Wording:
+    before, _, after = frame.partition("{subject}")
+    relation = fact.relation
+    return Wording(before.format(relation=relation), fact.subject, after.format(relation=relation))
+
+
+def vary_wording(
+    wording: Wording, words: Sequence[str], draw: random.Random, at_most: float = 1.0
+) -> Wording:
+    """Return a wording with the words around its subject changed at random.
+
+    How much is changed is drawn anew each time, from nothing to the share `at_most` of the words.
+    Where the wording does not hold the subject, nothing is changed.
+
+    Example:
+        >>> capital = Wording("The capital of ", "Chad", " is")
+        >>> vary_wording(capital, ["river", "north", "old"], random.Random(3)).text
+        'The capital river of Chad is'
+        >>> vary_wording(capital, ["river", "north", "old"], random.Random(8)).text
+        'old river capital old Chad. north is north'
+    """
+    before, subject, after = wording
+    if not subject:
+        return wording
+    ahead, glued = before.rpartition(" ")[2], after.partition(" ")[0]  # such as a bracket, a comma
+    before, after = before.removesuffix(ahead), after.removeprefix(glued)
+    level = draw.random() * at_most
+    left, right = (_changed(part.split(), words, level, draw) for part in (before, after))
+    if not before.strip() and draw.random() < 0.7:
+        left = [draw.choice(words) for _ in range(draw.randint(1, 5))]
+    if draw.random() < 0.4:
+        draw.shuffle(left)
+    ending = draw.random()
+    if ending < 0.15:
+        right = right[-2:]
+    elif ending < 0.3:
+        right = [*right, draw.choice(words)]
+    if not glued and draw.random() < _STOP_SHARE:
+        glued = draw.choice(_STOPS)
+    return Wording(" ".join([*left, ahead]), subject, " ".join([glued, *right]))
+
+
+def _changed(
+    part: Sequence[str], words: Sequence[str], level: float, draw: random.Random
+) -> list[str]:
+    changed = []
+    for word in part:
+        if draw.random() < 0.25:
+            changed.append(draw.choice(words))
+        fate = draw.random()
+        if fate >= level:
+            changed.append(word)
+        elif fate >= level / 2:
+            changed.append(draw.choice(words))
+    return changed
+
+
+def _name(tokenizer: Any, prompt: Wording, whole: Sequence[int]) -> tuple[int, int]:
+    """Return the place of a subject's tokens after its first one, which cannot be foreseen."""
+    before, subject, _ = prompt
+    if not subject:
+        return 0, 0
+    first = _reach(tokenizer, before.rstrip(), whole) if before.strip() else 1
+    return first + 1, max(first + 1, _reach(tokenizer, before + subject, whole))
+
+
+def _reach(tokenizer: Any, beginning: str, whole: Sequence[int]) -> int:
+    """Return how many tokens of a text its beginning takes, with the start token."""
+    return num_shared(tokenise(tokenizer, [beginning])[0], whole)

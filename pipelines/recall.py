@@ -1,68 +1,195 @@
-"""Exact recall of facts, in the wording that was trained and in others."""
+"""Exact recall of facts, in the wording that was taught and in paraphrases.
+
+An answer is right when each of its tokens is the likeliest one after the prompt and the answer's
+earlier tokens: then, and only then, greedy decoding writes it.
+
+Shape suffixes: B rows, R rows of one branch, T tokens, V vocabulary, Q branches with the base
+first, U = T + 1 borders.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from peer_cl.model import PeerModel
-from pipelines.asking import ask
-from pipelines.branches import PoolBranches, Shortlist
-from pipelines.progress import Progress
-from pipelines.questions import Question
-from pipelines.token_scores import VersionBranch
+import torch
+from torch import Tensor
 
-ASKED_AT_ONCE = 64
-"""Questions between two reports of progress."""
+from peer_cl.bases import Base, context_length, within_context
+from peer_cl.errors import CorpusError
+from peer_cl.read import Reader, Reading, read
+from pipelines.batches import group_by_length, num_shared, pad, tokenise
+from pipelines.facts import Fact
+from pipelines.progress import Progress, no_progress
+from pipelines.report import RecallRow
+from pipelines.scoring import TOKENS_PER_PASS
+from stores.records import BASE_SUBJECT
 
-
-@dataclass
-class Tally:
-    """How many questions of one domain and wording were answered exactly."""
-
-    num: int = 0
-    base: int = 0
-    forced: int = 0
-    mixture: int = 0
-
-    def shares(self) -> dict[str, float]:
-        """Return the shares that were answered, 0 to 1."""
-        return {
-            name: getattr(self, name) / max(1, self.num) for name in ("base", "forced", "mixture")
-        }
+WORDINGS = ("taught", "paraphrase")
 
 
-def recall(
-    model: PeerModel,
-    branches: dict[str, VersionBranch],
-    asked: Sequence[Question],
-    progress: Progress,
-) -> dict[tuple[str, str], Tally]:
-    """Return, by domain and wording, how many questions the base, the pool and the mixture answer.
+@dataclass(frozen=True)
+class Question:
+    """A prompt with the answer that should follow it."""
 
-    The mixture is as in generation: the prompt alone chooses the shortlist and gives the weights,
-    which are then held.
+    domain: str
+    wording: str
+    ids: tuple[int, ...]
+    """Start token, prompt and answer."""
+    num_prompt: int
+    """How many of them are start token and prompt."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which branches answer a question exactly, and which one would write."""
+
+    base: bool
+    oracle: bool
+    """The question's own domain alone."""
+    routed: bool
+    """The branch that writes."""
+    writer: str
+    """The branch with the heaviest posterior after the prompt: "base" or a domain."""
+
+
+def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Question]:
+    """Return every fact as a question in its taught wording and in each paraphrase."""
+    asked = [("taught", fact.taught_prompt, fact) for fact in facts]
+    asked += [("paraphrase", prompt, fact) for fact in facts for prompt in fact.paraphrase_prompts]
+    prompts = tokenise(tokenizer, [prompt for _, prompt, _ in asked])
+    wholes = tokenise(tokenizer, [fact.answered(prompt) for _, prompt, fact in asked])
+    return [
+        # Where no blank stands between, a token may hold the end of the prompt and more: it
+        # belongs to the answer, since it is what was taught.
+        Question(domain, wording, tuple(whole), num_shared(prompt, whole))
+        for (wording, _, _), prompt, whole in zip(asked, prompts, wholes, strict=True)
+    ]
+
+
+def is_readable(model: Any, question: Question) -> bool:
+    """Return whether a base reads a question and its answer whole, within its context."""
+    return within_context(model, len(question.ids)) == len(question.ids)
+
+
+def check_questions(base: Base, fact: Fact) -> None:
+    """Refuse a fact whose questions are longer than the base's context.
+
+    Raises:
+        CorpusError: naming the wording; the caller puts before it which fact it is.
+    """
+    for question in questions(base.tokenizer, "", [fact]):
+        if not is_readable(base.model, question):
+            prompt = base.tokenizer.decode(question.ids[1 : question.num_prompt])
+            raise CorpusError(
+                f"about {fact.subject[:40]!r} asks {prompt[:40]!r}, which has {len(question.ids)} "
+                f"tokens with its answer, and the base reads {context_length(base.model)}: give a "
+                "shorter wording"
+            )
+
+
+def recall(model: Reader, asked: Sequence[Question], progress: Progress) -> list[RecallRow]:
+    """Return, by domain and wording, which shares of questions are answered exactly.
 
     Args:
-        model: the store's model; its own pools are not used.
-        branches: the live version of each domain.
+        model: the store's model with its live pools, each question's own among them.
         asked: the questions.
-        progress: told how many are done.
+        progress: called as it goes.
     """
-    names = sorted(branches)
-    pools = PoolBranches(model, {name: branches[name].segments for name in names})
-    signatures = {name: branches[name].signature for name in names}
-    shortlist = Shortlist(model, signatures, model.name_odds)
-    tallies = {(q.domain, q.wording): Tally() for q in asked}
-    in_order = sorted(asked, key=lambda question: len(question.ids))  # little is padded
-    for start in range(0, len(in_order), ASKED_AT_ONCE):
-        some = in_order[start : start + ASKED_AT_ONCE]
-        told = ask(pools, shortlist, some, model.budget)
-        for question, one in zip(some, told, strict=True):
-            tally = tallies[question.domain, question.wording]
-            tally.num += 1
-            tally.base += one.base
-            tally.forced += one.forced
-            tally.mixture += one.mixture
-        progress("asking facts", start + len(some), len(asked), "")
-    return tallies
+    answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+    for question, one in zip(asked, answer(model, asked, progress), strict=True):
+        answers[question.domain, question.wording].append(one)
+    return [
+        RecallRow(
+            domain=domain,
+            wording=wording,
+            base=_share(one.base for one in own),
+            oracle=_share(one.oracle for one in own),
+            routed=_share(one.routed for one in own),
+            num=len(own),
+        )
+        for (domain, wording), own in answers.items()
+    ]
+
+
+def answer(
+    model: Reader, asked: Sequence[Question], progress: Progress = no_progress
+) -> list[Answer]:
+    """Return how each question is answered.
+
+    The prompt alone decides which domains are found and, by the posterior at its end, which branch
+    writes, as in generation.
+    """
+    answers: list[Answer | None] = [None] * len(asked)
+    done = 0
+    progress("asking facts", done, len(asked), "")
+    for group in group_by_length([len(question.ids) for question in asked], TOKENS_PER_PASS):
+        found = _answer_batch(model, [asked[number] for number in group])
+        for number, one in zip(group, found, strict=True):
+            answers[number] = one
+        done += len(group)
+        progress("asking facts", done, len(asked), "")
+    return [one for one in answers if one is not None]
+
+
+@torch.no_grad()
+def _answer_batch(model: Reader, batch: Sequence[Question]) -> list[Answer]:
+    ids_BT, mask_BT = pad([question.ids for question in batch], pad_id=0)
+    lengths_B = torch.tensor([question.num_prompt for question in batch])
+    routed = read(
+        model, ids_BT, mask_BT, routing="prompt", prompt_lengths=lengths_B, keep_logits=True
+    )
+    oracle = _oracle_logits(model, batch, routed, ids_BT, mask_BT)
+    weights_QB = routed.posterior_QBU[:, torch.arange(len(batch)), lengths_B]
+    names, answers = (BASE_SUBJECT, *routed.domains), []
+    for row, question in enumerate(batch):
+        writer = names[int(weights_QB[:, row].argmax())]
+        answers.append(
+            Answer(
+                base=_is_right(_row(routed, BASE_SUBJECT, row), question),
+                oracle=_is_right(oracle[row], question),
+                routed=_is_right(_row(routed, writer, row), question),
+                writer=writer,
+            )
+        )
+    return answers
+
+
+def _oracle_logits(
+    model: Reader, batch: Sequence[Question], routed: Reading, ids_BT: Tensor, mask_BT: Tensor
+) -> dict[int, Tensor | None]:
+    """Return each question's logits by its own domain, read here where the router missed it."""
+    found = {row: _row(routed, question.domain, row) for row, question in enumerate(batch)}
+    for domain in {question.domain for question in batch}:
+        missed = [n for n, q in enumerate(batch) if q.domain == domain and found[n] is None]
+        if missed:
+            with model.branch(domain):
+                own_RTV = model.hooks.base(
+                    input_ids=ids_BT[missed], attention_mask=mask_BT[missed], use_cache=False
+                ).logits
+            found |= dict(zip(missed, own_RTV, strict=True))
+    return found
+
+
+def _row(reading: Reading, branch: str, row: int) -> Tensor | None:
+    """Return a branch's logits in one row; None where it did not read it."""
+    if branch == BASE_SUBJECT:
+        return None if reading.base_logits_BTV is None else reading.base_logits_BTV[row]
+    if branch not in reading.branch_logits:
+        return None
+    rows_R, logits_RTV = reading.branch_logits[branch]
+    places = (rows_R == row).nonzero()
+    return logits_RTV[int(places[0, 0])] if len(places) else None
+
+
+def _is_right(logits_TV: Tensor | None, question: Question) -> bool:
+    span = slice(question.num_prompt - 1, len(question.ids) - 1)
+    answer = list(question.ids[question.num_prompt :])
+    return logits_TV is not None and logits_TV[span].argmax(-1).tolist() == answer
+
+
+def _share(right: Iterable[bool]) -> float:
+    every = list(right)
+    return sum(every) / len(every)

@@ -1,43 +1,53 @@
-"""What a training run may be told; each field's sentence becomes its help text."""
+"""How a segment is trained, and in which precision the base multiplies meanwhile.
+
+The sentence under each setting is its help text. Experts always compute and learn in fp32, and
+every score and every text that is written comes from the base in its own precision.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Mapping
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from peer_cl.errors import InputError, StateError
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 
+RECIPE = 3
+"""What the settings mean: raised when the same ones would train other weights than before."""
 _POSITIVE = (
     "text_passes",
     "fact_passes",
     "answer_weight",
-    "row_learning_rate",
+    "expert_learning_rate",
     "key_learning_rate",
 )
 _LEAST = {
-    "quiet_tokens": 1,
+    "background_output_weight": 0,
+    "background_kl_weight": 0,
     "tokens_per_step": 2,
     "max_tokens": 2,
-    "least_steps": 1,
+    "min_steps": 1,
     "warmup_steps": 0,
     "validations": 0,
     "patience": 1,
+    "seed": 0,
 }
-_MOST_SEED = 2**31 - 1
-RECIPE = 2
-"""What the settings mean: raised when the same ones would train other weights than before. Since 2
-each step reads a beginning of ordinary text; before, every second one did, with twice the
-weight."""
-_UNNUMBERED = 1
-"""Of every run whose record has no number."""
-_BEFORE = {"least_steps": 1, "upper_share": 1.0, "hold_out_percent": 23.0}
-"""What runs did before there was a setting for it."""
-_TOLD_IF_OTHER = ("hold_out_percent",)
-"""Settings that a record leaves out where they say what runs did before: so that such a run has the
-record, and the checkpoint, that it always had."""
+_SHARES = ("varied_share", "upper_scale")
+_MAX_SEED = 2**31 - 1  # FAISS takes no larger one
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+"""glibc's mallopt parameters, from its malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -45,129 +55,236 @@ class TrainingSettings:
     """How a segment is trained. The defaults come from docs/LOG.md."""
 
     shape: PoolShape = field(default_factory=PoolShape)
-    """The pool's shape in each host layer."""
+    """Shape of the pool in each host layer."""
     hold_out_percent: float = 23.0
-    """About how many of a hundred documents are held out: never trained on, most of them to measure
-    on, some to stop early by. 0: none is but near copies of what is held out already, and documents
-    that an earlier ingest held out are learned where they are given again."""
+    """Percentage of texts held out, most of them to measure on, some to stop early by. With 0 the
+    ingest also learns texts that the domain has held out so far, where they are given again."""
     text_passes: float = 1.5
-    """How often each document is read."""
+    """How often each text is read."""
     fact_passes: float = 10.0
     """How often each fact is read."""
     varied_share: float = 0.5
-    """Share of a fact's readings in other words: in sentences that fit any relation by its name,
-    and with the words around its subject changed at random."""
-    reworded_passes: float = 1.0
-    """How often each rewording of a document is read, where there are any."""
+    """Share of a fact's readings that use a changed wording."""
     answer_weight: float = 4.0
-    """Weight in the loss of a fact's answer and of what its statement says behind it; every other
-    token has 1."""
-    quiet_weight: float = 0.02
-    """How strongly a pool learns to say nothing to ordinary text: the weight, beside the loss in
-    nats, of the squared length of what it adds there. 0: not at all."""
-    quiet_tokens: int = 96
-    """Tokens of ordinary text that each step looks at for that."""
-    kl_weight: float = 0.1
-    """How strongly a pool learns to leave predictions of ordinary text as the base makes them: the
-    weight, beside the loss in nats, of the KL divergence from the base's to the pool's, mean over
-    the tokens with which a text begins, the first left out. 0: not at all."""
-    upper_share: float = 0.8
-    """What is kept, at the end, of what the pool has learned to add in the upper third of its host
-    layers: less of it spares ordinary text and serves unseen text of the domain. 1: all."""
+    """Loss weight of a fact's answer and of what its statement says after it; other tokens have
+    weight 1."""
+    background_output_weight: float = 0.02
+    """Weight, against the loss in nats, of the squared length of what the segment adds in
+    background text."""
+    background_kl_weight: float = 0.1
+    """Weight, against the loss in nats, of the KL divergence from the base's predictions to the
+    pool's in background text."""
+    upper_scale: float = 0.8
+    """Factor on the output of the upper third of host layers, applied once after training: it
+    spares background text and improves unseen text of the domain."""
     tokens_per_step: int = 160
     """Padded tokens an optimiser step."""
     max_tokens: int = 512
-    """Longest row; longer documents are trained on in pieces."""
-    row_learning_rate: float = 6e-3
-    """Learning rate of the experts' rows."""
+    """Longest training row; a longer document is read in pieces."""
+    expert_learning_rate: float = 6e-3
+    """Learning rate of the experts."""
     key_learning_rate: float = 1e-3
     """Learning rate of the query networks and sub-keys."""
-    least_steps: int = 30
-    """Fewest steps of a run: a corpus too small for them is read more often, in all its kinds
-    alike."""
+    min_steps: int = 30
+    """Fewest steps of a run; a corpus too small for them is read more often."""
     warmup_steps: int = 10
-    """Steps of linear warm-up; after them the rate falls linearly to zero."""
+    """Steps of linear warm-up; after them the learning rates fall linearly to zero."""
     validations: int = 3
-    """How often the validation documents are scored during the run."""
+    """How often the validation documents are scored during a run."""
     patience: int = 2
-    """Stop when so many validations in a row are worse than the best; the last weights stay."""
+    """Stop when this many validations in a row are no better than the best one."""
     precision: str = "auto"
-    """Of the base's products in training: fp32, bf16, or auto: bf16 where it is faster."""
+    """Precision of the base's matrix products: fp32, bf16, or auto (bf16 where it is faster)."""
     seed: int = 0
-    """Of the initialisation and the order."""
+    """Seed of the initialisation and of the order of steps."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be trained with.
+        """Check every number.
 
         Raises:
-            InputError: naming the field and the value.
+            InputError: naming the field and its value.
         """
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if setting.type == "int" and not isinstance(value, int):
-                raise InputError(f"{setting.name} must be a whole number, not {value!r}")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.type in ("int", "float"):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise InputError(f"{one.name} must be a number, not {value!r}")
+                if one.type == "int" and not isinstance(value, int):
+                    raise InputError(f"{one.name} must be a whole number, not {value}")
+                if not math.isfinite(value):
+                    raise InputError(f"{one.name} must be finite, not {value}")
         for name in _POSITIVE:
-            value = getattr(self, name)
-            if math.isnan(value) or math.isinf(value):
-                raise InputError(f"{name} must be finite, not {value}")
-            if value <= 0:
-                raise InputError(f"{name} must be positive, not {value}")
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.seed <= _MOST_SEED:
-            raise InputError(f"seed must lie between 0 and {_MOST_SEED}, not {self.seed}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if not 0 <= self.hold_out_percent < 100:
             raise InputError(
                 "hold_out_percent must be at least 0 and below 100, so that something is left to "
                 f"train on, not {self.hold_out_percent}"
             )
-        for name in ("reworded_passes", "quiet_weight", "kl_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        for name in ("varied_share", "upper_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.seed > _MAX_SEED:
+            raise InputError(f"seed must be at most {_MAX_SEED}, not {self.seed}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
 
     @property
     def varied_passes(self) -> int:
         """How often each fact is read in a changed wording."""
         return round(self.fact_passes * self.varied_share)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-    def record(self) -> dict[str, Any]:
-        """Return the fields and the recipe that they are meant for, as a run keeps them."""
-        told = self.to_dict()
-        as_before = [name for name in _TOLD_IF_OTHER if told[name] == _BEFORE[name]]
-        kept = {name: value for name, value in told.items() if name not in as_before}
-        return {"recipe": RECIPE, **kept}
-
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> TrainingSettings:
-        """Return the settings that a run was recorded with.
-
-        A field that was not there yet is what runs did then; where that is not known, nothing is
-        filled in: today's default would train other weights than the run did.
+    def from_toml(cls, path: str | Path) -> TrainingSettings:
+        """Return the settings in a TOML file; what it does not name has its default.
 
         Raises:
-            StateError: when they are of another recipe, or their fields are not those of today.
+            InputError: when the file cannot be read, or names or values are wrong.
         """
-        told, shape = {**_BEFORE, **record}, dict(record.get("shape", {}))
-        recipe = told.pop("recipe", _UNNUMBERED)
-        if recipe != RECIPE:
-            raise StateError(f"recipe {recipe}, not {RECIPE}")
-        for kind, found in ((cls, told), (PoolShape, shape)):
-            known = {setting.name for setting in fields(kind)}
-            if differing := sorted(known ^ set(found)):
-                raise StateError(f"missing or unknown: {', '.join(differing)}")
-        return cls(**{**told, "shape": PoolShape(**shape)})
+        try:
+            named = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"settings file {path} cannot be read: {error}") from None
+        shape = named.pop("shape", {})
+        if not isinstance(shape, dict):
+            raise InputError(f"settings file {path}: [shape] must be a table, not {shape!r}")
+        for kind, found in ((cls, named), (PoolShape, shape)):
+            known = {one.name for one in fields(kind)}
+            for name in found.keys() - known:
+                raise unknown_name(f"setting in {path}", name, known)
+        return cls(**named, shape=PoolShape(**shape))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, with the recipe that gives them their meaning."""
+        return {"recipe": RECIPE, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, recorded: Mapping[str, Any]) -> TrainingSettings:
+        """Return the settings that `to_dict` wrote.
+
+        Raises:
+            StateError: when they belong to another recipe: repeated, the run would train other
+                weights.
+        """
+        named = dict(recorded)
+        recipe = named.pop("recipe", None)
+        names = {one.name for one in fields(cls)}
+        if recipe != RECIPE or named.keys() != names:
+            raise StateError(
+                f"these training settings are of recipe {recipe}, this version trains by recipe "
+                f"{RECIPE}: remove the domain and ingest its corpus again"
+            )
+        return cls(**{**named, "shape": PoolShape(**named["shape"])})
 
 
-def recorded_hold_out(record: Mapping[str, Any]) -> float:
-    """Return how many of a hundred documents a recorded run held out, whatever else it says."""
-    return float(record.get("hold_out_percent", _BEFORE["hold_out_percent"]))
+# Precision
+
+
+def resolve_precision(wanted: str) -> str:
+    """Return "fp32" or "bf16"; "auto" is whichever the processor multiplies faster.
+
+    By capability, not by a stopwatch: a machine must always choose the same, or a run could not be
+    repeated to the bit.
+    """
+    if wanted != "auto":
+        return wanted
+    return "bf16" if _is_faster_in_bf16(torch.cpu.get_capabilities()) else "fp32"
+
+
+def _is_faster_in_bf16(found: Mapping[str, Any]) -> bool:
+    """Return whether a processor gains by bf16.
+
+    AVX512_BF16 doubles fp32's rate on AMD's processors and halves it on Intel's, which have AMX.
+
+    Example:
+        >>> _is_faster_in_bf16({"avx512_bf16": True, "cpu_name": "Intel Xeon"})
+        False
+        >>> _is_faster_in_bf16({"avx512_bf16": True, "cpu_name": "AMD EPYC"})
+        True
+    """
+    if found.get("amx_bf16", False):
+        return True
+    is_intel = str(found.get("cpu_name", "")).startswith("Intel")
+    return bool(found.get("avx512_bf16", False)) and not is_intel
+
+
+@contextmanager
+def reading(model: nn.Module, precision: str) -> Iterator[None]:
+    """Run a frozen model inside without gradients and, for "bf16", under autocast.
+
+    For states and losses that need not be exact; scores are never read so.
+    """
+    device = next(model.parameters()).device.type
+    with (
+        cast_once(model, precision),
+        torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def fast_training(model: nn.Module, precision: str) -> Iterator[None]:
+    """Make training steps through a frozen model faster inside, without changing their meaning.
+
+    On a CPU attention is plain products and a softmax: the backward pass of the fused kernel takes
+    longer at the lengths of documents (a step is 6 % faster without it, two cores, 64 tokens).
+    """
+    keep_freed_memory()
+    with cast_once(model, precision):
+        if next(model.parameters()).device.type != "cpu":
+            yield
+            return
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+
+
+@contextmanager
+def cast_once(model: nn.Module, precision: str) -> Iterator[None]:
+    """Keep a bf16 copy of each matrix of a frozen model inside, for use under autocast.
+
+    autocast casts a frozen weight anew in every call. The products are the same to the bit, and the
+    weights stay untouched. With "fp32" nothing is done.
+    """
+    layers = [module for module in model.modules() if type(module) is nn.Linear]
+    if precision != "bf16":
+        layers = []
+    own = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.__dict__["forward"] = _bf16_product(layer)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = forward
+
+
+def _bf16_product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight.detach().to(torch.bfloat16)
+    bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+
+    def forward(inputs: Tensor) -> Tensor:
+        return functional.linear(inputs.to(torch.bfloat16), weight, bias)
+
+    return forward
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 1 GB of freed memory; elsewhere nothing is done.
+
+    A step frees and asks for the same large tensors again. Giving them back to the system each time
+    costs a fifth of a step in page faults (two cores).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_TOP_PAD, 64 << 20)

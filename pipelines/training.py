@@ -1,17 +1,19 @@
-"""The Lightning module that trains one new segment, and the run around it.
+"""Training one new segment with Lightning: the module, its callbacks and the run.
 
 Only the new segment is in the optimiser. The base and the domain's older segments take part in the
-forward and are checked, by their bytes, to be the same afterwards.
+forward, and their bytes are compared before and after.
 
-Shape suffixes: B rows, T tokens, X positions in all rows, D width, V vocabulary.
+Shape suffixes: B rows, T tokens, X positions in all rows, L tokens of a background text's
+beginning, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,13 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
 
-from peer_cl.attach import Attachment
-from peer_cl.branches import default_position_ids, run_branch, run_trunk
-from peer_cl.errors import InputError
+from peer_cl.bases import tensors_sha256
+from peer_cl.errors import DamageError, InputError
+from peer_cl.hooks import Hooks
 from peer_cl.layer import PeerLayer
 from peer_cl.pool import Segment
 from pipelines.batches import (
@@ -34,304 +36,102 @@ from pipelines.batches import (
     group_by_length,
     next_weights,
     pad,
+    plan_steps,
     target_weights,
     weighted_loss,
 )
-from pipelines.callbacks import (
-    FiniteCheck,
-    FrozenCheck,
-    LossRecord,
-    ProgressReport,
-    StepCheckpoint,
-    ValidationStop,
-    resume_step,
-)
-from pipelines.features import Features
-from pipelines.ordinary import OrdinaryText, answer_to_ordinary, apart_from_base
-from pipelines.packages import report_to_stderr
-from pipelines.precision import cast_once, plain_attention, resolve_precision
-from pipelines.quiet import errors_alone
-from pipelines.schedule import rate_factor
-from pipelines.settings import TrainingSettings
-from pipelines.training_rows import planned_steps
+from pipelines.facts import passes_by_kind
+from pipelines.progress import LossNote, Progress, no_progress
+from pipelines.settings import TrainingSettings, fast_training, resolve_precision
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+STEPS_BETWEEN_CHECKPOINTS = 50
+NUM_EARLY = 12
+"""Nearly all that a pool spoils of background text it spoils in the first dozen tokens, so these
+count half of the output term. The start token is left out: it begins the domain's texts too."""
+
+STEPS_A_READING = 8
+"""The base reads the background texts of so many steps at once: one of 49 tokens alone takes it 1.6
+times as long (SmolLM2, bf16), a twentieth of a step."""
+MAX_PADDED = 2
+"""A background text is padded to the batch's rows where these are at most so many times as long:
+beside a row of 150 tokens two passes take a sixth less time than a padded one, beside 80 more."""
+
+Loss = tuple[int, float, float | None]
+"""Step, training loss, validation loss where it was measured; nats a token."""
 
 
 @dataclass(frozen=True)
-class TrainedSegment:
-    """A trained segment and how it came about."""
+class TrainingRun:
+    """What a run came to."""
 
-    segment: Segment
-    losses: tuple[tuple[int, float, float | None], ...]
-    """(step, training loss, validation loss or None), nats a token."""
+    losses: tuple[Loss, ...]
     num_steps: int
     num_tokens: int
-    """Tokens read in training, padding left out."""
-
-
-class _Steps(Dataset[Batch]):
-    """The steps of a run that are still to be done."""
-
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        steps: Sequence[Sequence[int]],
-        end_id: int,
-        answer_weight: float = 1.0,
-    ) -> None:
-        self.rows, self.steps, self.end_id = rows, steps, end_id
-        self.answer_weight = answer_weight
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, step: int) -> Batch:
-        numbers = tuple(self.steps[step])
-        rows = [self.rows[number] for number in numbers]
-        ids_BT, mask_BT = pad([row.ids for row in rows], self.end_id)
-        weights_BT = target_weights(rows, ids_BT.shape[1], self.answer_weight)
-        return Batch(ids_BT, mask_BT, weights_BT, numbers)
-
-
-def _only(batches: list[Batch]) -> Batch:
-    return batches[0]
-
-
-class SegmentTrainer(lightning.LightningModule):
-    """Next-token loss of a new segment on a domain's rows.
-
-    Args:
-        attachment: the base with its hooks; frozen while this trains.
-        segment: what is trained.
-        older: the domain's older segments, on and unchanged.
-        features: states at the tap; where none are kept, the trunk is run in each step.
-        settings: learning rates and schedule.
-        ordinary: ordinary text, to which the segment learns to say nothing; None: it does not.
-        total_steps: of the whole run.
-        start_step: where it goes on after a kill.
-        optimiser_state: of the killed run.
-    """
-
-    def __init__(
-        self,
-        *,
-        attachment: Attachment,
-        segment: Segment,
-        older: Sequence[Segment],
-        features: Features,
-        settings: TrainingSettings,
-        total_steps: int,
-        ordinary: OrdinaryText | None = None,
-        start_step: int = 0,
-        optimiser_state: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.segment = segment.requires_grad_(True)
-        # Plain attributes, not submodules: Lightning must neither move nor save the base.
-        self.__dict__["attachment"] = attachment
-        self.__dict__["older"] = list(older)
-        self.features, self.settings, self.ordinary = features, settings, ordinary
-        self.total_steps, self.start_step = total_steps, start_step
-        self.optimiser_state = optimiser_state
-
-    def loss(self, batch: Batch, features: Features | None) -> Tensor:
-        """Return the weighted loss of a batch over the number of tokens read, nats."""
-        read = batch.ids_BT, batch.mask_BT
-        tap_BTD = self._batch_tap(batch, features)
-        pool = [*self.older, self.segment]
-        return weighted_loss(self._branch(pool, tap_BTD, *read, next_weights(batch) > 0), batch)
-
-    def _batch_tap(self, batch: Batch, features: Features | None) -> Tensor:
-        """Return states at the tap: those that are kept, or else the trunk is run for them."""
-        kept = features.tap_states(batch.rows, batch.ids_BT.shape[1]) if features else None
-        return self._tap(batch.ids_BT, batch.mask_BT) if kept is None else kept
-
-    @torch.no_grad()
-    def _tap(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Return states at the tap, the trunk run for them."""
-        return run_trunk(self.attachment, input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
-
-    def _branch(
-        self,
-        segments: Sequence[Segment],
-        tap_BTD: Tensor,
-        ids_BT: Tensor,
-        mask_BT: Tensor,
-        counted_BT: Tensor,
-    ) -> Tensor:
-        """Return logits (X, V) at the positions that count."""
-        return run_branch(
-            self.attachment,
-            segments,
-            tap_BTD,
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=default_position_ids(ids_BT.shape[1], 0, ids_BT.device),
-            head_reads_BT=counted_BT,
-        )[0]
-
-    def loss_and_divergence(self, batch: Batch, beginning: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch, and how far the pool is from the base in ordinary text, nats.
-
-        Both from one pass of the pool. How far: mean over predictions, the first left out.
-
-        Args:
-            batch: the step.
-            beginning: how an ordinary text begins.
-        """
-        length = batch.ids_BT.shape[1]
-        # Cut to the batch's length: a longer row would pad all the others.
-        own_1L = torch.tensor([list(beginning[:length])], device=batch.ids_BT.device)
-        counted_1L = torch.ones_like(own_1L)
-        num_own = own_1L.shape[1]
-        own_1T, counted_1T = (
-            functional.pad(one, (0, length - num_own)) for one in (own_1L, counted_1L)
-        )
-        ids_BT = torch.cat([batch.ids_BT, own_1T])
-        mask_BT = torch.cat([batch.mask_BT, counted_1T])
-        counted_BT = torch.cat([next_weights(batch) > 0, counted_1T.bool()])
-        own_tap_1TD = self._tap(ids_BT[-1:], mask_BT[-1:])
-        tap_BTD = torch.cat([self._batch_tap(batch, self.features), own_tap_1TD])
-        logits_XV = self._branch([*self.older, self.segment], tap_BTD, ids_BT, mask_BT, counted_BT)
-        with torch.no_grad():
-            base_LV = self._branch([], own_tap_1TD, ids_BT[-1:], mask_BT[-1:], counted_BT[-1:])
-        apart = apart_from_base(base_LV, logits_XV[-num_own:])
-        return weighted_loss(logits_XV[:-num_own], batch), apart
-
-    def training_step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """Return a step's loss in nats, and what is minimised: with the answer to ordinary text."""
-        settings, step, ordinary = self.settings, self.start_step + number, self.ordinary
-        beginning = None
-        if ordinary is not None and settings.kl_weight:
-            beginning = ordinary.beginning(settings.seed, step)
-        if beginning is None:
-            nats = total = self.loss(batch, self.features)
-        else:
-            nats, apart = self.loss_and_divergence(batch, beginning)
-            total = nats + settings.kl_weight * apart
-        if ordinary is not None and settings.quiet_weight:
-            loud = answer_to_ordinary(
-                self.segment, ordinary, settings.quiet_tokens, settings.seed, step
-            )
-            total = total + settings.quiet_weight * loud
-        return {"loss": total, "nats": nats.detach()}
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW without decay, rows faster than keys, warmed up and then falling to 0.
-
-        Fused: one pass over memory instead of seven, a tenth of a short step.
-        """
-        settings = self.settings
-        rows = [p for layer in self.segment.peer_layers() for p in layer.row_parameters()]
-        keys = [p for layer in self.segment.peer_layers() for p in layer.key_parameters()]
-        optimiser = torch.optim.AdamW(
-            [
-                {"params": rows, "lr": settings.row_learning_rate},
-                {"params": keys, "lr": settings.key_learning_rate},
-            ],
-            weight_decay=0.0,
-            fused=True,
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.rate)
-        if self.optimiser_state is not None:
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": self.optimiser_state})
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def rate(self, step: int) -> float:
-        """Return the factor on the learning rates at a step of this fit."""
-        return rate_factor(self.start_step + step, self.total_steps, self.settings.warmup_steps)
+    """Tokens read in training, without padding."""
 
 
 def train_segment(
-    attachment: Attachment,
+    hooks: Hooks,
     segment: Segment,
     *,
     older: Sequence[Segment],
     rows: Sequence[Row],
     validation: Sequence[Row],
-    features: Features,
+    beginnings: Sequence[Sequence[int]],
+    end_id: int | None,
     settings: TrainingSettings,
-    end_id: int,
-    ordinary: OrdinaryText | None = None,
-    checkpoint: Path | None = None,
-    progress: Callable[[int, int, float], None] = lambda step, total, loss: None,
-) -> TrainedSegment:
-    """Train a segment on rows and return it, frozen.
+    checkpoint: Path,
+    progress: Progress = no_progress,
+) -> TrainingRun:
+    """Train a segment in place, on the CPU or on the GPU where it lies.
 
     Args:
-        attachment: the base with its hooks.
-        segment: new, or as it was initialised before a kill.
-        older: the domain's older segments.
+        hooks: on the base.
+        segment: newly initialised.
+        older: the domain's older segments, active and unchanged.
         rows: trained on.
-        validation: scored during the run for early stopping; may be empty.
-        features: states at the tap of the first of `rows`; the trunk is run for the others.
-        settings: how.
-        end_id: pads rows; padding is masked.
-        ordinary: ordinary text; None: nothing is learned about it.
-        checkpoint: a file that is written now and then; if it is there, the run goes on from it
-            and ends with the same bits as one that was never killed.
-        progress: told (step, steps in all, loss in nats a token).
+        validation: scored during the run, to stop early; may be empty.
+        beginnings: how background texts begin, as token ids with the start token.
+        end_id: pads rows, masked.
+        settings: of the run.
+        checkpoint: a file that is written now and then. Where it exists, the run continues from it
+            and ends with the same bits as one that was never stopped.
+        progress: called after each step.
 
     Raises:
-        InputError: when documents are read so seldom that there is no step.
-        DamageError: when the loss or a weight is not finite, or frozen bytes changed.
-        KeyboardInterrupt: on Ctrl-C; the same run goes on from its last checkpoint.
+        InputError: when the settings make no step.
+        DamageError: when a loss or weight is not finite, or frozen bytes changed.
+        KeyboardInterrupt: on Ctrl-C.
     """
-    steps = planned_steps(rows, settings)
+    steps = plan_steps(
+        rows,
+        passes_by_kind(settings),
+        settings.tokens_per_step,
+        settings.seed,
+        settings.min_steps,
+    )
     if not steps:
         raise InputError(
             f"text_passes {settings.text_passes} and fact_passes {settings.fact_passes} read none "
-            f"of {len(rows)} rows: read them more often"
+            f"of {len(rows)} rows: raise them"
         )
-    start, optimiser_state, past = resume_step(checkpoint, segment)
-    if start:
-        report_to_stderr(f"going on from step {start:,} of {len(steps):,}")
-    module = SegmentTrainer(
-        attachment=attachment,
-        segment=segment,
-        older=older,
-        features=features,
-        settings=settings,
-        ordinary=ordinary,
-        total_steps=len(steps),
-        start_step=start,
-        optimiser_state=optimiser_state,
-    )
-    record = LossRecord(past, start)
-    callbacks: list[lightning.Callback] = [
-        FrozenCheck(attachment.model, older),
-        FiniteCheck(segment),
-        record,
-        ProgressReport(progress, start, len(steps)),
-    ]
-    is_over = start >= len(steps)
-    if validation and settings.validations:
-        groups = group_by_length([len(row.ids) for row in validation], settings.tokens_per_step)
-        unseen = _Steps(validation, groups, end_id)
-        batches = [unseen[number] for number in range(len(unseen))]
-        every = max(1, len(steps) // settings.validations)
-        watch = ValidationStop(batches, every, settings.patience, record, start)
-        callbacks.append(watch)
-        is_over = is_over or watch.is_worse()
-    if checkpoint is not None:
-        callbacks.append(StepCheckpoint(checkpoint, record, start))
-    if not is_over:
-        loader = _loader(_Steps(rows, steps[start:], end_id, settings.answer_weight))
-        precision, base = resolve_precision(settings.precision), attachment.model
-        with attachment.frozen(), cast_once(base, precision), plain_attention(base):
-            _fit(module, loader, callbacks)
+    module = SegmentModule(hooks, segment, older, beginnings, settings, total_steps=len(steps))
+    loader = PlannedSteps(rows, steps, end_id or 0, settings.answer_weight)
+    groups = group_by_length([len(row.ids) for row in validation], settings.tokens_per_step)
+    held = PlannedSteps(validation, groups, end_id or 0)
+    with hooks.frozen():
+        _fit(module, loader, held, checkpoint, progress)
+    check_finite(segment)
     segment.requires_grad_(False)
-    # After the last checkpoint: a run that goes on from one does it once, too.
-    for layer in upper_third(list(segment.peer_layers())):
-        layer.experts.up_ND.mul_(settings.upper_share)
-    losses = record.losses()
-    num_steps = losses[-1][0]
-    num_tokens = sum(len(rows[number].ids) - 1 for step in steps[:num_steps] for number in step)
-    return TrainedSegment(segment, losses, num_steps, num_tokens)
+    with torch.no_grad():
+        for layer in upper_third(list(segment.peer_layers())):
+            layer.experts.up_ND.mul_(settings.upper_scale)
+    done = steps[: len(module.losses)]
+    return TrainingRun(
+        losses=tuple(module.losses),
+        num_steps=len(done),
+        num_tokens=sum(len(rows[number].ids) - 1 for step in done for number in step),
+    )
 
 
 def upper_third(layers: Sequence[PeerLayer]) -> Sequence[PeerLayer]:
@@ -343,33 +143,436 @@ def upper_third(layers: Sequence[PeerLayer]) -> Sequence[PeerLayer]:
     return layers[len(layers) - len(layers) // 3 :]
 
 
-def _loader(dataset: _Steps) -> DataLoader[Batch]:
-    return DataLoader(dataset, batch_size=1, shuffle=False, collate_fn=_only)
+class PlannedSteps:
+    """The batches of a run in their order.
+
+    A loader with a state, so that Lightning continues within the epoch.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        steps: Sequence[Sequence[int]],
+        end_id: int,
+        answer_weight: float = 1.0,
+    ) -> None:
+        self._rows, self._steps = rows, steps
+        self._end_id, self._answer_weight = end_id, answer_weight
+        self._begin = self._num_read = 0
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        begin, self._begin = self._begin, 0
+        for step in range(begin, len(self._steps)):
+            self._num_read = step + 1
+            yield self._batch(step)
+
+    def _batch(self, step: int) -> Batch:
+        numbers = tuple(self._steps[step])
+        rows = [self._rows[number] for number in numbers]
+        ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id)
+        weights_BT = target_weights(rows, ids_BT.shape[1], self._answer_weight)
+        return Batch(ids_BT, mask_BT, weights_BT, numbers)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches were read."""
+        return {"num_read": self._num_read}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration continue behind the batches that were read."""
+        self._begin = self._num_read = state["num_read"]
+
+
+@dataclass(frozen=True)
+class BackgroundReading:
+    """What the base makes of the beginning of one background text."""
+
+    ids_L: Tensor
+    """Token ids, the start token first."""
+    logits_LV: Tensor
+    inputs: Mapping[int, Tensor]
+    """By host layer, what its feed-forward reads, (L, D)."""
+
+
+class BackgroundReader:
+    """What the base makes of the background text of each step.
+
+    Which text a step gets depends on the seed and the step alone, and so do the steps that are read
+    together: a run that continues has the bits of one that was never stopped.
+
+    Args:
+        hooks: on the base.
+        host_layers: whose feed-forwards' inputs are wanted.
+        beginnings: of background texts, as token ids.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        host_layers: Sequence[int],
+        beginnings: Sequence[Sequence[int]],
+        seed: int,
+    ) -> None:
+        self._hooks, self._host_layers = hooks, host_layers
+        self._beginnings, self._seed = beginnings, seed
+        self._first_step, self._readings = -1, list[BackgroundReading]()
+
+    def at(self, step: int) -> BackgroundReading:
+        """Return the reading of a step."""
+        place = step % STEPS_A_READING
+        if self._first_step != step - place:
+            self._first_step = step - place
+            self._readings = self._read(range(step - place, step - place + STEPS_A_READING))
+        return self._readings[place]
+
+    @torch.no_grad()
+    def _read(self, steps: Sequence[int]) -> list[BackgroundReading]:
+        numbers = [_drawn(len(self._beginnings), self._seed, step) for step in steps]
+        ids_BT, mask_BT = pad([self._beginnings[number] for number in numbers], pad_id=0)
+        with self._hooks.bare(keep_inputs=self._host_layers) as seen:
+            logits_BTV = self._hooks.base(
+                input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
+            ).logits
+        return [
+            BackgroundReading(
+                ids_BT[row, :length],
+                logits_BTV[row, :length],
+                {n: seen.feed_forward_inputs[n][row, :length] for n in self._host_layers},
+            )
+            for row, length in enumerate(mask_BT.sum(-1).tolist())
+        ]
+
+
+def _drawn(below: int, seed: int, step: int) -> int:
+    """Return a number below a limit that depends on seed and step alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return int(torch.randint(below, (1,), generator=generator))
+
+
+class SegmentModule(lightning.LightningModule):
+    """Next-token loss of a new segment on a domain's rows, and two terms on background text.
+
+    Args:
+        hooks: on the base, which is no submodule: Lightning neither moves nor saves it.
+        segment: what is trained.
+        older: the domain's older segments, active and unchanged.
+        beginnings: of background texts.
+        settings: learning rates and weights.
+        total_steps: of the whole run.
+    """
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        segment: Segment,
+        older: Sequence[Segment],
+        beginnings: Sequence[Sequence[int]],
+        settings: TrainingSettings,
+        *,
+        total_steps: int,
+    ) -> None:
+        super().__init__()
+        self.segment = segment.requires_grad_(True)
+        self.hooks, self.older = hooks, list(older)
+        self.background = BackgroundReader(hooks, segment.host_layers, beginnings, settings.seed)
+        self.settings, self.total_steps = settings, total_steps
+        self.losses: list[Loss] = []
+
+    def logits(self, ids_BT: Tensor, mask_BT: Tensor, counted_BT: Tensor) -> Tensor:
+        """Return the pool's logits (X, V) at the positions that count."""
+        with self.hooks.branch([*self.older, self.segment]), self.hooks.head_at(counted_BT):
+            output = self.hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+        logits_XV: Tensor = output.logits[0]
+        return logits_XV
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the weighted loss of a batch, nats a token read."""
+        counted_BT = next_weights(batch) > 0
+        return weighted_loss(self.logits(batch.ids_BT, batch.mask_BT, counted_BT), batch)
+
+    def losses_beside(
+        self, batch: Batch, background: BackgroundReading
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch's loss, the KL divergence on a background text, and the output there.
+
+        The pool reads both in one pass, the background text cut to the batch's length, or padded to
+        it; beside rows so long that padding would cost more, in two.
+        """
+        counted_BT = next_weights(batch) > 0
+        length = batch.ids_BT.shape[1]
+        own_1L = background.ids_L[None, :length]
+        num_own = own_1L.shape[1]
+        if length > MAX_PADDED * num_own:
+            logits_XV = self.logits(batch.ids_BT, batch.mask_BT, counted_BT)
+            ones_1L = torch.ones_like(own_1L)
+            own_LV = self.logits(own_1L, ones_1L, ones_1L.bool())
+        else:
+            own_1T, counted_1T = (
+                functional.pad(one, (0, length - num_own))
+                for one in (own_1L, torch.ones_like(own_1L))
+            )
+            both_XV = self.logits(
+                torch.cat([batch.ids_BT, own_1T]),
+                torch.cat([batch.mask_BT, counted_1T]),
+                torch.cat([counted_BT, counted_1T.bool()]),
+            )
+            logits_XV, own_LV = both_XV[:-num_own], both_XV[-num_own:]
+        nats = weighted_loss(logits_XV, batch)
+        divergence = mean_divergence(background.logits_LV[:num_own], own_LV)
+        return nats, divergence, squared_output(self.segment, background.inputs)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return what is minimised.
+
+        Raises:
+            DamageError: when it is not finite.
+        """
+        settings, step = self.settings, self.global_step
+        if settings.background_kl_weight or settings.background_output_weight:
+            nats, divergence, output = self.losses_beside(batch, self.background.at(step))
+            total = nats + settings.background_kl_weight * divergence
+            total = total + settings.background_output_weight * output
+        else:
+            nats = total = self.loss(batch)
+        if not torch.isfinite(total):
+            raise DamageError(
+                f"the loss became {total.item()} at step {step + 1}; nothing was registered. Lower "
+                "the learning rates"
+            )
+        self.losses.append((step + 1, float(nats.detach()), None))
+        return total
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Log the loss on held-out rows."""
+        num_tokens = int(batch.mask_BT[:, 1:].sum())
+        self.log("validation_nats", self.loss(batch), batch_size=num_tokens)
+
+    def on_validation_end(self) -> None:
+        """Record the validation loss beside the step's training loss."""
+        step, nats, _ = self.losses[-1]
+        self.losses[-1] = (step, nats, float(self.trainer.callback_metrics["validation_nats"]))
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW without decay; experts learn faster than keys.
+
+        Fused: one pass over memory instead of seven, a tenth of a short step.
+        """
+        settings, layers = self.settings, list(self.segment.peer_layers())
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for layer in layers for p in layer.expert_parameters()],
+                    "lr": settings.expert_learning_rate,
+                },
+                {
+                    "params": [p for layer in layers for p in layer.key_parameters()],
+                    "lr": settings.key_learning_rate,
+                },
+            ],
+            weight_decay=0.0,
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: rate_factor(step, self.total_steps, settings.warmup_steps)
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses so far."""
+        checkpoint["losses"] = self.losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the losses so far."""
+        self.losses = [(step, nats, held) for step, nats, held in checkpoint["losses"]]
+
+
+def mean_divergence(base_LV: Tensor, pool_LV: Tensor) -> Tensor:
+    """Return the KL divergence from the base's predictions to the pool's, nats, mean over tokens.
+
+    What follows the start token is left out: there the base's expectation is wrong for most texts.
+    """
+    base_LV, pool_LV = base_LV.float().log_softmax(-1), pool_LV.float().log_softmax(-1)
+    divergence_L = (base_LV.exp() * (base_LV - pool_LV)).sum(-1)[1:]
+    return divergence_L.sum() / max(1, len(divergence_L))
+
+
+def squared_output(segment: Segment, inputs: Mapping[int, Tensor]) -> Tensor:
+    """Return the squared length of what a segment adds in a background text.
+
+    The mean over early tokens and the mean over later ones count half each; summed over the host
+    layers.
+
+    Args:
+        segment: with gradients.
+        inputs: by host layer, what the feed-forward reads there, (L, D), the start token first.
+    """
+    total = torch.zeros((), device=next(segment.parameters()).device)
+    for layer, inputs_LD in inputs.items():
+        squared_L = segment.layer(layer)(inputs_LD[1:].float()).square().sum(-1)
+        parts = [part for part in (squared_L[:NUM_EARLY], squared_L[NUM_EARLY:]) if len(part)]
+        total = total + torch.stack([part.mean() for part in parts]).mean()
+    return total
+
+
+def rate_factor(step: int, total_steps: int, warmup_steps: int) -> float:
+    """Return the factor on the learning rates at a step: warmed up, then falling to zero.
+
+    A short run warms up for a fifth of it at most.
+
+    Example:
+        >>> [round(rate_factor(step, 20, 4), 2) for step in (0, 3, 4, 12, 19)]
+        [0.25, 1.0, 1.0, 0.5, 0.06]
+    """
+    warm = min(warmup_steps, max(1, total_steps // 5))
+    if step < warm:
+        return (step + 1) / warm
+    return max(0.0, (total_steps - step) / max(1, total_steps - warm))
+
+
+def check_finite(segment: Segment) -> None:
+    """Raise a DamageError that names the tensor where a segment's weights are not finite."""
+    for name, tensor in segment.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise DamageError(f"{name} holds values that are not finite; nothing was registered")
+
+
+class FrozenCheck(lightning.Callback):
+    """Refuses a run that changed the base or an older segment: hashes before and after."""
+
+    def __init__(self, base: nn.Module, older: Sequence[Segment]) -> None:
+        self._watched: dict[str, nn.Module] = {"the base": base}
+        self._watched |= {f"older segment {number}": one for number, one in enumerate(older, 1)}
+        self._before: dict[str, str] = {}
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Hash what must not change."""
+        self._before = {name: tensors_sha256(m.state_dict()) for name, m in self._watched.items()}
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Hash it again.
+
+        Raises:
+            DamageError: naming what changed.
+        """
+        for name, module in self._watched.items():
+            after = tensors_sha256(module.state_dict())
+            if after != self._before[name]:
+                raise DamageError(
+                    f"training changed {name}: {self._before[name][:16]}... became "
+                    f"{after[:16]}...; nothing was registered"
+                )
+
+
+class StepProgress(ProgressBar):
+    """Passes each step and its loss on to the verb's progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def disable(self) -> None:
+        """Do nothing: Lightning disables bars on all processes but the first, and there is one."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+        """Report the step."""
+        super().on_train_batch_end(trainer, module, *args)
+        note = LossNote(module.losses[-1][1])
+        self._progress("training", trainer.global_step, module.total_steps, note)
 
 
 def _fit(
-    module: SegmentTrainer, loader: DataLoader[Batch], callbacks: Sequence[lightning.Callback]
+    module: SegmentModule,
+    loader: PlannedSteps,
+    validation: PlannedSteps,
+    checkpoint: Path,
+    progress: Progress,
 ) -> None:
-    quiet = errors_alone("lightning.pytorch", "lightning.fabric")
-    with warnings.catch_warnings(), quiet, _interruptible():
-        warnings.filterwarnings("ignore", module="lightning")
+    settings, total = module.settings, len(loader)
+    precision = resolve_precision(settings.precision)
+    is_validated = bool(len(validation) and settings.validations)
+    every = max(1, total // settings.validations) if is_validated else total
+    saving = _checkpoint_interval([*range(every, total, every), total])
+    callbacks: list[lightning.Callback] = [
+        FrozenCheck(module.hooks.base, module.older),
+        StepProgress(progress),
+        ModelCheckpoint(
+            dirpath=checkpoint.parent,
+            filename=checkpoint.stem,
+            every_n_train_steps=saving,
+            enable_version_counter=False,
+        ),
+    ]
+    if is_validated:
+        callbacks.append(
+            EarlyStopping(
+                "validation_nats",
+                patience=settings.patience,
+                check_finite=False,  # training itself refuses what is not finite
+                check_on_train_epoch_end=False,
+            )
+        )
+    with _quiet_lightning(), _interruptible(), fast_training(module.hooks.base, precision):
         trainer = lightning.Trainer(
             max_epochs=1,
-            accelerator="gpu" if module.segment.on_gpu() else "cpu",
+            accelerator="gpu" if next(module.segment.parameters()).is_cuda else "cpu",
             devices=1,
-            precision=PRECISIONS[resolve_precision(module.settings.precision)],
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            val_check_interval=every,
+            limit_val_batches=1.0 if is_validated else 0,
+            num_sanity_val_steps=0,
             logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=list(callbacks),
+            callbacks=callbacks,
         )
-        trainer.fit(module, loader)
+        trainer.fit(
+            module,
+            loader,
+            validation,
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,  # nothing is unpickled
+        )
+
+
+def _checkpoint_interval(avoided: Sequence[int]) -> int:
+    """Return the steps between two checkpoints, none of which falls on a step to be avoided.
+
+    Lightning skips a validation on the very step that it continues from, and begins the epoch anew
+    behind its last one.
+
+    Example:
+        >>> _checkpoint_interval([40, 80, 120]), _checkpoint_interval([100, 200, 300])
+        (50, 49)
+    """
+    wanted = range(STEPS_BETWEEN_CHECKPOINTS, 1, -1)
+    fitting = (every for every in wanted if all(step % every for step in avoided))
+    return next(fitting, STEPS_BETWEEN_CHECKPOINTS)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notices inside: they would tear our progress apart."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt again: Lightning ignores it from then on, and exits."""
+    """Let Ctrl-C be a KeyboardInterrupt: Lightning exits the process, and ignores further ones."""
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""Writing on from a prompt, with an account of who spoke."""
+"""Writing on from a prompt: which branch writes, and by what weights it was chosen."""
 
 from __future__ import annotations
 
@@ -7,40 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
-from peer_cl import PeerCache, PeerModel
 from peer_cl.errors import InputError
-from peer_cl.inputs import check_room
-from peer_cl.mixture import held_weights
+from peer_cl.generate import weigh_prompt
+from peer_cl.model import PeerModel
 from peer_cl.pool import pool_names
 from pipelines.batches import tokenise
-from pipelines.documents import composed_text
+from pipelines.corpora import composed_text
 
-MOST_SEED = 2**63 - 1
-"""Of a draw; torch takes no larger one everywhere."""
-_SHOWN = 40
-_KEPT = ("eos_token_id", "bos_token_id", "pad_token_id")
-"""What counts of the base's own generation_config.json."""
+BASE = "base"
 
 
 @dataclass(frozen=True)
 class Writing:
-    """A continuation, and the weights that were held while it was written."""
+    """A continuation, and the weights by which its writer was chosen."""
 
     prompt: str
     text: str
-    """What was written on."""
+    """The continuation."""
+    writer: str
+    """The branch that wrote it: "base" or a domain."""
     base_weight: float
-    """The base's held weight."""
+    """The base's posterior weight after the prompt."""
     weights: dict[str, float]
-    """The held weight of every pool that was asked; 0 where it was dropped."""
+    """The same for each active domain."""
     base_text: str | None
     """What the base alone writes, where that was wanted."""
     num_tokens: int
-    """That were written, an end token counted."""
+    """Tokens written, an end token counted."""
     is_ended: bool
-    """Whether it ended by itself; False: it came to the number of tokens that were allowed."""
+    """Whether it ended by itself; False: it reached max_new_tokens."""
 
 
 def write(
@@ -49,82 +45,61 @@ def write(
     prompt: str,
     *,
     domains: str | Sequence[str] | None = None,
-    force: bool = False,
-    guidance_scale: float = 1.0,
+    oracle: bool = False,
     max_new_tokens: int = 60,
     sample: bool = False,
     seed: int | None = None,
     compare: bool = False,
     on_text: Callable[[str], None] | None = None,
 ) -> Writing:
-    """Return how the model goes on from a prompt.
+    """Return how the model continues a prompt.
 
-    It is written from the distribution that is scored (decision 0019): of what the base's own
-    generation_config.json says, only the tokens that end a text count. A penalty or a kind of cache
-    in it is for whoever calls `PeerModel.generate`, which keeps it, as transformers does.
+    One branch writes: greedily the one with the heaviest posterior after the prompt; with `sample`
+    one that is drawn by the posterior, at temperature 1 among all tokens, which draws from the
+    mixture itself. The base's own generation settings do not count, only its end tokens.
 
     Args:
         model: the model with its pools.
         tokenizer: the base's.
         prompt: read as the beginning of a document.
-        domains: ask only these (or this one), without odds for names; default: those whose
-            signature matches the prompt, and, where names count, those that it names.
-        force: with exactly one domain, its pool alone.
-        guidance_scale: how often what pools say beyond the base counts.
-        max_new_tokens: at most so many.
-        sample: draw tokens instead of taking the likeliest.
+        domains: these (or this one) are active; default: those that the router finds.
+        oracle: with exactly one domain, its pool writes whatever its weight.
+        max_new_tokens: at most so many tokens.
+        sample: draw instead of taking the likeliest.
         seed: of the draw; None: another one each time.
         compare: write with the base alone too.
-        on_text: told all that was written so far, after every token; what it raises ends the
-            writing.
+        on_text: called with the text so far after every token.
 
     Raises:
         InputError: for an empty prompt, one that with the new tokens is longer than the base's
-            context, a seed that torch does not take, a guidance that is not positive, or force
-            without exactly one domain.
+            context, or oracle without exactly one domain.
         UnknownError: for an unknown domain.
     """
-    domains = pool_names(domains) if domains is not None else None
     if not prompt.strip():
         raise InputError("the prompt is empty; give the beginning of a text")
-    if seed is not None and not 0 <= seed <= MOST_SEED:
-        raise InputError(f"seed must lie between 0 and {MOST_SEED}, not {str(seed)[:_SHOWN]}")
-    prompt = composed_text(prompt)  # as what was learned is
-    ids = torch.tensor(tokenise(tokenizer, [prompt]))
-    check_room(model.base, ids.shape[1])
-    check_room(model.base, ids.shape[1], max_new_tokens)
-    options: dict[str, Any] = {
-        "attention_mask": torch.ones_like(ids),
-        "max_new_tokens": max_new_tokens,
-        "do_sample": sample,
-        "pad_token_id": tokenizer.eos_token_id,
-        "base_config": _plain_config(model),
-    }
-    if sample:
-        options["top_k"] = 0  # of all tokens: transformers draws among the 50 likeliest
-    cache = PeerCache(model.base.config, model.attachment.tap)
-    written = _written(
-        ids,
-        seed,
-        lambda: model.generate(
-            ids,
-            domains=domains,
-            force=force,
-            guidance_scale=guidance_scale,
-            cache=cache,
-            streamer=_Listener(tokenizer, on_text) if on_text is not None else None,
-            **options,
-        ),
-    )
-    base_text = None
-    if compare:
-        with model.disable_pool():
-            by_base = _written(ids, seed, lambda: model.generate(ids, **options))
-        base_text = _text(tokenizer, ids, by_base)
-    base_weight, weights = _weights(model, cache, forced=domains if force else None)
+    prompt = composed_text(prompt)  # as the documents that were learned
+    ids_BT = torch.tensor(tokenise(tokenizer, [prompt]))
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        base_weight, weights = _weigh(model, ids_BT, domains, oracle=oracle)
+        writer = _choose(base_weight, weights, sample=sample)
+        options: dict[str, Any] = {
+            "attention_mask": torch.ones_like(ids_BT),
+            "max_new_tokens": max_new_tokens,
+            "pad_token_id": tokenizer.eos_token_id,
+            **_plain(sample),
+        }
+        listener = None if on_text is None else _Listener(tokenizer, on_text)
+        written = _written(model, ids_BT, writer, streamer=listener, **options)
+        base_text = None
+        if compare:
+            by_base = written if writer == BASE else _written(model, ids_BT, BASE, **options)
+            base_text = _text(tokenizer, ids_BT, by_base)
     return Writing(
         prompt=prompt,
-        text=_text(tokenizer, ids, written),
+        text=_text(tokenizer, ids_BT, written),
+        writer=writer,
         base_weight=base_weight,
         weights=weights,
         base_text=base_text,
@@ -133,47 +108,44 @@ def write(
     )
 
 
-class _Listener:
-    """Hears tokens as transformers' `generate` chooses them, and tells the text so far."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
-        self._tokenizer, self._on_text = tokenizer, on_text
-        self._ids: list[int] = []
-        self._prompt: str | None = None
-
-    def put(self, value: torch.Tensor) -> None:
-        """Hear the prompt first, then one token at a time."""
-        self._ids += value.flatten().tolist()
-        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        if self._prompt is None:
-            self._prompt = whole
-            return
-        # A sign of several bytes may be half there: its other bytes come with the next token.
-        self._on_text(whole.removeprefix(self._prompt).removesuffix("\ufffd"))
-
-    def end(self) -> None:
-        """Hear that the writing is over; all is told already."""
+def _weigh(
+    model: PeerModel, ids_BT: torch.Tensor, domains: str | Sequence[str] | None, *, oracle: bool
+) -> tuple[float, dict[str, float]]:
+    """Return the base's posterior weight after the prompt, and that of each active domain."""
+    if oracle:
+        names = pool_names(domains or ())
+        if len(names) != 1:
+            raise InputError(f"oracle=True lets one domain's pool write: name one, not {domains}")
+        return 0.0, {names[0]: 1.0}
+    prompt = weigh_prompt(model, ids_BT, torch.ones_like(ids_BT), domains=domains)
+    base_weight, *others = prompt.weights_QB[:, 0].tolist()
+    weights = dict(zip(prompt.domains, others, strict=True))
+    return base_weight, {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def _plain_config(model: PeerModel) -> GenerationConfig:
-    """Return a config that says nothing but at which tokens the base begins, ends and pads."""
-    own = model.base.generation_config
-    return GenerationConfig(**{name: getattr(own, name, None) for name in _KEPT})
+def _choose(base_weight: float, weights: dict[str, float], *, sample: bool) -> str:
+    names, values = [BASE, *weights], torch.tensor([base_weight, *weights.values()])
+    chosen = torch.multinomial(values, 1) if sample else values.argmax()
+    return names[int(chosen)]
 
 
-def _written(ids: torch.Tensor, seed: int | None, generate: Callable[[], Any]) -> list[int]:
-    """Return the tokens that a call of `generate` wrote after the prompt."""
-    # With a seed, the caller's own draws go on as they would have.
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        written: list[int] = generate()[0, ids.shape[1] :].tolist()
+def _plain(sample: bool) -> dict[str, Any]:
+    """Return options that keep a base's own generation settings from changing probabilities."""
+    plain = {"do_sample": sample, "num_beams": 1, "repetition_penalty": 1.0}
+    return {**plain, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else plain
+
+
+def _written(model: PeerModel, ids_BT: torch.Tensor, writer: str, **options: Any) -> list[int]:
+    """Return the tokens that one branch writes after the prompt."""
+    active = [] if writer == BASE else [writer]
+    whole_BT = model.generate(ids_BT, domains=active, oracle=bool(active), **options)
+    written: list[int] = whole_BT[0, ids_BT.shape[1] :].tolist()
     return written
 
 
-def _text(tokenizer: Any, ids: torch.Tensor, written: list[int]) -> str:
+def _text(tokenizer: Any, ids_BT: torch.Tensor, written: list[int]) -> str:
     """Return written tokens as text."""
-    before = ids[0].tolist()
+    before = ids_BT[0].tolist()
     # The whole is decoded: alone, some tokenizers drop the blank before the first written word.
     prompt, whole = (
         str(tokenizer.decode(row, skip_special_tokens=True)) for row in (before, before + written)
@@ -182,20 +154,28 @@ def _text(tokenizer: Any, ids: torch.Tensor, written: list[int]) -> str:
 
 
 def _end_ids(model: PeerModel) -> list[int]:
-    """Return the tokens at which the base ends a text."""
     config: Any = model.base.generation_config
     ends = config.eos_token_id
     return ends if isinstance(ends, list) else [ends]
 
 
-def _weights(
-    model: PeerModel, cache: PeerCache, forced: Sequence[str] | None
-) -> tuple[float, dict[str, float]]:
-    """Return the weights that a generation held: the base's, and each asked pool's."""
-    if forced is not None and cache.pools:  # none where the forced one is disabled
-        return 0.0, dict.fromkeys(forced, 1.0)
-    if not cache.pools or cache.masses_QB is None:
-        return 1.0, {}
-    held_QB = held_weights(cache.masses_QB, model.budget)
-    base_weight, *others = held_QB[:, 0].tolist()
-    return base_weight, dict(zip(cache.pools, others, strict=True))
+class _Listener:
+    """A streamer of transformers' `generate` that passes on the text so far."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        self._tokenizer, self._on_text = tokenizer, on_text
+        self._ids: list[int] = []
+        self._prompt: str | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        """Receive the prompt first, then one token at a time."""
+        self._ids += value.flatten().tolist()
+        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+        if self._prompt is None:
+            self._prompt = whole
+            return
+        # A character of several bytes may be half there: the others come with the next token.
+        self._on_text(whole.removeprefix(self._prompt).removesuffix("\ufffd"))
+
+    def end(self) -> None:
+        """Everything was passed on already."""

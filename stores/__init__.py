@@ -1,57 +1,66 @@
-"""The memory: registry, snapshots, objects and index of a store.
+"""What exists and where: the registry, its snapshots and objects, and indexes.
 
-`stores.vector_index` and `stores.row_index` are imported by who needs them: they alone load FAISS.
+`stores.index` is imported by who needs it: it alone loads FAISS.
 """
 
 from stores.config import StoreConfig
-from stores.layout import StoreLayout
 from stores.objects import ObjectStore
 from stores.queries import (
+    Change,
     Document,
+    DocumentPlace,
     DocumentUse,
     DomainDetail,
     DomainState,
     DomainSummary,
+    EvaluatedSnapshot,
+    Evaluation,
     Event,
     ExpertUse,
     Finding,
     HeldBy,
-    Job,
+    HeldDocument,
+    HeldOutScores,
     PurgeResult,
+    Queries,
+    Ranking,
     Run,
     Segment,
     Snapshot,
+    changes,
 )
-from stores.records import NewDocument, NewJob, NewRun, NewScore, NewSegment, NewUse
+from stores.records import NewDocument, NewScore, NewSegment, NewUse, Score
 from stores.registry import Registry
-from stores.texts import compress_text, decompress_text, put_texts
 
 __all__ = [
+    "Change",
     "Document",
+    "DocumentPlace",
     "DocumentUse",
     "DomainDetail",
     "DomainState",
     "DomainSummary",
+    "EvaluatedSnapshot",
+    "Evaluation",
     "Event",
     "ExpertUse",
     "Finding",
     "HeldBy",
-    "Job",
+    "HeldDocument",
+    "HeldOutScores",
     "NewDocument",
-    "NewJob",
-    "NewRun",
     "NewScore",
     "NewSegment",
     "NewUse",
     "ObjectStore",
     "PurgeResult",
+    "Queries",
+    "Ranking",
     "Registry",
     "Run",
+    "Score",
     "Segment",
     "Snapshot",
     "StoreConfig",
-    "StoreLayout",
-    "compress_text",
-    "decompress_text",
-    "put_texts",
+    "changes",
 ]

@@ -1,4 +1,4 @@
-"""Engines and transactions: SQLite by default, PostgreSQL by URL.
+"""Engines, transactions and the one writer's lock: SQLite by default, PostgreSQL by URL.
 
 SQLite's defaults under SQLAlchemy are wrong for a registry: foreign keys off, a rollback journal,
 DDL outside transactions, and a transaction that first reads and then writes fails at once with
@@ -7,33 +7,38 @@ DDL outside transactions, and a transaction that first reads and then writes fai
 
 from __future__ import annotations
 
+import hashlib
+import os
+import socket
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
-)
+import filelock
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from peer_cl.errors import BusyError, DamageError, InputError, StateError, UnsupportedError
+from peer_cl.errors import (
+    DamageError,
+    InputError,
+    StateError,
+    StoreFormatError,
+    StoreLockedError,
+    UnsupportedError,
+)
 
-BUSY_SECONDS = 20
-_CROSSED = ("40001", "40P01", "55P03")
-"""SQLSTATEs of a transaction that a server stopped for another's sake: serialization_failure,
-deadlock_detected, lock_not_available."""
-_NOT_ALLOWED = "42501"
-"""SQLSTATE insufficient_privilege."""
-_SEEN = "seen"
-"""In a connection's info: a file that was opened as one that does not change, and its state."""
+HEAD = "0001"
+"""The newest revision among the migrations."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_SECONDS = 20
+_COMPACT_SECONDS = 2
+_UPGRADE_LOCK = 20240704153
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -41,101 +46,105 @@ _PRAGMAS = (
     "foreign_keys = ON",
     "secure_delete = ON",  # purged titles must not linger in free pages
 )
+_T = TypeVar("_T")
+
+
+def batches(items: Iterable[_T], size: int = 500) -> Iterator[list[_T]]:
+    """Yield the items in lists of at most `size`: one SQL statement takes so many variables.
+
+    Example:
+        >>> list(batches("abcde", 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while piece := list(islice(iterator, size)):
+        yield piece
 
 
 class Database:
-    """One registry database.
+    """One registry database, from `sqlite_database` or `postgres_database`.
 
     Args:
-        engine: From `sqlite_engine` or `url_engine`.
         name: What messages call it (a path, or a URL without its password).
-        is_read_only: It is opened to be read alone: its disk, or this user, can do no more.
     """
 
-    def __init__(self, engine: Engine, name: str, *, is_read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
         self.name = name
-        self.is_read_only = is_read_only
+        self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = engine.execution_options(begins_immediate=True)
-        self._reader = engine
-        if engine.dialect.name == "postgresql":
-            self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether the registry is a local SQLite file."""
-        return self.engine.dialect.name == "sqlite"
+        one_state = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = engine.execution_options(**one_state)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Yield a session that sees one state of the registry, whatever others commit.
-
-        Raises: BusyError: when a file that was opened as one that does not change did.
-        """
+        """Yield a session that sees one state of the registry, whatever others commit."""
         with translated_errors(self.name), Session(self._reader, autoflush=False) as session:
-            try:
-                yield session
-            except DatabaseError:
-                self._check_unchanged(session)  # else what was written meanwhile looks like damage
-                raise
-            self._check_unchanged(session)
-
-    def _check_unchanged(self, session: Session) -> None:
-        """Raise a BusyError where the file changed under a reader that was told it does not.
-
-        SQLite looks at no log and no lock then, and may have read half of the old and of the new.
-        """
-        if not self.is_read_only or not session.in_transaction():
-            return
-        path, seen = session.connection().info.get(_SEEN, (None, None))
-        if path is not None and _fingerprint(path) != seen:
-            raise BusyError(f"{self.name} was written to while it was read; try again")
+            yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Yield a session whose transaction commits at the end, or is undone on any error.
-
-        Raises: StateError: when the registry is read-only here.
-        """
-        self.check_writable()
+        """Yield a session whose transaction commits at the end, or is undone on any error."""
         with translated_errors(self.name), Session(self._writer) as session, session.begin():
             yield session
 
-    def check_writable(self) -> None:
-        """Raise a StateError where the registry can only be read."""
-        if self.is_read_only:
-            raise StateError(
-                f"this store is read-only here: {self.name}, or its folder, cannot be written; "
-                "change it where it can be, or work on a copy"
-            )
+    def upgrade(self) -> None:
+        """Bring the registry to the newest schema, in one transaction.
+
+        Raises: StoreFormatError: when its revision is unknown, so of a newer version.
+        """
+        with translated_errors(self.name):
+            if "alembic_version" in self.tables():
+                with self.engine.connect() as connection:
+                    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+                if found == HEAD:
+                    return
+            from alembic import command, util  # takes a tenth of a second, and is seldom needed
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+            with self._writer.begin() as connection:
+                if not self.is_sqlite:  # of two that begin at once the second finds it done
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
+                config.attributes["connection"] = connection
+                try:
+                    command.upgrade(config, "head")
+                except util.CommandError as error:
+                    raise StoreFormatError(
+                        f"the registry {self.name} is newer than revision {HEAD}, the last that "
+                        f"this version knows ({error}): install a newer peer-cl"
+                    ) from error
+
+    def tables(self) -> list[str]:
+        """Return the names of the tables that are there, sorted."""
+        with translated_errors(self.name), self.engine.connect() as connection:
+            return sorted(inspect(connection).get_table_names())
 
     def compact(self) -> None:
         """Rewrite a SQLite file so that nothing deleted is left in it, and empty its log.
 
-        Raises: StateError: when a reader keeps the old pages alive, or the file cannot be
-            rewritten: it is busy, or the disk is full.
+        Raises: StateError: when a reader keeps the old pages alive, or the disk is full.
         """
         if not self.is_sqlite:
             return
-        with translated_errors(self.name):
-            raw = self.engine.raw_connection()
-            try:
-                cursor = raw.cursor()
-                cursor.execute("VACUUM")
-                is_busy = bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
-                cursor.close()
-            except sqlite3.Error as error:  # the driver's own: SQLAlchemy does not see it
-                raise StateError(
-                    f"what was deleted is out of the registry, but {self.name} is not rewritten "
-                    f"yet ({error}), and may hold its bytes; do the same again"
-                ) from error
-            finally:
-                raw.close()
-        if is_busy:
+        again = "close all readers, make room on the disk and run the same command again"
+        raw = self.engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {_COMPACT_SECONDS * 1000}")
+            cursor.execute("VACUUM")
+            is_busy = bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        except sqlite3.Error as error:
             raise StateError(
-                f"a reader keeps old pages of {self.name} alive; close all readers and run "
-                "`peer-cl doctor --repair`"
-            )
+                f"deleted rows may still be in {self.name}, which could not be rewritten "
+                f"({error}); {again}"
+            ) from error
+        finally:
+            raw.invalidate()  # its busy timeout is not the others'
+            raw.close()
+        if is_busy:
+            raise StateError(f"a reader keeps deleted rows of {self.name} alive; {again}")
 
     def close(self) -> None:
         """Close all connections."""
@@ -144,74 +153,32 @@ class Database:
 
 def sqlite_database(path: Path) -> Database:
     """Return the database in a SQLite file, which is made when it is missing."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}
-    )
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return Database(engine, str(path))
 
 
-def read_only_database(path: Path) -> Database:
-    """Return the database in a SQLite file that cannot be written, or beside which nothing can.
-
-    Each transaction has a connection of its own. Where nobody writes just then it opens the file as
-    one that does not change, since all else would make files beside it; where somebody does, it
-    reads their log with them.
-
-    Raises: StateError: at use, where a log was left by a crash, which only a writer can work in.
-    """
-    log, shared = (path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))
-
-    def connect(record: ConnectionPoolEntry) -> sqlite3.Connection:
-        seen = _fingerprint(path)
-        has_log = log.exists() and log.stat().st_size > 0
-        if has_log and not shared.exists():
-            raise StateError(
-                f"{log} was left by a crash, and this store is read-only here: open it once where "
-                "it can be written"
-            )
-        mode = "mode=ro"
-        if not has_log:
-            mode, record.info[_SEEN] = "mode=ro&immutable=1", (path, seen)
-        address = f"{path.absolute().as_uri()}?{mode}"
-        return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    event.listen(engine, "begin", _begin)
-    return Database(engine, str(path), is_read_only=True)
-
-
-def url_database(url: str) -> Database:
-    """Return the PostgreSQL database at a URL.
-
-    Raises:
-        InputError: when the URL cannot be read or names another kind of database.
-        UnsupportedError: when the driver is not installed.
-    """
+def postgres_database(url: str) -> Database:
+    """Return the PostgreSQL database at a URL."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number
-        raise InputError("the database URL cannot be read; postgresql://user@host/name") from None
+    except (ArgumentError, ValueError):
+        raise InputError(
+            "the database URL cannot be read; write postgresql://user@host/name"
+        ) from None
     if parsed.get_backend_name() != "postgresql":
         raise InputError(
-            f"a registry lives in SQLite or PostgreSQL, not in {parsed.get_backend_name()!r}"
+            f"a registry lies in SQLite or PostgreSQL, not in {parsed.get_backend_name()!r}"
         )
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        engine = create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise UnsupportedError(
             f'PostgreSQL needs a driver ({error}): pip install "psycopg[binary]"'
         ) from None
     return Database(engine, parsed.render_as_string(hide_password=True))
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a SQLite file is written to: whoever writes ends in the file."""
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @contextmanager
@@ -221,29 +188,13 @@ def translated_errors(name: str) -> Iterator[None]:
         yield
     except OperationalError as error:
         words = " ".join(str(error.orig).split())
-        if getattr(error.orig, "sqlstate", None) in _CROSSED:
-            raise BusyError(
-                f"{name}: another process wrote the same at the same time, and the server stopped "
-                "this one; try again"
-            ) from error
         if isinstance(error.orig, sqlite3.Error) and ("locked" in words or "busy" in words):
-            raise BusyError(
-                f"{name} has been busy for {BUSY_SECONDS} s; try again later"
+            raise StoreLockedError(
+                f"{name} has been busy for {_BUSY_SECONDS} s; try again later"
             ) from error
-        if isinstance(error.orig, sqlite3.Error) and "full" in words:
-            raise StateError(
-                f"the registry {name} cannot be written: {words}; make room on the disk and do the "
-                "same again; the store is as it was"
-            ) from error
-        raise StateError(f"the registry {name} cannot be used: {words}") from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
-            raise
-        words = str(error.orig).partition("\n")[0]
         raise StateError(
-            f"{name}: {words}; have its administrator grant your user SELECT, INSERT, UPDATE and "
-            "DELETE on a store's tables and USAGE on its sequences, and CREATE on the schema where "
-            "it is made or upgraded"
+            f"the registry {name} cannot be used: {words}; check the disk, the connection and "
+            "your rights, then try again"
         ) from error
     except DatabaseError as error:
         words = " ".join(str(error.orig).split())
@@ -265,3 +216,90 @@ def _begin(connection: Connection) -> None:
     """Begin a transaction; a writer takes the lock at once instead of failing half-way."""
     is_writer = connection.get_execution_options().get("begins_immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+
+_POLL_SECONDS = 0.1
+
+
+class WriterLock:
+    """Lets one thread of one process write a store at a time; that thread may nest it.
+
+    Args:
+        database: The registry.
+        folder: The store's, in which the file lock and its holder's name lie.
+        store_id: Which of a server's stores it is.
+    """
+
+    def __init__(self, database: Database, folder: Path, store_id: str) -> None:
+        self._database = database
+        self._thread = threading.RLock()
+        self._is_held = False
+        self._file = filelock.FileLock(folder / "writer.lock")
+        self._holder = folder / "writer.txt"
+        digest = hashlib.sha256(store_id.encode()).digest()
+        self._key = int.from_bytes(digest[:8], "big", signed=True)
+
+    @contextmanager
+    def held(self, author: str, timeout_seconds: float) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises: StoreLockedError: when another holds it for longer than the timeout.
+        """
+        if not self._thread.acquire(timeout=timeout_seconds):
+            raise StoreLockedError(
+                "another thread of this process is writing the store; wait for it and try again"
+            )
+        try:
+            if self._is_held:
+                yield
+                return
+            take = self._file_lock if self._database.is_sqlite else self._advisory_lock
+            with take(author, timeout_seconds):
+                self._is_held = True
+                try:
+                    yield
+                finally:
+                    self._is_held = False
+        finally:
+            self._thread.release()
+
+    @contextmanager
+    def _file_lock(self, author: str, timeout_seconds: float) -> Iterator[None]:
+        try:
+            self._file.acquire(timeout=timeout_seconds)
+        except filelock.Timeout:
+            raise self._locked() from None
+        try:
+            with suppress(OSError):  # on a full disk the lock holds, without a name
+                holder = f"{author}, process {os.getpid()} on {socket.gethostname()}"
+                self._holder.write_text(holder)
+            yield
+        finally:
+            self._holder.unlink(missing_ok=True)
+            self._file.release()
+
+    @contextmanager
+    def _advisory_lock(self, _author: str, timeout_seconds: float) -> Iterator[None]:
+        until = time.monotonic() + timeout_seconds
+        autocommit = self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with translated_errors(self._database.name), autocommit.connect() as connection:
+            try:
+                while not connection.scalar(text(f"SELECT pg_try_advisory_lock({self._key})")):
+                    if time.monotonic() > until:
+                        raise self._locked()
+                    time.sleep(_POLL_SECONDS)
+                yield
+            finally:
+                connection.invalidate()  # the session ends, and its lock with it
+
+    def _locked(self) -> StoreLockedError:
+        return StoreLockedError(
+            f"the store is being written by {self._name_holder()}; wait until that ends (see "
+            "`peer-cl runs`) and try again"
+        )
+
+    def _name_holder(self) -> str:
+        """Return who holds the lock; a server does not say."""
+        with suppress(FileNotFoundError):
+            return self._holder.read_text() or "another process"
+        return "another process"

@@ -1,9 +1,7 @@
-"""Immutable objects, named by the sha256 of their bytes and verified at every read.
+"""Immutable objects, named by the sha256 of their bytes, which every read verifies.
 
-Local objects lie at objects/ab/abcd...; other places are reached by fsspec URL, of few kinds: the
-URL stands in store.toml, which another person may have written, and some of fsspec's file systems
-run code or fetch pages. An object that a committed row names was durable before that row was: put
-returns only then.
+Local objects lie at objects/ab/abcd...; other places are reached by fsspec URL. An object that a
+committed row names was durable before that row: put_bytes returns only then.
 """
 
 from __future__ import annotations
@@ -11,412 +9,223 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from peer_cl.durable import file_sha256, read_chunks, sync_folder, write_temporary
-from peer_cl.errors import DamageError, InputError, StateError, UnsupportedError
+import zstandard
 
+from peer_cl.errors import DamageError, StateError, UnsupportedError
+
+SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "memory")
+"""Buckets and folders alone: some of fsspec's file systems run code or fetch pages, and the URL
+stands in store.toml, which another person may have written."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{2}")
-MARK = "peer-cl.json"
-_AGAIN = "see to the connection, then run it again"
-SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file")
-"""Of the URLs at which objects may lie: buckets, which are asked with the user's own settings."""
-MEMORY = "memory"
-"""Of the URLs at which objects may lie for as long as one process: no store is made there."""
-_MOVE = (
-    "copy them to such a place, or to a folder, and write that into the store's store.toml "
-    "(objects_url)"
-)
-
-
-def check_object_id(object_id: str) -> str:
-    """Return the id when it is a sha256 in hex, the only thing that may name a file.
-
-    Raises: InputError: for everything else ("../../etc/passwd").
-    """
-    if not isinstance(object_id, str) or not _OBJECT_ID.fullmatch(object_id):
-        raise InputError(f"not an object's id (64 hex digits): {str(object_id)[:80]!r}")
-    return object_id
 
 
 class ObjectStore:
     """Objects in a local folder, or at an fsspec URL.
 
     Args:
-        place: A folder's Path, whatever is in its name, or text: a URL such as
-            "s3://bucket/knowledge", or a folder.
-        staging: A local folder for files in the making; on the same disk as a local `place`.
+        place: A folder's Path, or text: an fsspec URL such as "s3://bucket/knowledge".
 
-    Raises:
-        InputError: when the URL cannot be read.
-        UnsupportedError: when it is not of `SCHEMES` or `MEMORY`, is a chain ("zip::..."), or its
-            file system is not installed.
+    Raises: UnsupportedError: when the URL is of none of SCHEMES, or its file system (s3fs, ...) is
+        not installed.
     """
 
-    def __init__(self, place: str | Path, staging: Path) -> None:
+    def __init__(self, place: str | Path) -> None:
         self.place = str(place)
-        self._staging = Path(staging)
-        # A folder may be called "notes:law", which reads as a URL.
-        scheme = "" if isinstance(place, Path) else url_scheme(place)
-        self._folder = Path(place) if len(scheme) <= 1 else None  # one letter: a Windows drive
-        self._files: Any = None
+        self._folder = place if isinstance(place, Path) else None
+        if isinstance(place, Path):
+            return
+        scheme, found, _ = place.partition("://")
+        if not found or scheme not in SCHEMES or "::" in place:
+            raise UnsupportedError(
+                f"cannot keep objects at {place!r}: use a URL of one of {', '.join(SCHEMES)}, for "
+                "example s3://bucket/name or file:///absolute/folder"
+            )
         if scheme == "file":
-            self._folder = url_folder(self.place)
-        elif self._folder is None:
-            self._files, self._root = _open_remote(self.place)
+            self._folder = Path(urlsplit(place).path)
+            return
+        import fsspec.core  # only stores outside the folder pay for it
+
+        try:
+            self._files, root = fsspec.core.url_to_fs(place)
+        except (ImportError, ValueError) as error:
+            raise UnsupportedError(
+                f"cannot reach objects at {place}: {error}; install the file system of {scheme}://"
+            ) from None
+        self._root = str(root).rstrip("/")
 
     def put_bytes(self, data: bytes) -> str:
         """Store bytes durably and return their id; what is there already is left alone."""
-        return self._put([data], sync=True)
+        return self._put_many([data])[0]
 
-    def put_file(self, path: Path) -> str:
-        """Store a copy of a file durably and return its id."""
-        return self._put(read_chunks(Path(path)), sync=True)
-
-    def put_many(self, blobs: Iterable[bytes]) -> list[str]:
-        """Store many objects and return their ids; each folder is synced once, at the end."""
-        ids = [self._put([data], sync=False) for data in blobs]
-        self._sync(ids)
-        return ids
+    def put_texts(self, texts: Iterable[str]) -> list[str]:
+        """Store texts (UTF-8, zstandard) and return their objects' ids, in order."""
+        compressor = zstandard.ZstdCompressor(level=10)
+        return self._put_many(compressor.compress(text.encode()) for text in texts)
 
     def read(self, object_id: str) -> bytes:
-        """Return an object's bytes, verified.
-
-        Raises: DamageError: when it is missing or its bytes have another hash (both are named).
-        """
-        check_object_id(object_id)
+        """Return an object's bytes, or raise DamageError: missing, or of another hash."""
         try:
             if self._folder is not None:
-                data = self._local(object_id).read_bytes()
+                data = self.path(object_id).read_bytes()
             else:
                 with self._reached() as files:
                     data = bytes(files.cat_file(self._remote(object_id)))
         except FileNotFoundError:
-            raise _missing(object_id, self.place) from None
-        _check_hash(object_id, hashlib.sha256(data).hexdigest(), self.place)
-        return data
+            fault = f"is missing from {self.place}"
+        else:
+            found = hashlib.sha256(data).hexdigest()
+            if found == object_id:
+                return data
+            fault = f"in {self.place} is damaged: its bytes have sha256 {found}"
+        raise DamageError(
+            f"object {object_id} {fault}; restore it from a copy, or run `peer-cl doctor`"
+        )
 
-    def path(self, object_id: str) -> Path | None:
-        """Return the file of a local object after verifying it, or None when it is elsewhere."""
-        check_object_id(object_id)
-        if self._folder is None:
-            return None
-        path = self._local(object_id)
-        if not path.is_file():
-            raise _missing(object_id, self.place)
-        _check_hash(object_id, file_sha256(path), self.place)
-        return path
+    def read_text(self, object_id: str) -> str:
+        """Return the text of an object that `put_texts` stored, verified."""
+        data = self.read(object_id)
+        try:
+            return zstandard.ZstdDecompressor().decompress(data).decode()
+        except (zstandard.ZstdError, UnicodeDecodeError) as error:
+            raise DamageError(f"object {object_id} holds no document's text: {error}") from None
 
-    def check_disk(self) -> None:
-        """Raise a StateError where a local place is on another disk than its staging.
-
-        Files are staged and then renamed, which no file system does to another.
-        """
-        if self._folder is not None and disk_of(self._folder) != disk_of(self._staging):
-            raise StateError(
-                f"{self.place} is on another disk than {self._staging.parent}: what lies there can "
-                "be read and nothing be written; put both on one disk"
-            )
-
-    def verify(self, object_id: str) -> None:
-        """Raise DamageError unless the object is there with the right bytes."""
-        if self.path(object_id) is None:
-            self.read(object_id)
+    def path(self, object_id: str) -> Path:
+        """Return the file of a local object."""
+        return Path(self._folder or "", object_id[:2], object_id)
 
     def exists(self, object_id: str) -> bool:
         """Return whether the object is there (its bytes are not read)."""
-        check_object_id(object_id)
         if self._folder is not None:
-            return self._local(object_id).is_file()
+            return self.path(object_id).is_file()
         with self._reached() as files:
             return bool(files.exists(self._remote(object_id)))
 
-    def missing(self, object_ids: Iterable[str]) -> set[str]:
-        """Return those of the ids that are not there."""
-        wanted = {check_object_id(object_id) for object_id in object_ids}
-        if self._folder is None and len(wanted) > 8:
-            return wanted - set(self.ids())  # one listing beats thousands of requests
-        return {object_id for object_id in wanted if not self.exists(object_id)}
-
-    def size(self, object_id: str) -> int:
-        """Return an object's size in bytes."""
-        check_object_id(object_id)
+    def sizes(self) -> dict[str, int]:
+        """Return the ids of all objects with their sizes in bytes, by one listing."""
         if self._folder is not None:
-            return self._local(object_id).stat().st_size
-        with self._reached() as files:
-            return int(files.size(self._remote(object_id)))
-
-    def sizes(self, object_ids: Iterable[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those of the ids that are there; no bytes are read."""
-        wanted = [check_object_id(object_id) for object_id in object_ids]
-        if self._folder is None:
-            there = self.listed()
-            return {object_id: there[object_id] for object_id in wanted if object_id in there}
-        return _local_sizes(self._folder, wanted)
-
-    def delete(self, object_id: str) -> bool:
-        """Delete an object durably; return whether it was there."""
-        if not self.exists(object_id):
-            return False
-        if self._folder is None:
-            try:
-                with self._reached() as files:
-                    files.rm_file(self._remote(object_id))
-            except FileNotFoundError:  # another was quicker
-                return False
-            return True
-        path = self._local(object_id)
-        path.unlink()
-        sync_folder(path.parent)
-        return True
-
-    def ids(self) -> Iterator[str]:
-        """Yield the ids of all objects, sorted."""
-        yield from sorted(self.listed())
-
-    def listed(self) -> dict[str, int]:
-        """Return the ids of all objects and their sizes in bytes, by one listing."""
-        # Elsewhere lies a user's file: what `delete` cannot reach is no object.
-        if self._folder is not None:
-            paths = [path for path in self._folder.glob("??/*") if _is_object(path)]
-            return {path.name: path.stat().st_size for path in paths}
+            return {
+                path.name: path.stat().st_size
+                for path in self._folder.glob("??/*")
+                if _OBJECT_ID.fullmatch(path.name) and path.name.startswith(path.parent.name)
+            }
         with self._reached() as files:
             found = files.find(self._root, detail=True)
-        sizes: dict[str, int] = {}
-        for name, about in found.items():
-            last = str(name).rsplit("/", 1)[-1]
-            is_in_place = str(name).strip("/") == self._remote(last).strip("/")
-            if is_in_place and _OBJECT_ID.fullmatch(last):
-                sizes[last] = int(about["size"])
-        return sizes
+        sizes = {str(name).rsplit("/", 1)[-1]: int(about["size"]) for name, about in found.items()}
+        return {name: size for name, size in sizes.items() if _OBJECT_ID.fullmatch(name)}
 
-    def read_mark(self) -> bytes | None:
-        """Return the mark that `write_mark` left among the objects, or None."""
-        try:
-            if self._folder is not None:
-                return (self._folder / MARK).read_bytes()
-            with self._reached() as files:
-                return bytes(files.cat_file(f"{self._root}/{MARK}"))
-        except FileNotFoundError:
-            return None
-
-    def write_mark(self, data: bytes) -> None:
-        """Put a mark among the objects, in place of the one that is there: see stores.claims."""
-        self._staging.mkdir(parents=True, exist_ok=True)
-        staged, _ = write_temporary([data], self._staging)
-        try:
-            if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                staged.replace(self._folder / MARK)
-                sync_folder(self._folder)
-                return
-            with self._reached() as files:
-                files.makedirs(self._root, exist_ok=True)
-                files.put_file(str(staged), f"{self._root}/{MARK}")
-        finally:
-            staged.unlink(missing_ok=True)
-
-    def count_others(self) -> int:
-        """Return how many files lie at the place that are no objects; the mark is one of them."""
+    def delete(self, object_id: str) -> None:
+        """Delete an object durably, if it is there."""
+        if not self.exists(object_id):
+            return
         if self._folder is not None:
-            return len(foreign_to_objects(self._folder))
+            self.path(object_id).unlink()
+            sync_folder(self.path(object_id).parent)
+            return
         with self._reached() as files:
-            num_files = len(files.find(self._root))
-        return num_files - len(self.listed())
+            files.rm_file(self._remote(object_id))
 
-    def _put(self, chunks: Iterable[bytes], *, sync: bool) -> str:
-        """Stage the bytes, then move them to the name that their hash gives."""
-        self._staging.mkdir(parents=True, exist_ok=True)
-        staged, object_id = write_temporary(chunks, self._staging)
-        try:
-            if not self._holds_good(object_id):
-                self._publish(staged, object_id)
-        finally:
-            staged.unlink(missing_ok=True)
-        if sync:
-            self._sync([object_id])
-        return object_id
+    def leftovers(self) -> list[Path]:
+        """Return local files that a crash left half-written."""
+        return sorted(self._folder.glob("??/*.part")) if self._folder is not None else []
 
-    def _sync(self, object_ids: Sequence[str]) -> None:
-        """Make the names of local objects durable, and those of their folders.
-
-        Of all of them: whoever put an object, or made its folder, may have died before that.
-        """
-        if self._folder is not None and object_ids:
-            for prefix in sorted({object_id[:2] for object_id in object_ids}):
+    def _put_many(self, blobs: Iterable[bytes]) -> list[str]:
+        """Store many objects; each local folder is synced once, at the end."""
+        ids = [self._put(data) for data in blobs]
+        if self._folder is not None and ids:
+            for prefix in sorted({object_id[:2] for object_id in ids}):
                 sync_folder(self._folder / prefix)
             sync_folder(self._folder)
+        return ids
 
-    def _holds_good(self, object_id: str) -> bool:
-        """Return whether the right bytes are there already; damaged ones are to be replaced."""
+    def _put(self, data: bytes) -> str:
+        """Store bytes under the name that their hash gives; damaged ones there are replaced."""
+        object_id = hashlib.sha256(data).hexdigest()
         try:
-            self.verify(object_id)
-        except (DamageError, OSError):  # a bad sector, or another's permissions
-            return False
-        return True
-
-    def _publish(self, staged: Path, object_id: str) -> None:
-        """Move a staged file to its final name."""
-        if self._folder is None:
-            # A half-uploaded object is not named by any row, and the next put replaces it.
-            with self._reached() as files:
-                files.makedirs(f"{self._root}/{object_id[:2]}", exist_ok=True)
-                files.put_file(str(staged), self._remote(object_id))
-            return
-        target = self._local(object_id)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.chmod(0o444)
-        staged.replace(target)
+            self.read(object_id)
+        except (DamageError, OSError):
+            if self._folder is None:
+                with self._reached() as files:
+                    files.makedirs(f"{self._root}/{object_id[:2]}", exist_ok=True)
+                    files.pipe_file(self._remote(object_id), data)
+            else:
+                target = self.path(object_id)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = write_temporary(data, target.parent)
+                temporary.chmod(0o444)
+                temporary.replace(target)
+        return object_id
 
     @contextmanager
     def _reached(self) -> Iterator[Any]:
-        """Yield the file system of a remote place, and turn its own errors into ours.
-
-        What it remembers of listings is forgotten: another process may have changed them, and some
-        never ask again. What is not there is told by the caller.
-        """
+        """Yield the file system of a remote place, and turn its own errors into ours."""
         try:
-            self._files.invalidate_cache()
+            self._files.invalidate_cache()  # another process may have changed what it listed
             yield self._files
         except FileNotFoundError:
             raise
         except Exception as error:  # each of fsspec's file systems has errors of its own
             words = " ".join(str(error).split()) or type(error).__name__
-            raise StateError(f"cannot reach objects at {self.place}: {words}; {_AGAIN}") from error
-
-    def _local(self, object_id: str) -> Path:
-        """Return where a local object lies."""
-        return Path(self._folder or self.place, object_id[:2], object_id)
+            raise StateError(
+                f"cannot reach objects at {self.place}: {words}; check the connection and try again"
+            ) from error
 
     def _remote(self, object_id: str) -> str:
-        """Return where an object lies in the fsspec file system."""
         return f"{self._root}/{object_id[:2]}/{object_id}"
 
 
-def _local_sizes(folder: Path, object_ids: Iterable[str]) -> dict[str, int]:
-    """Return the sizes of those objects that are there, by one listing of each folder."""
-    by_prefix: dict[str, set[str]] = {}
-    for object_id in object_ids:
-        by_prefix.setdefault(object_id[:2], set()).add(object_id)
-    found: dict[str, int] = {}
-    for prefix, wanted in by_prefix.items():
-        if (folder / prefix).is_dir():
-            with os.scandir(folder / prefix) as entries:
-                there = [entry for entry in entries if entry.name in wanted and entry.is_file()]
-                found |= {entry.name: entry.stat().st_size for entry in there}
-    return found
+if sys.platform == "darwin":
+    import fcntl
 
 
-def foreign_to_objects(folder: Path) -> list[Path]:
-    """Return what lies in a local folder of objects but is neither an object nor a folder of them.
+def write_temporary(data: bytes, folder: Path) -> Path:
+    """Write bytes into a new file of `folder`, fsync it and return its path.
 
-    Args:
-        folder: `objects/` of a store; where it is missing, nothing lies there.
+    On any error (a full disk) the file is removed again.
     """
-    found: list[Path] = []
-    for prefix in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not (prefix.is_dir() and _PREFIX.fullmatch(prefix.name)):
-            found.append(prefix)
-            continue
-        found += [path for path in sorted(prefix.iterdir()) if not _is_object(path)]
-    return found
-
-
-def _is_object(path: Path) -> bool:
-    """Return whether a file is named as an object in its folder is."""
-    is_named = _OBJECT_ID.fullmatch(path.name) and path.name.startswith(path.parent.name)
-    return bool(is_named) and path.is_file()
-
-
-def url_scheme(url: str, advice: str = _MOVE) -> str:
-    """Return the scheme of the URL of a store's objects; "" or one letter: it is a folder's path.
-
-    Args:
-        url: fsspec's, or a folder's path.
-        advice: told where objects may not lie there; default: to whoever has such a store.
-
-    Raises:
-        InputError: when the URL cannot be read, or may mean two folders.
-        UnsupportedError: when objects may not lie there, whoever asks for it.
-    """
+    path = folder / f"{uuid.uuid4().hex}.part"
     try:
-        scheme = urlsplit(url).scheme
-    except ValueError as error:
-        raise InputError(f"the objects' URL {url!r} cannot be read: {error}; mend it") from None
-    if len(scheme) <= 1:
-        return scheme
-    # As fsspec splits it: urlsplit takes line breaks out, and does not know of chains.
-    reached = (*SCHEMES, MEMORY)
-    is_named = scheme == "file" or url.partition("://")[0] in reached
-    if "::" in url or scheme not in reached or not is_named:
-        raise UnsupportedError(
-            f"cannot reach objects at {url}: a store's objects lie at a plain URL of one of "
-            f"{', '.join(SCHEMES)}; {advice}"
-        )
-    if scheme == "file":
-        url_folder(url)
-    return scheme
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            _sync_descriptor(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
-def disk_of(path: Path) -> int:
-    """Return the disk on which a path lies, or will once it is made."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_dev
-
-
-def url_folder(url: str) -> Path:
-    """Return the folder of a file URL: its path as it is written, with blanks and no escapes.
-
-    Raises: InputError: when another reader would take it for another folder.
-    """
-    path = urlsplit(url).path
-    extra = re.search(r"[?#].*", url, re.DOTALL)
-    if extra:
-        raise InputError(
-            f"the objects' URL {url!r} has {extra[0]!r} after the folder {path}; leave it out, and "
-            "choose a folder without ? and # in its name"
-        )
-    if unquote(path) != path:
-        raise InputError(
-            f"the objects' URL {url!r} may mean {unquote(path)} or {path}; write the folder as it "
-            "is named, blanks and all, and choose one whose name has no escapes like %20; a store "
-            "that lies there has the folder's path alone in its store.toml (objects_url)"
-        )
-    return Path(path)
-
-
-def _open_remote(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL and the path in it."""
-    import fsspec.core  # only stores outside the folder pay for it
-
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path`; a reader sees the old bytes or the new ones, never a part."""
+    temporary = write_temporary(data, path.parent)
     try:
-        files, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise UnsupportedError(f"cannot reach objects at {url}: {error}") from None
-    remembered = getattr(files, "dircache", None)
-    if remembered is not None:  # as the option of that name does, which not all of them take
-        remembered.use_listings_cache = False
-    return files, str(root).rstrip("/")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
-def _missing(object_id: str, place: str) -> DamageError:
-    return DamageError(
-        f"object {object_id} is missing from {place}; restore it from a copy, or see "
-        "`peer-cl doctor`"
-    )
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: without it, a power failure may undo a rename."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _check_hash(object_id: str, found: str, place: str) -> None:
-    """Raise DamageError naming both hashes when they differ."""
-    if found != object_id:
-        raise DamageError(
-            f"object {object_id} in {place} is damaged: its bytes have sha256 {found}; restore it "
-            "from a copy, or see `peer-cl doctor`"
-        )
+def _sync_descriptor(descriptor: int) -> None:
+    """Make an open file durable; macOS's own fsync leaves the bytes in the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)

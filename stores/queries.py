@@ -1,14 +1,52 @@
-"""What readers get: frozen dataclasses, one for each question."""
+"""What the registry answers: frozen dataclasses, and the class that fills them.
+
+The functions that take a session are shared with the acts in `stores.registry`, which read within
+their own transaction.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import CTE, ColumnElement, Select, and_, case, func, or_, select, true
+from sqlalchemy.orm import Session
+
+from peer_cl.errors import DamageError, StateError, UnknownError, UnsupportedError, unknown_name
+from stores.database import Database, batches
+from stores.objects import ObjectStore
+from stores.records import BASE_SUBJECT, NewDocument, Score
+from stores.schema import (
+    Base,
+    DomainRow,
+    ErasedRow,
+    EvaluationRow,
+    EventRow,
+    LiveRow,
+    RunRow,
+    ScoreRow,
+    SegmentDocumentRow,
+    SegmentRow,
+    SnapshotDomainRow,
+    SnapshotRow,
+)
+
+_T = TypeVar("_T")
+NOT_LIVE = "not live"
+"""Where `Queries.elsewhere` finds a document that no live version holds."""
+MIN_PREFIX = 6
+"""Fewest digits that may stand for an id."""
+ROLLBACK_STORE = "rollback-store"
+"""The action of a rollback of the whole store."""
 
 
 @dataclass(frozen=True)
@@ -38,61 +76,104 @@ class Snapshot:
 
     @property
     def index_tag(self) -> str:
-        """What an index over this snapshot's signatures is tagged with.
+        """Name what a model of this snapshot is made of: versions and switches alone.
 
-        It depends on versions and switches alone, so freezing does not make an index stale and
-        rolling back finds the old one right again.
+        Freezing does not make a loaded model stale, and rolling back makes the old one valid again.
         """
         content = [(state.domain, state.version, state.is_enabled) for state in self.domains]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
+class Change:
+    """A domain that two snapshots hold differently."""
+
+    domain: str
+    before: DomainState | None
+    after: DomainState | None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What changed, one short line each."""
+        old, new = self.before, self.after
+        if old is None:
+            return (f"in at {new.label}",) if new else ()
+        if new is None:
+            return (f"out (it was at {old.label})",)
+        found = [f"from {old.label} to {new.label}"] if old.version != new.version else []
+        if old.is_frozen != new.is_frozen:
+            found.append("frozen" if new.is_frozen else "no longer frozen")
+        if old.is_enabled != new.is_enabled:
+            found.append("enabled" if new.is_enabled else "disabled")
+        return tuple(found)
+
+
+def changes(before: Snapshot, after: Snapshot) -> tuple[Change, ...]:
+    """Return the domains that differ between two snapshots, by name.
+
+    Example:
+        >>> law = DomainState("law", "a" * 32, "v1", is_frozen=False, is_enabled=True)
+        >>> empty = Snapshot(1, None, "", "create", ())
+        >>> changes(empty, Snapshot(2, 1, "", "ingest", (law,)))[0].words
+        ('in at v1',)
+    """
+    names = sorted({state.domain for state in (*before.domains, *after.domains)})
+    pairs = [Change(name, before.state(name), after.state(name)) for name in names]
+    return tuple(pair for pair in pairs if pair.before != pair.after)
+
+
+@dataclass(frozen=True)
 class Segment:
-    """What one ingest grew ("rows"), or which older rows an erasure switched off ("mask")."""
+    """What one ingest grew."""
 
     id: str
     domain: str
     label: str
     ordinal: int
     parent_id: str | None
-    run_id: str
-    kind: str
+    snapshot_id: int
+    """The snapshot with which it came."""
+    run_id: str | None
     pool_object: str
+    key_object: str
     use_object: str | None
-    signature_object: str
     host_layers: tuple[int, ...]
     num_experts: int
     size_bytes: int
     num_tokens: int
+    config: dict[str, Any]
+    losses: tuple[tuple[int, float, float | None], ...]
+    """Step, training nats a token, validation nats a token where measured."""
+    seconds: float
     created_at: str
     is_purged: bool
 
 
-@dataclass(frozen=True)
-class Document:
+@dataclass(frozen=True, kw_only=True)
+class Document(NewDocument):
     """A document within a segment."""
 
-    document_id: str
     segment_id: str
     domain: str
-    title: str
-    source: str
-    split: str
-    kind: str
-    num_tokens: int
-    near_group: str
-    text_object: str | None
-    section_of: str | None = None
-    base_nats: float | None = None
-    """Loss of the base, nats a token; None where it was not learned from."""
-    nats: float | None = None
-    """Loss with the domain's pool on, right after the segment came."""
+
+
+@dataclass(frozen=True)
+class DocumentPlace:
+    """A document where one segment holds it."""
+
+    document: Document
+    label: str
+    """Of the segment's version."""
+    snapshot_id: int
+    """The snapshot with which the segment came."""
+    created_at: str
+    is_live: bool
+    """Whether the segment is in its domain's live version."""
 
 
 @dataclass(frozen=True)
 class HeldDocument:
-    """What people see of a document that a row holds."""
+    """What people see of a document that uses an expert."""
 
     document_id: str
     title: str
@@ -102,21 +183,21 @@ class HeldDocument:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Documents of one segment by how alike their rows are to those that a text asks."""
+    """Documents of one segment, by how alike their experts are to those that a text uses."""
 
     best: tuple[tuple[HeldDocument, float], ...]
-    """With their scores, 0 to 1, the most alike first; none that has no row in common."""
+    """With their scores, 0 to 1, the most alike first; none that has no expert in common."""
     scores: NDArray[np.float64]
-    """(X,), of every learned document that its rows tell from others, in no order of rank."""
+    """(X,), of every learned document that its experts tell from others, in no order of rank."""
 
 
 @dataclass(frozen=True, eq=False)
 class DocumentUse:
-    """The rows of one host layer of one segment that a learned document uses."""
+    """The experts of one host layer of one segment that a learned document uses."""
 
     segment_id: str
     host_layer: int
-    rows: NDArray[np.int64]
+    experts: NDArray[np.int64]
     """(X,), ascending."""
     weights: NDArray[np.float64]
     """(X,), router weight summed over the document's tokens."""
@@ -124,11 +205,11 @@ class DocumentUse:
 
 @dataclass(frozen=True)
 class ExpertUse:
-    """How much one row is used, over all documents that its segment learned."""
+    """How much one expert is used, over all documents that its segment learned."""
 
     segment_id: str
     host_layer: int
-    row: int
+    expert: int
     weight: float
     """Router weight, summed over tokens and documents."""
     num_documents: int
@@ -138,47 +219,17 @@ class ExpertUse:
 
 @dataclass(frozen=True)
 class HeldBy:
-    """What one row holds: documents, the one with the largest share of its weight first."""
+    """The documents that use one expert, the one with the largest part of its weight first."""
 
     use: ExpertUse
     documents: tuple[HeldDocument, ...]
     shares: tuple[float, ...]
-    """Of the row's weight; they add up to one."""
-
-
-@dataclass(frozen=True)
-class DocumentPlace:
-    """A document where one segment holds it.
-
-    label: of the segment's version. snapshot_id: the snapshot in which the segment came. is_live:
-    whether the segment is in its domain's live chain. is_masked: whether a mask in that chain is
-    for this document, so that its own rows are off.
-    """
-
-    document: Document
-    label: str
-    run_id: str
-    snapshot_id: int
-    created_at: str
-    is_live: bool
-    is_masked: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run that ended well."""
-
-    run_id: str
-    segment_id: str
-    config: dict[str, Any]
-    losses: tuple[tuple[int, float, float | None], ...]
-    started_at: str
-    seconds: float
+    """Of the expert's weight; they add up to one."""
 
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """One line about a domain; counts are those of its live chain where nothing else is said."""
+    """One line about a domain; counts are those of its live version unless stated otherwise."""
 
     domain: str
     version: str | None
@@ -189,35 +240,20 @@ class DomainSummary:
     is_purged: bool
     num_segments: int
     num_documents: int
-    """Of every kind and split: texts, facts and test questions."""
+    """Of every kind and split."""
     num_texts: int
     """Texts that were learned."""
     num_facts: int
     num_held_out: int
-    """Texts that nobody learned, to measure on; test questions do not count."""
+    """Texts that were not learned, to measure on; questions do not count."""
     num_tokens: int
-    """That were learned, read once."""
+    """That were learned, one pass."""
     num_experts: int
     size_bytes: int
-    kept_documents: int
-    """Of all its versions, live or not, whose bytes are there."""
-    kept_bytes: int
-    """Of the pools of those versions."""
+    stored_bytes: int
+    """Of the pools of all versions that were not purged, live or not."""
     created_at: str
     changed_at: str
-
-
-@dataclass(frozen=True)
-class DomainDetail:
-    """Everything about a domain but its documents."""
-
-    summary: DomainSummary
-    chain: tuple[Segment, ...]
-    versions: tuple[Segment, ...]
-    runs: tuple[Run, ...]
-    documents_by_split: dict[str, int]
-    documents_by_kind: dict[str, int]
-    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True)
@@ -226,96 +262,65 @@ class Event:
 
     id: int
     at: str
-    who: str
+    author: str
     action: str
     domain: str | None
     version: str | None
     label: str | None
     snapshot_id: int
-    why: str
+    message: str
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found; the report is what `pipelines.evaluate.evaluate` returns."""
+class DomainDetail:
+    """Everything about a domain but its documents."""
 
-    snapshot: Snapshot
-    """Of which it is."""
-    created_at: str
-    report: dict[str, Any]
+    summary: DomainSummary
+    chain: tuple[Segment, ...]
+    """Segments of the live version, oldest first."""
+    versions: tuple[Segment, ...]
+    """All segments ever made, purged ones too."""
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Work in a process of its own, as it was told last."""
+class Run:
+    """An act that takes long, in one process, and its progress."""
 
     id: str
     kind: str
     """ingest, evaluate or erase."""
     domain: str | None
-    request: dict[str, Any]
-    """What was asked for; {} once its domain, or a document that it is to erase, was purged."""
-    who: str
-    why: str
     state: str
-    """waiting, running, done, failed, cancelled; lost: its process is gone without an end."""
-    pid: int | None
+    """running, done, failed or cancelled."""
+    author: str
+    message: str
     host: str
-    created_at: str
-    started_at: str | None
-    ended_at: str | None
-    is_cancel_asked: bool
-    heartbeat: float
-    """When its process was heard of last, seconds since 1970."""
+    pid: int
     what: str
     done: int
     total: int
+    """0: not known."""
     note: str
-    since: float
-    """When the piece of work that it is at began, seconds since 1970."""
-    done_at_first: int
     losses: tuple[tuple[int, float], ...]
-    """Step and training nats a token."""
+    """Step, training nats a token."""
+    started_at: str
+    updated_at: str
+    ended_at: str | None
     error: str | None
     snapshot_id: int | None
-    """What it made, as soon as it did, or evaluated."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it goes on by itself."""
-        return self.state in ("waiting", "running")
-
-    @property
-    def is_unmeasured(self) -> bool:
-        """Whether what it did is in the store, but its evaluation did not end well."""
-        is_changed = self.kind != "evaluate" and self.snapshot_id is not None
-        return is_changed and not self.is_open and self.state != "done"
-
-    @property
-    def speed(self) -> float | None:
-        """How much of the piece of work is done a second; None: not to be told yet."""
-        seconds, done = self.heartbeat - self.since, self.done - self.done_at_first
-        return done / seconds if self.since and seconds > 0 and done > 0 else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the piece of work takes on, at its speed until now; None: not to be told."""
-        speed = self.speed
-        return (self.total - self.done) / speed if speed and self.total else None
+    """What it made or evaluated."""
+    is_lost: bool
+    """Still in state running, but its process on this host is gone."""
 
 
 @dataclass(frozen=True)
-class RunSpeed:
-    """How long a training run took, all passes and the recording of use included."""
+class Evaluation:
+    """The report of a snapshot's last evaluation, as `EvaluationReport.to_json` gives it."""
 
-    num_tokens: int
-    """Of its documents, read once, facts among them."""
-    num_fact_tokens: int
-    seconds: float
-    text_passes: float
-    fact_passes: float
-    least_steps: int
-    tokens_per_step: int
+    snapshot: Snapshot
+    created_at: str
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -328,44 +333,672 @@ class EvaluatedSnapshot:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutScores:
-    """What the base, and a version run alone, make of a held-out document."""
+    """Log probabilities of a held-out document under the base and a version."""
 
     document_id: str
     title: str
     source: str
     base_log_probs: NDArray[np.float64]
-    """(T,), nats: each token that counts (no start, no special one), given those before it."""
+    """(T,), nats, one a scored token."""
     log_probs: NDArray[np.float64]
-    """(T,), the same with the version's pool on, whatever its signature says."""
-    asked_log_probs: NDArray[np.float64] | None = None
-    """(P, T), the same with each of the versions that are asked on, one at a time; None where one
-    of them did not score the document."""
+    """(T,), with the version's pool, whatever the router says."""
+    active_log_probs: NDArray[np.float64] | None
+    """(P, T), with each of the active versions, one at a time; None where one of them did not
+    score the document."""
 
 
 @dataclass(frozen=True)
 class PurgeResult:
-    """What a purge deleted; it was looked for again afterwards and not found."""
+    """What a purge deleted, and afterwards looked for and did not find."""
 
     domain: str
     num_segments: int
     num_documents: int
-    num_scores: int
-    num_evaluations: int
     num_objects: int
     num_shared_objects: int
+    """Kept, because something else still needs them."""
     size_bytes: int
     snapshots: tuple[int, ...]
+    """Snapshots that held the purged versions and cannot be restored whole any more."""
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something that a check of the store found.
 
-    severity: "note" (harmless), "warning" (work was lost or is to be redone) or "error" (data of
-    the live or an older snapshot is missing or damaged). action: what was done, or is to be done.
+    severity: "note" (harmless), "warning" (work was lost or is to be redone) or "error" (data is
+    missing or damaged). action: what was done, or is to be done.
     """
 
     kind: str
     severity: str
     what: str
     action: str
+
+
+# Reading within a session
+
+
+def read_live(session: Session) -> Snapshot:
+    """Return the live snapshot."""
+    found = _read_snapshots(session, SnapshotRow.id.in_(select(LiveRow.snapshot_id)))
+    if not found:
+        raise DamageError("the registry has no live snapshot; restore it from a copy")
+    return found[0]
+
+
+def read_snapshot(session: Session, snapshot_id: int) -> Snapshot:
+    """Return a snapshot, or raise UnknownError."""
+    found = _read_snapshots(session, SnapshotRow.id == snapshot_id) if snapshot_id < 2**31 else ()
+    if not found:
+        last = session.scalar(select(func.max(SnapshotRow.id)))
+        raise UnknownError(f"no snapshot {snapshot_id}; there are 1 to {last}: see `peer-cl log`")
+    return found[0]
+
+
+def _read_snapshots(session: Session, where: ColumnElement[bool]) -> tuple[Snapshot, ...]:
+    """Return the snapshots that fit a condition, oldest first."""
+    rows = session.scalars(select(SnapshotRow).where(where).order_by(SnapshotRow.id)).all()
+    states: dict[int, list[DomainState]] = {row.id: [] for row in rows}
+    entries = (
+        select(SnapshotDomainRow, DomainRow.name, SegmentRow.label)
+        .join(DomainRow, DomainRow.id == SnapshotDomainRow.domain_id)
+        .join(SegmentRow, SegmentRow.id == SnapshotDomainRow.segment_id)
+        .join(SnapshotRow, SnapshotRow.id == SnapshotDomainRow.snapshot_id)
+        .where(where)
+        .order_by(DomainRow.name)
+    )
+    for row, name, label in session.execute(entries):
+        state = DomainState(name, row.segment_id, label, row.is_frozen, row.is_enabled)
+        states[row.snapshot_id].append(state)
+    return tuple(from_row(Snapshot, row, domains=tuple(states[row.id])) for row in rows)
+
+
+def find_domain(session: Session, domain: str) -> DomainRow:
+    """Return the row of a domain, or raise UnknownError with the nearest name."""
+    row = session.scalar(select(DomainRow).where(DomainRow.name == domain))
+    if row is None:
+        raise unknown_name("domain", domain, session.scalars(select(DomainRow.name)))
+    return row
+
+
+def live_state(session: Session, domain: str, snapshot: Snapshot | None = None) -> DomainState:
+    """Return the state of a domain in a snapshot (default: the live one).
+
+    Raises:
+        UnknownError: when there never was such a domain.
+        StateError: when it is not in the snapshot.
+    """
+    snapshot = snapshot or read_live(session)
+    state = snapshot.state(domain)
+    if state is not None:
+        return state
+    row = find_domain(session, domain)
+    versions = select(SegmentRow.id).where(SegmentRow.domain_id == row.id)
+    if session.scalar(versions.where(SegmentRow.purged_at.is_(None)).limit(1)) is None:
+        why = "it was purged; ingest it again"
+    elif read_live(session).state(domain) is not None:
+        why = "the live snapshot has it"
+    else:
+        why = f"it was removed; `peer-cl restore {domain}` brings it back"
+    raise StateError(f"domain {domain!r} is not in snapshot {snapshot.id}: {why}")
+
+
+def chain_of(versions: Iterable[str]) -> CTE:
+    """Return the segments of each version as rows (version, segment_id, parent_id)."""
+    last = select(
+        SegmentRow.id.label("version"), SegmentRow.id.label("segment_id"), SegmentRow.parent_id
+    )
+    tree = last.where(SegmentRow.id.in_(list(versions))).cte(recursive=True)
+    older = select(tree.c.version, SegmentRow.id, SegmentRow.parent_id)
+    return tree.union_all(older.join(tree, SegmentRow.id == tree.c.parent_id))
+
+
+def read_chains(session: Session, versions: Iterable[str]) -> dict[str, tuple[Segment, ...]]:
+    """Return the segments of each version, oldest first, in one statement."""
+    wanted = list(dict.fromkeys(versions))
+    chain = chain_of(wanted)
+    found: dict[str, list[Segment]] = {version: [] for version in wanted}
+    rows = session.execute(
+        select(chain.c.version, SegmentRow, DomainRow.name)
+        .join(SegmentRow, SegmentRow.id == chain.c.segment_id)
+        .join(DomainRow, DomainRow.id == SegmentRow.domain_id)
+        .order_by(SegmentRow.ordinal)
+    )
+    for version, row, name in rows:
+        found[version].append(_to_segment(row, name))
+    for version, segments in found.items():
+        if not segments:
+            raise UnknownError(f"no version {version[:80]!r}; see `peer-cl log`")
+    return {version: tuple(segments) for version, segments in found.items()}
+
+
+def read_versions(session: Session, domain: str) -> tuple[Segment, ...]:
+    """Return all segments ever made in a domain, in order, purged ones too."""
+    row = find_domain(session, domain)
+    of_domain = select(SegmentRow).where(SegmentRow.domain_id == row.id)
+    found = session.scalars(of_domain.order_by(SegmentRow.ordinal))
+    return tuple(_to_segment(segment, domain) for segment in found)
+
+
+def read_version(session: Session, domain: str, text: str) -> Segment:
+    """Return the segment that a label, an id or a unique prefix means, or raise UnknownError."""
+    versions = read_versions(session, domain)
+    exact = [segment for segment in versions if text in (segment.id, segment.label)]
+    near = [segment for segment in versions if segment.id.startswith(text)]
+    if exact:
+        return exact[0]
+    if len(text) >= MIN_PREFIX and len(near) == 1:
+        return near[0]
+    raise unknown_name(f"version of {domain}", text, [segment.label for segment in versions])
+
+
+def read_doomed(session: Session, domain: str, *, retired: bool) -> tuple[Segment, ...]:
+    """Return the segments that a purge would delete; none where it was purged already.
+
+    Raises: StateError: when the domain is live, or with `retired` is not.
+    """
+    state, versions = read_live(session).state(domain), read_versions(session, domain)
+    if state is not None and not retired:
+        raise StateError(
+            f"domain {domain!r} is live; `peer-cl remove {domain}` first, or purge only what no "
+            f"live version holds with `peer-cl purge {domain} --retired`"
+        )
+    if state is None and retired:
+        raise StateError(
+            f"domain {domain!r} is not live, so all of it is retired: `peer-cl purge {domain}`"
+        )
+    live = read_chains(session, [state.version])[state.version] if state else ()
+    kept = {segment.id for segment in live}
+    return tuple(one for one in versions if one.id not in kept and not one.is_purged)
+
+
+def _is_within(versions: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition that a document stands in a segment of some versions."""
+    return SegmentDocumentRow.segment_id.in_(select(chain_of(versions).c.segment_id))
+
+
+def document_ids(version: str) -> Select[str]:
+    """Return the query of the ids of a version's documents."""
+    return select(SegmentDocumentRow.document_id).where(_is_within([version]))
+
+
+def needed_objects(session: Session, where: ColumnElement[bool] | None = None) -> dict[str, str]:
+    """Return the ids of all objects that segments name (default: unpurged ones), with their use."""
+    where = SegmentRow.purged_at.is_(None) if where is None else where
+    needed: dict[str, str] = {}
+    texts = select(SegmentDocumentRow.text_object, DomainRow.name).select_from(SegmentDocumentRow)
+    for text_object, name in session.execute(texts.join(SegmentRow).join(DomainRow).where(where)):
+        if text_object is not None:
+            needed[text_object] = f"a document of {name}"
+    segments = select(SegmentRow, DomainRow.name).select_from(SegmentRow).join(DomainRow)
+    for segment, name in session.execute(segments.where(where)):
+        needed[segment.key_object] = f"the router key of {name} {segment.label}"
+        needed[segment.pool_object] = f"the pool of {name} {segment.label}"
+        if segment.use_object is not None:
+            needed[segment.use_object] = f"the experts' inputs of {name} {segment.label}"
+    return needed
+
+
+class Queries:
+    """Answers questions about a store, each from one state of it."""
+
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
+        self._database = database
+        self._objects = objects
+
+    # Snapshots and versions
+
+    def live(self) -> Snapshot:
+        """Return the live snapshot."""
+        with self._database.reading() as session:
+            return read_live(session)
+
+    def snapshot(self, snapshot_id: int) -> Snapshot:
+        """Return a snapshot by its id."""
+        with self._database.reading() as session:
+            return read_snapshot(session, snapshot_id)
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return every snapshot, oldest first."""
+        with self._database.reading() as session:
+            return _read_snapshots(session, true())
+
+    def ancestry(self, snapshot_id: int) -> tuple[Snapshot, ...]:
+        """Return a snapshot and all that were live before it, oldest first."""
+        with self._database.reading() as session:
+            read_snapshot(session, snapshot_id)
+            return _read_snapshots(session, SnapshotRow.id <= snapshot_id)
+
+    def check_active(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
+        """Return a domain's state in a snapshot (default: the live one) when it may be active.
+
+        Raises:
+            UnknownError: when there never was such a domain.
+            StateError: when it is not in the snapshot, or disabled.
+        """
+        with self._database.reading() as session:
+            state = live_state(session, domain, snapshot)
+        if not state.is_enabled:
+            raise StateError(f"domain {domain!r} is disabled; `peer-cl enable {domain}` first")
+        return state
+
+    def chain(self, version: str) -> tuple[Segment, ...]:
+        """Return the segments of a version (a full id), oldest first."""
+        with self._database.reading() as session:
+            return read_chains(session, [version])[version]
+
+    def chains(self, versions: Iterable[str]) -> dict[str, tuple[Segment, ...]]:
+        """Return the segments of several versions, by version."""
+        with self._database.reading() as session:
+            return read_chains(session, versions)
+
+    def purged_versions(self) -> frozenset[str]:
+        """Return the ids of all versions whose bytes are gone."""
+        purged = select(SegmentRow.id).where(SegmentRow.purged_at.is_not(None))
+        with self._database.reading() as session:
+            return frozenset(session.scalars(purged))
+
+    def purgeable(self, domain: str, *, retired: bool = False) -> tuple[str, ...]:
+        """Return the labels of the versions that `Registry.purge` would delete."""
+        with self._database.reading() as session:
+            return tuple(one.label for one in read_doomed(session, domain, retired=retired))
+
+    # Domains and events
+
+    def domains(self) -> tuple[DomainSummary, ...]:
+        """Return one line for every domain that ever was, sorted by name."""
+        with self._database.reading() as session:
+            return _read_summaries(session)
+
+    def domain(self, name: str) -> DomainDetail:
+        """Return everything about a domain but its documents."""
+        with self._database.reading() as session:
+            find_domain(session, name)
+            summary = next(one for one in _read_summaries(session) if one.domain == name)
+            version = summary.version
+            return DomainDetail(
+                summary=summary,
+                chain=read_chains(session, [version])[version] if version else (),
+                versions=read_versions(session, name),
+                events=_read_events(session, None, name),
+            )
+
+    def events(self, limit: int | None = None, domain: str | None = None) -> tuple[Event, ...]:
+        """Return events, the newest first; of a domain also the rollbacks of the whole store that
+        changed it."""
+        with self._database.reading() as session:
+            return _read_events(session, limit, domain)
+
+    # Documents
+
+    def documents(
+        self,
+        domain: str,
+        version: str | None = None,
+        split: str | None = None,
+        kind: str | None = None,
+    ) -> tuple[Document, ...]:
+        """Return the documents of a domain at a version (default: the live one), oldest first."""
+        with self._database.reading() as session:
+            if version is None:
+                found = live_state(session, domain).version
+            else:
+                found = read_version(session, domain, version).id
+            wanted = _is_within([found])
+            if split is not None:
+                wanted &= SegmentDocumentRow.split == split
+            if kind is not None:
+                wanted &= SegmentDocumentRow.kind == kind
+            return _read_documents(session, wanted)
+
+    def places(self, document_id_prefix: str) -> tuple[DocumentPlace, ...]:
+        """Return every place that holds the document an id, or its beginning, means, oldest first.
+
+        Raises: UnknownError: when no document fits, or several do.
+        """
+        with self._database.reading() as session:
+            document_id = _resolve_document(session, document_id_prefix)
+            documents = _read_documents(session, SegmentDocumentRow.document_id == document_id)
+            holders = SegmentRow.id.in_({document.segment_id for document in documents})
+            segments = {one.id: one for one in session.scalars(select(SegmentRow).where(holders))}
+            live = chain_of(state.version for state in read_live(session).domains)
+            live_ids = set(session.scalars(select(live.c.segment_id)))
+            places = [
+                from_row(
+                    DocumentPlace,
+                    segments[document.segment_id],
+                    document=document,
+                    is_live=document.segment_id in live_ids,
+                )
+                for document in documents
+            ]
+        return tuple(sorted(places, key=lambda place: place.snapshot_id))
+
+    def document_text(self, document: Document) -> str:
+        """Return a document's text, verified, or raise UnsupportedError where none is kept."""
+        if document.text_object is None:
+            raise UnsupportedError(
+                f"the text of document {document.document_id} was not kept: its store was made "
+                "with keep_text = false"
+            )
+        return self._objects.read_text(document.text_object)
+
+    def elsewhere(self, ids: Iterable[str], domain: str) -> dict[str, tuple[str, ...]]:
+        """Return which other live domains hold some documents; NOT_LIVE where no live one does.
+
+        Documents that only this domain's live version holds, or none does, are left out.
+        """
+        places: dict[str, set[str]] = {}
+        with self._database.reading() as session:
+            live = chain_of(state.version for state in read_live(session).domains)
+            query = (
+                select(
+                    SegmentDocumentRow.document_id,
+                    case((live.c.segment_id.is_not(None), DomainRow.name), else_=NOT_LIVE),
+                )
+                .join(SegmentRow, SegmentRow.id == SegmentDocumentRow.segment_id)
+                .join(DomainRow, DomainRow.id == SegmentRow.domain_id)
+                .outerjoin(live, live.c.segment_id == SegmentRow.id)
+            )
+            for some in batches(dict.fromkeys(ids)):
+                found = session.execute(query.where(SegmentDocumentRow.document_id.in_(some)))
+                for document_id, name in found:
+                    if name != domain:
+                        places.setdefault(document_id, set()).add(name)
+        return {
+            document_id: tuple(sorted(names - {NOT_LIVE})) or (NOT_LIVE,)
+            for document_id, names in places.items()
+        }
+
+    def erased(self, domain: str) -> dict[str, str]:
+        """Return the ids of a domain's erased documents, with the time of erasure.
+
+        A document that the live version holds again (a rollback with erased ones) is left out.
+        """
+        with self._database.reading() as session:
+            query = (
+                select(ErasedRow.document_id, ErasedRow.at)
+                .join(DomainRow, DomainRow.id == ErasedRow.domain_id)
+                .where(DomainRow.name == domain)
+            )
+            state = read_live(session).state(domain)
+            if state is not None:
+                query = query.where(ErasedRow.document_id.not_in(document_ids(state.version)))
+            return {row[0]: row[1] for row in session.execute(query)}
+
+    # Scores and evaluations
+
+    def scores(self, subject: str, keys: Iterable[str]) -> dict[str, Score]:
+        """Return the stored scores of a subject, by document key."""
+        found: dict[str, Score] = {}
+        with self._database.reading() as session:
+            of_subject = select(ScoreRow).where(ScoreRow.subject == subject)
+            for some in batches(keys):
+                for row in session.scalars(of_subject.where(ScoreRow.document_key.in_(some))):
+                    log_probs = np.frombuffer(row.log_probs, "<f8")
+                    found[row.document_key] = from_row(Score, row, log_probs=log_probs)
+        return found
+
+    def held_out_scores(
+        self, version: str, active: Sequence[str], live: Sequence[str]
+    ) -> tuple[HeldOutScores, ...]:
+        """Return the stored scores of a version's held-out documents, each with the base's.
+
+        Args:
+            version: A full id.
+            active: Versions whose scores of these documents are wanted too.
+            live: Versions whose training documents are left out, as they are no unseen text.
+        """
+        row = SegmentDocumentRow
+        is_learned = _is_within([version, *live]) & (row.split == "train")
+        is_unseen = row.document_id.not_in(select(row.document_id).where(is_learned))
+        held_out = and_(_is_within([version]), row.split == "test", row.kind == "text", is_unseen)
+        base: dict[str, NDArray[np.float64]] = {}
+        keys: dict[str, list[str]] = {}
+        with self._database.reading() as session:
+            documents = {one.document_id: one for one in _read_documents(session, held_out)}
+            for some in batches(documents):
+                query = select(ScoreRow).where(
+                    ScoreRow.subject == BASE_SUBJECT, ScoreRow.document_id.in_(some)
+                )
+                for score in session.scalars(query.order_by(ScoreRow.created_at)):
+                    base[score.document_key] = np.frombuffer(score.log_probs, "<f8")
+                    keys.setdefault(str(score.document_id), []).append(score.document_key)
+        own, *others = [self.scores(subject, base) for subject in (version, *active)]
+        found = []
+        for document in documents.values():
+            # One document may be scored in two ways: the last counts.
+            scored = [key for key in keys.get(document.document_id, ()) if key in own]
+            if not scored:
+                continue
+            key = scored[-1]
+            is_whole = all(key in scores for scores in others)
+            rows = [scores[key].log_probs for scores in others] if is_whole else []
+            found.append(
+                HeldOutScores(
+                    document_id=document.document_id,
+                    title=document.title,
+                    source=document.source,
+                    base_log_probs=base[key],
+                    log_probs=own[key].log_probs,
+                    active_log_probs=np.reshape(rows, (len(rows), len(base[key])))
+                    if is_whole
+                    else None,
+                )
+            )
+        return tuple(found)
+
+    def evaluation(self, snapshot_id: int) -> Evaluation | None:
+        """Return the last evaluation of a snapshot, or None."""
+        with self._database.reading() as session:
+            snapshot = read_snapshot(session, snapshot_id)
+            row = session.get(EvaluationRow, snapshot_id)
+            return None if row is None else Evaluation(snapshot, row.created_at, row.report)
+
+    def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
+        """Return the evaluations of a snapshot and of all before it, the oldest first."""
+        with self._database.reading() as session:
+            query = select(EvaluationRow).where(EvaluationRow.snapshot_id <= snapshot_id)
+            rows = session.scalars(query.order_by(EvaluationRow.snapshot_id)).all()
+            ids = [row.snapshot_id for row in rows]
+            snapshots = _read_snapshots(session, SnapshotRow.id.in_(ids))
+            return tuple(
+                Evaluation(snapshot, row.created_at, row.report)
+                for snapshot, row in zip(snapshots, rows, strict=True)
+            )
+
+    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
+        """Return the snapshots that were evaluated, the newest first; no report is read."""
+        query = select(EvaluationRow.snapshot_id, EvaluationRow.created_at)
+        with self._database.reading() as session:
+            rows = session.execute(query.order_by(EvaluationRow.snapshot_id.desc()))
+            return tuple(EvaluatedSnapshot(*row) for row in rows)
+
+    # Runs
+
+    def runs(self, limit: int | None = None) -> tuple[Run, ...]:
+        """Return runs, the newest first."""
+        query = select(RunRow).order_by(RunRow.started_at.desc()).limit(limit)
+        with self._database.reading() as session:
+            return tuple(_to_run(row) for row in session.scalars(query))
+
+    def run(self, run_id: str) -> Run:
+        """Return the run that an id, or the beginning of one, means, or raise UnknownError."""
+        query = select(RunRow).where(RunRow.id.startswith(run_id, autoescape=True)).limit(2)
+        with self._database.reading() as session:
+            rows = session.scalars(query).all()
+        if len(rows) != 1:
+            raise UnknownError(f"no run, or several, with id {run_id[:80]!r}; see `peer-cl runs`")
+        return _to_run(rows[0])
+
+
+def from_row(kind: type[_T], row: Base, **others: Any) -> _T:
+    """Return a dataclass with the fields of a row, and others."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in others]  # type: ignore[arg-type]
+    return kind(**{name: getattr(row, name) for name in names}, **others)
+
+
+def _to_segment(row: SegmentRow, domain: str) -> Segment:
+    return from_row(
+        Segment,
+        row,
+        domain=domain,
+        host_layers=tuple(row.host_layers),
+        losses=tuple((step, train, validation) for step, train, validation in row.losses),
+        is_purged=row.purged_at is not None,
+    )
+
+
+def _to_run(row: RunRow) -> Run:
+    is_ours = row.host == socket.gethostname()
+    return from_row(
+        Run,
+        row,
+        losses=tuple((step, nats) for step, nats in row.losses),
+        is_lost=row.state == "running" and is_ours and not _is_alive(row.pid),
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether a process of this machine exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _read_documents(session: Session, where: ColumnElement[bool]) -> tuple[Document, ...]:
+    """Return the documents that fit a condition: the oldest segment's first, in their order."""
+    row = SegmentDocumentRow
+    found = session.execute(
+        select(row, DomainRow.name)
+        .join(SegmentRow, SegmentRow.id == row.segment_id)
+        .join(DomainRow, DomainRow.id == SegmentRow.domain_id)
+        .where(where)
+        .order_by(SegmentRow.ordinal, row.position)
+    )
+    return tuple(from_row(Document, link, domain=name) for link, name in found)
+
+
+def _resolve_document(session: Session, text: str) -> str:
+    """Return the id of the one document that an id, or the beginning of one, means."""
+    wanted = text.strip().lower()
+    column = SegmentDocumentRow.document_id
+    at_least = select(column).where(column >= wanted).distinct().order_by(column).limit(2)
+    fit = [found for found in session.scalars(at_least) if found.startswith(wanted)]
+    if len(fit) == 1 and len(wanted) >= MIN_PREFIX:
+        return fit[0]
+    why = "several begin so" if len(fit) > 1 else "none begins so"
+    raise UnknownError(
+        f"no document {text[:80]!r} ({why}): give its id, or the first {MIN_PREFIX} or more of its "
+        "64 hex digits; see `peer-cl documents DOMAIN`"
+    )
+
+
+def _read_summaries(session: Session) -> tuple[DomainSummary, ...]:
+    live = read_live(session)
+    versions = [state.version for state in live.domains]
+    chains, counts = read_chains(session, versions), _count_documents(session, versions)
+    sizes = select(SegmentRow.domain_id, func.sum(SegmentRow.size_bytes))
+    sizes = sizes.where(SegmentRow.purged_at.is_(None)).group_by(SegmentRow.domain_id)
+    stored = {domain_id: int(size) for domain_id, size in session.execute(sizes)}
+    changed = _changed_at(session)
+    summaries = []
+    for row in session.scalars(select(DomainRow).order_by(DomainRow.name)):
+        state = live.state(row.name)
+        chain = chains[state.version] if state else ()
+        held = counts[state.version] if state else Counter()
+        learned = {kind: held[kind, "train"] for kind in ("text", "fact")}
+        texts = sum(num for (kind, _), num in held.items() if kind == "text")
+        summaries.append(
+            DomainSummary(
+                domain=row.name,
+                version=state.version if state else None,
+                label=state.label if state else None,
+                is_live=state is not None,
+                is_frozen=state is not None and state.is_frozen,
+                is_enabled=state is not None and state.is_enabled,
+                is_purged=row.id not in stored,
+                num_segments=len(chain),
+                num_documents=held.total(),
+                num_texts=learned["text"],
+                num_facts=sum(num for (kind, _), num in held.items() if kind == "fact"),
+                num_held_out=texts - learned["text"],
+                num_tokens=sum(segment.num_tokens for segment in chain),
+                num_experts=sum(segment.num_experts for segment in chain),
+                size_bytes=sum(segment.size_bytes for segment in chain),
+                stored_bytes=stored.get(row.id, 0),
+                created_at=row.created_at,
+                changed_at=changed.get(row.name, ""),
+            )
+        )
+    return tuple(summaries)
+
+
+def _count_documents(
+    session: Session, versions: Iterable[str]
+) -> dict[str, Counter[tuple[str, str]]]:
+    """Return how many documents of each (kind, split) each version has, each of them once.
+
+    One that was held out in a segment and learned in another counts as learned.
+    """
+    found: dict[str, Counter[tuple[str, str]]] = {version: Counter() for version in versions}
+    chain, row = chain_of(found), SegmentDocumentRow
+    order = case((row.split == "train", "0"), else_="1")
+    standing = func.min(order + "/" + row.kind + "/" + row.split).label("standing")
+    held = select(chain.c.version, standing).join(chain, chain.c.segment_id == row.segment_id)
+    each = held.group_by(chain.c.version, row.document_id).subquery()
+    query = select(each.c.version, each.c.standing, func.count())
+    for version, found_as, num in session.execute(query.group_by(each.c.version, each.c.standing)):
+        _, kind, split = found_as.split("/")
+        found[version][kind, split] = num
+    return found
+
+
+def _read_events(session: Session, limit: int | None, domain: str | None) -> tuple[Event, ...]:
+    query = (
+        select(EventRow, DomainRow.name, SegmentRow.label)
+        .outerjoin(DomainRow, DomainRow.id == EventRow.domain_id)
+        .outerjoin(SegmentRow, SegmentRow.id == EventRow.segment_id)
+        .order_by(EventRow.id.desc())
+        .limit(limit)
+    )
+    if domain is not None:
+        domain_id = find_domain(session, domain).id
+        rolled = [one.id for one, names in _store_rollbacks(session) if domain in names]
+        is_rolled = EventRow.domain_id.is_(None) & EventRow.snapshot_id.in_(rolled)
+        query = query.where(or_(EventRow.domain_id == domain_id, is_rolled))
+    return tuple(
+        from_row(Event, row, domain=name, version=row.segment_id, label=label)
+        for row, name, label in session.execute(query)
+    )
+
+
+def _changed_at(session: Session) -> dict[str, str]:
+    """Return the time of the last act that changed each domain."""
+    query = select(DomainRow.name, func.max(EventRow.at)).join(EventRow).group_by(DomainRow.name)
+    found = {row[0]: row[1] for row in session.execute(query)}
+    for snapshot, names in _store_rollbacks(session):
+        found |= {name: max(found[name], snapshot.created_at) for name in names}
+    return found
+
+
+def _store_rollbacks(session: Session) -> list[tuple[Snapshot, set[str]]]:
+    """Return the snapshots of rollbacks of the whole store, with the domains that each changed.
+
+    Their events name no domain, so each is compared with the snapshot before it.
+    """
+    is_rolled = SnapshotRow.action == ROLLBACK_STORE
+    before = select(SnapshotRow.parent_id).where(is_rolled)
+    found = {
+        one.id: one for one in _read_snapshots(session, is_rolled | SnapshotRow.id.in_(before))
+    }
+    return [
+        (one, {change.domain for change in changes(found[one.parent_id], one)})
+        for one in found.values()
+        if one.action == ROLLBACK_STORE and one.parent_id is not None
+    ]

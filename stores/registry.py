@@ -1,119 +1,165 @@
-"""The registry: a store's life, one method an act or a question.
+"""The registry: an open store, and the acts that change it.
 
-Acts need the lease (`with registry.writing("ann")`), run in one transaction each and leave a new
-snapshot and an event; questions see one state of the store.
+Each act is one transaction: rows, a new snapshot and an event. It takes the lock of the store's
+one writer by itself; whoever needs it for longer holds it with `writing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from peer_cl.errors import InputError
-from stores import (
-    chains,
-    doctoring,
-    documents,
-    evaluations,
-    glancing,
-    growth,
-    lifecycle,
-    purging,
-    readers,
-    scores,
-    snapshots,
-    uses,
-)
-from stores.claims import Claim
+from peer_cl.errors import ChangedError, DamageError, FrozenError, StateError
 from stores.config import StoreConfig
-from stores.database import Database
-from stores.erased import ErasedBook
-from stores.job_book import JobBook
-from stores.layout import StoreLayout, connect, finish, prepare
-from stores.leases import Writer
+from stores.database import Database, WriterLock, batches, postgres_database, sqlite_database
 from stores.objects import ObjectStore
-from stores.processes import user_name
 from stores.queries import (
-    Document,
-    DocumentPlace,
-    DocumentUse,
-    DomainDetail,
+    ROLLBACK_STORE,
     DomainState,
-    DomainSummary,
-    EvaluatedSnapshot,
-    Evaluation,
-    Event,
-    ExpertUse,
-    Finding,
-    HeldBy,
-    HeldOutScores,
     PurgeResult,
-    Ranking,
-    Segment,
+    Queries,
     Snapshot,
+    document_ids,
+    find_domain,
+    live_state,
+    needed_objects,
+    read_chains,
+    read_doomed,
+    read_live,
+    read_snapshot,
+    read_version,
 )
-from stores.records import NewScore, NewSegment
-from stores.texts import read_text
-from stores.words import check_words
+from stores.records import NewScore, NewSegment, check_domain_name, check_text, utc_now
+from stores.schema import (
+    DocumentUseRow,
+    DomainRow,
+    ErasedRow,
+    EvaluationRow,
+    EventRow,
+    ExpertUseRow,
+    LiveRow,
+    RunRow,
+    ScoreRow,
+    SegmentDocumentRow,
+    SegmentRow,
+    SnapshotDomainRow,
+    SnapshotRow,
+)
+from stores.uses import PackedUses, Uses, pack_uses, write_uses
+
+_SWITCHES: dict[str, tuple[str, bool, str]] = {
+    "freeze": ("is_frozen", True, "already frozen"),
+    "unfreeze": ("is_frozen", False, "not frozen"),
+    "disable": ("is_enabled", False, "already disabled"),
+    "enable": ("is_enabled", True, "already enabled"),
+}
+_MAX_LOSSES = 400
 
 
 class Registry:
-    """An open store. Made by `Registry.create` or `Registry.open`, closed by `close` or `with`."""
+    """An open store. Made by `Registry.create` or `Registry.open`, closed by `close` or `with`.
 
-    def __init__(self, layout: StoreLayout, config: StoreConfig, database: Database) -> None:
-        self.layout = layout
+    Attributes:
+        config: What is fixed since `init`.
+        staging: The folder for work in progress; a purge empties it.
+        objects: Tensors and texts.
+        queries: Everything that can be asked.
+        uses: The record of use.
+    """
+
+    def __init__(self, folder: Path, config: StoreConfig, database: Database) -> None:
         self.config = config
-        self.objects = ObjectStore(layout.objects_at(config.objects_url), layout.staging)
-        self._database = database
-        self._claim = Claim(database, self.objects, config, layout.folder)
-        self._writer = Writer(self._claim.lease)
-        self.jobs = JobBook(database)
-        """Work in processes of its own."""
-        self.erased = ErasedBook(database)
-        """What was erased exactly, and is not learned again unasked."""
-
-    @property
-    def folder(self) -> Path:
-        """The store's folder."""
-        return self.layout.folder
+        self.folder = folder
+        self.staging = folder / "staging"
+        self.objects = _objects(folder, config)
+        self.database = database
+        self.queries = Queries(database, self.objects)
+        self.uses = Uses(database)
+        self._lock = WriterLock(database, folder, config.store_id)
 
     @classmethod
-    def create(cls, folder: str | Path, config: StoreConfig, *, who: str = "") -> Registry:
+    def create(
+        cls, folder: str | Path, config: StoreConfig, background: bytes, author: str
+    ) -> Registry:
         """Make a store and open it. store.toml is written last: before it there is no store.
 
-        Raises: StateError: when there is a store in the folder already, or another is being made.
+        Args:
+            config: What is fixed from now on; `background_object` is filled in.
+            background: The statistics of background text, as bytes.
+
+        Raises: StateError: when the folder, the objects' place or the database is not empty.
         """
-        layout = StoreLayout(Path(folder))
-        database = prepare(layout, config, check_words("who", who or user_name()))
+        folder = Path(folder).absolute()
+        check_text("author", author)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StateError(f"{folder} is not an empty folder; choose another for the store")
+        objects = _objects(folder, config)
+        if objects.sizes():  # a purge deletes there what no row names: no two stores may share it
+            raise StateError(f"objects lie at {objects.place} already; choose an empty place")
+        for name in ("objects", "staging"):
+            (folder / name).mkdir(parents=True)
+        database = _database(folder, config)
         try:
-            made = cls(layout, config, database)
-            made._claim.renew()  # before it is a store: the next `init` sees whose the place is
-            finish(layout, config, database)
+            if tables := database.tables():
+                raise StateError(
+                    f"the database {database.name} holds tables ({tables[0]}, ...); choose an "
+                    "empty one"
+                )
+            config = dataclasses.replace(config, background_object=objects.put_bytes(background))
+            database.upgrade()
+            with database.writing() as session:
+                snapshot_id = _add_snapshot(session, "create", None)
+                session.add(LiveRow(id=1, store_id=config.store_id, snapshot_id=snapshot_id))
+                _commit(session, snapshot_id, [], author, "")
+            config.write(folder)
         except BaseException:
             database.close()
+            shutil.rmtree(folder, ignore_errors=True)  # it was empty
             raise
-        return made
+        return cls(folder, config, database)
 
     @classmethod
     def open(cls, folder: str | Path) -> Registry:
-        """Open a store; an older registry is copied and brought to the newest schema first.
+        """Open a store and bring its registry to the newest schema.
 
         Raises:
-            StoreFormatError: when there is no store, or one of a newer format.
+            StoreFormatError: when there is no store, or one of another format.
             DamageError: when store.toml and registry do not belong together, or are damaged.
         """
-        layout = StoreLayout(Path(folder))
-        config = StoreConfig.read(layout.config)
-        return cls(layout, config, connect(layout, config))
+        folder = Path(folder).absolute()
+        config = StoreConfig.read(folder)
+        if config.database_url is None and not _sqlite_path(folder).is_file():
+            raise DamageError(f"{_sqlite_path(folder)} is missing; restore it from a copy")
+        database = _database(folder, config)
+        try:
+            database.upgrade()
+            with database.reading() as session:
+                found = session.scalar(select(LiveRow.store_id))
+            if found != config.store_id:
+                raise DamageError(
+                    f"store.toml in {folder} is of store {config.store_id}, its registry of store "
+                    f"{found}; restore both from one copy"
+                )
+        except BaseException:
+            database.close()
+            raise
+        return cls(folder, config, database)
 
     def close(self) -> None:
-        """Give the lease back, if held, and close all connections."""
-        self._writer.close()
-        self._database.close()
+        """Close all connections."""
+        self.database.close()
 
     def __enter__(self) -> Registry:
         return self
@@ -121,379 +167,611 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def check_writable(self) -> None:
-        """Raise a StateError where this store can only be read, before hours are spent."""
-        self._database.check_writable()
-
     @contextmanager
-    def writing(self, who: str = "", *, expect: int | None = None) -> Iterator[Registry]:
-        """Hold the lease of the store's one writer; may be nested by the thread that holds it.
+    def writing(
+        self, author: str, *, expect_snapshot: int | None = None, timeout_seconds: float = 5.0
+    ) -> Iterator[Registry]:
+        """Hold the lock of the store's one writer; the thread that holds it may nest it.
+
+        An ingest holds it from before it puts objects until they are committed, as a purge deletes
+        objects that no row names.
 
         Args:
-            who: holds it; default: the user's name.
-            expect: the snapshot that a person saw before deciding. Where another is live by the
-                first act, that act raises a ChangedError and changes nothing.
-
-        Raises:
-            InputError: when `who` cannot be kept.
-            StoreLockedError: when another writer, or another thread, holds it; it is named.
-            StateError: when the store is read-only here, or a copy of this store wrote where its
-                objects lie.
+            author: Who holds it; others are told.
+            expect_snapshot: The snapshot that a person saw before deciding; ChangedError where
+                another one is live.
+            timeout_seconds: Longest wait for another writer; then StoreLockedError names it.
         """
-        with self._writer.writing(check_words("who", who or user_name()), expect):
+        with self._lock.held(check_text("author", author), timeout_seconds):
+            if expect_snapshot is not None:
+                live = self.queries.live().id
+                if live != expect_snapshot:
+                    raise ChangedError(
+                        f"the store changed meanwhile: snapshot {live} is live, not "
+                        f"{expect_snapshot}; look again, then decide"
+                    )
             yield self
 
     @contextmanager
-    def _acting(self) -> Iterator[Session]:
-        """Yield a writing session after making sure that the lease is ours."""
-        with self._database.writing() as session:
-            self._writer.check(session)
-            live = snapshots.live_id(session)
-            self._writer.check_expected(live)
+    def _acting(self, author: str) -> Iterator[Session]:
+        """Yield a writing session that holds the lock."""
+        with self.writing(author), self.database.writing() as session:
             yield session
-            self.jobs.note(session, live, snapshots.live_id(session))
 
-    # Acts
+    # Growing
 
     def check_growth(self, domain: str, parent: str | None) -> None:
-        """Raise what `add_segment` would raise, before hours of training are spent."""
-        with self._database.reading() as session:
-            live = snapshots.live_snapshot(session)
-        growth.check_growth(live, domain, parent, self.config.capacity)
+        """Raise what `add_segment` would raise, before hours of training are spent.
 
-    def add_segment(self, segment: NewSegment, who: str, why: str = "") -> Snapshot:
-        """Commit what an ingest grew: one transaction, after which it is live.
-
-        Raises:
-            FrozenError: when the domain is frozen.
-            StateError: when the domain has moved since the run began, or the store is full.
-            DamageError: when an object that it names is not in the object store.
+        Raises: InputError (no such name is allowed), FrozenError, ChangedError (`parent` is not the
+            live version), StateError (the store is full).
         """
-        (ready,) = growth.make_ready(self.objects, [segment])
-        with self._acting() as session:
-            return growth.add_segment(
-                session, ready, capacity=self.config.capacity, who=who, why=why
+        self._check_growth(self.queries.live(), domain, parent)
+
+    def _check_growth(self, live: Snapshot, domain: str, parent: str | None) -> None:
+        state = live.state(check_domain_name(domain))
+        if state is not None and state.is_frozen:
+            raise FrozenError(
+                f"domain {domain!r} is frozen and learns nothing; `peer-cl unfreeze {domain}` first"
+            )
+        version = None if state is None else state.version
+        if version != parent:
+            raise ChangedError(
+                f"domain {domain!r} changed meanwhile: its version is {version or 'none'}, the run "
+                f"began from {parent or 'none'}; do it again"
+            )
+        if state is None and len(live.domains) >= self.config.capacity:
+            raise StateError(
+                f"the store is full: {len(live.domains)} domains are live and its capacity is "
+                f"{self.config.capacity}; remove one, or make a store with a larger capacity"
             )
 
-    def regrow(
+    def add_segment(self, new: NewSegment, author: str, message: str = "") -> Snapshot:
+        """Commit what an ingest grew, which is then live.
+
+        Raises: as `check_growth`; DamageError: when an object that it names is not stored.
+        """
+        self._check_stored([new])
+        uses = pack_uses(new)
+        with self._acting(author) as session:
+            live = read_live(session)
+            self._check_growth(live, new.domain, new.parent)
+            snapshot_id = _add_snapshot(session, "ingest", live.id)
+            label = _add_segment(session, new, uses, snapshot_id)
+            state = live.state(new.domain)
+            is_enabled = state is None or state.is_enabled
+            grown = DomainState(new.domain, new.segment_id, label, False, is_enabled)
+            return _commit(session, snapshot_id, _with(live, grown), author, message, new.domain)
+
+    def replace_segments(
         self,
         domain: str,
         version: str,
         onto: str | None,
         segments: Sequence[NewSegment],
-        who: str,
-        why: str = "",
-        *,
-        erased: Sequence[str] = (),
+        erased_ids: Iterable[str],
+        author: str,
+        message: str = "",
     ) -> Snapshot:
-        """Commit an erasure: new segments take the end of a chain's place; see `growth.regrow`."""
-        ready = growth.make_ready(self.objects, segments)
-        by = {"who": who, "why": why}
-        with self._acting() as session:
-            return growth.regrow(
-                session, domain, version=version, onto=onto, segments=ready, erased=erased, **by
+        """Commit an erasure: new segments take the place of the end of a live domain's chain.
+
+        Args:
+            version: The domain's version when the run began.
+            onto: The segment of its chain that stays the last one; None: none stays.
+            segments: In order, each on the one before, the first on `onto`.
+            erased_ids: Full ids of the documents that are gone; no later ingest learns them.
+
+        Raises: as `add_segment`; StateError: when nothing of the domain would be left.
+        """
+        self._check_stored(segments)
+        uses = [pack_uses(segment) for segment in segments]
+        with self._acting(author) as session:
+            live, state = read_live(session), live_state(session, domain)
+            self._check_growth(live, domain, version)
+            snapshot_id = _add_snapshot(session, "erase", live.id)
+            labels = {one.id: one.label for one in read_chains(session, [version])[version]}
+            for segment, packed in zip(segments, uses, strict=True):
+                labels[segment.segment_id] = _add_segment(session, segment, packed, snapshot_id)
+            last = segments[-1].segment_id if segments else onto
+            if last is None:
+                raise StateError(
+                    f"nothing of {domain!r} would be left; `peer-cl remove {domain}` instead"
+                )
+            grown = dataclasses.replace(state, version=last, label=labels[last])
+            made = _commit(session, snapshot_id, _with(live, grown), author, message, domain)
+            _mark_erased(session, made, erased_ids)
+            return made
+
+    def _check_stored(self, segments: Sequence[NewSegment]) -> None:
+        """Raise DamageError unless every object that new segments name is stored."""
+        wanted: set[str | None] = set()
+        for segment in segments:
+            wanted |= {segment.pool_object, segment.key_object, segment.use_object}
+            wanted |= {document.text_object for document in segment.documents}
+        stored = self.objects.sizes()
+        if missing := [one for one in wanted if one is not None and one not in stored]:
+            raise DamageError(
+                f"{len(missing)} of the segment's objects are not stored ({min(missing)}, ...); "
+                "ingest again"
             )
 
-    def freeze(self, domain: str, who: str, why: str = "") -> Snapshot:
-        """Make a domain refuse new segments."""
-        return self._switch("freeze", domain, who, why)
+    # Switching, rolling back, removing, restoring
 
-    def unfreeze(self, domain: str, who: str, why: str = "") -> Snapshot:
-        """Let a domain learn again."""
-        return self._switch("unfreeze", domain, who, why)
+    def switch(self, action: str, domain: str, author: str, message: str = "") -> Snapshot:
+        """Freeze, unfreeze, disable or enable a live domain, as `action` says.
 
-    def disable(self, domain: str, who: str, why: str = "") -> Snapshot:
-        """Keep a domain from being asked."""
-        return self._switch("disable", domain, who, why)
-
-    def enable(self, domain: str, who: str, why: str = "") -> Snapshot:
-        """Let a domain be asked again."""
-        return self._switch("enable", domain, who, why)
-
-    def _switch(self, action: str, domain: str, who: str, why: str) -> Snapshot:
-        with self._acting() as session:
-            return lifecycle.switch(session, action, domain, who=who, why=why)
+        Raises: StateError: when it is so already, or the domain is not live.
+        """
+        field, value, already = _SWITCHES[action]
+        with self._acting(author) as session:
+            state = live_state(session, domain)
+            if getattr(state, field) is value:
+                raise StateError(f"{domain} is {already}")
+            changed = dataclasses.replace(state, **{field: value})  # type: ignore[arg-type]
+            return _change(session, changed, action, author, message)
 
     def roll_back_domain(
         self,
         domain: str,
-        to_version: str | None,
-        who: str,
-        why: str = "",
+        version: str | None,
+        author: str,
+        message: str = "",
         *,
         with_erased: bool = False,
     ) -> Snapshot:
-        """Take a domain back to an earlier version, or (None) to before it came."""
-        with self._acting() as session:
-            return lifecycle.roll_back_domain(
-                session, domain, to_version, with_erased=with_erased, who=who, why=why
-            )
+        """Take a live domain back to an earlier version of its chain.
 
-    def bring_back(self, domain: str, who: str, why: str = "") -> Snapshot:
-        """Put a domain that is out of the store back, as it last was in it."""
-        with self._acting() as session:
-            capacity = self.config.capacity
-            return lifecycle.bring_back(session, domain, capacity=capacity, who=who, why=why)
+        Args:
+            version: A label, an id or a unique prefix; None: the version before the live one.
+            with_erased: Bring back documents that were erased since.
+
+        Raises: StateError: when it is no earlier version of the chain, or would bring back erased
+            documents unasked.
+        """
+        with self._acting(author) as session:
+            state = live_state(session, domain)
+            earlier = read_chains(session, [state.version])[state.version][:-1]
+            if version is None:
+                wanted = earlier[-1].id if earlier else ""
+            else:
+                wanted = read_version(session, domain, version).id
+            target = next((segment for segment in earlier if segment.id == wanted), None)
+            if target is None:
+                labels = ", ".join(segment.label for segment in earlier) or "none"
+                raise StateError(
+                    f"{domain} is at {state.label} and {version or 'the one before'} is no earlier "
+                    f"version of it (earlier ones: {labels}); to go elsewhere, roll the store back "
+                    "to a snapshot, or remove the domain"
+                )
+            changed = dataclasses.replace(state, version=target.id, label=target.label)
+            if not with_erased:
+                _check_unerased(session, [changed])
+            return _change(session, changed, "rollback", author, message)
+
+    def remove(self, domain: str, author: str, message: str = "") -> Snapshot:
+        """Take a domain out of the store; `restore` brings it back."""
+        with self._acting(author) as session:
+            live_state(session, domain)
+            live = read_live(session)
+            snapshot_id = _add_snapshot(session, "remove", live.id)
+            others = [state for state in live.domains if state.domain != domain]
+            return _commit(session, snapshot_id, others, author, message, domain)
+
+    def restore(
+        self, domain: str, author: str, message: str = "", *, with_erased: bool = False
+    ) -> Snapshot:
+        """Put a removed domain back, as it was in the newest snapshot that has it.
+
+        Raises: StateError: when it is live, was purged, would bring back erased documents unasked,
+            or the store is full.
+        """
+        with self._acting(author) as session:
+            live, row = read_live(session), find_domain(session, domain)
+            if live.state(domain) is not None:
+                raise StateError(f"{domain} is live already")
+            newest = select(func.max(SnapshotDomainRow.snapshot_id)).where(
+                SnapshotDomainRow.domain_id == row.id
+            )
+            snapshot = read_snapshot(session, session.scalars(newest).one())
+            state = live_state(session, domain, snapshot)
+            if _purged_among(session, [state]):
+                raise StateError(f"{domain} was purged: its bytes are gone; ingest it again")
+            self._check_growth(live, domain, None)
+            if not with_erased:
+                _check_unerased(session, [state])
+            return _change(session, state, "restore", author, message)
 
     def roll_back(
         self,
         snapshot_id: int,
-        who: str,
-        why: str = "",
+        author: str,
+        message: str = "",
         *,
         without_purged: bool = False,
         with_erased: bool = False,
     ) -> Snapshot:
-        """Make a new snapshot with the content of an old one, and make it live."""
-        how = {"without_purged": without_purged, "with_erased": with_erased}
-        with self._acting() as session:
-            return lifecycle.roll_back(session, snapshot_id, **how, who=who, why=why)
+        """Make a new snapshot with the content of an old one.
 
-    def check_purgeable(self, domain: str, **how: bool) -> tuple[str, ...]:
-        """Return what versions `purge` would take, or raise what it would; see `purging`."""
-        with self._database.reading() as session:
-            return purging.check_purgeable(session, domain, self.layout, **how)
+        Args:
+            without_purged: Leave out domains whose versions there were purged since.
+            with_erased: Bring back documents that were erased since.
 
-    def purge(self, domain: str, who: str, why: str = "", *, retired: bool = False) -> PurgeResult:
-        """Delete the bytes of a domain that is not live, and prove it; a killed purge is finished.
-
-        With `retired`, of a live domain: those of its segments that are in no live version.
+        Raises: StateError: when it holds purged versions or erased documents unasked, or is what
+            is live.
         """
-        with self._acting() as session:
-            grave = purging.bury(session, domain, self.layout, who=who, why=why, retired=retired)
-        parts = (self._database, self.objects, self.layout, self.config)
-        return purging.erase(grave, *parts, self._acting)
+        with self._acting(author) as session:
+            live, old = read_live(session), read_snapshot(session, snapshot_id)
+            purged = _purged_among(session, old.domains)
+            if purged and not without_purged:
+                raise StateError(
+                    f"snapshot {snapshot_id} holds purged versions ({', '.join(sorted(purged))}); "
+                    f"leave those domains out: `peer-cl rollback --to {snapshot_id} "
+                    "--without-purged`"
+                )
+            states = tuple(state for state in old.domains if state.domain not in purged)
+            if states == live.domains:
+                raise StateError(f"snapshot {snapshot_id} holds what is live already ({live.id})")
+            if not with_erased:
+                _check_unerased(session, states)
+            new_id = _add_snapshot(session, ROLLBACK_STORE, live.id)
+            return _commit(session, new_id, states, author, message)
 
-    def put_scores(self, new_scores: Sequence[NewScore]) -> None:
-        """Store scores for ever, but of what was purged; old ones stay. Needs no lease."""
-        with self._database.writing() as session:
-            scores.put_scores(session, new_scores)
+    # Purging
 
-    def rename_scores(self, renamed: Mapping[str, Mapping[str, str]]) -> int:
-        """Give documents' scores other keys; see `scores.rename_scores`. Needs no lease."""
-        with self._database.writing() as session:
-            return scores.rename_scores(session, renamed)
+    def purge(
+        self, domain: str, author: str, message: str = "", *, retired: bool = False
+    ) -> PurgeResult:
+        """Delete the bytes of a domain that is not live, and look for them afterwards.
+
+        First one transaction deletes the rows; whatever a crash leaves of the files is then named
+        by nothing, and the next purge (or `doctor --repair`) deletes it. Bytes that other segments
+        need too stay.
+
+        Args:
+            retired: Of a live domain, purge the segments that are in no live version.
+
+        Raises:
+            StateError: when the domain is live (with `retired`: is not), or a reader keeps the
+                registry's old pages alive.
+            DamageError: when something is left; the message says what.
+        """
+        with self.writing(author):
+            with self.database.writing() as session:
+                result = _bury(session, domain, author, message, retired=retired)
+            with self.database.reading() as session:
+                needed = {*needed_objects(session), self.config.background_object}
+            doomed = {one: size for one, size in self.objects.sizes().items() if one not in needed}
+            for object_id in sorted(doomed):
+                self.objects.delete(object_id)
+            for (
+                path
+            ) in self.staging.iterdir():  # an interrupted run of any domain may hold its texts
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.database.compact()
+            left = sorted(doomed.keys() & self.objects.sizes().keys())
+            left += [f"a row of {row}" for row in self._rows_of_purged(domain)]
+        if left:
+            raise DamageError(
+                f"the purge of {domain} left {len(left)} traces ({left[0]}, ...); purge it again"
+            )
+        return dataclasses.replace(result, num_objects=len(doomed), size_bytes=sum(doomed.values()))
+
+    def _rows_of_purged(self, domain: str) -> list[str]:
+        """Return the tables that still hold rows of a domain's purged segments."""
+        tables = {
+            "segment_documents": SegmentDocumentRow.segment_id,
+            "document_uses": DocumentUseRow.segment_id,
+            "expert_uses": ExpertUseRow.segment_id,
+            "scores": ScoreRow.subject,
+        }
+        with self.database.reading() as session:
+            row = find_domain(session, domain)
+            purged = select(SegmentRow.id).where(
+                SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_not(None)
+            )
+            return [
+                name
+                for name, column in tables.items()
+                if session.scalar(select(column).where(column.in_(purged)).limit(1)) is not None
+            ]
+
+    # Scores, evaluations and runs: these need no lock
+
+    def put_scores(self, new: Sequence[NewScore]) -> None:
+        """Store scores for ever; those that are there already stay as they are.
+
+        Raises: StateError: when a subject's segment, or a scored document, was purged.
+        """
+        row, subjects = SegmentDocumentRow, {score.subject for score in new}
+        ids = {score.document_id for score in new if score.document_id is not None}
+        now = utc_now()
+        rows = [
+            vars(score)
+            | {"log_probs": np.asarray(score.log_probs, "<f8").tobytes(), "created_at": now}
+            # In one order, or two evaluations that end together deadlock on a server.
+            for score in sorted(new, key=lambda one: (one.subject, one.document_key))
+        ]
+        with self.database.writing() as session:
+            _check_unpurged(session, subjects)
+            for some in batches(ids):
+                known = select(row.document_id).where(row.document_id.in_(some))
+                if len(set(session.scalars(known.with_for_update(read=True)))) < len(some):
+                    raise StateError("a scored document was purged meanwhile; evaluate again")
+            for some_rows in batches(rows):
+                session.execute(_insert(session)(ScoreRow).on_conflict_do_nothing(), some_rows)
 
     def put_evaluation(self, snapshot_id: int, report: dict[str, Any]) -> None:
-        """Store the report of a snapshot's evaluation, unless it was purged. Needs no lease."""
-        with self._database.writing() as session:
-            scores.put_evaluation(session, snapshot_id, report)
+        """Store the report of a snapshot's evaluation; a later one replaces it.
 
-    def doctor(
-        self, *, repair: bool = False, take_over: bool = False, drop_unfinished: bool = False
-    ) -> tuple[Finding, ...]:
-        """Check everything; with `repair`, remove what a crash left behind.
-
-        Where the registry's file is damaged, nothing is removed, and objects are only compared with
-        their own names.
-
-        With `drop_unfinished`, the repair also removes checkpoints of ingests that did not finish,
-        which then begin anew, and uploads and logs of failed and lost jobs.
-        With `take_over`, first make the objects' place this registry's, whichever copy wrote last.
-
-        Raises:
-            StoreLockedError: when it is to repair while another writer is alive.
-            StateError: when it is to repair where a copy of this store wrote last.
-            InputError: when it is to drop what is unfinished without a repair.
+        Raises: StateError: when a version of the snapshot was purged: the report may quote its
+            texts.
         """
-        if drop_unfinished and not repair:
-            raise InputError("what is unfinished is dropped by a repair: add --repair, repair=True")
-        if damage := doctoring.check_registry(self._database):
-            return damage + doctoring.check_named_objects(self.objects)
-        parts = (self._database, self.objects, self.layout, self.config, self._claim)
-        found = () if self._writer.is_mine else doctoring.check_lease(self._database)
-        if take_over:
-            self._claim.take_over()
-        if not (repair or take_over):
-            is_quiet = all(item.severity != "note" for item in found)
-            return found + doctoring.examine(*parts, is_quiet=is_quiet)
-        with self.writing("doctor"):
-            acting = self._acting if repair else None
-            return found + doctoring.examine(
-                *parts, is_quiet=True, acting=acting, drops=drop_unfinished
+        new = {"report": report, "created_at": utc_now()}
+        with self.database.writing() as session:
+            snapshot = read_snapshot(session, snapshot_id)
+            _check_unpurged(session, {state.version for state in snapshot.domains})
+            written = _insert(session)(EvaluationRow).values(snapshot_id=snapshot_id, **new)
+            session.execute(written.on_conflict_do_update(index_elements=["snapshot_id"], set_=new))
+
+    def start_run(self, kind: str, domain: str | None, author: str, message: str = "") -> str:
+        """Record that this process begins a run, and return the run's id.
+
+        Args:
+            kind: ingest, evaluate or erase.
+            domain: The domain that it changes; None: it is about all.
+        """
+        now = utc_now()
+        row = RunRow(
+            id=uuid.uuid4().hex,
+            kind=kind,
+            domain=None if domain is None else check_domain_name(domain),
+            state="running",
+            author=check_text("author", author),
+            message=check_text("message", message),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=now,
+            updated_at=now,
+        )
+        with self.database.writing() as session:
+            session.add(row)
+            return row.id
+
+    def update_run(
+        self,
+        run_id: str,
+        what: str,
+        done: int,
+        total: int,
+        note: str = "",
+        losses: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """Record how far a run is; of its losses at most some 400 are kept, evenly spaced."""
+        thinned = list(losses)[:: 1 + len(losses) // _MAX_LOSSES]
+        values = {"what": what, "done": done, "total": total, "note": note, "losses": thinned}
+        self._update_run(run_id, values)
+
+    def end_run(
+        self, run_id: str, state: str, *, error: str | None = None, snapshot_id: int | None = None
+    ) -> None:
+        """Record that a run is done, failed or cancelled, and the snapshot it made or evaluated."""
+        values = {"state": state, "error": error, "snapshot_id": snapshot_id, "ended_at": utc_now()}
+        self._update_run(run_id, values)
+
+    def _update_run(self, run_id: str, values: dict[str, Any]) -> None:
+        with self.database.writing() as session:
+            own = update(RunRow).where(RunRow.id == run_id)
+            session.execute(own.values(updated_at=utc_now(), **values))
+
+
+def _sqlite_path(folder: Path) -> Path:
+    return folder / "registry.sqlite"
+
+
+def _database(folder: Path, config: StoreConfig) -> Database:
+    if config.database_url is not None:
+        return postgres_database(config.database_url)
+    return sqlite_database(_sqlite_path(folder))
+
+
+def _objects(folder: Path, config: StoreConfig) -> ObjectStore:
+    return ObjectStore(config.objects_url or folder / "objects")
+
+
+def _insert(session: Session) -> Callable[..., Any]:
+    """Return the dialect's own insert, which can say what happens where a row is there."""
+    is_server = session.get_bind().dialect.name == "postgresql"
+    return postgresql.insert if is_server else sqlite.insert
+
+
+def _with(live: Snapshot, changed: DomainState) -> list[DomainState]:
+    """Return the states of a snapshot with one domain's changed or added."""
+    return [*(state for state in live.domains if state.domain != changed.domain), changed]
+
+
+def _change(
+    session: Session, changed: DomainState, action: str, author: str, message: str
+) -> Snapshot:
+    """Commit the live snapshot with one domain's state changed or added."""
+    live = read_live(session)
+    snapshot_id = _add_snapshot(session, action, live.id)
+    states = _with(live, changed)
+    return _commit(session, snapshot_id, states, author, message, changed.domain)
+
+
+def _add_snapshot(session: Session, action: str, parent_id: int | None) -> int:
+    """Add an empty snapshot and return its id; segments that come with it refer to it."""
+    row = SnapshotRow(parent_id=parent_id, action=action, created_at=utc_now())
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _commit(
+    session: Session,
+    snapshot_id: int,
+    states: Sequence[DomainState],
+    author: str,
+    message: str,
+    domain: str | None = None,
+) -> Snapshot:
+    """Fill a new snapshot, make it live, and record the act with its domain (None: the store)."""
+    ids = {row.name: row.id for row in session.scalars(select(DomainRow))}
+    session.add_all(
+        SnapshotDomainRow(
+            snapshot_id=snapshot_id,
+            domain_id=ids[state.domain],
+            segment_id=state.version,
+            is_frozen=state.is_frozen,
+            is_enabled=state.is_enabled,
+        )
+        for state in states
+    )
+    session.execute(update(LiveRow).values(snapshot_id=snapshot_id))
+    session.flush()
+    made = read_snapshot(session, snapshot_id)
+    state = made.state(domain) if domain else None
+    event = EventRow(
+        at=utc_now(),
+        author=author,
+        action=made.action,
+        domain_id=ids[domain] if domain else None,
+        segment_id=state.version if state else None,
+        snapshot_id=snapshot_id,
+        message=check_text("message", message),
+    )
+    session.add(event)
+    session.flush()
+    return made
+
+
+def _add_segment(session: Session, new: NewSegment, uses: PackedUses, snapshot_id: int) -> str:
+    """Write all rows of a segment and return its label."""
+    domain = session.scalar(select(DomainRow).where(DomainRow.name == new.domain))
+    if domain is None:
+        domain = DomainRow(name=new.domain, created_at=utc_now())
+        session.add(domain)
+        session.flush()
+    newest = select(func.max(SegmentRow.ordinal)).where(SegmentRow.domain_id == domain.id)
+    ordinal = 1 + (session.scalar(newest) or 0)
+    columns = SegmentRow.__table__.columns.keys()
+    session.add(
+        SegmentRow(
+            **{name: value for name, value in vars(new).items() if name in columns},
+            id=new.segment_id,
+            domain_id=domain.id,
+            parent_id=new.parent,
+            snapshot_id=snapshot_id,
+            ordinal=ordinal,
+            label=f"v{ordinal}",
+            created_at=utc_now(),
+        )
+    )
+    session.flush()
+    links = [
+        vars(document) | {"segment_id": new.segment_id, "position": position}
+        for position, document in enumerate(new.documents)
+    ]
+    for some in batches(links):
+        session.execute(insert(SegmentDocumentRow), some)
+    write_uses(session, uses)
+    return f"v{ordinal}"
+
+
+def _purged_among(session: Session, states: Iterable[DomainState]) -> set[str]:
+    """Return the domains of those states whose bytes were purged."""
+    domains = {state.version: state.domain for state in states}
+    # A segment is never purged without those that grew on it: its own mark tells of its version.
+    purged = SegmentRow.id.in_(domains) & SegmentRow.purged_at.is_not(None)
+    return {domains[version] for version in session.scalars(select(SegmentRow.id).where(purged))}
+
+
+def _check_unpurged(session: Session, versions: Iterable[str]) -> None:
+    """Refuse what was found out about segments that were purged meanwhile."""
+    query = select(SegmentRow).where(SegmentRow.id.in_(versions)).with_for_update(read=True)
+    for row in session.scalars(query):
+        if row.purged_at is not None:
+            raise StateError(f"version {row.id[:12]} was purged meanwhile; evaluate again")
+
+
+def _check_unerased(session: Session, states: Iterable[DomainState]) -> None:
+    """Refuse states that would bring back erased documents."""
+    live = read_live(session)
+    for state in states:
+        now = live.state(state.domain)
+        if now == state:
+            continue
+        domain_id = find_domain(session, state.domain).id
+        erased = select(func.count()).where(
+            ErasedRow.domain_id == domain_id,
+            ErasedRow.document_id.in_(document_ids(state.version)),
+        )
+        if now is not None:
+            erased = erased.where(ErasedRow.document_id.not_in(document_ids(now.version)))
+        if num := session.scalar(erased):
+            raise StateError(
+                f"{state.domain} {state.label} would bring back {num} erased document"
+                f"{'s' if num > 1 else ''}; if that is wanted, say so with --with-erased "
+                "(with_erased=True)"
             )
 
-    # Questions
 
-    def live(self) -> Snapshot:
-        """Return the live snapshot."""
-        with self._database.reading() as session:
-            return snapshots.live_snapshot(session)
+def _mark_erased(session: Session, made: Snapshot, document_ids: Iterable[str]) -> None:
+    """Record the documents of an erasure, by the snapshot that it made."""
+    event = session.scalars(select(EventRow).where(EventRow.snapshot_id == made.id)).one()
+    about = {"domain_id": event.domain_id, "event_id": event.id, "at": event.at}
+    rows = [{"document_id": document_id, **about} for document_id in document_ids]
+    for some in batches(rows):  # one may have been brought back, and is erased again
+        session.execute(_insert(session)(ErasedRow).on_conflict_do_nothing(), some)
 
-    def snapshot(self, snapshot_id: int) -> Snapshot:
-        """Return a snapshot by its id."""
-        with self._database.reading() as session:
-            return snapshots.read_snapshot(session, snapshot_id)
 
-    def ancestry(self, snapshot_id: int) -> tuple[Snapshot, ...]:
-        """Return a snapshot and all that were live before it, oldest first."""
-        with self._database.reading() as session:
-            return snapshots.read_ancestry(session, snapshot_id)
+def _bury(
+    session: Session, domain: str, author: str, message: str, *, retired: bool
+) -> PurgeResult:
+    """Delete the rows of the segments that a purge is about, and mark these as purged."""
+    domain_id, row = find_domain(session, domain).id, SegmentDocumentRow
+    ids = [segment.id for segment in read_doomed(session, domain, retired=retired)]
+    is_ours = row.segment_id.in_(ids)
+    named = needed_objects(session, SegmentRow.id.in_(ids)).keys()
+    documents = set(session.scalars(select(row.document_id).where(is_ours)))
+    held = select(SnapshotDomainRow.snapshot_id).where(SnapshotDomainRow.segment_id.in_(ids))
+    snapshots = tuple(sorted(set(session.scalars(held))))
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return every snapshot, oldest first."""
-        with self._database.reading() as session:
-            return snapshots.read_all_snapshots(session)
-
-    def glance(self) -> tuple[Finding, ...]:
-        """Return what a quick look finds missing of what the live snapshot needs."""
-        with self._database.reading() as session:
-            return glancing.glance(session, self.objects, self.config)
-
-    def check_askable(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
-        """Return a domain's state in a snapshot (default: the live one) when it may be asked.
-
-        Raises:
-            UnknownError: when there never was such a domain.
-            StateError: when it was rolled back, purged or disabled.
-        """
-        with self._database.reading() as session:
-            return snapshots.askable_state(session, domain, snapshot)
-
-    def history(self, limit: int | None = None, *, domain: str | None = None) -> tuple[Event, ...]:
-        """Return events, the newest first; of a domain also the restores that changed it."""
-        with self._database.reading() as session:
-            return readers.read_events(session, domain=domain, limit=limit)
-
-    def domains(self) -> tuple[DomainSummary, ...]:
-        """Return one line for every domain that ever was."""
-        with self._database.reading() as session:
-            return readers.read_summaries(session)
-
-    def domain(self, name: str) -> DomainDetail:
-        """Return everything about a domain but its documents."""
-        with self._database.reading() as session:
-            return readers.read_domain(session, name)
-
-    def chain(self, version: str) -> tuple[Segment, ...]:
-        """Return the segments of a version (a full id), oldest first."""
-        with self._database.reading() as session:
-            return chains.read_chain(session, version)
-
-    def purged_versions(self) -> frozenset[str]:
-        """Return the ids of all versions whose bytes are gone."""
-        with self._database.reading() as session:
-            return chains.read_purged_versions(session)
-
-    def resolve_version(self, domain: str, text: str) -> str:
-        """Return the full id of the version that a label, an id or a unique prefix means."""
-        with self._database.reading() as session:
-            return chains.resolve_version(session, domain, text)
-
-    def documents(
-        self,
-        domain: str,
-        version: str | None = None,
-        split: str | None = None,
-        kind: str | None = None,
-    ) -> tuple[Document, ...]:
-        """Return the documents of a domain at a version (default: the live one)."""
-        with self._database.reading() as session:
-            if version is None:
-                version = snapshots.live_state(session, domain).version
-            else:
-                version = chains.resolve_version(session, domain, version)
-            segment_ids = [segment.id for segment in chains.read_chain(session, version)]
-            return documents.read_documents(session, segment_ids, split=split, kind=kind)
-
-    def document_places(self, text: str) -> tuple[DocumentPlace, ...]:
-        """Return the places that hold the document an id, or its beginning, means: oldest first."""
-        with self._database.reading() as session:
-            return documents.read_places(session, text)
-
-    def holders(self, document_ids: Iterable[str]) -> set[str]:
-        """Return the names of the domains, live or not, that hold any of some documents."""
-        with self._database.reading() as session:
-            return documents.read_holders(session, document_ids)
-
-    def document_uses(
-        self, document_id: str, segment_ids: Sequence[str]
-    ) -> tuple[DocumentUse, ...]:
-        """Return the rows that a document (a full id) uses in some segments, by host layer."""
-        with self._database.reading() as session:
-            return uses.read_document_uses(session, document_id, segment_ids)
-
-    def expert_uses(self, segment_ids: Sequence[str]) -> tuple[ExpertUse, ...]:
-        """Return the use of every row of some segments that fired."""
-        with self._database.reading() as session:
-            return uses.read_expert_uses(session, segment_ids)
-
-    def num_learned(self, segment_id: str) -> int:
-        """Return of how many documents the use of a segment's rows was recorded."""
-        with self._database.reading() as session:
-            return uses.count_learned(session, segment_id)
-
-    def rank_documents(
-        self, segment_id: str, asked: Mapping[int, Mapping[int, float]], num: int
-    ) -> Ranking:
-        """Return the documents of a segment whose rows a text asks, with scores from 0 to 1.
-
-        Args:
-            segment_id: the segment's.
-            asked: by host layer and row, the router's weight summed over the text.
-            num: how many documents.
-        """
-        with self._database.reading() as session:
-            return uses.rank_documents(session, segment_id, asked, num)
-
-    def held_documents(
-        self, segment_id: str, rows: Mapping[int, Sequence[int]]
-    ) -> tuple[HeldBy, ...]:
-        """Return which documents some rows of a segment hold.
-
-        Args:
-            segment_id: the segment's.
-            rows: row numbers, by host layer; rows that never fired are left out.
-        """
-        with self._database.reading() as session:
-            return uses.read_held_by(session, segment_id, rows)
-
-    def document_text(self, document: Document) -> str:
-        """Return a document's text, verified; see `texts.read_text`."""
-        return read_text(self.objects, document)
-
-    def known_documents(self, domain: str) -> set[str]:
-        """Return the ids of the documents in a domain's live chain."""
-        with self._database.reading() as session:
-            return documents.known_documents(session, domain)
-
-    def elsewhere(self, document_ids: Iterable[str], domain: str) -> dict[str, tuple[str, ...]]:
-        """Return where else documents are known: other live domains, or "rolled back"."""
-        with self._database.reading() as session:
-            return documents.known_elsewhere(session, document_ids, domain)
-
-    def scores(self, subject: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the scores that are known of a subject, by document key."""
-        with self._database.reading() as session:
-            return scores.read_scores(session, subject, keys)
-
-    def evaluation(self, snapshot_id: int) -> dict[str, Any] | None:
-        """Return the last report of a snapshot's evaluation, or None."""
-        with self._database.reading() as session:
-            return scores.read_evaluation(session, snapshot_id)
-
-    def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
-        """Return the reports of a snapshot and of all before it, the oldest snapshot's first."""
-        with self._database.reading() as session:
-            return evaluations.read_evaluations(session, snapshot_id)
-
-    def evaluated_at(self, snapshot_id: int) -> str | None:
-        """Return when a snapshot, or one before it, was evaluated last; None: never."""
-        with self._database.reading() as session:
-            return evaluations.read_evaluated_at(session, snapshot_id)
-
-    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
-        """Return the snapshots that were evaluated, the newest first."""
-        with self._database.reading() as session:
-            return scores.read_evaluated(session)
-
-    def held_out_scores(
-        self, version: str, asked: Sequence[str] | None = None, live: Sequence[str] = ()
-    ) -> tuple[HeldOutScores, ...]:
-        """Return what the base and a version (a full id) make of its held-out documents.
-
-        With `asked`, also what each of those versions makes of them; without those that `live`
-        ones learned.
-        """
-        with self._database.reading() as session:
-            return scores.read_held_out_scores(session, version, asked, live)
+    # First what `put_scores` locks, so that no score of a purged version comes in meanwhile.
+    ours = update(SegmentRow).where(SegmentRow.id.in_(ids))
+    session.execute(ours.values(purged_at=utc_now(), config={}, losses=[]))
+    session.execute(delete(DocumentUseRow).where(DocumentUseRow.segment_id.in_(ids)))
+    session.execute(delete(ExpertUseRow).where(ExpertUseRow.segment_id.in_(ids)))
+    session.execute(delete(row).where(is_ours))
+    for some in batches(list(documents)):
+        documents -= set(session.scalars(select(row.document_id).where(row.document_id.in_(some))))
+    session.execute(delete(ScoreRow).where(ScoreRow.subject.in_(ids)))
+    for some in batches(documents):
+        session.execute(delete(ScoreRow).where(ScoreRow.document_id.in_(some)))
+    for numbers in batches(snapshots):
+        session.execute(delete(EvaluationRow).where(EvaluationRow.snapshot_id.in_(numbers)))
+    if not retired:
+        session.execute(delete(ErasedRow).where(ErasedRow.domain_id == domain_id))
+    # Notes and errors of runs may quote titles.
+    is_about_it = or_(RunRow.domain == domain, RunRow.domain.is_(None))
+    ended = update(RunRow).where(RunRow.state != "running", is_about_it)
+    session.execute(ended.values(what="", note="", losses=[], error=None))
+    if ids:
+        event = EventRow(
+            at=utc_now(),
+            author=author,
+            action="purge",
+            domain_id=domain_id,
+            snapshot_id=read_live(session).id,
+            message=check_text("message", message),
+        )
+        session.add(event)
+    return PurgeResult(
+        domain=domain,
+        num_segments=len(ids),
+        num_documents=len(documents),
+        num_objects=0,
+        num_shared_objects=len(named & needed_objects(session).keys()),
+        size_bytes=0,
+        snapshots=snapshots,
+    )

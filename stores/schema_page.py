@@ -6,14 +6,13 @@ Run `python -m stores.schema_page docs/schema.md` after a change of stores/schem
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import CheckConstraint, Column, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column
 from sqlalchemy.dialects import sqlite
 
 from stores import schema
-from stores.upgrades import HEAD
+from stores.database import HEAD
 
 
 def render() -> str:
@@ -23,42 +22,29 @@ def render() -> str:
         "",
         f"Generated from `stores/schema.py` (revision {HEAD}) by "
         "`python -m stores.schema_page docs/schema.md`; do not edit. Times are ISO 8601 in UTC.",
-        "",
-        " ".join((schema.__doc__ or "").split()),
+        _words((schema.__doc__ or "").partition("\n\n")[2]),
     ]
-    mappers = {
-        mapper.class_.__tablename__: mapper.class_ for mapper in schema.Base.registry.mappers
-    }
+    mappers = {one.class_.__tablename__: one.class_ for one in schema.Base.registry.mappers}
     for name, table in sorted(schema.Base.metadata.tables.items()):
-        lines += ["", f"## {name}", "", _first_words(mappers[name].__doc__), ""]
-        lines += ["| column | type | key | meaning |", "|---|---|---|---|"]
+        lines += ["", f"## {name}", "", _words(mappers[name].__doc__ or ""), ""]
         lines += [_column_line(column) for column in table.columns]
-        lines += _constraint_lines(table)
+        checks = [str(c.sqltext) for c in table.constraints if isinstance(c, CheckConstraint)]
+        lines += [line for check in sorted(checks) for line in ("", f"Check: `{check}`.")]
     return "\n".join(lines) + "\n"
 
 
-def _first_words(docstring: str | None) -> str:
-    return " ".join((docstring or "").split())
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _column_line(column: Column[object]) -> str:
-    """Return the line of a column."""
-    kind = str(column.type.compile(dialect=sqlite.dialect()))
-    keys = ["primary"] if column.primary_key else []
-    keys += [f"→ {key.target_fullname}" for key in column.foreign_keys]
-    keys += ["unique"] if column.unique else []
-    kind += ", null" if column.nullable else ""
-    return f"| {column.name} | {kind} | {', '.join(keys)} | {column.doc or ''} |"
-
-
-def _constraint_lines(table: Table) -> Iterator[str]:
-    """Yield a line for each check and each constraint over several columns."""
-    for constraint in sorted(table.constraints, key=lambda found: str(found.name)):
-        if isinstance(constraint, CheckConstraint):
-            yield from ("", f"Check: `{constraint.sqltext}`.")
-        elif isinstance(constraint, UniqueConstraint) and len(constraint.columns) > 1:
-            columns = ", ".join(column.name for column in constraint.columns)
-            yield from ("", f"Unique: ({columns}).")
+    """Return the line of a column: name, type, keys, meaning."""
+    about = [str(column.type.compile(dialect=sqlite.dialect()))]
+    about += ["null"] if column.nullable else []
+    about += ["primary"] if column.primary_key else []
+    about += ["unique"] if column.unique else []
+    about += [f"→ {key.target_fullname}" for key in column.foreign_keys]
+    return f"- `{column.name}` {', '.join(about)}" + (f": {column.doc}" if column.doc else "")
 
 
 if __name__ == "__main__":

@@ -16,30 +16,24 @@ from app.dashboard import (
     page_retention,
     page_trace,
 )
-from app.dashboard.links import destination
 
-PAGES = (
-    (page_overview.show, "Overview", "overview", "dashboard"),
-    (page_retention.show, "Retention", "retention", "timeline"),
-    (page_domains.show, "Domains", "domains", "stacks"),
-    (page_experts.show, "Experts", "experts", "grid_on"),
-    (page_trace.show, "Trace", "trace", "manage_search"),
-    (page_ingest.show, "Ingest", "ingest", "upload_file"),
-    (page_history.show, "History", "history", "history"),
-    (page_document.show, "Document", "document", "article"),
+ORDER = (
+    page_overview.show,
+    page_retention.show,
+    page_domains.show,
+    page_experts.show,
+    page_trace.show,
+    page_ingest.show,
+    page_history.show,
+    page_document.show,
 )
-HIDDEN = ("document",)
-"""Paths of pages that links alone lead to: there is nothing on them without what a link names."""
-
-
-# A file of ours: a Material icon in a browser's tab is fetched from a server of Google's.
-ICON = Path(__file__).with_name("icon.svg")
 
 
 def main() -> None:
     """Show the page that the address names."""
-    st.set_page_config(page_title="peer_cl", page_icon=str(ICON), layout="wide")
-    st.navigation([destination(path) for _, _, path, _ in PAGES]).run()
+    icon = Path(__file__).with_name("icon.svg")  # a Material icon there comes from the internet
+    st.set_page_config(page_title="peer_cl", page_icon=str(icon), layout="wide")
+    st.navigation([page.navigation for page in ORDER]).run()
 
 
 if __name__ == "__main__":

@@ -1,167 +1,118 @@
-"""Document: its text, where it is held, what was gained on it, its rows, and how it is erased."""
+"""Document: its text, where it is held, what it taught, and its erasure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
-from app.dashboard import cached
-from app.dashboard.columns import domain_column, open_column
-from app.dashboard.document_erasure import erase_asked, show_erasure
-from app.dashboard.frames import documents as frames
-from app.dashboard.frames.counts import kind_in_words
-from app.dashboard.links import link
-from app.dashboard.outcome import show_outcome
-from app.dashboard.page import View, page, plain
-from pipelines.documents import several
+from app.dashboard import tables
+from app.dashboard.columns import show_table
+from app.dashboard.processes import start_process
+from app.dashboard.state import View, link, message_box, page, plain, show_error
+from stores.queries import DocumentPlace
 
-if TYPE_CHECKING:
-    from stores.queries import DocumentPlace
-
-_MOST_ROWS = 50
-_LONG_TEXT = 2_000
-"""Characters; longer texts are shown in a box of their own that scrolls."""
+MOST_EXPERTS = 50
+LONG_TEXT = 2000
+"""Characters; a longer text scrolls in a box of its own."""
 
 
-@page("Document", "What one document says, which rows hold it, and how it is erased.")
+@page(
+    "document",
+    "Document",
+    ":material/article:",
+    "One document: its text, what it taught, and which experts hold it.",
+)
 def show(seen: View) -> None:
     """Show the page."""
-    erase_asked(seen)
-    show_outcome(seen, "Document")
     wanted = st.text_input(
-        "Document: its id, or the first six digits or more",
-        key="id",
-        bind="query-params",
-        max_chars=64,
+        "Document (its id, or the first digits)", key="id", bind="query-params", max_chars=64
     ).strip()
     if not wanted:
-        st.info(
-            "Choose a document in a domain's corpus, on the page Domains, or type its id.",
-            icon=":material/article:",
-        )
-        link("domains", "Go to Domains")
+        st.info("Open a document from a domain's list.", icon=":material/article:")
+        link("domains", "Go to Domains", icon=":material/stacks:")
         return
-    found = seen.store.registry.document_places(wanted)
-    _show_heading(found)
-    _show_text(seen, found)
-    _show_places(found)
-    _show_rows(seen, found)
-    show_erasure(seen, found)
-
-
-def newest(found: tuple[DocumentPlace, ...]) -> DocumentPlace:
-    """Return where a document is held now: the newest place that is live, or else the newest.
-
-    One where its rows are on comes before one where they are off: it is answered by that.
-    """
-    return max(
-        reversed(found),  # of equals the first is taken
-        key=lambda place: (place.is_live and not place.is_masked, place.is_live),
-    )
-
-
-def _show_heading(found: tuple[DocumentPlace, ...]) -> None:
-    place = newest(found)
-    document = place.document
+    places = seen.queries.places(wanted)
+    newest = max(places, key=lambda place: (place.is_live, place.created_at))
+    document = newest.document
     st.subheader(plain(document.title or document.document_id[:12]), anchor=False, divider="gray")
-    is_learned = document.base_nats is not None and document.nats is not None
+    _show_figures(newest)
+    _show_text(seen, newest)
+    st.markdown("**Held by**")
+    show_table(tables.places_table(places), "Versions that hold the document")
+    _show_experts(seen, places)
+    _show_erasure(seen, places)
+
+
+def _show_figures(place: DocumentPlace) -> None:
+    document = place.document
+    figures = [
+        ("Kind", document.kind),
+        ("Split", document.split),
+        ("Tokens", f"{document.num_tokens:,}"),
+        ("State", "live" if place.is_live else "not live"),
+    ]
     with st.container(horizontal=True):
-        st.metric("Kind", kind_in_words(document), border=True, width="content")
-        st.metric("Tokens", f"{document.num_tokens:,}", border=True, width="content")
-        st.metric("State", frames.place_in_words(place), border=True, width="content")
+        for name, value in figures:
+            st.metric(name, value, border=True, width="content", height="stretch")
         if document.base_nats is not None and document.nats is not None:
-            gain = document.nats - document.base_nats
-            st.metric("Loss before", f"{document.base_nats:.3f}", border=True, width="content")
+            loss = f"{document.base_nats:.3f}"
+            st.metric("Loss of the base", loss, border=True, width="content", height="stretch")
             st.metric(
-                "Loss after",
+                "Loss once learned",
                 f"{document.nats:.3f}",
-                delta=f"{gain:+.3f} nats a token",
+                f"{document.nats - document.base_nats:+.3f} nats a token",
                 delta_color="inverse",
                 border=True,
                 width="content",
             )
-    st.caption(
-        plain(f"From {document.source}.")
-        + (
-            " Losses in nats a token: of the base alone, and with the pool of "
-            f"{plain(document.domain)} on, right after it was learned."
-            if is_learned
-            else " Nothing was learned from it, so it has no losses of its own here."
-        )
-    )
-    st.code(document.document_id, language=None)
+    st.caption(plain(f"From {document.source}. Id {document.document_id}"))
 
 
-def _show_text(seen: View, found: tuple[DocumentPlace, ...]) -> None:
-    st.markdown("**Text**")
-    document = newest(found).document
-    if document.text_object is None:
+def _show_text(seen: View, place: DocumentPlace) -> None:
+    if place.document.text_object is None:
         st.info("This store keeps no texts.", icon=":material/visibility_off:")
         return
-    text = seen.store.registry.document_text(document)
-    with st.container(border=True, height=360 if len(text) > _LONG_TEXT else "content"):
+    text = seen.queries.document_text(place.document)
+    with st.container(border=True, height=360 if len(text) > LONG_TEXT else "content"):
         st.text(text)
-    if seen.live.domains:
-        link("trace", "Trace it", document=document.document_id)
+    link("trace", "Trace it", icon=":material/manage_search:", document=place.document.document_id)
 
 
-def _show_places(found: tuple[DocumentPlace, ...]) -> None:
-    st.markdown("**Held by**")
-    config = st.column_config
-    losses = {
-        "before": ("loss before", "%.3f", "Of the base alone, nats a token."),
-        "after": ("loss after", "%.3f", "With the pool on, nats a token."),
-        "gain": ("gain", "%+.3f", "Loss before less loss after; positive = learned."),
-    }
-    st.dataframe(
-        frames.places(found),
-        hide_index=True,
-        placeholder="–",
-        column_config={
-            "domain": domain_column(),
-            "state": config.TextColumn(
-                "state", help="masked: its own rows are off; not live: in old snapshots alone."
-            ),
-            "split": config.TextColumn(
-                "split", help="train: learned; validation and test: held out."
-            ),
-            **{
-                name: config.NumberColumn(label, format=form, help=told)
-                for name, (label, form, told) in losses.items()
-            },
-            "came": config.TextColumn("came (UTC)"),
-            "title": config.TextColumn("title", width="medium"),
-        },
-        alt="Versions that hold the document: domain, version, state, split, losses, snapshot",
-    )
+def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
+    st.markdown("**Experts that hold it**")
+    from pipelines.provenance import document_experts
 
-
-def _show_rows(seen: View, found: tuple[DocumentPlace, ...]) -> None:
-    st.markdown("**Rows that hold it**")
-    segment_ids = tuple(item.document.segment_id for item in found)
-    every = cached.document_rows(seen, found[0].document.document_id, segment_ids)
-    if not every:
-        st.caption("None is recorded: it was held out, or learned by an older version.")
+    document_id = places[0].document.document_id
+    segment_ids = [place.document.segment_id for place in places]
+    found = document_experts(seen.store.registry, document_id, segment_ids)[:MOST_EXPERTS]
+    if not found:
+        st.caption("None: it was held out.")
         return
-    table = frames.rows(every, found, _MOST_ROWS)
-    config = st.column_config
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content" if len(table) < 8 else 300,
-        column_config={
-            "expert": config.TextColumn("layer:row"),
-            "weight": config.NumberColumn(
-                "router weight", format="%.3f", help="Summed over the document's tokens."
-            ),
-            "share": config.ProgressColumn(
-                "share of the row's use", format="percent", min_value=0.0, max_value=1.0
-            ),
-            "documents": config.NumberColumn("documents", help="That use the row."),
-            "open": open_column(),
-        },
-        alt="Rows that hold the document, the most specific first",
-    )
-    first = f"the {len(table)} most specific" if len(table) < len(every) else "most specific first"
-    st.caption(f"{several(len(every), 'row')}, {first}: those that few other documents use.")
+    st.caption("The most specific first.")
+    show_table(tables.document_experts_table(found, places), "Experts that hold the document")
+
+
+def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
+    """Offer to erase a document: its domain is trained anew without it, in a process."""
+    domains = sorted({place.document.domain for place in places if place.is_live})
+    if not domains:
+        return
+    document_id = places[0].document.document_id
+    with st.expander("Erase it", icon=":material/ink_eraser:"):
+        domain = st.selectbox("From the domain", domains, key="erase-from")
+        st.text(
+            f"{domain} is trained anew without it, from the version that learned it on. Afterwards "
+            f"{domain} is as if it had never seen it; no other domain changes. It takes about as "
+            "long as the ingests did. Old snapshots hold it until they are purged."
+        )
+        message = message_box("erase")
+        digits = document_id[:6]
+        typed = st.text_input(f"Type {digits}, the first digits of its id", key="erase-typed")
+        if not st.button("Erase", icon=":material/ink_eraser:", key="erase"):
+            return
+        if typed.strip().lower() != digits:
+            show_error(f"To erase it, type {digits}; nothing was done.")
+            return
+        words = ["erase", document_id, "--domain", domain, "--yes", "--message", message()]
+        start_process(seen, words)
+        st.toast("The erasure has started.", icon=":material/check_circle:")
+        link("ingest", "Follow it", icon=":material/monitoring:")

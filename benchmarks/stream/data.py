@@ -1,31 +1,37 @@
-"""A domain of the stream, ready to be learned: every method reads the same rows in the same steps.
+"""A domain of the stream as token ids: every method reads the same rows in the same steps.
 
 The rows, their order and the weights of their tokens are those of `peer-cl ingest`, so that methods
 differ in what they train and in nothing else.
-
-Shape suffixes: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.stream.domains import StreamDomain
+from benchmarks.corpora import StreamDomain
+from benchmarks.corpora.frozen import document_key, question_key, text_key
+from benchmarks.corpora.questions import asked_once
+from benchmarks.efficiency import blocks
+from benchmarks.prompts import BACKGROUND_DOCUMENTS, BACKGROUND_TOKENS
+from benchmarks.stream.raw import BaseScores
 from peer_cl.bases import Base
-from pipelines.batches import Batch, Row, pad, target_weights, tokenise
-from pipelines.evaluate import stock_tokens
-from pipelines.preparing import Chain, prepare
-from pipelines.questions import Question, questions
+from peer_cl.errors import StateError
+from pipelines import demo_corpora
+from pipelines.background import load_background
+from pipelines.batches import Row, plan_steps, tokenise
+from pipelines.corpora import SourceDocument
+from pipelines.facts import Fact, passes_by_kind
+from pipelines.ingest import Chain, prepare, training_rows
+from pipelines.recall import Question, questions
+from pipelines.scoring import MAX_TOKENS
 from pipelines.settings import TrainingSettings
-from pipelines.token_scores import MAX_TOKENS, Item
-from pipelines.training_rows import planned_steps, training_rows
 
-TEST_TOKENS = 2_500
-"""Of each domain's unseen documents, about so many tokens are scored: every method reads those of
-all domains after each one."""
+Texts = dict[str, dict[str, tuple[int, ...]]]
+"""Token ids, the start token first, by group (KIND/NAME) and key."""
+Steps = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -33,133 +39,113 @@ class Prepared:
     """A domain as token ids."""
 
     name: str
+    documents: tuple[SourceDocument, ...]
+    facts: tuple[Fact, ...]
+    """Without paraphrases: what is asked stays away from what learns."""
     rows: tuple[Row, ...]
-    """Trained on: texts, facts, facts in changed wordings, and documents in other words."""
-    steps: tuple[tuple[int, ...], ...]
+    """Trained on: texts, facts, and facts in changed wordings."""
+    steps: Steps
     """Numbers of the rows that each optimiser step reads."""
-    validation: tuple[Item, ...]
-    """Unseen texts for choosing learning rates."""
-    test: tuple[Item, ...]
-    """Unseen texts for every figure; each is scored alone."""
-    spare: tuple[Item, ...]
-    """Unseen texts that no figure reads, the validation ones among them: for choosing settings."""
-    questions: tuple[Question, ...]
-    """Facts asked in the trained wording ("seen") and in others ("reworded")."""
-    stock: frozenset[int]
-    """Tokens that stand in more than a fifth of the training texts."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Return how many tokens are read in training, padding left out."""
-        return sum(len(self.rows[number].ids) - 1 for step in self.steps for number in step)
-
-    def batch(self, step: Sequence[int], settings: TrainingSettings, pad_id: int) -> Batch:
-        """Return the rows of a step, padded, with the weight of each token."""
-        rows = [self.rows[number] for number in step]
-        ids_BT, mask_BT = pad([row.ids for row in rows], pad_id)
-        weights_BT = target_weights(rows, ids_BT.shape[1], settings.answer_weight)
-        return Batch(ids_BT, mask_BT, weights_BT, tuple(step))
+    test: dict[str, tuple[int, ...]]
+    """The scored test documents by key."""
+    questions: dict[str, Question]
+    """By key; each fact in its taught wording and in one paraphrase."""
 
 
-def prepare_domain(
-    domain: StreamDomain,
-    base: Base,
-    settings: TrainingSettings,
-    *,
-    most_questions: int = 100,
-    test_tokens: int = TEST_TOKENS,
-) -> Prepared:
-    """Return a domain's rows, steps, unseen texts and questions.
-
-    Args:
-        domain: documents and facts.
-        base: whose tokenizer counts.
-        settings: how often texts and facts are read, and in which order.
-        most_questions: facts that are asked, each in the seen wording and in one other; and
-            people's questions on learned documents.
-        test_tokens: about how many tokens of unseen documents are kept.
-    """
-    learned = prepare(
-        Chain(domain.name, None),
-        domain.documents,
-        domain.facts,
-        base,
-        domain.rewordings,
-        settings.hold_out_percent,
+def prepare_domain(domain: StreamDomain, base: Base, settings: TrainingSettings) -> Prepared:
+    """Return a domain's rows, steps, test documents and questions."""
+    facts = tuple(replace(fact, paraphrase_prompts=()) for fact in domain.facts)
+    corpus = prepare(Chain(domain.name), domain.documents, facts, base, settings.hold_out_percent)
+    rows, varied = training_rows(base.tokenizer, corpus, settings)
+    every = (*rows, *varied)
+    steps = plan_steps(
+        every,
+        passes_by_kind(settings),
+        settings.tokens_per_step,
+        settings.seed,
+        settings.min_steps,
     )
-    own, others = training_rows(base.tokenizer, learned, settings)
-    rows = [*own, *others]
-    texts_read = learned.of("train", ("text",))
-    validation = _items(learned.of("validation", ("text",)), learned.ids)
-    held_out = _items(learned.of("test", ("text",)), learned.ids)
-    test = _first(held_out, test_tokens)
-    steps = planned_steps(rows, settings)
+    by_key = {document_key(document): document for document in domain.documents}
+    texts = [by_key[key].text for key in domain.scored]
+    ids = [tuple(row[:MAX_TOKENS]) for row in tokenise(base.tokenizer, texts)]
+    asked = asked_once(domain.facts)
+    prompts = [(fact.taught_prompt, fact.answer) for fact in asked]
+    prompts += [(prompt, fact.answer) for fact in asked for prompt in fact.paraphrase_prompts]
+    found = questions(base.tokenizer, domain.name, asked)
     return Prepared(
         name=domain.name,
-        rows=tuple(rows),
-        steps=tuple(tuple(step) for step in steps),
-        validation=validation,
-        test=test,
-        spare=(*validation, *_first([one for one in held_out if one not in test], test_tokens)),
-        questions=(
-            *_ask(base.tokenizer, domain, most_questions),
-            *_ask_for_people(base.tokenizer, domain, {d.document_id for d in texts_read})[
-                :most_questions
-            ],
-        ),
-        stock=frozenset(
-            stock_tokens(tokenise(base.tokenizer, [document.text for document in texts_read]))
-        ),
+        documents=domain.documents,
+        facts=facts,
+        rows=every,
+        steps=tuple(map(tuple, steps)),
+        test=dict(zip(domain.scored, ids, strict=True)),
+        questions={question_key(*two): one for two, one in zip(prompts, found, strict=True)},
     )
 
 
-def _items(documents: Sequence[Any], ids: dict[str, list[int]]) -> tuple[Item, ...]:
-    return tuple(Item(tuple(ids[d.document_id][:MAX_TOKENS]), d.document_id) for d in documents)
+def read_texts(domains: Sequence[Prepared], tokenizer: Any) -> Texts:
+    """Return what every method reads: test documents, blocks of them, and background text.
+
+    Sources of background that are a domain of the stream are left out. Entries of the Human
+    Phenotype Ontology, which are no domain here, are near to diseases.
+    """
+    found: Texts = {f"test/{one.name}": one.test for one in domains}
+    for one in domains:
+        rows = blocks(list(one.test.values()), tokenizer)
+        found[f"blocks128/{one.name}"] = {
+            text_key(tokenizer.decode(list(ids[1:]))): ids for ids in rows
+        }
+    names = {one.name for one in domains} | {"elements"}  # minerals has these
+    background = {
+        f"{source.kind}/{source.name}": source.documents[:BACKGROUND_DOCUMENTS]
+        for source in load_background("test")
+        if source.name not in names
+    }
+    phenotypes = demo_corpora.load("medicine").documents[:BACKGROUND_DOCUMENTS]
+    background["near-domain/phenotypes"] = [document.text for document in phenotypes]
+    for group, texts in background.items():
+        found[group] = {
+            document_key(SourceDocument(text, "", "")): tuple(ids[: BACKGROUND_TOKENS + 1])
+            for text, ids in zip(texts, tokenise(tokenizer, texts), strict=True)
+        }
+    return found
 
 
-def _first(items: Sequence[Item], most: int) -> tuple[Item, ...]:
-    """Return whole documents, in the order of their ids, until so many tokens are reached."""
-    chosen: list[Item] = []
-    for item in sorted(items, key=lambda item: item.document_id or ""):
-        if sum(len(one.ids) for one in chosen) >= most:
-            break
-        chosen.append(item)
-    return tuple(chosen)
+def check_as_committed(base: BaseScores, domains: Sequence[Prepared], texts: Texts) -> None:
+    """Refuse to measure on other texts or questions than the committed scores are of.
+
+    Raises:
+        StateError: naming the first group that differs.
+    """
+    for group, found in texts.items():
+        if list(found) != base.texts[group]:
+            raise StateError(
+                f"the texts of {group} are not those of docs/results/raw/base.json.zst: look at "
+                "what changed in benchmarks/corpora or in the tokenizer"
+            )
+    for one in domains:
+        committed = [key for keys in base.questions[one.name].values() for key in keys]
+        if list(one.questions) != committed:
+            raise StateError(
+                f"the questions about {one.name} are not those of docs/results/raw/base.json.zst: "
+                "look at what changed in benchmarks/questions"
+            )
 
 
-def _ask(tokenizer: Any, domain: StreamDomain, most: int) -> list[Question]:
-    """Ask each fact as trained and in one other wording, which goes round with its number."""
-    facts = [
-        replace(fact, reworded_prompts=(fact.reworded_prompts[n % len(fact.reworded_prompts)],))
-        for n, fact in enumerate(domain.facts[:most])
-    ]
-    return questions(tokenizer, domain.name, facts)
+def replayed(data: Prepared, past: Sequence[Prepared], share: float, seed: int) -> Prepared:
+    """Return a domain's data with steps of earlier domains strewn in, on top of its own.
 
-
-def _ask_for_people(
-    tokenizer: Any, domain: StreamDomain, learned: Collection[str]
-) -> list[Question]:
-    """Ask what people asked about documents that are learned, one question a document in turn."""
-    asked = sorted(
-        (one for one in domain.asked if one.document_id in learned),
-        key=lambda one: (one.turn, one.document_id),
-    )
-    prompts = tokenise(tokenizer, [one.prompt for one in asked])
-    wholes = tokenise(tokenizer, [f"{one.prompt} {one.answer}" for one in asked])
-    return [
-        Question(domain.name, "people", tuple(whole), len(prompt))
-        for prompt, whole in zip(prompts, wholes, strict=True)
-    ]
-
-
-def joined(domains: Sequence[Prepared], seed: int) -> Prepared:
-    """Return domains as one, their steps shuffled; it has neither unseen texts nor questions."""
-    rows: list[Row] = []
-    steps: list[tuple[int, ...]] = []
-    for domain in domains:
-        first = len(rows)
-        rows += domain.rows
-        steps += [tuple(first + number for number in step) for step in domain.steps]
-    random.Random(seed).shuffle(steps)
-    name = "+".join(domain.name for domain in domains)
-    return Prepared(name, tuple(rows), tuple(steps), (), (), (), (), frozenset())
+    Args:
+        data: the new domain.
+        past: earlier ones.
+        share: of all tokens read, that are replayed, 0 to 1.
+        seed: of the draw.
+    """
+    draw = random.Random(f"{seed} {data.name}")
+    old = [(one, step) for one in past for step in one.steps]
+    chosen = draw.sample(old, min(round(len(data.steps) * share / (1 - share)), len(old)))
+    rows, steps = list(data.rows), list(data.steps)
+    for one, step in chosen:
+        steps.insert(draw.randrange(len(steps) + 1), tuple(range(len(rows), len(rows) + len(step))))
+        rows += [one.rows[number] for number in step]
+    return replace(data, rows=tuple(rows), steps=tuple(steps))

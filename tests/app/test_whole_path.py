@@ -1,181 +1,174 @@
-"""From a raw corpus to a model that knows it, and back, through the command line."""
+"""The verbs that need a model, on a tiny base."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from rewording_server import rewording_server
-from tiny_base import background, make_tiny_base, sentences, write_corpus
+from tiny_base import background, make_tiny_base, sentences
+from tiny_store import copy_store
 
-SMALL = ("--num-experts", "64", "--num-heads", "2", "--top-k", "4", "--passes", "2")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A base, two corpora, facts and background text."""
-    folder = tmp_path_factory.mktemp("path")
-    make_tiny_base(folder / "base")
-    for subject in ("law", "medicine"):
-        write_corpus(folder / f"{subject}.jsonl", subject)
-    (folder / "background").mkdir()
-    for number, text in enumerate(background()):
-        (folder / "background" / f"{number}.txt").write_text(text, encoding="utf-8")
-    facts = [
-        {
-            "subject": subject,
-            "relation": "colour",
-            "answer": answer,
-            "statement": f"The colour of {subject} is {answer}.",
-            "reworded_prompts": [f"{subject} looks"],
-        }
-        for subject, answer in (("fever", "red"), ("rash", "pink"), ("skin", "pale"))
-    ]
-    lines = "\n".join(json.dumps(fact) for fact in facts)
-    (folder / "facts.jsonl").write_text(lines, encoding="utf-8")
-    return folder
+SETTINGS = """
+text_passes = {passes}
+min_steps = 1
+precision = "fp32"
+shape = {{num_experts = 64, num_heads = 2, top_k = 4, key_width = 16}}
+"""
+FACT = {"subject": "house 1", "relation": "owner", "answer": "rent"}
+FACTS = [
+    {**FACT, "statement": "The owner of house 1 is rent.", "paraphrase_prompts": ["house 1 is of"]},
+    {"subject": "house 2"},
+]
 
 
-def test_a_corpus_is_learned_measured_asked_taken_back_and_proved(peer_cl, made, tmp_path):
-    store = tmp_path / "knowledge"
-    made_store = peer_cl(
-        *("init", "--base", made / "base", "--background", made / "background"),
-        *("--capacity", "4", "--host-layers", "1,3", "--who", "ann"),
-        folder=store,
-    )
-    assert made_store.code == 0, made_store.err
-    assert "host layers 1, 3" in made_store.out
-
-    law = peer_cl("ingest", "law", made / "law.jsonl", *SMALL, "--why", "first", folder=store)
-    assert law.code == 0, law.err
-    assert "law is at v1" in law.out
-    assert ", weighted loss " in law.err, "progress goes to stderr"
-    medicine = peer_cl(
-        *("ingest", "medicine", made / "medicine.jsonl", "--facts", made / "facts.jsonl"),
-        *(*SMALL, "--json"),
-        folder=store,
-    )
-    assert medicine.json["num_documents"]["train"] >= 3
-    assert (
-        peer_cl("show", "medicine", "--json", folder=store).json["documents_by_kind"]["fact"] == 3
-    )
-
-    unknown = peer_cl("report", folder=store)
-    assert unknown.code == 2
-    assert "snapshot 3 was not evaluated, nor was one before it: `peer-cl evaluate`" in unknown.err
-    report = peer_cl("evaluate", "--no-background", "--json", folder=store).json
-    assert report["domains"] == ["law", "medicine"]
-    assert len(report["matrix"]["loss_nats"]) == 3
-    assert {row["wording"] for row in report["recall"]} == {"seen", "reworded"}
-    sets = tmp_path / "sets"
-    sets.mkdir()
-    (sets / "letters.txt").write_text("It rains.\n\nThe river is quiet.\n", encoding="utf-8")
-    shown = peer_cl(
-        *("evaluate", "--no-background", "--no-recall"),
-        *("--general", sets, "--general-items", "1"),
-        folder=store,
-    )
-    assert "loss on unseen documents" in shown.out
-    assert "letters  text" in shown.out
-    again = peer_cl("report", folder=store)
-    assert again.code == 0, again.err
-    first, rest = again.out.split("\n", 1)
-    assert first.startswith("evaluated 20")
-    assert rest == shown.out
-    assert peer_cl("report", "--snapshot", "3", folder=store).out == again.out
-    missing = peer_cl("report", "--snapshot", "99", folder=store)
-    assert missing.code == 2
-    assert "99" in missing.err
-    assert "after medicine" in shown.out
-
-    asked = peer_cl(
-        *("generate", "The court", "--domain", "law", "--max-new-tokens", "3", "--json"),
-        folder=store,
-    ).json
-    assert set(asked["weights"]) == {"law"}
-    compared = peer_cl("generate", "The court", "--max-new-tokens", "3", "--compare", folder=store)
-    assert "base alone" in compared.out
-
-    assert "medicine: out" in peer_cl("rollback", "medicine", "--out", folder=store).out
-    assert peer_cl("disable", "law", folder=store).code == 0
-    proved = peer_cl("verify", folder=store)
-    assert proved.code == 0, proved.out
-    assert "good: bits of the bare model" in proved.out
-    assert "failed" not in proved.out
-    actions = [event["action"] for event in peer_cl("history", "--json", folder=store).json]
-    assert actions == ["disable", "rollback", "ingest", "ingest", "create"]
+@pytest.fixture
+def place(tiny_store, tmp_path):
+    """The folder of a store that learned law and medicine."""
+    return copy_store(tiny_store, tmp_path)
 
 
-def test_a_domain_grows_and_goes_back_one_version(peer_cl, made, tmp_path):
-    store = tmp_path / "knowledge"
-    options = ["--base", made / "base", "--background", made / "background"]
-    assert peer_cl("init", *options, "--json", folder=store).json["capacity"] == 16
-    more = write_corpus(tmp_path / "more.jsonl", "law", seed=2)
-    for path in (made / "law.jsonl", more):
-        assert peer_cl("ingest", "law", path, *SMALL, folder=store).code == 0
-    assert peer_cl("domains", "--json", folder=store).json["domains"][0]["num_segments"] == 2
-    assert "law: from v2 to v1" in peer_cl("rollback", "law", folder=store).out
+@pytest.fixture
+def at(peer_cl, place):
+    """Run a verb on it."""
+    return lambda *words: peer_cl(*words, store=place)
 
 
-def test_an_ingest_says_what_it_learned_what_it_held_out_and_what_it_did_not_read(
-    peer_cl, made, tmp_path
-):
-    store, notes = tmp_path / "knowledge", tmp_path / "notes"
-    options = ["--base", made / "base", "--background", made / "background"]
-    assert peer_cl("init", *options, folder=store).code == 0
-    notes.mkdir()
-    (notes / "table.csv").write_text("a,b\n", encoding="utf-8")
-    rules = "".join(
-        f"# Rule {n}\n\n{text}\n\n" for n, text in enumerate(sentences("law", 9, seed=1))
-    )
-    (notes / "rules.md").write_text(rules, encoding="utf-8")
-    for number, text in enumerate(sentences("medicine", 6, seed=3)):
-        (notes / f"{number}.txt").write_text(text, encoding="utf-8")
-    words = ("ingest", "notes", notes, "--facts", made / "facts.jsonl", *SMALL)
-    told = peer_cl(*words, "--hold-out", "60", folder=store)
-    assert told.code == 0, told.err
-    assert told.out.startswith("1 file left out: .csv 1\n"), "before the training"
-    learned = json.loads(peer_cl("documents", "notes", "--json", folder=store).out)
-    num = sum(one["kind"] == "text" and one["split"] == "train" for one in learned)
-    counts = f"15 texts ({num} learned, {15 - num} held out), 3 facts"
-    assert f"{counts}, 3 questions" in told.out
-    assert f"mean loss, nats a token, of {num} learned texts: " in told.out
-    assert "; of 3 facts: " in told.out
-    assert f"held out: {15 - num} of 15 texts, never learned; rules.md as a whole (9 s" in told.out
-    assert "cannot measure it" not in told.out
-    again = peer_cl(*words, folder=store)
-    assert f"its live version has all of it: {counts}; `peer-cl ingest --hold-out 0`" in again.err
-    shown = peer_cl("show", "notes", folder=store).out
-    assert f"{counts}, 3 questions" in shown
-    every = peer_cl("ingest", "all", notes / "rules.md", *SMALL, "--hold-out", "0", folder=store)
-    assert "9 texts (9 learned, 0 held out); " in every.out
-    assert "held out to test with: `evaluate` cannot measure it" in every.out
+def write_lines(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
 
 
-def test_a_corpus_is_reworded_by_another_model_and_learned_with_it(peer_cl, made, tmp_path):
-    store, out = tmp_path / "knowledge", tmp_path / "law.reworded.jsonl"
-    made_store = peer_cl(
-        *("init", "--base", made / "base", "--background", made / "background"),
-        *("--capacity", "4", "--host-layers", "1,3"),
-        folder=store,
-    )
-    assert made_store.code == 0, made_store.err
-    with rewording_server() as server:
-        asked = ("reword", made / "law.jsonl", "--out", out, "--endpoint", server.url)
-        first = peer_cl(*asked, "--model", "m", "--num", "2")
-        assert first.code == 0, first.err
-        assert f"40 documents go to {server.url}" in first.out
-        assert f"40 documents reworded into {out}" in first.out
-        again = peer_cl(*asked, "--model", "m", "--num", "2", "--json")
-        assert again.json["num_known"] == 40
-        assert again.json["refused"] == []
-        assert not any(again.json[f"num_{what}"] for what in ("asked", "empty", "cut", "tokens"))
-    learn = ("ingest", "law", made / "law.jsonl", *SMALL)
-    law = peer_cl(*learn, "--rewordings", out, "--json", folder=store)
-    assert law.code == 0, law.err
-    assert law.json["num_reworded"] == law.json["num_documents"]["train"] > 0
-    other = peer_cl(
-        *("ingest", "medicine", made / "medicine.jsonl", *SMALL, "--rewordings", out),
-        folder=store,
-    )
-    assert other.code == 2
-    assert "none of the 40 documents with rewordings is new in this corpus" in other.err
-    assert len(other.err.strip().splitlines()) == 1
+def corpus(folder, passes=3.0):
+    """Write a corpus whose last line is malformed, and return the words that name it."""
+    (folder / "settings.toml").write_text(SETTINGS.format(passes=passes), encoding="utf-8")
+    texts = [{"text": text} for text in sentences("minerals", 12, seed=5)]
+    path = write_lines(folder / "minerals.jsonl", [*texts, {"title": "no text"}])
+    return [path, "--settings", folder / "settings.toml"]
+
+
+def test_init_makes_a_store_and_refuses_a_second_one(peer_cl, tmp_path):
+    make_tiny_base(tmp_path / "base")
+    texts = write_lines(tmp_path / "texts.jsonl", [{"text": text} for text in background()])
+    words = ["init", "--base", tmp_path / "base", "--background", texts, "--host-layers", "1,3"]
+    made = peer_cl(*words, store=tmp_path / "new")
+    assert made.code == 0
+    assert "host layers 1, 3; capacity 16" in made.out
+    assert "at most 0.0202 nats a document" in made.out
+    again = peer_cl(*words, store=tmp_path / "new")
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert peer_cl("init", "--host-layers", "one", store=tmp_path / "other").code == 2
+
+
+def test_ingest_tells_what_it_learned_and_left_out(at, tmp_path):
+    facts = write_lines(tmp_path / "facts.jsonl", FACTS)
+    words = ["ingest", "law", *corpus(tmp_path), "--facts", facts]
+    assert at(*words).code == 2  # the second fact is malformed
+    done = at(*words, "--on-bad-row", "skip")
+    assert done.code == 0
+    for said in (
+        "law is at v2 in snapshot 4",
+        "1 fact; held",
+        "minerals.jsonl:13",
+        "facts.jsonl:2",
+    ):
+        assert said in done.out
+    known = at(*words, "--on-bad-row", "skip")
+    assert (known.code, "nothing new for 'law'" in known.err) == (2, True)
+
+
+def test_ingest_prints_its_report_as_json(at, tmp_path):
+    words = ["--hold-out", 0, "--seed", 3, "--on-bad-row", "skip", "-m", "why", "--json"]
+    done = at("ingest", "minerals", *corpus(tmp_path), *words)
+    assert (done.code, done.json["label"], done.json["num_held_out_texts"]) == (0, "v1", 0)
+    assert [one["line"] for one in done.json["skipped"]] == [13]
+    (version,) = at("show", "minerals", "--json").json["versions"]
+    assert (version["config"]["seed"], version["config"]["shape"]["num_experts"]) == (3, 64)
+    assert at("log", "--json").json[0]["message"] == "why"
+    assert at("runs", "--json").json[0]["state"] == "done"
+
+
+def test_evaluate_and_report_agree(at):
+    report = at("evaluate", "--no-background", "--json")
+    assert (report.code, report.json["domains"]) == (0, ["law", "medicine"])
+    at("freeze", "law")
+    stored = at("report", "--json").json
+    assert stored.pop("created_at")
+    assert stored == report.json
+    shown = at("report").out
+    for said in ("the last one before snapshot 4", "after medicine", "retention"):
+        assert said in shown
+
+
+def test_generate_says_which_branch_wrote(at):
+    words = ["generate", "The court of", "--max-new-tokens", 4]
+    oracle = at(*words, "--domain", "law", "--oracle", "--json").json
+    assert (oracle["writer"], oracle["weights"]) == ("law", {"law": 1.0})
+    assert "base alone" in at(*words, "--compare").out
+    for domain in ("law", "medicine"):
+        at("disable", domain)
+    shown = at(*words).out
+    assert "written by base (base 1.000)" in shown
+    assert "no domain is live and enabled" in shown
+
+
+def test_trace_shows_tokens_experts_and_documents(at):
+    text = "The court held that the tenant owed no rent"
+    found = at("trace", text, "--all", "--experts", 2, "--limit", 3, "--json").json
+    assert [len(found["experts"][name]) for name in ("law", "medicine")] == [2, 2]
+    shown = at("trace", text, "--domain", "law").out
+    assert "documents that the active experts hold" in shown
+    words = ["trace", "--document", at("documents", "law", "--json").json[0]["document_id"][:8]]
+    assert at(*words, "--json").json["snapshot"] == 3
+    at("remove", "law")
+    removed = at(*words)
+    assert (removed.code, "it came with law" in removed.err) == (2, True)
+
+
+def test_experts_shows_a_domain_or_one_expert(at):
+    report = at("experts", "law", "--layer", 1, "--limit", 2, "--json").json
+    assert [one["host_layer"] for one in report["layers"]] == [1]
+    name = "{host_layer}:{expert}".format(**report["busiest"][0])
+    assert "documents that it holds" in at("experts", "law", "--expert", name).out
+    one = at("experts", "law", "--expert", f"v1:{name}", "--json").json
+    assert one["expert"] == report["busiest"][0]
+    for wrong in (f"v9:{name}", "one"):
+        assert at("experts", "law", "--expert", wrong).code == 2
+    assert "busiest experts" in at("experts", "law").out
+
+
+def test_verify_fails_with_its_exit_code(at, place):
+    pool = next(path for path in place.glob("objects/*/*") if path.stat().st_size > 50_000)
+    pool.chmod(0o644)
+    pool.write_bytes(b"damaged")
+    done = at("verify")
+    assert (done.code, "failed: " in done.out) == (1, True)
+
+
+def test_erase_trains_again_without_the_documents(at):
+    gone = at("documents", "law", "--split", "train", "--json").json[0]["document_id"]
+    done = at("erase", gone[:8], "--yes", "--json")
+    assert [(one["domain"], one["label"]) for one in done.json] == [("law", "v2")]
+    assert gone not in [one["document_id"] for one in at("documents", "law", "--json").json]
+    assert at("purge", "law", "--retired", "--yes").code == 0
+
+
+def test_a_stopped_ingest_is_cancelled(at, place, tmp_path):
+    words = ["ingest", "minerals", *corpus(tmp_path, 200.0), "--on-bad-row", "skip", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", *map(str, words), "--store", place],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        next(line for line in process.stderr if line.startswith("training"))
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1].startswith("error: interrupted")
+    assert at("runs", "--json").json[0]["state"] == "cancelled"
+    assert [one["domain"] for one in at("list", "--json").json] == ["law", "medicine"]

@@ -1,58 +1,39 @@
-"""A real store, the real server and a real Chromium; without one the tests are skipped."""
-
 import os
-import re
 from pathlib import Path
 
 import pytest
-from tiny_base import make_tiny_store
+from tiny_store import make_tiny_store
 
-from benchmarks.browsing import NO_CHROMIUM, chromium, find_chromium, listen, serving
-
-SIZES = ((1280, 900), (1920, 1080))
+from tests.browser.browsing import CHROMIUM, chromium, serving
 
 
 @pytest.fixture(scope="session")
-def browser():
-    if find_chromium() is None:
-        pytest.skip(NO_CHROMIUM)
-    with chromium() as started:
-        yield started
+def knowledge(tmp_path_factory):
+    """A store that learned law on a tiny base."""
+    if not CHROMIUM.exists():
+        pytest.skip("no /usr/bin/chromium here; Debian has one: apt-get install chromium")
+    return make_tiny_store(tmp_path_factory.mktemp("browser"), domains=("law",))
 
 
-@pytest.fixture(scope="module")
-def knowledge(tmp_path_factory, browser):
-    """A store that learned law and medicine on a tiny base."""
-    return make_tiny_store(tmp_path_factory.mktemp("browser"))
-
-
-@pytest.fixture(scope="module")
-def server(knowledge, tmp_path_factory):
-    with serving(knowledge, tmp_path_factory.mktemp("server") / "log") as address:
-        yield address
+@pytest.fixture(scope="session")
+def address(knowledge, tmp_path_factory):
+    with serving(knowledge, tmp_path_factory.mktemp("server") / "log") as served:
+        yield served
 
 
 @pytest.fixture
-def new_page(browser):
-    """Open pages, each in a profile of its own; what they ask for and complain of is checked."""
-    contexts, heard = [], []
-
-    def new(size=SIZES[0], scheme="light"):
-        width, height = size
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        heard.append(listen(page))
-        return page
-
-    yield new
-    for context in contexts:
-        context.close()
-    assert {address for one in heard for address in one.strangers} == set()
-    assert {text for one in heard for text in one.complaints} == set()
+def page(knowledge, tmp_path):
+    """A page that asks nobody but this machine for anything, and has no error in its console."""
+    requests, complaints = [], []
+    with chromium(tmp_path / "profile") as browser:
+        opened = browser.pages[0]
+        opened.set_default_timeout(120_000)
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        yield opened
+    local = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:", "chrome:")
+    assert [url for url in requests if not url.startswith(local)] == []
+    assert complaints == []
 
 
 @pytest.fixture
@@ -62,8 +43,6 @@ def picture(tmp_path):
 
     def take(page, name):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (re.sub(r"\W+", "-", name.lower()) + ".png")
-        page.screenshot(path=path, full_page=False)
-        return path
+        page.screenshot(path=folder / f"{name}.png")
 
     return take

@@ -1,4 +1,4 @@
-"""What a stream's matrix comes to where it has more than two domains, worked out by hand."""
+"""The figures of a stream's matrix with more than two domains, worked out by hand."""
 
 import pytest
 
@@ -11,12 +11,7 @@ from peer_cl.metrics import (
     retention,
 )
 
-MATRIX = [
-    [0.0, 0.1, 0.2],
-    [0.9, 0.8, 0.1],
-    [1.0, 0.7, 0.5],
-    [0.6, 0.75, 0.8],
-]
+MATRIX = [[0.0, 0.1, 0.2], [0.9, 0.8, 0.1], [1.0, 0.7, 0.5], [0.6, 0.75, 0.8]]
 """The first domain gained with the second; the second was at its best before it was learned."""
 
 
@@ -29,7 +24,9 @@ MATRIX = [
         (forward_transfer, (0.7 + 0.3) / 2),
         (forgetting, (0.4 - 0.05) / 2),
         (retention, (0.6 + 0.65 + 0.6) / (0.9 + 0.6 + 0.6)),
+        (lambda matrix: retention(matrix, 1.2), (0.6 + 0.65 + 0.6) / (0.9 + 0.6 + 1.0)),
     ],
 )
-def test_each_domain_is_held_against_its_own_row(figure, expected):
+def test_each_domain_is_compared_with_its_own_row(figure, expected):
+    """The last takes the newest domain's score from before it was switched off."""
     assert figure(MATRIX) == pytest.approx(expected)

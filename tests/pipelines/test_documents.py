@@ -1,9 +1,11 @@
 import unicodedata
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.documents import SourceDocument, document_id, normalised_text
+from peer_cl.errors import CorpusError
+from pipelines.corpora import SourceDocument, checked, document_id, normalised_text
 
 
 @given(st.text())
@@ -18,13 +20,24 @@ def test_the_id_ignores_line_ends_outer_blanks_and_composition(text):
     assert document_id(same) == document_id(text)
 
 
-@given(st.text(alphabet="abc \n"), st.text(alphabet="abc \n"))
-def test_ids_are_equal_exactly_when_the_texts_are(first, second):
-    is_same = normalised_text(first) == normalised_text(second)
-    assert (document_id(first) == document_id(second)) is is_same
+def test_a_checked_document_is_normalised_in_all_its_texts():
+    apart = unicodedata.normalize("NFD", "Café")
+    found = checked(SourceDocument(f" {apart}\r\n", apart, apart, section_of=f" {apart}"))
+    assert found == SourceDocument("Café", "Café", "Café", section_of="Café")
+    assert checked(found) == found
 
 
-def test_a_documents_id_is_of_its_text_alone():
-    first = SourceDocument("Quartz.", "a", "b")
-    assert first.document_id == SourceDocument("Quartz.", "c", "d", kind="fact").document_id
-    assert len(first.document_id) == 64
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": " \n"}, "has no text"),
+        ({"text": "a\0b"}, "has a NUL character in its text"),
+        ({"text": "\ud800"}, r"has half a character .* in its text"),
+        ({"title": "\0"}, "NUL character in its title"),
+        ({"source": "caf\udce9.txt"}, "half a character .* in its source"),
+        ({"section_of": "\ud800"}, "half a character .* in its section_of"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(fields, message):
+    with pytest.raises(CorpusError, match=message):
+        checked(SourceDocument(**{"text": "t", "title": "t", "source": "s"} | fields))

@@ -1,101 +1,101 @@
-"""Where a store is made: its objects may lie elsewhere, and what cannot be is refused early."""
-
-import uuid
+"""Making a store: what it holds, what is refused, and statistics that are made once."""
 
 import pytest
 import torch
-from tiny_base import (
-    background,
-    make_tiny_base,
-    sentences,
-    store_logits,
-    tiny_settings,
-    write_corpus,
-)
+from tiny_base import background, make_tiny_base
 
-from peer_cl.errors import InputError, StateError
-from pipelines import init, init_store, open_store
-from pipelines.verify import verify
-
-TEXT = sentences("law", 1, seed=99)[0]
+from peer_cl.bases import load_base
+from peer_cl.errors import CorpusError, InputError, StateError, StoreFormatError
+from peer_cl.hooks import Hooks
+from peer_cl.router import Background
+from pipelines import init, init_store
+from pipelines.init import SHIPPED_STATISTICS, background_statistics, spread_layers
+from pipelines.keys import BEGINNING_TOKENS
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return make_tiny_base(tmp_path_factory.mktemp("init") / "base")
+    return make_tiny_base(tmp_path_factory.mktemp("base"))
 
 
-def learn(folder, base, corpus, **options):
-    with init_store(folder, base=str(base), background=background(), **options) as store:
-        store.ingest("law", corpus, settings=tiny_settings())
-        return store_logits(store, TEXT)
+def make(folder, source, **changes):
+    return init_store(
+        folder, **{"base": str(source), "background": background(), "author": "ann", **changes}
+    )
 
 
-@pytest.mark.parametrize("kind", ["memory", "file"])
-def test_a_store_whose_objects_lie_elsewhere_knows_the_same_to_the_bit(
-    base, tmp_path, kind, monkeypatch
-):
-    monkeypatch.setattr("stores.places.MEMORY", None)  # within one process it is as a bucket
-    place = {
-        "memory": f"memory://{uuid.uuid4().hex}/objects",
-        "file": f"file://{tmp_path}/elsewhere",
-    }[kind]
-    corpus = write_corpus(tmp_path / "law.jsonl", "law")
-    expected = learn(tmp_path / "plain", base, corpus)
-    assert torch.equal(learn(tmp_path / "k", base, corpus, objects_url=place), expected)
-    with open_store(tmp_path / "k", who="ann") as store:
-        assert store.registry.config.objects_url == place
-        assert store.registry.objects.place == place
-        assert not list((tmp_path / "k" / "objects").iterdir())
-        assert torch.equal(store_logits(store, TEXT), expected)
-        assert verify(store).is_good
-        store.roll_back("law", out=True)
-        assert store.purge("law").num_objects
-        kept = {store.registry.config.background_object, store.registry.config.ordinary_object}
-        assert set(store.registry.objects.ids()) == kept
-    with pytest.raises(StateError, match=r"already; choose an empty|is not an empty folder"):
-        init_store(tmp_path / "other", base=str(base), background=background(), objects_url=place)
+def test_a_new_store_is_empty_and_says_what_it_stands_on(base, tmp_path):
+    with make(tmp_path / "knowledge", base, capacity=4, mention_odds=1.0) as store:
+        config = store.registry.config
+        assert config.base_id == str(base.absolute())
+        assert (config.num_layers, config.width, config.host_layers) == (4, 32, (0, 1, 2, 3))
+        assert (config.state_layer, config.capacity, config.mention_odds) == (2, 4, 1.0)
+        assert store.registry.queries.live().domains == ()
+        (event,) = store.registry.queries.events()
+        assert (event.action, event.author) == ("create", "ann")
+        kept = Background.from_bytes(store.registry.objects.read(config.background_object))
+        assert len(kept.beginnings) == len(background())
+        assert max(map(len, kept.beginnings)) <= BEGINNING_TOKENS
 
 
-@pytest.mark.parametrize("kind", ["memory", "file"])
-def test_an_init_that_was_interrupted_may_be_done_again(base, tmp_path, monkeypatch, kind):
-    place = {
-        "memory": f"memory://{uuid.uuid4().hex}/objects",
-        "file": f"file://{tmp_path}/elsewhere",
-    }[kind]
-    monkeypatch.setattr("stores.places.MEMORY", None)  # within one process it is as a bucket
-    options = {"base": str(base), "background": background(), "objects_url": place}
-
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("pipelines.init.Registry.create", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            init_store(tmp_path / "k", **options)
-    with init_store(tmp_path / "k", **options) as store:
-        assert verify(store).is_good
-        assert len(list(store.registry.objects.ids())) == 2
-    with pytest.raises(StateError, match=r"already; choose an empty|is not an empty folder"):
-        init_store(tmp_path / "other", **options)
+def test_the_lowest_tenth_of_layers_gets_no_experts():
+    assert spread_layers(30) == tuple(range(3, 30))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("change", "error", "message"),
     [
-        ({"name_odds": -1.0}, "name_odds must be 0 or more, not -1"),
-        ({"name_odds": float("nan")}, "name_odds must be 0 or more, not nan"),
-        ({"host_layers": (3, 3)}, r"host layers must be ascending, not \[3, 3\]"),
-        ({"background": ["one text"]}, "need at least 2 texts, not 1"),
-        ({"background": "one text"}, r"a list of texts, not one text: give \[text"),
-        ({"objects_url": "here"}, "objects lie at a URL such as"),
-        ({"objects_url": "memory://x"}, "gone when this process ends"),
-        ({"database_url": "postgresql://ann:secret@host/name"}, "leave it to PGPASSFILE"),
-        ({"database_url": "sqlite:///here"}, "in SQLite or PostgreSQL, not in 'sqlite'"),
+        ({"background": ["one"]}, CorpusError, "at least 2 texts, not 1"),
+        ({"budget": 1.0}, InputError, "budget must lie between"),
+        ({"capacity": 0}, InputError, "capacity must be at least 1"),
+        ({"host_layers": (1, 9)}, InputError, "within the base's 4 layers"),
+        ({"base": "./nowhere"}, InputError, "there is no folder"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch, options, told):
-    monkeypatch.setattr(init, "load_base", None)
-    with pytest.raises(InputError, match=told):
-        init_store(tmp_path / "k", base="none", **{"background": background(), **options})
-    assert not (tmp_path / "k").exists()
+def test_what_cannot_be_made_leaves_no_store(base, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        make(tmp_path / "knowledge", base, **change)
+    assert not (tmp_path / "knowledge" / "store.toml").exists()
+
+
+def test_a_store_is_never_made_over_something_else(base, tmp_path):
+    make(tmp_path / "knowledge", base).close()
+    with pytest.raises(StoreFormatError, match="there is a store in"):
+        make(tmp_path / "knowledge", base)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StateError, match="not an empty folder"):
+        make(tmp_path, base)
+
+
+def test_statistics_are_made_once_for_a_base_and_texts(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(init, "statistics_cache", lambda: tmp_path / "cache")
+    loaded = load_base(str(base))
+    hooks = Hooks(loaded.model)
+    told = []
+
+    def statistics(texts):
+        told.clear()
+        return background_statistics(loaded, hooks, texts, lambda what, *_: told.append(what))
+
+    made = statistics(background())
+    assert set(told) == {"reading background text"}
+    known = statistics(background()[::-1])  # the order of texts says nothing
+    assert not told
+    assert known.to_bytes() == made.to_bytes()
+    (file,) = (tmp_path / "cache").iterdir()
+    assert Background.from_bytes(file.read_bytes()).beginnings == ()  # numbers, no text
+    file.write_bytes(b"cut off")
+    assert statistics(background()).to_bytes() == made.to_bytes()
+    assert statistics(background()[1:]).to_bytes() != made.to_bytes()
+    assert told
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_the_default_bases_statistics_come_with_the_project():
+    (file,) = SHIPPED_STATISTICS.glob("background-*.safetensors")
+    shipped = Background.from_bytes(file.read_bytes())
+    assert shipped.mean_D.shape == (576,)
+    assert shipped.beginnings == ()
+    assert len(shipped.held_lengths) == 128
+    assert torch.isfinite(shipped.held_XD).all()
+    assert file.stat().st_size < 7e6

@@ -1,55 +1,93 @@
-"""A model is loaded beside others' acts: what they purged is no damage. An index is no truth."""
+"""From a snapshot to a model, and from one snapshot to another in place."""
 
 import pytest
 import torch
-from tiny_base import SUBJECTS, make_tiny_store
+from tiny_base import make_tiny_base
+from tiny_store import SETTINGS, documents, store_logits
 
-from peer_cl.errors import StateError
-from pipelines import loading, open_store
-from stores.vector_index import SignatureIndex
+from peer_cl.errors import BaseMismatchError, DamageError, StateError, UnknownError
+from peer_cl.router import nearest_distances
+from pipelines.batches import tokenise
+from pipelines.loading import check_loaded, load_pool, set_snapshot, snapshot_of
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_tiny_store(tmp_path_factory.mktemp("loading"))
-
-
-@pytest.fixture
-def purge_beside(store, monkeypatch):
-    """While the store's base is loaded, another process takes law out and purges it."""
-    load_base = loading.load_store_base
-
-    def slowly(registry):
-        base = load_base(registry)
-        with open_store(registry.folder, who="bob") as other:
-            if other.registry.live().state("law") is not None:
-                other.roll_back("law", out=True)
-                other.purge("law")
-        return base
-
-    monkeypatch.setattr(loading, "load_store_base", slowly)
+TEXT = "The court of appeal held that the fever was void"
 
 
-@pytest.mark.usefixtures("purge_beside")
-def test_a_domain_that_is_purged_while_the_base_loads_is_not_loaded(store):
+def logits(model, tokenizer):
+    with torch.no_grad():
+        return model(torch.tensor(tokenise(tokenizer, [TEXT])), routing="all").logits
+
+
+def test_a_model_in_place_has_the_bits_of_one_that_was_loaded(store):
+    queries = store.registry.queries
+    model, tokenizer = store.load()
+    store.ingest("law", documents("law", 6, 9), settings=SETTINGS)
+    store.disable("medicine")
+    for snapshot_id in (queries.live().id, queries.live().id - 1, 2, 3):
+        set_snapshot(model, store.registry, queries.snapshot(snapshot_id))
+        assert snapshot_of(store.registry, model).id == snapshot_id
+        loaded, _ = store.load(snapshot_id)
+        assert model.active_pools == loaded.active_pools
+        assert torch.equal(logits(model, tokenizer), logits(loaded, tokenizer))
+
+
+def test_a_model_knows_its_snapshot_and_others_are_refused(store):
+    registry = store.registry
     model, _ = store.load()
-    assert model.active_pools == ("medicine",)
-    assert loading.snapshot_of(store.registry, model) == store.registry.live()
+    snapshot = registry.queries.live()
+    check_loaded(registry, model, snapshot, ["law", "medicine"])
+    store.ingest("law", documents("law", 6, 9), settings=SETTINGS)
+    live = registry.queries.live()
+    assert snapshot_of(registry, model) == snapshot
+    assert snapshot_of(registry, None) == live
+    check_loaded(registry, model, live, ["medicine"])
+    with pytest.raises(StateError, match="of 'law', snapshot 4 has"):
+        check_loaded(registry, model, live, ["law"])
+    with pytest.raises(UnknownError, match="minerals"):
+        check_loaded(registry, model, live, ["minerals"])
 
 
-@pytest.mark.usefixtures("purge_beside")
-def test_a_snapshot_that_is_named_and_was_purged_meanwhile_is_refused(store):
-    with pytest.raises(StateError, match=r"law v1 was purged: its bytes are gone; name a snapshot"):
-        store.load(store.registry.live().id)
-
-
-def test_an_index_with_other_vectors_silences_no_domain(store):
-    found = store.search(SUBJECTS["law"])
-    folder, tag = store.registry.layout.index, store.registry.live().index_tag
-    saved = SignatureIndex.load(folder, tag)
-    far = {name: torch.full((3, store.registry.config.width), 1e3).numpy() for name in saved.names}
-    SignatureIndex.build(far).save(folder, tag)
-    assert store.search(SUBJECTS["law"]) == found
+def test_search_by_index_gives_the_bits_of_search_without(store):
     model, _ = store.load()
-    centroids = {name: model.pool(name).signature.centroids_CD.numpy() for name in saved.names}
-    assert SignatureIndex.load(folder, tag).holds(centroids), "it is made anew"
+    keys = [model.pool(name).key.centroids_CD for name in ("medicine", "law")]
+    vectors_TD = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
+    expected = nearest_distances(vectors_TD, keys)
+    assert torch.equal(model.search(vectors_TD, keys), expected)
+    by_hand = [keys[0], keys[1].clone()]
+    assert torch.equal(model.search(vectors_TD, by_hand), expected)
+
+
+def test_another_base_is_refused(store):
+    make_tiny_base(store.registry.folder.parent / "base", seed=1)
+    with pytest.raises(BaseMismatchError, match="weights hash"):
+        store.load()
+
+
+def test_a_base_that_is_gone_is_named(store):
+    base = store.registry.folder.parent / "base"
+    base.rename(base.with_name("elsewhere"))
+    with pytest.raises(StateError, match="put the same model there again"):
+        store.load()
+
+
+def test_a_damaged_pool_names_the_domain_and_what_to_do(store):
+    registry = store.registry
+    version = registry.queries.live().state("law").version
+    path = registry.objects.path(registry.queries.chain(version)[0].pool_object)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match=r"domain law, version v1: .*peer-cl doctor"):
+        store.load()
+
+
+def test_a_purged_version_is_refused(store):
+    version = store.registry.queries.live().state("law").version
+    before = store.registry.queries.live().id
+    store.remove("law")
+    store.purge("law")
+    with pytest.raises(StateError, match="law v1 was purged"):
+        load_pool(store.registry, "law", version)
+    with pytest.raises(StateError, match="was purged"):
+        store_logits(store, TEXT, before)

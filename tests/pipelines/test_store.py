@@ -1,73 +1,86 @@
-"""A store's verbs as Python users meet them: they say what the command line says."""
+"""The Python face: each act is one event by the store's author, and what it says holds."""
 
 import pytest
-from filled_store import grow, new_store
-from tiny_base import background, make_tiny_base
+import torch
+from tiny_store import SETTINGS, documents, store_logits
 
-from peer_cl.errors import InputError, StateError, UnknownError
-from pipelines import init_store, open_store, pad, tokenise
+from peer_cl.errors import FrozenError, StateError, StoreFormatError, UnknownError
+from pipelines import open_store
 
-
-@pytest.fixture
-def filled(tmp_path):
-    """A store with law at v2 and medicine at v1, open."""
-    place = new_store(tmp_path / "knowledge")
-    for domain in ("law", "medicine", "law"):
-        grow(place, domain)
-    with open_store(place, who="ann") as opened:
-        yield opened
+TEXT = "The court of appeal held that the contract was void"
 
 
-def test_roll_back_goes_one_version_back_and_never_out_unasked(filled):
-    assert filled.roll_back("law").state("law").label == "v1"
-    before = filled.registry.live()
-    with pytest.raises(StateError, match=r"law is at v1, its first version; .*out=True"):
-        filled.roll_back("law")
-    with pytest.raises(StateError, match="its first version"):
-        filled.roll_back("law", None, "None is no way out")
-    with pytest.raises(InputError, match="out of the store and to version 'v1'"):
-        filled.roll_back("law", "v1", out=True)
-    assert filled.registry.live() == before
-    filled.roll_back("law", out=True)
-    grow(filled.registry.folder, "law")
-    with pytest.raises(StateError, match=r"law is at v3, which grew on no other .*--to SNAPSHOT"):
-        filled.roll_back("law")
-    assert filled.roll_back("law", why="wrong corpus", out=True).state("law") is None
-    with pytest.raises(StateError, match="domain 'law' is not live: it was taken out"):
-        filled.roll_back("law")
-    with pytest.raises(UnknownError, match="no domain 'lwa'"):
-        filled.roll_back("lwa")
+def states(store):
+    live = store.registry.queries.live()
+    return {one.domain: (one.label, one.is_frozen, one.is_enabled) for one in live.domains}
 
 
-def test_roll_back_goes_to_a_version(filled):
-    grow(filled.registry.folder, "law")
-    assert filled.roll_back("law", "v1").state("law").label == "v1"
+def test_each_act_is_recorded_with_author_and_message(store):
+    store.freeze("law", "enough")
+    store.disable("law", "wrong")
+    store.enable("law", "right")
+    store.unfreeze("law", "more")
+    store.remove("law", "not ours")
+    store.restore("law", "ours")
+    events = store.registry.queries.events(6)
+    assert [(e.action, e.message) for e in reversed(events)] == [
+        ("freeze", "enough"),
+        ("disable", "wrong"),
+        ("enable", "right"),
+        ("unfreeze", "more"),
+        ("remove", "not ours"),
+        ("restore", "ours"),
+    ]
+    assert {event.author for event in events} == {"ann"}
+    assert states(store)["law"] == ("v1", False, True)
 
 
-def test_prompts_of_different_lengths_are_one_batch_as_the_readme_shows(tmp_path):
-    base = make_tiny_base(tmp_path / "base")
-    with init_store(tmp_path / "k", base=str(base), background=background()) as store:
-        model, tokenizer = store.load()
-    rows = tokenise(tokenizer, ["The court held", "A fever with a rash is"])
-    assert len(rows[0]) < len(rows[1])
-    prompts, mask = pad(rows, tokenizer.eos_token_id)
-    together = model.generate(prompts, attention_mask=mask, max_new_tokens=3)
-    assert together.shape == (2, len(rows[1]) + 3)
-    (alone,) = model.generate(prompts[:1, : len(rows[0])], max_new_tokens=3)
-    assert together[0, -len(alone) :].tolist() == alone.tolist()
-    model.detach()
+def test_a_frozen_domain_learns_nothing(store):
+    store.freeze("law")
+    with pytest.raises(FrozenError, match="domain 'law' is frozen"):
+        store.ingest("law", documents("law", 4, 9), settings=SETTINGS)
 
 
-def test_why_a_stores_base_cannot_be_loaded_is_told(tmp_path):
-    base = make_tiny_base(tmp_path / "base")
-    with init_store(tmp_path / "k", base=str(base), background=background()) as store:
-        weights = base / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:500])
-        with pytest.raises(
-            StateError, match=r"the same model there again .*SafetensorError"
-        ) as got:
-            store.load()
-        weights.rename(base / "pytorch_model.bin")
-        with pytest.raises(StateError, match=r"the reason: the weights in .* are pickled"):
-            store.load()
-    assert "\n" not in str(got.value)
+def test_a_domain_goes_one_version_back_and_the_store_to_a_snapshot(store):
+    before = store_logits(store, TEXT)
+    full = store.registry.queries.live().id
+    store.ingest("law", documents("law", 8, 9), settings=SETTINGS)
+    assert states(store)["law"][0] == "v2"
+    assert not torch.equal(store_logits(store, TEXT), before)
+    assert store.roll_back("law").state("law").label == "v1"
+    assert torch.equal(store_logits(store, TEXT), before)
+    with pytest.raises(StateError, match="law is at v1"):
+        store.roll_back("law")
+    store.remove("medicine")
+    assert (
+        store.roll_back_to(full, "all again").domains
+        == store.registry.queries.snapshot(full).domains
+    )
+    assert torch.equal(store_logits(store, TEXT), before)
+
+
+def test_a_purged_domain_is_gone_for_good(store):
+    full = store.registry.queries.live().id
+    store.remove("law")
+    assert store.purge("law", "asked for").num_segments == 1
+    with pytest.raises(StateError, match="purged"):
+        store.restore("law")
+    with pytest.raises(StateError, match="purged"):
+        store.roll_back_to(full)
+    assert not [found for found in store.doctor() if found.severity == "error"]
+
+
+def test_a_loaded_model_is_of_its_snapshot(store):
+    first = store.registry.queries.ancestry(store.registry.queries.live().id)[1].id
+    store.disable("medicine")
+    assert store.load()[0].active_pools == ("law",)
+    assert store.load(with_disabled=True)[0].active_pools == ("law", "medicine")
+    assert store.load(first)[0].active_pools == ("law",)
+    assert store.load_base()[0].active_pools == ()
+
+
+def test_unknown_names_and_folders_are_refused(store, tmp_path):
+    with pytest.raises(UnknownError, match="Did you mean 'law'"):
+        store.freeze("lwa")
+    with pytest.raises(StoreFormatError, match="no store"):
+        open_store(tmp_path / "nothing")

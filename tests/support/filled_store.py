@@ -1,84 +1,147 @@
-"""A store that is filled without a model: for what reads and acts on the registry alone."""
+"""A store that is filled without a model, for what reads and acts on the registry alone."""
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
-from stores import NewDocument, NewRun, NewSegment, ObjectStore, Registry, StoreConfig, put_texts
+import numpy as np
+
+from stores import NewDocument, NewScore, NewSegment, NewUse, Registry, StoreConfig
+
+LOSSES = [(1, 3.5, None), (2, 2.5, 3.0)]
+BACKGROUND = b"background"
 
 
 def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def new_store(folder, **changes):
-    """Make a store of an imagined base and close it."""
-    objects = ObjectStore(folder / "objects", folder / "staging")
+def new_config(**changes):
+    """Return the config of a store over an invented base."""
     values = {
-        "store_id": uuid.uuid4().hex,
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "base_id": "imagined",
+        "base_id": "invented",
         "base_weights_sha256": "a" * 64,
         "base_tokenizer_sha256": "b" * 64,
         "architecture": "llama",
         "num_layers": 4,
         "width": 32,
         "host_layers": (0, 2),
-        "signature_layer": 2,
-        "background_object": objects.put_bytes(b"background"),
+        "state_layer": 2,
         "capacity": 4,
     }
-    Registry.create(folder, StoreConfig(**(values | changes)), who="ann").close()
-    return folder
+    return StoreConfig(**(values | changes))
 
 
-def grow(folder, domain, num_documents=3, kinds=None):
-    """Add a segment to a domain and return its id; `kinds` says which documents are no texts."""
+def new_store(folder, **changes):
+    """Make an empty store and return it, open."""
+    return Registry.create(folder, new_config(**changes), BACKGROUND, "ann")
+
+
+def new_segment(registry, domain, parent=None, texts=None, kinds=None, **changes):
+    """Put the objects of a segment and return it, not yet added.
+
+    Of its documents the third is held out, and so are questions; every learned one uses expert 7
+    of layer 0 and an expert of its own in layer 2.
+    """
     kinds = kinds or {}
-    with Registry.open(folder) as registry, registry.writing("ann"):
-        state = registry.live().state(domain)
-        run_id = uuid.uuid4().hex
-        texts = [f"{domain} {run_id} {number}" for number in range(num_documents)]
-        documents = [
-            NewDocument(
-                document_id=sha(text),
-                title=f"[About] {domain} {number}",
-                source="notes.txt",
-                split="test" if number == 2 or kinds.get(number) == "probe" else "train",
-                kind=kinds.get(number, "text"),
-                num_tokens=10,
-                near_group=sha(text),
-                text_object=text_object,
-            )
-            for number, (text, text_object) in enumerate(
-                zip(texts, put_texts(registry.objects, texts), strict=True)
-            )
-        ]
-        segment = NewSegment(
-            domain=domain,
-            parent=state.version if state else None,
-            run=NewRun(
-                run_id=run_id,
-                config={"seed": 0},
-                losses=[(1, 3.5, None), (2, 2.5, 3.0)],
-                started_at="2026-01-01T00:00:00+00:00",
-                seconds=1.5,
-            ),
-            pool_object=registry.objects.put_bytes(pool := f"pool {run_id}".encode()),
-            signature_object=registry.objects.put_bytes(f"signature {run_id}".encode()),
-            host_layers=(0, 2),
-            num_experts=2048,
-            size_bytes=len(pool),
-            num_tokens=20,
-            documents=documents,
+    tag = uuid.uuid4().hex
+    texts = [f"{domain} {tag} {number}" for number in range(3)] if texts is None else texts
+    stored = registry.objects.put_texts(texts)
+    documents = [
+        NewDocument(
+            document_id=sha(text),
+            title=f"[About] {domain} {number}",
+            source=f"{domain}.txt",
+            split="test" if number == 2 or kinds.get(number) == "question" else "train",
+            kind=kinds.get(number, "text"),
+            num_tokens=10 + number,
+            near_group=sha(text),
+            text_object=text_object,
+            base_nats=3.0,
+            nats=2.0,
         )
-        registry.add_segment(segment, "ann", "a test")
-    return segment.segment_id
+        for number, (text, text_object) in enumerate(zip(texts, stored, strict=True))
+    ]
+    learned = np.array([n for n, one in enumerate(documents) if one.split == "train"], np.int64)
+    uses = [
+        NewUse(
+            host_layer=layer,
+            documents=learned,
+            experts=experts,
+            weights=1.0 + learned.astype(np.float64),
+        )
+        for layer, experts in ((0, np.full(len(learned), 7)), (2, 100 + learned))
+    ]
+    pool = f"pool {tag}".encode()
+    values = {
+        "domain": domain,
+        "parent": parent,
+        "pool_object": registry.objects.put_bytes(pool),
+        "key_object": registry.objects.put_bytes(f"key {tag}".encode()),
+        "use_object": registry.objects.put_bytes(f"use {tag}".encode()),
+        "host_layers": (0, 2),
+        "num_experts": 2048,
+        "size_bytes": len(pool),
+        "num_tokens": 20,
+        "documents": documents,
+        "uses": uses,
+        "config": {"seed": 0},
+        "losses": LOSSES,
+        "seconds": 1.5,
+    }
+    return NewSegment(**(values | changes))
 
 
-def portrait(folder):
-    """Return what an act that failed must not have changed: objects and the live snapshot."""
-    files = {path.name: sha(path.read_bytes().hex()) for path in sorted(folder.glob("objects/*/*"))}
-    with Registry.open(folder) as registry:
-        return files, registry.live(), registry.history()
+def grow(registry, domain, message="a test", **changes):
+    """Add a segment on top of the domain's live version and return the new snapshot."""
+    state = registry.queries.live().state(domain)
+    with registry.writing("ann"):
+        segment = new_segment(registry, domain, state.version if state else None, **changes)
+        return registry.add_segment(segment, "ann", message)
+
+
+def score(registry, domain, subjects, nats=3.0, num_tokens=4):
+    """Store scores of the held-out documents of a domain under some subjects."""
+    held_out = registry.queries.documents(domain, split="test")
+    registry.put_scores(
+        [
+            NewScore(
+                subject=subject,
+                document_key=sha(f"tokens of {document.document_id}"),
+                log_probs=np.full(num_tokens, -nats),
+                document_id=document.document_id,
+                is_found=None if subject == "base" else True,
+                is_found_by_half=None if subject == "base" else False,
+            )
+            for document in held_out
+            for subject in subjects
+        ]
+    )
+
+
+def filled_store(folder, **changes):
+    """Make a store with two domains: law (two versions, a fact, a question) and medicine."""
+    registry = new_store(folder, **changes)
+    grow(registry, "law", kinds={1: "fact"})
+    grow(registry, "medicine")
+    grow(registry, "law", kinds={1: "question"})
+    return registry
+
+
+def portrait(registry):
+    """Return what an act that failed must not have changed."""
+    return sorted(registry.objects.sizes()), registry.queries.live(), registry.queries.events()
+
+
+def start(code, registry):
+    """Start a process that runs some code with the store's folder as its argument."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(registry.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
-import shutil
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -102,78 +100,6 @@ def write_corpus(path, subject, num=40, *, seed=1):
 
 
 def background(num=24):
-    """Return ordinary texts for `init`."""
+    """Return background texts for `init`."""
     drawn = sentences("prose", 2 * num, seed=7)
     return [f"{a} {b}" for a, b in zip(drawn[::2], drawn[1::2], strict=True)]
-
-
-def tiny_settings():
-    """Return how the tiny stores' domains learn: in fp32, to the same bits on every processor."""
-    from peer_cl import PoolShape
-    from pipelines import TrainingSettings
-
-    shape = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
-    return TrainingSettings(shape=shape, text_passes=3.0, least_steps=1, precision="fp32")
-
-
-def make_tiny_store(folder, domains=("law", "medicine")):
-    """Make a base and a store that learned these domains, and return the store's folder.
-
-    Args:
-        folder: gets `base` and `knowledge`.
-        domains: subjects to learn, in this order.
-    """
-    from pipelines import init_store
-
-    base = make_tiny_base(folder / "base")
-    place = folder / "knowledge"
-    with init_store(place, base=str(base), capacity=4, background=background(), who="ann") as store:
-        for domain in domains:
-            store.ingest(
-                domain, write_corpus(folder / f"{domain}.jsonl", domain), settings=tiny_settings()
-            )
-    return place
-
-
-def copy_store(place, folder):
-    """Return a copy of a store with a base of its own, so that both may be damaged."""
-    shutil.copytree(place.parent / "base", folder / "base")
-    shutil.copytree(place, folder / "knowledge")
-    toml = folder / "knowledge" / "store.toml"
-    text = toml.read_text(encoding="utf-8")
-    toml.write_text(
-        text.replace(str(place.parent / "base"), str(folder / "base")), encoding="utf-8"
-    )
-    return folder / "knowledge"
-
-
-@torch.no_grad()
-def store_logits(store, text, snapshot_id=None):
-    """Return a store's logits of a text, all pools asked; of a snapshot, or the live one."""
-    from pipelines.batches import tokenise
-
-    model, tokenizer = store.load(snapshot_id)
-    logits = model(torch.tensor(tokenise(tokenizer, [text])), ask="all").logits
-    model.detach()
-    return logits
-
-
-def without_words(folder, *, only_marks=False):
-    """Bring a store's ordinary text to what `init` kept before words counted; return the folder.
-
-    Args:
-        folder: the store's.
-        only_marks: to what it kept when each token was a word.
-    """
-    from peer_cl.signature import Background
-    from pipelines import open_store
-
-    with open_store(folder) as store:
-        config, objects = store.registry.config, store.registry.objects
-        kept = Background.from_bytes(objects.read(config.background_object))
-        none = kept.words.marks_M[:0]
-        words = dataclasses.replace(kept.words, marks_M=none) if only_marks else None
-        older = objects.put_bytes(dataclasses.replace(kept, words=words).to_bytes())
-    path = folder / "store.toml"
-    path.write_text(path.read_text().replace(config.background_object, older))
-    return folder

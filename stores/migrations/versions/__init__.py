@@ -1,1 +1,0 @@
-"""The migrations themselves, in order."""

@@ -1,33 +1,46 @@
-"""Runs one page of the dashboard without a browser."""
+"""Runs pages of the dashboard without a browser."""
 
 import pytest
-from filled_store import new_store
-from large_store import fill_large_store
 from streamlit.testing.v1 import AppTest
+from tiny_base import background
+from tiny_store import FACTS, make_tiny_store
+
+from pipelines import open_store
+from pipelines.background import BackgroundSource
+
+SCRIPT = "from app.dashboard.main import ORDER\nfrom app.dashboard.state import PAGES\n"
 
 
 @pytest.fixture
-def run_page(monkeypatch):
-    """Run a page on a store: `run_page("overview", folder, domain="law")` (query parameters)."""
+def show(monkeypatch):
+    """Run a page on a store: `show("domains", folder, domain="law")` (with query parameters)."""
 
-    def run(name, folder, **query):
+    def run(path, folder, **query):
         monkeypatch.setenv("PEER_CL_STORE", str(folder))
         monkeypatch.setattr("sys.argv", ["streamlit"])
-        script = f"from app.dashboard.page_{name} import show\nshow()\n"
-        at = AppTest.from_string(script, default_timeout=60)
+        at = AppTest.from_string(f"{SCRIPT}PAGES[{path!r}].draw()\n", default_timeout=60)
         for key, value in query.items():
             at.query_params[key] = value
-        return at.run()
+        at.run()
+        assert [one.value for one in at.exception] == []
+        return at
 
     return run
 
 
-@pytest.fixture
-def empty_folder(tmp_path):
-    return new_store(tmp_path / "knowledge")
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory):
+    """A store on a tiny base that learned law, with facts, and medicine; evaluated. To be read."""
+    place = make_tiny_store(tmp_path_factory.mktemp("dashboard"), facts={"law": FACTS})
+    with open_store(place) as store:
+        store.evaluate(background=[BackgroundSource("old books", "prose", background()[:3])])
+    return place
 
 
 @pytest.fixture(scope="session")
-def large_folder(tmp_path_factory):
-    """A store with 50 domains, 200 snapshots and ten evaluations; for reading alone."""
-    return fill_large_store(tmp_path_factory.mktemp("large") / "knowledge", documents=1_000)
+def report(evaluated):
+    from pipelines.report import EvaluationReport
+
+    with open_store(evaluated) as store:
+        queries = store.registry.queries
+        return EvaluationReport.from_json(queries.evaluation(queries.live().id).report)

@@ -1,0 +1,241 @@
+"""The verbs that run the model: generate, trace, experts, verify, demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument
+
+from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
+from app.output import print_json, print_objects, print_table, say, short_id, show_progress
+from app.report import describe_weights, print_report, print_writings
+from app.verbs import Answer, reads
+from peer_cl.errors import InputError, StateError
+
+if TYPE_CHECKING:
+    from pipelines.experts import Expert
+    from pipelines.store import Store
+    from pipelines.trace import Trace, TracedExpert
+
+SHOWN_EXPERTS = 3
+"""Experts shown beside a token."""
+NO_DOMAIN = "no domain is live and enabled: the base answers alone (`peer-cl list`)"
+
+
+@reads
+def generate(
+    opened: Store,
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="The beginning of a text.")],
+    domain: Domains = None,
+    oracle: Annotated[
+        bool, flag("--oracle", "Let the pool of the one --domain write, whatever its weight.")
+    ] = False,
+    max_new_tokens: Annotated[int, opt("N", "The most tokens to write.", min=1)] = 60,
+    sample: Annotated[bool, flag("--sample", "Draw tokens by their probability.")] = False,
+    seed: Annotated[int | None, opt("N", "Seed of --sample; default: random.")] = None,
+    compare: Annotated[bool, flag("--compare", "Show what the base alone writes, too.")] = False,
+) -> Answer:
+    """Continue a prompt, and show which branch wrote."""
+    if oracle and len(domain or ()) != 1:
+        raise InputError("--oracle lets one pool write: name one domain with --domain")
+    queries = opened.registry.queries
+    for name in domain or ():
+        queries.check_active(name)
+    has_domain = any(state.is_enabled for state in queries.live().domains)
+    from pipelines.writing import write
+
+    model, tokenizer = opened.load()
+    writing = write(
+        model,
+        tokenizer,
+        prompt,
+        domains=domain,
+        oracle=oracle,
+        max_new_tokens=max_new_tokens,
+        sample=sample,
+        seed=seed,
+        compare=compare,
+    )
+    yield writing
+    if compare:
+        print_writings("continuations", [writing])
+    else:
+        say(writing.prompt + writing.text)
+        say(f"\nwritten by {writing.writer} ({describe_weights(writing)})")
+    if not has_domain:
+        say(NO_DOMAIN)
+
+
+@reads
+def trace(
+    opened: Store,
+    text: Annotated[str | None, Argument(metavar="TEXT", help="What to trace.")] = None,
+    document: Annotated[str | None, opt("ID", "Trace this stored document.")] = None,
+    domain: Domains = None,
+    every: Annotated[bool, flag("--all", "Activate every enabled domain.")] = False,
+    experts: Annotated[int, opt("N", "Experts shown, a domain.", min=1)] = 5,
+    limit: Annotated[int, opt("N", "Documents shown, a domain.", min=1)] = 5,
+) -> Answer:
+    """Show which branch predicts each token, by which experts, and what those hold."""
+    if (text is None) == (document is None):
+        raise InputError('give either a text or --document ID: peer-cl trace "some words"')
+    if every and domain:
+        raise InputError("--all activates every domain, --domain only some: give one of the two")
+    if document is not None:
+        text, own_domains = _stored_document(opened, document)
+        domain = domain or (None if every else own_domains)
+    found = opened.trace(
+        str(text),
+        domains=domain,
+        routing="all" if every else "prompt",
+        num_experts=experts,
+        num_documents=limit,
+    )
+    states = opened.registry.queries.snapshot(found.snapshot).domains
+    chains = opened.registry.queries.chains([state.version for state in states]).values()
+    yield found
+    labels = {one.id: one.label for chain in chains if len(chain) > 1 for one in chain}
+    _print_trace(found, labels, has_domain=any(state.is_enabled for state in states))
+
+
+def _stored_document(opened: Store, wanted: str) -> tuple[str, list[str]]:
+    """Return a document's text, and the live and enabled domains that hold it."""
+    queries = opened.registry.queries
+    places, live = queries.places(wanted), queries.live()
+    holding = {
+        place.document.domain
+        for place in places
+        if place.is_live and (state := live.state(place.document.domain)) and state.is_enabled
+    }
+    if not holding:
+        names = ", ".join(sorted({place.document.domain for place in places}))
+        raise StateError(
+            f"document {places[0].document.document_id[:12]} is in no live and enabled domain; it "
+            f"came with {names} (`peer-cl show` says what became of it)"
+        )
+    return queries.document_text(places[-1].document), sorted(holding)
+
+
+def _print_trace(found: Trace, labels: Mapping[str, str], *, has_domain: bool) -> None:
+    def name(expert: TracedExpert) -> str:
+        """Return what `experts --expert` takes; with the version where there are several."""
+        label = labels.get(expert.segment_id)
+        return f"{label + ':' if label else ''}{expert.host_layer}:{expert.expert}"
+
+    active = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.active)
+    say(f"active: {active or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
+    if not found.active:
+        say("the router finds no domain: the base answers" if has_domain else NO_DOMAIN)
+    weighed = [f"{what} {name}" for name in found.active for what in ("weight", "evidence")]
+    print_table(
+        "\ntokens (nats; evidence above 0 speaks for the domain)",
+        ["token", "base", "mixture", *weighed, "strongest experts"],
+        [
+            (
+                *(repr(token.text), token.base_log_prob, token.log_prob),
+                *(by[domain] for domain in found.active for by in (token.weights, token.evidence)),
+                "  ".join(name(x) for d in found.active for x in token.experts[d][:SHOWN_EXPERTS]),
+            )
+            for token in found.tokens
+        ],
+    )
+    if found.active:
+        print_objects(
+            "\nstrongest experts over the text",
+            [expert for domain in found.active for expert in found.experts[domain]],
+            "domain expert strength router_weight=weight",
+            expert=name,
+        )
+        documents = "domain document=document_id score kind title source"
+        print_objects("\ndocuments that the active experts hold", found.documents, documents)
+    print_table(
+        "\nnext token",
+        ["base", "probability", "mixture", "probability"],
+        [
+            (repr(base.text), base.probability, repr(mixture.text), mixture.probability)
+            for base, mixture in zip(found.next_base, found.next_mixture, strict=True)
+        ],
+    )
+
+
+@reads
+def experts(
+    opened: Store,
+    domain: Domain,
+    layer: Annotated[int | None, opt("N", "Only this host layer; default: all.")] = None,
+    expert: Annotated[
+        str | None, opt("LAYER:EXPERT", "Only this expert; also VERSION:LAYER:EXPERT.")
+    ] = None,
+    limit: Annotated[int, opt("N", "Experts shown, or documents of one.", min=1)] = 10,
+) -> Answer:
+    """Show how a domain's experts are used, what they promote, and what they resemble."""
+    if layer is not None and expert is not None:
+        raise InputError(f"--expert {expert} names its layer: leave out --layer")
+    opened.registry.queries.check_active(domain)
+    from pipelines.experts import parse_expert
+
+    found = opened.experts(domain)
+    if expert is not None:
+        words = expert.split(":")
+        place = parse_expert(":".join(words[-2:]))
+        yield (detail := found.expert(*place, words[0] if len(words) == 3 else None))
+        _print_use("expert", [detail.expert])
+        held = zip(detail.held.documents, detail.held.shares, strict=True) if detail.held else ()
+        rows = [(short_id(d.document_id), share, d.kind, d.title, d.source) for d, share in held]
+        headings = ["document", "share of its use", "kind", "title", "source"]
+        print_table("\ndocuments that it holds", headings, rows[:limit])
+        return
+    yield (report := found.report(limit, layer))
+    print_objects(
+        f"{domain}: use by host layer, over the documents that it learned",
+        report.layers,
+        "version=label layer=host_layer experts=num_experts used=usage unevenness dead=num_dead "
+        "documents=num_documents effective_documents_an_expert=effective_documents",
+    )
+    _print_use("\nbusiest experts", report.busiest)
+    _print_use("\nmost specific experts", report.most_specific)
+
+
+def _print_use(title: str, experts: Sequence[Expert]) -> None:
+    print_objects(
+        title,
+        experts,
+        "version=label expert share_of_use=weight_share documents=num_documents "
+        "effective=effective_documents promotes nearest_in_other_domains",
+        expert=lambda one: f"{one.host_layer}:{one.expert}",
+        promotes=lambda one: " ".join(map(repr, one.promotes)) or "(adds nothing)",
+        nearest_in_other_domains=lambda one: "  ".join(
+            f"{near.domain} {near.expert} ({near.similarity:.2f})" for near in one.near
+        ),
+    )
+
+
+def verify(store: Folder = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Prove that stored bytes are whole, and that an inactive store answers as the bare base.
+
+    The bare base runs in a fresh process without this project's code; bits are compared. Exits
+    with 1 when a check fails.
+    """
+    with open_store(store) as opened, show_progress() as progress:
+        found = opened.verify(progress)
+    if as_json:
+        print_json(found)
+    else:
+        for check in found.checks:
+            say(f"{check.verdict}: {check.what}" + (f" ({check.note})" if check.note else ""))
+    if not found.is_good:
+        raise typer.Exit(1)
+
+
+def demo(
+    quick: Annotated[bool, flag("--quick", "Two small domains instead of four.")] = False,
+    store: Folder = DEFAULT_STORE,
+) -> None:
+    """Learn four real corpora, evaluate, freeze, remove and restore, and show each result."""
+    from pipelines.demo import DemoFace, run_demo
+
+    with show_progress() as progress:
+        face = DemoFace(say, print_report, print_writings)
+        run_demo(store, face, quick=quick, progress=progress)

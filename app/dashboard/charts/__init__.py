@@ -1,1 +1,0 @@
-"""Tables as charts, one file a page; nothing here knows of Streamlit."""

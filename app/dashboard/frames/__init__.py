@@ -1,1 +1,0 @@
-"""Answers of the registry as tables, one file a page; nothing here knows of Streamlit."""

@@ -1,0 +1,332 @@
+"""What every page shares: the store, the live snapshot, the model, and acting.
+
+Texts of users, corpora and models go to `st.text`, `st.code` or tables, never to Markdown or HTML;
+where a label is Markdown by nature, `plain` escapes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.dashboard.charts import domain_colours
+from app.options import DEFAULT_STORE, STORE_VARIABLE
+from peer_cl.errors import ChangedError, PeerError
+from pipelines.report import EvaluationReport
+from pipelines.store import Store, open_store
+from stores.config import StoreConfig
+from stores.queries import DomainSummary, Queries, Snapshot
+
+if TYPE_CHECKING:
+    from peer_cl.model import PeerModel
+
+log = logging.getLogger("peer_cl.dashboard")
+
+_OUTCOME, _MESSAGE = "outcome", "message "
+"""Session keys: how the last act ended, until it was shown; what a message's key begins with."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the dashboard."""
+
+    path: str
+    title: str
+    icon: str
+    draw: Callable[[], None]
+
+    @property
+    def navigation(self) -> Any:
+        """The page as Streamlit's navigation takes it; links alone lead to Document."""
+        return st.Page(
+            self.draw,
+            title=self.title,
+            icon=self.icon,
+            url_path=self.path,
+            default=self.path == "overview",
+            visibility="hidden" if self.path == "document" else "visible",
+        )
+
+
+PAGES: dict[str, Page] = {}
+"""By the path in the address; `page` puts each here."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page sees: a store, and the snapshot that was live when the page began."""
+
+    store: Store
+    live: Snapshot
+    domains: tuple[DomainSummary, ...]
+    """Every domain, live or not, by name."""
+
+    @property
+    def queries(self) -> Queries:
+        """What answers questions about the store."""
+        return self.store.registry.queries
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder."""
+        return self.store.registry.folder
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """A colour for the base and each domain; a new domain changes no other's."""
+        came = sorted(self.domains, key=lambda one: (one.created_at, one.domain))
+        return domain_colours([one.domain for one in came])
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What answers about this snapshot are cached under."""
+        return self.store.registry.config.store_id, self.live.id
+
+
+def store_folder() -> Path:
+    """Return the store's folder: --store, the environment's PEER_CL_STORE, or the default."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--store")
+    known, _ = parser.parse_known_args(sys.argv[1:])
+    return Path(known.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
+
+
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda store: store.close())
+def _opened(folder: Path, store_id: str) -> Store:
+    return open_store(folder)
+
+
+def view() -> View:
+    """Return what the page that runs now sees."""
+    folder = store_folder()
+    store = _opened(folder, StoreConfig.read(folder).store_id)
+    return View(store, store.registry.queries.live(), store.registry.queries.domains())
+
+
+def page(
+    path: str, title: str, icon: str, caption: str
+) -> Callable[[Callable[[View], None]], Page]:
+    """Return a decorator that makes a page of a function that draws a View.
+
+    Args:
+        path: of the page in the address.
+        title: its heading, and its name in the navigation.
+        icon: beside the name.
+        caption: one sentence on what it is for.
+    """
+
+    def decorate(draw: Callable[[View], None]) -> Page:
+        @functools.wraps(draw)
+        def show() -> None:
+            st.title(title, anchor=False)
+            st.caption(caption)
+            try:
+                seen = view()
+                name = f"{seen.folder.parent.name}/{seen.folder.name}"
+                st.sidebar.caption(plain(f"Store {name}, snapshot {seen.live.id}"))
+                _show_outcome()
+                draw(seen)
+            except PeerError as error:
+                show_error(str(error))
+            except Exception as error:
+                log.exception("page %s", title)
+                show_error(f"{type(error).__name__}: {error} (the dashboard's terminal says where)")
+
+        PAGES[path] = Page(path, title, icon, show)
+        return PAGES[path]
+
+    return decorate
+
+
+def plain(text: str) -> str:
+    """Return text so that a Markdown label shows it as it is.
+
+    Example:
+        >>> plain("a_b [x](http://y)")
+        'a\\\\_b \\\\[x\\\\]\\\\(http\\\\://y\\\\)'
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+.!|<>~$:&])", r"\\\1", " ".join(text.split()))
+
+
+def show_error(message: str) -> None:
+    """Show one line on what went wrong."""
+    st.error(plain(message), icon=":material/error:")
+
+
+def link(path: str, label: str, *, icon: str | None = None, **query: str) -> None:
+    """Show a link to another page.
+
+    Args:
+        path: of the page.
+        label: what the link says.
+        icon: before the label.
+        query: what the page shall show, such as domain="law".
+    """
+    st.page_link(PAGES[path].navigation, label=plain(label), icon=icon, query_params=query or None)
+
+
+def show_figures(figures: Sequence[tuple[str, str, str | None, str | None]]) -> None:
+    """Show figures side by side: each its name, value, unit, and what it means."""
+    for column, (name, value, unit, told) in zip(st.columns(len(figures)), figures, strict=True):
+        column.metric(
+            name, value, unit, delta_color="off", delta_arrow="off", help=told, border=True
+        )
+
+
+def say_empty(seen: View) -> None:
+    """Say what to do with a store in which no domain is live."""
+    if seen.domains:
+        st.info("No domain is live; removed ones can be restored.", icon=":material/inventory_2:")
+        link("domains", "Go to Domains", icon=":material/stacks:")
+    else:
+        st.info("This store has learned nothing yet.", icon=":material/school:")
+        link("ingest", "Ingest a corpus", icon=":material/upload_file:")
+
+
+def choose_domain(names: Sequence[str]) -> str:
+    """Return the domain that a person, or the address, chooses from a list."""
+    wanted = st.query_params.get("domain")
+    if wanted is not None and wanted not in names and "domain" not in st.session_state:
+        st.warning(plain(f"There is no domain {wanted!r} here; known: {', '.join(names)}."))
+    chosen: str = st.selectbox("Domain", names, key="domain", bind="query-params")
+    return chosen
+
+
+# Acting
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an act ended: what was done, or why it was not."""
+
+    done: str = ""
+    error: str = ""
+
+
+def attempt(
+    folder: Path, expect_snapshot: int, done: str, function: Callable[[Store], Any]
+) -> Outcome:
+    """Run a verb on a store, if its live snapshot is still the one that a person saw.
+
+    Args:
+        folder: of the store.
+        expect_snapshot: number of the snapshot that was seen.
+        done: what to say afterwards.
+        function: calls the store's verb; a text that it returns replaces `done`.
+    """
+    try:
+        with (
+            open_store(folder) as store,
+            store.registry.writing(store.author, expect_snapshot=expect_snapshot),
+        ):
+            said = function(store)
+    except ChangedError:
+        return Outcome(error="The store changed meanwhile, so nothing was done. Look again.")
+    except PeerError as error:
+        return Outcome(error=str(error))
+    return Outcome(done=said if isinstance(said, str) else done)
+
+
+def act(
+    label: str, function: Callable[[Store], Any], seen: View, *, done: str, **look: Any
+) -> None:
+    """Show a button that runs a verb, says so in a toast, and shows the page anew.
+
+    The snapshot is compared with the one of the run that drew the button: it is what the person
+    saw. The function reads widgets from `st.session_state` itself, since they may change later.
+
+    Args:
+        label: of the button.
+        function: calls the store's verb.
+        seen: what the person sees.
+        done: what the toast says.
+        look: further arguments of `st.button`.
+    """
+
+    def press() -> None:
+        outcome = attempt(seen.folder, seen.live.id, done, function)
+        st.session_state[_OUTCOME] = outcome
+        for key in [key for key in st.session_state if str(key).startswith(_MESSAGE)]:
+            st.session_state[key] = st.session_state[key] if outcome.error else ""
+
+    st.button(plain(label), on_click=press, **look)
+
+
+def _show_outcome() -> None:
+    outcome: Outcome | None = st.session_state.pop(_OUTCOME, None)
+    if outcome is None:
+        return
+    if outcome.error:
+        show_error(outcome.error)
+    else:
+        st.toast(plain(outcome.done), icon=":material/check_circle:")
+
+
+def message_box(subject: str) -> Callable[[], str]:
+    """Show a field for the message of an act, and return what reads it; an act that is done
+    empties it."""
+    key = f"{_MESSAGE}{subject}"
+    st.text_input("Message (kept in the log)", key=key, max_chars=500)
+    return lambda: str(st.session_state.get(key, ""))
+
+
+# The model
+
+
+class _ModelKeeper:
+    """The one model that all sessions share, and the tag of the snapshot that it is of."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.loaded: tuple[PeerModel, Any] | None = None
+        self.tag = ""
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _model_keeper(store_id: str) -> _ModelKeeper:
+    return _ModelKeeper()
+
+
+@contextmanager
+def borrowed_model(seen: View) -> Iterator[tuple[PeerModel, Any]]:
+    """Yield the model of the snapshot that is seen, and its tokenizer, to one session at a time."""
+    from pipelines.loading import set_snapshot
+
+    keeper = _model_keeper(seen.store.registry.config.store_id)
+    with keeper.lock:
+        loaded, keeper.loaded = keeper.loaded, None  # dropped where the move fails halfway
+        if loaded is None:
+            with st.spinner("Loading the model, once for everybody"):
+                loaded = seen.store.load(seen.live.id)
+        elif keeper.tag != seen.live.index_tag:
+            set_snapshot(loaded[0], seen.store.registry, seen.live)
+        keeper.loaded, keeper.tag = loaded, seen.live.index_tag
+        yield loaded
+
+
+# Evaluations
+
+
+def newest_report(seen: View) -> EvaluationReport | None:
+    """Return the newest evaluation that holds for the live snapshot, else the newest of all."""
+    found = seen.queries.evaluations(seen.live.id)
+    current = [one for one in found if one.snapshot.index_tag == seen.live.index_tag]
+    chosen = (current or found)[-1:]
+    return EvaluationReport.from_json(chosen[0].report) if chosen else None
+
+
+def is_current(seen: View, snapshot_id: int) -> bool:
+    """Return whether an evaluation of a snapshot holds for the live one: the same versions on."""
+    return seen.queries.snapshot(snapshot_id).index_tag == seen.live.index_tag

@@ -1,0 +1,195 @@
+"""The verbs that make a store, teach it and measure it: init, ingest, evaluate, report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from app.options import DEFAULT_STORE, Author, Domain, Folder, Json, Message, opt
+from app.output import moment, print_json, say, show_progress, size
+from app.report import print_report
+from app.verbs import Answer, acts, reads
+from peer_cl.errors import InputError, UnknownError
+from pipelines.corpora import several
+
+if TYPE_CHECKING:
+    from pipelines.ingest import IngestReport
+    from pipelines.settings import TrainingSettings
+    from pipelines.store import Store
+
+SHOWN_PROBLEMS = 5
+"""Malformed lines named after an ingest; of more, the number."""
+
+
+def init(
+    base: Annotated[str, opt("BASE", "Model: smollm2, a folder or a Hugging Face id.")] = "smollm2",
+    host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
+    budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
+    capacity: Annotated[int, opt("N", "The most live domains; they share the budget.")] = 16,
+    mention_odds: Annotated[float, opt("ODDS", "Prior odds of a mentioned domain; 0: off.")] = 0.0,
+    keep_text: Annotated[bool, Option(help="Keep texts: `evaluate` and `erase` need them.")] = True,
+    background: Annotated[str | None, opt("PATH", "Background; default: public texts.")] = None,
+    objects_url: Annotated[str | None, opt("URL", "fsspec URL of objects; default: local.")] = None,
+    database_url: Annotated[str | None, opt("URL", "Empty PostgreSQL; default: SQLite.")] = None,
+    store: Folder = DEFAULT_STORE,
+    author: Author = None,
+    as_json: Json = False,
+) -> None:
+    """Make a store."""
+    try:
+        layers = None if host_layers is None else [int(word) for word in host_layers.split(",")]
+    except ValueError:
+        raise InputError(f"--host-layers takes numbers, as 3,9,15, not {host_layers!r}") from None
+    from pipelines.corpora import read_corpus
+    from pipelines.init import init_store
+
+    texts = None if background is None else [d.text for d in read_corpus(background).documents]
+    with show_progress() as progress:
+        made = init_store(
+            store,
+            base=base,
+            host_layers=layers,
+            budget=budget,
+            capacity=capacity,
+            mention_odds=mention_odds,
+            keep_text=keep_text,
+            background=texts,
+            objects_url=objects_url,
+            database_url=database_url,
+            author=author,
+            progress=progress,
+        )
+    made.close()
+    config = made.registry.config
+    if as_json:
+        print_json(config)
+        return
+    say(f"made a store in {store}")
+    say(f"base {config.base_id} ({config.architecture}, {config.num_layers} layers)")
+    say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
+    say(f"budget {config.budget:g}: at most {-math.log1p(-config.budget):.4f} nats a document")
+    say("next: `peer-cl ingest DOMAIN PATH`")
+
+
+@acts
+def ingest(
+    opened: Store,
+    domain: Domain,
+    path: Annotated[str, Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder.")],
+    facts: Annotated[str | None, opt("FILE", "Facts to learn too, as jsonl.")] = None,
+    settings: Annotated[str | None, opt("FILE.toml", "Training settings: docs/cli.md.")] = None,
+    hold_out: Annotated[float | None, opt("PERCENT", "Documents held out; default: 23.")] = None,
+    passes: Annotated[float | None, opt("N", "Readings of each document; default: 1.5.")] = None,
+    seed: Annotated[int | None, opt("N", "Seed of the training; default: 0.")] = None,
+    on_bad_row: Annotated[
+        Literal["stop", "skip"], Option(help="What to do at a malformed line or a binary file.")
+    ] = "stop",
+    message: Message = "",
+) -> Answer:
+    """Learn a corpus as a new version of a domain.
+
+    Documents that the domain knows, and those erased from it, are left out. A stopped ingest goes
+    on from its last checkpoint when the same command is run again.
+    """
+    with show_progress() as progress:
+        from pipelines.facts import read_facts
+
+        known, skipped = read_facts(facts, on_bad_row) if facts is not None else ((), ())
+        report = opened.ingest(
+            domain,
+            path,
+            facts=known,
+            settings=_training_settings(settings, hold_out, passes, seed),
+            message=message,
+            on_bad_row=on_bad_row,
+            progress=progress,
+        )
+    yield (report := replace(report, skipped=(*report.skipped, *skipped)))
+    _print_ingest(report)
+
+
+def _training_settings(
+    path: str | None, hold_out: float | None, passes: float | None, seed: int | None
+) -> TrainingSettings:
+    """Return the settings in a file, with what the options say in their place."""
+    from pipelines.settings import TrainingSettings
+
+    settings = TrainingSettings() if path is None else TrainingSettings.from_toml(path)
+    given: dict[str, Any] = {"hold_out_percent": hold_out, "text_passes": passes, "seed": seed}
+    return replace(settings, **{name: one for name, one in given.items() if one is not None})
+
+
+def _print_ingest(report: IngestReport) -> None:
+    from pipelines.corpora import files_not_read
+
+    say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
+    learned = f"{several(report.num_learned_texts, 'text')}, {several(report.num_facts, 'fact')}"
+    say(f"learned {learned}; held out {several(report.num_held_out_texts, 'text')}")
+    for name, num_sections in report.held_out_files:
+        say(f"held out whole: {name} ({several(num_sections, 'section')})")
+    if not report.is_measurable:
+        say("no text of the domain is held out for testing: `evaluate` cannot measure it")
+    for kind, (before, after) in report.mean_losses_nats.items():
+        say(f"mean loss of each {kind}: {before:.3f} -> {after:.3f} nats a token")
+    num_known = report.num_duplicates - report.num_held_out_already
+    for num, why in (
+        (num_known, "known to the domain, or twice in the corpus"),
+        (report.num_held_out_already, "held out by the domain (--hold-out 0 learns them)"),
+        (len(report.erased_ids), "erased from the domain"),
+    ):
+        if num:
+            say(f"left out: {several(num, 'document')} {why}")
+    for problem in report.skipped[:SHOWN_PROBLEMS]:
+        say(f"skipped: {problem}")
+    if len(report.skipped) > SHOWN_PROBLEMS:
+        say(f"skipped: {len(report.skipped) - SHOWN_PROBLEMS:,} more")
+    if report.other_files:
+        say(files_not_read(report.other_files))
+    say(
+        f"{several(report.num_steps, 'step')}, {report.num_tokens:,} tokens read, "
+        f"{size(report.size_bytes)}, {report.seconds:.0f} s"
+    )
+
+
+@acts
+def evaluate(
+    opened: Store,
+    background: Annotated[bool, Option(help="Score background text too.")] = True,
+    recall: Annotated[bool, Option(help="Ask the learned facts too.")] = True,
+    max_documents: Annotated[
+        int | None, opt("N", "The most documents of each background source; default: all.", min=1)
+    ] = None,
+) -> Answer:
+    """Measure what was learned, kept and lost on held-out documents."""
+    with show_progress() as progress:
+        report = opened.evaluate(
+            progress, background=background, with_recall=recall, max_documents=max_documents
+        )
+    yield report.to_json()
+    print_report(report)
+
+
+@reads
+def report(
+    opened: Store,
+    snapshot: Annotated[int | None, opt("N", "Of this snapshot; default: the live one.")] = None,
+) -> Answer:
+    """Show the last evaluation of a snapshot, or of the last one before it that has one."""
+    from pipelines.report import EvaluationReport
+
+    queries = opened.registry.queries
+    wanted = (queries.live() if snapshot is None else queries.snapshot(snapshot)).id
+    past = queries.evaluations(wanted)
+    if not past:
+        raise UnknownError(
+            f"neither snapshot {wanted} nor one before it was evaluated; `peer-cl evaluate` "
+            "evaluates the live one"
+        )
+    found = past[-1]
+    yield {"created_at": found.created_at, **found.report}
+    before = "" if found.snapshot.id == wanted else f", the last one before snapshot {wanted}"
+    say(f"evaluated {moment(found.created_at)}{before}")
+    print_report(EvaluationReport.from_json(found.report))

@@ -1,0 +1,259 @@
+"""The verbs that read the store without a model, and the dashboard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from app.dashboard import server_command
+from app.options import DEFAULT_STORE, Domain, Folder, Json, flag, open_store, opt
+from app.output import moment, print_json, print_objects, say, size
+from app.verbs import Answer, reads
+
+if TYPE_CHECKING:
+    from pipelines.store import Store
+    from stores.queries import DomainSummary, Event, Run, Snapshot
+
+Limit = Annotated[int, opt("N", "The most lines shown.", min=1)]
+
+EVENTS = "snapshot=snapshot_id at author action domain version=label message"
+
+
+@reads
+def list_(opened: Store) -> Answer:
+    """List the domains, live or not."""
+    live, config = opened.registry.queries.live(), opened.registry.config
+    yield (found := opened.registry.queries.domains())
+    print_objects(
+        f"{len(live.domains)} of {config.capacity} domains live in snapshot {live.id}",
+        found,
+        "domain version=label state segments=num_segments documents=num_documents "
+        "tokens=num_tokens size=size_bytes changed=changed_at",
+        empty="no domain yet; add one with `peer-cl ingest DOMAIN PATH`",
+        state=describe_state,
+    )
+
+
+def describe_state(item: DomainSummary) -> str:
+    """Return a domain's state in a word or two."""
+    if item.is_purged:
+        return "purged"
+    if not item.is_live:
+        return "removed"
+    words = ["frozen"] * item.is_frozen + ["disabled"] * (not item.is_enabled)
+    return ", ".join(words) or "live"
+
+
+@reads
+def show(opened: Store, domain: Domain) -> Answer:
+    """Show a domain: its state, versions and log."""
+    yield (detail := opened.registry.queries.domain(domain))
+    item = detail.summary
+    say(f"{item.domain}: {describe_state(item)}" + (f", {item.label}" if item.label else ""))
+    say(
+        f"{item.num_texts:,} texts and {item.num_facts:,} facts learned, {item.num_held_out:,} "
+        "texts held out"
+    )
+    say(f"{item.num_tokens:,} tokens, {item.num_experts:,} experts, {size(item.size_bytes)}")
+    live = {segment.id for segment in detail.chain}
+    print_objects(
+        "\nversions",
+        detail.versions,
+        "version=label id state tokens=num_tokens size=size_bytes seconds made=created_at",
+        state=lambda one: "purged" if one.is_purged else "live" if one.id in live else "not live",
+    )
+    print_objects("\nlog", detail.events, EVENTS)
+
+
+@reads
+def documents(
+    opened: Store,
+    domain: Domain,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, Option(help="Only this split; default: all.")
+    ] = None,
+    kind: Annotated[
+        Literal["text", "fact", "question"] | None, Option(help="Only this kind; default: all.")
+    ] = None,
+    limit: Limit = 50,
+) -> Answer:
+    """List the documents of a domain's live version."""
+    found = opened.registry.queries.documents(domain, split=split, kind=kind)
+    yield found[:limit]
+    print_objects(
+        "documents (losses right after the ingest, nats a token)",
+        found[:limit],
+        "document=document_id split kind tokens=num_tokens base=base_nats with_pool=nats title "
+        "source",
+    )
+    if len(found) > limit:
+        say(f"{len(found) - limit:,} more; --limit shows more of them")
+
+
+@reads
+def document(
+    opened: Store,
+    wanted: Annotated[str, Argument(metavar="ID", help="Its id, or the first six digits.")],
+    experts: Annotated[int, opt("N", "The most experts shown.", min=1)] = 10,
+) -> Answer:
+    """Show a document: its text, the domains that hold it, and the experts that it uses."""
+    from pipelines.provenance import document_experts
+
+    queries = opened.registry.queries
+    places = queries.places(wanted)
+    newest = places[-1].document
+    by_segment = {place.document.segment_id: place for place in places}
+    used = document_experts(opened.registry, newest.document_id, [*by_segment])[:experts]
+    text = queries.document_text(newest) if newest.text_object is not None else None
+    yield {"text": text, "places": places, "experts": used}
+    say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
+    print_objects(
+        "\nheld by (losses right after the ingest, nats a token)",
+        places,
+        "domain=document.domain version=label state split=document.split "
+        "base=document.base_nats with_pool=document.nats snapshot=snapshot_id came=created_at "
+        "title=document.title source=document.source",
+        state=lambda one: "live" if one.is_live else "not live",
+    )
+    print_objects(
+        "\nexperts that it uses, the most specific first",
+        used,
+        "domain version expert router_weight=weight share_of_the_expert=share "
+        "documents=num_documents",
+        empty="none: only what was learned uses experts",
+        domain=lambda one: by_segment[one.segment_id].document.domain,
+        version=lambda one: by_segment[one.segment_id].label,
+        expert=lambda one: f"{one.host_layer}:{one.expert}",
+    )
+    say(f"\n{text}" if text is not None else "this store keeps no texts")
+
+
+@reads
+def log(
+    opened: Store,
+    limit: Limit = 30,
+    domain: Annotated[str | None, opt("DOMAIN", "Only this domain's; default: all.")] = None,
+) -> Answer:
+    """List what was done to the store, the newest first."""
+    yield (found := opened.registry.queries.events(limit=limit, domain=domain))
+    print_objects("log", found, EVENTS)
+
+
+@reads
+def runs(opened: Store, limit: Limit = 20) -> Answer:
+    """List ingests, evaluations and erasures, running or ended, the newest first."""
+    yield (found := opened.registry.queries.runs(limit))
+    print_objects(
+        "runs",
+        found,
+        "run=id kind domain state progress snapshot=snapshot_id author started=started_at error",
+        state=lambda one: "lost" if one.is_lost else one.state,
+        progress=describe_progress,
+    )
+
+
+def describe_progress(run: Run) -> str:
+    """Return what a run is doing, and how much of it is done."""
+    if run.state != "running":
+        return ""
+    return f"{run.what} {run.done:,} of {run.total:,}" if run.total else run.what
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is live and what is wrong."""
+
+    snapshot: int
+    base: str
+    capacity: int
+    live: list[str]
+    """Live domains, with what is unusual about each."""
+    removed: list[str]
+    last_event: Event | None
+    is_evaluated: bool
+    """Whether the live snapshot has a report."""
+    running: list[Run]
+    problems: list[str]
+    """What is wrong, each with what to do about it."""
+
+
+@reads
+def status(opened: Store) -> Answer:
+    """Show what is live and what is wrong, in ten lines; `doctor` checks every stored byte."""
+    yield (found := _status(opened))
+    say(f"snapshot {found.snapshot} on base {found.base}")
+    say(f"live: {len(found.live)} of {found.capacity} domains: {', '.join(found.live) or 'none'}")
+    if found.removed:
+        say(f"removed: {', '.join(found.removed)}")
+    if last := found.last_event:
+        say(f"last act: {last.action} {last.domain or ''} by {last.author}, {moment(last.at)}")
+    say(f"evaluated: {'yes' if found.is_evaluated else 'no; `peer-cl evaluate` does'}")
+    for run in found.running:
+        say(f"running: {run.kind} {run.domain or ''} {describe_progress(run)}")
+    say("\n".join(f"problem: {one}" for one in found.problems) or "no problem found")
+
+
+def _status(opened: Store) -> Status:
+    queries, config = opened.registry.queries, opened.registry.config
+    live, domains = queries.live(), queries.domains()
+    running = [run for run in queries.runs(20) if run.state == "running"]
+    states = {f"{one.domain} {one.label}": describe_state(one) for one in domains if one.is_live}
+    killed = [f"{run.kind} {run.domain or ''}".strip() for run in running if run.is_lost]
+    return Status(
+        snapshot=live.id,
+        base=config.base_id,
+        capacity=config.capacity,
+        live=[name + f" ({state})" * (state != "live") for name, state in states.items()],
+        removed=[one.domain for one in domains if not (one.is_live or one.is_purged)],
+        last_event=next(iter(queries.events(limit=1)), None),
+        is_evaluated=queries.evaluation(live.id) is not None,
+        running=[run for run in running if not run.is_lost],
+        problems=[
+            *_missing(opened, live),
+            *(f"the {what} was killed: run the same command again" for what in killed),
+        ],
+    )
+
+
+def _missing(opened: Store, live: Snapshot) -> Iterator[str]:
+    """Yield which live domains lack a stored object."""
+    registry = opened.registry
+    for state in live.domains:
+        chain = registry.queries.chain(state.version)
+        needed = [key for segment in chain for key in (segment.pool_object, segment.key_object)]
+        if not all(registry.objects.exists(key) for key in needed):
+            yield f"{state.domain} lacks stored objects: `peer-cl doctor` names them"
+
+
+def doctor(
+    repair: Annotated[bool, flag("--repair", "Remove what a crash left behind.")] = False,
+    store: Folder = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Check the whole store: registry, objects' hashes and leftovers.
+
+    Exits with 1 when data of the live or an older snapshot is missing or damaged.
+    """
+    with open_store(store) as opened:
+        findings = opened.doctor(repair=repair)
+    lines = [f"{one.severity}: {one.what}; {one.action}" for one in findings]
+    print_json(findings) if as_json else say("\n".join(lines) or "all is well")
+    if any(item.severity == "error" for item in findings):
+        raise typer.Exit(1)
+
+
+def dashboard(
+    port: Annotated[int, Option(metavar="N", min=1, max=65535, help="Port to listen at.")] = 8501,
+    no_browser: Annotated[bool, flag("--no-browser", "Open no browser window.")] = False,
+    store: Folder = DEFAULT_STORE,
+) -> None:
+    """Open the dashboard, which only this machine can reach."""
+    with open_store(store):
+        pass  # what is wrong with the store is said here, not in the browser
+    words = server_command(store, port=port, opens_browser=not no_browser)
+    os.execv(words[0], words)  # Ctrl-C and signals are the server's from now on

@@ -1,0 +1,95 @@
+"""Acronyms: what letters stand for in computing, from Debian's dict-vera.
+
+V.E.R.A. 1.24, (c) 1993-2020 Oliver Heidelbach, GNU Free Documentation License.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from benchmarks.corpora.debian import DebianPackage, read_members
+from benchmarks.corpora.frozen import Candidates
+from pipelines.corpora import SourceDocument
+from pipelines.facts import Relation
+
+PACKAGE = DebianPackage(
+    name="dict-vera",
+    version="1:1.24-1",
+    sha256="11d2bf94c326761131a7707807e66a05e65bc984d1a351fd8ca1cd77ac8ee8db",
+    size_bytes=297_812,
+)
+
+
+_DICTIONARY = "usr/share/dictd/vera.dict.dz"
+_LINES = 7
+"""Acronyms in one document: as many as make about a hundred tokens."""
+_FACT_SHARE = 0.2
+_ENTRY = re.compile(r"^(\S[^\n]*)\n((?: {7}\S[^\n]*\n(?:\S[^\n]*\n)*))(?= {7}\n)", re.MULTILINE)
+_ADDED = re.compile(r"\[[^\]]*\]|\"[^\"]*\"|,\s*$")
+_FIELD = re.compile(r"\(([^()]*)\)\s*(?:,\s*\"[^\"]*\")?\s*$")
+_ACRONYM = re.compile(r"[A-Z][A-Z0-9]{2,7}")
+_GERMAN = re.compile(r"\b(?:der|des|die|fuer|und|von|zum|zur)\b", re.IGNORECASE)
+
+_EXPANSION = Relation("expansion", "In computing, the letters {subject} stand for", ())
+_CONTEXT = Relation("field", "The acronym {subject} is used in connection with", ())
+
+
+@dataclass(frozen=True)
+class _Acronym:
+    letters: str
+    expansion: str
+    field: str
+
+    @property
+    def line(self) -> str:
+        field = f" ({self.field})" if self.field else ""
+        return f"{self.letters} stands for {self.expansion}{field}."
+
+
+def read() -> Candidates:
+    """Return lines on acronyms, and facts on other acronyms, of which no document tells."""
+    known = _unambiguous()
+    asked = [one for one in known if _is_asked(one.letters)]
+    lines = [one for one in known if not _is_asked(one.letters)]
+    documents = []
+    for start in range(0, len(lines) - _LINES + 1, _LINES):
+        group = lines[start : start + _LINES]
+        title = f"{group[0].letters} to {group[-1].letters}"
+        text = "\n".join(one.line for one in group)
+        documents.append(SourceDocument(text, title, PACKAGE.label))
+    facts = [_EXPANSION.fact(one.letters, one.expansion) for one in asked]
+    facts += [_CONTEXT.fact(one.letters, one.field) for one in asked if one.field]
+    return documents, facts
+
+
+def _unambiguous() -> list[_Acronym]:
+    content = gzip.decompress(read_members(PACKAGE, [_DICTIONARY])[_DICTIONARY]).decode()
+    found: dict[str, list[_Acronym]] = defaultdict(list)
+    for letters, text in _ENTRY.findall(content):
+        one = _acronym(letters, text)
+        is_plain = one.expansion and "?" not in one.expansion and not _GERMAN.search(one.expansion)
+        if _ACRONYM.fullmatch(letters) and is_plain:
+            found[letters].append(one)
+    return [entries[0] for _, entries in sorted(found.items()) if len(entries) == 1]
+
+
+def _acronym(letters: str, text: str) -> _Acronym:
+    r"""Return an entry in parts: the expansion, and what the dictionary puts in brackets after it.
+
+    Example:
+        >>> _acronym("BAGEL", "Bay Area GNU [large] League (GNU, org.), \"B\"")
+        _Acronym(letters='BAGEL', expansion='Bay Area GNU League', field='GNU, org.')
+    """
+    line = " ".join(text.split())
+    field = _FIELD.search(line)
+    expansion = _ADDED.sub("", line[: field.start()] if field else line)
+    return _Acronym(letters, " ".join(expansion.split()), field.group(1) if field else "")
+
+
+def _is_asked(letters: str) -> bool:
+    digest = hashlib.sha256(letters.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < _FACT_SHARE

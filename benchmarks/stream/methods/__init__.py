@@ -1,1 +1,0 @@
-"""The methods that learn the stream: what people know, beside ours."""

@@ -1,0 +1,281 @@
+"""Hooks under which a model's own forward runs as the bare base, or as the branch of a pool.
+
+Decoder layers and feed-forwards are found by structure and name, in any architecture. Hooks exist
+on them only inside a context; outside, the model is untouched.
+
+Shape suffixes: B rows, T tokens, D model width, V vocabulary, X chosen positions of all rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
+from peer_cl.layer import AUGMENT, REPLACE
+from peer_cl.pool import Segment
+
+FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
+"""What decoder layers call their feed-forward."""
+
+Watch = Callable[[Segment, int, Tensor, Tensor, Tensor], None]
+"""Called in a branch with each segment, its host layer, what it reads there (T, D), and the weights
+and ids of retrieval (T, H, K)."""
+
+
+@dataclass
+class Seen:
+    """What the bare model's forward leaves behind inside `Hooks.bare`."""
+
+    state_BTD: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Hidden states after the state layer."""
+    feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
+    """By layer of `keep_inputs`, what its feed-forward read, (B, T, D)."""
+
+
+class Hooks:
+    """A base model whose forward can be observed, and run with a pool's experts.
+
+    The base's `requires_grad` flags are left alone: torch's matmul looks at them, even under
+    `no_grad`, when it chooses a kernel, so touching them moves bits. `frozen` sets them to train.
+
+    Only one context is open at a time, and other threads wait; plain calls of the base beside other
+    threads need `lock`. Two objects on one base do not know of each other.
+
+    The router reads the output of `state_layer`; default: two thirds of the depth.
+
+    Raises:
+        InputError: when the base is no loaded language model, or has no such layer.
+        StateError: when the base is in training mode: dropout would change every call.
+        UnsupportedError: when no hook can be attached, or the model is no causal language model.
+    """
+
+    def __init__(self, base: Any, state_layer: int | None = None) -> None:
+        self.base = base
+        if not isinstance(base, nn.Module):
+            raise InputError(
+                f"the base must be a loaded causal language model, not a {type(base).__name__}: "
+                "load it with peer_cl.load_base(...).model"
+            )
+        if any(module.training for module in base.modules()):
+            raise StateError(
+                "the base, or a part of it, is in training mode: call base.eval() first"
+            )
+        if any(hasattr(module, "_orig_mod") for module in base.modules()):
+            raise UnsupportedError("hooks need the base as it was before torch.compile: give that")
+        self.layers = decoder_layers(base)
+        self._feed_forwards = [cast(nn.Module, feed_forward_of(layer)) for layer in self.layers]
+        self.state_layer = (2 * len(self.layers)) // 3 if state_layer is None else state_layer
+        self.check_layers([self.state_layer])
+        self.width = int(self.base.config.get_text_config(decoder=True).hidden_size)
+        self.lock, self._is_open = threading.RLock(), False
+        self._check_base()
+
+    @contextmanager
+    def bare(self, keep_inputs: Sequence[int] = ()) -> Iterator[Seen]:
+        """Run the bare model inside; its state is kept, and its bits are its own."""
+        seen = Seen()
+
+        def keep_state(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            seen.state_BTD = output[0] if isinstance(output, tuple) else output
+
+        with self._open() as stack:
+            hook = self.layers[self.state_layer].register_forward_hook(keep_state)
+            stack.callback(hook.remove)
+            for layer in keep_inputs:
+                self._keep_inputs(stack, layer, seen.feed_forward_inputs)
+            yield seen
+
+    @contextmanager
+    def branch(self, segments: Sequence[Segment], watch: Watch | None = None) -> Iterator[None]:
+        """Run a branch inside: the whole model, with the segments' experts in their host layers."""
+        self.check_segments(segments)
+        inputs: dict[int, Tensor] = {}
+        host_layers = sorted({layer for segment in segments for layer in segment.host_layers})
+        with self._open() as stack:
+            for number in host_layers:
+                self._keep_inputs(stack, number, inputs)
+                places = {REPLACE: self._feed_forwards[number], AUGMENT: self.layers[number]}
+                for mode, module in places.items():
+                    here = [s for s in segments if s.shape.mode == mode and number in s.host_layers]
+                    if here:
+                        hook = functools.partial(_add_experts, here, number, inputs, watch)
+                        stack.callback(module.register_forward_hook(hook).remove)
+            yield
+
+    @contextmanager
+    def _open(self) -> Iterator[ExitStack]:
+        """Wait for other threads; what is pushed on the stack is undone at the end."""
+        with self.lock:
+            if self._is_open:
+                raise StateError(  # its hooks would act on what is read here, too
+                    "a pool's branch, or a bare reading, of this model is running: read texts "
+                    "after it has ended, not from inside (a streamer?)"
+                )
+            self._is_open = True
+            try:
+                with ExitStack() as stack:
+                    yield stack
+            finally:
+                self._is_open = False
+
+    @contextmanager
+    def head_at(self, places_BT: Tensor) -> Iterator[None]:
+        """Compute logits at X positions (bool) alone inside: they come as (1, X, V).
+
+        In training most of what the head would compute counts for nothing.
+        """
+
+        def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (args[0][places_BT].unsqueeze(0), *args[1:])
+
+        handle = self.base.get_output_embeddings().register_forward_pre_hook(select)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Compute no gradient of the base inside; its flags come back as they were at the end."""
+        trained = [parameter for parameter in self.base.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse host layers that are not ascending, or that the base does not have."""
+        if not layers or list(layers) != sorted(set(layers)):
+            raise InputError(
+                f"host layers must be ascending, at least one and each once, not {list(layers)}"
+            )
+        for layer in layers:
+            if not 0 <= layer < len(self.layers):
+                raise InputError(
+                    f"layer {layer} does not exist: the base has layers 0..{len(self.layers) - 1}"
+                )
+
+    def check_segments(self, segments: Sequence[Segment]) -> None:
+        """Refuse segments that do not fit the base: their width, host layers or mode."""
+        for segment in segments:
+            if segment.width != self.width:
+                raise ShapeError(
+                    f"a segment of width {segment.width} does not fit a base of width {self.width}"
+                )
+            self.check_layers(segment.host_layers)
+            if segment.shape.mode == REPLACE and self._adds_residual:
+                raise UnsupportedError(
+                    f"mode {REPLACE!r} would drop the residual, which the feed-forwards of "
+                    f"{type(self.base).__name__} add themselves: use mode {AUGMENT!r}"
+                )
+
+    def _keep_inputs(self, stack: ExitStack, layer: int, inputs: dict[int, Tensor]) -> None:
+        """Keep what a layer's feed-forward reads, until the stack is undone."""
+
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            inputs[layer] = args[0] if args else kwargs["hidden_states"]
+
+        handle = self._feed_forwards[layer].register_forward_pre_hook(keep, with_kwargs=True)
+        stack.callback(handle.remove)
+
+    @torch.no_grad()
+    def _check_base(self) -> None:
+        """Refuse a base on which hooks would not fire, or would not mean what they mean here.
+
+        The base reads two texts of two tokens, to see that they do and that no token looks ahead.
+        """
+        kind = type(self.base).__name__
+        if getattr(self.base, "get_output_embeddings", lambda: None)() is None:
+            raise UnsupportedError(
+                f"a {kind} gives no logits of tokens: load it with AutoModelForCausalLM"
+            )
+        own = inspect.signature(self._feed_forwards[0].forward).parameters
+        self._adds_residual = any(name.startswith("residual") for name in own)  # BLOOM, MPT
+        device = self.base.get_input_embeddings().weight.device
+        ids_BT = torch.tensor([[2, 3], [2, 4]], device=device)
+        with self.bare(keep_inputs=range(len(self.layers))) as seen:
+            logits_BTV = self.base(input_ids=ids_BT, use_cache=False).logits
+        silent = [n for n in range(len(self.layers)) if n not in seen.feed_forward_inputs]
+        if silent:
+            raise UnsupportedError(
+                f"layers {silent} of {kind} never call their feed-forward as a module (a compiled "
+                "base?): no pool can be attached; give another base, or this one uncompiled"
+            )
+        shapes = {tuple(one.shape) for one in (seen.state_BTD, *seen.feed_forward_inputs.values())}
+        # Some feed-forwards read rows and tokens as one dimension.
+        if not shapes <= {(2, 2, self.width), (4, self.width)}:
+            raise UnsupportedError(
+                f"the layers of {kind} pass on states of shapes {sorted(map(str, shapes))} for two "
+                f"texts of two tokens, not (2, 2, {self.width}): this architecture is not supported"
+            )
+        first_V, other_V = logits_BTV[:, 0].float()
+        change = float((other_V - first_V).norm() / (first_V - first_V.mean()).norm())
+        if change > max(1e-3, 8 * torch.finfo(logits_BTV.dtype).eps):  # a kernel rounds less
+            raise UnsupportedError(
+                f"{kind} looks ahead: the logits of a token moved by {change:.1%} with the token "
+                "after it; give a causal language model"
+            )
+
+
+def decoder_layers(base: Any) -> nn.ModuleList:
+    """Return a model's list of decoder layers.
+
+    It is searched below the language decoder, so that a vision tower of equal depth is never taken.
+    """
+    depth = base.config.get_text_config(decoder=True).num_hidden_layers
+    decoder = base.get_decoder() if hasattr(base, "get_decoder") else base
+    for module in decoder.modules():
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module) == depth
+            and all(map(feed_forward_of, module))
+        ):
+            return module
+    raise UnsupportedError(
+        f"{type(base).__name__} has no list of {depth} decoder layers with a feed-forward called "
+        f"one of {', '.join(FEED_FORWARD_NAMES)}: this architecture is not supported"
+    )
+
+
+def feed_forward_of(layer: nn.Module) -> nn.Module | None:
+    """Return a decoder layer's feed-forward, found by its name."""
+    named = dict(layer.named_children())
+    return next((named[name] for name in FEED_FORWARD_NAMES if name in named), None)
+
+
+def _add_experts(
+    segments: Sequence[Segment],
+    number: int,
+    inputs: dict[int, Tensor],
+    watch: Watch | None,
+    _: nn.Module,
+    __: tuple[Any, ...],
+    output: Any,
+) -> Any:
+    """Return a module's output with what the segments' experts add, or that alone to replace it.
+
+    The segments are all of one mode: the module is host layer `number` (augment), or the
+    feed-forward there (replace).
+    """
+    flat_TD = inputs[number].flatten(0, -2)
+    added = []
+    for segment in segments:
+        layer_watch = None if watch is None else functools.partial(watch, segment, number)
+        added.append(segment.layer(number)(flat_TD, layer_watch))
+    total_TD = functools.reduce(torch.add, added)
+    states = output[0] if isinstance(output, tuple) else output
+    total = total_TD.view(states.shape)
+    changed = total if segments[0].shape.mode == REPLACE else states + total
+    return (changed, *output[1:]) if isinstance(output, tuple) else changed

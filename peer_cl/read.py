@@ -1,0 +1,376 @@
+"""Reading a text: the base once, the router, and a branch of each active domain.
+
+Scores, logits, the weights that a prompt gives, traces and evaluations are views of one `Reading`.
+
+Shape suffixes: Q branches with the base first, P domains, B rows, R rows of one branch, T tokens,
+U = T + 1 borders between tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from peer_cl.bases import context_length
+from peer_cl.errors import InputError, ShapeError, StateError
+from peer_cl.hooks import Hooks, Watch
+from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
+from peer_cl.pool import pool_names
+from peer_cl.router import (
+    Background,
+    NearestSearch,
+    RouterKey,
+    Routing,
+    find_by_prompt,
+    find_causally,
+    settle_mentions,
+    token_evidence,
+)
+
+ROUTINGS = ("causal", "prompt", "all")
+"""How a text's domains are found: each when its key matches what was read so far; those whose key
+matches the whole prompt, from its first token on; or every active pool from the first token on."""
+
+
+class Reader(Protocol):
+    """What `read` needs of a model; `PeerModel` documents it."""
+
+    hooks: Hooks
+    background: Background | None
+    search: NearestSearch
+    mention_odds: float
+    special_ids: Tensor
+    prior: float
+
+    @property
+    def active_pools(self) -> tuple[str, ...]:
+        """The pools that may be active, in the order of their names."""
+
+    def key(self, name: str) -> RouterKey | None:
+        """Return the key by which the router finds a pool."""
+
+    def branch(self, name: str, watch: Watch | None = None) -> AbstractContextManager[None]:
+        """Run the base as one pool's branch inside."""
+
+    def check_active(self, names: Sequence[str]) -> None:
+        """Refuse names of pools that do not exist or are not active."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the base and every active domain make of a batch of texts. Log probabilities in nats."""
+
+    domains: tuple[str, ...]
+    """The domains that read some row, in the order of the branches after the base."""
+    input_ids: Tensor
+    """(B, T)."""
+    evidence_BT: Tensor
+    """bool; which tokens are predicted and counted."""
+    state_BTD: Tensor
+    """The base's, after the state layer."""
+    log_probs_QBT: Tensor
+    """fp64; token i given those before it. Zeros in rows that a branch did not read."""
+    entries_PBU: Tensor
+    """fp64; the prior with which a domain enters before each token."""
+    odds_PBU: Tensor | None
+    """fp64; what enters before each token beside the prior because a prompt mentions a domain."""
+    mixes_BT: Tensor
+    """bool; whether the next token may be the mixture's: False where the caller masked it."""
+    base_logits_BTV: Tensor | None = None
+    """The base's logits, in its own bits; kept on request, as are those of the branches."""
+    branch_logits: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """By domain, the rows that it read, (R,), and its logits there, (R, T, V)."""
+
+    @cached_property
+    def posterior_QBU(self) -> Tensor:
+        """The branches' weights at each border, adding up to one; fp64."""
+        return self._log_posterior_QBU.exp()
+
+    @cached_property
+    def _log_posterior_QBU(self) -> Tensor:
+        return log_posterior(
+            log_masses(self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PBU)
+        )
+
+    @cached_property
+    def mixture_log_probs_BT(self) -> Tensor:
+        """The mixture's log probability of every token, the base's own where none is active."""
+        return mixture_log_probs(
+            self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PBU
+        )
+
+    @cached_property
+    def base_BT(self) -> Tensor:
+        """The base's log probabilities, 0 where a token is not counted."""
+        return torch.where(self.evidence_BT, self.log_probs_QBT[0], 0.0)
+
+    @cached_property
+    def mixture_BT(self) -> Tensor:
+        """The mixture's log probabilities, 0 where a token is not counted."""
+        return torch.where(self.evidence_BT, self.mixture_log_probs_BT, 0.0)
+
+    @cached_property
+    def added_nats_B(self) -> Tensor:
+        """What each text loses over the base, in nats; positive = worse than the base."""
+        return self.base_BT.sum(-1) - self.mixture_BT.sum(-1)
+
+    @cached_property
+    def logits_BTV(self) -> Tensor:
+        """The mixture's logits, fp32: log probabilities where a domain has entered, else the base's
+        own. In the base's type and bits where no domain enters any row.
+        """
+        base_BTV = self.base_logits_BTV
+        if base_BTV is None:
+            raise StateError("this reading kept no logits: read with keep_logits=True")
+        entered_BT = (self.entries_PBU.cumsum(-1).sum(0) > 0)[:, 1:]
+        if not bool(entered_BT.any()):
+            return base_BTV
+        branches = [self.branch_logits[domain] for domain in self.domains]
+        mixed_BTV = mix_logits(base_BTV, branches, self._log_posterior_QBU)
+        return torch.where((entered_BT & self.mixes_BT)[..., None], mixed_BTV, base_BTV.float())
+
+
+@torch.no_grad()
+def read(
+    model: Reader,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    *,
+    routing: str = "causal",
+    domains: str | Sequence[str] | None = None,
+    evidence_mask: Tensor | None = None,
+    prompt_lengths: Tensor | None = None,
+    watch: Watch | None = None,
+    keep_logits: bool = False,
+) -> Reading:
+    """Return what the base, and each domain in the rows where it is active, make of texts.
+
+    Args:
+        model: a `PeerModel`.
+        input_ids: (B, T); one text a row.
+        attention_mask: (B, T), 0 for padding.
+        position_ids: (B, T) or (1, T); default: the model's own, from 0 at each row's first token.
+        routing: one of ROUTINGS.
+        domains: oracle routing: these domains (or this one), and no others, are active from the
+            first token on.
+        evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
+        prompt_lengths: (B,), for routing="prompt": how many tokens are the prompt, padding not
+            counted; default: all.
+        watch: called with what each segment of a branch reads; see `peer_cl.hooks`.
+        keep_logits: keep every branch's logits; else those that are needed are dropped at once.
+
+    Raises:
+        InputError: for an unknown routing, or a text longer than the base's context.
+        ShapeError: when ids or masks are not (B, T).
+        UnknownError: for an unknown domain. StateError: for one that is not active, or keys without
+            background statistics.
+
+    Cost: one pass of the base, and one more over its rows for each active domain.
+    """
+    base, num_tokens = model.hooks.base, input_ids.shape[-1]
+    check_text(base, input_ids, attention_mask, evidence_mask)
+    if position_ids is None:
+        position_ids = left_padded_positions(base, attention_mask)
+
+    def logits_of(rows: Any) -> Tensor:
+        """Call the model as a user would; positions that nobody gave are the model's own."""
+        given = {}
+        if position_ids is not None:
+            given["position_ids"] = position_ids[rows] if len(position_ids) > 1 else position_ids
+        mask = None if attention_mask is None else attention_mask[rows]
+        output = base(input_ids=input_ids[rows], attention_mask=mask, use_cache=False, **given)
+        logits_RTV: Tensor = output.logits
+        return logits_RTV
+
+    with model.hooks.bare() as seen:
+        base_BTV = logits_of(slice(None))
+    present_BT = (
+        torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
+    )
+    evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
+    ends_B = prompt_ends(prompt_lengths, present_BT)
+    routed = _route(
+        model, seen.state_BTD, input_ids, present_BT, evidence_BT, ends_B, routing, domains
+    )
+    log_probs, lasts = [token_log_probs(base_BTV, input_ids)], []
+    rows_B = torch.arange(len(input_ids), device=input_ids.device)
+    base_BV, kept_BTV = base_BTV[rows_B, ends_B - 1], base_BTV if keep_logits else None
+    del base_BTV  # a branch's logits take as much memory again
+    branch_logits: dict[str, tuple[Tensor, Tensor]] = {}
+    for domain, at_B in zip(routed.domains, routed.at_PB, strict=True):
+        rows_R = (at_B >= 0).nonzero().squeeze(-1)
+        with model.branch(domain, watch):
+            logits_RTV = logits_of(rows_R)
+        own_BT = torch.zeros_like(log_probs[0])
+        own_BT[rows_R] = token_log_probs(logits_RTV, input_ids[rows_R])
+        log_probs.append(own_BT)
+        lasts.append((rows_R, logits_RTV[rows_B[: len(rows_R)], ends_B[rows_R] - 1]))
+        if keep_logits:
+            branch_logits[domain] = rows_R, logits_RTV
+    log_probs_QBT = torch.stack(log_probs)
+    settled = settle_mentions(routed, log_probs_QBT, evidence_BT, ends_B, base_BV, lasts)
+    mixes_BT = torch.ones_like(evidence_BT)
+    if evidence_mask is not None:
+        mixes_BT[:, :-1] = evidence_mask[:, 1:].bool()
+    return Reading(
+        domains=settled.domains,
+        input_ids=input_ids,
+        evidence_BT=evidence_BT,
+        state_BTD=seen.state_BTD,
+        log_probs_QBT=log_probs_QBT,
+        entries_PBU=enter_at(model.prior, settled.at_PB, num_tokens),
+        odds_PBU=settled.odds(num_tokens),
+        mixes_BT=mixes_BT,
+        base_logits_BTV=kept_BTV,
+        branch_logits=branch_logits,
+    )
+
+
+def _route(
+    model: Reader,
+    state_BTD: Tensor,
+    input_ids: Tensor,
+    present_BT: Tensor,
+    evidence_BT: Tensor,
+    ends_B: Tensor,
+    routing: str,
+    domains: str | Sequence[str] | None,
+) -> Routing:
+    """Return the domains that are active in some row, and from where on; args as for `read`."""
+    if routing not in ROUTINGS:
+        raise InputError(f"routing must be one of {', '.join(ROUTINGS)}, not {routing!r}")
+    names = model.active_pools
+    if domains is not None:
+        wanted = pool_names(domains)
+        model.check_active(wanted)
+        names = tuple(name for name in names if name in wanted)
+    if domains is not None or routing == "all":
+        return Routing(names, evidence_BT.new_zeros((len(names), len(evidence_BT))).long())
+    by_name = {name: key for name in names if (key := model.key(name)) is not None}
+    names, keys = tuple(by_name), list(by_name.values())
+    if not keys:
+        return Routing((), evidence_BT.new_zeros((0, len(evidence_BT))).long())
+    if model.background is None:
+        raise StateError(
+            "no background statistics, which the router needs: make the model with "
+            "background=..., or name domains (domains=...)"
+        )
+    evidence = token_evidence(
+        state_BTD,
+        input_ids,
+        evidence_BT,
+        background=model.background,
+        keys=keys,
+        search=model.search,
+    )
+    if routing == "causal":
+        found = find_causally(names, evidence, keys)
+    else:
+        found = find_by_prompt(
+            names, input_ids, evidence, keys, ends_B, model.mention_odds, present_BT
+        )
+    is_found_P = (found.at_PB >= 0).any(1).tolist()
+    return found.of([name for name, is_found in zip(names, is_found_P, strict=True) if is_found])
+
+
+def check_text(
+    base: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    evidence_mask: Tensor | None = None,
+    num_new: int = 0,
+) -> None:
+    """Refuse what the base cannot read, or cannot continue by so many new tokens."""
+    shape = tuple(input_ids.shape)
+    if len(shape) != 2 or not input_ids.numel():
+        raise ShapeError(
+            f"input_ids has shape {shape}, not (B, T) with at least one row and one token; one "
+            "text alone is input_ids[None]"
+        )
+    for name, mask in (("attention_mask", attention_mask), ("evidence_mask", evidence_mask)):
+        if mask is not None and tuple(mask.shape) != shape:
+            raise ShapeError(f"{name} has shape {tuple(mask.shape)}, the ids {shape}")
+    most = context_length(base)
+    if most is not None and shape[1] + num_new > most:
+        more = f" and up to {num_new} new ones are wanted" if num_new else ""
+        raise InputError(
+            f"the text has {shape[1]} tokens{more}, the base's context is {most}: shorten it"
+        )
+
+
+def evidence_tokens(
+    input_ids: Tensor, present_BT: Tensor, special_ids: Tensor, evidence_mask: Tensor | None = None
+) -> Tensor:
+    """Return which tokens are evidence: bool (B, T).
+
+    Neither padding, nor special tokens, nor what the caller masks; nor the first token of a row,
+    which nothing predicts.
+
+    Example:
+        >>> ids = torch.tensor([[9, 9, 0, 5, 6]])
+        >>> present = torch.tensor([[False, False, True, True, True]])
+        >>> evidence_tokens(ids, present, torch.tensor([0])).tolist()
+        [[False, False, False, True, True]]
+    """
+    predicted_BT = torch.nn.functional.pad(present_BT[:, :-1], (1, 0), value=False)
+    is_special_BT = torch.isin(input_ids, special_ids.to(input_ids.device))
+    evidence_BT = present_BT & predicted_BT & ~is_special_BT
+    return evidence_BT if evidence_mask is None else evidence_BT & evidence_mask.bool()
+
+
+def prompt_ends(prompt_lengths: Tensor | None, present_BT: Tensor) -> Tensor:
+    """Return where each row's prompt ends, padding before it counted: int64 (B,).
+
+    Lengths leave padding out: what a row holds must not depend on how long the other rows are.
+    Where no lengths are given, all of the row is its prompt.
+
+    Example:
+        >>> present = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]]).bool()
+        >>> prompt_ends(None, present).tolist()
+        [2, 4]
+        >>> prompt_ends(torch.tensor([1, 2]), present).tolist()
+        [1, 3]
+    """
+    lengths_B = present_BT.sum(1)
+    if prompt_lengths is not None:
+        lengths_B = lengths_B.minimum(prompt_lengths)
+    return (present_BT.cumsum(1) < lengths_B[:, None]).sum(1) + 1
+
+
+def left_padded_positions(base: Any, attention_mask: Tensor | None) -> Tensor | None:
+    """Return the positions (B, T) of a batch padded on the left: from 0 at each first token.
+
+    A model that gets none counts from a row's first place, padding or not. None where no row is
+    padded on the left, or the base's forward takes no positions (ALiBi).
+    """
+    if attention_mask is None or bool(attention_mask[:, 0].all()):
+        return None
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return None
+    starts_B = attention_mask.bool().long().argmax(1)
+    places_T = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return (places_T - starts_B[:, None]).clamp_min(0)
+
+
+def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
+    """Return the log probability of each token given those before it: (B, T), fp64, nats.
+
+    It is 0 for the first token, which nothing predicts.
+
+    Example:
+        >>> log_probs = token_log_probs(torch.zeros(1, 2, 4), torch.tensor([[3, 1]]))
+        >>> log_probs.exp().round(decimals=6).tolist()
+        [[1.0, 0.25]]
+    """
+    scores_BTV = logits_BTV[:, :-1].float()
+    chosen_BT = scores_BTV.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+    log_probs_BT = (chosen_BT - scores_BTV.logsumexp(-1)).double()
+    return torch.nn.functional.pad(log_probs_BT, (1, 0))

@@ -1,0 +1,769 @@
+"""The router: the keys of domains, and which domains a text belongs to.
+
+A key holds what a domain's texts are like in the base's hidden states and in words, with
+thresholds from the domain's own text and from background text. Each domain decides by its own key
+alone: by thresholds, never a top-n, so no domain's presence changes another's. Words decide, and
+states count a little.
+
+Shape suffixes: B rows, R rows of one domain, T tokens, U = T + 1 borders between tokens, D width,
+P domains, Q branches with the base first, S segments of a domain, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from peer_cl.errors import DamageError
+from peer_cl.mixture import enter_at
+
+# --- states -------------------------------------------------------------------------------------
+
+SHRINKAGE = 0.05
+"""How far the background's covariance is pulled towards a multiple of the identity."""
+TYPICALITY = 0.35
+"""Nats that a token's fit loses for each unit of squared distance to the domain. A unit Gaussian's
+log density would take a half; with about a third, near-domain text and the domain's own are told
+apart best."""
+
+NearestSearch = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""Squared distances (T, P) of vectors (T, D) to the nearest row of each of P centroid sets."""
+
+
+def nearest_distances(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
+    """Return squared distances to the nearest centroid of each set, without an index.
+
+    They are rounded once, from fp64, and computed as `stores.index` computes them: a domain that is
+    in a store's index and one that is not are measured alike.
+
+    Example:
+        >>> nearest_distances(torch.tensor([[0.0, 3.0]]), [torch.tensor([[0.0, 1.0]])]).tolist()
+        [[4.0]]
+    """
+    parts = vectors_TD.split(4096)  # more at a time would take gigabytes
+    columns = [
+        torch.cat([_nearest(part_TD, one_CD) for part_TD in parts]) for one_CD in centroid_sets
+    ]
+    return torch.stack(columns, -1)
+
+
+def _nearest(vectors_TD: Tensor, centroids_CD: Tensor) -> Tensor:
+    far_TC = torch.cdist(vectors_TD, centroids_CD, compute_mode="donot_use_mm_for_euclid_dist")
+    # The nearest two in fp32 are told apart in fp64.
+    ids_TK = far_TC.topk(min(2, len(centroids_CD)), largest=False, sorted=False).indices
+    # numpy's sum has an order of its own, which decides the last bit.
+    found_TKD = centroids_CD[ids_TK].detach().cpu().numpy()
+    own_T1D = vectors_TD.detach().cpu().numpy()[:, None]
+    gaps_TKD = np.subtract(own_T1D, found_TKD, dtype=np.float64)
+    distances_T = np.square(gaps_TKD, out=gaps_TKD).sum(-1).min(-1)
+    return torch.from_numpy(distances_T).to(vectors_TD.device, vectors_TD.dtype)
+
+
+def whitening(states_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (D,) and the symmetric whitening matrix (D, D) of background states.
+
+    More tokens than D give a useful covariance; fewer are still safe since it is shrunk.
+    """
+    states_TD = states_TD.double()
+    mean_D = states_TD.mean(0)
+    covariance_DD = torch.cov((states_TD - mean_D).T)
+    scale = covariance_DD.diagonal().mean()
+    eye_DD = torch.eye(len(mean_D), dtype=torch.float64)
+    shrunk_DD = (1 - SHRINKAGE) * covariance_DD + SHRINKAGE * scale * eye_DD
+    values_D, vectors_DD = torch.linalg.eigh(shrunk_DD)
+    whitening_DD = vectors_DD @ torch.diag(values_D.rsqrt()) @ vectors_DD.T
+    return mean_D.float(), whitening_DD.float()
+
+
+# --- words --------------------------------------------------------------------------------------
+
+UNSEEN_SHARE = 0.07
+"""Of background text, at least this share is left for tokens that it does not hold, all equally
+likely."""
+PRIOR_TOKENS = 100
+"""A domain's counts begin as those of so many tokens of background text: it has few texts."""
+LEAST_LOG_ODDS = -2.0
+"""A token speaks against a domain by no more nats: one that its few texts happen not to hold tells
+little, and few such would outweigh all that they do hold."""
+WINDOW = 32
+"""Tokens of a text that thresholds look at: a prompt is often about as short."""
+OWN_SHARE_LOST = 0.06
+"""Share of the windows of a domain's own texts that may lie below its threshold."""
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """How often each token stands in some texts.
+
+    Example:
+        >>> counts = TokenCounts.of([[7, 5, 7]])
+        >>> counts.at(torch.tensor([5, 6, 7])).tolist()
+        [1.0, 0.0, 2.0]
+    """
+
+    ids_X: Tensor
+    """int64, ascending."""
+    counts_X: Tensor
+    """int64."""
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[int]]) -> TokenCounts:
+        """Return the counts of texts, each as token ids."""
+        tokens = torch.tensor([token for ids in texts for token in ids], dtype=torch.long)
+        return cls(*tokens.unique(return_counts=True))
+
+    @cached_property
+    def total(self) -> int:
+        """How many tokens were counted."""
+        return int(self.counts_X.sum())
+
+    def at(self, ids: Tensor) -> Tensor:
+        """Return how often each of these tokens was counted: fp64, of the same shape."""
+        if not len(self.ids_X):
+            return torch.zeros(ids.shape, dtype=torch.float64)
+        places = torch.searchsorted(self.ids_X, ids.contiguous()).clamp_max(len(self.ids_X) - 1)
+        found = self.counts_X[places].double()
+        return torch.where(self.ids_X[places] == ids, found, 0.0)
+
+    def without(self, ids_M: Tensor) -> TokenCounts:
+        """Return these counts without those of some tokens."""
+        kept_X = ~torch.isin(self.ids_X, ids_M)
+        return TokenCounts(self.ids_X[kept_X], self.counts_X[kept_X])
+
+
+@dataclass(frozen=True)
+class BackgroundWords:
+    """How likely each token is in background text; fixed when a store is made."""
+
+    counts: TokenCounts
+    vocabulary: int
+    """How many words there are; at least 1."""
+    marks_M: Tensor
+    """Tokens that are no words, int64, ascending: they are neither counted nor evidence."""
+
+    def likelihood(self, ids: Tensor) -> Tensor:
+        """Return each word's probability: fp64, of the same shape; nan where a token is none."""
+        total, once = max(1, self.counts.total), int((self.counts.counts_X == 1).sum())
+        # Tokens not counted are as likely as those counted once (Good, 1953), so that after a few
+        # pages of background not every other word looks like a domain's.
+        unseen = max(UNSEEN_SHARE, once / total)
+        likely = (1 - unseen) * (self.counts.at(ids) / total) + unseen / self.vocabulary
+        return likely.masked_fill(torch.isin(ids, self.marks_M), torch.nan)
+
+
+@dataclass(frozen=True)
+class DomainWords:
+    """What the texts that a segment learned are about."""
+
+    counts: TokenCounts
+    threshold: float
+    """Nats a token, the mean over a text, from which on a text is about the same."""
+
+    def log_odds(self, ids: Tensor, likelihood: Tensor) -> Tensor:
+        """Return how much likelier tokens are here than in background text: nats, fp64.
+
+        No less than `LEAST_LOG_ODDS`, and 0 for what is no word.
+        """
+        return word_log_odds(self.counts.at(ids), self.counts.total, likelihood)
+
+
+def word_log_odds(counts: Tensor, total: int, likelihood: Tensor) -> Tensor:
+    """Return the log odds of tokens that stand so often among `total`, against background text.
+
+    Example:
+        >>> background = torch.tensor([0.001, 0.001, torch.nan], dtype=torch.float64)
+        >>> counts = torch.tensor([9.0, 0.0, 0.0], dtype=torch.float64)
+        >>> word_log_odds(counts, 900, background).round(decimals=2).tolist()
+        [2.21, -2.0, 0.0]
+    """
+    likelier = (counts / likelihood + PRIOR_TOKENS) / (total + PRIOR_TOKENS)
+    return likelier.log().clamp_min(LEAST_LOG_ODDS).nan_to_num(nan=0.0)
+
+
+class Piece(NamedTuple):
+    """Token ids of a document, or of a part of it, or of another wording of it."""
+
+    group: str
+    """The document's; near-duplicates share one."""
+    ids: Sequence[int]
+
+
+def make_words(
+    background: BackgroundWords, texts: Sequence[Piece], besides: Sequence[Piece] = ()
+) -> DomainWords:
+    """Return the words of a segment.
+
+    The threshold is what all but a few windows of its own texts reach, each seen by the words of
+    other groups alone: its own, and a near-duplicate's, would make it look more like the domain
+    than a new text will. Where all is one group, each half of a text is seen by the other.
+
+    What is learned besides texts, facts and other wordings, is counted but gives no windows; where
+    there are no texts, it stands in for them.
+    """
+    learned, windows = [*texts, *besides], list(texts or besides)
+    counts = TokenCounts.of(piece.ids for piece in learned).without(background.marks_M)
+    if len({piece.group for piece in windows}) == 1:
+        learned = [half for piece in learned for half in _halves(piece)]
+        windows = [half for piece in windows for half in _halves(piece)]
+    of_group: dict[str, list[Sequence[int]]] = {}
+    for piece in learned:
+        of_group.setdefault(piece.group, []).append(piece.ids)
+    own = {
+        group: TokenCounts.of(all_ids).without(background.marks_M)
+        for group, all_ids in of_group.items()
+    }
+    means: list[float] = []
+    for piece in windows:
+        ids_T = torch.tensor(piece.ids, dtype=torch.long)
+        left_T = counts.at(ids_T) - own[piece.group].at(ids_T)
+        total = counts.total - own[piece.group].total
+        odds_T = word_log_odds(left_T, total, background.likelihood(ids_T))
+        # The last window of a piece may be a few tokens, and tell anything.
+        whole = [one for one in odds_T.split(WINDOW) if 2 * len(one) >= WINDOW]
+        means += [float(one.mean()) for one in whole or [odds_T] if len(one)]
+    reached = torch.tensor(means or [0.0], dtype=torch.float64)
+    return DomainWords(counts, float(reached.quantile(OWN_SHARE_LOST)))
+
+
+def _halves(piece: Piece) -> tuple[Piece, Piece]:
+    middle = len(piece.ids) // 2
+    return Piece("first", piece.ids[:middle]), Piece("second", piece.ids[middle:])
+
+
+# --- names --------------------------------------------------------------------------------------
+
+MAX_NAME_TOKENS = 16
+"""Of a longer name the first tokens count."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Titles of a domain's documents and subjects of its facts, as hashed runs of token ids.
+
+    A short question tells too little for the router to be sure of, but it often holds a name. Used
+    for prompts alone, and only where a store has mention odds.
+
+    Example:
+        >>> names = Names.of([[5, 6], [9]])
+        >>> ids = torch.tensor([[1, 5, 6, 2], [1, 6, 5, 2]])
+        >>> names.stand_in(ids, torch.ones(2, 4, dtype=torch.bool)).tolist()
+        [True, False]
+    """
+
+    hashes_X: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """int64, ascending."""
+    lengths: tuple[int, ...] = ()
+    """Every length that a name has, in tokens."""
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]]) -> Names:
+        """Return the set of these names, each as token ids."""
+        names = {tuple(ids[:MAX_NAME_TOKENS]) for ids in sequences if ids}
+        known, lengths = [cls().hashes_X], tuple(sorted({len(ids) for ids in names}))
+        for length in lengths:
+            same_BT = torch.tensor([ids for ids in names if len(ids) == length])
+            known.append(_hashes(same_BT, length)[:, 0])
+        return cls(torch.cat(known).unique(), lengths)
+
+    def stand_in(self, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
+        """Return which rows hold a name that stands in counted tokens alone: bool (B,)."""
+        found_B = torch.zeros(len(ids_BT), dtype=torch.bool, device=ids_BT.device)
+        known = self.hashes_X.to(ids_BT.device)
+        for length in self.lengths:
+            if length > ids_BT.shape[1]:
+                break
+            whole_BT = counted_BT.unfold(1, length, 1).all(-1)
+            found_B |= (torch.isin(_hashes(ids_BT, length), known) & whole_BT).any(1)
+        return found_B
+
+
+def _hashes(ids_BT: Tensor, length: int) -> Tensor:
+    """Return the hash of each run of `length` tokens: int64 (B, T - length + 1)."""
+    hashes = torch.full((len(ids_BT), ids_BT.shape[1] - length + 1), length, device=ids_BT.device)
+    multiplier = 6364136223846793005  # Knuth's for 64 bits: products wrap around
+    for place in range(length):
+        hashes = hashes * multiplier + ids_BT[:, place : place + hashes.shape[1]] + 1
+        hashes = hashes ^ (hashes >> 29)
+    return hashes
+
+
+# --- what a store and its domains keep ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Background:
+    """What background text looks like at the state layer; fixed when a store is made."""
+
+    mean_D: Tensor
+    whitening_DD: Tensor
+    centroids_CD: Tensor
+    held_XD: Tensor
+    """fp16; whitened states of texts that gave no statistics, one after the other: they give
+    thresholds."""
+    held_lengths: Tensor
+    """int64; how many states each of them has."""
+    words: BackgroundWords
+    beginnings: tuple[tuple[int, ...], ...] = ()
+    """Token ids of how texts begin, the start token first: training keeps a pool quiet there."""
+
+    def whiten(self, states_TD: Tensor) -> Tensor:
+        """Return states with the background's mean removed and its covariance made round, fp32."""
+        device = states_TD.device
+        # Centroids were made in fp32, whatever the caller's autocast does to products.
+        with torch.autocast(device.type, enabled=False):
+            return (states_TD.float() - self.mean_D.to(device)) @ self.whitening_DD.to(device)
+
+    def to_bytes(self) -> bytes:
+        """Return the statistics as safetensors bytes."""
+        tokens = [token for row in self.beginnings for token in row]
+        lengths = [len(row) for row in self.beginnings]
+        return save(
+            {
+                "mean": self.mean_D.contiguous(),
+                "whitening": self.whitening_DD.contiguous(),
+                "centroids": self.centroids_CD.contiguous(),
+                "held": self.held_XD.contiguous(),
+                "held_lengths": self.held_lengths.contiguous(),
+                "word_ids": self.words.counts.ids_X,
+                "word_counts": self.words.counts.counts_X,
+                "vocabulary": torch.tensor(self.words.vocabulary),
+                "mark_ids": self.words.marks_M,
+                "beginnings": torch.tensor(tokens, dtype=torch.int32),
+                "beginning_lengths": torch.tensor(lengths, dtype=torch.long),
+            }
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Background:
+        """Return the statistics that `to_bytes` wrote; DamageError for other bytes."""
+        try:
+            tensors = load(data)
+            counts = TokenCounts(tensors["word_ids"], tensors["word_counts"])
+            rows = tensors["beginnings"].split(tensors["beginning_lengths"].tolist())
+            return Background(
+                mean_D=tensors["mean"],
+                whitening_DD=tensors["whitening"],
+                centroids_CD=tensors["centroids"],
+                held_XD=tensors["held"],
+                held_lengths=tensors["held_lengths"],
+                words=BackgroundWords(counts, int(tensors["vocabulary"]), tensors["mark_ids"]),
+                beginnings=tuple(tuple(row.tolist()) for row in rows if len(row)),
+            )
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error
+
+
+@dataclass(frozen=True)
+class RouterKey:
+    """What a domain's own text looks like, and from which score on its pool is active."""
+
+    centroids_CD: Tensor
+    """Centroids of the domain's whitened states."""
+    threshold: float
+    """States speak for the domain where their mean log odds a token, in nats, reach this,"""
+    least_fit: float = -math.inf
+    """and where the mean fit a token, `fit_of`, reaches this,"""
+    fit_slack: float = 0.0
+    """less so much over the root of the number of tokens; both in nats."""
+    cutoff: float = math.inf
+    """A token's squared distance, over the width, counts for no more: some tokens lie a hundred
+    times farther out than the others, in any text, and one of them would decide for all."""
+    words: tuple[DomainWords, ...] = ()
+    """Of each segment, at least one, the oldest first: the domain is found by the segment whose
+    words a text has, and states count a little (`peer_cl.router`)."""
+    names: Names = field(default_factory=Names)
+    """What the domain's documents and facts are about; used where a store has mention odds."""
+
+    def fit_of(self, log_odds: Tensor, distance: Tensor) -> Tensor:
+        """Return how well tokens fit the domain: their log odds, less a share of their distance.
+
+        Log odds alone are high for any text that differs from the background in the domain's
+        direction; distance alone is small for what any domain shares with background text.
+        """
+        return log_odds - TYPICALITY * self.centroids_CD.shape[-1] * distance
+
+    def to_bytes(self) -> bytes:
+        """Return the key as safetensors bytes."""
+        counts = [words.counts for words in self.words]
+        limits = [self.threshold, self.least_fit, self.fit_slack, self.cutoff]
+        least = [words.threshold for words in self.words]
+        return save(
+            {
+                "centroids": self.centroids_CD.contiguous(),
+                "limits": torch.tensor(limits, dtype=torch.float64),
+                "word_ids": torch.cat([one.ids_X for one in counts]),
+                "word_counts": torch.cat([one.counts_X for one in counts]),
+                "word_lengths": torch.tensor([len(one.ids_X) for one in counts]),
+                "word_thresholds": torch.tensor(least, dtype=torch.float64),
+                "names": self.names.hashes_X,
+                "name_lengths": torch.tensor(self.names.lengths, dtype=torch.long),
+            }
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> RouterKey:
+        """Return the key that `to_bytes` wrote; DamageError for other bytes."""
+        try:
+            tensors = load(data)
+            threshold, least_fit, fit_slack, cutoff = tensors["limits"].tolist()
+            sizes = tensors["word_lengths"].tolist()
+            words = zip(
+                tensors["word_ids"].split(sizes),
+                tensors["word_counts"].split(sizes),
+                tensors["word_thresholds"].tolist(),
+                strict=True,
+            )
+            return RouterKey(
+                centroids_CD=tensors["centroids"],
+                threshold=threshold,
+                least_fit=least_fit,
+                fit_slack=fit_slack,
+                cutoff=cutoff,
+                words=tuple(
+                    DomainWords(TokenCounts(ids_X.clone(), counts_X.clone()), least)
+                    for ids_X, counts_X, least in words
+                ),
+                names=Names(tensors["names"], tuple(tensors["name_lengths"].tolist())),
+            )
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise DamageError(f"a router key cannot be read: {error!r:.200}") from error
+
+
+LEAK = 0.95
+"""Weight that a token's evidence keeps from one token to the next: about 20 tokens of memory."""
+MIN_TOKENS = 2
+"""A text shorter than this finds no domain."""
+LEAST_NATS = 5.0
+"""Words that tell less than this in all find no domain: a few common ones may be a domain's."""
+TRIED_TOKENS = 128
+"""Found causally, a domain is tried at every token: the limits are those of so long a text."""
+LEAST_NATS_TRIED = 2 * LEAST_NATS
+"""What words have to tell there in all: somewhere in a long text a few are a domain's. Each nat
+more lets a domain enter a token later, and lets a tenth fewer other domains in."""
+STATES_SHARE = 0.1
+"""Nats of words that a nat of states is worth: by how much the log odds of states pass what they
+would need alone, or fall short of it."""
+MOST_OF_STATES = 5.0
+"""Nats of states count up to so many, for a domain or against it."""
+MOST_MENTION_TOKENS = 48
+"""In a longer prompt mentions count for nothing: it tells enough by itself."""
+DIVERGENCE_NATS = 2.0
+"""A mention counts where what its pool foresees next is so far from what the base does: the KL
+divergence from its distribution to the base's,"""
+WORDS_COUNT = 0.15
+"""and this share of what the prompt's words tell for the domain: the more they do, the less it
+needs to foresee otherwise, and a question that merely holds one of its names needs more."""
+
+
+# --- what tokens tell ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TokenEvidence:
+    """What each token tells about each domain, before any averaging."""
+
+    log_odds_BTP: Tensor
+    """Half the difference of squared distances to background and domain, each at most the key's
+    cutoff; above 0 for the domain."""
+    distance_BTP: Tensor
+    """Squared distance to the domain's nearest centroid, divided by the width and cut off."""
+    counted_BT: Tensor
+    """Which tokens count: neither padding, special nor masked."""
+    words: tuple[Tensor, ...]
+    """A domain each, (B, T, S): how much likelier a token is in the texts of each segment than in
+    background text, nats."""
+
+
+def token_evidence(
+    states_BTD: Tensor,
+    input_ids: Tensor,
+    counted_BT: Tensor,
+    *,
+    background: Background,
+    keys: Sequence[RouterKey],
+    search: NearestSearch = nearest_distances,
+) -> TokenEvidence:
+    """Return the evidence of every token for every domain: O(C*D) a token, C centroids in all.
+
+    `states_BTD` are the base's after the state layer; an index may serve `search`.
+    """
+    # Centroids and the index over them stay on the CPU, wherever the base runs; no gradient goes
+    # through a decision.
+    white_XD = background.whiten(states_BTD.detach().flatten(0, 1)).cpu()
+    log_odds_XP, distance_XP = white_evidence(white_XD, background, keys, search)
+    shape, device = states_BTD.shape[:2], counted_BT.device
+    ids_BT = input_ids.cpu()
+    likely_BT = background.words.likelihood(ids_BT)
+    return TokenEvidence(
+        log_odds_XP.unflatten(0, shape).to(device),
+        distance_XP.unflatten(0, shape).to(device),
+        counted_BT,
+        tuple(
+            torch.stack([words.log_odds(ids_BT, likely_BT) for words in key.words], -1).to(device)
+            for key in keys
+        ),
+    )
+
+
+def white_evidence(
+    white_XD: Tensor,
+    background: Background,
+    keys: Sequence[RouterKey],
+    search: NearestSearch = nearest_distances,
+) -> tuple[Tensor, Tensor]:
+    """Return whitened states' log odds for each domain, and distance over the width: (X, P)."""
+    width = white_XD.shape[-1]
+    most_P = white_XD.new_tensor([key.cutoff * width for key in keys])
+    own_XP = search(white_XD, [key.centroids_CD for key in keys])
+    base_X1 = nearest_distances(white_XD, [background.centroids_CD])
+    own_XP, base_XP = own_XP.minimum(most_P), base_X1.minimum(most_P)
+    return 0.5 * (base_XP - own_XP), own_XP / width
+
+
+# --- means over tokens, and the decision --------------------------------------------------------
+
+
+def _found(
+    keys: Sequence[RouterKey],
+    log_odds_BP: Tensor,
+    distance_BP: Tensor,
+    words: Sequence[Tensor],
+    *,
+    count_B1: Tensor,
+    words_count_B1: Tensor,
+    least_nats: float,
+) -> Tensor:
+    """Return which domains are found by texts, or beginnings of texts: bool, (..., P).
+
+    Args:
+        keys, log_odds_BP, distance_BP, words: a text's means over its tokens, for these keys.
+        count_B1: of how many tokens the states' means are taken to be.
+        words_count_B1: of how many tokens the words' means are, older ones counted by their weight.
+        least_nats: what words have to tell in all.
+    """
+    found = []
+    root_B = count_B1[..., 0].clamp_min(1).to(log_odds_BP.dtype).sqrt()
+    for number, key in enumerate(keys):
+        log_odds_B, distance_B = log_odds_BP[..., number], distance_BP[..., number]
+        threshold, least_fit, fit_slack = log_odds_B.new_tensor(
+            [key.threshold, key.least_fit, key.fit_slack]
+        )
+        # Few tokens are judged more loosely.
+        fit_B = least_fit - fit_slack / root_B
+        unfit_B = key.fit_of(torch.zeros_like(log_odds_B), distance_B)
+        needed_B = torch.maximum(threshold, fit_B - unfit_B)
+        lead_B = (log_odds_B - needed_B).clamp(-MOST_OF_STATES, MOST_OF_STATES)
+        least_S = words[number].new_tensor([segment.threshold for segment in key.words])
+        mean_BS = least_S - STATES_SHARE * lead_B[..., None]
+        needed_BS = torch.maximum(mean_BS, least_nats / words_count_B1.clamp_min(1))
+        found.append((words[number] >= needed_BS).any(-1))
+    return torch.stack(found, -1) & (count_B1 >= MIN_TOKENS)
+
+
+def _first_tokens(num_tokens: int, lengths_B: Tensor) -> Tensor:
+    """Return which tokens are among each row's first ones: bool (B, T)."""
+    return torch.arange(num_tokens, device=lengths_B.device) < lengths_B[:, None]
+
+
+def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
+    """Return the mean of what counts, fp64.
+
+    A running sum has one order whatever the number of domains; `sum` chooses one by the layout, and
+    a decision at the very threshold would depend on which other domains there are.
+    """
+    totals_BTP = torch.where(counted_BT1, values_BTP.double(), 0.0).cumsum(1)
+    return totals_BTP[:, -1] / counted_BT1.sum(1).clamp_min(1)
+
+
+def leaky_mean(values_BTP: Tensor, counted_BT: Tensor) -> Tensor:
+    """Return, at each token, the mean of what was counted so far, older tokens weighing less.
+
+    Other tokens neither add nor make older ones fade.
+
+    Example:
+        >>> values, counted = torch.tensor([[[1.0], [9.0], [4.9]]]), torch.tensor([[1, 0, 1]])
+        >>> leaky_mean(values.double(), counted.bool())[0, :, 0].round(decimals=4).tolist()
+        [1.0, 1.0, 3.0]
+    """
+    total_BTP = _leaky_sum(values_BTP, counted_BT)
+    weight_BT1 = _leaky_sum(torch.ones_like(values_BTP[..., :1]), counted_BT)
+    return total_BTP / weight_BT1.clamp_min(1e-9)
+
+
+def _leaky_sum(values_BTP: Tensor, counted_BT: Tensor) -> Tensor:
+    total_BP, totals = torch.zeros_like(values_BTP[:, 0]), []
+    for token in range(values_BTP.shape[1]):
+        counts_B1 = counted_BT[:, token, None]
+        total_BP = torch.where(counts_B1, LEAK * total_BP + values_BTP[:, token], total_BP)
+        totals.append(total_BP)
+    return torch.stack(totals, 1)
+
+
+# --- routing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """Domains whose names a prompt holds."""
+
+    odds_PB: Tensor
+    """fp64; what a mentioned domain has beside its prior, as odds against the base; else 0."""
+    alone_PB: Tensor
+    """bool; where nothing but the mention finds the domain."""
+    at_PB: Tensor
+    """int64; the border at which the odds enter."""
+    words_PB: Tensor
+    """fp64; nats that the prompt's words tell for the domain in all, by its best segment."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which domains are active in a batch of texts, from which token on, with how much weight."""
+
+    domains: tuple[str, ...]
+    at_PB: Tensor
+    """int64; the border before which a domain enters a row with its prior, -1 for never."""
+    mentions: Mentions | None = None
+    """None: mentions count for nothing."""
+
+    def of(self, domains: Sequence[str]) -> Routing:
+        """Return the part of some of these domains."""
+        places = [self.domains.index(domain) for domain in domains]
+        mentions = self.mentions
+        if mentions is not None:
+            mentions = Mentions(*(getattr(mentions, f.name)[places] for f in fields(Mentions)))
+        return Routing(tuple(domains), self.at_PB[places], mentions)
+
+    def odds(self, num_tokens: int) -> Tensor | None:
+        """Return the odds that enter before each token, (P, B, U), for `peer_cl.mixture`."""
+        if self.mentions is None:
+            return None
+        return enter_at(self.mentions.odds_PB[..., None], self.mentions.at_PB, num_tokens)
+
+
+def find_causally(
+    domains: Sequence[str], evidence: TokenEvidence, keys: Sequence[RouterKey]
+) -> Routing:
+    """Return before which token each domain enters a text that is scored from its first token.
+
+    The decision after token i uses tokens 0..i alone. `evidence` and `keys` are of these domains.
+    """
+    counted_BT = evidence.counted_BT
+    count_BT1 = counted_BT.cumsum(1)[..., None]
+    # All domains in one walk over the tokens: there may be many.
+    words_BTS = leaky_mean(torch.cat(evidence.words, -1), counted_BT)
+    states_BTX = torch.cat([evidence.log_odds_BTP, evidence.distance_BTP], -1)
+    log_odds_BTP, distance_BTP = leaky_mean(states_BTX, counted_BT).chunk(2, -1)
+    found_BTP = _found(
+        keys,
+        log_odds_BTP,
+        distance_BTP,
+        words_BTS.split([words.shape[-1] for words in evidence.words], -1),
+        count_B1=torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0),
+        words_count_B1=_leaky_sum(torch.ones_like(count_BT1, dtype=torch.float64), counted_BT),
+        least_nats=LEAST_NATS_TRIED,
+    )
+    first_BP = found_BTP.int().argmax(1)
+    return Routing(tuple(domains), torch.where(found_BTP.any(1), first_BP + 1, -1).T)
+
+
+def find_by_prompt(
+    domains: Sequence[str],
+    input_ids: Tensor,
+    evidence: TokenEvidence,
+    keys: Sequence[RouterKey],
+    lengths_B: Tensor,
+    mention_odds: float = 0.0,
+    present_BT: Tensor | None = None,
+) -> Routing:
+    """Return which domains a prompt finds, judged by all of it; each enters before its first token.
+
+    Whether a mention counts is settled once the branches have read the prompt: `settle_mentions`.
+
+    Args:
+        domains, evidence, keys: of these domains alone.
+        input_ids: (B, T).
+        lengths_B: how many tokens of each row are its prompt, padding before it included.
+        mention_odds: what a mentioned domain has beside its prior; 0: mentions count for nothing.
+        present_BT: bool, False for padding; default: there is none.
+    """
+    counted_BT = evidence.counted_BT
+    inside_BT = _first_tokens(input_ids.shape[1], lengths_B)
+    counted_BT1 = (counted_BT & inside_BT)[..., None]
+    count_B1 = counted_BT1.sum(1)
+    words = [_mean(odds_BTS, counted_BT1) for odds_BTS in evidence.words]
+    found_PB = _found(
+        keys,
+        _mean(evidence.log_odds_BTP, counted_BT1),
+        _mean(evidence.distance_BTP, counted_BT1),
+        words,
+        count_B1=count_B1,
+        words_count_B1=count_B1,
+        least_nats=LEAST_NATS,
+    ).T
+    if not mention_odds:
+        return Routing(tuple(domains), found_PB.long() - 1)
+    # A name may also begin just before the first token that counts: a text without a start token
+    # begins with one that nothing predicts.
+    begins_BT = torch.nn.functional.pad(counted_BT[:, 1:], (0, 1)) & (counted_BT.cumsum(1) == 0)
+    named_BT = (counted_BT | begins_BT) & inside_BT
+    mentioned_PB = torch.stack([key.names.stand_in(input_ids, named_BT) for key in keys])
+    num_read_B = inside_BT.sum(1) if present_BT is None else (inside_BT & present_BT).sum(1)
+    mentioned_PB &= num_read_B <= MOST_MENTION_TOKENS
+    at_PB = (found_PB | mentioned_PB).long() - 1
+    mentions = Mentions(
+        odds_PB=mentioned_PB.double() * mention_odds,
+        alone_PB=mentioned_PB & ~found_PB,
+        at_PB=torch.zeros_like(at_PB),
+        words_PB=torch.stack([words_BS.amax(-1) for words_BS in words]) * count_B1[..., 0],
+    )
+    return Routing(tuple(domains), at_PB, mentions)
+
+
+def settle_mentions(
+    routing: Routing,
+    log_probs_QBT: Tensor,
+    evidence_BT: Tensor,
+    lengths_B: Tensor,
+    base_BV: Tensor,
+    branches: Sequence[tuple[Tensor, Tensor]],
+) -> Routing:
+    """Return a routing as it is once the branches have read the prompt.
+
+    A mention counts only where its pool has something to add after the prompt: `DIVERGENCE_NATS`.
+    Whether the pool foresaw the prompt itself says nothing: it foresees its own names in any
+    sentence. So the odds enter before the prompt or after it, whichever leaves the pool more.
+
+    Args:
+        routing, lengths_B: of `find_by_prompt`.
+        log_probs_QBT, evidence_BT: of the prompt's tokens, as for `peer_cl.mixture`.
+        base_BV: the base's logits after the prompt.
+        branches: of each domain, the rows that it read, (R,), and its logits after them, (R, V).
+    """
+    if routing.mentions is None:
+        return routing
+    inside_BT = _first_tokens(evidence_BT.shape[1], lengths_B)
+    lead_PBT = (log_probs_QBT[1:] - log_probs_QBT[:1]).double()
+    lead_PB = torch.where(evidence_BT & inside_BT, lead_PBT, 0.0).cumsum(-1)[..., -1]
+    counts_PB = torch.zeros_like(routing.at_PB, dtype=torch.bool)
+    for number, (rows_R, logits_RV) in enumerate(branches):
+        words_R = WORDS_COUNT * routing.mentions.words_PB[number, rows_R]
+        own_RV = logits_RV.float().log_softmax(-1)
+        nats_R = (own_RV.exp() * (own_RV - base_BV[rows_R].float().log_softmax(-1))).sum(-1)
+        counts_PB[number, rows_R] = nats_R + words_R > DIVERGENCE_NATS
+    mentions = replace(
+        routing.mentions,
+        odds_PB=torch.where(counts_PB, routing.mentions.odds_PB, 0.0),
+        at_PB=torch.where(lead_PB >= 0, 0, lengths_B),
+    )
+    at_PB = torch.where(routing.mentions.alone_PB & ~counts_PB, -1, routing.at_PB)
+    return Routing(routing.domains, at_PB, mentions)

@@ -1,0 +1,367 @@
+"""Background statistics and router keys, made from what the base reads.
+
+Thresholds look at held-out background text and at the domain's own text alone: never at another
+domain, so that none changes another's, and never at the sources that measure the outcome.
+
+Shape suffixes: B rows, T tokens, X tokens of several texts, D width, C centroids, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from peer_cl.hooks import Hooks
+from peer_cl.router import (
+    Background,
+    BackgroundWords,
+    DomainWords,
+    Names,
+    Piece,
+    RouterKey,
+    TokenCounts,
+    make_words,
+    white_evidence,
+    whitening,
+)
+from pipelines.batches import Row, group_by_length, pad, tokenise
+from pipelines.corpora import composed_text, title_names
+from pipelines.progress import Progress, no_progress
+from pipelines.settings import reading
+from stores.index import kmeans
+from stores.queries import Document
+
+READ_TOKENS = 1024
+"""Padded tokens a pass where texts are only read."""
+MAX_STATES = 2**18
+"""Of a larger corpus every n-th state of a row is kept: k-means looks at fewer, and all states of
+two million tokens would take 5 GB."""
+BACKGROUND_CENTROIDS = 256
+DOMAIN_CENTROIDS = 128
+MAX_HELD_TEXTS, MAX_HELD_TOKENS = 128, 24
+"""How many held-out background texts a store keeps for thresholds, and how many states of each,
+evenly spaced."""
+BEGINNING_TOKENS = 49
+"""How much of each background text training may read, the start token included."""
+BACKGROUND_QUANTILE = 0.995
+"""Share of held-out background texts that must stay below a key's threshold."""
+FIT = 0.7
+"""A long text must fit this well: 0 is background text's mean, 1 that of the domain's own text;"""
+FIT_SLACK = 1.2
+"""a text of n tokens this much over the root of n less."""
+CUTOFF = 2.0
+"""A token's squared distance, over the width, counts for no more; the median in background text
+is 1.1."""
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""Stands for bytes that are no whole character."""
+_BRACKETS = re.compile(r"(?<=\S)\s*[(\[].*$")
+_LETTER = re.compile(r"[^\W\d_]")
+_MIN_NAME, _MIN_WIDE_NAME = 3, 2
+"""Shorter names are in texts of all kinds; Chinese, Japanese and Korean ones have fewer signs."""
+
+
+@dataclass(frozen=True)
+class ReadTexts:
+    """What the base makes of some texts."""
+
+    states: list[Tensor]
+    """For each text (T - 1, D): its states at the state layer, the start token left out."""
+    nats: list[float]
+    """The base's loss on each, summed over its tokens without the end token; 0 where only states
+    were wanted."""
+
+
+def read_texts(
+    hooks: Hooks,
+    texts: Sequence[Sequence[int]],
+    *,
+    end_id: int | None,
+    precision: str,
+    what: str,
+    progress: Progress = no_progress,
+    only_states: bool = False,
+) -> ReadTexts:
+    """Run the base over texts once.
+
+    Args:
+        hooks: on the base.
+        texts: token ids, the start token first.
+        end_id: the token at the end of a document, no part of its text.
+        precision: of the base's products, "fp32" or "bf16".
+        what: named in the progress.
+        progress: called after each pass.
+        only_states: compute no losses, which saves the head.
+    """
+    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    nats = [0.0] * len(texts)
+    every = -(-sum(map(len, texts)) // MAX_STATES)
+    done = 0
+    with reading(hooks.base, precision):
+        for group in group_by_length([len(ids) for ids in texts], READ_TOKENS):
+            ids_BT, mask_BT = pad([texts[number] for number in group], pad_id=0)
+            text_BT = is_text(ids_BT, mask_BT, end_id)
+            predicts_BT = torch.zeros_like(text_BT) if only_states else text_BT.roll(-1, 1)
+            with hooks.bare() as seen, hooks.head_at(predicts_BT):
+                logits_XV = hooks.base(
+                    input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
+                ).logits[0]
+            if not only_states:
+                for number, loss in zip(group, text_nats(logits_XV, ids_BT, text_BT), strict=True):
+                    nats[number] = loss
+            for place, number in enumerate(group):
+                own_TD = seen.state_BTD[place, 1 : len(texts[number]) : every]
+                states[number] = own_TD.float().cpu().clone()
+            done += len(group)
+            progress(what, done, len(texts), "")
+    return ReadTexts(states, nats)
+
+
+def is_text(ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:
+    """Return which tokens are a text's own: neither its start, nor its end, nor padding.
+
+    Example:
+        >>> ids = torch.tensor([[0, 5, 6, 0], [0, 7, 0, 0]])
+        >>> is_text(ids, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), end_id=0).tolist()
+        [[False, True, True, False], [False, True, False, False]]
+    """
+    text_BT = mask_BT.bool() & (ids_BT != (-1 if end_id is None else end_id))
+    text_BT[:, 0] = False
+    return text_BT
+
+
+def text_nats(logits_XV: Tensor, ids_BT: Tensor, text_BT: Tensor) -> list[float]:
+    """Return the loss of each row, summed over its tokens of text, in fp64.
+
+    Args:
+        logits_XV: at the positions before tokens of text, row after row.
+        ids_BT: token ids.
+        text_BT: which of them are text.
+    """
+    nats_X = functional.cross_entropy(logits_XV.float(), ids_BT[text_BT], reduction="none")
+    rows = nats_X.double().split(text_BT.sum(-1).tolist())
+    return [float(row.sum()) for row in rows]
+
+
+def make_background(
+    tokenizer: Any,
+    fitting: Sequence[Tensor],
+    held: Sequence[Tensor],
+    texts: Sequence[Sequence[int]],
+    whole_texts: Sequence[str],
+) -> Background:
+    """Return background statistics.
+
+    Args:
+        tokenizer: the base's.
+        fitting: states of background texts, which give mean, covariance and centroids.
+        held: states of others, which give keys their thresholds.
+        texts: all background texts as token ids.
+        whole_texts: texts in which words are counted; they may be more and longer.
+    """
+    fitting_XD = torch.cat(list(fitting))
+    mean_D, whitening_DD = whitening(fitting_XD)
+    none = torch.empty(0)
+    words = _background_words(tokenizer, whole_texts)
+    plain = Background(mean_D, whitening_DD, none, none, none, words)
+    whites = [plain.whiten(evenly(states_TD, MAX_HELD_TOKENS)) for states_TD in held]
+    return replace(
+        plain,
+        centroids_CD=_kmeans(plain.whiten(fitting_XD), BACKGROUND_CENTROIDS, seed=0),
+        held_XD=torch.cat(whites).half(),
+        held_lengths=torch.tensor([len(one) for one in whites]),
+        beginnings=beginnings_of(texts),
+    )
+
+
+def beginnings_of(texts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Return how texts begin, as training may read it."""
+    return tuple(tuple(ids[:BEGINNING_TOKENS]) for ids in texts)
+
+
+def evenly(states_TD: Tensor, num: int) -> Tensor:
+    """Return at most so many rows, evenly spaced, the first and the last among them.
+
+    Example:
+        >>> evenly(torch.arange(7)[:, None], 3).flatten().tolist()
+        [0, 3, 6]
+    """
+    if len(states_TD) <= num:
+        return states_TD
+    return states_TD[torch.linspace(0, len(states_TD) - 1, num).round().long()]
+
+
+def _background_words(tokenizer: Any, texts: Sequence[str]) -> BackgroundWords:
+    special = set(tokenizer.all_special_ids)
+    rows = (_words_only(ids, special) for ids in tokenise(tokenizer, texts))
+    marks_M = _mark_ids(tokenizer)
+    # The embedding may be padded to a round number of tokens; no text holds the others.
+    vocabulary = max(1, len(tokenizer) - len(marks_M))
+    return BackgroundWords(TokenCounts.of(rows).without(marks_M), vocabulary, marks_M)
+
+
+def _words_only(ids: Sequence[int], special: Collection[int]) -> list[int]:
+    return [token for token in ids if token not in special]
+
+
+def _mark_ids(tokenizer: Any) -> Tensor:
+    """Return the tokens without a letter, which are no words: int64, ascending.
+
+    Where texts are cut into bytes, a piece of a letter that takes several is a word's.
+    """
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    marks = [token for token, text in enumerate(texts) if not any(map(_is_of_word, text))]
+    return torch.tensor(marks, dtype=torch.long)
+
+
+def _is_of_word(sign: str) -> bool:
+    return sign == _REPLACEMENT or unicodedata.category(sign)[0] in "LM"
+
+
+def make_router_key(
+    background: Background,
+    learned: Sequence[Tensor],
+    own: Sequence[Tensor],
+    words: DomainWords,
+    seed: int,
+) -> RouterKey:
+    """Return a segment's router key from the states of its texts, and their words.
+
+    Args:
+        background: the store's.
+        learned: states (T, D) of texts that the segment learned: they give the centroids.
+        own: states of texts of the domain that it did not learn: they show how well its own new
+            text fits, whole or by its first half. Where there is none, the learned ones stand in.
+        words: of the texts.
+        seed: of k-means.
+    """
+    white_XD = torch.empty(sum(map(len, learned)), background.mean_D.shape[0])
+    # Piece by piece: a list beside the whole would take as much memory again.
+    for states_TD, white_TD in zip(learned, white_XD.split([*map(len, learned)]), strict=True):
+        white_TD.copy_(background.whiten(states_TD))
+    key = RouterKey(_kmeans(white_XD, DOMAIN_CENTROIDS, seed), 0.0, cutoff=CUTOFF)
+    held = background.held_XD.float().split(background.held_lengths.tolist())
+    held_means_X2 = _means(background, key, held)
+    whites = [background.whiten(states_TD) for states_TD in own or learned]
+    # A prompt is often the start of a text, and the start may lie farther out.
+    starts = [white_TD[: (len(white_TD) + 1) // 2] for white_TD in whites]
+    own_fit = min(_mean_fit(key, _means(background, key, texts)) for texts in (whites, starts))
+    background_fit = _mean_fit(key, held_means_X2)
+    return replace(
+        key,
+        # Zero log odds: as likely the domain's as background. Never below what background reaches.
+        threshold=max(float(held_means_X2[:, 0].float().quantile(BACKGROUND_QUANTILE)), 0.0),
+        least_fit=background_fit + FIT * (own_fit - background_fit),
+        fit_slack=FIT_SLACK * (own_fit - background_fit),
+        words=(words,),
+    )
+
+
+def _means(background: Background, key: RouterKey, whites: Sequence[Tensor]) -> Tensor:
+    """Return each text's mean log odds and squared distance over the width: fp64 (X, 2)."""
+    rows = []
+    for white_TD in whites:
+        log_odds_T1, distance_T1 = white_evidence(white_TD, background, [key])
+        rows.append([float(log_odds_T1.mean()), float(distance_T1.mean())])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _mean_fit(key: RouterKey, means_X2: Tensor) -> float:
+    return float(key.fit_of(means_X2[:, 0], means_X2[:, 1]).mean())
+
+
+def segment_words(
+    background: Background,
+    rows: Sequence[Row],
+    varied: Sequence[Row],
+    near_groups: Mapping[str, str],
+    special_ids: Collection[int],
+) -> DomainWords:
+    """Return the words of what a segment learned.
+
+    Args:
+        background: the store's.
+        rows: of the documents themselves, facts among them.
+        varied: facts in changed wordings.
+        near_groups: by document id, the group that near-duplicates share.
+        special_ids: tokens that are no words.
+    """
+    pieces = [
+        (row.kind, Piece(near_groups[row.document_id], _words_only(row.ids, special_ids)))
+        for row in (*rows, *varied)
+    ]
+    return make_words(
+        background.words,
+        [piece for kind, piece in pieces if kind == "text"],
+        [piece for kind, piece in pieces if kind != "text"],
+    )
+
+
+def grow_router_key(older: RouterKey, new: RouterKey) -> RouterKey:
+    """Return the key of a domain that grew: both segments' centroids, the wider limits.
+
+    Words stay apart: each segment's have a threshold that goes with their own counts.
+    """
+    return RouterKey(
+        torch.cat([older.centroids_CD, new.centroids_CD]),
+        min(older.threshold, new.threshold),
+        least_fit=min(older.least_fit, new.least_fit),
+        fit_slack=max(older.fit_slack, new.fit_slack),
+        cutoff=max(older.cutoff, new.cutoff),
+        words=(*older.words, *new.words),
+    )
+
+
+def domain_names(documents: Sequence[Document], tokenizer: Any) -> Names:
+    """Return the names of a domain's version: titles of learned texts and subjects of facts.
+
+    They are read from the registry whenever a model is loaded: a document that was rolled back,
+    erased or purged names its domain no more.
+
+    Args:
+        documents: of the version.
+        tokenizer: the base's.
+    """
+    learned = [d for d in documents if d.kind == "text" and d.split == "train"]
+    titles = [name for d in learned for name in title_names(d.title, d.source)]
+    subjects = [d.title for d in documents if d.kind == "question"]
+    return Names.of(_spellings([*titles, *subjects], tokenizer))
+
+
+def _spellings(titles: Iterable[str], tokenizer: Any) -> list[list[int]]:
+    """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
+
+    What follows in brackets is left out. So are names without a letter, and those that are too
+    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
+    known in lower case; one of a single token only as it is written: "turkey" is not Turkey.
+    """
+    plain = {_BRACKETS.sub("", composed_text(title).strip()) for title in titles}
+    names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
+    written = _encode(tokenizer, names)
+    several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
+    cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
+    return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
+
+
+def _is_long(name: str) -> bool:
+    is_wide = all(unicodedata.east_asian_width(sign) in "WF" for sign in name)
+    return len(name) >= (_MIN_WIDE_NAME if is_wide else _MIN_NAME)
+
+
+def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:
+    """Return each name's ids after a blank and at a text's beginning, all in one call."""
+    if not names:
+        return []
+    both = [text for name in names for text in (f" {name}", name)]
+    ids: list[list[int]] = tokenizer(both, add_special_tokens=False).input_ids
+    return [ids[place : place + 2] for place in range(0, len(ids), 2)]
+
+
+def _kmeans(vectors_XD: Tensor, num: int, seed: int) -> Tensor:
+    return torch.from_numpy(kmeans(vectors_XD.numpy(), num, seed))

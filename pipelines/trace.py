@@ -1,0 +1,267 @@
+"""Trace: which branch predicts each token of a text, by which experts, and what those hold.
+
+Shape suffixes: Q branches with the base first, P pools, B = 1 row, T tokens, U = T + 1 borders,
+V words, C experts chosen by all heads of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from peer_cl.errors import InputError
+from peer_cl.mixture import overflowed_tokens
+from peer_cl.model import PeerModel
+from peer_cl.pool import Segment, pool_names
+from peer_cl.read import Reading, read
+from peer_cl.usage import Fired, UsageWatch
+from pipelines.batches import tokenise
+from pipelines.corpora import composed_text
+from pipelines.loading import check_loaded, load, load_tokenizer, snapshot_of
+from pipelines.provenance import RankedDocument, rank_documents
+from stores.queries import Snapshot
+from stores.registry import Registry
+
+
+@dataclass(frozen=True)
+class TracedExpert:
+    """An active expert."""
+
+    domain: str
+    segment_id: str
+    host_layer: int
+    expert: int
+    strength: float
+    """L2 norm of what it adds to its layer's output, summed where several tokens are meant."""
+    weight: float
+    """The product-key router's, summed likewise."""
+
+
+@dataclass(frozen=True)
+class TracedToken:
+    """One token of the text, as it is predicted from those before it."""
+
+    text: str
+    base_weight: float
+    weights: dict[str, float]
+    """The posterior weight of each active domain when this token is predicted."""
+    base_log_prob: float
+    log_prob: float
+    """The mixture's, nats."""
+    evidence: dict[str, float]
+    """The pool's log probability less the base's, nats; positive = evidence for it; 0 where the
+    pool overflowed."""
+    experts: dict[str, list[TracedExpert]]
+    """The pool's strongest experts when this token is predicted."""
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """A candidate for the token after the text."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which domains a text activates, and what they hold about it."""
+
+    text: str
+    snapshot: int
+    active: list[str]
+    """The domains that the router finds, or that were named."""
+    base_weight: float
+    weights: dict[str, float]
+    """Posterior weights after the whole text."""
+    evidence: dict[str, float]
+    """Of the whole text, nats."""
+    tokens: list[TracedToken]
+    experts: dict[str, list[TracedExpert]]
+    """By domain, its strongest experts over the whole text."""
+    documents: list[RankedDocument]
+    """Those that the active experts hold, each domain's best first, domains by weight."""
+    next_base: list[NextToken]
+    next_mixture: list[NextToken]
+
+
+def trace(
+    registry: Registry,
+    text: str,
+    *,
+    model: PeerModel | None = None,
+    tokenizer: Any = None,
+    snapshot: Snapshot | None = None,
+    domains: str | Sequence[str] | None = None,
+    routing: Literal["prompt", "all"] = "prompt",
+    num_experts: int = 5,
+    num_documents: int = 10,
+    num_next: int = 5,
+) -> Trace:
+    """Return which branch predicts each token of a text, by which experts, and what those hold.
+
+    Args:
+        registry: an open store.
+        text: read as a prompt: all of it decides which domains are found.
+        model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
+        tokenizer: the base's; default: loaded here.
+        snapshot: whose documents are named; default: the one that the model was loaded from, or
+            the live one.
+        domains: these (or this one) are active; default: those that the router finds.
+        routing: "prompt", or "all": every enabled domain is active.
+        num_experts: strongest experts kept, a token and a domain.
+        num_documents: documents kept, a domain.
+        num_next: candidates kept for the next token.
+
+    Raises:
+        InputError: for an empty text, or one that is longer than the base's context.
+        UnknownError: for an unknown domain; StateError: for one that is not live, or disabled, or
+            that the model holds in another version than the snapshot.
+    """
+    snapshot = snapshot or snapshot_of(registry, model)
+    named = None if domains is None else pool_names(domains)
+    for domain in named or ():
+        registry.queries.check_active(domain, snapshot)
+    if not text.strip():
+        raise InputError("the text is empty; give some words to trace")
+    if model is None:
+        model, tokenizer = load(registry, snapshot.id)
+    elif tokenizer is None:
+        tokenizer = load_tokenizer(registry)
+    check_loaded(registry, model, snapshot, model.active_pools if named is None else named)
+    text = composed_text(text)
+    ids_BT = torch.tensor(tokenise(tokenizer, [text]))
+
+    watch = UsageWatch()
+    reading = read(model, ids_BT, routing=routing, domains=named, watch=watch, keep_logits=True)
+    is_active = (reading.entries_PBU.sum((1, 2)) > 0).tolist()
+    places = {name: n for n, name in enumerate(reading.domains) if is_active[n]}
+    fired = {name: _fired(registry, snapshot, model, name, watch) for name in places}
+    leads_PT = _leads(reading)
+    weights = {n: float(reading.posterior_QBU[1 + place, 0, -1]) for n, place in places.items()}
+    evidence_PT = torch.where(reading.evidence_BT[0], leads_PT, 0.0)
+    return Trace(
+        text=text,
+        snapshot=snapshot.id,
+        active=list(places),
+        base_weight=float(reading.posterior_QBU[0, 0, -1]),
+        weights=weights,
+        evidence={name: float(evidence_PT[place].sum()) for name, place in places.items()},
+        tokens=_tokens(tokenizer, reading, places, leads_PT, fired, num_experts),
+        experts={name: _strongest(name, own, None, num_experts) for name, own in fired.items()},
+        documents=[
+            document
+            for name in sorted(places, key=lambda name: -weights[name])
+            for document in rank_documents(
+                registry, name, sum_up(fired[name], None, "weights_TC"), num_documents
+            )
+        ],
+        next_base=_candidates(tokenizer, cast(Tensor, reading.base_logits_BTV)[0, -1], num_next),
+        next_mixture=_candidates(tokenizer, reading.logits_BTV[0, -1], num_next),
+    )
+
+
+Used = dict[str, dict[int, dict[int, float]]]
+"""A figure by segment id, host layer and expert."""
+
+
+def learned_segments(
+    registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str
+) -> dict[str, Segment]:
+    """Return a loaded domain's segments by their ids, the oldest first.
+
+    Raises: StateError: when the model holds another version than the snapshot.
+    """
+    check_loaded(registry, model, snapshot, [domain])
+    state = registry.queries.check_active(domain, snapshot)
+    ids = [segment.id for segment in registry.queries.chain(state.version)]
+    return dict(zip(ids, model.pool(domain).chain(), strict=True))
+
+
+def sum_up(fired: Sequence[tuple[str, Fired]], tokens: slice | None, what: str) -> Used:
+    """Return the weights or strengths of experts, summed over some tokens (None: all)."""
+    part = slice(None) if tokens is None else tokens
+    sums: Used = {}
+    for segment_id, one in fired:
+        values = getattr(one, what)[part].double().flatten()
+        ids, places = one.ids_TC[part].flatten().unique(return_inverse=True)
+        totals = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, places, values)
+        used = dict(zip(ids.tolist(), totals.tolist(), strict=True))
+        sums.setdefault(segment_id, {})[one.host_layer] = used
+    return sums
+
+
+def _fired(
+    registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str, watch: UsageWatch
+) -> list[tuple[str, Fired]]:
+    """Return what a domain's segments did, with their ids."""
+    learned = learned_segments(registry, snapshot, model, domain)
+    ids = {id(segment): segment_id for segment_id, segment in learned.items()}
+    return [(ids[id(one.segment)], one) for one in watch.fired if id(one.segment) in ids]
+
+
+def _leads(reading: Reading) -> Tensor:
+    """Return by how much each pool's log probability of a token exceeds the base's, (P, T).
+
+    0 from the token on at which a pool overflowed, as the mixture leaves it out.
+    """
+    leads_PBT = reading.log_probs_QBT[1:] - reading.log_probs_QBT[:1]
+    is_out_PBT = overflowed_tokens(reading.log_probs_QBT, reading.evidence_BT)
+    return torch.where(is_out_PBT | ~leads_PBT.isfinite(), 0.0, leads_PBT)[:, 0]
+
+
+def _strongest(
+    domain: str, fired: Sequence[tuple[str, Fired]], tokens: slice | None, num: int
+) -> list[TracedExpert]:
+    """Return the experts that add most, over some tokens (None: all)."""
+    strengths, weights = (sum_up(fired, tokens, what) for what in ("strengths_TC", "weights_TC"))
+    experts = [
+        TracedExpert(domain, segment_id, layer, expert, value, weights[segment_id][layer][expert])
+        for segment_id, layers in strengths.items()
+        for layer, own in layers.items()
+        for expert, value in own.items()
+    ]
+    by_strength = sorted(
+        experts, key=lambda one: (-one.strength, one.segment_id, one.host_layer, one.expert)
+    )
+    return by_strength[:num]
+
+
+def _tokens(
+    tokenizer: Any,
+    reading: Reading,
+    places: dict[str, int],
+    leads_PT: Tensor,
+    fired: dict[str, list[tuple[str, Fired]]],
+    num_experts: int,
+) -> list[TracedToken]:
+    """Return every token but the start token, which nothing predicts."""
+    posterior_QU, found = reading.posterior_QBU[:, 0], []
+    for at in range(1, reading.input_ids.shape[1]):
+        before = slice(at - 1, at)  # what was read there predicts this token
+        found.append(
+            TracedToken(
+                text=str(tokenizer.decode([int(reading.input_ids[0, at])])),
+                base_weight=float(posterior_QU[0, at]),
+                weights={name: float(posterior_QU[1 + n, at]) for name, n in places.items()},
+                base_log_prob=float(reading.log_probs_QBT[0, 0, at]),
+                log_prob=float(reading.mixture_log_probs_BT[0, at]),
+                evidence={name: float(leads_PT[n, at]) for name, n in places.items()},
+                experts={
+                    name: _strongest(name, own, before, num_experts) for name, own in fired.items()
+                },
+            )
+        )
+    return found
+
+
+def _candidates(tokenizer: Any, logits_V: Tensor, num: int) -> list[NextToken]:
+    best = logits_V.double().softmax(-1).topk(min(num, len(logits_V)))
+    return [
+        NextToken(str(tokenizer.decode([token])), value)
+        for value, token in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]

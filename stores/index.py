@@ -1,0 +1,160 @@
+"""FAISS over sets of vectors: router centroids by domain, experts' mean inputs by segment.
+
+Made from stored objects in memory, and never saved. Each set has an exact flat index of its own, so
+no set can change another's distances. The distances themselves are computed again, in fp64, from
+the vectors that FAISS chose: its own depend, in the last bits, on how many queries come at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer_cl.errors import InputError, ShapeError, UnsupportedError
+
+try:
+    import faiss
+except ImportError as error:  # its two builds collide, so neither can be a plain dependency
+    raise UnsupportedError(
+        'FAISS is not installed: run `pip install "peer-cl[cpu]"` (or `peer-cl[gpu]`)'
+    ) from error
+
+Floats: TypeAlias = NDArray[np.float32]
+_CANDIDATES = 2  # near ties in FAISS's arithmetic are settled in fp64
+_ROWS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A vector of an index that is near to a query."""
+
+    name: str
+    row: int
+    """Its place in the set `name`."""
+    similarity: float
+    """Cosine of the angle between them, -1 to 1."""
+
+
+class VectorIndex:
+    """Named sets of vectors of one width, searched exactly."""
+
+    def __init__(self, sets: Mapping[str, Floats] | None = None) -> None:
+        self.names: list[str] = []
+        self._vectors: dict[str, Floats] = {}
+        self._rows: dict[str, NDArray[np.int64]] = {}
+        self._searchers: dict[str, Any] = {}
+        for name in sorted(sets or {}):
+            self.add(name, (sets or {})[name])
+
+    def add(self, name: str, vectors: Floats, *, as_directions: bool = False) -> None:
+        """Add a set of vectors.
+
+        Args:
+            vectors: float32 (C, D).
+            as_directions: Make each of length one, and leave out those of zeros: for
+                `nearest_rows`.
+
+        Raises: ShapeError, InputError: when widths differ, or a value is not finite.
+        """
+        vectors_CD = _checked(f"the vectors of {name!r}", vectors)
+        for other, found in self._vectors.items():
+            if found.shape[1] != vectors_CD.shape[1]:
+                raise ShapeError(
+                    f"the vectors of {name!r} have width {vectors_CD.shape[1]}, those of {other!r} "
+                    f"{found.shape[1]}"
+                )
+        rows = np.arange(len(vectors_CD))
+        if as_directions:
+            lengths_C = np.linalg.norm(vectors_CD, axis=1)
+            rows = np.flatnonzero(lengths_C > 0)
+            vectors_CD = np.ascontiguousarray(vectors_CD[rows] / lengths_C[rows, None])
+        index = faiss.IndexFlatL2(vectors_CD.shape[1])
+        index.add(vectors_CD)
+        self.names.append(name)
+        self._vectors[name], self._rows[name] = vectors_CD, rows
+        self._searchers[name] = index
+
+    def distances(self, vectors: Floats) -> Floats:
+        """Return the squared distance (T, P) of each query (T, D) to the nearest of each set.
+
+        The same bits as `peer_cl.router.nearest_distances`; sets in the order of `names`.
+        """
+        queries_TD = _checked("the queries", vectors, least=0)
+        distances_TP = np.empty((len(queries_TD), len(self.names)), dtype=np.float32)
+        for column, name in enumerate(self.names):
+            vectors_CD = self._vectors[name]
+            num = min(_CANDIDATES, len(vectors_CD))
+            _, ids_TK = self._searchers[name].search(queries_TD, num)
+            gaps_TKD = queries_TD[:, None].astype(np.float64) - vectors_CD[ids_TK]
+            distances_TP[:, column] = np.square(gaps_TKD).sum(-1).min(-1)
+        return distances_TP
+
+    def nearest_rows(self, vectors: Floats, num: int) -> list[list[Neighbour]]:
+        """Return the vectors of all sets nearest to each query (T, D), the nearest first.
+
+        The sets were added `as_directions`.
+        """
+        queries_TD = _checked("the queries", vectors, least=0)
+        lengths_T1 = np.linalg.norm(queries_TD, axis=1, keepdims=True)
+        queries_TD = np.ascontiguousarray(queries_TD / np.maximum(lengths_T1, 1e-30))
+        found: list[list[Neighbour]] = [[] for _ in queries_TD]
+        for name in self.names:
+            rows = self._rows[name]
+            if not len(rows):
+                continue
+            _, ids_TK = self._searchers[name].search(queries_TD, min(num, len(rows)))
+            alike_TK = np.einsum("td,tkd->tk", queries_TD, self._vectors[name][ids_TK])
+            for neighbours, ids, alike in zip(found, ids_TK, alike_TK, strict=True):
+                neighbours += [
+                    Neighbour(name, int(rows[one]), float(cosine))
+                    for one, cosine in zip(ids, alike, strict=True)
+                ]
+        return [heapq.nlargest(num, some, key=lambda one: one.similarity) for some in found]
+
+
+def kmeans(vectors: Floats, num: int, seed: int) -> Floats:
+    """Return at most `num` centroids, float32 (C, D); the same bits for the same arguments.
+
+    With `num` distinct vectors or fewer, these themselves are returned, sorted. One thread: the
+    order of additions decides the last bits.
+    """
+    vectors_TD = _checked("the vectors", vectors)
+    distinct = _distinct(vectors_TD, num)
+    if len(distinct) <= num:
+        return distinct
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        trainer = faiss.Kmeans(
+            vectors_TD.shape[1], num, niter=25, seed=seed, min_points_per_centroid=1, verbose=False
+        )
+        trainer.train(vectors_TD)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return np.array(trainer.centroids, dtype=np.float32).reshape(num, -1)
+
+
+def _distinct(vectors_TD: Floats, most: int) -> Floats:
+    """Return the distinct rows, sorted, or the first more than `most` of them."""
+    found = vectors_TD[:0]
+    for start in range(0, len(vectors_TD), _ROWS_AT_A_TIME):
+        piece = vectors_TD[start : start + _ROWS_AT_A_TIME]
+        found = np.unique(np.concatenate([found, piece]), axis=0)
+        if len(found) > most:
+            break
+    return found
+
+
+def _checked(what: str, vectors: Floats, *, least: int = 1) -> Floats:
+    """Return finite float32 rows, contiguous."""
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or len(rows) < least or rows.shape[1] < 1:
+        raise ShapeError(f"{what} must be a matrix of at least {least} rows, not {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InputError(f"{what} hold values that are not finite")
+    return rows

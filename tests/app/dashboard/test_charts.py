@@ -1,0 +1,92 @@
+"""Charts are valid, have what they are given, and give a domain the same colour everywhere."""
+
+import pandas as pd
+import pytest
+from filled_store import filled_store
+
+from app.dashboard import THEME, charts, tables
+
+COLOURS = charts.domain_colours(["law", "medicine"])
+
+
+def spec(chart):
+    """Return a chart's specification, which Altair checks against Vega-Lite's schema."""
+    return chart.to_dict()
+
+
+@pytest.mark.parametrize("mode", list(tables.MODES))
+def test_the_matrix_in_every_view(report, mode):
+    found = spec(charts.matrix_chart(tables.matrix_table(report, mode), mode))
+    assert mode in str(found)
+
+
+def test_charts_of_a_report(report, evaluated):
+    from pipelines import open_store
+
+    with open_store(evaluated) as store:
+        summaries = store.registry.queries.domains()
+    matrix = tables.matrix_table(report)
+    spec(charts.losses_chart(tables.live_domains_table(summaries, report), COLOURS))
+    for field in ("loss_nats", "kept"):
+        spec(charts.curves_chart(matrix, field, COLOURS, report.domains))
+    spec(charts.exchange_chart(tables.exchange_table(report)))
+    spec(charts.recall_chart(tables.recall_table(report)))
+    spec(charts.background_chart(tables.background_table(report), report.bound_nats))
+
+
+def test_many_domains_carry_no_numbers(report):
+    rows = [(n, f"after {n}", n, f"d{n}", 3.0, 2.0, 2.0, 1.0) for n in range(charts.FEW + 1)]
+    table = pd.DataFrame(rows, columns=list(tables.matrix_table(report)))
+    assert "layer" not in spec(charts.matrix_chart(table, tables.ABSOLUTE))
+
+
+def test_charts_of_a_store(tmp_path):
+    with filled_store(tmp_path / "knowledge") as registry:
+        registry.switch("freeze", "law", "ann", "")
+        spans = tables.spans_table(registry.queries.snapshots())
+        (segment, *_) = registry.queries.domain("law").chain
+        uses = registry.uses.expert_uses([segment.id])
+    assert "v2 frozen" in str(spec(charts.spans_chart(spans, COLOURS)))
+    experts = tables.layer_experts(uses, segment, 0)
+    spec(charts.experts_chart(experts, 7))
+    spec(charts.evenness_chart(experts))
+    runs = [tables.losses_table(segment.losses, label) for label in ("v1", "v2")]
+    spec(charts.training_chart(pd.concat(runs), COLOURS["law"]))
+
+
+def test_a_domain_has_one_colour_and_the_base_is_grey():
+    table = pd.DataFrame(
+        [(1, "a", "law", 0.9), (1, "a", "base", 0.1)],
+        columns=["token", "seen", "branch", "weight"],
+    )
+    scale = spec(charts.weights_chart(table, COLOURS))["encoding"]["color"]["scale"]
+    assert scale == {"domain": ["base", "law"], "range": [charts.BASE_COLOUR, COLOURS["law"]]}
+    assert charts.domain_colours(["law", "medicine", "new"])["law"] == COLOURS["law"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_both_themes(scheme):
+    background, ink = (THEME[f"theme.{scheme}.{name}Color"] for name in ("background", "text"))
+    caption = mix(ink, background, 0.6)  # Streamlit draws captions so
+    assert contrast(caption, background) >= 4.5
+    assert contrast("#ffffff", THEME[f"theme.{scheme}.primaryColor"]) >= 4.5
+
+
+def mix(colour, other, share):
+    parts = (
+        round(share * int(colour[n : n + 2], 16) + (1 - share) * int(other[n : n + 2], 16))
+        for n in (1, 3, 5)
+    )
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def contrast(first, second):
+    """Return the contrast of two colours by WCAG 2.2, 1 to 21."""
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,241 @@
+"""Every page on a store: nothing goes wrong, and what is pressed is done."""
+
+import json
+from pathlib import Path
+
+import pytest
+from filled_store import new_store
+from tiny_base import write_corpus
+
+from app.dashboard.main import ORDER
+from app.dashboard.page_ingest import Request
+from app.dashboard.preview import preview
+from pipelines import open_store
+from pipelines.settings import TrainingSettings
+
+PATHS = [page.path for page in ORDER]
+
+
+def errors(at):
+    return [one.value for one in at.error]
+
+
+def words(at):
+    """Return all captions and texts of a page."""
+    kinds = (at.caption, at.text, at.markdown, at.info, at.success, at.warning, at.subheader)
+    return "\n".join(one.value for kind in kinds for one in kind).replace("\\", "")
+
+
+def press(at, label):
+    (button,) = [one for one in at.button if one.label == label]
+    return button.click().run()
+
+
+def live(folder):
+    with open_store(folder) as store:
+        return store.registry.queries.live()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_of_an_evaluated_store(show, evaluated, path):
+    assert errors(show(path, evaluated)) == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_of_an_empty_store_says_what_to_do(show, tmp_path, path):
+    new_store(tmp_path / "empty").close()
+    at = show(path, tmp_path / "empty")
+    assert errors(at) == []
+    assert at.info or path == "ingest"
+
+
+@pytest.mark.parametrize("path", ["overview", "retention", "domains", "history", "document"])
+def test_a_page_of_a_store_without_an_evaluation(show, folder, path):
+    assert errors(show(path, folder)) == []
+
+
+def test_a_page_without_a_store_says_so_in_a_line(show, tmp_path):
+    (message,) = errors(show("overview", tmp_path / "nothing"))
+    assert "no store at" in message
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("Matrix", "Curves", "Learning and forgetting"),
+        *("Recall", "Other text", "Metrics", "Documents"),
+    ],
+)
+def test_each_part_of_an_evaluation(show, evaluated, part):
+    at = show("retention", evaluated, part=part)
+    assert errors(at) == []
+    assert at.warning == []  # it is current
+
+
+def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):
+    from tiny_store import copy_store
+
+    place = copy_store(evaluated, tmp_path)
+    with open_store(place) as store:
+        store.freeze("law")
+    assert not show("retention", place).warning
+    with open_store(place) as store:
+        store.disable("law")
+    assert "other versions are live" in words(show("retention", place))
+    assert "with other versions" in words(show("overview", place))
+
+
+def test_the_overview_tells_what_went_wrong(show, folder):
+    with open_store(folder) as store:
+        registry = store.registry
+        registry.end_run(registry.start_run("ingest", "law", "ann", ""), "failed", error="no space")
+    at = show("overview", folder)
+    assert "The last ingest of law failed: no space" in words(at)
+    with open_store(folder) as store:
+        registry = store.registry
+        registry.objects.delete(registry.queries.domain("law").chain[0].pool_object)
+    at = press(at, "Check every byte")
+    assert len(errors(at)) == 1
+
+
+def test_freezing_is_one_click_and_has_a_message(show, folder):
+    at = show("domains", folder, domain="law")
+    at.text_input(key="message law").set_value("it is complete")
+    at = press(at, "Freeze")
+    assert errors(at) == []
+    assert [one.value for one in at.toast] == ["law is frozen\\: it learns nothing more\\."]
+    assert live(folder).state("law").is_frozen
+    with open_store(folder) as store:
+        assert store.registry.queries.events(limit=1)[0].message == "it is complete"
+
+
+def test_a_click_on_what_changed_meanwhile_does_nothing(show, folder):
+    at = show("domains", folder, domain="law")
+    with open_store(folder) as store:
+        moved = store.disable("medicine").id
+    (message,) = errors(press(at, "Remove"))
+    assert "changed meanwhile" in message
+    assert live(folder).id == moved
+
+
+def test_remove_restore_and_roll_back(show, folder):
+    at = press(show("domains", folder, domain="law"), "Roll back to v1")
+    assert live(folder).state("law").label == "v1"
+    at = press(at, "Remove")
+    assert live(folder).state("law") is None
+    press(at, "Restore")
+    assert live(folder).state("law").label == "v1"
+
+
+def test_nothing_is_deleted_without_the_name(show, folder):
+    with open_store(folder) as store:
+        store.remove("medicine")
+    at = show("domains", folder, domain="medicine")
+    (message,) = errors(press(at, "Delete for good"))
+    assert "type the domain's name" in message
+    at.text_input(key="purge medicine").set_value("medicine")
+    assert errors(press(at, "Delete for good")) == []
+    with open_store(folder) as store:
+        (_, medicine) = store.registry.queries.domains()
+    assert medicine.is_purged
+
+
+def test_the_store_is_rolled_back_to_a_snapshot(show, folder):
+    at = show("history", folder)
+    at.selectbox(key="roll-back-to").set_value(3).run()
+    at = press(at, "Roll back to snapshot 3")
+    assert errors(at) == []
+    with open_store(folder) as store:
+        queries = store.registry.queries
+        assert queries.live().domains == queries.snapshot(3).domains
+
+
+def test_a_rollback_leaves_out_what_was_purged(show, folder):
+    with open_store(folder) as store:
+        store.remove("medicine")
+        store.purge("medicine")
+    at = show("history", folder)
+    at.selectbox(key="roll-back-to").set_value(3).run()
+    assert "Purged, so left out: medicine" in words(at)
+    press(at, "Roll back to snapshot 3")
+    assert [state.label for state in live(folder).domains] == ["v1"]
+
+
+def test_an_expert_shows_what_it_holds_and_promotes(show, evaluated):
+    at = show("experts", evaluated, domain="law", layer="1")
+    number = at.dataframe[0].value["expert"].iloc[0].split(":")[1]
+    at = show("experts", evaluated, domain="law", layer="1", expert=number)
+    assert errors(at) == []
+    assert "Documents that it holds" in words(at)
+
+
+def test_a_text_is_traced_and_continued(show, evaluated):
+    at = show("trace", evaluated)
+    at.text_area(key="trace-text").set_value("The court of appeal held")
+    at = press(at, "Trace")
+    assert errors(at) == []
+    assert at.metric[0].label == "Tokens"
+    at = press(at, "Continue it")
+    assert errors(at) == []
+    assert "Written by" in words(at)
+
+
+def test_a_traced_text_that_is_too_long_is_refused_in_a_line(show, evaluated):
+    at = show("trace", evaluated, text="court " * 2000)
+    (message,) = errors(at)
+    assert "shorten" in message
+
+
+def test_a_document_shows_text_places_and_experts(show, evaluated):
+    with open_store(evaluated) as store:
+        queries = store.registry.queries
+        document = queries.documents("law", split="train", kind="text")[0]
+        text = queries.document_text(document)
+    at = show("document", evaluated, id=document.document_id[:12])
+    assert errors(at) == []
+    assert text in [one.value for one in at.text]
+    assert len(at.dataframe) == 2
+    at = press(at, "Erase")
+    assert "nothing was done" in errors(at)[0]
+
+
+def test_a_corpus_is_looked_at_before_it_is_learned(show, evaluated, tmp_path):
+    corpus = write_corpus(tmp_path / "minerals.jsonl", "minerals")
+    at = show("ingest", evaluated, domain="law")
+    at.segmented_control(key="ingest-place").set_value("A path on this machine").run()
+    at.text_input[0].set_value(str(corpus))
+    at = press(at.run(), "Look at it first")
+    assert errors(at) == []
+    figures = {one.label: one.value for one in at.metric}
+    assert figures["New"] == figures["Documents"]
+    assert any(one.label == "Start learning" and not one.disabled for one in at.button)
+
+
+def test_a_request_becomes_a_command():
+    settings = (("text_passes", 3.0), ("seed", 7))
+    request = Request("law", Path("a.jsonl"), Path("f.jsonl"), settings, True, "why")
+    assert request.words == [
+        *("ingest", "law", "a.jsonl", "--facts", "f.jsonl", "--passes", "3.0", "--seed", "7"),
+        *("--on-bad-row", "skip", "--message", "why"),
+    ]
+
+
+def test_a_preview_counts_what_is_left_out(evaluated, tmp_path):
+    rows = [{"text": text} for text in ("Quartz is hard.", "Quartz is hard.", "Mica is soft.")]
+    corpus = tmp_path / "notes.jsonl"
+    corpus.write_text("\n".join([*map(json.dumps, rows), "not json"]))
+    with open_store(evaluated) as store:
+        found = preview(store.registry, "minerals", corpus, None, TrainingSettings())
+        assert (found.num_documents, found.num_new, found.num_copies) == (3, 2, 1)
+        assert len(found.skipped) == 1
+        assert found.num_tokens > 0
+        assert found.seconds > 0
+        known = Path(evaluated).parent / "law.jsonl"
+        again = preview(store.registry, "law", known, None, TrainingSettings())
+        assert (again.num_new, again.num_tokens) == (0, 0)
+
+
+def test_another_domain_s_experts_are_chosen_after_a_version_that_it_lacks(show, folder):
+    at = show("experts", folder, domain="law", version="v2", layer="2")
+    at.selectbox(key="domain").set_value("medicine").run()
+    assert at.selectbox(key="version").value == "v1"

@@ -1,0 +1,98 @@
+import json
+import re
+
+import pytest
+
+from benchmarks import corpora
+from benchmarks.corpora.frozen import FOLDER, document_key, frozen
+from benchmarks.corpora.questions import (
+    FOLDER as QUESTIONS,
+)
+from benchmarks.corpora.questions import (
+    asked_once,
+    general_prompts,
+    naming_sentences,
+    paraphrases,
+)
+from peer_cl.errors import CorpusError, UnknownError
+from pipelines import demo_corpora
+from pipelines.corpora import SourceDocument
+from pipelines.demo import DemoSize
+from pipelines.facts import FRAMES, Fact
+from pipelines.splits import split_documents
+
+WORD = re.compile(r"\w+(?:'\w+)?")
+
+
+def runs(text, n=4):
+    words = WORD.findall(text.replace("{subject}", " ").lower())
+    return {tuple(words[start : start + n]) for start in range(len(words) - n + 1)}
+
+
+@pytest.mark.parametrize(("stream", "num"), [("stream", 8), ("demo", 4)])
+def test_each_domain_has_three_sides_and_a_hundred_facts(stream, num):
+    names = list(json.loads((FOLDER / f"{stream}.json").read_text()))
+    assert len(names) == num
+    for name in names:
+        kept = frozen(stream, name)
+        assert len(set(kept.facts)) == 100
+        assert set(kept.splits.values()) == {"train", "validation", "test"}
+        assert all(kept.splits[key] == "test" for key in kept.scored)
+
+
+def test_a_frozen_document_that_is_gone_is_an_error():
+    with pytest.raises(CorpusError, match="lore: 500 of its frozen"):
+        frozen("stream", "lore").choose(([], []), "lore")
+    with pytest.raises(UnknownError, match="lore"):
+        frozen("stream", "lor")
+
+
+def test_no_paraphrase_shares_four_words_with_a_sentence_that_is_trained_for_any_relation():
+    trained = set().union(*(runs(frame) for frame in FRAMES))
+    for name in corpora.NAMES:
+        for wordings in paraphrases(name).values():
+            assert len(wordings) == len(set(wordings)) == 6
+            assert all(wording.count("{subject}") == 1 for wording in wordings)
+            assert not trained & set().union(*map(runs, wordings))
+
+
+def test_paraphrases_go_round():
+    facts = [Fact("a", "is", "b", "a is b.", "a is", ("one", "two")) for _ in range(3)]
+    assert [fact.paraphrase_prompts for fact in asked_once(facts)] == [("one",), ("two",), ("one",)]
+
+
+def test_prompts_of_no_domain():
+    general = general_prompts()
+    assert len(general) == 200
+    assert sum(one.rare is None for one in general) == 100
+    assert all(one.rare.lower() in one.prompt.lower() for one in general if one.rare)
+    facts = [Fact(f"thing {n}", "is", "b", "", "", ()) for n in range(30)]
+    sentences = naming_sentences(facts)
+    assert len(sentences) == 240
+    assert sentences == naming_sentences(facts[::-1])
+
+
+def test_each_stream_domain_has_a_file_of_questions():
+    assert {path.stem for path in QUESTIONS.glob("*.toml")} == {*corpora.NAMES, "general", "naming"}
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize("name", corpora.NAMES)
+def test_packages_give_the_frozen_texts_and_facts(name):
+    domain = corpora.load(name)
+    assert {document_key(one) for one in domain.documents} == set(frozen("stream", name).splits)
+    taught = {fact.taught_prompt.replace(fact.subject, "{subject}", 1) for fact in domain.facts}
+    trained = set().union(*map(runs, taught))
+    for wordings in paraphrases(name).values():
+        assert not trained & set().union(*map(runs, wordings))
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize("name", demo_corpora.DOMAINS)
+def test_the_demo_divides_its_corpora_as_it_always_did(name):
+    corpus, kept = demo_corpora.load(name, DemoSize().tokens[name]), frozen("demo", name)
+    facts = [fact.document("") for fact in corpus.facts]
+    documents: list[SourceDocument] = [*corpus.documents, *facts]
+    split = split_documents(documents).split
+    assert {document_key(d): split[d.document_id] for d in corpus.documents} == kept.splits
+    assert [fact.document_id[:16] for fact in corpus.facts] == list(kept.facts)

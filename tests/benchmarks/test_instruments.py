@@ -1,0 +1,104 @@
+"""The instruments, on the tiny store of three domains."""
+
+import pytest
+import torch
+from tiny_base import sentences
+
+from benchmarks import demo, efficiency, provenance, size
+from benchmarks.pictures import demo_picture
+from benchmarks.prompts import added_nats, largest_posteriors, num_found, share_above_half
+from benchmarks.results import write_results
+from peer_cl.errors import StateError
+from peer_cl.mixture import worst_added_nats
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.trace import learned_segments
+
+
+@pytest.fixture(scope="module")
+def loaded(measured):
+    store, _ = measured
+    return store, *store.load()
+
+
+def test_background_text_loses_no_more_than_the_bound(loaded):
+    store, model, tokenizer = loaded
+    rows = tokenise(tokenizer, sentences("prose", 6, seed=3))
+    assert max(added_nats(model, rows)) <= worst_added_nats(store.registry.config.budget) + 1e-9
+    assert all(0 <= num <= 3 for num in num_found(model, rows))
+
+
+def test_prompts_are_weighed_alone_as_in_a_batch(loaded):
+    _, model, tokenizer = loaded
+    texts = [*sentences("law", 3, seed=3), "The old house"]
+    together = largest_posteriors(model, tokenizer, texts)
+    alone = [largest_posteriors(model, tokenizer, [text])[0] for text in texts]
+    assert together == pytest.approx(alone, abs=1e-6)
+    assert 0 <= share_above_half(together) <= 1
+
+
+def test_efficiency_lies_between_base_and_oracle(loaded):
+    _, model, tokenizer = loaded
+    documents = tokenise(tokenizer, sentences("law", 30, seed=5))
+    rows = efficiency.blocks(documents, tokenizer)
+    assert rows
+    assert all(len(ids) == 1 + efficiency.BLOCK and ids[0] == documents[0][0] for ids in rows)
+    for losses in (
+        efficiency.whole_losses(model, "law", rows),
+        efficiency.context_losses(model, "law", rows),
+    ):
+        assert all(one.oracle < one.base for one in losses)
+        assert 0 <= efficiency.kept(losses) <= 1
+    whole, after = (
+        f(model, "law", rows) for f in (efficiency.whole_losses, efficiency.context_losses)
+    )
+    assert all(part.base < one.base for part, one in zip(after, whole, strict=True))
+
+
+def test_experts_are_off_inside_and_back_to_the_bit_after(loaded):
+    store, model, _ = loaded
+    segments = learned_segments(store.registry, store.registry.queries.live(), model, "law")
+    (segment_id, segment), *_ = segments.items()
+    layer = segment.host_layers[0]
+    experts_ND = segment.layer(layer).experts.up_ND
+    before_ND = experts_ND.detach().clone()
+    with provenance.switched_off(segments, [(segment_id, layer, 3)]):
+        assert not experts_ND[3].any()
+        assert torch.equal(experts_ND[4], before_ND[4])
+    assert torch.equal(experts_ND, before_ND)
+
+
+def test_provenance_measures_a_domain(measured):
+    folder = str(measured[0].registry.folder)
+    found = provenance.measure(["--store", folder, "--domain", "minerals"])
+    figures = {one.figure: one.value for one in found}
+    assert any("tf-idf" in name and "facts" in name for name in figures)
+    assert abs(figures["own gain that goes: random, 80 experts, minerals, texts (share)"]) < 1
+
+
+def test_the_demos_figures_and_floors(measured, tiny_store, tmp_path):
+    store, report = measured
+    assert demo.evaluation(store) == report
+    figures = demo.figures(store, report)
+    path = write_results("demo", figures, tmp_path)
+    assert demo_picture(path).is_file()
+    names = {one.figure for one in figures}
+    for domain in report.domains:
+        assert f"routing efficiency, every domain active, {domain} (share)" in names
+        assert f"loss on {domain}, base (nats a token)" in names
+    assert any("loss reduction" in line for line in demo.broken_floors(report))
+    with (
+        open_store(tiny_store) as unmeasured,
+        pytest.raises(StateError, match="was not evaluated"),
+    ):
+        demo.evaluation(unmeasured)
+
+
+def test_no_module_imports_another_in_a_circle():
+    graph = size.import_graph()
+    assert "pipelines.ingest" in graph
+    assert size.import_cycles(graph) == []
+
+
+def test_lines_are_counted():
+    assert size.num_lines(["tests/benchmarks"]) > 100

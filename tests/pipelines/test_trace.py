@@ -1,0 +1,104 @@
+"""A trace is a view of what the model reads: weights, evidence, experts, and documents."""
+
+import pytest
+import torch
+from tiny_base import SUBJECTS
+
+from peer_cl.errors import InputError, StateError, UnknownError
+from peer_cl.read import read
+from pipelines.batches import tokenise
+
+TEXT = SUBJECTS["law"]
+
+
+@pytest.fixture
+def opened(store):
+    return store, *store.load()
+
+
+def test_weights_and_probabilities_are_those_of_reading_the_prompt(opened):
+    store, model, tokenizer = opened
+    reading = read(model, torch.tensor(tokenise(tokenizer, [TEXT])), routing="prompt")
+    trace = store.trace(TEXT, model=model, tokenizer=tokenizer)
+    assert trace.active == ["law"] == [*reading.domains]
+    assert trace.weights["law"] == float(reading.posterior_QBU[1, 0, -1])
+    assert trace.base_weight + trace.weights["law"] == pytest.approx(1.0)
+    assert [t.log_prob for t in trace.tokens] == reading.mixture_BT[0, 1:].tolist()
+    assert [t.base_log_prob for t in trace.tokens] == reading.base_BT[0, 1:].tolist()
+    assert trace.evidence["law"] == pytest.approx(sum(t.evidence["law"] for t in trace.tokens))
+    assert "".join(t.text for t in trace.tokens) == TEXT
+
+
+def test_the_next_token_is_the_mixtures(opened):
+    store, model, tokenizer = opened
+    trace = store.trace(TEXT, model=model, tokenizer=tokenizer, domains="law", num_next=3)
+    ids = torch.tensor(tokenise(tokenizer, [TEXT]))
+    for candidates, active in ((trace.next_base, []), (trace.next_mixture, ["law"])):
+        best = model(ids, domains=active).logits[0, -1].double().softmax(-1).topk(3)
+        assert [one.probability for one in candidates] == pytest.approx(best.values.tolist())
+        assert candidates[0].text == tokenizer.decode([int(best.indices[0])])
+
+
+def test_a_learned_document_is_traced_to_itself(opened):
+    store, model, tokenizer = opened
+    queries = store.registry.queries
+    learned = queries.documents("law", split="train")[:10]
+    first = []
+    for document in learned:
+        text = queries.document_text(document)
+        trace = store.trace(text, model=model, tokenizer=tokenizer, domains=["law"])
+        assert trace.documents[0].score >= trace.documents[0].median
+        first.append(trace.documents[0].document_id)
+    assert sum(a == b.document_id for a, b in zip(first, learned, strict=True)) >= 9
+
+
+def test_experts_add_up_over_tokens(opened):
+    store, model, tokenizer = opened
+    trace = store.trace(TEXT, model=model, tokenizer=tokenizer, domains="law", num_experts=9999)
+    by_token = {}
+    for token in trace.tokens:
+        for one in token.experts["law"]:
+            key = one.segment_id, one.host_layer, one.expert
+            by_token[key] = by_token.get(key, 0.0) + one.weight
+    whole = {(e.segment_id, e.host_layer, e.expert): e.weight for e in trace.experts["law"]}
+    assert set(by_token) <= set(whole)
+    assert all(value <= whole[key] + 1e-5 for key, value in by_token.items())
+    strengths = [one.strength for one in trace.experts["law"]]
+    assert strengths == sorted(strengths, reverse=True)
+    heads, layers = 2, 4
+    assert sum(whole.values()) == pytest.approx(heads * layers * (1 + len(trace.tokens)), rel=1e-4)
+
+
+def test_a_pool_that_overflows_is_left_out(opened):
+    store, model, tokenizer = opened
+    experts = model.pool("law").chain()[0].layer(3).experts
+    with torch.no_grad():
+        experts.down_ND *= 1e30
+        experts.up_ND[:] = 1e38
+    trace = store.trace(TEXT, model=model, tokenizer=tokenizer, routing="all")
+    assert trace.active == ["law", "medicine"]
+    assert (trace.weights["law"], trace.evidence["law"]) == (0.0, 0.0)
+    assert all(0 < one.probability < 1 for one in trace.next_mixture)
+
+
+def test_it_is_of_a_snapshot_and_of_what_it_holds(opened):
+    store, model, tokenizer = opened
+    before = store.registry.queries.live()
+    store.remove("law")
+    assert store.trace(TEXT).active == []
+    assert store.trace(TEXT, snapshot=before).active == ["law"]
+    assert store.trace(TEXT, model=model, tokenizer=tokenizer).snapshot == before.id
+    live = store.registry.queries.live()
+    with pytest.raises(StateError, match="load the model anew"):
+        store.trace(TEXT, model=model, snapshot=live)
+
+
+def test_mistakes_are_refused(opened):
+    store, model, tokenizer = opened
+    options = {"model": model, "tokenizer": tokenizer}
+    with pytest.raises(InputError, match="the text is empty"):
+        store.trace(" ", **options)
+    with pytest.raises(UnknownError, match="Did you mean 'law'"):
+        store.trace(TEXT, domains="lwa", **options)
+    with pytest.raises(InputError, match="context is 512"):
+        store.trace("law " * 600, **options)

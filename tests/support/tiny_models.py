@@ -1,0 +1,186 @@
+"""Tiny random models of several architectures, pools that change them, and bits compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from peer_cl import Background, PeerModel, PoolShape, RouterKey
+from peer_cl.bases import tensors_sha256
+from peer_cl.router import (
+    BackgroundWords,
+    DomainWords,
+    Piece,
+    TokenCounts,
+    make_words,
+    whitening,
+)
+
+VOCABULARY = 97
+SPECIAL = (0, 1)
+SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
+
+_COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+_LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2304,
+}
+_LAYER_TYPES = ["sliding_attention", "full_attention"] * 2
+_GEMMA = _LLAMA | {"head_dim": 8, "sliding_window": 8, "layer_types": _LAYER_TYPES}
+_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA,
+    "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 2304},
+    "gemma3_text": _GEMMA,
+    "mistral": _LLAMA | {"sliding_window": 8},
+    "qwen2": _LLAMA,
+    "phi": _LLAMA | {"num_key_value_heads": 4},
+    "gpt_neox": _LLAMA,
+    "mixtral": _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "bloom": {"hidden_size": 32, "n_layer": 4, "n_head": 4},
+    "mpt": {"d_model": 32, "n_layers": 4, "n_heads": 4, "max_seq_len": 512, "expansion_ratio": 2},
+    "gemma4_text": _GEMMA
+    | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY},
+    "gemma3": {
+        "text_config": _COMMON | _GEMMA,
+        "vision_config": _VISION,
+        "mm_tokens_per_image": 4,
+    },
+}
+"""By architecture, as transformers names it; gemma3 has a vision tower as deep as its decoder."""
+MAIN = ("llama", "gpt2", "gemma3_text")
+"""Most tests take these; the others get a quick check."""
+
+
+def make_base(architecture: str = "llama") -> Any:
+    """Return a random model of an architecture; the same weights every time."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **_COMMON | SETTINGS[architecture])
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def teach(model: PeerModel, name: str, seed: int, scale: float = 0.3) -> None:
+    """Give a pool random weights, so that its branch differs from the base."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.pool(name).parameters():
+        parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+
+
+def make_model(
+    architecture: str = "llama", domains: str = "ab", *, base: Any = None, **options: Any
+) -> PeerModel:
+    """Return a model with a taught pool for each letter of `domains`."""
+    defaults = {"host_layers": (1, 3), "special_ids": SPECIAL, "budget": 0.2, "capacity": 8}
+    model = PeerModel(base or make_base(architecture), **defaults | options)
+    for name in domains:
+        model.add_pool(name, SHAPE)
+        teach(model, name, seed=ord(name))
+    return model
+
+
+def make_loud(architecture: str, domains: str, **options: Any) -> PeerModel:
+    """Return a model whose base has sharp distributions, so that its pools contradict it."""
+    model = make_model(architecture, domains, **{"budget": 0.02} | options)
+    inner = model.base.base_model
+    (inner.norm if hasattr(inner, "norm") else inner.ln_f).weight.data += 19.0
+    return model
+
+
+def make_ids(num_rows: int = 3, num_tokens: int = 20, seed: int = 1) -> Tensor:
+    """Return random token ids, (B, T), none of them special."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, VOCABULARY, (num_rows, num_tokens), generator=generator)
+
+
+# --- router keys ----------------------------------------------------------------------------------
+
+DOMAIN_TOKENS = {"a": (2, 10), "b": (40, 48), "c": (80, 88)}
+"""A domain's text, here, is text of eight tokens of its own."""
+
+
+def text_of(domain: str | None, num_rows: int, num_tokens: int, seed: int) -> Tensor:
+    """Return random text of a domain; None: of everything."""
+    low, high = DOMAIN_TOKENS[domain] if domain else (2, VOCABULARY)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(low, high, (num_rows, num_tokens), generator=generator)
+
+
+def states_of(model: PeerModel, ids: Tensor) -> Tensor:
+    """Return the states that the router reads, flattened to (B * T, D)."""
+    with torch.no_grad(), model.hooks.bare() as seen:
+        model.base(ids)
+    return seen.state_BTD.flatten(0, 1)
+
+
+def give_keys(model: PeerModel) -> None:
+    """Give a model background statistics, and each of its pools a key that finds its own text.
+
+    A key's threshold lies between what any text and its own reach, so that a text whose subject
+    changes finds it some tokens later.
+    """
+    text = text_of(None, 24, 40, seed=1)
+    states = states_of(model, text)
+    mean, matrix = whitening(states)
+    words = BackgroundWords(TokenCounts.of(text.tolist()), VOCABULARY, torch.tensor([96]))
+    none = torch.empty(0)
+    white = Background(mean, matrix, none, none, none, words).whiten(states)
+    model.background = Background(
+        mean, matrix, white[::7].clone(), white[1:81].half(), torch.tensor([40, 40]), words
+    )
+    for name in model.get_model_status().pools:
+        learned = text_of(name, 8, 40, seed=2)
+        own = model.background.whiten(states_of(model, learned))
+        pieces = [Piece(str(number), ids) for number, ids in enumerate(learned.tolist())]
+        made = make_words(words, pieces)
+        model.pool(name).key = RouterKey(
+            own[::3].clone(), 0.0, words=(_between(made, words, learned),)
+        )
+
+
+def _between(made: DomainWords, words: BackgroundWords, learned: Tensor) -> DomainWords:
+    low, high = (
+        float(made.log_odds(ids, words.likelihood(ids)).mean())
+        for ids in (text_of(None, 8, 40, seed=3), learned)
+    )
+    return replace(made, threshold=0.4 * low + 0.6 * high)
+
+
+# --- bits -----------------------------------------------------------------------------------------
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors have one type, one shape and the same bytes."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    left, right = (x.detach().contiguous().reshape(-1).view(torch.uint8) for x in (one, other))
+    return bool(torch.equal(left, right))
+
+
+def portrait(model: nn.Module) -> dict[str, Any]:
+    """Return everything about a model that hooks might leave behind."""
+    modules = dict(model.named_modules())
+    return {
+        "weights": tensors_sha256(model.state_dict()),
+        "requires_grad": [(name, p.requires_grad) for name, p in model.named_parameters()],
+        "training": {name: module.training for name, module in modules.items()},
+        "attributes": {name: sorted(module.__dict__) for name, module in modules.items()},
+        "hooks": {
+            name: {key: len(value) for key, value in vars(module).items() if "hooks" in key}
+            for name, module in modules.items()
+        },
+    }
