@@ -17,7 +17,7 @@ BENCHMARKS = {
     "provenance": "whether the experts named for a document hold what it taught",
     "size": "the code in figures: lines, words, files that an act runs through",
 }
-"""By module name; each has `measure(arguments) -> list[Figure]`."""
+"""By module name; each has `COMMAND` and `measure(arguments) -> list[Figure]`."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,15 +27,16 @@ def main(arguments: Sequence[str]) -> int:
         for name, what in BENCHMARKS.items():
             print(f"  {name:11} {what}")
         return 0
+    name = arguments[0]
     try:
-        name = arguments[0]
         if name not in BENCHMARKS:
             raise unknown_name("benchmark", name, BENCHMARKS)
-        figures = importlib.import_module(f"benchmarks.{name}").measure(arguments[1:])
+        module = importlib.import_module(f"benchmarks.{name}")
+        figures = module.measure(arguments[1:])
         if not figures:
             raise StateError("the store holds nothing to measure: ingest a domain first")
-        print(table(figures))
-        print(f"kept in {write_results(name, figures)}")
+        print(table(figures, module.COMMAND))
+        print(f"kept in {write_results(name, figures, module.COMMAND)}")
     except PeerError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

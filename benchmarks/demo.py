@@ -8,23 +8,21 @@ import platform
 from collections.abc import Iterator, Sequence
 
 from benchmarks.pictures import demo_picture
-from benchmarks.results import Figure, at_least, at_most, reported, write_results
+from benchmarks.results import Figure, write_results
 from peer_cl.errors import StateError
 from pipelines import open_store
 from pipelines.report import EvaluationReport, RoutingRow
 from pipelines.store import Store
 
 COMMAND = "make demo && .venv/bin/python -m benchmarks demo"
-GOALS = {"reduction": 0.32, "efficiency": 0.88, "efficiency_continuation": 0.96}
-FLOORS = {"reduction": 0.22, "efficiency": 0.75, "efficiency_continuation": 0.75}
-"""Goals may be missed, floors may not."""
+SHARES = {
+    "reduction": ("loss reduction, oracle routing", 0.32, 0.22),
+    "efficiency": ("routing efficiency, every domain active", 0.88, 0.75),
+    "efficiency_continuation": ("routing efficiency on second halves, routed", 0.96, 0.75),
+}
+"""A domain's shares: what they are, goal and floor. Goals may be missed, floors may not."""
 RECALL_GOALS = {"taught": 0.9, "paraphrase": 0.5}
 BWT_FLOOR, IDENTICAL_FLOOR, TAUGHT_FLOOR = -0.001, 0.5, 0.6
-WORDS = {
-    "reduction": "loss reduction, oracle routing",
-    "efficiency": "routing efficiency, every domain active",
-    "efficiency_continuation": "routing efficiency on second halves, routed",
-}
 UNITS = {
     "acc": "nats a token, higher is better",
     "learning_accuracy": "nats a token, higher is better",
@@ -35,10 +33,7 @@ UNITS = {
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Return the figures of the store that `make demo` left.
-
-    Args:
-        arguments: `--store FOLDER`, default ./knowledge.
+    """Return the figures of the store that `make demo` left (or `--store FOLDER`).
 
     Raises:
         StateError: when the store was never evaluated; or, after the results are written, when a
@@ -48,19 +43,15 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--store", default="knowledge")
     with open_store(parser.parse_args(list(arguments)).store) as store:
         report = evaluation(store)
-        found = figures(store, report)
-    demo_picture(write_results("demo", found))
+        found = list(figures(store, report))
+    demo_picture(report, write_results("demo", found, COMMAND).with_suffix(".png"))
     if broken := broken_floors(report):
         raise StateError("these floors do not hold: " + "; ".join(broken))
     return found
 
 
 def evaluation(store: Store) -> EvaluationReport:
-    """Return the evaluation of the live snapshot.
-
-    Raises:
-        StateError: when there is none.
-    """
+    """Return the evaluation of the live snapshot."""
     queries = store.registry.queries
     stored = queries.evaluation(queries.live().id)
     if stored is None:
@@ -68,35 +59,54 @@ def evaluation(store: Store) -> EvaluationReport:
     return EvaluationReport.from_json(stored.report)
 
 
-def figures(store: Store, report: EvaluationReport) -> list[Figure]:
-    """Return every figure of a store and its evaluation."""
+def figures(store: Store, report: EvaluationReport) -> Iterator[Figure]:
+    """Yield every figure of a store and its evaluation."""
+    for row in report.routing:
+        for key, (words, goal, _) in SHARES.items():
+            yield Figure(f"{words}, {row.domain} (share)", _share(row, key), least=goal)
+        said = f"{row.domain} (share)"
+        others = max(row.reduction_by_other_domains.values(), default=0.0)
+        yield Figure(f"reduction without stock words, {said}", row.reduction_without_stock_words)
+        yield Figure(f"reduction by another domain's pool, the best, {said}", others)
+        yield Figure(f"documents whose domain is found, {said}", row.found)
+        name = f"worst added loss of a document, {row.domain} (nats)"
+        yield Figure(name, row.max_added_nats, most=report.bound_nats)
+    for source in report.background:
+        said = f"{source.source} ({source.kind}, {source.documents} documents)"
+        least = 0.99 if source.kind == "prose" else None
+        yield Figure(f"identical to the bare base, {said} (share)", source.identical, least=least)
+        name = f"worst added loss of a document, {said} (nats)"
+        yield Figure(name, source.max_added_nats, most=report.bound_nats)
+    for asked in report.recall:
+        name, goal = f"exact recall, {asked.domain}, {asked.wording}", RECALL_GOALS[asked.wording]
+        yield Figure(f"{name}, base (share)", asked.base)
+        yield Figure(f"{name}, oracle routing (share)", asked.oracle, least=goal)
+        yield Figure(f"{name}, routed (share)", asked.routed)
+    name = f"bound where a prompt mentions one domain, odds {report.mention_odds:g} (nats)"
+    yield Figure(name, report.mention_bound_nats)
+    yield Figure("bwt (nats a token)", report.metrics.bwt, least=0.0)
+    for key, unit in UNITS.items():
+        value = getattr(report.metrics, key)
+        if value is not None:
+            yield Figure(f"{key} ({unit})", value)
+    rows = ["base", *(f"after {domain}" for domain in report.domains)]
+    for after, losses in zip(rows, report.matrix.loss_nats, strict=True):
+        for domain, loss in zip(report.domains, losses, strict=True):
+            yield Figure(f"loss on {domain}, {after} (nats a token)", loss)
     chains = {name: store.registry.queries.domain(name).chain for name in report.domains}
     largest = max(sum(segment.size_bytes for segment in chain) for chain in chains.values())
-    return [
-        *_by_domain(report),
-        *_background(report),
-        *_recall(report),
-        reported(
-            f"bound where a prompt mentions one domain, odds {report.mention_odds:g} (nats)",
-            report.mention_bound_nats,
-            COMMAND,
-        ),
-        *_matrix(report),
-        reported("pool on disk, the largest domain (MB)", largest / 1e6, COMMAND),
-        *(
-            reported(f"ingest, {name} (s)", round(chain[-1].seconds), COMMAND)
-            for name, chain in chains.items()
-        ),
-        reported("machine", f"{os.cpu_count()} cores, {platform.machine()}", COMMAND),
-    ]
+    yield Figure("pool on disk, the largest domain (MB)", largest / 1e6)
+    for domain, chain in chains.items():
+        yield Figure(f"ingest, {domain} (s)", round(chain[-1].seconds))
+    yield Figure("machine", f"{os.cpu_count()} cores, {platform.machine()}")
 
 
 def broken_floors(report: EvaluationReport) -> list[str]:
     """Return what is worse than it may ever be, a line each."""
     found = [
-        (f"{WORDS[key]}, {row.domain}", _share(row, key), FLOORS[key])
+        (f"{words}, {row.domain}", _share(row, key), floor)
         for row in report.routing
-        for key in FLOORS
+        for key, (words, _, floor) in SHARES.items()
     ]
     for source in report.background:
         if source.kind == "prose":
@@ -110,54 +120,4 @@ def broken_floors(report: EvaluationReport) -> list[str]:
 
 
 def _share(row: RoutingRow, key: str) -> float:
-    """Return one of a domain's shares; 0 where its pool gained nothing of which to keep a share."""
-    return float(getattr(row, key) or 0.0)
-
-
-def _by_domain(report: EvaluationReport) -> Iterator[Figure]:
-    for row in report.routing:
-        for key, goal in GOALS.items():
-            name = f"{WORDS[key]}, {row.domain} (share)"
-            yield at_least(name, _share(row, key), goal, COMMAND)
-        others = max(row.reduction_by_other_domains.values(), default=0.0)
-        for name, value in (
-            ("reduction without stock words", row.reduction_without_stock_words),
-            ("reduction by another domain's pool, the best", others),
-            ("documents whose domain is found", row.found),
-        ):
-            yield reported(f"{name}, {row.domain} (share)", value, COMMAND)
-        name = f"worst added loss of a document, {row.domain} (nats)"
-        yield at_most(name, row.max_added_nats, report.bound_nats, COMMAND)
-
-
-def _background(report: EvaluationReport) -> Iterator[Figure]:
-    for row in report.background:
-        said = f"{row.source} ({row.kind}, {row.documents} documents)"
-        identical = f"identical to the bare base, {said} (share)"
-        if row.kind == "prose":
-            yield at_least(identical, row.identical, 0.99, COMMAND)
-        else:
-            yield reported(identical, row.identical, COMMAND)
-        name = f"worst added loss of a document, {said} (nats)"
-        yield at_most(name, row.max_added_nats, report.bound_nats, COMMAND)
-
-
-def _recall(report: EvaluationReport) -> Iterator[Figure]:
-    for row in report.recall:
-        name = f"exact recall, {row.domain}, {row.wording}"
-        yield reported(f"{name}, base (share)", row.base, COMMAND)
-        goal = RECALL_GOALS[row.wording]
-        yield at_least(f"{name}, oracle routing (share)", row.oracle, goal, COMMAND)
-        yield reported(f"{name}, routed (share)", row.routed, COMMAND)
-
-
-def _matrix(report: EvaluationReport) -> Iterator[Figure]:
-    yield at_least("bwt (nats a token)", report.metrics.bwt, 0.0, COMMAND)
-    for key, unit in UNITS.items():
-        value = getattr(report.metrics, key)
-        if value is not None:
-            yield reported(f"{key} ({unit})", value, COMMAND)
-    for number, row in enumerate(report.matrix.loss_nats):
-        after = "base" if number == 0 else f"after {report.domains[number - 1]}"
-        for name, value in zip(report.domains, row, strict=True):
-            yield reported(f"loss on {name}, {after} (nats a token)", value, COMMAND)
+    return float(getattr(row, key) or 0.0)  # None: the pool gained nothing to keep a share of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from peer_cl.errors import InputError
@@ -17,75 +17,65 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure."""
+    """One measured figure, and the goal that it should reach, if any.
+
+    Example:
+        >>> goal = Figure("routing efficiency, medicine (share)", 0.9, least=0.88)
+        >>> goal.goal, goal.holds
+        ('>= 0.88', True)
+    """
 
     figure: str
-    """What was measured, with its unit: "routing efficiency, medicine (share)"."""
+    """What was measured, with its unit."""
     value: Value
-    goal: Value | None
-    """What it should be: ">= 0.88". None: reported only."""
-    holds: bool | None
-    """Whether the value meets the goal; None where there is none."""
-    command: str
-    """What to type to measure it again."""
+    least: float | None = None
+    most: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise InputError(f"{self.figure}: {self.value} is no result")
 
+    @property
+    def goal(self) -> str | None:
+        """What the value should be; None: it is only reported."""
+        if self.least is not None:
+            return f">= {self.least:g}"
+        return f"<= {self.most:g}" if self.most is not None else None
 
-def at_least(figure: str, value: float, goal: float, command: str) -> Figure:
-    """Return a figure that must reach a goal.
-
-    Example:
-        >>> at_least("routing efficiency (share)", 0.9, 0.88, "make demo").holds
-        True
-    """
-    return Figure(figure, value, f">= {goal:g}", value >= goal, command)
-
-
-def at_most(figure: str, value: float, goal: float, command: str) -> Figure:
-    """Return a figure that must not exceed a goal.
-
-    Example:
-        >>> at_most("worst added loss (nats)", 0.03, 0.0203, "make demo").holds
-        False
-    """
-    return Figure(figure, value, f"<= {goal:g}", value <= goal, command)
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value meets the goal; None where there is none."""
+        if self.goal is None or isinstance(self.value, str):
+            return None
+        if self.least is not None:
+            return self.value >= self.least
+        return self.most is None or self.value <= self.most
 
 
-def reported(figure: str, value: Value, command: str) -> Figure:
-    """Return a figure without a goal."""
-    return Figure(figure, value, None, None, command)
-
-
-def write_results(name: str, figures: Sequence[Figure], folder: Path = RESULTS) -> Path:
+def write_results(
+    name: str, figures: Sequence[Figure], command: str, folder: Path = RESULTS
+) -> Path:
     """Write NAME.json and the table NAME.md; return the path of the first.
 
     Raises:
-        InputError: when there are no figures, or two of the same name.
+        InputError: when two figures have the same name.
     """
     names = [figure.figure for figure in figures]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"{name}: figures must be there and differ in name, not {names}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if len(set(names)) < len(names):
+        raise InputError(f"{name}: figures must differ in name, not {names}")
     path = folder / f"{name}.json"
-    rows = [asdict(figure) for figure in figures]
+    columns = ("figure", "value", "goal", "holds")
+    rows = [{c: getattr(one, c) for c in columns} | {"command": command} for one in figures]
     path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(table(figures), encoding="utf-8")
+    path.with_suffix(".md").write_text(table(figures, command), encoding="utf-8")
     return path
 
 
-def read_results(path: Path) -> tuple[Figure, ...]:
-    """Return the figures of a result file."""
-    return tuple(Figure(**row) for row in json.loads(path.read_text(encoding="utf-8")))
-
-
-def table(figures: Sequence[Figure]) -> str:
-    """Return figures as a Markdown table, their commands below it.
+def table(figures: Sequence[Figure], command: str) -> str:
+    """Return figures as a Markdown table, the command below it.
 
     Example:
-        >>> print(table([at_least("recall (share)", 0.91234, 0.88, "make demo")]))
+        >>> print(table([Figure("recall (share)", 0.91234, least=0.88)], "make demo"))
         | figure | value | goal | holds |
         |---|---|---|---|
         | recall (share) | 0.9123 | >= 0.88 | yes |
@@ -96,11 +86,9 @@ def table(figures: Sequence[Figure]) -> str:
     lines = ["| figure | value | goal | holds |", "|---|---|---|---|"]
     for figure in figures:
         holds = "" if figure.holds is None else "yes" if figure.holds else "**no**"
-        goal = "" if figure.goal is None else shown(figure.goal)
-        cells = [figure.figure, shown(figure.value), goal, holds]
+        cells = [figure.figure, shown(figure.value), figure.goal or "", holds]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    commands = dict.fromkeys(f"`{figure.command}`" for figure in figures)
-    return "\n".join([*lines, "", f"Measured with {', '.join(commands)}.", ""])
+    return "\n".join([*lines, "", f"Measured with `{command}`.", ""])
 
 
 def shown(value: Value) -> str:
@@ -113,3 +101,8 @@ def shown(value: Value) -> str:
     if isinstance(value, bool | str):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def share_above_half(weights: Collection[float]) -> float:
+    """Return the share of weights above a half."""
+    return sum(weight > 0.5 for weight in weights) / max(1, len(weights))

@@ -1,15 +1,11 @@
-"""The code in figures: lines, words, the files that an act runs through, cycles and seconds."""
+"""The code in figures: lines, words, the files that an act runs through, import cycles."""
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FrameType
@@ -17,7 +13,7 @@ from typing import Any
 
 import grimp
 
-from benchmarks.results import RESULTS, Figure, at_most, read_results
+from benchmarks.results import RESULTS, Figure
 
 COMMAND = "python -m benchmarks size"
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,28 +27,17 @@ MUST = {
     "project files whose functions run in generate": 25,
     "project files whose functions run in evaluate": 25,
     "import cycles, hidden ones too": 0,
-    "init on the default base, statistics known (s)": 10,
-    "default tests, two cores (s)": 240,
 }
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Return the countable figures of the code base.
-
-    Args:
-        arguments: `--init`: time `init` on the default base; `--tests`: time `make test`. Without
-            them the seconds that size.json holds are kept.
-    """
-    parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--init", action="store_true")
-    parser.add_argument("--tests", action="store_true")
-    options = parser.parse_args(list(arguments))
+    """Return the figures of the code base; there are no options."""
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     pages += [p for p in ROOT.glob("docs/**/*.md") if RESULTS not in p.parents]
     found: dict[str, float] = {
         "lines of product code, benchmarks included": num_lines((*PACKAGES, "tools")),
         "lines of tests": num_lines(("tests",)),
-        "words of the README": num_words([ROOT / "README.md"]),
+        "words of the README": num_words(pages[:1]),
         "words of all pages outside results": num_words(pages),
         **{
             f"project files whose functions run in {verb}": len(files)
@@ -60,37 +45,18 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         },
         "import cycles, hidden ones too": len(import_cycles(import_graph())),
     }
-    path = RESULTS / "size.json"
-    known = {one.figure: one.value for one in read_results(path)} if path.is_file() else {}
-    timed = {
-        "init on the default base, statistics known (s)": (options.init, seconds_of_init),
-        "default tests, two cores (s)": (options.tests, seconds_of_tests),
-    }
-    for name, (is_wanted, seconds) in timed.items():
-        if is_wanted:
-            found[name] = round(seconds(), 1)
-        elif isinstance(value := known.get(name), int | float):
-            found[name] = value
-    commands = {name: f"{COMMAND} --{name.split()[0]}" for name in timed}
-    commands["default tests, two cores (s)"] = f"{COMMAND} --tests"
-    return [at_most(n, value, MUST[n], commands.get(n, COMMAND)) for n, value in found.items()]
+    return [Figure(name, value, most=MUST[name]) for name, value in found.items()]
 
 
 def num_lines(folders: Sequence[str]) -> int:
     """Return how many lines the Python files of some folders have."""
-    return sum(
-        len(path.read_text(encoding="utf-8").splitlines())
-        for folder in folders
-        for path in (ROOT / folder).rglob("*.py")
-    )
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
 
 
 def num_words(pages: Sequence[Path]) -> int:
     """Return how many words some pages have."""
     return sum(len(page.read_text(encoding="utf-8").split()) for page in pages if page.is_file())
-
-
-# Which files an act runs through
 
 
 def files_that_run() -> dict[str, list[str]]:
@@ -106,9 +72,8 @@ def files_that_run() -> dict[str, list[str]]:
         folder = Path(temporary)
         with open_store(make_tiny_store(folder)) as store:
             corpus = write_corpus(folder / "minerals.jsonl", "minerals")
-            found = {
-                "ingest": _profiled(lambda: store.ingest("minerals", corpus, settings=SETTINGS))
-            }
+            found = {}
+            found["ingest"] = _profiled(lambda: store.ingest("minerals", corpus, settings=SETTINGS))
             model, tokenizer = store.load()
             prompt = tokenizer(" ".join(sentences("law", 1)), return_tensors="pt").input_ids
             found["generate"] = _profiled(lambda: model.generate(prompt, max_new_tokens=4))
@@ -126,25 +91,16 @@ def _profiled(act: Callable[[], Any]) -> list[str]:
         if event == "call" and frame.f_code.co_name != "<module>":
             seen.add(frame.f_code.co_filename)
 
-    with _profile(note):
-        act()
-    own = {f"{ROOT / package}/" for package in PACKAGES}
-    paths = sorted(path for path in seen if any(path.startswith(folder) for folder in own))
-    return [str(Path(path).relative_to(ROOT)) for path in paths if path != __file__]
-
-
-@contextmanager
-def _profile(note: Callable[[FrameType, str, Any], None]) -> Iterator[None]:
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        yield
+        act()
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-
-
-# Who imports whom
+    own = tuple(f"{ROOT / package}/" for package in PACKAGES)
+    paths = sorted(path for path in seen if path.startswith(own) and path != __file__)
+    return [str(Path(path).relative_to(ROOT)) for path in paths]
 
 
 def import_graph() -> dict[str, set[str]]:
@@ -171,24 +127,3 @@ def import_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
             found.append(sorted(set(cycle)))
         else:
             return found
-
-
-# Seconds
-
-
-def seconds_of_init() -> float:
-    """Return how long `init` on the default base takes; a first one makes what it keeps."""
-    from pipelines import init_store
-
-    with tempfile.TemporaryDirectory() as temporary:
-        init_store(Path(temporary) / "first").close()
-        began = time.monotonic()
-        init_store(Path(temporary) / "second").close()
-        return time.monotonic() - began
-
-
-def seconds_of_tests() -> float:
-    """Return how long `make test` takes here."""
-    began = time.monotonic()
-    subprocess.run(["make", "test"], cwd=ROOT, check=True)
-    return time.monotonic() - began

@@ -3,9 +3,6 @@
 Run as a file in a process of its own (`python -P bare_logits.py`), it measures the bare base model
 with transformers alone, and reports which of this project's packages are loaded there (none may
 be). `run_bare` starts that process; `measure` does the same with any model.
-
-The process reads a JSON object on stdin: source, rows, num_threads, attention, calls. On stdout it
-writes the line "done" for each text, and then a JSON object.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +19,6 @@ import torch
 
 PACKAGES = ("peer_cl", "stores", "pipelines", "app")
 """Must not be loaded in the bare process."""
-CALLS = ("alone", "in a batch", "writing")
-"""What can be measured of a text: alone, in a padded batch, and its continuation."""
-NEW_TOKENS = 4
-"""Tokens that continue each text."""
 
 
 def bits(logits: torch.Tensor) -> str:
@@ -38,56 +30,45 @@ def bits(logits: torch.Tensor) -> str:
 @torch.no_grad()
 def measure(
     forward: Callable[..., Any],
-    generate: Callable[..., Any],
     rows: Sequence[Sequence[int]],
-    calls: Sequence[str] = CALLS,
-    done: Callable[[], None] = lambda: None,
+    generate: Callable[..., Any] | None = None,
 ) -> list[dict[str, str]]:
-    """Return for each text the bits of each call.
+    """Return for each text, given as token ids, the bits of its logits by how it is read.
 
-    Args:
-        forward: called as a causal language model is.
-        generate: called as its `generate` is.
-        rows: token ids of each text.
-        calls: which of CALLS to measure.
-        done: called after each text.
+    Each is read alone; where `generate` is given, also in a padded batch and with a continuation.
     """
-    measured: list[dict[str, str]] = [{} for _ in rows]
-    if "in a batch" in calls:
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        together = forward(input_ids=ids, attention_mask=mask).logits
-        for found, row, batched in zip(measured, rows, together, strict=True):
-            found["in a batch"] = bits(batched[: len(row)])
-    for found, row in zip(measured, rows, strict=True):
+    measured = [{"alone": bits(forward(input_ids=torch.tensor([row])).logits)} for row in rows]
+    if generate is None:
+        return measured
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    together = forward(input_ids=ids, attention_mask=mask).logits
+    for found, row, batched in zip(measured, rows, together, strict=True):
+        found["in a batch"] = bits(batched[: len(row)])
         prompt = torch.tensor([row])
-        if "alone" in calls:
-            found["alone"] = bits(forward(input_ids=prompt).logits)
-        if "writing" in calls:
-            found["writing"] = _continuation_bits(generate, prompt)
-        done()
+        written = generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=4,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=row[0],
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        found["writing"] = bits(torch.stack(written.logits))
     return measured
 
 
 def run_bare(
-    source: str,
-    rows: Sequence[Sequence[int]],
-    attention: str | None,
-    calls: Sequence[str] = CALLS,
-    done: Callable[[], None] = lambda: None,
+    source: str, rows: Sequence[Sequence[int]], attention: str | None, *, generates: bool = True
 ) -> list[dict[str, str]]:
-    """Return what the bare model makes of texts in a fresh process without this project's code.
+    """Return `measure` of the bare model, in a fresh process without this project's code.
 
-    Args:
-        source: what transformers loads as the bare model.
-        rows: token ids of texts.
-        attention: the attention implementation.
-        calls: which of `CALLS` to measure.
-        done: called after each text.
+    `source` is what transformers loads, `attention` the attention implementation.
 
-    Raises:
-        DamageError: when the process fails, or had this project's code loaded.
+    Raises: DamageError: when the process fails, or had this project's code loaded.
     """
     from peer_cl.errors import DamageError  # which the bare process itself must not load
 
@@ -96,76 +77,33 @@ def run_bare(
         "rows": [list(row) for row in rows],
         "num_threads": torch.get_num_threads(),
         "attention": attention,
-        "calls": list(calls),
+        "generates": generates,
     }
     # -P keeps the script's own folder, which is this package, off the path.
     command = [sys.executable, "-P", str(Path(__file__))]
-    answer = ""
-    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as errors:
-        json.dump(wanted, given)
-        given.seek(0)
-        with subprocess.Popen(
-            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process:
-            for line in process.stdout or ():
-                if line == "done\n":
-                    done()
-                else:
-                    answer += line
-        if process.returncode != 0:
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            raise DamageError(f"the bare model's process failed ({process.returncode}): {last}")
-    found: dict[str, Any] = json.loads(answer)
+    done = subprocess.run(
+        command, input=json.dumps(wanted), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DamageError(f"the bare model's process failed ({done.returncode}): {last}")
+    found: dict[str, Any] = json.loads(done.stdout)
     if found["loaded"]:
         raise DamageError(f"the bare process had {', '.join(found['loaded'])} loaded: no proof")
     measured: list[dict[str, str]] = found["measured"]
     return measured
 
 
-def equal_to_bare(
-    model: Any,
-    source: str,
-    rows: Sequence[Sequence[int]],
-    done: Callable[[], None] = lambda: None,
-) -> list[bool]:
+def equal_to_bare(model: Any, source: str, rows: Sequence[Sequence[int]]) -> list[bool]:
     """Return for each text, given whole as a prompt, whether its logits are the bare model's bits.
 
-    Args:
-        model: a `PeerModel`; its router decides which domains are active.
-        source: what transformers loads as the bare model.
-        rows: token ids of texts.
-        done: called twice a text: after the bare model read it, and after ours did.
-
-    Raises:
-        DamageError: when the bare model's process fails.
+    The router of the model, a `PeerModel`, decides which domains are active.
     """
     if not rows:
         return []
-    bare = run_bare(source, rows, model.config._attn_implementation, ("alone",), done)
-    ours = measure(
-        lambda **inputs: model(routing="prompt", **inputs), model.generate, rows, ("alone",), done
-    )
+    bare = run_bare(source, rows, model.config._attn_implementation, generates=False)
+    ours = measure(lambda **inputs: model(routing="prompt", **inputs), rows)
     return [found == expected for found, expected in zip(ours, bare, strict=True)]
-
-
-def _continuation_bits(generate: Callable[..., Any], prompt: torch.Tensor) -> str:
-    written = generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=int(prompt[0, 0]),
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    return bits(torch.stack(written.logits))
-
-
-def _print_done() -> None:
-    sys.stdout.write("done\n")
-    sys.stdout.flush()
 
 
 def _main() -> None:
@@ -182,7 +120,7 @@ def _main() -> None:
         trust_remote_code=False,
         use_safetensors=True,
     ).eval()
-    measured = measure(model, model.generate, wanted["rows"], wanted["calls"], _print_done)
+    measured = measure(model, wanted["rows"], model.generate if wanted["generates"] else None)
     loaded = [name for name in PACKAGES if name in sys.modules]
     json.dump({"loaded": loaded, "measured": measured}, sys.stdout)
 

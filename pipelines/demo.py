@@ -27,19 +27,16 @@ from pipelines.store import Store, open_store
 from pipelines.writing import Writing, write
 from stores.queries import Snapshot
 
+TOKENS = {"security": 21_000, "medicine": 26_000, "geography": 19_000, "minerals": 17_000}
 CAPACITY = 8
 MENTION_ODDS = 1.0
 """Mentions count in the demo's store: most questions are short, and mention their subject."""
-COMPLETIONS = 2
-"""Held-out prompts shown for each domain."""
 QUESTION = "In mineralogy, beryl is placed among the"
 """Answered with the domain that is removed last, and not without it."""
-ANSWER_TOKENS = 8
 LEARNED, LEARNED_QUICK = "demo", "demo --quick"
 FROZE = "demo: it shall learn nothing more"
 REMOVED = "demo: remove it and prove that nothing is left"
 ROLLED_BACK = "demo: all domains again"
-RESTORED = "demo: continued"
 """Messages of the demo's acts. With ROLLED_BACK in the history, the proofs were given."""
 TEXTS = (
     "The capital of France is",
@@ -48,26 +45,27 @@ TEXTS = (
     "Miosis: abnormal constriction of the",
 )
 """Texts whose logits prove that a removal is exact."""
+NEXT_STEPS = f"""
+what to try next:
+  {{verb}} dashboard
+  {{verb}} generate 'The chemical formula of corundum is' --compare
+  {{verb}} trace '{QUESTION}'
+  {{verb}} log
+  {{verb}} remove {{domain}} -m 'to see what is left'
+  {{verb}} ingest notes my-notes/
+  {{verb}} verify"""
 
 
 @dataclass(frozen=True)
 class DemoSize:
     """How much of everything a demo does."""
 
-    tokens: Mapping[str, int] = field(
-        default_factory=lambda: {
-            "security": 21_000,
-            "medicine": 26_000,
-            "geography": 19_000,
-            "minerals": 17_000,
-        }
-    )
+    tokens: Mapping[str, int] = field(default_factory=lambda: dict(TOKENS))
     """Of documents read a domain, held-out ones included: about 23 of 100."""
     facts: int = 100
     background_documents: int = 8
-    """Of each test source."""
     background_tokens: int = 192
-    """Each of them is cut to so many."""
+    """Of each test source so many documents, cut to so many tokens."""
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
 
@@ -88,19 +86,11 @@ class DemoFace:
 
 
 def run_demo(
-    folder: str | Path,
-    face: DemoFace,
-    *,
-    quick: bool = False,
-    progress: Progress = no_progress,
+    folder: str | Path, face: DemoFace, *, quick: bool = False, progress: Progress = no_progress
 ) -> EvaluationReport:
-    """Run the demo in a store and return its evaluation.
+    """Run the demo in a store, which is made where it is missing, and return its evaluation.
 
-    Args:
-        folder: of the store; made where it is missing.
-        face: where things are shown.
-        quick: less of everything, to see that it works.
-        progress: called as it goes.
+    `quick` does less of everything, to see that it works.
 
     Raises:
         StateError: when a proof fails, or the store is not one that a demo made.
@@ -108,39 +98,36 @@ def run_demo(
     """
     began, folder = time.monotonic(), Path(folder)
     size, message = (QUICK, LEARNED_QUICK) if quick else (DemoSize(), LEARNED)
-    with _opened(folder, face, progress) as store:
+    if (folder / "store.toml").is_file():
+        opened = open_store(folder)
+    else:
+        face.say(f"making the store {folder} on SmolLM2-135M-Instruct ...")
+        opened = init_store(folder, capacity=CAPACITY, mention_odds=MENTION_ODDS, progress=progress)
+    with opened as store:
         _check_own(store, size, message)
         report = _learn(store, size, message, face, progress)
         face.show_report(report)
         _complete(store, size, face)
         _prove(store, tuple(size.tokens), face)
-        face.say(f"\n{_next_steps(folder, [*size.tokens][-1])}")
-        face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    is_default = folder.resolve() == Path("knowledge").resolve()
+    verb = "peer-cl" if is_default else f"peer-cl --store {shlex.quote(str(folder))}"
+    face.say(NEXT_STEPS.format(verb=verb, domain=[*size.tokens][-1]))
+    face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     return report
-
-
-def _opened(folder: Path, face: DemoFace, progress: Progress) -> Store:
-    if (folder / "store.toml").is_file():
-        return open_store(folder)
-    face.say(f"making the store {folder} on SmolLM2-135M-Instruct ...")
-    return init_store(folder, capacity=CAPACITY, mention_odds=MENTION_ODDS, progress=progress)
 
 
 def _check_own(store: Store, size: DemoSize, message: str) -> None:
     """Refuse a store whose figures would not be the demo's."""
     config, folder = store.registry.config, store.registry.folder
-    if (config.base_id, config.capacity, config.mention_odds) != (SMOLLM2, CAPACITY, MENTION_ODDS):
-        raise StateError(
-            f"{folder} was made with base {config.base_id}, capacity {config.capacity} and mention "
-            f"odds {config.mention_odds:g}, the demo's with {SMOLLM2}, {CAPACITY} and "
-            f"{MENTION_ODDS:g}; name another folder with --store"
-        )
+    found = f"base {config.base_id}, capacity {config.capacity}, mention odds {config.mention_odds}"
+    wanted = f"base {SMOLLM2}, capacity {CAPACITY}, mention odds {MENTION_ODDS}"
+    other = "name another folder with --store"
+    if found != wanted:
+        raise StateError(f"{folder} was made with {found}, the demo's with {wanted}; {other}")
     for act in store.registry.queries.events():
         if act.action == "ingest" and act.domain in size.tokens and act.message != message:
-            raise StateError(
-                f"{folder} holds a domain {act.domain!r} that `{message}` did not learn; name "
-                "another folder with --store"
-            )
+            what = f"{folder} holds a domain {act.domain!r} that `{message}` did not learn"
+            raise StateError(f"{what}; {other}")
 
 
 def _learn(
@@ -154,7 +141,7 @@ def _learn(
             face.say(f"{domain} is there already")
             continue
         if domain in came:  # stopped in the middle of the proofs, or removed by hand
-            store.restore(domain, RESTORED)
+            store.restore(domain, "demo: continued")
             continue
         corpus = demo_corpora.load(domain, size.tokens[domain])
         face.say(f"\n{domain}: {corpus.notice}")
@@ -171,7 +158,11 @@ def _learn(
             f"{done.size_bytes / 1e6:.1f} MB, {done.seconds:.0f} s"
         )
         if number + 1 < len(size.tokens):
-            face.say(_losses(store.evaluate(progress, background=False, with_recall=False)))
+            early = store.evaluate(progress, background=False, with_recall=False)
+            losses = early.matrix.loss_nats
+            columns = zip(early.domains, losses[0], losses[-1], strict=True)
+            parts = [f"{name} {base:.3f} -> {now:.3f}" for name, base, now in columns]
+            face.say(f"loss on unseen documents, nats a token: {', '.join(parts)}")
     if (stored := queries.evaluation(queries.live().id)) is not None:
         return EvaluationReport.from_json(stored.report)
     return store.evaluate(
@@ -181,32 +172,19 @@ def _learn(
     )
 
 
-def _losses(report: EvaluationReport) -> str:
-    losses = report.matrix.loss_nats
-    parts = [
-        f"{domain} {base:.3f} -> {now:.3f}"
-        for domain, base, now in zip(report.domains, losses[0], losses[-1], strict=True)
-    ]
-    return "loss on unseen documents, nats a token: " + ", ".join(parts)
-
-
 def _complete(store: Store, size: DemoSize, face: DemoFace) -> None:
-    """Show how base and pools continue the beginnings of held-out documents."""
+    """Show how base and pools continue the beginnings of two held-out documents a domain."""
     model, tokenizer = store.load()
     queries = store.registry.queries
     for domain in size.tokens:
-        documents = queries.documents(domain, split="test", kind="text")[:COMPLETIONS]
-        prompts = [_first_words(queries.document_text(document)) for document in documents]
-        face.show_writings(
-            domain, [write(model, tokenizer, p, max_new_tokens=20, compare=True) for p in prompts]
-        )
-
-
-def _first_words(text: str) -> str:
-    """Return the first twelve words of a text, or the first 40 of 100 where it is shorter."""
-    words = list(re.finditer(r"\S+", text))
-    num_words = max(1, min(12, int(0.4 * len(words))))
-    return text[: words[num_words - 1].end()]
+        writings = []
+        for document in queries.documents(domain, split="test", kind="text")[:2]:
+            text = queries.document_text(document)
+            words = list(re.finditer(r"\S+", text))
+            num_words = max(1, min(12, int(0.4 * len(words))))
+            prompt = text[: words[num_words - 1].end()]
+            writings.append(write(model, tokenizer, prompt, max_new_tokens=20, compare=True))
+        face.show_writings(domain, writings)
 
 
 def _prove(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
@@ -223,10 +201,8 @@ def _prove(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
     store.remove(removed, REMOVED)
     after, forgotten = look(store)
     if after != look(store, before.id)[0]:
-        raise StateError(
-            f"without {removed} the logits differ from snapshot {before.id}'s; run `peer-cl "
-            "doctor` and `peer-cl verify`"
-        )
+        what = f"without {removed} the logits differ from snapshot {before.id}'s"
+        raise StateError(f"{what}; run `peer-cl doctor` and `peer-cl verify`")
     face.say(f"{QUESTION} ...\n  with {removed}: {answered}\n  without {removed}: {forgotten}")
     face.say(
         f"without {removed}: logits of {len(TEXTS)} texts equal snapshot {before.id}'s, which "
@@ -235,13 +211,11 @@ def _prove(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
     store.roll_back_to(full.id, ROLLED_BACK)
     if look(store)[0] != with_it:
         raise StateError(f"rolling back to snapshot {full.id} gave other logits than it had")
-    live, stored = queries.live(), queries.evaluation(full.id)
-    if stored is not None:  # the live snapshot equals the evaluated one
-        store.registry.put_evaluation(live.id, {**stored.report, "snapshot": live.id})
-    face.say(
-        f"rolled the store back to snapshot {full.id}: all {len(domains)} domains are there again, "
-        "bit for bit"
-    )
+    if stored := queries.evaluation(full.id):  # the live snapshot equals the evaluated one
+        live = queries.live().id
+        store.registry.put_evaluation(live, {**stored.report, "snapshot": live})
+    all_there = f"all {len(domains)} domains are there again, bit for bit"
+    face.say(f"rolled the store back to snapshot {full.id}: {all_there}")
 
 
 def _before(store: Store, domain: str) -> Snapshot:
@@ -253,10 +227,7 @@ def _before(store: Store, domain: str) -> Snapshot:
 
 @torch.no_grad()
 def look(store: Store, snapshot_id: int | None = None) -> tuple[str, str]:
-    """Return a hash over the texts' logits, and what is written after the question.
-
-    Logits with every live domain active, and as routed.
-    """
+    """Return a hash over the texts' logits, and what is written after the question."""
     model, tokenizer = store.load(snapshot_id)
     digest = hashlib.sha256()
     for text in TEXTS:
@@ -264,22 +235,5 @@ def look(store: Store, snapshot_id: int | None = None) -> tuple[str, str]:
         for routing in ("all", "prompt"):
             logits_BTV = model(ids_BT, routing=routing).logits
             digest.update(logits_BTV.float().contiguous().numpy().tobytes())
-    answer = write(model, tokenizer, QUESTION, max_new_tokens=ANSWER_TOKENS).text.strip()
+    answer = write(model, tokenizer, QUESTION, max_new_tokens=8).text.strip()
     return digest.hexdigest(), answer
-
-
-def _next_steps(folder: Path, domain: str) -> str:
-    is_default = folder.resolve() == Path("knowledge").resolve()
-    place = "" if is_default else f" --store {shlex.quote(str(folder))}"
-    return "\n".join(
-        [
-            "what to try next:",
-            f"  peer-cl{place} dashboard",
-            f"  peer-cl{place} generate 'The chemical formula of corundum is' --compare",
-            f"  peer-cl{place} trace '{QUESTION}'",
-            f"  peer-cl{place} log",
-            f"  peer-cl{place} remove {domain} -m 'to see what is left'",
-            f"  peer-cl{place} ingest notes my-notes/",
-            f"  peer-cl{place} verify",
-        ]
-    )

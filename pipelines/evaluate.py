@@ -7,26 +7,17 @@ alone, from their first token, with every live domain active; second halves as t
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from statistics import fmean
 
 import numpy as np
 
+from peer_cl import metrics
 from peer_cl.bases import Base, within_context
-from peer_cl.errors import DamageError, InputError, StateError
-from peer_cl.metrics import (
-    average_score,
-    backward_transfer,
-    efficiency,
-    forgetting,
-    forward_transfer,
-    learning_accuracy,
-    retention,
-)
-from peer_cl.mixture import domain_prior, mention_bound_nats, worst_added_nats
+from peer_cl.errors import DamageError, StateError
+from peer_cl.mixture import mention_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_logits import equal_to_bare
@@ -36,14 +27,7 @@ from pipelines.facts import Fact
 from pipelines.loading import empty_model, load_pool, load_store_base, resolve_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.recall import is_readable, questions, recall
-from pipelines.report import (
-    BackgroundRow,
-    EvaluationReport,
-    Matrix,
-    Metrics,
-    RecallRow,
-    RoutingRow,
-)
+from pipelines.report import BackgroundRow, EvaluationReport, Matrix, Metrics, RecallRow, RoutingRow
 from pipelines.scoring import MAX_TOKENS, ScoreBook, ScoredText
 from pipelines.splits import near_copies
 from stores.queries import Document, Snapshot
@@ -67,27 +51,6 @@ class Learned:
     """Ids of held-out documents of which a live domain learned a near copy."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An evaluated snapshot with all its scores."""
-
-    book: ScoreBook
-    prior: float
-    """One domain's."""
-    learned: tuple[Learned, ...]
-    """The live domains, in the order in which their versions came."""
-
-    @property
-    def measured(self) -> tuple[Learned, ...]:
-        """The domains that have unseen documents."""
-        return tuple(one for one in self.learned if one.unseen)
-
-    @property
-    def enabled(self) -> tuple[str, ...]:
-        """The versions that are enabled."""
-        return tuple(one.version for one in self.learned if one.is_enabled)
-
-
 def evaluate(
     registry: Registry,
     *,
@@ -100,55 +63,46 @@ def evaluate(
 ) -> EvaluationReport:
     """Score what is missing, and return and store the report on the live snapshot.
 
-    Held-out documents of which only a near copy was learned are not measured, but listed under
-    `near_learned`. A domain without any unseen document is active like every other, and listed
-    under `unmeasured`.
-
-    Args:
-        registry: an open store.
-        author: recorded with the run.
-        background: the pinned test sources, other ones, or none.
-        with_recall: ask the facts too.
-        max_documents: at most so many documents of each background source.
-        max_background_tokens: each of these is cut to so many tokens; default: as all documents.
-        progress: called as it goes.
+    `background`: the pinned test sources, other ones, or none; of each at most `max_documents` are
+    scored, up to `max_background_tokens`, or as far as all documents. `with_recall`: ask the facts.
 
     Raises:
-        StateError: when no domain is live, or none can be measured.
+        StateError: when no domain is live, or none has an unseen document.
         CorpusError: when background sources are neither cached nor to be downloaded.
         DamageError: when the base gives a text no finite probability.
     """
-    if max_documents is not None and max_documents < 1:
-        raise InputError(f"max_documents must be at least 1, not {max_documents}")
-    if max_background_tokens is not None and max_background_tokens < 2:
-        raise InputError(f"max_background_tokens must be at least 2, not {max_background_tokens}")
     live = registry.queries.live()
     with recorded_run(registry, "evaluate", None, author, progress=progress) as run:
         base = load_store_base(registry)
         learned = _unseen_documents(registry, base, _learned_order(registry, live), run.progress)
         if isinstance(background, bool):
             background = load_background("test") if background else []
-        background_items = {
-            source.name: _items(base, source.documents[:max_documents], max_background_tokens)
+        sources = [
+            (source, _items(base, source.documents[:max_documents], max_background_tokens))
             for source in background
-        }
+        ]
+        background_items = [item for _, own in sources for item in own]
         model = empty_model(registry, base)
         for one in learned:
             model.add_pool(one.domain, load_pool(registry, one.domain, one.version, base.tokenizer))
-        scored = _score(registry, model, learned, background_items, run.progress)
+        items = [*background_items, *(item for one in learned for item in one.unseen)]
+        book = ScoreBook(registry, model, {one.domain: one.version for one in learned})
+        book.fill(items, "scoring documents", run.progress)
+        if not all(np.isfinite(book.log_probs(BASE_SUBJECT, item)).all() for item in items):
+            raise DamageError("the base gives a text no finite probability: run `peer-cl verify`")
+        measured = [one for one in learned if one.unseen]
+        enabled = [one.version for one in learned if one.is_enabled]
         for one in learned:
             if not one.is_enabled:
                 model.delete_pool(one.domain)
-        identical = _identical(
-            scored, model, registry.config.base_id, background_items, run.progress
-        )
+        identical = _identical(book, enabled, background_items, run.progress)
         recalled, too_long = (
             _recall(registry, base, model, learned, run.progress) if with_recall else ((), {})
         )
-        matrix, config = _matrix(scored), registry.config
+        matrix, config = _matrix(book, learned, enabled), registry.config
         report = EvaluationReport(
             snapshot=live.id,
-            domains=tuple(one.domain for one in scored.measured),
+            domains=tuple(one.domain for one in measured),
             scored_tokens=within_context(base.model, MAX_TOKENS),
             unmeasured=tuple(one.domain for one in learned if not one.unseen),
             near_learned={one.domain: one.near_learned for one in learned if one.near_learned},
@@ -159,12 +113,11 @@ def evaluate(
             mention_odds=config.mention_odds,
             mention_bound_nats=mention_bound_nats(config.budget, config.mention_odds),
             background=tuple(
-                _background_row(scored, source, background_items[source.name], identical)
-                for source in background
+                _background_row(book, enabled, source, own, identical) for source, own in sources
             ),
             routing=tuple(
-                _routing_row(scored, one, _stock_words(registry, base.tokenizer, one))
-                for one in scored.measured
+                _routing_row(book, learned, enabled, one, _stock_words(registry, base, one))
+                for one in measured
             ),
             with_recall=with_recall,
             recall=recalled,
@@ -175,14 +128,8 @@ def evaluate(
     return report
 
 
-# What is measured
-
-
 def _learned_order(registry: Registry, live: Snapshot) -> list[Learned]:
-    """Return a snapshot's domains in the order in which their live versions came.
-
-    Raises: StateError: when there is none.
-    """
+    """Return a snapshot's domains in the order in which their live versions came."""
     order: dict[str, Learned] = {}
     for snapshot in registry.queries.ancestry(live.id):
         for state in snapshot.domains:
@@ -197,37 +144,24 @@ def _learned_order(registry: Registry, live: Snapshot) -> list[Learned]:
 def _unseen_documents(
     registry: Registry, base: Base, learned: Sequence[Learned], progress: Progress
 ) -> tuple[Learned, ...]:
-    """Return the domains with their unseen documents; texts that are not kept are left out.
-
-    Raises: StateError: when none has any.
-    """
+    """Return the domains with their unseen documents; texts that are not kept are left out."""
     documents = {one.domain: registry.queries.documents(one.domain, one.version) for one in learned}
     every = [document for own in documents.values() for document in own]
     trained = {document.document_id for document in every if document.split == "train"}
-    held_out = {
-        domain: [d for d in own if _is_test_text(d) and d.document_id not in trained]
-        for domain, own in documents.items()
-    }
-    texts = {
-        document.document_id: registry.queries.document_text(document)
-        for own in held_out.values()
-        for document in own
-    }
+    held_out = {}
+    for domain, own in documents.items():
+        tests = [d for d in own if d.split == "test" and d.kind == "text"]
+        held_out[domain] = _kept(registry, [d for d in tests if d.document_id not in trained])
+    texts = dict(pair for own in held_out.values() for pair in own)
     near = near_copies(texts, _learned_texts(registry, every, progress)) if texts else frozenset()
     found = []
     for one in learned:
-        ids = [document.document_id for document in held_out[one.domain]]
+        ids = [key for key, _ in held_out[one.domain]]
         unseen = [key for key in ids if key not in near]
-        items = _items(base, [texts[key] for key in unseen])
-        found.append(
-            replace(
-                one,
-                unseen=tuple(
-                    replace(item, document_id=key) for item, key in zip(items, unseen, strict=True)
-                ),
-                near_learned=tuple(key for key in ids if key in near),
-            )
-        )
+        scored = zip(_items(base, [texts[key] for key in unseen]), unseen, strict=True)
+        items = tuple(replace(item, document_id=key) for item, key in scored)
+        near_learned = tuple(key for key in ids if key in near)
+        found.append(replace(one, unseen=items, near_learned=near_learned))
     if not any(one.unseen for one in found):
         raise StateError(
             "no live domain has a held-out document to be measured on: ingest documents in a store "
@@ -236,9 +170,13 @@ def _unseen_documents(
     return tuple(found)
 
 
-def _is_test_text(document: Document) -> bool:
-    is_kept = document.text_object is not None
-    return document.split == "test" and document.kind == "text" and is_kept
+def _kept(registry: Registry, documents: Sequence[Document]) -> list[tuple[str, str]]:
+    """Return ids and texts of those documents whose texts are kept."""
+    return [
+        (document.document_id, registry.queries.document_text(document))
+        for document in documents
+        if document.text_object is not None
+    ]
 
 
 def _learned_texts(
@@ -246,9 +184,8 @@ def _learned_texts(
 ) -> Iterator[str]:
     """Yield all that was learned: texts and statements of facts."""
     for number, document in enumerate(documents):
-        is_learned = document.split == "train" and document.kind in LEARNED_KINDS
-        if is_learned and document.text_object is not None:
-            yield registry.queries.document_text(document)
+        if document.split == "train" and document.kind in LEARNED_KINDS:
+            yield from (text for _, text in _kept(registry, [document]))
         if number % 256 == 255 or number == len(documents) - 1:
             progress("looking for near copies", number + 1, len(documents), "")
 
@@ -262,58 +199,24 @@ def _items(base: Base, texts: Sequence[str], max_tokens: int | None = None) -> l
     ]
 
 
-def _score(
-    registry: Registry,
-    model: PeerModel,
-    learned: tuple[Learned, ...],
-    background_items: Mapping[str, Sequence[ScoredText]],
-    progress: Progress,
-) -> Scored:
-    """Score every text that is measured by the base and by each domain."""
-    book = ScoreBook(registry, model, {one.domain: one.version for one in learned})
-    items = [item for some in background_items.values() for item in some]
-    items += [item for one in learned for item in one.unseen]
-    book.fill(items, "scoring documents", progress)
-    _check_base(book, items)
-    prior = domain_prior(registry.config.budget, registry.config.capacity)
-    return Scored(book, prior, learned)
-
-
-def _check_base(book: ScoreBook, items: Sequence[ScoredText]) -> None:
-    """Refuse a base whose probabilities are not finite: nothing can be compared with them."""
-    for item in items:
-        if not np.isfinite(book.log_probs(BASE_SUBJECT, item)).all():
-            beginning = " ".join(map(str, item.ids[:8]))
-            raise DamageError(
-                f"the base gives a text no finite probability (its tokens begin with {beginning}): "
-                "check its weights with `peer-cl verify`"
-            )
-
-
-# The matrix
-
-
-def _matrix(scored: Scored) -> Matrix:
-    """Return losses on each domain's unseen documents as domains came; see `Matrix`.
+def _matrix(book: ScoreBook, learned: Sequence[Learned], enabled: Sequence[str]) -> Matrix:
+    """Return losses on unseen documents as domains came.
 
     A domain counts from where its live version came, so no figure takes its own past, or what
-    people disabled, for what others did to it. Domains never depend on each other, so these are
-    the very branches of those days.
+    people disabled, for what others did to it. Branches never change, so these are those of then.
     """
 
     @functools.cache  # without a domain is mostly with the one before it
     def losses(*versions: str) -> tuple[float, ...]:
-        return tuple(
-            scored.book.mixture_loss(versions, one.unseen, scored.prior).mixture
-            for one in scored.measured
-        )
+        return tuple(book.mixture_loss(versions, own).mixture for own in unseen)
 
-    versions = [one.version for one in scored.learned]
-    places = [place for place, one in enumerate(scored.learned) if one.unseen]
-    base = tuple(scored.book.loss(BASE_SUBJECT, one.unseen) for one in scored.measured)
+    unseen = [one.unseen for one in learned if one.unseen]
+    versions = [one.version for one in learned]
+    places = [place for place, one in enumerate(learned) if one.unseen]
+    base = tuple(book.loss(BASE_SUBJECT, own) for own in unseen)
     came = [losses(*versions[: place + 1]) for place in places]
     return Matrix(
-        loss_nats=(base, *came[:-1], losses(*scored.enabled)),
+        loss_nats=(base, *came[:-1], losses(*enabled)),
         before_nats=tuple(losses(*versions[:place]) for place in places),
         coming_nats=came[-1],
     )
@@ -323,74 +226,62 @@ def _metrics(matrix: Matrix) -> Metrics:
     scores = [[-loss for loss in row] for row in matrix.loss_nats]
     newest = -matrix.coming_nats[-1]
     return Metrics(
-        acc=average_score(scores),
-        learning_accuracy=learning_accuracy(scores, newest),
-        bwt=backward_transfer(scores),
-        fwt=forward_transfer(scores),
-        forgetting=forgetting(scores),
-        retention=retention(scores, newest),
+        acc=metrics.average_score(scores),
+        learning_accuracy=metrics.learning_accuracy(scores, newest),
+        bwt=metrics.backward_transfer(scores),
+        fwt=metrics.forward_transfer(scores),
+        forgetting=metrics.forgetting(scores),
+        retention=metrics.retention(scores, newest),
     )
 
 
-# Background
-
-
 def _identical(
-    scored: Scored,
-    model: PeerModel,
-    base_id: str,
-    background_items: Mapping[str, Sequence[ScoredText]],
-    progress: Progress,
+    book: ScoreBook, enabled: Sequence[str], items: Sequence[ScoredText], progress: Progress
 ) -> frozenset[str]:
-    """Return the keys of background texts in which nothing is found and all bits are the base's.
-
-    Measured: all enabled pools are there, and the bare model runs in a process without this
-    project's code.
-    """
-    unique = {item.key: item for some in background_items.values() for item in some}
-    inactive = [
-        item
-        for item in unique.values()
-        if not any(scored.book.is_found(version, item) for version in scored.enabled)
-    ]
-    readings = itertools.count(1)
-
-    def done() -> None:
-        progress("comparing bits with the bare model", next(readings), 2 * len(inactive), "")
-
-    rows = [item.ids for item in inactive]
-    equal = equal_to_bare(model, resolve_base(base_id), rows, done)
-    return frozenset(item.key for item, same in zip(inactive, equal, strict=True) if same)
+    """Return the keys of texts in which nothing is found and all bits are the bare model's."""
+    inactive = {
+        item.key: item.ids
+        for item in items
+        if not any(book.is_found(version, item) for version in enabled)
+    }
+    progress("comparing bits with the bare model", 0, len(inactive), "")
+    source = resolve_base(book.registry.config.base_id)
+    equal = equal_to_bare(book.model, source, [*inactive.values()])
+    progress("comparing bits with the bare model", len(inactive), len(inactive), "")
+    return frozenset(key for key, same in zip(inactive, equal, strict=True) if same)
 
 
 def _background_row(
-    scored: Scored,
+    book: ScoreBook,
+    enabled: Sequence[str],
     source: BackgroundSource,
     items: Sequence[ScoredText],
     identical: frozenset[str],
 ) -> BackgroundRow:
-    loss = scored.book.mixture_loss(scored.enabled, items, scored.prior)
+    loss = book.mixture_loss(enabled, items)
     return BackgroundRow(
         source=source.name,
         kind=source.kind,
         documents=len(items),
         cut_documents=sum(item.is_cut for item in items),
-        identical=_mean(item.key in identical for item in items),
+        identical=fmean(item.key in identical for item in items),
         max_added_nats=loss.max_added_nats,
         base_loss_nats=loss.base,
         loss_nats=loss.mixture,
     )
 
 
-# Routing
-
-
-def _routing_row(scored: Scored, own: Learned, stock: frozenset[int]) -> RoutingRow:
-    book, items = scored.book, own.unseen
-    loss = book.mixture_loss(scored.enabled, items, scored.prior)
-    oracle = book.loss(own.version, items)
-    second_half = book.continuation_losses(scored.enabled, own.version, items, scored.prior)
-    others = [one for one in scored.learned if one.domain != own.domain]
+def _routing_row(
+    book: ScoreBook,
+    learned: Sequence[Learned],
+    enabled: Sequence[str],
+    own: Learned,
+    stock: frozenset[int],
+) -> RoutingRow:
+    items = own.unseen
+    loss, oracle = book.mixture_loss(enabled, items), book.loss(own.version, items)
+    second_halves = book.continuation_losses(enabled, own.version, items)
+    others = [one for one in learned if one.domain != own.domain]
     return RoutingRow(
         domain=own.domain,
         documents=len(items),
@@ -398,9 +289,9 @@ def _routing_row(scored: Scored, own: Learned, stock: frozenset[int]) -> Routing
         base_loss_nats=loss.base,
         oracle_loss_nats=oracle,
         loss_nats=loss.mixture,
-        efficiency=efficiency(loss.base, oracle, loss.mixture),
-        efficiency_continuation=efficiency(*second_half),
-        found=_mean(book.is_found(own.version, item) for item in items),
+        efficiency=metrics.efficiency(loss.base, oracle, loss.mixture),
+        efficiency_continuation=metrics.efficiency(*second_halves),
+        found=fmean(book.is_found(own.version, item) for item in items),
         max_added_nats=loss.max_added_nats,
         reduction=_reduction(loss.base, oracle),
         reduction_without_stock_words=_reduction(*_rare_losses(book, own, stock)),
@@ -410,11 +301,11 @@ def _routing_row(scored: Scored, own: Learned, stock: frozenset[int]) -> Routing
     )
 
 
-def _stock_words(registry: Registry, tokenizer: Any, one: Learned) -> frozenset[int]:
+def _stock_words(registry: Registry, base: Base, one: Learned) -> frozenset[int]:
     """Return the tokens that stand in more than a fifth of a domain's training documents."""
-    documents = registry.queries.documents(one.domain, one.version, split="train", kind="text")
-    texts = [registry.queries.document_text(d) for d in documents if d.text_object is not None]
-    counts = Counter(token for ids in tokenise(tokenizer, texts) for token in set(ids))
+    documents = registry.queries.documents(one.domain, one.version, "train", "text")
+    texts = [text for _, text in _kept(registry, documents)]
+    counts = Counter(token for ids in tokenise(base.tokenizer, texts) for token in set(ids))
     return frozenset(token for token, num in counts.items() if num > COMMON_SHARE * len(texts))
 
 
@@ -429,38 +320,19 @@ def _rare_losses(book: ScoreBook, own: Learned, stock: frozenset[int]) -> tuple[
 
 
 def _reduction(base: float, oracle: float) -> float:
-    """Return the share of a loss that a pool takes away."""
     return 1 - oracle / base if base else 0.0
 
 
-def _mean(claims: Iterable[bool]) -> float:
-    every = list(claims)
-    return sum(every) / len(every)
-
-
-# Recall
-
-
 def _recall(
-    registry: Registry,
-    base: Base,
-    model: PeerModel,
-    learned: Sequence[Learned],
-    progress: Progress,
+    registry: Registry, base: Base, model: PeerModel, learned: Sequence[Learned], progress: Progress
 ) -> tuple[tuple[RecallRow, ...], dict[str, int]]:
     """Return recall of the enabled domains' facts, and how many questions are too long to ask."""
-    asked = [
-        question
-        for one in learned
-        if one.is_enabled
-        for question in questions(base.tokenizer, one.domain, _facts(registry, one))
-    ]
+    asked = []
+    for one in learned:
+        if one.is_enabled:
+            documents = registry.queries.documents(one.domain, one.version, kind="question")
+            facts = [Fact.from_question(text) for _, text in _kept(registry, documents)]
+            asked += questions(base.tokenizer, one.domain, facts)
     readable = [question for question in asked if is_readable(base.model, question)]
     too_long = Counter(q.domain for q in asked) - Counter(q.domain for q in readable)
     return tuple(recall(model, readable, progress)), dict(too_long)
-
-
-def _facts(registry: Registry, one: Learned) -> list[Fact]:
-    documents = registry.queries.documents(one.domain, one.version, kind="question")
-    texts = [registry.queries.document_text(d) for d in documents if d.text_object is not None]
-    return [Fact.from_question(text) for text in texts]

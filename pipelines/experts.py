@@ -6,6 +6,7 @@ Shape suffixes: D width, N experts, V vocabulary.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from peer_cl.errors import StateError, UnknownError
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment as PoolSegment
 from peer_cl.usage import expert_usage, unevenness
-from pipelines.loading import (
-    check_loaded,
-    empty_model,
-    load_segments,
-    load_store_base,
-    snapshot_of,
-)
+from pipelines.loading import check_loaded, empty_model, load_segments, load_store_base, snapshot_of
 from pipelines.usage import read_inputs
 from stores.index import VectorIndex
 from stores.queries import ExpertUse, HeldBy, Segment, Snapshot
@@ -33,6 +27,8 @@ from stores.registry import Registry
 
 RARELY_USED = 0.25
 """Experts below this share of the mean weight are used too rarely to be called specific."""
+NUM_PROMOTED = 5
+NUM_NEAR = 3
 
 
 @dataclass(frozen=True)
@@ -107,19 +103,12 @@ class ExpertDetail:
 
 
 class DomainExperts:
-    """A domain's experts with what is recorded of them.
+    """An active domain's experts with what is recorded of them.
 
-    Args:
-        registry: an open store.
-        domain: live and enabled.
-        model: of the store; of it only the base is used; default: loaded here.
-        tokenizer: the base's, with a model.
-        snapshot: of the domain and its neighbours; default: the one that the model was loaded
-            from, or the live one.
+    Only the base of the model is used; by default it is loaded. The default snapshot is the one
+    that the model was loaded from, or the live one.
 
-    Raises:
-        UnknownError, StateError: when the domain is not live, or disabled, nothing is recorded of
-            it, or the model holds another version of it than the snapshot.
+    Raises: UnknownError, StateError: for a domain that is not active, or an unknown expert.
     """
 
     def __init__(
@@ -145,35 +134,24 @@ class DomainExperts:
             model, tokenizer = empty_model(registry, base), base.tokenizer
         self.model, self.tokenizer = model, tokenizer
         self.segments = {segment.id: segment for segment in self.chain}
-        self._inputs: dict[str, dict[int, NDArray[np.float32]]] = {}
-        self._indexes: dict[int, VectorIndex] = {}
 
     def report(self, num: int = 10, host_layer: int | None = None) -> ExpertsReport:
-        """Return use by layer, and the busiest and most specific experts.
-
-        Args:
-            num: how many experts of each kind.
-            host_layer: only this one.
-
-        Raises: UnknownError: when the domain has no experts at that layer.
-        """
+        """Return use by layer (or of one), and the `num` busiest and most specific experts."""
         self._check_layer(host_layer)
         layers, shares = [], {}
         for segment in self.chain:
+            num_learned = self.registry.uses.num_learned(segment.id)
             for layer in segment.host_layers:
                 if host_layer not in (None, layer):
                     continue
                 own = own_uses(self.uses, segment, layer)
-                num_learned = self.registry.uses.num_learned(segment.id)
                 layers.append(layer_use(segment, layer, own, num_learned))
                 total = sum(use.weight for use in own) or 1.0
                 shares.update({use: use.weight / total for use in own})
         busiest = sorted(shares, key=lambda use: (-shares[use], _place(use)))
         mean = sum(shares.values()) / max(1, len(shares))
-        specific = sorted(
-            (use for use in shares if shares[use] >= RARELY_USED * mean),
-            key=lambda use: (use.effective_documents, -use.weight, _place(use)),
-        )
+        used = [use for use in shares if shares[use] >= RARELY_USED * mean]
+        specific = sorted(used, key=lambda u: (u.effective_documents, -u.weight, _place(u)))
         return ExpertsReport(
             self.domain,
             self.version,
@@ -183,21 +161,16 @@ class DomainExperts:
         )
 
     def expert(self, host_layer: int, expert: int, label: str | None = None) -> ExpertDetail:
-        """Return one expert of the domain's newest segment, or of the version a label names.
-
-        Raises: UnknownError: when there is no such expert.
-        """
+        """Return one expert of the domain's newest segment, or of the version a label names."""
         self._check_layer(host_layer)
         chosen = [segment for segment in self.chain if label in (None, segment.label)]
         if not chosen:
             known = ", ".join(segment.label for segment in self.chain)
             raise UnknownError(f"{self.domain} has no live version {label!r}; it has {known}")
-        segment = chosen[-1]
-        num = experts_a_layer(segment)
+        segment, num = chosen[-1], experts_a_layer(chosen[-1])
         if not 0 <= expert < num:
-            raise UnknownError(
-                f"no expert {expert} at layer {host_layer} of {self.domain}; it has 0 to {num - 1}"
-            )
+            where = f"at layer {host_layer} of {self.domain}"
+            raise UnknownError(f"no expert {expert} {where}; it has 0 to {num - 1}")
         held = self.registry.uses.held_by(segment.id, {host_layer: [expert]})
         total = sum(use.weight for use in own_uses(self.uses, segment, host_layer)) or 1.0
         use = held[0].use if held else ExpertUse(segment.id, host_layer, expert, 0.0, 0, 0.0)
@@ -206,15 +179,17 @@ class DomainExperts:
     def _check_layer(self, host_layer: int | None) -> None:
         known = sorted({layer for segment in self.chain for layer in segment.host_layers})
         if host_layer is not None and host_layer not in known:
-            raise UnknownError(
-                f"{self.domain} has no experts at layer {host_layer}; its host layers are "
-                f"{', '.join(map(str, known))}"
-            )
+            what = f"{self.domain} has no experts at layer {host_layer}"
+            raise UnknownError(f"{what}; its host layers are {', '.join(map(str, known))}")
 
+    @torch.no_grad()
     def _expert(self, use: ExpertUse, share: float) -> Expert:
         layer = self._loaded[use.segment_id].layer(use.host_layer)
         up_D = layer.experts.up_ND[use.expert].detach()
         is_zero = not up_D.any()
+        unembedding: Any = self.model.base.get_output_embeddings()
+        raised_V = unembedding.weight.float() @ up_D.float().to(unembedding.weight.device)
+        best = [] if is_zero else raised_V.topk(NUM_PROMOTED).indices.tolist()
         return Expert(
             label=self.segments[use.segment_id].label,
             segment_id=use.segment_id,
@@ -223,7 +198,7 @@ class DomainExperts:
             weight_share=share,
             num_documents=use.num_documents,
             effective_documents=use.effective_documents,
-            promotes=[] if is_zero else self._promoted(up_D),
+            promotes=[str(self.tokenizer.decode([token])) for token in best],
             is_zero=is_zero,
             near=self._near(use),
         )
@@ -233,21 +208,13 @@ class DomainExperts:
         loaded = load_segments(self.registry, self.domain, self.chain, self.model.identity)
         return dict(zip(self.segments, loaded, strict=True))
 
-    @torch.no_grad()
-    def _promoted(self, up_D: Tensor, num: int = 5) -> list[str]:
-        """Return the tokens whose logits an expert's output raises most."""
-        unembedding: Any = self.model.base.get_output_embeddings()
-        raised_V = unembedding.weight.float() @ up_D.float().to(unembedding.weight.device)
-        return [
-            str(self.tokenizer.decode([token])) for token in raised_V.topk(num).indices.tolist()
-        ]
-
-    def _near(self, use: ExpertUse, num: int = 3) -> list[NearExpert]:
+    def _near(self, use: ExpertUse) -> list[NearExpert]:
         """Return the experts of other domains at the layer that have read similar inputs."""
-        own = self._mean_inputs(self.segments[use.segment_id]).get(use.host_layer)
+        own = self._own_inputs[use.segment_id].get(use.host_layer)
         if own is None or not own[use.expert].any():
             return []
-        (found,) = self._neighbours(use.host_layer).nearest_rows(own[use.expert][None], num)
+        index = self._neighbours[use.host_layer]
+        (found,) = index.nearest_rows(own[use.expert][None], NUM_NEAR)
         return [
             NearExpert(owner.domain, owner.label, use.host_layer, one.row, one.similarity)
             for one in found
@@ -256,21 +223,12 @@ class DomainExperts:
 
     def _mean_inputs(self, segment: Segment) -> dict[int, NDArray[np.float32]]:
         """Return what a segment's experts read in the mean, by host layer."""
-        if segment.id not in self._inputs:
-            data = segment.use_object and self.registry.objects.read(segment.use_object)
-            self._inputs[segment.id] = read_inputs(data) if data else {}
-        return self._inputs[segment.id]
+        stored = segment.use_object
+        return read_inputs(self.registry.objects.read(stored)) if stored else {}
 
-    def _neighbours(self, layer: int) -> VectorIndex:
-        """Return the index over the other domains' experts at a layer."""
-        if layer not in self._indexes:
-            found = {key: self._mean_inputs(one).get(layer) for key, one in self._others.items()}
-            index = VectorIndex()
-            for key, inputs in found.items():
-                if inputs is not None:
-                    index.add(key, inputs, as_directions=True)
-            self._indexes[layer] = index
-        return self._indexes[layer]
+    @functools.cached_property
+    def _own_inputs(self) -> dict[str, dict[int, NDArray[np.float32]]]:
+        return {segment.id: self._mean_inputs(segment) for segment in self.chain}
 
     @functools.cached_property
     def _others(self) -> dict[str, Segment]:
@@ -279,18 +237,20 @@ class DomainExperts:
         chains = [self.registry.queries.chain(state.version) for state in others]
         return {segment.id: segment for chain in chains for segment in chain}
 
+    @functools.cached_property
+    def _neighbours(self) -> dict[int, VectorIndex]:
+        """Their experts by host layer."""
+        indexes: dict[int, VectorIndex] = defaultdict(VectorIndex)
+        for segment in self._others.values():
+            for layer, inputs in self._mean_inputs(segment).items():
+                indexes[layer].add(segment.id, inputs, as_directions=True)
+        return indexes
+
 
 def layer_use(
     segment: Segment, host_layer: int, own: Sequence[ExpertUse], num_learned: int
 ) -> LayerUse:
-    """Return how a layer's experts are used.
-
-    Args:
-        segment: whose experts they are.
-        host_layer: one of the segment's.
-        own: the use of its experts that were active.
-        num_learned: of how many documents the use was recorded.
-    """
+    """Return how a layer's experts are used; `own` is of those that were active."""
     num = experts_a_layer(segment)
     weights_N = [use.weight for use in own] + [0.0] * (num - len(own))
     total = sum(weights_N) or 1.0
@@ -318,14 +278,7 @@ def experts_a_layer(segment: Segment) -> int:
 
 
 def parse_expert(text: str) -> tuple[int, int]:
-    """Return the host layer and the expert that "LAYER:EXPERT" means.
-
-    Raises: UnknownError: when it does not.
-
-    Example:
-        >>> parse_expert("9:412")
-        (9, 412)
-    """
+    """Return the host layer and the expert that "LAYER:EXPERT" means."""
     layer, _, expert = text.partition(":")
     if not (layer.isdecimal() and expert.isdecimal()):
         raise UnknownError(f"an expert is named LAYER:EXPERT, for example 9:412, not {text!r}")

@@ -54,29 +54,18 @@ def rank_documents(
 ) -> list[RankedDocument]:
     """Return the documents of a domain whose experts a text uses, the most alike first.
 
-    Args:
-        registry: an open store.
-        domain: whose experts they are.
-        used: by segment id, host layer and expert, the weight summed over the text.
-        num: how many documents.
+    `used` holds by segment id, host layer and expert the weight summed over the text.
     """
     rankings = [
         registry.uses.rank_documents(segment_id, experts, num)
         for segment_id, experts in used.items()
     ]
     scores = [score for ranking in rankings for score in ranking.scores.tolist()]
+    median = statistics.median(scores) if scores else 0.0
     found = [
-        RankedDocument(
-            domain=domain,
-            document_id=document.document_id,
-            title=document.title,
-            source=document.source,
-            kind=document.kind,
-            score=score,
-            median=statistics.median(scores),
-        )
+        RankedDocument(domain, own.document_id, own.title, own.source, own.kind, score, median)
         for ranking in rankings
-        for document, score in ranking.best
+        for own, score in ranking.best
     ]
     return sorted(found, key=lambda item: (-item.score, item.document_id))[:num]
 
@@ -90,21 +79,20 @@ def document_experts(
         for use in registry.uses.expert_uses(segment_ids)
     }
     counts = {key: registry.uses.num_learned(key) for key in segment_ids}
-    found = []
-    for use in registry.uses.document_uses(document_id, segment_ids):
-        for expert, weight in zip(use.experts.tolist(), use.weights.tolist(), strict=True):
-            total = totals[use.segment_id, use.host_layer, expert]
-            found.append(
-                DocumentExpert(
-                    segment_id=use.segment_id,
-                    host_layer=use.host_layer,
-                    expert=expert,
-                    weight=weight,
-                    share=min(1.0, weight / total.weight),  # both are kept in half precision
-                    num_documents=total.num_documents,
-                    specificity=weight * rarity(counts[use.segment_id], total.num_documents),
-                )
-            )
+    found = [
+        DocumentExpert(
+            segment_id=use.segment_id,
+            host_layer=use.host_layer,
+            expert=expert,
+            weight=weight,
+            share=min(1.0, weight / total.weight),  # both are kept in half precision
+            num_documents=total.num_documents,
+            specificity=weight * rarity(counts[use.segment_id], total.num_documents),
+        )
+        for use in registry.uses.document_uses(document_id, segment_ids)
+        for expert, weight in zip(use.experts.tolist(), use.weights.tolist(), strict=True)
+        for total in [totals[use.segment_id, use.host_layer, expert]]
+    ]
     return sorted(
         found, key=lambda e: (-e.specificity, -e.weight, e.segment_id, e.host_layer, e.expert)
     )

@@ -10,24 +10,23 @@ first, U = T + 1 borders.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from peer_cl.bases import Base, context_length, within_context
 from peer_cl.errors import CorpusError
-from peer_cl.read import Reader, Reading, read
+from peer_cl.read import Reader, read
 from pipelines.batches import group_by_length, num_shared, pad, tokenise
 from pipelines.facts import Fact
 from pipelines.progress import Progress, no_progress
 from pipelines.report import RecallRow
 from pipelines.scoring import TOKENS_PER_PASS
 from stores.records import BASE_SUBJECT
-
-WORDINGS = ("taught", "paraphrase")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class Answer:
     oracle: bool
     """The question's own domain alone."""
     routed: bool
-    """The branch that writes."""
     writer: str
     """The branch with the heaviest posterior after the prompt: "base" or a domain."""
 
@@ -75,11 +73,7 @@ def is_readable(model: Any, question: Question) -> bool:
 
 
 def check_questions(base: Base, fact: Fact) -> None:
-    """Refuse a fact whose questions are longer than the base's context.
-
-    Raises:
-        CorpusError: naming the wording; the caller puts before it which fact it is.
-    """
+    """Refuse a fact whose questions are longer than the base's context."""
     for question in questions(base.tokenizer, "", [fact]):
         if not is_readable(base.model, question):
             prompt = base.tokenizer.decode(question.ids[1 : question.num_prompt])
@@ -91,13 +85,7 @@ def check_questions(base: Base, fact: Fact) -> None:
 
 
 def recall(model: Reader, asked: Sequence[Question], progress: Progress) -> list[RecallRow]:
-    """Return, by domain and wording, which shares of questions are answered exactly.
-
-    Args:
-        model: the store's model with its live pools, each question's own among them.
-        asked: the questions.
-        progress: called as it goes.
-    """
+    """Return, by domain and wording, which shares of questions are answered exactly."""
     answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
     for question, one in zip(asked, answer(model, asked, progress), strict=True):
         answers[question.domain, question.wording].append(one)
@@ -105,9 +93,9 @@ def recall(model: Reader, asked: Sequence[Question], progress: Progress) -> list
         RecallRow(
             domain=domain,
             wording=wording,
-            base=_share(one.base for one in own),
-            oracle=_share(one.oracle for one in own),
-            routed=_share(one.routed for one in own),
+            base=fmean(one.base for one in own),
+            oracle=fmean(one.oracle for one in own),
+            routed=fmean(one.routed for one in own),
             num=len(own),
         )
         for (domain, wording), own in answers.items()
@@ -122,16 +110,13 @@ def answer(
     The prompt alone decides which domains are found and, by the posterior at its end, which branch
     writes, as in generation.
     """
-    answers: list[Answer | None] = [None] * len(asked)
-    done = 0
-    progress("asking facts", done, len(asked), "")
+    answers: dict[int, Answer] = {}
+    progress("asking facts", 0, len(asked), "")
     for group in group_by_length([len(question.ids) for question in asked], TOKENS_PER_PASS):
         found = _answer_batch(model, [asked[number] for number in group])
-        for number, one in zip(group, found, strict=True):
-            answers[number] = one
-        done += len(group)
-        progress("asking facts", done, len(asked), "")
-    return [one for one in answers if one is not None]
+        answers |= zip(group, found, strict=True)
+        progress("asking facts", len(answers), len(asked), "")
+    return [answers[number] for number in range(len(asked))]
 
 
 @torch.no_grad()
@@ -141,55 +126,30 @@ def _answer_batch(model: Reader, batch: Sequence[Question]) -> list[Answer]:
     routed = read(
         model, ids_BT, mask_BT, routing="prompt", prompt_lengths=lengths_B, keep_logits=True
     )
-    oracle = _oracle_logits(model, batch, routed, ids_BT, mask_BT)
+    base_logits_BTV = cast(Tensor, routed.base_logits_BTV)
+    logits: list[dict[str, Tensor]] = [{BASE_SUBJECT: own_TV} for own_TV in base_logits_BTV]
+    for domain, (rows_R, logits_RTV) in routed.branch_logits.items():
+        for row, logits_TV in zip(rows_R.tolist(), logits_RTV, strict=True):
+            logits[row][domain] = logits_TV
+    for domain in {question.domain for question in batch}:  # where the router missed it
+        missed = [n for n, q in enumerate(batch) if q.domain == domain and domain not in logits[n]]
+        if missed:
+            given = {"input_ids": ids_BT[missed], "attention_mask": mask_BT[missed]}
+            with model.branch(domain):
+                logits_RTV = model.hooks.base(**given, use_cache=False).logits
+            for row, logits_TV in zip(missed, logits_RTV, strict=True):
+                logits[row][domain] = logits_TV
     weights_QB = routed.posterior_QBU[:, torch.arange(len(batch)), lengths_B]
     names, answers = (BASE_SUBJECT, *routed.domains), []
     for row, question in enumerate(batch):
         writer = names[int(weights_QB[:, row].argmax())]
-        answers.append(
-            Answer(
-                base=_is_right(_row(routed, BASE_SUBJECT, row), question),
-                oracle=_is_right(oracle[row], question),
-                routed=_is_right(_row(routed, writer, row), question),
-                writer=writer,
-            )
-        )
+        branches = (BASE_SUBJECT, question.domain, writer)
+        base, oracle, by_writer = (_is_right(logits[row][own], question) for own in branches)
+        answers.append(Answer(base, oracle, by_writer, writer))
     return answers
 
 
-def _oracle_logits(
-    model: Reader, batch: Sequence[Question], routed: Reading, ids_BT: Tensor, mask_BT: Tensor
-) -> dict[int, Tensor | None]:
-    """Return each question's logits by its own domain, read here where the router missed it."""
-    found = {row: _row(routed, question.domain, row) for row, question in enumerate(batch)}
-    for domain in {question.domain for question in batch}:
-        missed = [n for n, q in enumerate(batch) if q.domain == domain and found[n] is None]
-        if missed:
-            with model.branch(domain):
-                own_RTV = model.hooks.base(
-                    input_ids=ids_BT[missed], attention_mask=mask_BT[missed], use_cache=False
-                ).logits
-            found |= dict(zip(missed, own_RTV, strict=True))
-    return found
-
-
-def _row(reading: Reading, branch: str, row: int) -> Tensor | None:
-    """Return a branch's logits in one row; None where it did not read it."""
-    if branch == BASE_SUBJECT:
-        return None if reading.base_logits_BTV is None else reading.base_logits_BTV[row]
-    if branch not in reading.branch_logits:
-        return None
-    rows_R, logits_RTV = reading.branch_logits[branch]
-    places = (rows_R == row).nonzero()
-    return logits_RTV[int(places[0, 0])] if len(places) else None
-
-
-def _is_right(logits_TV: Tensor | None, question: Question) -> bool:
+def _is_right(logits_TV: Tensor, question: Question) -> bool:
     span = slice(question.num_prompt - 1, len(question.ids) - 1)
     answer = list(question.ids[question.num_prompt :])
-    return logits_TV is not None and logits_TV[span].argmax(-1).tolist() == answer
-
-
-def _share(right: Iterable[bool]) -> float:
-    every = list(right)
-    return sum(every) / len(every)
+    return bool(logits_TV[span].argmax(-1).tolist() == answer)

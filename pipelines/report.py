@@ -144,8 +144,8 @@ class EvaluationReport:
 
     def recall_of(self, domain: str, wording: str) -> RecallRow | None:
         """Return a domain's recall in a wording; None where it was not asked."""
-        asked = [r for r in self.recall if (r.domain, r.wording) == (domain, wording)]
-        return asked[0] if asked else None
+        wanted = (domain, wording)
+        return next((row for row in self.recall if (row.domain, row.wording) == wanted), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
@@ -154,21 +154,18 @@ class EvaluationReport:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> EvaluationReport:
         """Return the report that `to_json` wrote, before or after it went through JSON."""
-        matrix = stored["matrix"]
-        return cls(
-            **{
-                **stored,
-                "domains": tuple(stored["domains"]),
-                "unmeasured": tuple(stored["unmeasured"]),
-                "near_learned": {name: tuple(ids) for name, ids in stored["near_learned"].items()},
-                "matrix": Matrix(
-                    loss_nats=tuple(map(tuple, matrix["loss_nats"])),
-                    before_nats=tuple(map(tuple, matrix["before_nats"])),
-                    coming_nats=tuple(matrix["coming_nats"]),
-                ),
-                "metrics": Metrics(**stored["metrics"]),
-                "background": tuple(BackgroundRow(**row) for row in stored["background"]),
-                "routing": tuple(RoutingRow(**row) for row in stored["routing"]),
-                "recall": tuple(RecallRow(**row) for row in stored["recall"]),
-            }
-        )
+        typed: dict[str, Any] = {
+            "domains": tuple(stored["domains"]),
+            "unmeasured": tuple(stored["unmeasured"]),
+            "near_learned": {name: tuple(ids) for name, ids in stored["near_learned"].items()},
+            "matrix": Matrix(**{key: _tuples(rows) for key, rows in stored["matrix"].items()}),
+            "metrics": Metrics(**stored["metrics"]),
+            "background": tuple(BackgroundRow(**row) for row in stored["background"]),
+            "routing": tuple(RoutingRow(**row) for row in stored["routing"]),
+            "recall": tuple(RecallRow(**row) for row in stored["recall"]),
+        }
+        return cls(**{**stored, **typed})
+
+
+def _tuples(rows: Any) -> Any:
+    return tuple(map(_tuples, rows)) if isinstance(rows, (list, tuple)) else rows

@@ -27,7 +27,7 @@ from peer_cl.read import Reading, read
 from peer_cl.router import find_by_prompt, token_evidence
 from pipelines.batches import group_by_length, pad
 from pipelines.progress import Progress
-from stores.records import BASE_SUBJECT, NewScore
+from stores.records import BASE_SUBJECT, NewScore, Score
 from stores.registry import Registry
 
 TOKENS_PER_PASS = 1024
@@ -51,10 +51,8 @@ class ScoredText:
     @functools.cached_property
     def key(self) -> str:
         """The name of its scores in the registry."""
-        about = f"{_KEY_VERSION} {self.document_id or ''} "
-        return hashlib.sha256(
-            about.encode() + np.array(self.ids, dtype="<i8").tobytes()
-        ).hexdigest()
+        about = f"{_KEY_VERSION} {self.document_id or ''} ".encode()
+        return hashlib.sha256(about + np.array(self.ids, dtype="<i8").tobytes()).hexdigest()
 
     @property
     def num_first_half(self) -> int:
@@ -65,11 +63,6 @@ class ScoredText:
     def is_counted_T(self) -> NDArray[np.bool_]:
         """Which tokens after the start token count: bool, one shorter than the ids."""
         return np.array([token not in self.special_ids for token in self.ids[1:]])
-
-    @property
-    def num_counted_first_half(self) -> int:
-        """How many tokens of the first half count."""
-        return int(self.is_counted_T[: self.num_first_half - 1].sum())
 
 
 @dataclass(frozen=True)
@@ -85,31 +78,23 @@ class MixtureLoss:
 class ScoreBook:
     """Reads stored scores; computes and stores what is missing.
 
-    Args:
-        registry: an open store.
-        model: the store's model with every domain that is to be scored.
-        versions: by domain, the version that the model holds.
+    The model holds every domain that is to be scored, in these versions.
     """
 
     def __init__(self, registry: Registry, model: PeerModel, versions: Mapping[str, str]) -> None:
         self.registry, self.model, self.versions = registry, model, dict(versions)
-        self._log_probs: dict[tuple[str, str], NDArray[np.float64]] = {}
-        self._is_found: dict[tuple[str, str], tuple[bool, bool]] = {}
+        self._scores: dict[tuple[str, str], Score] = {}
 
     def fill(self, items: Sequence[ScoredText], what: str, progress: Progress) -> None:
         """Make every score of these texts known, computing only what is not stored."""
         unique = {item.key: item for item in items}
-        for subject in (BASE_SUBJECT, *self.versions.values()):
+        subjects = (BASE_SUBJECT, *self.versions.values())
+        for subject in subjects:
             for key, stored in self.registry.queries.scores(subject, list(unique)).items():
-                self._log_probs[subject, key] = stored.log_probs
-                self._is_found[subject, key] = (
-                    bool(stored.is_found),
-                    bool(stored.is_found_by_half),
-                )
+                self._scores[subject, key] = stored
         alike: dict[tuple[str, ...], list[ScoredText]] = defaultdict(list)
         for item in unique.values():
-            subjects = (BASE_SUBJECT, *self.versions.values())
-            if missing := tuple(s for s in subjects if (s, item.key) not in self._log_probs):
+            if missing := tuple(s for s in subjects if (s, item.key) not in self._scores):
                 alike[missing].append(item)
         done, total = 0, sum(map(len, alike.values()))
         if total:
@@ -117,7 +102,9 @@ class ScoreBook:
         for missing, some in alike.items():
             for group in group_by_length([len(item.ids) for item in some], TOKENS_PER_PASS):
                 batch = [some[number] for number in group]
-                self.registry.put_scores(self._compute(batch, missing))
+                new = self._compute(batch, missing)
+                self.registry.put_scores(new)
+                self._scores |= {(score.subject, score.document_key): score for score in new}
                 done += len(batch)
                 progress(what, done, total, "")
 
@@ -129,29 +116,20 @@ class ScoreBook:
         reading = read(self.model, ids_BT, mask_BT, domains=domains)
         domains = list(reading.domains)  # in the model's order, which may be another
         whole_PB, half_PB = self._find(reading, batch, domains)
-        new = []
-        for row, item in enumerate(batch):
-            for branch, subject in enumerate((BASE_SUBJECT, *(self.versions[d] for d in domains))):
-                if subject not in missing:
-                    continue
-                row_T = reading.log_probs_QBT[branch, row, 1 : len(item.ids)]
-                log_probs = row_T.numpy()[item.is_counted_T]
-                found: tuple[bool | None, bool | None] = (None, None)
-                if subject != BASE_SUBJECT:
-                    found = bool(whole_PB[branch - 1, row]), bool(half_PB[branch - 1, row])
-                    self._is_found[subject, item.key] = found[0] is True, found[1] is True
-                self._log_probs[subject, item.key] = log_probs
-                new.append(
-                    NewScore(
-                        subject=subject,
-                        document_key=item.key,
-                        log_probs=log_probs,
-                        document_id=item.document_id,
-                        is_found=found[0],
-                        is_found_by_half=found[1],
-                    )
-                )
-        return new
+        log_probs_QBT = reading.log_probs_QBT.numpy()
+        return [
+            NewScore(
+                subject=subject,
+                document_key=item.key,
+                log_probs=log_probs_QBT[branch, row, 1 : len(item.ids)][item.is_counted_T],
+                document_id=item.document_id,
+                is_found=bool(whole_PB[branch - 1, row]) if branch else None,
+                is_found_by_half=bool(half_PB[branch - 1, row]) if branch else None,
+            )
+            for branch, subject in enumerate((BASE_SUBJECT, *(self.versions[d] for d in domains)))
+            if subject in missing
+            for row, item in enumerate(batch)
+        ]
 
     def _find(
         self, reading: Reading, batch: Sequence[ScoredText], domains: Sequence[str]
@@ -161,22 +139,19 @@ class ScoreBook:
         if not keys or self.model.background is None:
             nothing = torch.zeros(len(domains), len(batch), dtype=torch.bool)
             return nothing, nothing
+        ids_BT, background = reading.input_ids, self.model.background
         evidence = token_evidence(
-            reading.state_BTD,
-            reading.input_ids,
-            reading.evidence_BT,
-            background=self.model.background,
-            keys=keys,
+            reading.state_BTD, ids_BT, reading.evidence_BT, background=background, keys=keys
         )
         whole_PB, half_PB = (
-            find_by_prompt(domains, reading.input_ids, evidence, keys, torch.tensor(lengths)).at_PB
+            find_by_prompt(domains, ids_BT, evidence, keys, torch.tensor(lengths)).at_PB >= 0
             for lengths in ([len(item.ids) for item in batch], [i.num_first_half for i in batch])
         )
-        return whole_PB >= 0, half_PB >= 0
+        return whole_PB, half_PB
 
     def log_probs(self, subject: str, item: ScoredText) -> NDArray[np.float64]:
         """Return the log probability of each token that counts, nats."""
-        return self._log_probs[subject, item.key]
+        return self._scores[subject, item.key].log_probs
 
     def stack(self, versions: Sequence[str], item: ScoredText) -> Tensor:
         """Return (Q, 1, T) log probabilities of the tokens that count, the base's first."""
@@ -185,11 +160,11 @@ class ScoreBook:
 
     def is_found(self, version: str, item: ScoredText) -> bool:
         """Return whether the router finds a version's domain by a whole text."""
-        return self._is_found[version, item.key][0]
+        return bool(self._scores[version, item.key].is_found)
 
     def is_found_by_half(self, version: str, item: ScoredText) -> bool:
         """Return whether the router finds a version's domain by a text's first half."""
-        return self._is_found[version, item.key][1]
+        return bool(self._scores[version, item.key].is_found_by_half)
 
     def loss(self, subject: str, items: Sequence[ScoredText]) -> float:
         """Return a subject's loss over texts, nats a token that counts."""
@@ -200,28 +175,20 @@ class ScoreBook:
         """Return how many tokens of texts count; at least 1, to divide by."""
         return max(1, sum(len(self.log_probs(BASE_SUBJECT, item)) for item in items))
 
-    def mixture_loss(
-        self, versions: Sequence[str], items: Sequence[ScoredText], prior: float
-    ) -> MixtureLoss:
-        """Return the mixture's loss with every version active from the first token.
-
-        Args:
-            versions: the snapshot's live versions.
-            items: texts.
-            prior: one domain's.
-        """
+    def mixture_loss(self, versions: Sequence[str], items: Sequence[ScoredText]) -> MixtureLoss:
+        """Return the mixture's loss with every version active from the first token."""
         base = mixture = 0.0
         worst = -np.inf
         for item in items:
             own_base = float(self.log_probs(BASE_SUBJECT, item).sum())
-            own_mixture = float(mixed(self.stack(versions, item), prior).sum())
+            own_mixture = float(mixed(self.stack(versions, item), self.model.prior).sum())
             base, mixture = base - own_base, mixture - own_mixture
             worst = max(worst, own_base - own_mixture)
         num_tokens = self.num_tokens(items)
         return MixtureLoss(base / num_tokens, mixture / num_tokens, worst)
 
     def continuation_losses(
-        self, versions: Sequence[str], own: str, items: Sequence[ScoredText], prior: float
+        self, versions: Sequence[str], own: str, items: Sequence[ScoredText]
     ) -> tuple[float, float, float]:
         """Return summed losses of second halves: by the base, by one version, by the mixture.
 
@@ -229,21 +196,18 @@ class ScoreBook:
         """
         base = oracle = mixture = 0.0
         for item in items:
-            start = item.num_counted_first_half
+            start = int(item.is_counted_T[: item.num_first_half - 1].sum())
             found = [version for version in versions if self.is_found_by_half(version, item)]
             base -= float(self.log_probs(BASE_SUBJECT, item)[start:].sum())
             oracle -= float(self.log_probs(own, item)[start:].sum())
-            mixture -= float(mixed(self.stack(found, item), prior)[start:].sum())
+            mixture -= float(mixed(self.stack(found, item), self.model.prior)[start:].sum())
         return base, oracle, mixture
 
 
 def mixed(log_probs_Q1T: Tensor, prior: float) -> Tensor:
-    """Return the mixture's log probability of each token of one text, (T,).
+    """Return the mixture's log probability of each token that is evidence, (T,).
 
-    Args:
-        log_probs_Q1T: of the tokens that are evidence, the base first; every other branch is active
-            from the first token. Other tokens move no weight and are left out.
-        prior: one branch's.
+    Every branch after the base's is active from the first token, with this prior.
     """
     num_branches, _, num_tokens = log_probs_Q1T.shape
     evidence_1T = torch.ones(1, num_tokens, dtype=torch.bool)

@@ -9,9 +9,9 @@ model, tokenizer = store.load()
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pipelines.progress import Progress, no_progress
 from stores.queries import Finding, PurgeResult, Snapshot
@@ -19,27 +19,19 @@ from stores.registry import Registry
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
-    from pipelines.background import BackgroundSource
     from pipelines.corpora import CorpusSource
     from pipelines.erase import Erasure
     from pipelines.experts import DomainExperts
-    from pipelines.facts import Fact
     from pipelines.ingest import IngestReport
     from pipelines.report import EvaluationReport
-    from pipelines.settings import TrainingSettings
     from pipelines.trace import Trace
     from pipelines.verify import VerifyReport
 
 
 def open_store(folder: str | Path = "knowledge", *, author: str | None = None) -> Store:
-    """Return the store in a folder.
+    """Return the store in a folder; acts are recorded with the author (default: the user's name).
 
-    Args:
-        folder: where `init_store` made it.
-        author: recorded with every act; default: the user's name.
-
-    Raises:
-        StoreFormatError: when there is none, or it is of another format.
+    Raises: StoreFormatError: when there is none, or it is of another format.
     """
     return Store(Registry.open(Path(folder)), author=author)
 
@@ -67,31 +59,14 @@ class Store:
 
     # Learning and reading
 
-    def ingest(
-        self,
-        domain: str,
-        corpus: CorpusSource,
-        *,
-        facts: Iterable[Fact] = (),
-        settings: TrainingSettings | None = None,
-        message: str = "",
-        on_bad_row: Literal["stop", "skip"] = "stop",
-        progress: Progress = no_progress,
-    ) -> IngestReport:
-        """Learn a corpus as a new segment of a domain; see `pipelines.ingest.ingest`."""
+    def ingest(self, domain: str, corpus: CorpusSource, **options: Any) -> IngestReport:
+        """Learn a corpus as a new segment of a domain.
+
+        Options: facts, settings, message, on_bad_row, progress; see `pipelines.ingest.ingest`.
+        """
         from pipelines.ingest import ingest
 
-        return ingest(
-            self.registry,
-            domain,
-            corpus,
-            facts=facts,
-            settings=settings,
-            author=self.author,
-            message=message,
-            on_bad_row=on_bad_row,
-            progress=progress,
-        )
+        return ingest(self.registry, domain, corpus, author=self.author, **options)
 
     def load(
         self, snapshot_id: int | None = None, *, with_disabled: bool = False
@@ -108,71 +83,34 @@ class Store:
         base = load_store_base(self.registry)
         return empty_model(self.registry, base), base.tokenizer
 
-    def evaluate(
-        self,
-        progress: Progress = no_progress,
-        *,
-        background: bool | Sequence[BackgroundSource] = True,
-        with_recall: bool = True,
-        max_documents: int | None = None,
-        max_background_tokens: int | None = None,
-    ) -> EvaluationReport:
-        """Score what is missing, store and return the report; see `pipelines.evaluate.evaluate`."""
+    def evaluate(self, progress: Progress = no_progress, **options: Any) -> EvaluationReport:
+        """Score what is missing, store and return the report.
+
+        Options: background, with_recall, max_documents, max_background_tokens; see
+        `pipelines.evaluate.evaluate`.
+        """
         from pipelines.evaluate import evaluate
 
-        return evaluate(
-            self.registry,
-            author=self.author,
-            background=background,
-            with_recall=with_recall,
-            max_documents=max_documents,
-            max_background_tokens=max_background_tokens,
-            progress=progress,
-        )
+        return evaluate(self.registry, author=self.author, progress=progress, **options)
 
-    def trace(
-        self,
-        text: str,
-        *,
-        model: PeerModel | None = None,
-        tokenizer: Any = None,
-        snapshot: Snapshot | None = None,
-        domains: str | Sequence[str] | None = None,
-        routing: Literal["prompt", "all"] = "prompt",
-        num_experts: int = 5,
-        num_documents: int = 10,
-        num_next: int = 5,
-    ) -> Trace:
-        """Return which branch predicts each token of a text; see `pipelines.trace.trace`."""
+    def trace(self, text: str, **options: Any) -> Trace:
+        """Return which branch predicts each token of a text.
+
+        Options: model and tokenizer, snapshot, domains, routing, num_experts, num_documents,
+        num_next; see `pipelines.trace.trace`.
+        """
         from pipelines.trace import trace
 
-        return trace(
-            self.registry,
-            text,
-            model=model,
-            tokenizer=tokenizer,
-            snapshot=snapshot,
-            domains=domains,
-            routing=routing,
-            num_experts=num_experts,
-            num_documents=num_documents,
-            num_next=num_next,
-        )
+        return trace(self.registry, text, **options)
 
-    def experts(
-        self,
-        domain: str,
-        *,
-        model: PeerModel | None = None,
-        tokenizer: Any = None,
-        snapshot: Snapshot | None = None,
-    ) -> DomainExperts:
-        """Return the experts of a live domain; see `pipelines.experts.DomainExperts`."""
+    def experts(self, domain: str, **options: Any) -> DomainExperts:
+        """Return the experts of a live domain.
+
+        Options: model and tokenizer, snapshot; see `pipelines.experts.DomainExperts`.
+        """
         from pipelines.experts import DomainExperts
 
-        return DomainExperts(
-            self.registry, domain, model=model, tokenizer=tokenizer, snapshot=snapshot
-        )
+        return DomainExperts(self.registry, domain, **options)
 
     def verify(self, progress: Progress = no_progress) -> VerifyReport:
         """Return whether bytes, base, pools and logits are right; see `pipelines.verify`."""
@@ -205,65 +143,29 @@ class Store:
         return self.registry.switch("enable", domain, self.author, message)
 
     def roll_back(
-        self,
-        domain: str,
-        version: str | None = None,
-        message: str = "",
-        *,
-        with_erased: bool = False,
+        self, domain: str, version: str | None = None, message: str = "", **options: bool
     ) -> Snapshot:
-        """Take a domain back to an earlier version.
+        """Take a domain back to an earlier version: its label ("v1") or id, or one version back.
 
-        Args:
-            domain: a live domain.
-            version: its label ("v1") or its id; default: the one before the live one.
-            message: recorded with the act.
-            with_erased: also where that brings back documents that were erased since.
-
-        Raises:
-            UnknownError: when there never was such a domain or version.
-            StateError: when the domain is not live, has no such earlier version, or the version
-                holds documents that were erased since.
+        A version with documents that were erased since is refused, except `with_erased=True`.
         """
-        return self.registry.roll_back_domain(
-            domain, version, self.author, message, with_erased=with_erased
-        )
+        return self.registry.roll_back_domain(domain, version, self.author, message, **options)
 
     def remove(self, domain: str, message: str = "") -> Snapshot:
         """Take a domain out of the store; `restore` puts it back."""
         return self.registry.remove(domain, self.author, message)
 
-    def restore(self, domain: str, message: str = "", *, with_erased: bool = False) -> Snapshot:
+    def restore(self, domain: str, message: str = "", **options: bool) -> Snapshot:
         """Put a removed domain back as it was; `with_erased` as for `roll_back`."""
-        return self.registry.restore(domain, self.author, message, with_erased=with_erased)
+        return self.registry.restore(domain, self.author, message, **options)
 
-    def roll_back_to(
-        self,
-        snapshot_id: int,
-        message: str = "",
-        *,
-        without_purged: bool = False,
-        with_erased: bool = False,
-    ) -> Snapshot:
+    def roll_back_to(self, snapshot_id: int, message: str = "", **options: bool) -> Snapshot:
         """Make the store as it was at a snapshot, as a new snapshot.
 
-        Args:
-            snapshot_id: the old snapshot.
-            message: recorded with the act.
-            without_purged: leave out domains whose bytes are gone; else such a snapshot is refused.
-            with_erased: as for `roll_back`.
-
-        Raises:
-            UnknownError: when there is no such snapshot.
-            StateError: when it is refused, or nothing would change.
+        Domains there whose bytes are purged are refused, except `without_purged=True`, which leaves
+        them out; `with_erased` as for `roll_back`.
         """
-        return self.registry.roll_back(
-            snapshot_id,
-            self.author,
-            message,
-            without_purged=without_purged,
-            with_erased=with_erased,
-        )
+        return self.registry.roll_back(snapshot_id, self.author, message, **options)
 
     def erase(
         self,
@@ -287,9 +189,6 @@ class Store:
     def purge(self, domain: str, message: str = "", *, retired: bool = False) -> PurgeResult:
         """Delete the bytes of a domain that is not live, for ever.
 
-        Args:
-            domain: the domain's name.
-            message: recorded with the act.
-            retired: of a live domain, delete what no live version holds.
+        With `retired`, of a live domain: what no live version holds.
         """
         return self.registry.purge(domain, self.author, message, retired=retired)

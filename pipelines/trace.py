@@ -17,7 +17,7 @@ from peer_cl.errors import InputError
 from peer_cl.mixture import overflowed_tokens
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
-from peer_cl.read import Reading, read
+from peer_cl.read import read
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
@@ -25,6 +25,8 @@ from pipelines.loading import check_loaded, load, load_tokenizer, snapshot_of
 from pipelines.provenance import RankedDocument, rank_documents
 from stores.queries import Snapshot
 from stores.registry import Registry
+
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,14 @@ def trace(
 ) -> Trace:
     """Return which branch predicts each token of a text, by which experts, and what those hold.
 
-    Args:
-        registry: an open store.
-        text: read as a prompt: all of it decides which domains are found.
-        model: loaded from this store, its pools as `snapshot` has them; default: loaded here.
-        tokenizer: the base's; default: loaded here.
-        snapshot: whose documents are named; default: the one that the model was loaded from, or
-            the live one.
-        domains: these (or this one) are active; default: those that the router finds.
-        routing: "prompt", or "all": every enabled domain is active.
-        num_experts: strongest experts kept, a token and a domain.
-        num_documents: documents kept, a domain.
-        num_next: candidates kept for the next token.
+    All of the text decides which domains are found, as of a prompt, unless `domains` are named;
+    with routing="all" every enabled one is active. A model is given with its tokenizer or loaded
+    here; its pools are as `snapshot` has them, by default the one that it was loaded from.
+    `num_experts` are listed a token and a domain, `num_documents` a domain.
 
     Raises:
         InputError: for an empty text, or one that is longer than the base's context.
-        UnknownError: for an unknown domain; StateError: for one that is not live, or disabled, or
-            that the model holds in another version than the snapshot.
+        UnknownError, StateError: for a domain that is not active in the snapshot and the model.
     """
     snapshot = snapshot or snapshot_of(registry, model)
     named = None if domains is None else pool_names(domains)
@@ -140,10 +133,32 @@ def trace(
     reading = read(model, ids_BT, routing=routing, domains=named, watch=watch, keep_logits=True)
     is_active = (reading.entries_PBU.sum((1, 2)) > 0).tolist()
     places = {name: n for n, name in enumerate(reading.domains) if is_active[n]}
-    fired = {name: _fired(registry, snapshot, model, name, watch) for name in places}
-    leads_PT = _leads(reading)
+    fired = {}
+    for name in places:
+        learned = learned_segments(registry, snapshot, model, name)
+        ids = {id(segment): key for key, segment in learned.items()}
+        fired[name] = [(ids[id(one.segment)], one) for one in watch.fired if id(one.segment) in ids]
+    used = {name: sum_up(own, WHOLE, "weights_TC") for name, own in fired.items()}
+    leads_PT = (reading.log_probs_QBT[1:] - reading.log_probs_QBT[:1])[:, 0]
+    # The mixture leaves a pool out from the token on at which it overflowed.
+    is_out_PT = overflowed_tokens(reading.log_probs_QBT, reading.evidence_BT)[:, 0]
+    leads_PT = torch.where(is_out_PT | ~leads_PT.isfinite(), 0.0, leads_PT)
     weights = {n: float(reading.posterior_QBU[1 + place, 0, -1]) for n, place in places.items()}
     evidence_PT = torch.where(reading.evidence_BT[0], leads_PT, 0.0)
+    tokens = []
+    for at in range(1, ids_BT.shape[1]):  # nothing predicts the start token
+        before = slice(at - 1, at)  # what was read there predicts this token
+        tokens.append(
+            TracedToken(
+                text=str(tokenizer.decode([int(ids_BT[0, at])])),
+                base_weight=float(reading.posterior_QBU[0, 0, at]),
+                weights={n: float(reading.posterior_QBU[1 + i, 0, at]) for n, i in places.items()},
+                base_log_prob=float(reading.log_probs_QBT[0, 0, at]),
+                log_prob=float(reading.mixture_log_probs_BT[0, at]),
+                evidence={n: float(leads_PT[i, at]) for n, i in places.items()},
+                experts={n: _strongest(n, own, before, num_experts) for n, own in fired.items()},
+            )
+        )
     return Trace(
         text=text,
         snapshot=snapshot.id,
@@ -151,14 +166,12 @@ def trace(
         base_weight=float(reading.posterior_QBU[0, 0, -1]),
         weights=weights,
         evidence={name: float(evidence_PT[place].sum()) for name, place in places.items()},
-        tokens=_tokens(tokenizer, reading, places, leads_PT, fired, num_experts),
-        experts={name: _strongest(name, own, None, num_experts) for name, own in fired.items()},
+        tokens=tokens,
+        experts={name: _strongest(name, own, WHOLE, num_experts) for name, own in fired.items()},
         documents=[
             document
             for name in sorted(places, key=lambda name: -weights[name])
-            for document in rank_documents(
-                registry, name, sum_up(fired[name], None, "weights_TC"), num_documents
-            )
+            for document in rank_documents(registry, name, used[name], num_documents)
         ],
         next_base=_candidates(tokenizer, cast(Tensor, reading.base_logits_BTV)[0, -1], num_next),
         next_mixture=_candidates(tokenizer, reading.logits_BTV[0, -1], num_next),
@@ -172,52 +185,29 @@ Used = dict[str, dict[int, dict[int, float]]]
 def learned_segments(
     registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str
 ) -> dict[str, Segment]:
-    """Return a loaded domain's segments by their ids, the oldest first.
-
-    Raises: StateError: when the model holds another version than the snapshot.
-    """
+    """Return a loaded domain's segments by their ids, the oldest first."""
     check_loaded(registry, model, snapshot, [domain])
     state = registry.queries.check_active(domain, snapshot)
     ids = [segment.id for segment in registry.queries.chain(state.version)]
     return dict(zip(ids, model.pool(domain).chain(), strict=True))
 
 
-def sum_up(fired: Sequence[tuple[str, Fired]], tokens: slice | None, what: str) -> Used:
-    """Return the weights or strengths of experts, summed over some tokens (None: all)."""
-    part = slice(None) if tokens is None else tokens
+def sum_up(fired: Sequence[tuple[str, Fired]], tokens: slice, what: str) -> Used:
+    """Return the weights or strengths of experts, summed over some tokens."""
     sums: Used = {}
     for segment_id, one in fired:
-        values = getattr(one, what)[part].double().flatten()
-        ids, places = one.ids_TC[part].flatten().unique(return_inverse=True)
+        values = getattr(one, what)[tokens].double().flatten()
+        ids, places = one.ids_TC[tokens].flatten().unique(return_inverse=True)
         totals = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, places, values)
         used = dict(zip(ids.tolist(), totals.tolist(), strict=True))
         sums.setdefault(segment_id, {})[one.host_layer] = used
     return sums
 
 
-def _fired(
-    registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str, watch: UsageWatch
-) -> list[tuple[str, Fired]]:
-    """Return what a domain's segments did, with their ids."""
-    learned = learned_segments(registry, snapshot, model, domain)
-    ids = {id(segment): segment_id for segment_id, segment in learned.items()}
-    return [(ids[id(one.segment)], one) for one in watch.fired if id(one.segment) in ids]
-
-
-def _leads(reading: Reading) -> Tensor:
-    """Return by how much each pool's log probability of a token exceeds the base's, (P, T).
-
-    0 from the token on at which a pool overflowed, as the mixture leaves it out.
-    """
-    leads_PBT = reading.log_probs_QBT[1:] - reading.log_probs_QBT[:1]
-    is_out_PBT = overflowed_tokens(reading.log_probs_QBT, reading.evidence_BT)
-    return torch.where(is_out_PBT | ~leads_PBT.isfinite(), 0.0, leads_PBT)[:, 0]
-
-
 def _strongest(
-    domain: str, fired: Sequence[tuple[str, Fired]], tokens: slice | None, num: int
+    domain: str, fired: Sequence[tuple[str, Fired]], tokens: slice, num: int
 ) -> list[TracedExpert]:
-    """Return the experts that add most, over some tokens (None: all)."""
+    """Return the experts that add most, over some tokens."""
     strengths, weights = (sum_up(fired, tokens, what) for what in ("strengths_TC", "weights_TC"))
     experts = [
         TracedExpert(domain, segment_id, layer, expert, value, weights[segment_id][layer][expert])
@@ -225,38 +215,8 @@ def _strongest(
         for layer, own in layers.items()
         for expert, value in own.items()
     ]
-    by_strength = sorted(
-        experts, key=lambda one: (-one.strength, one.segment_id, one.host_layer, one.expert)
-    )
-    return by_strength[:num]
-
-
-def _tokens(
-    tokenizer: Any,
-    reading: Reading,
-    places: dict[str, int],
-    leads_PT: Tensor,
-    fired: dict[str, list[tuple[str, Fired]]],
-    num_experts: int,
-) -> list[TracedToken]:
-    """Return every token but the start token, which nothing predicts."""
-    posterior_QU, found = reading.posterior_QBU[:, 0], []
-    for at in range(1, reading.input_ids.shape[1]):
-        before = slice(at - 1, at)  # what was read there predicts this token
-        found.append(
-            TracedToken(
-                text=str(tokenizer.decode([int(reading.input_ids[0, at])])),
-                base_weight=float(posterior_QU[0, at]),
-                weights={name: float(posterior_QU[1 + n, at]) for name, n in places.items()},
-                base_log_prob=float(reading.log_probs_QBT[0, 0, at]),
-                log_prob=float(reading.mixture_log_probs_BT[0, at]),
-                evidence={name: float(leads_PT[n, at]) for name, n in places.items()},
-                experts={
-                    name: _strongest(name, own, before, num_experts) for name, own in fired.items()
-                },
-            )
-        )
-    return found
+    experts.sort(key=lambda one: (-one.strength, one.segment_id, one.host_layer, one.expert))
+    return experts[:num]
 
 
 def _candidates(tokenizer: Any, logits_V: Tensor, num: int) -> list[NextToken]:

@@ -187,13 +187,17 @@ class PlannedSteps:
 
 @dataclass(frozen=True)
 class BackgroundReading:
-    """What the base makes of the beginning of one background text."""
+    """What the base makes of background text, for one step."""
 
     ids_L: Tensor
-    """Token ids, the start token first."""
+    """How one text begins, the start token first."""
     logits_LV: Tensor
+    """The base's, on that text."""
     inputs: Mapping[int, Tensor]
-    """By host layer, what its feed-forward reads, (L, D)."""
+    """By host layer, what its feed-forward reads at some tokens of all texts read together, (X, D):
+    tokens of one text alone would be too much alike."""
+    is_early_X: Tensor
+    """Which of these tokens are among the first of their text."""
 
 
 class BackgroundReader:
@@ -236,13 +240,18 @@ class BackgroundReader:
             logits_BTV = self._hooks.base(
                 input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
             ).logits
+        places_BT = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+        # Each token but the start tokens goes to one of the steps, whose tokens are of all texts.
+        steps_BT = (places_BT + torch.arange(len(steps))[:, None]) % len(steps)
+        steps_BT = steps_BT.masked_fill((places_BT == 0) | (mask_BT == 0), -1)
         return [
             BackgroundReading(
-                ids_BT[row, :length],
-                logits_BTV[row, :length],
-                {n: seen.feed_forward_inputs[n][row, :length] for n in self._host_layers},
+                ids_BT[row, : mask_BT[row].sum()],
+                logits_BTV[row, : mask_BT[row].sum()],
+                {n: seen.feed_forward_inputs[n][steps_BT == row] for n in self._host_layers},
+                places_BT[steps_BT == row] <= NUM_EARLY,
             )
-            for row, length in enumerate(mask_BT.sum(-1).tolist())
+            for row in range(len(steps))
         ]
 
 
@@ -322,7 +331,8 @@ class SegmentModule(lightning.LightningModule):
             logits_XV, own_LV = both_XV[:-num_own], both_XV[-num_own:]
         nats = weighted_loss(logits_XV, batch)
         divergence = mean_divergence(background.logits_LV[:num_own], own_LV)
-        return nats, divergence, squared_output(self.segment, background.inputs)
+        output = squared_output(self.segment, background.inputs, background.is_early_X)
+        return nats, divergence, output
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return what is minimised.
@@ -402,21 +412,22 @@ def mean_divergence(base_LV: Tensor, pool_LV: Tensor) -> Tensor:
     return divergence_L.sum() / max(1, len(divergence_L))
 
 
-def squared_output(segment: Segment, inputs: Mapping[int, Tensor]) -> Tensor:
-    """Return the squared length of what a segment adds in a background text.
+def squared_output(segment: Segment, inputs: Mapping[int, Tensor], is_early_X: Tensor) -> Tensor:
+    """Return the squared length of what a segment adds in background text.
 
     The mean over early tokens and the mean over later ones count half each; summed over the host
     layers.
 
     Args:
         segment: with gradients.
-        inputs: by host layer, what the feed-forward reads there, (L, D), the start token first.
+        inputs: by host layer, what the feed-forward reads there, (X, D).
+        is_early_X: which of these tokens are early ones.
     """
     total = torch.zeros((), device=next(segment.parameters()).device)
-    for layer, inputs_LD in inputs.items():
-        squared_L = segment.layer(layer)(inputs_LD[1:].float()).square().sum(-1)
-        parts = [part for part in (squared_L[:NUM_EARLY], squared_L[NUM_EARLY:]) if len(part)]
-        total = total + torch.stack([part.mean() for part in parts]).mean()
+    for layer, inputs_XD in inputs.items():
+        squared_X = segment.layer(layer)(inputs_XD.float()).square().sum(-1)
+        parts = [part for part in (squared_X[is_early_X], squared_X[~is_early_X]) if len(part)]
+        total = total + sum(part.mean() for part in parts) / max(1, len(parts))
     return total
 
 

@@ -6,9 +6,10 @@ active, the model with pools must give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -16,12 +17,11 @@ from peer_cl.bases import BaseIdentity, load_base
 from peer_cl.errors import PeerError
 from peer_cl.model import PeerModel
 from peer_cl.read import read
-from pipelines import bare_logits
+from pipelines.bare_logits import measure, run_bare
 from pipelines.batches import tokenise
 from pipelines.loading import load, load_pool, resolve_base
 from pipelines.progress import Progress, no_progress
 from stores.fsck import check
-from stores.queries import DomainState
 from stores.registry import Registry
 
 TEXTS = (
@@ -61,20 +61,25 @@ class VerifyReport:
 
 
 def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyReport:
-    """Return whether stored bytes, base, pools and logits are what they should be.
-
-    Raises:
-        InputError: when the base can no longer be loaded at all.
-    """
+    """Return whether stored bytes, base, pools and logits are what they should be."""
     progress("checking stored bytes", 0, 0, "")
-    checks = [*_check_bytes(registry)]
+    errors = [found for found in check(registry) if found.severity == "error"]
+    checks = [Check(one.kind, "failed", f"{one.what}; {one.action}") for one in errors]
     if any(one.what == "database" for one in checks):  # nothing else can be relied on
         return VerifyReport(None, tuple(checks))
+    if not errors:
+        checks.append(Check("database and the sha256 of every object", "good"))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
-    checks.append(_check_base(registry, load_base(source).identity))
+    identity, config = load_base(source).identity, registry.config
+    ours = BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256)
+    what, note = "sha256 of the base's weights and tokenizer", identity.weights_sha256[:16]
+    checks.append(_tried(what, note, identity.check, ours, "the store"))
     live = registry.queries.live()
-    checks += [_check_pool(registry, state) for state in live.domains]
+    for state in live.domains:
+        note = f"{len(registry.queries.chain(state.version))} segments"
+        what = f"pool of {state.domain} {state.label}"
+        checks.append(_tried(what, note, load_pool, registry, state.domain, state.version))
     try:
         model, tokenizer = load(registry)
     except PeerError as error:
@@ -87,74 +92,36 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
 def compare_with_bare(
     model: PeerModel, source: str, rows: Sequence[Sequence[int]], progress: Progress = no_progress
 ) -> list[Check]:
-    """Compare the model, no domain active, with the bare model in a fresh process, bit by bit.
-
-    Args:
-        model: the model with its pools.
-        source: what transformers loads as the bare model.
-        rows: token ids of texts.
-        progress: called as it goes.
-    """
+    """Compare the model, no domain active, with the bare model in a fresh process, bit by bit."""
     progress("running the bare model in a fresh process", 0, 0, "")
-    bare = bare_logits.run_bare(source, rows, model.config._attn_implementation)
+    bare = run_bare(source, rows, model.config._attn_implementation)
     progress("comparing bits", 0, 0, "")
-    named = bare_logits.measure(
-        lambda **inputs: model(domains=[], **inputs),
-        lambda ids, **options: model.generate(ids, domains=[], **options),
-        rows,
+    named = measure(
+        functools.partial(model, domains=[]), rows, functools.partial(model.generate, domains=[])
     )
     with model.disable_pool():
-        disabled = bare_logits.measure(model, model.generate, rows)
+        disabled = measure(model, rows, model.generate)
     everything = range(len(rows))
     checks = [
         _compare("no domain named", bare, named, everything),
         _compare("pools disabled", bare, disabled, everything),
     ]
-    inactive = [number for number in everything if not _is_found(model, rows[number])]
+    found = [read(model, torch.tensor([row]), routing="prompt").entries_PBU.any() for row in rows]
+    inactive = [number for number in everything if not found[number]]
     if not inactive:
         note = f"a domain is found in each of {len(rows)} texts"
         return [*checks, Check("bits of the bare model, routed", "skipped", note)]
-    routed = bare_logits.measure(
-        lambda **inputs: model(routing="prompt", **inputs), model.generate, rows
-    )
+    routed = measure(functools.partial(model, routing="prompt"), rows, model.generate)
     return [*checks, _compare("routed", bare, routed, inactive)]
 
 
-def _check_bytes(registry: Registry) -> Iterator[Check]:
-    """Yield what the store's own check found: database, objects' hashes, references."""
-    errors = [found for found in check(registry) if found.severity == "error"]
-    for found in errors:
-        yield Check(found.kind, "failed", f"{found.what}; {found.action}")
-    if not errors:
-        yield Check("database and the sha256 of every object", "good")
-
-
-def _check_base(registry: Registry, identity: BaseIdentity) -> Check:
-    """Return whether weights and tokenizer are those that the store was made for."""
-    what = "sha256 of the base's weights and tokenizer"
-    config = registry.config
+def _tried(what: str, note: str, act: Callable[..., object], *parts: Any) -> Check:
+    """Return whether something passes, with a note, or its error's line."""
     try:
-        identity.check(
-            BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256), "the store"
-        )
+        act(*parts)
     except PeerError as error:
         return Check(what, "failed", str(error))
-    return Check(what, "good", identity.weights_sha256[:16])
-
-
-def _check_pool(registry: Registry, state: DomainState) -> Check:
-    """Return whether every segment of a live domain, and its router key, load."""
-    what = f"pool of {state.domain} {state.label}"
-    try:
-        pool = load_pool(registry, state.domain, state.version)
-    except PeerError as error:
-        return Check(what, "failed", str(error))
-    return Check(what, "good", f"{len(pool.segments)} segments")
-
-
-def _is_found(model: PeerModel, row: Sequence[int]) -> bool:
-    """Return whether the router finds any domain in a text, given as a prompt."""
-    return bool(read(model, torch.tensor([row]), routing="prompt").entries_PBU.any())
+    return Check(what, "good", note)
 
 
 def _compare(
@@ -164,8 +131,7 @@ def _compare(
     what = f"bits of the bare model, {how}"
     for number in numbers:
         for call, expected in bare[number].items():
-            found = ours[number][call]
-            if found != expected:
-                note = f"text {number + 1} ({call}): {found[:16]}... is not the "
-                return Check(what, "failed", f"{note}bare model's {expected[:16]}...")
+            if (found := ours[number][call]) != expected:
+                note = f"text {number + 1} ({call}): {found[:16]}... is not the bare model's "
+                return Check(what, "failed", f"{note}{expected[:16]}...")
     return Check(what, "good", f"{len(numbers)} of {len(bare)} texts, {3 * len(numbers)} calls")

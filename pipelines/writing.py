@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -56,16 +56,11 @@ def write(
 
     One branch writes: greedily the one with the heaviest posterior after the prompt; with `sample`
     one that is drawn by the posterior, at temperature 1 among all tokens, which draws from the
-    mixture itself. The base's own generation settings do not count, only its end tokens.
+    mixture itself. Of the base's own generation settings only its end tokens count.
 
     Args:
-        model: the model with its pools.
-        tokenizer: the base's.
-        prompt: read as the beginning of a document.
         domains: these (or this one) are active; default: those that the router finds.
         oracle: with exactly one domain, its pool writes whatever its weight.
-        max_new_tokens: at most so many tokens.
-        sample: draw instead of taking the likeliest.
         seed: of the draw; None: another one each time.
         compare: write with the base alone too.
         on_text: called with the text so far after every token.
@@ -82,57 +77,45 @@ def write(
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        base_weight, weights = _weigh(model, ids_BT, domains, oracle=oracle)
-        writer = _choose(base_weight, weights, sample=sample)
+        if oracle:
+            names = pool_names(domains or ())
+            if len(names) != 1:
+                raise InputError(f"oracle lets one domain's pool write: name one, not {domains}")
+            base_weight, weights = 0.0, {names[0]: 1.0}
+        else:
+            end = weigh_prompt(model, ids_BT, torch.ones_like(ids_BT), domains=domains)
+            base_weight, *others = end.weights_QB[:, 0].tolist()
+            pairs = zip(end.domains, others, strict=True)
+            weights = {name: weight for name, weight in pairs if weight > 0}
+        values = torch.tensor([base_weight, *weights.values()])
+        writer = [BASE, *weights][int(torch.multinomial(values, 1) if sample else values.argmax())]
         options: dict[str, Any] = {
             "attention_mask": torch.ones_like(ids_BT),
             "max_new_tokens": max_new_tokens,
             "pad_token_id": tokenizer.eos_token_id,
-            **_plain(sample),
+            "do_sample": sample,
+            "num_beams": 1,
+            "repetition_penalty": 1.0,
         }
+        if sample:
+            options |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
         listener = None if on_text is None else _Listener(tokenizer, on_text)
         written = _written(model, ids_BT, writer, streamer=listener, **options)
-        base_text = None
-        if compare:
-            by_base = written if writer == BASE else _written(model, ids_BT, BASE, **options)
-            base_text = _text(tokenizer, ids_BT, by_base)
+        by_base = written
+        if compare and writer != BASE:
+            by_base = _written(model, ids_BT, BASE, **options)
+    given, ends = ids_BT[0].tolist(), cast(Any, model.base.generation_config).eos_token_id
     return Writing(
         prompt=prompt,
-        text=_text(tokenizer, ids_BT, written),
+        text=_text(tokenizer, given, written),
         writer=writer,
         base_weight=base_weight,
         weights=weights,
-        base_text=base_text,
+        base_text=_text(tokenizer, given, by_base) if compare else None,
         num_tokens=len(written),
-        is_ended=len(written) < max_new_tokens or written[-1] in _end_ids(model),
+        is_ended=len(written) < max_new_tokens
+        or written[-1] in (ends if isinstance(ends, list) else [ends]),
     )
-
-
-def _weigh(
-    model: PeerModel, ids_BT: torch.Tensor, domains: str | Sequence[str] | None, *, oracle: bool
-) -> tuple[float, dict[str, float]]:
-    """Return the base's posterior weight after the prompt, and that of each active domain."""
-    if oracle:
-        names = pool_names(domains or ())
-        if len(names) != 1:
-            raise InputError(f"oracle=True lets one domain's pool write: name one, not {domains}")
-        return 0.0, {names[0]: 1.0}
-    prompt = weigh_prompt(model, ids_BT, torch.ones_like(ids_BT), domains=domains)
-    base_weight, *others = prompt.weights_QB[:, 0].tolist()
-    weights = dict(zip(prompt.domains, others, strict=True))
-    return base_weight, {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def _choose(base_weight: float, weights: dict[str, float], *, sample: bool) -> str:
-    names, values = [BASE, *weights], torch.tensor([base_weight, *weights.values()])
-    chosen = torch.multinomial(values, 1) if sample else values.argmax()
-    return names[int(chosen)]
-
-
-def _plain(sample: bool) -> dict[str, Any]:
-    """Return options that keep a base's own generation settings from changing probabilities."""
-    plain = {"do_sample": sample, "num_beams": 1, "repetition_penalty": 1.0}
-    return {**plain, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else plain
 
 
 def _written(model: PeerModel, ids_BT: torch.Tensor, writer: str, **options: Any) -> list[int]:
@@ -143,20 +126,11 @@ def _written(model: PeerModel, ids_BT: torch.Tensor, writer: str, **options: Any
     return written
 
 
-def _text(tokenizer: Any, ids_BT: torch.Tensor, written: list[int]) -> str:
-    """Return written tokens as text."""
-    before = ids_BT[0].tolist()
+def _text(tokenizer: Any, prompt: list[int], written: list[int]) -> str:
     # The whole is decoded: alone, some tokenizers drop the blank before the first written word.
-    prompt, whole = (
-        str(tokenizer.decode(row, skip_special_tokens=True)) for row in (before, before + written)
-    )
-    return whole.removeprefix(prompt)
-
-
-def _end_ids(model: PeerModel) -> list[int]:
-    config: Any = model.base.generation_config
-    ends = config.eos_token_id
-    return ends if isinstance(ends, list) else [ends]
+    rows = (prompt, prompt + written)
+    before, whole = (str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows)
+    return whole.removeprefix(before)
 
 
 class _Listener:
@@ -164,18 +138,18 @@ class _Listener:
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
         self._tokenizer, self._on_text = tokenizer, on_text
-        self._ids: list[int] = []
-        self._prompt: str | None = None
+        self._prompt: list[int] = []
+        self._written: list[int] = []
 
     def put(self, value: torch.Tensor) -> None:
         """Receive the prompt first, then one token at a time."""
-        self._ids += value.flatten().tolist()
-        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        if self._prompt is None:
-            self._prompt = whole
+        if not self._prompt:
+            self._prompt = value.flatten().tolist()
             return
+        self._written += value.flatten().tolist()
         # A character of several bytes may be half there: the others come with the next token.
-        self._on_text(whole.removeprefix(self._prompt).removesuffix("\ufffd"))
+        text = _text(self._tokenizer, self._prompt, self._written)
+        self._on_text(text.removesuffix("\ufffd"))
 
     def end(self) -> None:
         """Everything was passed on already."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from benchmarks.corpora import acronyms, components, diseases, lore, minerals, weaknesses
 from benchmarks.corpora.frozen import ALL_TOKENS, Candidates, frozen
 from benchmarks.corpora.questions import with_paraphrases
-from peer_cl.errors import unknown_name
 from pipelines import demo_corpora
 from pipelines.corpora import SourceDocument
 from pipelines.facts import Fact
@@ -53,12 +52,9 @@ def load(name: str) -> StreamDomain:
     """Return a domain: the same documents, splits, facts and questions on every machine.
 
     Raises:
-        UnknownError: when there is no such domain.
         CorpusError: when a package is not cached and cannot be downloaded, or no longer gives the
             frozen texts.
     """
-    if name not in _READERS:
-        raise unknown_name("stream domain", name, NAMES)
     kept = frozen("stream", name)
     documents, facts = kept.choose(_READERS[name](), name)
     return StreamDomain(name, tuple(documents), with_paraphrases(facts, name), kept.scored)

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 
 from benchmarks.corpora.debian import DebianPackage, read_members
 from benchmarks.corpora.frozen import Candidates
@@ -22,7 +21,6 @@ PACKAGE = DebianPackage(
     sha256="11d2bf94c326761131a7707807e66a05e65bc984d1a351fd8ca1cd77ac8ee8db",
     size_bytes=297_812,
 )
-
 
 _DICTIONARY = "usr/share/dictd/vera.dict.dz"
 _LINES = 7
@@ -38,56 +36,48 @@ _EXPANSION = Relation("expansion", "In computing, the letters {subject} stand fo
 _CONTEXT = Relation("field", "The acronym {subject} is used in connection with", ())
 
 
-@dataclass(frozen=True)
-class _Acronym:
-    letters: str
-    expansion: str
-    field: str
-
-    @property
-    def line(self) -> str:
-        field = f" ({self.field})" if self.field else ""
-        return f"{self.letters} stands for {self.expansion}{field}."
-
-
 def read() -> Candidates:
     """Return lines on acronyms, and facts on other acronyms, of which no document tells."""
     known = _unambiguous()
-    asked = [one for one in known if _is_asked(one.letters)]
-    lines = [one for one in known if not _is_asked(one.letters)]
+    lines = [
+        (letters, f"{letters} stands for {expansion}{f' ({field})' if field else ''}.")
+        for letters, expansion, field in known
+        if not _is_asked(letters)
+    ]
     documents = []
     for start in range(0, len(lines) - _LINES + 1, _LINES):
         group = lines[start : start + _LINES]
-        title = f"{group[0].letters} to {group[-1].letters}"
-        text = "\n".join(one.line for one in group)
-        documents.append(SourceDocument(text, title, PACKAGE.label))
-    facts = [_EXPANSION.fact(one.letters, one.expansion) for one in asked]
-    facts += [_CONTEXT.fact(one.letters, one.field) for one in asked if one.field]
+        title = f"{group[0][0]} to {group[-1][0]}"
+        documents.append(SourceDocument("\n".join(li for _, li in group), title, PACKAGE.label))
+    asked = [one for one in known if _is_asked(one[0])]
+    facts = [_EXPANSION.fact(letters, expansion) for letters, expansion, _ in asked]
+    facts += [_CONTEXT.fact(letters, field) for letters, _, field in asked if field]
     return documents, facts
 
 
-def _unambiguous() -> list[_Acronym]:
+def _unambiguous() -> list[tuple[str, str, str]]:
+    """Return letters, expansion and field of the acronyms that have one meaning."""
     content = gzip.decompress(read_members(PACKAGE, [_DICTIONARY])[_DICTIONARY]).decode()
-    found: dict[str, list[_Acronym]] = defaultdict(list)
+    found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for letters, text in _ENTRY.findall(content):
-        one = _acronym(letters, text)
-        is_plain = one.expansion and "?" not in one.expansion and not _GERMAN.search(one.expansion)
+        expansion, field = _parts(text)
+        is_plain = expansion and "?" not in expansion and not _GERMAN.search(expansion)
         if _ACRONYM.fullmatch(letters) and is_plain:
-            found[letters].append(one)
+            found[letters].append((letters, expansion, field))
     return [entries[0] for _, entries in sorted(found.items()) if len(entries) == 1]
 
 
-def _acronym(letters: str, text: str) -> _Acronym:
-    r"""Return an entry in parts: the expansion, and what the dictionary puts in brackets after it.
+def _parts(text: str) -> tuple[str, str]:
+    r"""Return an entry's expansion, and the field that the dictionary puts in brackets after it.
 
     Example:
-        >>> _acronym("BAGEL", "Bay Area GNU [large] League (GNU, org.), \"B\"")
-        _Acronym(letters='BAGEL', expansion='Bay Area GNU League', field='GNU, org.')
+        >>> _parts("Bay Area GNU [large] League (GNU, org.), \"B\"")
+        ('Bay Area GNU League', 'GNU, org.')
     """
     line = " ".join(text.split())
     field = _FIELD.search(line)
     expansion = _ADDED.sub("", line[: field.start()] if field else line)
-    return _Acronym(letters, " ".join(expansion.split()), field.group(1) if field else "")
+    return " ".join(expansion.split()), field.group(1) if field else ""
 
 
 def _is_asked(letters: str) -> bool:

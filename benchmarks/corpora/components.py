@@ -18,7 +18,6 @@ PACKAGE = DebianPackage(
     size_bytes=11_181_416,
 )
 
-
 _DATABASE = "usr/lib/R/site-library/GO.db/extdata/GO.sqlite"
 _TERMS = "SELECT term, definition FROM go_term WHERE ontology = 'CC' ORDER BY go_id"
 _PARENTS = """

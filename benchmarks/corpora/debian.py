@@ -1,7 +1,7 @@
 """Files out of Debian packages: downloaded once by apt-get, checked by hash, never installed.
 
-Debian carries corpora that the Python package index lacks. A package is only read: none of its
-scripts run. A mirror serves one version of a package, so a pin may be out of date one day.
+Debian carries corpora that the Python package index lacks. A mirror serves one version of a
+package, so a pin may be out of date one day.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
-from peer_cl.errors import CorpusError, DamageError, unknown_name
+from peer_cl.errors import CorpusError
 from pipelines.packages import cache_folder, report_to_stderr
 
 
@@ -40,8 +39,7 @@ def fetch_deb(package: DebianPackage) -> Path:
     """Return the path of the package's .deb, downloaded where the user's cache does not have it.
 
     Raises:
-        CorpusError: when apt-get is missing, brings nothing or brings another version.
-        DamageError: when the bytes that came are not those that were pinned.
+        CorpusError: when apt-get is missing, or brings nothing or other bytes than were pinned.
     """
     folder = cache_folder() / "debs"
     kept = folder / f"{package.name}-{package.sha256[:12]}.deb"
@@ -53,61 +51,38 @@ def fetch_deb(package: DebianPackage) -> Path:
     report_to_stderr(f"downloading {package.label} ({package.size_bytes / 1e6:.1f} MB), once")
     # The temporary folder lies beside the target: a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as temporary:
-        came = _download(package, Path(temporary))
-        version, found = unquote(came.name.split("_")[1]), _sha256(came)
-        if version != package.version:
+        # Without a version: where the archive has moved on, apt would only say that it finds none.
+        command = ["apt-get", "download", "--quiet", package.name]
+        finished = subprocess.run(
+            command, cwd=temporary, capture_output=True, text=True, check=False
+        )
+        came = sorted(Path(temporary).glob("*.deb"))
+        if finished.returncode != 0 or len(came) != 1:
             raise CorpusError(
-                f"{package.label} was pinned, {version} came; look at what changed in it, then pin "
-                "the new version and its sha256"
+                f"cannot download {package.label}: {finished.stderr.strip()[-200:]}; run `apt-get "
+                "update`, check the network, then try again"
             )
-        if found != package.sha256:
-            raise DamageError(
-                f"{package.label} came with sha256 {found}, expected {package.sha256}; check the "
-                "mirror that apt-get uses, then try again"
+        if _sha256(came[0]) != package.sha256:
+            raise CorpusError(
+                f"{package.label} was pinned, {came[0].name} came with another sha256; look at "
+                "what changed in it, then pin the new version and its sha256"
             )
-        came.replace(kept)
+        came[0].replace(kept)
     return kept
 
 
 def read_members(package: DebianPackage, members: Collection[str]) -> dict[str, bytes]:
-    """Return the bytes of files inside the package, by their paths from the root.
-
-    Raises:
-        UnknownError: when the package has no such file.
-    """
+    """Return the bytes of files inside the package, by their paths from the root."""
     command = ["dpkg-deb", "--fsys-tarfile", str(fetch_deb(package))]
-    finished = subprocess.run(command, capture_output=True, check=False)
-    if finished.returncode != 0:
-        raise CorpusError(f"cannot read {package.label}: {_last_line(finished.stderr.decode())}")
-    with tarfile.open(fileobj=io.BytesIO(finished.stdout), mode="r:") as archive:
-        paths = {item.name.removeprefix("./"): item for item in archive if item.isfile()}
-        found = {}
-        for member in members:
-            if member not in paths:
-                raise unknown_name(f"file in {package.label}", member, paths)
-            file = archive.extractfile(paths[member])
-            found[member] = file.read() if file else b""
+    unpacked = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
+        for item in archive:
+            path = item.name.removeprefix("./")
+            if path in members and (file := archive.extractfile(item)):
+                found[path] = file.read()
     return found
-
-
-def _download(package: DebianPackage, folder: Path) -> Path:
-    # Without a version: where the archive has moved on, apt would only say that it finds nothing.
-    command = ["apt-get", "download", "--quiet", package.name]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    found = sorted(folder.glob("*.deb"))
-    if finished.returncode != 0 or len(found) != 1:
-        raise CorpusError(
-            f"cannot download {package.label}: {_last_line(finished.stderr)}; run `apt-get "
-            "update`, check the network, then try again"
-        )
-    return found[0]
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("E:")] or lines or ["no message"]
-    return errors[-1][:200]

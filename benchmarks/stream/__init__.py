@@ -1,21 +1,22 @@
 """The stream benchmark: methods learn the same eight domains in turn, and are asked after each.
 
-`python -m benchmarks stream` measures what is missing, then writes the table. A method's scores of
-a domain are a piece, kept in docs/results/raw/ (see `benchmarks.stream.raw`); a piece that is there
-is not measured again.
+It measures what is missing in docs/results/raw/ (`benchmarks.stream.raw`), then writes the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import RESULTS, Figure
-from benchmarks.stream.raw import RAW, RawFolder
-from benchmarks.stream.report import COMMITTED_ONLY, METHODS, OURS, figures, methods_table
+from benchmarks.stream.raw import RawFolder
+from benchmarks.stream.report import OURS, RUN_HERE, figures, methods_table
 from pipelines.packages import cache_folder
 from pipelines.settings import TrainingSettings
+
+COMMAND = "python -m benchmarks stream"
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -23,19 +24,17 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
 
     Args:
         arguments: `--report`: measure nothing; `--method NAME` (may be repeated; default: ours);
-            `--seed N`; `--work FOLDER` for models and stores; `--raw FOLDER` for scores.
+            `--seed N`; `--work FOLDER` for adapters and stores.
     """
-    runnable = [method for method in METHODS if method not in COMMITTED_ONLY]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks stream")
+    parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--report", action="store_true")
-    parser.add_argument("--method", action="append", choices=runnable)
+    parser.add_argument("--method", action="append", choices=RUN_HERE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
-    parser.add_argument("--raw", type=Path, default=RAW)
     options = parser.parse_args(list(arguments))
-    raw = RawFolder(options.raw)
+    raw = RawFolder()
     if not options.report:
-        from benchmarks.stream.run import Stream, show
+        from benchmarks.stream.run import Stream
 
         settings = TrainingSettings(seed=options.seed)
         stream = Stream(raw, options.work, settings=settings, progress=show)
@@ -44,3 +43,11 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     found = figures(raw, options.seed)
     (RESULTS / "stream-methods.md").write_text(methods_table(found), encoding="utf-8")
     return found
+
+
+def show(what: str, done: int, total: int, note: str) -> None:
+    """Show on one line of stderr how far a piece is."""
+    sys.stderr.write(f"\r{what} {done}/{total} {note}".ljust(78)[:78])
+    if done >= total:
+        sys.stderr.write("\n")
+    sys.stderr.flush()

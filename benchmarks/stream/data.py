@@ -6,7 +6,6 @@ differ in what they train and in nothing else.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +30,6 @@ from pipelines.settings import TrainingSettings
 
 Texts = dict[str, dict[str, tuple[int, ...]]]
 """Token ids, the start token first, by group (KIND/NAME) and key."""
-Steps = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,10 @@ class Prepared:
     name: str
     documents: tuple[SourceDocument, ...]
     facts: tuple[Fact, ...]
-    """Without paraphrases: what is asked stays away from what learns."""
+    """Without paraphrases: no training reads what is asked."""
     rows: tuple[Row, ...]
     """Trained on: texts, facts, and facts in changed wordings."""
-    steps: Steps
+    steps: tuple[tuple[int, ...], ...]
     """Numbers of the rows that each optimiser step reads."""
     test: dict[str, tuple[int, ...]]
     """The scored test documents by key."""
@@ -58,13 +56,8 @@ def prepare_domain(domain: StreamDomain, base: Base, settings: TrainingSettings)
     corpus = prepare(Chain(domain.name), domain.documents, facts, base, settings.hold_out_percent)
     rows, varied = training_rows(base.tokenizer, corpus, settings)
     every = (*rows, *varied)
-    steps = plan_steps(
-        every,
-        passes_by_kind(settings),
-        settings.tokens_per_step,
-        settings.seed,
-        settings.min_steps,
-    )
+    passes, seed = passes_by_kind(settings), settings.seed
+    steps = plan_steps(every, passes, settings.tokens_per_step, seed, settings.min_steps)
     by_key = {document_key(document): document for document in domain.documents}
     texts = [by_key[key].text for key in domain.scored]
     ids = [tuple(row[:MAX_TOKENS]) for row in tokenise(base.tokenizer, texts)]
@@ -92,18 +85,15 @@ def read_texts(domains: Sequence[Prepared], tokenizer: Any) -> Texts:
     found: Texts = {f"test/{one.name}": one.test for one in domains}
     for one in domains:
         rows = blocks(list(one.test.values()), tokenizer)
-        found[f"blocks128/{one.name}"] = {
-            text_key(tokenizer.decode(list(ids[1:]))): ids for ids in rows
-        }
+        keys = [text_key(tokenizer.decode(list(ids[1:]))) for ids in rows]
+        found[f"blocks128/{one.name}"] = dict(zip(keys, rows, strict=True))
     names = {one.name for one in domains} | {"elements"}  # minerals has these
-    background = {
-        f"{source.kind}/{source.name}": source.documents[:BACKGROUND_DOCUMENTS]
-        for source in load_background("test")
-        if source.name not in names
-    }
-    phenotypes = demo_corpora.load("medicine").documents[:BACKGROUND_DOCUMENTS]
+    sources = [source for source in load_background("test") if source.name not in names]
+    background = {f"{source.kind}/{source.name}": source.documents for source in sources}
+    phenotypes = demo_corpora.load("medicine").documents
     background["near-domain/phenotypes"] = [document.text for document in phenotypes]
-    for group, texts in background.items():
+    for group, documents in background.items():
+        texts = documents[:BACKGROUND_DOCUMENTS]
         found[group] = {
             document_key(SourceDocument(text, "", "")): tuple(ids[: BACKGROUND_TOKENS + 1])
             for text, ids in zip(texts, tokenise(tokenizer, texts), strict=True)
@@ -117,35 +107,15 @@ def check_as_committed(base: BaseScores, domains: Sequence[Prepared], texts: Tex
     Raises:
         StateError: naming the first group that differs.
     """
-    for group, found in texts.items():
-        if list(found) != base.texts[group]:
-            raise StateError(
-                f"the texts of {group} are not those of docs/results/raw/base.json.zst: look at "
-                "what changed in benchmarks/corpora or in the tokenizer"
-            )
+    kept = {f"texts of {group}": keys for group, keys in base.texts.items()}
+    found = {f"texts of {group}": list(own) for group, own in texts.items()}
     for one in domains:
-        committed = [key for keys in base.questions[one.name].values() for key in keys]
-        if list(one.questions) != committed:
+        what = f"questions about {one.name}"
+        kept[what] = [key for keys in base.questions[one.name].values() for key in keys]
+        found[what] = list(one.questions)
+    for what, keys in found.items():
+        if keys != kept[what]:
             raise StateError(
-                f"the questions about {one.name} are not those of docs/results/raw/base.json.zst: "
-                "look at what changed in benchmarks/questions"
+                f"the {what} are not those of docs/results/raw/base.json.zst: look at what changed "
+                "in benchmarks/corpora, in benchmarks/questions or in the tokenizer"
             )
-
-
-def replayed(data: Prepared, past: Sequence[Prepared], share: float, seed: int) -> Prepared:
-    """Return a domain's data with steps of earlier domains strewn in, on top of its own.
-
-    Args:
-        data: the new domain.
-        past: earlier ones.
-        share: of all tokens read, that are replayed, 0 to 1.
-        seed: of the draw.
-    """
-    draw = random.Random(f"{seed} {data.name}")
-    old = [(one, step) for one in past for step in one.steps]
-    chosen = draw.sample(old, min(round(len(data.steps) * share / (1 - share)), len(old)))
-    rows, steps = list(data.rows), list(data.steps)
-    for one, step in chosen:
-        steps.insert(draw.randrange(len(steps) + 1), tuple(range(len(rows), len(rows) + len(step))))
-        rows += [one.rows[number] for number in step]
-    return replace(data, rows=tuple(rows), steps=tuple(steps))

@@ -1,13 +1,8 @@
-"""Running the stream: a method learns one domain after the other, and leaves a piece for each.
-
-Models, adapters and our store stay in the work folder; what is deleted there is learned again.
-"""
+"""Running the stream: each domain gets its branch, then all are read behind the mixture."""
 
 from __future__ import annotations
 
 import functools
-import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +12,18 @@ from typing import Any
 from benchmarks import corpora
 from benchmarks.corpora import StreamDomain
 from benchmarks.stream import data as stream_data
-from benchmarks.stream import methods
-from benchmarks.stream.data import Prepared, Texts, prepare_domain, replayed
-from benchmarks.stream.mixing import branch_pieces
-from benchmarks.stream.raw import DIGITS, MethodScores, Piece, RawFolder
-from benchmarks.stream.report import BRANCHES, OURS, WORDINGS
+from benchmarks.stream.adapters import RANKS, AdapterReader, train_adapter
+from benchmarks.stream.data import Prepared, Texts, prepare_domain
+from benchmarks.stream.mixing import BranchReader, branch_pieces
+from benchmarks.stream.raw import Piece, RawFolder
+from benchmarks.stream.report import OURS
 from peer_cl.bases import Base, load_base
-from peer_cl.errors import StateError
+from peer_cl.model import PeerModel
 from pipelines import init_store, open_store
 from pipelines.loading import SMOLLM2, resolve_base
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-
-CAPACITY, BUDGET = 16, 0.02
 
 
 @dataclass
@@ -39,7 +32,7 @@ class Stream:
 
     raw: RawFolder
     work: Path
-    """Models, adapters and our store."""
+    """Adapters and our store; what is deleted there is learned again."""
     names: tuple[str, ...] = corpora.NAMES
     """The domains, in order."""
     base_id: str = SMOLLM2
@@ -51,30 +44,31 @@ class Stream:
     progress: Progress = no_progress
 
     def run(self, method: str) -> None:
-        """Measure a method's missing pieces.
+        """Measure ours, or one LoRA a domain, where pieces of it are missing.
 
         Raises:
-            StateError: when texts or questions are not those of the committed scores, or a model
-                that a piece continues is gone from the work folder.
+            StateError: when texts or questions are not those of the committed scores.
         """
-        names = [f"{number}-{name}" for number, name in enumerate(self.names)]
-        if method in BRANCHES:
-            names.append("mixture")
-        done = self.raw.read(method).pieces
-        missing = [n for n, name in enumerate(names) if self._named(name) not in done]
-        if method in BRANCHES and missing:
-            pieces = self._ours() if method == OURS else self._adapters(method)
-            for name, piece in pieces.items():
-                self.raw.add(method, self._named(name), piece)
+        pieces = [*(f"{number}-{name}" for number, name in enumerate(self.names)), "mixture"]
+        done = self.raw.read(method)["pieces"]
+        if all(f"s{self.settings.seed}/{piece}" in done for piece in pieces):
             return
-        for number in missing:
-            self.raw.add(method, self._named(names[number]), self._chain(method, number))
-
-    def _named(self, piece: str) -> str:
-        return f"s{self.settings.seed}/{piece}"
+        with self._store() as store:
+            ours, tokenizer = store.load()
+            model: BranchReader = ours
+            if method == OURS:
+                about = {name: _about_pool(store, ours, name) for name in self.names}
+            else:
+                folders, about = self._trained_adapters(method)
+                model = AdapterReader(ours, self.base(), folders)
+            found = branch_pieces(model, tokenizer, self.prepared, self.texts, about, self.progress)
+            found["mixture"] |= {"budget": ours.budget, "capacity": ours.capacity}
+            ours.detach()
+        named = {f"s{self.settings.seed}/{name}": piece for name, piece in found.items()}
+        self.raw.add(method, named)
 
     def base(self) -> Base:
-        """Return the pretrained model, loaded anew: some methods change it in place."""
+        """Return the pretrained model, loaded anew: PEFT changes it in place."""
         return load_base(resolve_base(self.base_id))
 
     @functools.cached_property
@@ -86,46 +80,19 @@ class Stream:
     @functools.cached_property
     def texts(self) -> Texts:
         """What every method reads, checked to be what the committed scores are of."""
-        base = self.base()
-        found = self.read_texts(self.prepared, base.tokenizer)
-        if not self.raw.read("base").others:
-            scores = base_scores(base.model, self.prepared, found)
-            self.raw.write(MethodScores("base", {}, scores))
+        found = self.read_texts(self.prepared, self.base().tokenizer)
         stream_data.check_as_committed(self.raw.base(), self.prepared, found)
-        return found
-
-    # Branches: ours, and one LoRA a domain
-
-    def _ours(self) -> dict[str, Piece]:
-        with self._store() as store:
-            model, tokenizer = store.load()
-            about = {}
-            for name in self.names:
-                chain = store.registry.queries.domain(name).chain
-                about[name] = {
-                    "num_parameters": sum(one.numel() for one in model.pool(name).parameters()),
-                    "seconds": round(sum(segment.seconds for segment in chain), 1),
-                }
-            found = branch_pieces(model, tokenizer, self.prepared, self.texts, about, self.progress)
-            found["mixture"] |= {"budget": model.budget, "capacity": model.capacity}
-            model.detach()
         return found
 
     def _store(self) -> Store:
         """Return our store, with those domains ingested that it lacked."""
         folder = self.work / f"{OURS}-s{self.settings.seed}"
-        store = (
-            open_store(folder)
-            if (folder / "store.toml").is_file()
-            else init_store(
-                folder,
-                base=self.base_id,
-                budget=BUDGET,
-                capacity=CAPACITY,
-                background=self.background,
-                progress=self.progress,
+        if (folder / "store.toml").is_file():
+            store = open_store(folder)
+        else:
+            store = init_store(
+                folder, base=self.base_id, background=self.background, progress=self.progress
             )
-        )
         for one in self.prepared:
             if store.registry.queries.live().state(one.name) is None:
                 store.ingest(
@@ -137,108 +104,24 @@ class Stream:
                 )
         return store
 
-    def _adapters(self, method: str) -> dict[str, Piece]:
-        """Train one LoRA a domain and put them behind the mixture, with our router keys."""
-        about = {}
+    def _trained_adapters(self, method: str) -> tuple[dict[str, Path], dict[str, Piece]]:
+        """Train one LoRA a domain; return their folders, and what is known of each."""
+        folders, about = {}, {}
         for number, one in enumerate(self.prepared):
             began = time.monotonic()
-            model = methods.new_lora(self.base(), method, self.settings.seed)
-            rate = methods.RATES[method]
-            methods.fit(model, one, rate, self.settings, self.work / "trainer")
-            model.save_pretrained(self._state(method, number))
+            model = train_adapter(self.base(), RANKS[method], one, self.settings)
+            folders[one.name] = self.work / f"{method}-s{self.settings.seed}-{number}"
+            model.save_pretrained(folders[one.name])
             about[one.name] = {
-                "num_parameters": methods.num_trained(model),
+                "num_parameters": model.get_nb_trainable_parameters()[0],
                 "seconds": round(time.monotonic() - began, 1),
             }
-        with self._store() as store:
-            ours, tokenizer = store.load()
-            folders = {one: self._state(method, n) for n, one in enumerate(self.names)}
-            reader = methods.AdapterReader(ours, self.base(), folders)
-            found = branch_pieces(
-                reader, tokenizer, self.prepared, self.texts, about, self.progress
-            )
-            found["mixture"] |= {"budget": ours.budget, "capacity": ours.capacity}
-            ours.detach()
-        return found
-
-    # One state that goes from domain to domain
-
-    def _chain(self, method: str, number: int) -> Piece:
-        before = self._state(method, number - 1) if number else None
-        if before is not None and not before.is_dir():
-            raise StateError(
-                f"{before} is gone, which {method} continues: remove its pieces of seed "
-                f"{self.settings.seed} from {self.raw.folder}/{method}.json.zst, or the file"
-            )
-        own, began = self.prepared[number], time.monotonic()
-        if method == "lora-replay" and number:
-            own = replayed(own, self.prepared[:number], methods.REPLAY_SHARE, self.settings.seed)
-        model, num_parameters = methods.learn_next(
-            self.base(),
-            method,
-            own,
-            number=number,
-            num_domains=len(self.names),
-            before=before,
-            settings=self.settings,
-            work=self.work / "trainer",
-        )
-        seconds = time.monotonic() - began
-        model.save_pretrained(self._state(method, number))
-        if number > 1:
-            shutil.rmtree(self._state(method, number - 2), ignore_errors=True)
-        return {
-            **self._scores(model, number),
-            "num_parameters": num_parameters,
-            "seconds": round(seconds, 1),
-        }
-
-    def _scores(self, model: Any, number: int) -> Piece:
-        """Return what a state makes of all test documents; at the end also of background text."""
-        is_last = number == len(self.names) - 1
-        kinds = ("test/", "prose/", "near-domain/") if is_last else ("test/",)
-        groups = [own for group, own in self.texts.items() if group.startswith(kinds)]
-        rows = {key: ids for own in groups for key, ids in own.items()}
-        learned = self.prepared if is_last else [self.prepared[number]]
-        asked = {key: question for one in learned for key, question in one.questions.items()}
-        nats = [round(value, DIGITS) for value in methods.losses(model, list(rows.values()))]
-        right = map(int, methods.answers(model, list(asked.values())))
-        return {
-            "nats": dict(zip(rows, nats, strict=True)),
-            "right": dict(zip(asked, right, strict=True)),
-        }
-
-    def _state(self, method: str, number: int) -> Path:
-        return self.work / f"{method}-s{self.settings.seed}-{number}"
+        return folders, about
 
 
-def base_scores(model: Any, domains: Sequence[Prepared], texts: Texts) -> dict[str, Any]:
-    """Return what base.json.zst holds: which texts and questions there are, and the base's scores.
-
-    It is part of the repository, and made anew for another stream or base alone.
-    """
-    rows = {key: ids for own in texts.values() for key, ids in own.items()}
-    asked = {key: question for one in domains for key, question in one.questions.items()}
-    nats = [round(value, DIGITS) for value in methods.losses(model, list(rows.values()))]
-    right = map(int, methods.answers(model, list(asked.values())))
+def _about_pool(store: Store, model: PeerModel, name: str) -> Piece:
+    chain = store.registry.queries.domain(name).chain
     return {
-        "texts": {group: list(own) for group, own in texts.items()},
-        "questions": {
-            one.name: {
-                wording: [key for key, q in one.questions.items() if q.wording == wording]
-                for wording in WORDINGS
-            }
-            for one in domains
-        },
-        "tokens": {key: len(ids) - 1 for key, ids in rows.items()},
-        "nats": dict(zip(rows, nats, strict=True)),
-        "right": dict(zip(asked, right, strict=True)),
+        "num_parameters": sum(one.numel() for one in model.pool(name).parameters()),
+        "seconds": round(sum(segment.seconds for segment in chain), 1),
     }
-
-
-def show(what: str, done: int, total: int, note: str) -> None:
-    """Show on one line of stderr how far a piece is."""
-    sys.stderr.write(f"\r{what} {done}/{total} {note}".ljust(78)[:78])
-    if done >= total:
-        sys.stderr.write("\n")
-    sys.stderr.flush()

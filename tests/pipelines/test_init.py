@@ -99,3 +99,12 @@ def test_the_default_bases_statistics_come_with_the_project():
     assert len(shipped.held_lengths) == 128
     assert torch.isfinite(shipped.held_XD).all()
     assert file.stat().st_size < 7e6
+
+
+@pytest.mark.smollm2
+def test_a_store_on_the_default_base_needs_no_reading(tmp_path):
+    told = []
+    with init_store(tmp_path / "knowledge", progress=lambda what, *_: told.append(what)) as store:
+        assert "reading background text" not in told
+        kept = store.registry.objects.read(store.registry.config.background_object)
+        assert len(Background.from_bytes(kept).beginnings) == 500

@@ -129,13 +129,6 @@ def test_a_threshold_is_not_below_what_background_text_reaches(background):
     assert sum(mean > key.threshold for mean in means) <= 1
 
 
-def test_a_key_depends_on_its_own_texts_alone(background):
-    learned = texts_around(3.0, 10, seed=1)
-    first = make_router_key(background, learned, [], WORDS, seed=0)
-    make_router_key(background, texts_around(-3.0, 10, seed=2), [], WORDS, seed=0)
-    assert make_router_key(background, learned, [], WORDS, seed=0).to_bytes() == first.to_bytes()
-
-
 def test_a_grown_key_has_both_segments_texts_and_the_wider_limits(background):
     keys = [
         make_router_key(background, texts_around(centre, 10, seed=1), [], WORDS, seed=0)

@@ -1,7 +1,5 @@
 """Training settings: read from a file, written into a segment's config, read back."""
 
-from dataclasses import fields, replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,11 +48,6 @@ def test_a_wrong_file_is_refused_in_a_line(tmp_path, content, error, message):
         TrainingSettings.from_toml(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.toml cannot be read"):
-        TrainingSettings.from_toml(tmp_path / "nowhere.toml")
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -79,14 +72,3 @@ def test_what_cannot_be_trained_with_is_refused(name, value):
 def test_settings_of_another_recipe_are_refused(change):
     with pytest.raises(StateError, match="of recipe"):
         TrainingSettings.from_dict({**TrainingSettings().to_dict(), **change})
-
-
-def test_each_field_is_documented():
-    source = __import__("inspect").getsource(TrainingSettings)
-    for one in fields(TrainingSettings):
-        declared = source.split(f"    {one.name}: ", 1)[1].split("\n", 1)[1]
-        assert declared.lstrip().startswith('"""'), one.name
-
-
-def test_varied_passes_are_a_share_of_all():
-    assert replace(TrainingSettings(), fact_passes=9.0, varied_share=0.5).varied_passes == 4

@@ -16,6 +16,7 @@ from pipelines import training
 from pipelines.batches import Row, tokenise
 from pipelines.settings import cast_once
 from pipelines.training import (
+    STEPS_A_READING,
     BackgroundReader,
     PlannedSteps,
     SegmentModule,
@@ -208,7 +209,7 @@ def test_the_loss_is_the_next_tokens_of_all_rows(base, hooks):
 
 
 @pytest.mark.parametrize("length", [6, 12, 30])
-def test_the_background_terms_are_those_of_passes_of_their_own(base, hooks, length):
+def test_the_divergence_is_that_of_a_pass_of_its_own(base, hooks, length):
     rows = [replace(row, ids=(row.ids * 3)[:length]) for row in rows_of(base, "law", 3)]
     (batch,) = PlannedSteps(rows, [[0, 1, 2]], end_id=0)
     module = module_of(base, hooks, filled_segment(1))
@@ -216,20 +217,16 @@ def test_the_background_terms_are_those_of_passes_of_their_own(base, hooks, leng
         background = module.background.at(step)
         ids_1L = background.ids_L[None]
         with torch.no_grad():
-            nats, divergence, output = module.losses_beside(batch, background)
-            with hooks.bare(keep_inputs=HOST_LAYERS) as seen:
-                base_LV = base.model(input_ids=ids_1L).logits[0]
+            nats, divergence, _ = module.losses_beside(batch, background)
+            base_LV = base.model(input_ids=ids_1L).logits[0]
             with hooks.branch([module.segment]):
-                pool_LV = base.model(input_ids=ids_1L[:, : batch.ids_BT.shape[1]]).logits[0]
-            inputs = {layer: seen.feed_forward_inputs[layer][0] for layer in HOST_LAYERS}
-            own_output = squared_output(module.segment, inputs).item()
-        own_divergence = mean_divergence(base_LV[: len(pool_LV)], pool_LV).item()
+                pool_LV = base.model(input_ids=ids_1L[:, :length]).logits[0]
+        expected = mean_divergence(base_LV[: len(pool_LV)], pool_LV).item()
         assert nats.item() == pytest.approx(module.loss(batch).item(), rel=1e-5)
-        assert divergence.item() == pytest.approx(own_divergence, rel=1e-4)
-        assert output.item() == pytest.approx(own_output, rel=1e-4)
+        assert divergence.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_steps_background_text_depends_on_seed_and_step_alone(base, hooks):
+def test_background_readings_depend_on_seed_and_step_alone(base, hooks):
     texts = [row.ids[: 5 + number] for number, row in enumerate(rows_of(base, "prose", 7))]
     readers = [BackgroundReader(hooks, HOST_LAYERS, texts, seed) for seed in (0, 0, 1)]
     first = [readers[0].at(step) for step in range(20)]
@@ -243,20 +240,40 @@ def test_a_steps_background_text_depends_on_seed_and_step_alone(base, hooks):
     assert others != [one.ids_L.tolist() for one in first]
 
 
+def test_the_steps_of_a_reading_share_out_its_tokens(base, hooks):
+    texts = [(0, *range(5, 5 + num)) for num in (30, 40, 7, 20)]
+    reader = BackgroundReader(hooks, HOST_LAYERS, texts, seed=0)
+    readings = [reader.at(step) for step in range(STEPS_A_READING)]
+    ids = [one.ids_L for one in readings]
+    num_early = sum(min(12, len(own) - 1) for own in ids)
+    assert sum(len(one.is_early_X) for one in readings) == sum(len(own) - 1 for own in ids)
+    assert sum(int(one.is_early_X.sum()) for one in readings) == num_early
+    with hooks.bare(keep_inputs=[2]) as seen, torch.no_grad():
+        expected = []
+        for own in ids:
+            base.model(input_ids=own[None])
+            expected.append(seen.feed_forward_inputs[2][0, 1:])
+    found = torch.cat([one.inputs[2] for one in readings])
+    assert torch.allclose(found.sum(0), torch.cat(expected).sum(0), atol=1e-3)
+    sizes = [len(one.is_early_X) for one in readings]
+    assert max(sizes) - min(sizes) <= STEPS_A_READING
+
+
 def test_early_and_later_background_tokens_count_half_each():
     class Echo:
         def layer(self, number):
-            return lambda inputs_TD: inputs_TD
+            return lambda inputs_XD: inputs_XD
 
         def parameters(self):
             yield torch.zeros(1)
 
-    inputs_LD = torch.zeros(1 + 12 + 30, 2)
-    inputs_LD[0] = 100.0  # the start token counts for nothing
-    inputs_LD[1:13, 0] = 2.0
-    inputs_LD[13:, 0] = 4.0
-    assert squared_output(Echo(), {1: inputs_LD}).item() == (4 + 16) / 2
-    assert squared_output(Echo(), {1: inputs_LD[:5], 2: inputs_LD}).item() == 4 + (4 + 16) / 2
+    inputs_XD = torch.zeros(10, 2)
+    inputs_XD[:3, 0], inputs_XD[3:, 0] = 2.0, 4.0
+    is_early_X = torch.arange(10) < 3
+    assert squared_output(Echo(), {1: inputs_XD}, is_early_X).item() == (4 + 16) / 2
+    assert squared_output(Echo(), {1: inputs_XD, 2: inputs_XD}, is_early_X).item() == 4 + 16
+    assert squared_output(Echo(), {1: inputs_XD[:3]}, is_early_X[:3]).item() == 4
+    assert squared_output(Echo(), {1: inputs_XD[:0]}, is_early_X[:0]).item() == 0
 
 
 def test_no_gradient_is_computed_of_the_base_nor_below_the_first_host_layer(base, hooks):
