@@ -14,9 +14,17 @@ from statistics import fmean
 
 import numpy as np
 
-from peer_cl import metrics
 from peer_cl.bases import Base, within_context
 from peer_cl.errors import DamageError, StateError
+from peer_cl.metrics import (
+    average_score,
+    backward_transfer,
+    efficiency,
+    forgetting,
+    forward_transfer,
+    learning_accuracy,
+    retention,
+)
 from peer_cl.mixture import mention_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
 from pipelines.background import BackgroundSource, load_background
@@ -226,12 +234,12 @@ def _metrics(matrix: Matrix) -> Metrics:
     scores = [[-loss for loss in row] for row in matrix.loss_nats]
     newest = -matrix.coming_nats[-1]
     return Metrics(
-        acc=metrics.average_score(scores),
-        learning_accuracy=metrics.learning_accuracy(scores, newest),
-        bwt=metrics.backward_transfer(scores),
-        fwt=metrics.forward_transfer(scores),
-        forgetting=metrics.forgetting(scores),
-        retention=metrics.retention(scores, newest),
+        acc=average_score(scores),
+        learning_accuracy=learning_accuracy(scores, newest),
+        bwt=backward_transfer(scores),
+        fwt=forward_transfer(scores),
+        forgetting=forgetting(scores),
+        retention=retention(scores, newest),
     )
 
 
@@ -289,8 +297,8 @@ def _routing_row(
         base_loss_nats=loss.base,
         oracle_loss_nats=oracle,
         loss_nats=loss.mixture,
-        efficiency=metrics.efficiency(loss.base, oracle, loss.mixture),
-        efficiency_continuation=metrics.efficiency(*second_halves),
+        efficiency=efficiency(loss.base, oracle, loss.mixture),
+        efficiency_continuation=efficiency(*second_halves),
         found=fmean(book.is_found(own.version, item) for item in items),
         max_added_nats=loss.max_added_nats,
         reduction=_reduction(loss.base, oracle),
