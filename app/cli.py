@@ -101,8 +101,7 @@ def _print_version(is_wanted: bool) -> None:
 def _before_the_verb(
     ctx: typer.Context,
     store: Annotated[
-        Path,
-        opt("FOLDER", "Folder of the store; before or after the verb.", envvar=STORE_VARIABLE),
+        Path, opt("FOLDER", "Folder of the store; before or after the verb.", envvar=STORE_VARIABLE)
     ] = DEFAULT_STORE,
     debug: Annotated[bool, flag("--debug", "Show an error's traceback.")] = False,
     version: Annotated[

@@ -703,8 +703,7 @@ def _check_unerased(session: Session, states: Iterable[DomainState]) -> None:
             continue
         domain_id = find_domain(session, state.domain).id
         erased = select(func.count()).where(
-            ErasedRow.domain_id == domain_id,
-            ErasedRow.document_id.in_(document_ids(state.version)),
+            ErasedRow.domain_id == domain_id, ErasedRow.document_id.in_(document_ids(state.version))
         )
         if now is not None:
             erased = erased.where(ErasedRow.document_id.not_in(document_ids(now.version)))

@@ -8,109 +8,85 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-_config = st.column_config
-
-
-def _number(title: str, form: str, told: str | None = None) -> Any:
-    return _config.NumberColumn(title, format=form, help=told)
-
-
-def _words(title: str, told: str | None = None, *, width: Any = None) -> Any:
-    return _config.TextColumn(title, help=told, width=width)
-
-
-def _share(title: str, told: str | None = None, form: str = "percent") -> Any:
-    return _config.ProgressColumn(title, format=form, min_value=0.0, max_value=1.0, help=told)
-
-
-COLUMNS: dict[str, Any] = {
-    "open": _config.LinkColumn(
-        "open", display_text=":material/open_in_new:", help="Opens in a new tab.", width=50
-    ),
-    "run": _config.LinkColumn(
-        "run", display_text=r"run=(\w{8})", help="Opens in a new tab.", width="small"
-    ),
-    "label": _words("version"),
-    "title": _words("title", width="medium"),
-    "message": _words("message", width="large"),
-    "note": _words("note", width="large"),
-    "meaning": _words("meaning", width="large"),
-    "change": _words("change", width="large"),
-    "promotes": _words(
-        "promotes",
-        "The tokens that it makes more likely, read through the unembedding.",
-        width="large",
-    ),
-    "at": _words("at (UTC)"),
-    "changed_at": _words("changed (UTC)"),
-    "created_at": _words("made (UTC)"),
-    "started_at": _words("started (UTC)"),
-    "snapshot_id": _number("snapshot", "%d"),
-    "num": _number("questions", "localized"),
-    "num_texts": _number("texts", "localized", "Texts that were learned."),
-    "num_facts": _number("facts", "localized", "Facts that were learned."),
-    "num_held_out": _number("held out", "localized", "Texts to measure on, never learned."),
-    "num_tokens": _number("tokens", "localized"),
-    "num_experts": _number("experts", "localized", "In all host layers together."),
-    "num_documents": _number("documents", "localized", "Learned documents that use it."),
-    "size_bytes": _number("size", "bytes", "Of the pool on disk."),
-    "base_nats": _number("loss before", "%.3f", "Of the base alone, nats a token."),
-    "nats": _number("loss after", "%.3f", "Right after it was learned, nats a token."),
-    "base_loss_nats": _number("base", "%.3f", "Loss of the base alone, nats a token."),
-    "oracle_loss_nats": _number("its pool alone", "%.3f", "Loss with its pool, nats a token."),
-    "loss_nats": _number("loss", "%.3f", "Loss of the mixture, nats a token."),
-    "gain_nats": _number("gain", "%+.3f", "The base's less the mixture's; positive = learned."),
-    "added_nats": _number("whole document", "%+.2f", "Nats added to the whole document's loss."),
-    "max_added_nats": _number("worst document", "%+.4f", "Nats added to a whole document's loss."),
-    "reduction": _number("reduction", "percent", "Share of the base's loss that the pool removes."),
-    "efficiency": _number("efficiency", "percent", "Share of the pool's gain in the mixture."),
-    "efficiency_continuation": _number(
-        "after context", "percent", "Efficiency on second halves, routed by the first half."
-    ),
-    "found": _number("found", "percent", "Documents in which the router finds the domain."),
-    "identical": _number(
-        "unchanged", "percent", "Documents in which nothing is found: the bare model's own bits."
-    ),
-    "taught": _number("taught", "percent", "Facts answered exactly, asked as they were taught."),
-    "paraphrase": _number("paraphrased", "percent", "Facts answered exactly, asked otherwise."),
-    "base": _words("base alone"),
-    "mixture": _words("with the pools"),
-    "base_probability": _share("probability", form="%.3f"),
-    "mixture_probability": _share("probability", form="%.3f"),
-    "routed": _number("routed", "percent", "By the branch that the prompt chooses."),
-    "oracle": _number("oracle", "percent", "By the domain's own pool."),
-    "training_loss": _number(
-        "training loss", "%.3f", "Mean of the last tenth of the steps; answers weigh more."
-    ),
-    "validation_loss": _number("validation loss", "%.3f", "The last one, nats a token."),
-    "share": _share("share", "Part of the expert's use."),
-    "weight_share": _number("share", "percent", "Of its layer's router weight."),
-    "effective_documents": _number(
-        "effective documents", "%.1f", "Documents that it serves, as good as; few = specific."
-    ),
-    "weight": _number("router weight", "%.3f"),
-    "strength": _number("strength", "%.3f", "Length of what it adds to its layer's output."),
-    "posterior": _share("weight", "Posterior weight after the text."),
-    "evidence": _number(
-        "evidence", "%+.2f", "Log probability of the text less the base's, nats; positive = for it."
-    ),
-    "score": _share("alike", "Cosine between the experts that both use.", "%.2f"),
-    "similarity": _number("similarity", "%.3f", "Cosine between what both have read."),
+COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "label": ("version", "words", None),
+    "title": ("title", "words", None),
+    "message": ("message", "wide", None),
+    "note": ("note", "wide", None),
+    "meaning": ("meaning", "wide", None),
+    "change": ("change", "wide", None),
+    "promotes": ("promotes", "wide", "The tokens that it makes more likely."),
+    "at": ("at (UTC)", "words", None),
+    "changed_at": ("changed (UTC)", "words", None),
+    "created_at": ("made (UTC)", "words", None),
+    "started_at": ("started (UTC)", "words", None),
+    "snapshot_id": ("snapshot", "%d", None),
+    "num": ("questions", "localized", None),
+    "num_texts": ("texts", "localized", "Texts that were learned."),
+    "num_facts": ("facts", "localized", "Facts that were learned."),
+    "num_held_out": ("held out", "localized", "Texts to measure on, never learned."),
+    "num_tokens": ("tokens", "localized", None),
+    "num_experts": ("experts", "localized", "In all host layers together."),
+    "num_documents": ("documents", "localized", "Learned documents that use it."),
+    "size_bytes": ("size", "bytes", "Of the pool on disk."),
+    "base_nats": ("loss before", "%.3f", "Of the base alone, nats a token."),
+    "nats": ("loss after", "%.3f", "Right after it was learned, nats a token."),
+    "base_loss_nats": ("base", "%.3f", "Loss of the base alone, nats a token."),
+    "oracle_loss_nats": ("its pool alone", "%.3f", "Loss with its pool, nats a token."),
+    "loss_nats": ("loss", "%.3f", "Loss of the mixture, nats a token."),
+    "gain_nats": ("gain", "%+.3f", "The base's less the mixture's; positive = learned."),
+    "max_added_nats": ("worst document", "%+.4f", "Nats added to a whole document's loss."),
+    "reduction": ("reduction", "percent", "Share of the base's loss that the pool removes."),
+    "efficiency": ("efficiency", "percent", "Share of the pool's gain in the mixture."),
+    "efficiency_continuation": ("after context", "percent", "Efficiency on second halves."),
+    "found": ("found", "percent", "Documents in which the router finds the domain."),
+    "identical": ("unchanged", "percent", "Documents that get the bare model's own bits."),
+    "taught": ("taught", "percent", "Facts answered exactly, asked as they were taught."),
+    "paraphrase": ("paraphrased", "percent", "Facts answered exactly, asked otherwise."),
+    "base": ("base", "bar", "By the base alone."),
+    "routed": ("routed", "bar", "By the branch that the prompt chooses."),
+    "oracle": ("oracle", "bar", "By the domain's own pool."),
+    "base_probability": ("probability", "bar", None),
+    "mixture_probability": ("probability", "bar", None),
+    "training_loss": ("training loss", "%.3f", "Mean of the last tenth; answers weigh more."),
+    "validation_loss": ("validation loss", "%.3f", "The last one, nats a token."),
+    "share": ("share", "bar", "Part of the expert's use."),
+    "weight_share": ("share", "percent", "Of its layer's router weight."),
+    "effective_documents": ("effective documents", "%.1f", "That it serves, as good as."),
+    "weight": ("router weight", "%.3f", None),
+    "strength": ("strength", "%.3f", "Length of what it adds to its layer's output."),
+    "posterior": ("weight", "bar", "Posterior weight after the text."),
+    "evidence": ("evidence", "%+.2f", "Log odds over the base, nats; positive = for it."),
+    "score": ("alike", "bar", "Cosine between the experts that both use."),
+    "similarity": ("similarity", "%.3f", "Cosine between what both have read."),
 }
+"""By name: heading, format of its numbers ("bar": a share; "words" and "wide": text), help."""
 
 
-def show_table(table: pd.DataFrame, alt: str, *, hide: Sequence[str] = (), **options: Any) -> Any:
+def _config(name: str) -> Any:
+    if name in ("open", "run"):
+        shown = ":material/open_in_new:" if name == "open" else r"run=(\w{8})"
+        return st.column_config.LinkColumn(name, display_text=shown, help="Opens in a new tab.")
+    title, form, told = COLUMNS.get(name, (name.replace("_", " "), "", None))
+    if form in ("words", "wide"):
+        width: Any = "large" if form == "wide" else None
+        return st.column_config.TextColumn(title, help=told, width=width)
+    if form == "bar":
+        return st.column_config.ProgressColumn(title, format="percent", max_value=1.0, help=told)
+    return st.column_config.NumberColumn(title, format=form, help=told) if form else title
+
+
+def show_table(table: pd.DataFrame, alt: str, *, hide: Sequence[str] = (), **options: Any) -> None:
     """Show a table with the headings of COLUMNS.
 
     Args:
         table: of tables.py.
         alt: what it holds, for people who cannot see it.
         hide: columns to leave out.
-        options: further arguments of `st.dataframe`, column_config among them.
+        options: further arguments of `st.dataframe`.
     """
     shown = [name for name in table.columns if name not in hide]
-    config = {name: COLUMNS.get(name, name.replace("_", " ")) for name in shown}
-    config |= options.pop("column_config", {})
-    return st.dataframe(
+    config = {name: _config(name) for name in shown}
+    st.dataframe(
         table[shown], hide_index=True, placeholder="–", column_config=config, alt=alt, **options
     )

@@ -7,12 +7,10 @@ import streamlit as st
 from app.dashboard import tables
 from app.dashboard.columns import show_table
 from app.dashboard.processes import start_process
-from app.dashboard.state import View, link, message_box, page, plain, show_error
+from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures
 from stores.queries import DocumentPlace
 
 MOST_EXPERTS = 50
-LONG_TEXT = 2000
-"""Characters; a longer text scrolls in a box of its own."""
 
 
 @page(
@@ -28,67 +26,58 @@ def show(seen: View) -> None:
     ).strip()
     if not wanted:
         st.info("Open a document from a domain's list.", icon=":material/article:")
-        link("domains", "Go to Domains", icon=":material/stacks:")
+        link("domains", "Go to Domains")
         return
     places = seen.queries.places(wanted)
     newest = max(places, key=lambda place: (place.is_live, place.created_at))
     document = newest.document
     st.subheader(plain(document.title or document.document_id[:12]), anchor=False, divider="gray")
-    _show_figures(newest)
-    _show_text(seen, newest)
+    show_figures(
+        [
+            ("Kind", document.kind, None, None),
+            ("Split", document.split, None, None),
+            ("Tokens", f"{document.num_tokens:,}", None, None),
+            ("State", "live" if newest.is_live else "not live", None, None),
+        ]
+    )
+    st.caption(plain(f"From {document.source}. Id {document.document_id}"))
+    if document.text_object is None:
+        st.info("This store keeps no texts.", icon=":material/visibility_off:")
+    else:
+        with st.container(border=True, height=360):
+            st.text(seen.queries.document_text(document))
+        link("trace", "Trace it", document=document.document_id)
     st.markdown("**Held by**")
-    show_table(tables.places_table(places), "Versions that hold the document")
+    table = tables.rows(
+        places,
+        "document.domain open label state document.split document.base_nats document.nats "
+        "snapshot_id created_at",
+        open=lambda one: tables.address("domains", domain=one.document.domain),
+        state=lambda one: "live" if one.is_live else "not live",
+    )
+    show_table(table, "Versions that hold the document")
     _show_experts(seen, places)
     _show_erasure(seen, places)
 
 
-def _show_figures(place: DocumentPlace) -> None:
-    document = place.document
-    figures = [
-        ("Kind", document.kind),
-        ("Split", document.split),
-        ("Tokens", f"{document.num_tokens:,}"),
-        ("State", "live" if place.is_live else "not live"),
-    ]
-    with st.container(horizontal=True):
-        for name, value in figures:
-            st.metric(name, value, border=True, width="content", height="stretch")
-        if document.base_nats is not None and document.nats is not None:
-            loss = f"{document.base_nats:.3f}"
-            st.metric("Loss of the base", loss, border=True, width="content", height="stretch")
-            st.metric(
-                "Loss once learned",
-                f"{document.nats:.3f}",
-                f"{document.nats - document.base_nats:+.3f} nats a token",
-                delta_color="inverse",
-                border=True,
-                width="content",
-            )
-    st.caption(plain(f"From {document.source}. Id {document.document_id}"))
-
-
-def _show_text(seen: View, place: DocumentPlace) -> None:
-    if place.document.text_object is None:
-        st.info("This store keeps no texts.", icon=":material/visibility_off:")
-        return
-    text = seen.queries.document_text(place.document)
-    with st.container(border=True, height=360 if len(text) > LONG_TEXT else "content"):
-        st.text(text)
-    link("trace", "Trace it", icon=":material/manage_search:", document=place.document.document_id)
-
-
 def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
-    st.markdown("**Experts that hold it**")
     from pipelines.provenance import document_experts
 
+    of = {place.document.segment_id: place for place in places}
     document_id = places[0].document.document_id
-    segment_ids = [place.document.segment_id for place in places]
-    found = document_experts(seen.store.registry, document_id, segment_ids)[:MOST_EXPERTS]
-    if not found:
-        st.caption("None: it was held out.")
-        return
-    st.caption("The most specific first.")
-    show_table(tables.document_experts_table(found, places), "Experts that hold the document")
+    found = document_experts(seen.store.registry, document_id, [*of])[:MOST_EXPERTS]
+    st.markdown("**Experts that hold it** (none where it was held out)")
+    table = tables.rows(
+        found,
+        "domain label expert open weight share num_documents",
+        domain=lambda one: of[one.segment_id].document.domain,
+        label=lambda one: of[one.segment_id].label,
+        expert=tables.expert_name,
+        open=lambda one: tables.expert_address(
+            of[one.segment_id].document.domain, of[one.segment_id].label, one
+        ),
+    )
+    show_table(table, "Experts that hold the document, the most specific first")
 
 
 def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
@@ -115,4 +104,4 @@ def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
         words = ["erase", document_id, "--domain", domain, "--yes", "--message", message()]
         start_process(seen, words)
         st.toast("The erasure has started.", icon=":material/check_circle:")
-        link("ingest", "Follow it", icon=":material/monitoring:")
+        link("ingest", "Follow it")

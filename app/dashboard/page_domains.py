@@ -11,16 +11,7 @@ import streamlit as st
 
 from app.dashboard import charts, tables
 from app.dashboard.columns import show_table
-from app.dashboard.state import (
-    View,
-    act,
-    choose_domain,
-    link,
-    message_box,
-    page,
-    plain,
-    say_empty,
-)
+from app.dashboard.state import View, act, choose_domain, link, message_box, page, plain, say_empty
 from app.look import describe_state
 from app.output import size
 from peer_cl.errors import InputError
@@ -29,6 +20,10 @@ from pipelines.store import Store
 from stores.queries import DomainDetail, DomainSummary, Snapshot
 
 MOST_DOCUMENTS = 1000
+SUMMARY = (
+    "domain state label num_texts num_facts num_held_out num_tokens num_experts size_bytes "
+    "changed_at"
+)
 _TABLE = "domains-table"
 
 
@@ -45,7 +40,7 @@ def show(seen: View) -> None:
         return
     names = [one.domain for one in seen.domains]
     show_table(
-        tables.domains_table(seen.domains),
+        tables.rows(seen.domains, SUMMARY, state=describe_state),
         "All domains; select a row to see one in detail",
         key=_TABLE,
         selection_mode="single-row",
@@ -54,35 +49,23 @@ def show(seen: View) -> None:
     domain = choose_domain(names)
     detail = seen.queries.domain(domain)
     st.subheader(plain(domain), anchor=False, divider="gray")
-    st.caption(plain(_describe(detail.summary)))
     _show_actions(seen, detail)
-    parts: dict[str, Callable[[View, DomainDetail], None]] = {
-        "Versions": _show_versions,
-        "Training": _show_training,
-        "Documents": _show_documents,
-        "Events": _show_events,
-    }
-    for tab, part in zip(st.tabs(list(parts)), parts.values(), strict=True):
-        with tab:
-            part(seen, detail)
+    versions, training, documents, events = st.tabs(["Versions", "Training", "Documents", "Events"])
+    with versions:
+        show_table(tables.versions_table(detail), "Every version of the domain, the newest first")
+    with training:
+        _show_training(seen, detail)
+    with documents:
+        _show_documents(seen, detail.summary)
+    with events:
+        log = tables.rows(detail.events, "at author action label snapshot_id message")
+        show_table(log, "What was done to the domain")
 
 
 def _take_row(names: list[str]) -> None:
     rows: Any = st.session_state[_TABLE]["selection"]["rows"]
     if rows:
         st.session_state["domain"] = names[rows[0]]
-
-
-def _describe(item: DomainSummary) -> str:
-    """Return a domain in one line."""
-    parts = [describe_state(item), *([item.label] if item.label else [])]
-    if item.is_live:
-        parts += [
-            f"{several(item.num_texts, 'text')} and {several(item.num_facts, 'fact')} learned",
-            f"{several(item.num_held_out, 'text')} held out",
-            f"{several(item.num_tokens, 'training token')}",
-        ]
-    return " · ".join([*parts, f"{size(item.stored_bytes)} of pools on disk"])
 
 
 # What can be done
@@ -100,13 +83,10 @@ SWITCHES: dict[str, tuple[Callable[[Store, str, str], Snapshot], str, str]] = {
 
 def switches(item: DomainSummary) -> list[str]:
     """Return which of SWITCHES a domain's state allows."""
-    if item.is_live:
-        return [
-            "Unfreeze" if item.is_frozen else "Freeze",
-            "Disable" if item.is_enabled else "Enable",
-            "Remove",
-        ]
-    return [] if item.is_purged else ["Restore"]
+    if not item.is_live:
+        return [] if item.is_purged else ["Restore"]
+    freeze = "Unfreeze" if item.is_frozen else "Freeze"
+    return [freeze, "Disable" if item.is_enabled else "Enable", "Remove"]
 
 
 def purge(store: Store, domain: str, typed: str, message: str, *, retired: bool) -> str:
@@ -137,22 +117,16 @@ def _show_actions(seen: View, detail: DomainDetail) -> None:
             for label in switches(item):
                 _offer_switch(seen, label, domain, message)
             if item.is_live:
-                link("ingest", "Ingest more", icon=":material/upload_file:", domain=domain)
+                link("ingest", "Ingest more", domain=domain)
         if len(detail.chain) > 1:
             _offer_rollback(seen, detail, message)
-        _offer_purge(seen, detail, message)
+        _offer_purge(seen, item, message)
 
 
 def _offer_switch(seen: View, label: str, domain: str, message: Callable[[], str]) -> None:
     verb, said, icon = SWITCHES[label]
-    act(
-        label,
-        lambda store: verb(store, domain, message()),
-        seen,
-        done=f"{domain} {said}.",
-        icon=icon,
-        key=f"{label} {domain}",
-    )
+    done, key = f"{domain} {said}.", f"{label} {domain}"
+    act(label, lambda store: verb(store, domain, message()), seen, done=done, icon=icon, key=key)
 
 
 def _offer_rollback(seen: View, detail: DomainDetail, message: Callable[[], str]) -> None:
@@ -171,10 +145,10 @@ def _offer_rollback(seen: View, detail: DomainDetail, message: Callable[[], str]
         )
 
 
-def _offer_purge(seen: View, detail: DomainDetail, message: Callable[[], str]) -> None:
+def _offer_purge(seen: View, item: DomainSummary, message: Callable[[], str]) -> None:
     """Offer to delete bytes, where some are not live; nothing on the page suggests it."""
-    domain, is_live = detail.summary.domain, detail.summary.is_live
-    gone = seen.queries.purgeable(domain, retired=is_live)
+    domain, key = item.domain, f"purge {item.domain}"
+    gone = seen.queries.purgeable(domain, retired=item.is_live)
     if not gone:
         return
     with st.expander("Delete what is not live for good", icon=":material/delete_forever:"):
@@ -182,12 +156,11 @@ def _offer_purge(seen: View, detail: DomainDetail, message: Callable[[], str]) -
             f"Deletes {', '.join(gone)} of {domain} with texts, titles, scores, and evaluations of "
             "the snapshots that hold them. This cannot be undone."
         )
-        key = f"purge {domain}"
         st.text_input("Type the domain's name", key=key, max_chars=64)
         act(
             "Delete for good",
             lambda store: purge(
-                store, domain, str(st.session_state[key]), message(), retired=is_live
+                store, domain, st.session_state[key], message(), retired=item.is_live
             ),
             seen,
             done="",
@@ -196,11 +169,7 @@ def _offer_purge(seen: View, detail: DomainDetail, message: Callable[[], str]) -
         )
 
 
-# Versions, training, documents and events
-
-
-def _show_versions(seen: View, detail: DomainDetail) -> None:
-    show_table(tables.versions_table(detail), "Every version of the domain, the newest first")
+# Training and documents
 
 
 def _show_training(seen: View, detail: DomainDetail) -> None:
@@ -208,33 +177,27 @@ def _show_training(seen: View, detail: DomainDetail) -> None:
     if not runs:
         st.info("No training losses are kept.", icon=":material/info:")
         return
-    st.caption(
-        "Faint: what each step read; solid: smoothed; dashed: validation texts, which are not "
-        "learned. Answers of facts weigh more, so the loss varies with what is read."
-    )
+    st.caption("Faint: what each step read; solid: smoothed; dashed: validation texts.")
     st.altair_chart(
         charts.training_chart(pd.concat(runs[-4:]), seen.colours[detail.summary.domain]),
         alt="Training and validation loss by step of the newest versions",
     )
 
 
-def _show_documents(seen: View, detail: DomainDetail) -> None:
-    domain = detail.summary.domain
-    if not detail.summary.is_live:
+def _show_documents(seen: View, item: DomainSummary) -> None:
+    if not item.is_live:
         st.info("It is not live, so it has no documents now.", icon=":material/info:")
         return
     left, middle, right = st.columns([2, 1, 1])
-    words = left.text_input("Search titles, sources and ids", key=f"search {domain}")
-    kind = middle.selectbox("Kind", ["all", "text", "fact", "question"], key=f"kind {domain}")
-    split = right.selectbox("Split", ["all", "train", "validation", "test"], key=f"split {domain}")
-    found = seen.queries.documents(
-        domain, split=None if split == "all" else split, kind=None if kind == "all" else kind
+    words = left.text_input("Search titles, sources and ids", key=f"search {item.domain}")
+    kind = middle.selectbox("Kind", ["text", "fact", "question"], index=None, placeholder="all")
+    split = right.selectbox("Split", ["train", "validation", "test"], index=None, placeholder="all")
+    found = tables.matching(seen.queries.documents(item.domain, split=split, kind=kind), words)
+    shown = found[:MOST_DOCUMENTS]
+    st.caption(f"{several(len(found), 'document')}, {len(shown):,} shown.")
+    table = tables.rows(
+        shown,
+        "title open kind split num_tokens base_nats nats source",
+        open=tables.document_address,
     )
-    fitting = tables.matching(found, words)
-    shown = fitting[:MOST_DOCUMENTS]
-    st.caption(f"{several(len(fitting), 'document')}, {len(shown):,} shown. Losses: before, after.")
-    show_table(tables.documents_table(shown), f"Documents of {domain}")
-
-
-def _show_events(seen: View, detail: DomainDetail) -> None:
-    show_table(tables.events_table(detail.events), "What was done to the domain", hide=["domain"])
+    show_table(table, f"Documents of {item.domain}")

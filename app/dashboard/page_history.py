@@ -7,64 +7,51 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.dashboard import charts, tables
+from app.dashboard import tables
 from app.dashboard.columns import show_table
 from app.dashboard.state import View, act, message_box, page, plain, say_empty
-from stores.queries import Event, Snapshot
+from stores.queries import Event, changes
 
-MOST_SNAPSHOTS = 300
-"""Drawn in the chart."""
 MOST_EVENTS = 500
+EVENTS = "at author action domain label snapshot_id message"
 
 
-@page(
-    "history",
-    "History",
-    ":material/history:",
-    "What was done to the store, and the way back.",
-)
+@page("history", "History", ":material/history:", "What was done to the store, and the way back.")
 def show(seen: View) -> None:
     """Show the page."""
     if not seen.domains:
         say_empty(seen)
         return
-    snapshots, events = seen.queries.snapshots(), seen.queries.events()
-    spans = tables.spans_table(snapshots[-MOST_SNAPSHOTS:])
-    if not spans.empty:
-        st.caption("Which version of each domain was live, snapshot by snapshot. Pale: disabled.")
-        st.altair_chart(
-            charts.spans_chart(spans, seen.colours),
-            alt="Lanes of each domain's live versions by snapshot",
-        )
-    _show_rollback(seen, snapshots, events)
+    events = seen.queries.events()
+    _show_rollback(seen, events)
     st.subheader("Events", anchor=False)
     names = [one.domain for one in seen.domains]
     domain = st.selectbox("Domain", names, index=None, placeholder="all domains", key="of")
     shown = [one for one in events if domain in (None, one.domain)][:MOST_EVENTS]
-    show_table(tables.events_table(shown), "What was done, the newest first")
+    show_table(tables.rows(shown, EVENTS), "What was done, the newest first")
 
 
-def _show_rollback(seen: View, snapshots: Sequence[Snapshot], events: Sequence[Event]) -> None:
+def _show_rollback(seen: View, events: Sequence[Event]) -> None:
     st.subheader("Roll the store back", anchor=False)
-    by_id = {one.id: one for one in snapshots}
-    ids = [number for number in sorted(by_id, reverse=True) if number != seen.live.id]
-    if not ids:
-        st.caption("There is one snapshot only.")
-        return
-    labels = tables.snapshot_labels(snapshots, events, seen.live.id)
+    by_id = {one.id: one for one in reversed(seen.queries.snapshots()) if one.id != seen.live.id}
+    labels = tables.snapshot_labels(by_id.values(), events, seen.live.id)
     left, right = st.columns(2)
     number = left.selectbox(
-        "To the snapshot", ids, format_func=labels.__getitem__, key="roll-back-to"
+        "To the snapshot", [*by_id], format_func=labels.__getitem__, key="roll-back-to"
     )
-    target, gone = without_purged(by_id[number], seen.queries.purged_versions())
+    purged = seen.queries.purged_versions()
+    states = by_id[number].domains
+    gone = [state.domain for state in states if state.version in purged]
+    kept = tuple(state for state in states if state.version not in purged)
     with right:
         message = message_box("roll-back")
-    changes = tables.changes_table(seen.live, target)
-    if changes.empty:
+    found = changes(seen.live, replace(by_id[number], domains=kept))
+    if not found:
         st.caption("The live snapshot holds the same: nothing would change.")
         return
     st.caption("This would change, as a new snapshot; it can be undone.")
-    show_table(changes, "Domains that would change")
+    table = tables.rows(found, "domain change", change=lambda one: ", ".join(one.words))
+    show_table(table, "Domains that would change")
     if gone:
         st.warning(plain(f"Purged, so left out: {', '.join(gone)}."))
     act(
@@ -75,10 +62,3 @@ def _show_rollback(seen: View, snapshots: Sequence[Snapshot], events: Sequence[E
         icon=":material/history:",
         key="roll-back",
     )
-
-
-def without_purged(snapshot: Snapshot, purged: frozenset[str]) -> tuple[Snapshot, list[str]]:
-    """Return a snapshot without purged versions, and the names of the domains left out."""
-    kept = tuple(state for state in snapshot.domains if state.version not in purged)
-    gone = [state.domain for state in snapshot.domains if state.version in purged]
-    return replace(snapshot, domains=kept), gone

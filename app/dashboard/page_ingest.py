@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,16 @@ import streamlit as st
 
 from app.dashboard import MAX_UPLOAD_MB, charts, tables
 from app.dashboard.columns import show_table
-from app.dashboard.processes import Folder, Process, new_folder, processes, run_of, start_process
-from app.dashboard.state import View, link, message_box, page, plain, show_error, view
+from app.dashboard.processes import (
+    Folder,
+    Process,
+    is_open,
+    new_folder,
+    processes,
+    run_of,
+    start_process,
+)
+from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures, view
 from app.look import describe_progress
 from peer_cl.errors import PeerError
 from pipelines.corpora import several
@@ -60,66 +69,55 @@ class Request:
 def show(seen: View) -> None:
     """Show the page."""
     runs = seen.queries.runs(NUM_RUNS)
-    chosen = st.query_params.get("run")
-    if chosen:
-        run = seen.queries.run(chosen)
-        _show_run(run, seen.colours)
-        link("ingest", "All runs", icon=":material/arrow_back:")
+    if chosen := st.query_params.get("run"):
+        _show_run(seen.queries.run(chosen), seen.colours)
+        link("ingest", "All runs")
         return
-    is_open = any(map(_is_open, runs)) or any(one.is_running for one in processes().values())
-    st.fragment(_follow, run_every=1.0 if is_open else None)(is_open=is_open)
+    going = _is_going(runs)
+    st.fragment(_follow, run_every=1.0 if going else None)(was_going=going)
     st.subheader("A new ingest", anchor=False)
     _ask(seen)
     st.subheader("Runs", anchor=False)
-    if runs:
-        show_table(tables.runs_table(runs), "Ingests, evaluations and erasures, the newest first")
-    else:
-        st.caption("None yet.")
+    show_table(tables.runs_table(runs), "Ingests, evaluations and erasures, the newest first")
 
 
 # Following what runs
 
 
-def _is_open(run: Run) -> bool:
-    return run.state == "running" and not run.is_lost
+def _is_going(runs: Sequence[Run]) -> bool:
+    return any(map(is_open, runs)) or any(one.is_running for one in processes().values())
 
 
-def _follow(*, is_open: bool) -> None:
+def _follow(*, was_going: bool) -> None:
     """Show what runs, and how what this dashboard started last has ended; runs every second."""
     seen = view()
     runs = seen.queries.runs(NUM_RUNS)
-    own = list(processes().values())
-    is_open_now = any(map(_is_open, runs)) or any(one.is_running for one in own)
-    if is_open and not is_open_now:
+    if was_going and not _is_going(runs):
         st.rerun()  # the whole page: the store has changed
-    for run in reversed(runs):
-        if _is_open(run):
-            with st.container(border=True):
-                _show_run(run, seen.colours)
-    for process in own[-1:]:
-        _show_process(seen, process, run_of(process, runs))
+    for run in filter(is_open, reversed(runs)):
+        with st.container(border=True):
+            _show_run(run, seen.colours)
+    for process in [*processes().values()][-1:]:
+        _show_process(process, run_of(process, runs))
 
 
-def _show_process(seen: View, process: Process, run: Run | None) -> None:
+def _show_process(process: Process, run: Run | None) -> None:
     """Show a process that has no run yet, or how it ended."""
     if process.is_running:
         if run is None:
             st.info("Starting: loading the base.", icon=":material/hourglass_top:")
-        return
-    if run is None:
-        if process.popen.returncode:
-            show_error(process.last_line or "The process ended without a word.")
-    elif not _is_open(run):
-        _show_end(run)
+    elif run is not None:
+        if not is_open(run):
+            _show_end(run)
+    elif process.popen.returncode:
+        show_error(process.last_line or "The process ended without a word.")
 
 
 def _show_run(run: Run, colours: dict[str, str]) -> None:
     """Show a run: what it does, how far it is, its losses."""
-    name = tables.run_name(run)
-    st.markdown(f"**{plain(name[0].upper() + name[1:])}**")
-    because = f": {run.message}" if run.message else ""
-    st.caption(plain(f"Started {tables.minute(run.started_at)} UTC by {run.author}{because}"))
-    if _is_open(run):
+    st.markdown(f"**{plain(tables.run_name(run))}**")
+    st.caption(plain(f"Started {tables.minute(run.started_at)} UTC by {run.author} {run.message}"))
+    if is_open(run):
         share = min(1.0, run.done / run.total) if run.total else 0.0
         st.progress(share, text=plain(f"{describe_progress(run)} · {run.note}".removesuffix(" · ")))
         process = processes().get(run.pid)
@@ -135,12 +133,9 @@ def _show_run(run: Run, colours: dict[str, str]) -> None:
         _show_end(run)
     if len(run.losses) > 1:
         losses = [(step, nats, None) for step, nats in run.losses]
-        st.altair_chart(
-            charts.training_chart(
-                tables.losses_table(losses, "this run"), colours.get(run.domain or "", charts.BLUE)
-            ),
-            alt="Weighted loss by step",
-        )
+        colour = colours.get(run.domain or "", charts.BLUE)
+        table = tables.losses_table(losses, "this run")
+        st.altair_chart(charts.training_chart(table, colour), alt="Weighted loss by step")
 
 
 def _show_end(run: Run) -> None:
@@ -149,16 +144,15 @@ def _show_end(run: Run) -> None:
         made = f", snapshot {run.snapshot_id}" if run.snapshot_id else ""
         st.success(plain(f"{what} is done{made}."), icon=":material/check_circle:")
         if run.kind == "evaluate":
-            link("retention", "See what it found", icon=":material/timeline:")
+            link("retention", "See what it found")
         elif run.domain:
-            link("domains", "See the domain", icon=":material/stacks:", domain=run.domain)
+            link("domains", "See the domain", domain=run.domain)
     elif run.state == "failed":
         show_error(f"{what} failed: {run.error}")
     elif run.state == "cancelled":
         st.info(plain(f"{what} was cancelled."), icon=":material/stop_circle:")
     else:
-        told = "ended without a word: its process is gone. The store is as it was before."
-        st.warning(plain(f"{what} {told}"), icon=":material/warning:")
+        st.warning(plain(f"{what} ended without a word."), icon=":material/warning:")
 
 
 # Asking for an ingest
@@ -172,17 +166,11 @@ def _ask(seen: View) -> None:
     try:
         check_domain_name(request.domain)
         looked_at, found = st.session_state.get(_PREVIEW, (None, None))
-        is_looked_at = looked_at == request
-        if st.button(
-            "Look at it first",
-            icon=":material/visibility:",
-            type="secondary" if is_looked_at else "primary",
-        ):
+        if st.button("Look at it first", icon=":material/visibility:"):
             with st.spinner("Reading the corpus"):
-                found = _preview(seen, request)
+                looked_at, found = request, _preview(seen, request)
             st.session_state[_PREVIEW] = (request, found)
-            st.rerun()
-        if is_looked_at:
+        if looked_at == request:
             _show_preview(seen, request, found)
     except PeerError as error:
         show_error(str(error))
@@ -234,11 +222,8 @@ def _source(what: str, place: str, suffixes: list[str]) -> Path | None:
     if place == PATH:
         typed = st.text_input(f"Path ({what})", key=f"path {what}").strip()
         return Path(typed).expanduser() if typed else None
-    uploaded = st.file_uploader(
-        f"A file ({', '.join(suffixes)}, up to {MAX_UPLOAD_MB} MB)",
-        type=suffixes,
-        key=f"upload {what}",
-    )
+    label = f"A file ({', '.join(suffixes)}, up to {MAX_UPLOAD_MB} MB)"
+    uploaded = st.file_uploader(label, type=suffixes, key=f"upload {what}")
     return _saved(uploaded) if uploaded else None
 
 
@@ -256,28 +241,21 @@ def _preview(seen: View, request: Request) -> Preview:
     from app.dashboard.preview import preview  # loads torch, as reading the corpus does
     from pipelines.settings import TrainingSettings
 
-    return preview(
-        seen.store.registry,
-        request.domain,
-        request.corpus,
-        request.facts,
-        TrainingSettings(**dict(request.settings)),
-    )
+    settings = TrainingSettings(**dict(request.settings))
+    return preview(seen.store.registry, request.domain, request.corpus, request.facts, settings)
 
 
 def _show_preview(seen: View, request: Request, found: Preview) -> None:
-    figures = [
-        ("Documents", f"{found.num_documents:,}"),
-        ("New", f"{found.num_new:,}"),
-        ("New facts", f"{found.num_facts:,}"),
-        ("Known or twice", f"{found.num_copies:,}"),
-        ("Near-duplicates", f"{found.num_near:,}"),
-        ("Tokens", f"{found.num_tokens:,}"),
-        ("Takes about", tables.duration(found.seconds)),
-    ]
-    with st.container(horizontal=True):
-        for name, value in figures:
-            st.metric(name, value, border=True, width="content")
+    show_figures(
+        [
+            ("Documents", f"{found.num_documents:,}", None, None),
+            ("New", f"{found.num_new:,}", None, None),
+            ("New facts", f"{found.num_facts:,}", None, None),
+            ("Known or twice", f"{found.num_copies:,}", None, None),
+            ("Tokens", f"{found.num_tokens:,}", None, None),
+            ("Takes about", tables.duration(found.seconds), None, None),
+        ]
+    )
     if found.num_erased:
         st.caption(f"{several(found.num_erased, 'document')} erased from the domain: left out.")
     if found.skipped:

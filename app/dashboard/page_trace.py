@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import streamlit as st
 
 from app.dashboard import THEME, charts, tables
@@ -87,11 +88,7 @@ def _take_address(seen: View) -> None:
 def _traced(key: tuple[str, int], text: str, domains: tuple[str, ...], _seen: View) -> Trace:
     with borrowed_model(_seen) as (model, tokenizer):
         return _seen.store.trace(
-            text,
-            model=model,
-            tokenizer=tokenizer,
-            snapshot=_seen.live,
-            domains=domains or None,
+            text, model=model, tokenizer=tokenizer, snapshot=_seen.live, domains=domains or None
         )
 
 
@@ -117,67 +114,70 @@ def _show_trace(seen: View, trace: Trace) -> None:
         _show_experts(seen, trace)
         st.markdown("**Documents whose experts the text uses**")
         st.caption("Likeness is no proof of who taught an answer.")
-        show_table(
-            tables.ranked_documents_table(trace.documents), "Documents, the most alike first"
+        documents = tables.rows(
+            trace.documents, "domain title open score kind source", open=tables.document_address
         )
-    _show_next(trace)
+        show_table(documents, "Documents, the most alike first")
+    st.markdown("**Next token**")
+    table = tables.rows(
+        zip(trace.next_base, trace.next_mixture, strict=True),
+        "base_alone base_probability with_the_pools mixture_probability",
+        base_alone=lambda two: tables.visible(two[0].text),
+        base_probability=lambda two: two[0].probability,
+        with_the_pools=lambda two: tables.visible(two[1].text),
+        mixture_probability=lambda two: two[1].probability,
+    )
+    show_table(table, "The likeliest next tokens of the base and of the mixture")
 
 
 def _show_weights(seen: View, trace: Trace) -> None:
     st.markdown("**Weights and evidence after the text**")
-    show_table(tables.evidence_table(trace), "Posterior weight and evidence of each branch")
+    weights = {tables.BASE: trace.base_weight, **trace.weights}
+    table = tables.rows(
+        sorted(weights, key=lambda name: -weights[name]),
+        "branch posterior evidence",
+        branch=str,
+        posterior=weights.__getitem__,
+        evidence=lambda name: trace.evidence.get(name, 0.0),
+    )
+    show_table(table, "Posterior weight and evidence of each branch")
     tokens = trace.tokens[:MOST_TOKENS]
     st.markdown("**Token by token**")
     st.caption("The colour is the branch with the most weight; the stronger, the more.")
-    is_dark = st.context.theme.type == "dark"
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    placed = tables.text_table(tokens, NUM_COLUMNS)
     st.altair_chart(
-        charts.text_chart(
-            tables.text_table(tokens, NUM_COLUMNS),
-            seen.colours,
-            NUM_COLUMNS,
-            THEME[f"theme.{'dark' if is_dark else 'light'}.textColor"],
-        ),
+        charts.text_chart(placed, seen.colours, NUM_COLUMNS, THEME[f"theme.{theme}.textColor"]),
         width="content",
         alt="The text, each token in the colour of the branch with the most weight",
     )
-    st.altair_chart(
-        charts.weights_chart(tables.weights_table(tokens), seen.colours),
+    by_token = [{tables.BASE: token.base_weight, **token.weights} for token in tokens]
+    st.area_chart(
+        pd.DataFrame(by_token, columns=[*weights], index=range(1, len(tokens) + 1)),
+        color=[seen.colours[name] for name in weights],
+        x_label="token",
+        y_label="posterior weight",
+        stack="normalize",
         alt="Weight of the base and of each active domain, token by token",
     )
 
 
 def _show_experts(seen: View, trace: Trace) -> None:
     st.markdown("**Strongest experts**")
-    names = ["the whole text"] + [
-        f"{number}: {tables.visible(token.text)}"
-        for number, token in enumerate(trace.tokens[:MOST_TOKENS], start=1)
-    ]
+    tokens = enumerate(trace.tokens[:MOST_TOKENS], start=1)
+    names = ["the whole text", *(f"{n}: {tables.visible(token.text)}" for n, token in tokens)]
     place = st.selectbox("Where", range(len(names)), format_func=names.__getitem__)
-    found = trace.experts
-    if place:
-        token = trace.tokens[place - 1]
-        found = token.experts
-        evidence = ", ".join(f"{name} {nats:+.2f}" for name, nats in token.evidence.items())
-        st.caption(plain(f"Evidence of this token, nats over the base: {evidence}."))
-    labels = {
-        segment.id: segment.label
-        for domain in found
-        for state in [seen.live.state(domain)]
-        if state is not None
-        for segment in seen.queries.chain(state.version)
-    }
-    experts = [expert for own in found.values() for expert in own]
-    show_table(tables.traced_experts_table(experts, labels), "Active experts, the strongest first")
-
-
-def _show_next(trace: Trace) -> None:
-    st.markdown("**Next token**")
-    table = tables.next_tokens_table(trace.next_base, trace.next_mixture)
-    show_table(
-        table,
-        "The likeliest next tokens of the base and of the mixture",
-        hide=() if trace.active else ["mixture", "mixture_probability"],
+    found = trace.tokens[place - 1].experts if place else trace.experts
+    chains = seen.queries.chains([state.version for state in seen.live.domains])
+    labels = {segment.id: segment.label for chain in chains.values() for segment in chain}
+    table = tables.rows(
+        [expert for own in found.values() for expert in own],
+        "domain label expert strength weight open",
+        label=lambda one: labels[one.segment_id],
+        expert=tables.expert_name,
+        open=lambda one: tables.expert_address(one.domain, labels[one.segment_id], one),
     )
+    show_table(table, "Active experts, the strongest first")
 
 
 def _show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:

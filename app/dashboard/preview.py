@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pipelines.corpora import Skipped, read_corpus
 from pipelines.facts import read_facts
-from pipelines.splits import near_groups
 from stores.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ class Preview:
     num_erased: int
     """Documents that were erased from the domain; left out."""
     num_new: int
-    num_near: int
-    """New documents that have a near-duplicate in the corpus; they stay in one split."""
     num_tokens: int
     """Of new documents and facts."""
     seconds: float
@@ -42,11 +39,7 @@ class Preview:
 
 
 def preview(
-    registry: Registry,
-    domain: str,
-    corpus: Path,
-    facts: Path | None,
-    settings: TrainingSettings,
+    registry: Registry, domain: str, corpus: Path, facts: Path | None, settings: TrainingSettings
 ) -> Preview:
     """Return what an ingest would find, malformed lines left out.
 
@@ -62,13 +55,11 @@ def preview(
     registry.check_growth(domain, state.version if state else None)
     read = read_corpus(corpus, "skip")
     taught, bad_facts = read_facts(facts, "skip") if facts else ((), ())
-    is_known = any(one.domain == domain for one in queries.domains())
     known = {one.document_id for one in queries.documents(domain)} if state else set()
-    erased = queries.erased(domain) if is_known else {}
+    erased = queries.erased(domain).keys()
     texts = {one.document_id: one for one in read.documents}
-    new = [one for key, one in texts.items() if key not in known and key not in erased]
-    groups = list(near_groups(new).values())
-    new_facts = [one for one in taught if one.document_id not in (known | erased.keys())]
+    new = [one for key, one in texts.items() if key not in known | erased]
+    new_facts = [one for one in taught if one.document_id not in known | erased]
     rows = [one.text for one in new] + [one.statement for one in new_facts]
     num_tokens = [len(ids) - 1 for ids in tokenise(load_tokenizer(registry), rows)]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
@@ -78,9 +69,8 @@ def preview(
         num_documents=len(read.documents),
         num_facts=len(new_facts),
         num_copies=len(read.documents) - len(texts) + len(texts.keys() & known),
-        num_erased=len(texts.keys() & erased.keys() - known),
+        num_erased=len(texts.keys() & erased - known),
         num_new=len(new),
-        num_near=sum(groups.count(group) > 1 for group in set(groups)),
         num_tokens=sum(num_tokens),
         seconds=to_read / _tokens_a_second(registry),
         skipped=(*read.skipped, *bad_facts),
@@ -89,10 +79,9 @@ def preview(
 
 def _tokens_a_second(registry: Registry) -> float:
     """Return how many tokens the store's earlier trainings read a second."""
-    queries = registry.queries
-    read = seconds = 0.0
-    for state in queries.live().domains:
-        for segment in queries.chain(state.version):
-            read += segment.num_tokens * segment.config.get("text_passes", 1.0)
-            seconds += segment.seconds
+    versions = [state.version for state in registry.queries.live().domains]
+    chains = registry.queries.chains(versions).values()
+    past = [segment for chain in chains for segment in chain]
+    read = sum(segment.num_tokens * segment.config.get("text_passes", 1.0) for segment in past)
+    seconds = sum(segment.seconds for segment in past)
     return read / seconds if seconds else TOKENS_A_SECOND

@@ -34,13 +34,10 @@ class Process:
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed on stderr; what went wrong, where it failed."""
+        """The last line that it printed on stderr before it ended: what went wrong."""
         if self._last_line is None:
-            printed = Path(self.folder.name, "stderr").read_text(errors="replace")
-            last = next((one for one in reversed(printed.splitlines()) if one.strip()), "")
-            if self.is_running:
-                return last
-            self._last_line = last
+            printed = Path(self.folder.name, "stderr").read_text(errors="replace").strip()
+            self._last_line = printed.rpartition("\n")[2]
             self.folder.cleanup()
         return self._last_line
 
@@ -87,18 +84,19 @@ def run_of(process: Process, runs: Sequence[Run]) -> Run | None:
     return next((run for run in runs if run.pid == process.popen.pid), None)
 
 
+def is_open(run: Run) -> bool:
+    """Return whether a run still goes on."""
+    return run.state == "running" and not run.is_lost
+
+
 def offer_evaluation(seen: View) -> None:
     """Show a button that evaluates the live snapshot in a process, or that one is running."""
-    is_running = any(
-        run.kind == "evaluate" and run.state == "running" and not run.is_lost
-        for run in seen.queries.runs(20)
-    )
-    if not is_running:
+    if not any(run.kind == "evaluate" and is_open(run) for run in seen.queries.runs(20)):
         with st.container(horizontal=True, vertical_alignment="center"):
-            is_running = st.button("Evaluate now", icon=":material/straighten:", key="evaluate")
+            is_wanted = st.button("Evaluate now", icon=":material/straighten:", key="evaluate")
             others = st.checkbox("Score text of no domain too", value=True, key="evaluate-others")
-        if not is_running:
+        if not is_wanted:
             return
         start_process(seen, ["evaluate", *([] if others else ["--no-background"])])
     st.info("An evaluation is running.", icon=":material/hourglass_top:")
-    link("ingest", "Follow it", icon=":material/monitoring:")
+    link("ingest", "Follow it")

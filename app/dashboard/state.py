@@ -24,10 +24,9 @@ import streamlit as st
 from app.dashboard.charts import domain_colours
 from app.options import DEFAULT_STORE, STORE_VARIABLE
 from peer_cl.errors import ChangedError, PeerError
-from pipelines.report import EvaluationReport
 from pipelines.store import Store, open_store
 from stores.config import StoreConfig
-from stores.queries import DomainSummary, Queries, Snapshot
+from stores.queries import DomainSummary, Evaluation, Queries, Snapshot
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
@@ -98,9 +97,8 @@ class View:
 def store_folder() -> Path:
     """Return the store's folder: --store, the environment's PEER_CL_STORE, or the default."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--store")
-    known, _ = parser.parse_known_args(sys.argv[1:])
-    return Path(known.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).resolve()
+    parser.add_argument("--store", default=os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+    return Path(parser.parse_known_args(sys.argv[1:])[0].store).resolve()
 
 
 @st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda store: store.close())
@@ -118,14 +116,7 @@ def view() -> View:
 def page(
     path: str, title: str, icon: str, caption: str
 ) -> Callable[[Callable[[View], None]], Page]:
-    """Return a decorator that makes a page of a function that draws a View.
-
-    Args:
-        path: of the page in the address.
-        title: its heading, and its name in the navigation.
-        icon: beside the name.
-        caption: one sentence on what it is for.
-    """
+    """Return a decorator that makes a page, with a heading, of a function that draws a View."""
 
     def decorate(draw: Callable[[View], None]) -> Page:
         @functools.wraps(draw)
@@ -165,16 +156,10 @@ def show_error(message: str) -> None:
     st.error(plain(message), icon=":material/error:")
 
 
-def link(path: str, label: str, *, icon: str | None = None, **query: str) -> None:
-    """Show a link to another page.
-
-    Args:
-        path: of the page.
-        label: what the link says.
-        icon: before the label.
-        query: what the page shall show, such as domain="law".
-    """
-    st.page_link(PAGES[path].navigation, label=plain(label), icon=icon, query_params=query or None)
+def link(path: str, label: str, **query: str) -> None:
+    """Show a link to another page, and what it shall show, such as domain="law"."""
+    navigation = PAGES[path].navigation
+    st.page_link(navigation, label=plain(label), icon=PAGES[path].icon, query_params=query or None)
 
 
 def show_figures(figures: Sequence[tuple[str, str, str | None, str | None]]) -> None:
@@ -189,10 +174,10 @@ def say_empty(seen: View) -> None:
     """Say what to do with a store in which no domain is live."""
     if seen.domains:
         st.info("No domain is live; removed ones can be restored.", icon=":material/inventory_2:")
-        link("domains", "Go to Domains", icon=":material/stacks:")
+        link("domains", "Go to Domains")
     else:
         st.info("This store has learned nothing yet.", icon=":material/school:")
-        link("ingest", "Ingest a corpus", icon=":material/upload_file:")
+        link("ingest", "Ingest a corpus")
 
 
 def choose_domain(names: Sequence[str]) -> str:
@@ -220,11 +205,7 @@ def attempt(
 ) -> Outcome:
     """Run a verb on a store, if its live snapshot is still the one that a person saw.
 
-    Args:
-        folder: of the store.
-        expect_snapshot: number of the snapshot that was seen.
-        done: what to say afterwards.
-        function: calls the store's verb; a text that it returns replaces `done`.
+    `done` is what to say afterwards; a text that the function returns replaces it.
     """
     try:
         with (
@@ -265,18 +246,15 @@ def act(
 
 
 def _show_outcome() -> None:
-    outcome: Outcome | None = st.session_state.pop(_OUTCOME, None)
-    if outcome is None:
-        return
+    outcome: Outcome = st.session_state.pop(_OUTCOME, Outcome())
     if outcome.error:
         show_error(outcome.error)
-    else:
+    elif outcome.done:
         st.toast(plain(outcome.done), icon=":material/check_circle:")
 
 
 def message_box(subject: str) -> Callable[[], str]:
-    """Show a field for the message of an act, and return what reads it; an act that is done
-    empties it."""
+    """Show a field for an act's message, which the act empties, and return what reads it."""
     key = f"{_MESSAGE}{subject}"
     st.text_input("Message (kept in the log)", key=key, max_chars=500)
     return lambda: str(st.session_state.get(key, ""))
@@ -319,14 +297,12 @@ def borrowed_model(seen: View) -> Iterator[tuple[PeerModel, Any]]:
 # Evaluations
 
 
-def newest_report(seen: View) -> EvaluationReport | None:
-    """Return the newest evaluation that holds for the live snapshot, else the newest of all."""
-    found = seen.queries.evaluations(seen.live.id)
-    current = [one for one in found if one.snapshot.index_tag == seen.live.index_tag]
-    chosen = (current or found)[-1:]
-    return EvaluationReport.from_json(chosen[0].report) if chosen else None
+def evaluations(seen: View) -> list[Evaluation]:
+    """Return the evaluations, the newest first, before them those that hold for what is live."""
+    found = reversed(seen.queries.evaluations(seen.live.id))
+    return sorted(found, key=lambda one: not is_current(seen, one))
 
 
-def is_current(seen: View, snapshot_id: int) -> bool:
-    """Return whether an evaluation of a snapshot holds for the live one: the same versions on."""
-    return seen.queries.snapshot(snapshot_id).index_tag == seen.live.index_tag
+def is_current(seen: View, evaluation: Evaluation) -> bool:
+    """Return whether an evaluation holds for the live snapshot: the same versions are on."""
+    return evaluation.snapshot.index_tag == seen.live.index_tag

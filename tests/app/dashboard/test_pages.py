@@ -59,13 +59,7 @@ def test_a_page_without_a_store_says_so_in_a_line(show, tmp_path):
     assert "no store at" in message
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        *("Matrix", "Curves", "Learning and forgetting"),
-        *("Recall", "Other text", "Metrics", "Documents"),
-    ],
-)
+@pytest.mark.parametrize("part", ["Matrix", "Curves", "Recall", "Other text", "Metrics"])
 def test_each_part_of_an_evaluation(show, evaluated, part):
     at = show("retention", evaluated, part=part)
     assert errors(at) == []

@@ -1,17 +1,15 @@
-import io
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
-from filled_store import filled_store, grow
+from filled_store import filled_store
 
 from app.dashboard import tables
-from peer_cl.mixture import mixture_log_probs
+from app.dashboard.page_overview import live_domains
+from app.look import describe_state
 from pipelines.report import EvaluationReport, Matrix, Metrics, RecallRow
 from pipelines.trace import TracedToken
-from stores.queries import HeldOutScores, Run
+from stores.queries import Run
 
 
 @pytest.fixture
@@ -64,26 +62,6 @@ def test_the_matrix_in_each_view(small_report):
     assert np.isnan(value(forgot, 1, "medicine"))
 
 
-def test_kept_is_the_share_of_the_first_gain_that_is_left(small_report):
-    table = tables.matrix_table(small_report)
-    assert value(table, 1, "law", "kept") == 1.0
-    assert value(table, 2, "law", "kept") == 1.75 / 2
-    assert np.isnan(value(table, 0, "law", "kept"))
-
-
-def test_learning_and_forgetting_have_the_metrics_sign(small_report):
-    table = tables.exchange_table(small_report).set_index(["domain", "what"])["nats"]
-    assert table["law", "gained when learned"] == 2.0
-    assert table["law", "forgotten since"] == 0.25
-    assert table["medicine", "forgotten since"] == 0.0
-
-
-def test_the_matrix_file_has_every_view(small_report):
-    table = pd.read_csv(io.BytesIO(tables.matrix_csv(small_report)))
-    assert len(table) == 6
-    assert {"loss_nats", "change_from_the_base", "forgetting", "kept"} <= set(table)
-
-
 def test_recall_is_averaged_over_questions(small_report):
     assert tables.mean_recall(small_report, "taught") == (0.5 * 2 + 6) / 8
     assert tables.mean_recall(small_report, "paraphrase") is None
@@ -95,39 +73,13 @@ def test_a_metric_without_a_value_is_a_dash(small_report):
     assert table.loc["Forgetting", "value"] == "+0.2500"
 
 
-def test_the_mixture_without_torch_is_the_mixture():
-    base, own = np.array([-1.0, -2.0, -0.5]), np.array([[-0.1, -3.0, -0.2], [-4.0, -0.1, -0.1]])
-    item = HeldOutScores("a" * 64, "t", "s", base, own[0], own)
-    found = tables.mixture_log_probs(item, 0.01)
-    every_QBT = torch.tensor(np.vstack([base, own]))[:, None]
-    entries_PBU = torch.zeros(2, 1, 4)
-    entries_PBU[:, :, 0] = 0.01
-    wanted = mixture_log_probs(every_QBT, torch.ones(1, 3, dtype=torch.bool), entries_PBU)
-    assert found == pytest.approx(wanted[0].numpy())
-    assert tables.mixture_log_probs(replace(item, active_log_probs=None), 0.01) is None
-
-
-def test_held_out_documents_begin_with_the_least_gain():
-    def item(title, now):
-        scores = np.array([now, now])
-        return HeldOutScores("a" * 64, title, "s", np.full(2, -3.0), scores, scores[None])
-
-    table = tables.held_out_table([item("better", -1.0), item("worse", -5.0)], 0.02)
-    assert list(table["title"]) == ["worse", "better"]
-    assert table["gain_nats"].iloc[0] == pytest.approx(np.log(0.98) / 2, abs=1e-3)
-    assert table["added_nats"].iloc[0] == pytest.approx(-2 * table["gain_nats"].iloc[0])
-
-
-def test_a_spreadsheet_runs_no_title():
-    table = pd.DataFrame({"title": ["=cmd()", "plain"], "loss": [1.0, 2.0]})
-    assert tables.csv(table).decode().splitlines()[1] == "'=cmd(),1.0"
-
-
 def test_states_of_domains_and_versions(registry):
     registry.switch("freeze", "law", "ann", "")
     registry.remove("medicine", "ann", "")
-    table = tables.domains_table(registry.queries.domains()).set_index("domain")
+    domains = registry.queries.domains()
+    table = tables.rows(domains, "domain state changed_at", state=describe_state)
     assert list(table["state"]) == ["frozen", "removed"]
+    assert [len(stamp) for stamp in table["changed_at"]] == [16, 16]
     registry.roll_back_domain("law", None, "ann", "")
     versions = tables.versions_table(registry.queries.domain("law"))
     assert list(versions["label"]) == ["v2", "v1"]
@@ -136,29 +88,9 @@ def test_states_of_domains_and_versions(registry):
 
 
 def test_live_domains_without_an_evaluation_have_no_figures(registry):
-    table = tables.live_domains_table(registry.queries.domains(), None)
+    table = live_domains(registry.queries.domains(), None)
     assert list(table["domain"]) == ["law", "medicine"]
     assert table["loss_nats"].isna().all()
-
-
-def test_changes_between_snapshots(registry):
-    before = registry.queries.live()
-    after = registry.switch("disable", "law", "ann", "")
-    table = tables.changes_table(before, after)
-    assert table.to_dict("records") == [{"domain": "law", "change": "disabled"}]
-    assert tables.changes_table(after, after).empty
-
-
-def test_spans_follow_versions_and_switches(registry):
-    registry.switch("freeze", "medicine", "ann", "")
-    table = tables.spans_table(registry.queries.snapshots())
-    rows = table[["domain", "label", "is_frozen", "first", "end"]].to_numpy().tolist()
-    assert rows == [
-        ["law", "v1", False, 2, 4],
-        ["law", "v2", False, 4, 6],
-        ["medicine", "v1", False, 3, 5],
-        ["medicine", "v1", True, 5, 6],
-    ]
 
 
 def test_snapshots_are_named_by_what_made_them(registry):
@@ -217,12 +149,3 @@ def test_a_text_is_set_in_lines():
     assert list(table["left"]) == [0, 2, 7, 1]
     assert list(table["heaviest"]) == ["base", "law", "base", "base"]
     assert tables.text_table(tokens, num_columns=5)["line"].tolist() == [0, 1, 2, 3]
-
-
-def test_a_document_says_where_it_is_held(registry):
-    grow(registry, "medicine", texts=["shared text", "b", "c"])
-    grow(registry, "law", texts=["shared text", "d", "e"])
-    document = registry.queries.documents("law")[-3]
-    table = tables.places_table(registry.queries.places(document.document_id))
-    assert list(table["domain"]) == ["medicine", "law"]
-    assert table["open"].iloc[0] == "domains?domain=medicine"
