@@ -12,19 +12,19 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CTE, ColumnElement, Select, and_, case, func, or_, select, true
+from sqlalchemy import CTE, ColumnElement, Select, case, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError, UnknownError, UnsupportedError, unknown_name
 from stores.database import Database, batches
 from stores.objects import ObjectStore
-from stores.records import BASE_SUBJECT, NewDocument, Score
+from stores.records import NewDocument, Score
 from stores.schema import (
     Base,
     DomainRow,
@@ -41,8 +41,6 @@ from stores.schema import (
 )
 
 _T = TypeVar("_T")
-NOT_LIVE = "not live"
-"""Where `Queries.elsewhere` finds a document that no live version holds."""
 MIN_PREFIX = 6
 """Fewest digits that may stand for an id."""
 ROLLBACK_STORE = "rollback-store"
@@ -321,30 +319,6 @@ class Evaluation:
     snapshot: Snapshot
     created_at: str
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class EvaluatedSnapshot:
-    """A snapshot of which an evaluation's report is stored."""
-
-    snapshot_id: int
-    evaluated_at: str
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutScores:
-    """Log probabilities of a held-out document under the base and a version."""
-
-    document_id: str
-    title: str
-    source: str
-    base_log_probs: NDArray[np.float64]
-    """(T,), nats, one a scored token."""
-    log_probs: NDArray[np.float64]
-    """(T,), with the version's pool, whatever the router says."""
-    active_log_probs: NDArray[np.float64] | None
-    """(P, T), with each of the active versions, one at a time; None where one of them did not
-    score the document."""
 
 
 @dataclass(frozen=True)
@@ -684,33 +658,6 @@ class Queries:
             )
         return self._objects.read_text(document.text_object)
 
-    def elsewhere(self, ids: Iterable[str], domain: str) -> dict[str, tuple[str, ...]]:
-        """Return which other live domains hold some documents; NOT_LIVE where no live one does.
-
-        Documents that only this domain's live version holds, or none does, are left out.
-        """
-        places: dict[str, set[str]] = {}
-        with self._database.reading() as session:
-            live = chain_of(state.version for state in read_live(session).domains)
-            query = (
-                select(
-                    SegmentDocumentRow.document_id,
-                    case((live.c.segment_id.is_not(None), DomainRow.name), else_=NOT_LIVE),
-                )
-                .join(SegmentRow, SegmentRow.id == SegmentDocumentRow.segment_id)
-                .join(DomainRow, DomainRow.id == SegmentRow.domain_id)
-                .outerjoin(live, live.c.segment_id == SegmentRow.id)
-            )
-            for some in batches(dict.fromkeys(ids)):
-                found = session.execute(query.where(SegmentDocumentRow.document_id.in_(some)))
-                for document_id, name in found:
-                    if name != domain:
-                        places.setdefault(document_id, set()).add(name)
-        return {
-            document_id: tuple(sorted(names - {NOT_LIVE})) or (NOT_LIVE,)
-            for document_id, names in places.items()
-        }
-
     def erased(self, domain: str) -> dict[str, str]:
         """Return the ids of a domain's erased documents, with the time of erasure.
 
@@ -740,55 +687,6 @@ class Queries:
                     found[row.document_key] = from_row(Score, row, log_probs=log_probs)
         return found
 
-    def held_out_scores(
-        self, version: str, active: Sequence[str], live: Sequence[str]
-    ) -> tuple[HeldOutScores, ...]:
-        """Return the stored scores of a version's held-out documents, each with the base's.
-
-        Args:
-            version: A full id.
-            active: Versions whose scores of these documents are wanted too.
-            live: Versions whose training documents are left out, as they are no unseen text.
-        """
-        row = SegmentDocumentRow
-        is_learned = _is_within([version, *live]) & (row.split == "train")
-        is_unseen = row.document_id.not_in(select(row.document_id).where(is_learned))
-        held_out = and_(_is_within([version]), row.split == "test", row.kind == "text", is_unseen)
-        base: dict[str, NDArray[np.float64]] = {}
-        keys: dict[str, list[str]] = {}
-        with self._database.reading() as session:
-            documents = {one.document_id: one for one in _read_documents(session, held_out)}
-            for some in batches(documents):
-                query = select(ScoreRow).where(
-                    ScoreRow.subject == BASE_SUBJECT, ScoreRow.document_id.in_(some)
-                )
-                for score in session.scalars(query.order_by(ScoreRow.created_at)):
-                    base[score.document_key] = np.frombuffer(score.log_probs, "<f8")
-                    keys.setdefault(str(score.document_id), []).append(score.document_key)
-        own, *others = [self.scores(subject, base) for subject in (version, *active)]
-        found = []
-        for document in documents.values():
-            # One document may be scored in two ways: the last counts.
-            scored = [key for key in keys.get(document.document_id, ()) if key in own]
-            if not scored:
-                continue
-            key = scored[-1]
-            is_whole = all(key in scores for scores in others)
-            rows = [scores[key].log_probs for scores in others] if is_whole else []
-            found.append(
-                HeldOutScores(
-                    document_id=document.document_id,
-                    title=document.title,
-                    source=document.source,
-                    base_log_probs=base[key],
-                    log_probs=own[key].log_probs,
-                    active_log_probs=np.reshape(rows, (len(rows), len(base[key])))
-                    if is_whole
-                    else None,
-                )
-            )
-        return tuple(found)
-
     def evaluation(self, snapshot_id: int) -> Evaluation | None:
         """Return the last evaluation of a snapshot, or None."""
         with self._database.reading() as session:
@@ -807,13 +705,6 @@ class Queries:
                 Evaluation(snapshot, row.created_at, row.report)
                 for snapshot, row in zip(snapshots, rows, strict=True)
             )
-
-    def evaluated(self) -> tuple[EvaluatedSnapshot, ...]:
-        """Return the snapshots that were evaluated, the newest first; no report is read."""
-        query = select(EvaluationRow.snapshot_id, EvaluationRow.created_at)
-        with self._database.reading() as session:
-            rows = session.execute(query.order_by(EvaluationRow.snapshot_id.desc()))
-            return tuple(EvaluatedSnapshot(*row) for row in rows)
 
     # Runs
 

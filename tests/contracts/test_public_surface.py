@@ -12,10 +12,7 @@ SURFACE = {
         ShapeError StateError StoreFormatError StoreLockedError UnknownError UnsupportedError
     """,
     "stores": """
-        Change Document DocumentPlace DocumentUse DomainDetail DomainState DomainSummary
-        EvaluatedSnapshot Evaluation Event ExpertUse Finding HeldBy HeldDocument HeldOutScores
-        NewDocument NewScore NewSegment NewUse ObjectStore PurgeResult Queries Ranking Registry Run
-        Score Segment Snapshot StoreConfig changes
+        NewDocument NewScore NewSegment NewUse ObjectStore Queries Registry StoreConfig changes
     """,
     "pipelines": """
         Fact Relation SourceDocument Store TrainingSettings init_store open_store pad tokenise

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from filled_store import LOSSES, grow, score, sha
+from filled_store import LOSSES, grow, sha
 from sqlalchemy import event
 
 from peer_cl.errors import StateError, UnknownError, UnsupportedError
 from stores import NewScore
-from stores.queries import NOT_LIVE
 
 
 def version(registry, domain):
@@ -78,16 +77,6 @@ def test_a_document_has_a_place_in_each_segment_that_holds_it(empty):
             empty.queries.places(text)
 
 
-def test_where_else_a_document_is_held(empty):
-    grow(empty, "law", texts=["shared", "old", "law alone"])
-    grow(empty, "medicine", texts=["shared"])
-    grow(empty, "art", texts=["old"])
-    empty.remove("art", "ann")
-    ids = [sha(text) for text in ("shared", "old", "law alone", "unknown")]
-    assert empty.queries.elsewhere(ids, "law") == {ids[0]: ("medicine",), ids[1]: (NOT_LIVE,)}
-    assert empty.queries.elsewhere(ids, "new")[ids[0]] == ("law", "medicine")
-
-
 def test_texts_that_are_not_kept_are_not_there(registry):
     document = replace(registry.queries.documents("law")[0], text_object=None)
     with pytest.raises(UnsupportedError, match="keep_text = false"):
@@ -113,33 +102,12 @@ def test_scores_are_written_once(registry):
     assert (found.is_found, found.is_found_by_half) == (None, None)
 
 
-def test_held_out_scores_join_the_base_and_the_versions(registry):
-    law, medicine = version(registry, "law"), version(registry, "medicine")
-    score(registry, "law", ["base"], nats=2.0)
-    score(registry, "law", [law])
-    texts = registry.queries.documents("law", split="test", kind="text")
-    found = registry.queries.held_out_scores(law, [law], [law])
-    assert [one.document_id for one in found] == [one.document_id for one in texts]
-    assert found[0].base_log_probs.tolist() == [-2.0] * 4
-    assert found[0].log_probs.tolist() == [-3.0] * 4
-    assert found[0].active_log_probs.tolist() == [[-3.0] * 4]
-    for one in registry.queries.held_out_scores(law, [law, medicine], [law]):
-        assert one.active_log_probs is None
-    assert registry.queries.held_out_scores(law, [], [law])[0].active_log_probs.shape == (0, 4)
-    # What another live version has learned is no unseen text.
-    text = registry.queries.document_text(texts[0])
-    grow(registry, "medicine", texts=[text])
-    found = registry.queries.held_out_scores(law, [], [version(registry, "medicine")])
-    assert [one.document_id for one in found] == [texts[1].document_id]
-
-
 def test_evaluations_along_the_line(registry):
     registry.put_evaluation(2, {"figure": 1})
     registry.put_evaluation(4, {"figure": 2})
     registry.put_evaluation(4, {"figure": 3})
     assert registry.queries.evaluation(3) is None
     assert [one.report["figure"] for one in registry.queries.evaluations(4)] == [1, 3]
-    assert [one.snapshot_id for one in registry.queries.evaluated()] == [4, 2]
     with pytest.raises(UnknownError, match="no snapshot 9"):
         registry.queries.evaluation(9)
 
@@ -161,7 +129,6 @@ def test_the_number_of_statements_does_not_grow_with_the_store(empty):
             lambda: queries.documents("law"),
             lambda: queries.places(queries.documents("law")[0].document_id),
             lambda: queries.evaluations(queries.live().id),
-            lambda: queries.held_out_scores(law, [law], [law]),
             lambda: empty.uses.held_by(law, {0: [7], 2: [100, 101]}),
             lambda: empty.uses.rank_documents(law, {0: {7: 1.0}}, 3),
         ):
