@@ -25,9 +25,8 @@ class StoreConfig:
     """What is fixed at `init` and never changes: base, host layers, budget, places."""
 
     store_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """A uuid4 in hex; the registry holds the same one, so that the two cannot be mixed up."""
+    """The registry holds the same one, so that the two cannot be mixed up."""
     created_at: str = field(default_factory=utc_now)
-    """ISO 8601, UTC."""
     base_id: str
     """Hub id or folder of the frozen base model."""
     base_weights_sha256: str
@@ -35,7 +34,6 @@ class StoreConfig:
     architecture: str
     """Model type of the base ("llama")."""
     num_layers: int
-    """Of the base."""
     width: int
     """D, of the base's hidden states."""
     host_layers: tuple[int, ...]
@@ -51,7 +49,6 @@ class StoreConfig:
     mention_odds: float = 0.0
     """Odds against the base that a prompt gives a domain by mentioning it; 0: none."""
     keep_text: bool = True
-    """Whether the documents' texts are kept as objects."""
     objects_url: str | None = None
     """fsspec URL of the objects; None: they lie in the store's folder."""
     database_url: str | None = None

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CTE, ColumnElement, Select, case, func, or_, select, true
+from sqlalchemy import CTE, ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError, StateError, UnknownError, UnsupportedError, unknown_name
@@ -45,6 +45,7 @@ MIN_PREFIX = 6
 """Fewest digits that may stand for an id."""
 ROLLBACK_STORE = "rollback-store"
 """The action of a rollback of the whole store."""
+_NO_STATE = {"version": None, "label": None, "is_frozen": False, "is_enabled": False}
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,7 @@ class Snapshot:
 
     @property
     def index_tag(self) -> str:
-        """Name what a model of this snapshot is made of: versions and switches alone.
-
-        Freezing does not make a loaded model stale, and rolling back makes the old one valid again.
-        """
+        """Name what a model of this snapshot is made of: versions and switches alone."""
         content = [(state.domain, state.version, state.is_enabled) for state in self.domains]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -130,7 +128,6 @@ class Segment:
     ordinal: int
     parent_id: str | None
     snapshot_id: int
-    """The snapshot with which it came."""
     run_id: str | None
     pool_object: str
     key_object: str
@@ -163,10 +160,9 @@ class DocumentPlace:
     label: str
     """Of the segment's version."""
     snapshot_id: int
-    """The snapshot with which the segment came."""
+    """With which the segment came."""
     created_at: str
     is_live: bool
-    """Whether the segment is in its domain's live version."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,6 @@ class DocumentUse:
     segment_id: str
     host_layer: int
     experts: NDArray[np.int64]
-    """(X,), ascending."""
     weights: NDArray[np.float64]
     """(X,), router weight summed over the document's tokens."""
 
@@ -240,12 +235,11 @@ class DomainSummary:
     num_documents: int
     """Of every kind and split."""
     num_texts: int
-    """Texts that were learned."""
+    """That were learned."""
     num_facts: int
     num_held_out: int
-    """Texts that were not learned, to measure on; questions do not count."""
+    """Texts that were not learned, to measure on."""
     num_tokens: int
-    """That were learned, one pass."""
     num_experts: int
     size_bytes: int
     stored_bytes: int
@@ -275,9 +269,9 @@ class DomainDetail:
 
     summary: DomainSummary
     chain: tuple[Segment, ...]
-    """Segments of the live version, oldest first."""
+    """Of the live version, oldest first."""
     versions: tuple[Segment, ...]
-    """All segments ever made, purged ones too."""
+    """All that were ever made, purged ones too."""
     events: tuple[Event, ...]
 
 
@@ -301,13 +295,11 @@ class Run:
     """0: not known."""
     note: str
     losses: tuple[tuple[int, float], ...]
-    """Step, training nats a token."""
     started_at: str
     updated_at: str
     ended_at: str | None
     error: str | None
     snapshot_id: int | None
-    """What it made or evaluated."""
     is_lost: bool
     """Still in state running, but its process on this host is gone."""
 
@@ -338,16 +330,14 @@ class PurgeResult:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check of the store found.
-
-    severity: "note" (harmless), "warning" (work was lost or is to be redone) or "error" (data is
-    missing or damaged). action: what was done, or is to be done.
-    """
+    """Something that a check of the store found."""
 
     kind: str
     severity: str
+    """note (harmless), warning (work is to be redone) or error (data is missing or damaged)."""
     what: str
     action: str
+    """What was done, or is to be done."""
 
 
 # Reading within a session
@@ -458,12 +448,11 @@ def read_versions(session: Session, domain: str) -> tuple[Segment, ...]:
 def read_version(session: Session, domain: str, text: str) -> Segment:
     """Return the segment that a label, an id or a unique prefix means, or raise UnknownError."""
     versions = read_versions(session, domain)
-    exact = [segment for segment in versions if text in (segment.id, segment.label)]
-    near = [segment for segment in versions if segment.id.startswith(text)]
-    if exact:
-        return exact[0]
-    if len(text) >= MIN_PREFIX and len(near) == 1:
-        return near[0]
+    found = [segment for segment in versions if text in (segment.id, segment.label)]
+    if not found and len(text) >= MIN_PREFIX:
+        found = [segment for segment in versions if segment.id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
     raise unknown_name(f"version of {domain}", text, [segment.label for segment in versions])
 
 
@@ -540,9 +529,8 @@ class Queries:
 
     def ancestry(self, snapshot_id: int) -> tuple[Snapshot, ...]:
         """Return a snapshot and all that were live before it, oldest first."""
-        with self._database.reading() as session:
-            read_snapshot(session, snapshot_id)
-            return _read_snapshots(session, SnapshotRow.id <= snapshot_id)
+        last = self.snapshot(snapshot_id).id
+        return tuple(one for one in self.snapshots() if one.id <= last)
 
     def check_active(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
         """Return a domain's state in a snapshot (default: the live one) when it may be active.
@@ -559,8 +547,7 @@ class Queries:
 
     def chain(self, version: str) -> tuple[Segment, ...]:
         """Return the segments of a version (a full id), oldest first."""
-        with self._database.reading() as session:
-            return read_chains(session, [version])[version]
+        return self.chains([version])[version]
 
     def chains(self, versions: Iterable[str]) -> dict[str, tuple[Segment, ...]]:
         """Return the segments of several versions, by version."""
@@ -638,16 +625,11 @@ class Queries:
             segments = {one.id: one for one in session.scalars(select(SegmentRow).where(holders))}
             live = chain_of(state.version for state in read_live(session).domains)
             live_ids = set(session.scalars(select(live.c.segment_id)))
-            places = [
-                from_row(
-                    DocumentPlace,
-                    segments[document.segment_id],
-                    document=document,
-                    is_live=document.segment_id in live_ids,
-                )
-                for document in documents
-            ]
-        return tuple(sorted(places, key=lambda place: place.snapshot_id))
+        found = []
+        for one in documents:
+            segment, is_live = segments[one.segment_id], one.segment_id in live_ids
+            found.append(from_row(DocumentPlace, segment, document=one, is_live=is_live))
+        return tuple(sorted(found, key=lambda place: place.snapshot_id))
 
     def document_text(self, document: Document) -> str:
         """Return a document's text, verified, or raise UnsupportedError where none is kept."""
@@ -692,19 +674,15 @@ class Queries:
         with self._database.reading() as session:
             snapshot = read_snapshot(session, snapshot_id)
             row = session.get(EvaluationRow, snapshot_id)
-            return None if row is None else Evaluation(snapshot, row.created_at, row.report)
+            return from_row(Evaluation, row, snapshot=snapshot) if row else None
 
     def evaluations(self, snapshot_id: int) -> tuple[Evaluation, ...]:
         """Return the evaluations of a snapshot and of all before it, the oldest first."""
         with self._database.reading() as session:
             query = select(EvaluationRow).where(EvaluationRow.snapshot_id <= snapshot_id)
-            rows = session.scalars(query.order_by(EvaluationRow.snapshot_id)).all()
-            ids = [row.snapshot_id for row in rows]
-            snapshots = _read_snapshots(session, SnapshotRow.id.in_(ids))
-            return tuple(
-                Evaluation(snapshot, row.created_at, row.report)
-                for snapshot, row in zip(snapshots, rows, strict=True)
-            )
+            rows = {row.snapshot_id: row for row in session.scalars(query)}
+            snapshots = _read_snapshots(session, SnapshotRow.id.in_(rows))
+            return tuple(from_row(Evaluation, rows[one.id], snapshot=one) for one in snapshots)
 
     # Runs
 
@@ -755,10 +733,8 @@ def _is_alive(pid: int) -> bool:
     """Return whether a process of this machine exists."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)  # another user's
     return True
 
 
@@ -803,22 +779,17 @@ def _read_summaries(session: Session) -> tuple[DomainSummary, ...]:
         state = live.state(row.name)
         chain = chains[state.version] if state else ()
         held = counts[state.version] if state else Counter()
-        learned = {kind: held[kind, "train"] for kind in ("text", "fact")}
-        texts = sum(num for (kind, _), num in held.items() if kind == "text")
+        texts, facts = (sum(held[key] for key in held if key[0] == k) for k in ("text", "fact"))
         summaries.append(
             DomainSummary(
-                domain=row.name,
-                version=state.version if state else None,
-                label=state.label if state else None,
+                **(vars(state) if state else _NO_STATE | {"domain": row.name}),
                 is_live=state is not None,
-                is_frozen=state is not None and state.is_frozen,
-                is_enabled=state is not None and state.is_enabled,
                 is_purged=row.id not in stored,
                 num_segments=len(chain),
                 num_documents=held.total(),
-                num_texts=learned["text"],
-                num_facts=sum(num for (kind, _), num in held.items() if kind == "fact"),
-                num_held_out=texts - learned["text"],
+                num_texts=held["text", "train"],
+                num_facts=facts,
+                num_held_out=texts - held["text", "train"],
                 num_tokens=sum(segment.num_tokens for segment in chain),
                 num_experts=sum(segment.num_experts for segment in chain),
                 size_bytes=sum(segment.size_bytes for segment in chain),
@@ -859,10 +830,10 @@ def _read_events(session: Session, limit: int | None, domain: str | None) -> tup
         .limit(limit)
     )
     if domain is not None:
-        domain_id = find_domain(session, domain).id
+        own = EventRow.domain_id == find_domain(session, domain).id
         rolled = [one.id for one, names in _store_rollbacks(session) if domain in names]
         is_rolled = EventRow.domain_id.is_(None) & EventRow.snapshot_id.in_(rolled)
-        query = query.where(or_(EventRow.domain_id == domain_id, is_rolled))
+        query = query.where(own | is_rolled)
     return tuple(
         from_row(Event, row, domain=name, version=row.segment_id, label=label)
         for row, name, label in session.execute(query)

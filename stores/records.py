@@ -21,11 +21,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def check_domain_name(name: str) -> str:
-    """Return the name, if a domain may be called so.
+    """Return the name, or raise InputError where no domain may be called so.
 
     Names are typed in commands and shown in tables, so they are short, plain and unlike paths.
-
-    Raises: InputError: when the name is empty, too long, has other characters or is "base".
 
     Example:
         >>> check_domain_name("law-2024")
@@ -42,15 +40,9 @@ def check_domain_name(name: str) -> str:
 
 
 def check_text(what: str, text: str) -> str:
-    r"""Return a message or an author, if every database can keep it.
+    """Return a message or an author, or raise InputError where no database can keep it.
 
     Checked before the work begins: an ingest would else fail after hours, at its last step.
-
-    Raises: InputError: when it is longer than 2,000 characters, or holds NUL or invalid UTF-8.
-
-    Example:
-        >>> check_text("message", "asked for by the clinic")
-        'asked for by the clinic'
     """
     if len(text) > MAX_TEXT:
         raise InputError(f"the {what} has {len(text):,} characters; use at most {MAX_TEXT:,}")
@@ -67,23 +59,21 @@ class NewDocument:
     """sha256 of the normalised text."""
     title: str
     source: str
-    """Where it came from: a file, a record."""
     split: str
     """train, validation or test."""
     num_tokens: int
-    """Special tokens are not counted."""
     near_group: str
     """Near-duplicates and sections of one document share it."""
     kind: str = "text"
     """text, fact or question."""
     text_object: str | None = None
-    """Object with the text; None where texts are not kept."""
+    """None where texts are not kept."""
     section_of: str | None = None
     """The larger document of which this is a part."""
     base_nats: float | None = None
     """Loss of the base, nats a token; None where it was not measured."""
     nats: float | None = None
-    """Loss with the domain's pool, after the segment was trained."""
+    """The same with the domain's pool, after the segment was trained."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,18 +97,15 @@ class NewSegment:
     parent: str | None
     """The domain's live version when the run began; None when it was not live."""
     pool_object: str
-    """The experts' tensors."""
     key_object: str
-    """The domain's router key at this version."""
     host_layers: tuple[int, ...]
     num_experts: int
     """Over all host layers."""
     size_bytes: int
-    """Of the pool's object."""
     num_tokens: int
     """Training tokens, one pass."""
     documents: Sequence[NewDocument]
-    """All documents, held-out ones too."""
+    """Held-out ones too."""
     uses: Sequence[NewUse] = ()
     """One for each host layer, of the documents that were learned."""
     use_object: str | None = None
@@ -128,9 +115,7 @@ class NewSegment:
     losses: Sequence[tuple[int, float, float | None]] = ()
     """Step, training nats a token, validation nats a token where measured."""
     seconds: float = 0.0
-    """How long the training took."""
     run_id: str | None = None
-    """From `Registry.start_run`."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -143,7 +128,7 @@ class Score:
     is_found: bool | None = None
     """Whether the router finds the domain by the whole text; None for the base."""
     is_found_by_half: bool | None = None
-    """Whether the router finds the domain by the first half of the text."""
+    """The same by the first half of the text."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,10 +144,5 @@ class NewScore(Score):
 
 
 def utc_now() -> str:
-    """Return the present moment as ISO 8601 in UTC, so that text order is time order.
-
-    Example:
-        >>> len(utc_now()), utc_now()[-6:]
-        (32, '+00:00')
-    """
+    """Return the present moment as ISO 8601 in UTC, so that text order is time order."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -69,15 +69,7 @@ _MAX_LOSSES = 400
 
 
 class Registry:
-    """An open store. Made by `Registry.create` or `Registry.open`, closed by `close` or `with`.
-
-    Attributes:
-        config: What is fixed since `init`.
-        staging: The folder for work in progress; a purge empties it.
-        objects: Tensors and texts.
-        queries: Everything that can be asked.
-        uses: The record of use.
-    """
+    """An open store. Made by `Registry.create` or `Registry.open`, closed by `close` or `with`."""
 
     def __init__(self, folder: Path, config: StoreConfig, database: Database) -> None:
         self.config = config
@@ -95,9 +87,7 @@ class Registry:
     ) -> Registry:
         """Make a store and open it. store.toml is written last: before it there is no store.
 
-        Args:
-            config: What is fixed from now on; `background_object` is filled in.
-            background: The statistics of background text, as bytes.
+        `background` holds the statistics of background text.
 
         Raises: StateError: when the folder, the objects' place or the database is not empty.
         """
@@ -183,13 +173,12 @@ class Registry:
             timeout_seconds: Longest wait for another writer; then StoreLockedError names it.
         """
         with self._lock.held(check_text("author", author), timeout_seconds):
-            if expect_snapshot is not None:
-                live = self.queries.live().id
-                if live != expect_snapshot:
-                    raise ChangedError(
-                        f"the store changed meanwhile: snapshot {live} is live, not "
-                        f"{expect_snapshot}; look again, then decide"
-                    )
+            live = self.queries.live().id
+            if expect_snapshot not in (None, live):
+                raise ChangedError(
+                    f"the store changed meanwhile: snapshot {live} is live, not "
+                    f"{expect_snapshot}; look again, then decide"
+                )
             yield self
 
     @contextmanager
@@ -443,9 +432,7 @@ class Registry:
             doomed = {one: size for one, size in self.objects.sizes().items() if one not in needed}
             for object_id in sorted(doomed):
                 self.objects.delete(object_id)
-            for (
-                path
-            ) in self.staging.iterdir():  # an interrupted run of any domain may hold its texts
+            for path in self.staging.iterdir():  # an interrupted run may hold its texts
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.database.compact()
             left = sorted(doomed.keys() & self.objects.sizes().keys())
@@ -458,20 +445,14 @@ class Registry:
 
     def _rows_of_purged(self, domain: str) -> list[str]:
         """Return the tables that still hold rows of a domain's purged segments."""
-        tables = {
-            "segment_documents": SegmentDocumentRow.segment_id,
-            "document_uses": DocumentUseRow.segment_id,
-            "expert_uses": ExpertUseRow.segment_id,
-            "scores": ScoreRow.subject,
-        }
+        rows = (SegmentDocumentRow, DocumentUseRow, ExpertUseRow)
+        columns = [*(row.__table__.c.segment_id for row in rows), ScoreRow.__table__.c.subject]
         with self.database.reading() as session:
-            row = find_domain(session, domain)
-            purged = select(SegmentRow.id).where(
-                SegmentRow.domain_id == row.id, SegmentRow.purged_at.is_not(None)
-            )
+            is_own = SegmentRow.domain_id == find_domain(session, domain).id
+            purged = select(SegmentRow.id).where(is_own, SegmentRow.purged_at.is_not(None))
             return [
-                name
-                for name, column in tables.items()
+                str(column.table)
+                for column in columns
                 if session.scalar(select(column).where(column.in_(purged)).limit(1)) is not None
             ]
 
@@ -514,12 +495,7 @@ class Registry:
             session.execute(written.on_conflict_do_update(index_elements=["snapshot_id"], set_=new))
 
     def start_run(self, kind: str, domain: str | None, author: str, message: str = "") -> str:
-        """Record that this process begins a run, and return the run's id.
-
-        Args:
-            kind: ingest, evaluate or erase.
-            domain: The domain that it changes; None: it is about all.
-        """
+        """Record that this process begins a run (ingest, evaluate or erase), and return its id."""
         now = utc_now()
         row = RunRow(
             id=uuid.uuid4().hex,
@@ -594,9 +570,8 @@ def _change(
 ) -> Snapshot:
     """Commit the live snapshot with one domain's state changed or added."""
     live = read_live(session)
-    snapshot_id = _add_snapshot(session, action, live.id)
-    states = _with(live, changed)
-    return _commit(session, snapshot_id, states, author, message, changed.domain)
+    made, states = _add_snapshot(session, action, live.id), _with(live, changed)
+    return _commit(session, made, states, author, message, changed.domain)
 
 
 def _add_snapshot(session: Session, action: str, parent_id: int | None) -> int:
@@ -709,9 +684,8 @@ def _check_unerased(session: Session, states: Iterable[DomainState]) -> None:
             erased = erased.where(ErasedRow.document_id.not_in(document_ids(now.version)))
         if num := session.scalar(erased):
             raise StateError(
-                f"{state.domain} {state.label} would bring back {num} erased document"
-                f"{'s' if num > 1 else ''}; if that is wanted, say so with --with-erased "
-                "(with_erased=True)"
+                f"{state.domain} {state.label} would bring back erased documents ({num}); if that "
+                "is wanted, say so with --with-erased (with_erased=True)"
             )
 
 
@@ -752,7 +726,7 @@ def _bury(
     if not retired:
         session.execute(delete(ErasedRow).where(ErasedRow.domain_id == domain_id))
     # Notes and errors of runs may quote titles.
-    is_about_it = or_(RunRow.domain == domain, RunRow.domain.is_(None))
+    is_about_it = (RunRow.domain == domain) | RunRow.domain.is_(None)
     ended = update(RunRow).where(RunRow.state != "running", is_about_it)
     session.execute(ended.values(what="", note="", losses=[], error=None))
     if ids:

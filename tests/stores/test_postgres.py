@@ -70,7 +70,7 @@ def test_the_whole_life_of_a_domain(url, tmp_path):
             gone = documents[3].document_id
             segment = new_segment(registry, "law", chain[0].id)
             registry.replace_segments("law", law, chain[0].id, [segment], [gone], "ann")
-        with pytest.raises(StateError, match="bring back 1 erased document"):
+        with pytest.raises(StateError, match="bring back erased documents"):
             registry.roll_back(4, "ann")
         registry.switch("freeze", "law", "ann")
         registry.roll_back(4, "ann", with_erased=True)
