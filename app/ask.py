@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SHOWN_EXPERTS = 3
 """Experts shown beside a token."""
-NO_DOMAIN = "no domain is live and enabled: the base answers alone (`peer-cl list`)"
 
 
 @reads
@@ -43,7 +42,6 @@ def generate(
     queries = opened.registry.queries
     for name in domain or ():
         queries.check_active(name)
-    has_domain = any(state.is_enabled for state in queries.live().domains)
     from pipelines.writing import write
 
     model, tokenizer = opened.load()
@@ -64,8 +62,6 @@ def generate(
     else:
         say(writing.prompt + writing.text)
         say(f"\nwritten by {writing.writer} ({describe_weights(writing)})")
-    if not has_domain:
-        say(NO_DOMAIN)
 
 
 @reads
@@ -96,29 +92,21 @@ def trace(
     states = opened.registry.queries.snapshot(found.snapshot).domains
     chains = opened.registry.queries.chains([state.version for state in states]).values()
     yield found
-    labels = {one.id: one.label for chain in chains if len(chain) > 1 for one in chain}
-    _print_trace(found, labels, has_domain=any(state.is_enabled for state in states))
+    _print_trace(found, {one.id: one.label for c in chains if len(c) > 1 for one in c})
 
 
 def _stored_document(opened: Store, wanted: str) -> tuple[str, list[str]]:
     """Return a document's text, and the live and enabled domains that hold it."""
     queries = opened.registry.queries
-    places, live = queries.places(wanted), queries.live()
-    holding = {
-        place.document.domain
-        for place in places
-        if place.is_live and (state := live.state(place.document.domain)) and state.is_enabled
-    }
+    places = queries.places(wanted)
+    enabled = {state.domain for state in queries.live().domains if state.is_enabled}
+    holding = {place.document.domain for place in places if place.is_live} & enabled
     if not holding:
-        names = ", ".join(sorted({place.document.domain for place in places}))
-        raise StateError(
-            f"document {places[0].document.document_id[:12]} is in no live and enabled domain; it "
-            f"came with {names} (`peer-cl show` says what became of it)"
-        )
+        raise StateError(f"no live and enabled domain holds it: `peer-cl document {wanted}`")
     return queries.document_text(places[-1].document), sorted(holding)
 
 
-def _print_trace(found: Trace, labels: Mapping[str, str], *, has_domain: bool) -> None:
+def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
     def name(expert: TracedExpert) -> str:
         """Return what `experts --expert` takes; with the version where there are several."""
         label = labels.get(expert.segment_id)
@@ -127,7 +115,7 @@ def _print_trace(found: Trace, labels: Mapping[str, str], *, has_domain: bool) -
     active = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.active)
     say(f"active: {active or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.active:
-        say("the router finds no domain: the base answers" if has_domain else NO_DOMAIN)
+        say("the router finds no domain that is live and enabled: the base answers")
     weighed = [f"{what} {name}" for name in found.active for what in ("weight", "evidence")]
     print_table(
         "\ntokens (nats; evidence above 0 speaks for the domain)",

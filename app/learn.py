@@ -134,12 +134,12 @@ def _print_ingest(report: IngestReport) -> None:
         say("no text of the domain is held out for testing: `evaluate` cannot measure it")
     for kind, (before, after) in report.mean_losses_nats.items():
         say(f"mean loss of each {kind}: {before:.3f} -> {after:.3f} nats a token")
-    num_known = report.num_duplicates - report.num_held_out_already
-    for num, why in (
-        (num_known, "known to the domain, or twice in the corpus"),
-        (report.num_held_out_already, "held out by the domain (--hold-out 0 learns them)"),
-        (len(report.erased_ids), "erased from the domain"),
-    ):
+    left_out = {
+        "known to the domain, or twice": report.num_duplicates - report.num_held_out_already,
+        "held out by the domain (--hold-out 0 learns them)": report.num_held_out_already,
+        "erased from the domain": len(report.erased_ids),
+    }
+    for why, num in left_out.items():
         if num:
             say(f"left out: {several(num, 'document')} {why}")
     for problem in report.skipped[:SHOWN_PROBLEMS]:
@@ -184,10 +184,7 @@ def report(
     wanted = (queries.live() if snapshot is None else queries.snapshot(snapshot)).id
     past = queries.evaluations(wanted)
     if not past:
-        raise UnknownError(
-            f"neither snapshot {wanted} nor one before it was evaluated; `peer-cl evaluate` "
-            "evaluates the live one"
-        )
+        raise UnknownError(f"neither snapshot {wanted} nor one before it was evaluated")
     found = past[-1]
     yield {"created_at": found.created_at, **found.report}
     before = "" if found.snapshot.id == wanted else f", the last one before snapshot {wanted}"

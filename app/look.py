@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,7 +16,7 @@ from app.verbs import Answer, reads
 
 if TYPE_CHECKING:
     from pipelines.store import Store
-    from stores.queries import DomainSummary, Event, Run, Snapshot
+    from stores.queries import DomainSummary, Run, Snapshot
 
 Limit = Annotated[int, opt("N", "The most lines shown.", min=1)]
 
@@ -55,10 +54,8 @@ def show(opened: Store, domain: Domain) -> Answer:
     yield (detail := opened.registry.queries.domain(domain))
     item = detail.summary
     say(f"{item.domain}: {describe_state(item)}" + (f", {item.label}" if item.label else ""))
-    say(
-        f"{item.num_texts:,} texts and {item.num_facts:,} facts learned, {item.num_held_out:,} "
-        "texts held out"
-    )
+    learned = f"{item.num_texts:,} texts and {item.num_facts:,} facts learned"
+    say(f"{learned}, {item.num_held_out:,} texts held out")
     say(f"{item.num_tokens:,} tokens, {item.num_experts:,} experts, {size(item.size_bytes)}")
     live = {segment.id for segment in detail.chain}
     print_objects(
@@ -85,12 +82,9 @@ def documents(
     """List the documents of a domain's live version."""
     found = opened.registry.queries.documents(domain, split=split, kind=kind)
     yield found[:limit]
-    print_objects(
-        "documents (losses right after the ingest, nats a token)",
-        found[:limit],
-        "document=document_id split kind tokens=num_tokens base=base_nats with_pool=nats title "
-        "source",
-    )
+    columns = "document=document_id split kind tokens=num_tokens base=base_nats with_pool=nats"
+    title = "documents (losses right after the ingest, nats a token)"
+    print_objects(title, found[:limit], f"{columns} title source")
     if len(found) > limit:
         say(f"{len(found) - limit:,} more; --limit shows more of them")
 
@@ -164,60 +158,35 @@ def describe_progress(run: Run) -> str:
     return f"{run.what} {run.done:,} of {run.total:,}" if run.total else run.what
 
 
-@dataclass(frozen=True)
-class Status:
-    """What is live and what is wrong."""
-
-    snapshot: int
-    base: str
-    capacity: int
-    live: list[str]
-    """Live domains, with what is unusual about each."""
-    removed: list[str]
-    last_event: Event | None
-    is_evaluated: bool
-    """Whether the live snapshot has a report."""
-    running: list[Run]
-    problems: list[str]
-    """What is wrong, each with what to do about it."""
-
-
 @reads
 def status(opened: Store) -> Answer:
     """Show what is live and what is wrong, in ten lines; `doctor` checks every stored byte."""
-    yield (found := _status(opened))
-    say(f"snapshot {found.snapshot} on base {found.base}")
-    say(f"live: {len(found.live)} of {found.capacity} domains: {', '.join(found.live) or 'none'}")
-    if found.removed:
-        say(f"removed: {', '.join(found.removed)}")
-    if last := found.last_event:
-        say(f"last act: {last.action} {last.domain or ''} by {last.author}, {moment(last.at)}")
-    say(f"evaluated: {'yes' if found.is_evaluated else 'no; `peer-cl evaluate` does'}")
-    for run in found.running:
-        say(f"running: {run.kind} {run.domain or ''} {describe_progress(run)}")
-    say("\n".join(f"problem: {one}" for one in found.problems) or "no problem found")
-
-
-def _status(opened: Store) -> Status:
     queries, config = opened.registry.queries, opened.registry.config
     live, domains = queries.live(), queries.domains()
-    running = [run for run in queries.runs(20) if run.state == "running"]
+    going = [run for run in queries.runs(20) if run.state == "running"]
     states = {f"{one.domain} {one.label}": describe_state(one) for one in domains if one.is_live}
-    killed = [f"{run.kind} {run.domain or ''}".strip() for run in running if run.is_lost]
-    return Status(
-        snapshot=live.id,
-        base=config.base_id,
-        capacity=config.capacity,
-        live=[name + f" ({state})" * (state != "live") for name, state in states.items()],
-        removed=[one.domain for one in domains if not (one.is_live or one.is_purged)],
-        last_event=next(iter(queries.events(limit=1)), None),
-        is_evaluated=queries.evaluation(live.id) is not None,
-        running=[run for run in running if not run.is_lost],
-        problems=[
-            *_missing(opened, live),
-            *(f"the {what} was killed: run the same command again" for what in killed),
-        ],
-    )
+    names = [name + f" ({state})" * (state != "live") for name, state in states.items()]
+    removed = [one.domain for one in domains if not (one.is_live or one.is_purged)]
+    last = next(iter(queries.events(limit=1)))
+    is_evaluated = queries.evaluation(live.id) is not None
+    running = [run for run in going if not run.is_lost]
+    problems = [*_missing(opened, live)]
+    killed = [f"{run.kind} {run.domain or ''}".strip() for run in going if run.is_lost]
+    problems += [f"the {what} was killed: run the same command again" for what in killed]
+    yield {
+        **{"snapshot": live.id, "base": config.base_id, "capacity": config.capacity},
+        **{"live": names, "removed": removed, "last_event": last, "is_evaluated": is_evaluated},
+        **{"running": running, "problems": problems},
+    }
+    say(f"snapshot {live.id} on base {config.base_id}")
+    say(f"live: {len(names)} of {config.capacity} domains: {', '.join(names) or 'none'}")
+    if removed:
+        say(f"removed: {', '.join(removed)}")
+    say(f"last act: {last.action} {last.domain or ''} by {last.author}, {moment(last.at)}")
+    say(f"evaluated: {'yes' if is_evaluated else 'no; `peer-cl evaluate` does'}")
+    for run in running:
+        say(f"running: {run.kind} {run.domain or ''} {describe_progress(run)}")
+    say("\n".join(f"problem: {one}" for one in problems) or "no problem found")
 
 
 def _missing(opened: Store, live: Snapshot) -> Iterator[str]:

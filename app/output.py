@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich import progress
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def print_objects(
 
 
 def _reader(attribute: str) -> Read:
-    """Return what reads an attribute of an object, and shortens a size, a time and an id."""
     read, shorten = attrgetter(attribute), _SHORTENED.get(re.split(r"[._]", attribute)[-1])
     return read if shorten is None else lambda one: shorten(read(one))
 
@@ -107,7 +107,6 @@ def print_json(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as what JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
@@ -122,14 +121,9 @@ def size(num_bytes: int) -> str:
 
     Example:
         >>> size(512), size(26_843_545)
-        ('512 B', '26.8 MB')
+        ('512 bytes', '26.8 MB')
     """
-    amount = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return decimal(num_bytes)
 
 
 def moment(iso: str) -> str:
