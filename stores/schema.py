@@ -6,7 +6,7 @@ document, so a purge leaves nothing of its documents in the history.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -16,7 +16,6 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    LargeBinary,
     MetaData,
     String,
     Text,
@@ -27,11 +26,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 UUID = String(32)
 SHA256 = String(64)
 TIME = String(32)
+_AS_JSON: dict[Any, Any] = dict.fromkeys((list[int], list[Any], dict[str, Any]), JSON)
+
+
+def _to(table: str) -> ForeignKey:
+    return ForeignKey(f"{table}.id")
 
 
 class Base(DeclarativeBase):
     """The registry's metadata; constraints have names, or SQLite could not alter them later."""
 
+    type_annotation_map: ClassVar[dict[Any, Any]] = {str: Text, float: Float, **_AS_JSON}
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -63,28 +68,22 @@ class RunRow(Base):
     )
     id: Mapped[str] = mapped_column(UUID, primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))
-    domain: Mapped[str | None] = mapped_column(
-        String(64), doc="A name: the domain may not exist yet."
-    )
+    domain: Mapped[str | None] = mapped_column(String(64), doc="A name: it may not exist yet.")
     state: Mapped[str] = mapped_column(String(9))
-    author: Mapped[str] = mapped_column(Text)
-    message: Mapped[str] = mapped_column(Text)
-    host: Mapped[str] = mapped_column(Text, doc="Where the process runs.")
+    author: Mapped[str]
+    message: Mapped[str]
+    host: Mapped[str] = mapped_column(doc="Where the process runs.")
     pid: Mapped[int] = mapped_column(BigInteger)
-    what: Mapped[str] = mapped_column(Text, default="", doc="The present step of the work.")
+    what: Mapped[str] = mapped_column(default="", doc="The present step of the work.")
     done: Mapped[int] = mapped_column(BigInteger, default=0)
     total: Mapped[int] = mapped_column(BigInteger, default=0, doc="0: not known.")
-    note: Mapped[str] = mapped_column(Text, default="")
-    losses: Mapped[list[Any]] = mapped_column(
-        JSON, default=list, doc="[step, training nats a token]."
-    )
+    note: Mapped[str] = mapped_column(default="")
+    losses: Mapped[list[Any]] = mapped_column(default=list, doc="[step, training nats a token].")
     started_at: Mapped[str] = mapped_column(TIME)
     updated_at: Mapped[str] = mapped_column(TIME)
     ended_at: Mapped[str | None] = mapped_column(TIME)
-    error: Mapped[str | None] = mapped_column(Text, doc="One line.")
-    snapshot_id: Mapped[int | None] = mapped_column(
-        ForeignKey("snapshots.id"), doc="What it made or evaluated."
-    )
+    error: Mapped[str | None] = mapped_column(doc="One line.")
+    snapshot_id: Mapped[int | None] = mapped_column(_to("snapshots"), doc="Made or evaluated.")
 
 
 class SegmentRow(Base):
@@ -93,28 +92,24 @@ class SegmentRow(Base):
     __tablename__ = "segments"
     __table_args__ = (UniqueConstraint("domain_id", "ordinal"),)
     id: Mapped[str] = mapped_column(UUID, primary_key=True)
-    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id"))
+    domain_id: Mapped[int] = mapped_column(_to("domains"))
     parent_id: Mapped[str | None] = mapped_column(
-        ForeignKey("segments.id"), index=True, doc="The segment it grew on."
+        _to("segments"), index=True, doc="The segment it grew on."
     )
-    snapshot_id: Mapped[int] = mapped_column(
-        ForeignKey("snapshots.id"), doc="The snapshot with which it came."
-    )
-    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), doc="The snapshot it came with.")
+    run_id: Mapped[str | None] = mapped_column(_to("runs"))
     ordinal: Mapped[int] = mapped_column(doc="Version number within the domain, from 1.")
     label: Mapped[str] = mapped_column(String(16), doc='"v" and the ordinal.')
     pool_object: Mapped[str] = mapped_column(SHA256, doc="The experts' tensors.")
     key_object: Mapped[str] = mapped_column(SHA256, doc="The router key at this version.")
     use_object: Mapped[str | None] = mapped_column(SHA256, doc="Each expert's mean input.")
-    host_layers: Mapped[list[int]] = mapped_column(JSON)
+    host_layers: Mapped[list[int]]
     num_experts: Mapped[int] = mapped_column(doc="Over all host layers.")
     size_bytes: Mapped[int] = mapped_column(BigInteger, doc="Of the pool's object.")
     num_tokens: Mapped[int] = mapped_column(BigInteger, doc="Training tokens, one pass.")
-    config: Mapped[dict[str, Any]] = mapped_column(JSON, doc="Needed to repeat the training.")
-    losses: Mapped[list[Any]] = mapped_column(
-        JSON, doc="[step, training nats a token, validation nats a token or null]."
-    )
-    seconds: Mapped[float] = mapped_column(Float, doc="Duration of the training.")
+    config: Mapped[dict[str, Any]] = mapped_column(doc="Needed to repeat the training.")
+    losses: Mapped[list[Any]] = mapped_column(doc="[step, training nats, validation nats or null].")
+    seconds: Mapped[float] = mapped_column(doc="Duration of the training.")
     created_at: Mapped[str] = mapped_column(TIME)
     purged_at: Mapped[str | None] = mapped_column(TIME, doc="Its bytes are deleted since then.")
 
@@ -128,26 +123,22 @@ class SegmentDocumentRow(Base):
         CheckConstraint("split IN ('train', 'validation', 'test')", name="split"),
         CheckConstraint("kind IN ('text', 'fact', 'question')", name="kind"),
     )
-    segment_id: Mapped[str] = mapped_column(ForeignKey("segments.id"), primary_key=True)
+    segment_id: Mapped[str] = mapped_column(_to("segments"), primary_key=True)
     document_id: Mapped[str] = mapped_column(
         SHA256, primary_key=True, index=True, doc="sha256 of the normalised text."
     )
     position: Mapped[int] = mapped_column(doc="Order within the segment, from 0.")
-    title: Mapped[str] = mapped_column(Text)
-    source: Mapped[str] = mapped_column(Text, doc="A file, a record.")
+    title: Mapped[str]
+    source: Mapped[str] = mapped_column(doc="A file, a record.")
     split: Mapped[str] = mapped_column(String(10))
     kind: Mapped[str] = mapped_column(String(8))
     num_tokens: Mapped[int] = mapped_column(BigInteger)
-    near_group: Mapped[str] = mapped_column(
-        SHA256, doc="Shared by near-duplicates and by sections of one document."
-    )
+    near_group: Mapped[str] = mapped_column(SHA256, doc="Shared by near-duplicates and sections.")
     text_object: Mapped[str | None] = mapped_column(SHA256)
-    section_of: Mapped[str | None] = mapped_column(Text, doc="The larger document.")
-    base_nats: Mapped[float | None] = mapped_column(Float, doc="Loss of the base, nats a token.")
-    nats: Mapped[float | None] = mapped_column(Float, doc="Loss after the training.")
-    use_norm: Mapped[float | None] = mapped_column(
-        Float, doc="Length of its vector over the segment's experts; see `stores.uses`."
-    )
+    section_of: Mapped[str | None] = mapped_column(doc="The larger document.")
+    base_nats: Mapped[float | None] = mapped_column(doc="Loss of the base, nats a token.")
+    nats: Mapped[float | None] = mapped_column(doc="Loss after the training.")
+    use_norm: Mapped[float | None] = mapped_column(doc="Length of its vector: `stores.uses`.")
 
 
 class DocumentUseRow(Base):
@@ -163,25 +154,21 @@ class DocumentUseRow(Base):
     segment_id: Mapped[str] = mapped_column(UUID, primary_key=True)
     document_id: Mapped[str] = mapped_column(SHA256, primary_key=True)
     host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weight: Mapped[float] = mapped_column(Float, doc="Router weight, over tokens and experts.")
-    experts: Mapped[bytes] = mapped_column(LargeBinary, doc="Experts and their parts of `weight`.")
+    weight: Mapped[float] = mapped_column(doc="Router weight, over tokens and experts.")
+    experts: Mapped[bytes] = mapped_column(doc="Experts and their parts of `weight`.")
 
 
 class ExpertUseRow(Base):
     """Which learned documents use one expert: the inverse. An unused expert has no row."""
 
     __tablename__ = "expert_uses"
-    segment_id: Mapped[str] = mapped_column(ForeignKey("segments.id"), primary_key=True)
+    segment_id: Mapped[str] = mapped_column(_to("segments"), primary_key=True)
     host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     expert: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weight: Mapped[float] = mapped_column(Float, doc="Router weight, over tokens and documents.")
+    weight: Mapped[float] = mapped_column(doc="Router weight, over tokens and documents.")
     num_documents: Mapped[int] = mapped_column(doc="Documents in which it fired.")
-    effective_documents: Mapped[float] = mapped_column(
-        Float, doc="exp of the entropy of its weight over documents."
-    )
-    documents: Mapped[bytes] = mapped_column(
-        LargeBinary, doc="Documents' positions and their parts of `weight`."
-    )
+    effective_documents: Mapped[float] = mapped_column(doc="exp of the weight's entropy.")
+    documents: Mapped[bytes] = mapped_column(doc="Documents and their parts of `weight`.")
 
 
 class ScoreRow(Base):
@@ -193,7 +180,7 @@ class ScoreRow(Base):
         SHA256, primary_key=True, doc="Names the text and how it was scored."
     )
     document_id: Mapped[str | None] = mapped_column(SHA256, index=True, doc="Null: background.")
-    log_probs: Mapped[bytes] = mapped_column(LargeBinary, doc="float64, little-endian, nats.")
+    log_probs: Mapped[bytes] = mapped_column(doc="float64, little-endian, nats.")
     is_found: Mapped[bool | None] = mapped_column(doc="By the router, from the whole text.")
     is_found_by_half: Mapped[bool | None] = mapped_column(doc="From the text's first half.")
     created_at: Mapped[str] = mapped_column(TIME)
@@ -205,9 +192,7 @@ class SnapshotRow(Base):
     __tablename__ = "snapshots"
     __table_args__ = ({"sqlite_autoincrement": True},)
     id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int | None] = mapped_column(
-        ForeignKey("snapshots.id"), doc="The snapshot that was live before."
-    )
+    parent_id: Mapped[int | None] = mapped_column(_to("snapshots"), doc="The snapshot live before.")
     action: Mapped[str] = mapped_column(String(16), doc="The act that made it.")
     created_at: Mapped[str] = mapped_column(TIME)
 
@@ -216,11 +201,9 @@ class SnapshotDomainRow(Base):
     """One domain within a snapshot."""
 
     __tablename__ = "snapshot_domains"
-    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"), primary_key=True)
-    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id"), primary_key=True)
-    segment_id: Mapped[str] = mapped_column(
-        ForeignKey("segments.id"), index=True, doc="The domain's version: its last segment."
-    )
+    snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), primary_key=True)
+    domain_id: Mapped[int] = mapped_column(_to("domains"), primary_key=True)
+    segment_id: Mapped[str] = mapped_column(_to("segments"), index=True, doc="Its version.")
     is_frozen: Mapped[bool] = mapped_column(doc="Refuses new segments.")
     is_enabled: Mapped[bool] = mapped_column(doc="False: it is never active.")
 
@@ -229,8 +212,8 @@ class EvaluationRow(Base):
     """The report of a snapshot's last evaluation."""
 
     __tablename__ = "evaluations"
-    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"), primary_key=True)
-    report: Mapped[dict[str, Any]] = mapped_column(JSON)
+    snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), primary_key=True)
+    report: Mapped[dict[str, Any]]
     created_at: Mapped[str] = mapped_column(TIME)
 
 
@@ -241,7 +224,7 @@ class LiveRow(Base):
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     store_id: Mapped[str] = mapped_column(UUID, doc="As in store.toml.")
-    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"))
+    snapshot_id: Mapped[int] = mapped_column(_to("snapshots"))
 
 
 class EventRow(Base):
@@ -251,21 +234,19 @@ class EventRow(Base):
     __table_args__ = (Index(None, "domain_id", "id"), {"sqlite_autoincrement": True})
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[str] = mapped_column(TIME)
-    author: Mapped[str] = mapped_column(Text)
+    author: Mapped[str]
     action: Mapped[str] = mapped_column(String(16))
-    domain_id: Mapped[int | None] = mapped_column(ForeignKey("domains.id"))
-    segment_id: Mapped[str | None] = mapped_column(
-        ForeignKey("segments.id"), doc="The domain's version after the act."
-    )
-    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"), doc="Live after the act.")
-    message: Mapped[str] = mapped_column(Text)
+    domain_id: Mapped[int | None] = mapped_column(_to("domains"))
+    segment_id: Mapped[str | None] = mapped_column(_to("segments"), doc="Version after the act.")
+    snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), doc="Live after the act.")
+    message: Mapped[str]
 
 
 class ErasedRow(Base):
     """A document that was erased from a domain; `ingest` leaves it out."""
 
     __tablename__ = "erased_documents"
-    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id"), primary_key=True)
+    domain_id: Mapped[int] = mapped_column(_to("domains"), primary_key=True)
     document_id: Mapped[str] = mapped_column(SHA256, primary_key=True)
-    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), doc="The erasure.")
+    event_id: Mapped[int] = mapped_column(_to("events"), doc="The erasure.")
     at: Mapped[str] = mapped_column(TIME)

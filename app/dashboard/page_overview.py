@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import pandas as pd
 import streamlit as st
 
@@ -22,18 +19,7 @@ _SHOW = {
     "warning": (st.warning, ":material/warning:"),
     "note": (st.info, ":material/info:"),
 }
-"""How a problem is shown, the worst first."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is wrong, in one sentence, and what to do about it in another."""
-
-    severity: str
-    """error, warning or note."""
-    text: str
-    is_evaluation: bool = False
-    """An evaluation of the live snapshot puts it right."""
+"""How a problem is shown by its severity, the worst first."""
 
 
 @page(
@@ -52,42 +38,37 @@ def show(seen: View) -> None:
         return
     found = evaluations(seen)
     report = EvaluationReport.from_json(found[0].report) if found else None
-    is_stale = bool(found) and not is_current(seen, found[0])
-    _show_problems(seen, list(find_problems(seen, report, is_stale)))
+    _show_problems(find_problems(seen, report))
+    if seen.live.domains and not (report and is_current(seen, found[0])):
+        text = "This store was never evaluated."
+        if report:
+            text = f"The newest evaluation is of snapshot {report.snapshot}, with other versions."
+        st.warning(text, icon=":material/straighten:")
+        offer_evaluation(seen)
+    _offer_check(seen)
     if report:
-        _show_figures(report)
+        show_report(report)
     _show_domains(seen, report)
     st.subheader("Newest runs", anchor=False)
     show_table(tables.runs_table(seen.queries.runs(NUM_RUNS)), "The newest runs")
 
 
-def find_problems(seen: View, report: EvaluationReport | None, is_stale: bool) -> Iterator[Problem]:
-    """Yield what is wrong.
-
-    Args:
-        seen: the store.
-        report: of the newest evaluation.
-        is_stale: it is of other versions than those that are live.
-    """
-    for one in st.session_state.get(_checked_key(seen), ()):
-        yield Problem(one.severity, f"{one.what}: {one.action}")
+def find_problems(seen: View, report: EvaluationReport | None) -> list[tuple[str, str]]:
+    """Return what is wrong: its severity (of _SHOW), and a sentence."""
+    checked = st.session_state.get(_checked_key(seen), ())
+    found = [(one.severity, f"{one.what}: {one.action}") for one in checked]
     last = {(run.kind, run.domain): run for run in reversed(seen.queries.runs(50))}
     for run in last.values():
-        state = tables.run_state(run)
-        if state in ("failed", "lost"):
+        if (state := tables.run_state(run)) in ("failed", "lost"):
             why = f"failed: {run.error}" if state == "failed" else "ended without a word"
-            yield Problem("warning", f"The last {tables.run_name(run)} {why}.")
+            found.append(("warning", f"The last {tables.run_name(run)} {why}."))
     if report and not report.is_within_bound:
-        yield Problem(
-            "error",
+        text = (
             f"A document lost {report.max_added_nats:.4f} nats, more than the bound of "
-            f"{report.bound_nats:.4f}. This is a fault of peer-cl: please report it.",
+            f"{report.bound_nats:.4f}. This is a fault of peer-cl: please report it."
         )
-    if seen.live.domains and report is None:
-        yield Problem("warning", "This store was never evaluated.", is_evaluation=True)
-    elif seen.live.domains and is_stale and report:
-        text = f"The newest evaluation is of snapshot {report.snapshot}, with other versions."
-        yield Problem("warning", text, is_evaluation=True)
+        found.append(("error", text))
+    return found
 
 
 def _checked_key(seen: View) -> str:
@@ -95,14 +76,15 @@ def _checked_key(seen: View) -> str:
     return f"checked {seen.key}"
 
 
-def _show_problems(seen: View, problems: list[Problem]) -> None:
+def _show_problems(problems: list[tuple[str, str]]) -> None:
     if not problems:
         st.success("Nothing is known to be wrong.", icon=":material/check_circle:")
-    for problem in sorted(problems, key=lambda one: list(_SHOW).index(one.severity)):
-        say, icon = _SHOW[problem.severity]
-        say(plain(problem.text), icon=icon)
-    if any(problem.is_evaluation for problem in problems):
-        offer_evaluation(seen)
+    for severity, text in sorted(problems, key=lambda one: list(_SHOW).index(one[0])):
+        say, icon = _SHOW[severity]
+        say(plain(text), icon=icon)
+
+
+def _offer_check(seen: View) -> None:
     told = "As `peer-cl doctor` does; nothing is changed."
     if st.button("Check every byte", icon=":material/health_and_safety:", help=told):
         with st.spinner("Reading every object of the store"):
@@ -112,35 +94,21 @@ def _show_problems(seen: View, problems: list[Problem]) -> None:
         st.caption("Every byte was read; what was found is above.")
 
 
-def _show_figures(report: EvaluationReport) -> None:
+def show_report(report: EvaluationReport) -> None:
+    """Show the main figures of an evaluation."""
     recall, taught = (tables.mean_recall(report, name) for name in ("paraphrase", "taught"))
-    retention = report.metrics.retention
+    retention, asked = report.metrics.retention, taught is not None
+    gain, worst = tables.mean_gain(report), f"{report.max_added_nats:+.4f}"
+    share = "–" if retention is None else f"{retention:.2%}"
+    right = "–" if recall is None else f"{recall:.0%}"
+    bound, as_taught = f"bound {report.bound_nats:.4f}", f"{taught:.0%} as taught" if asked else ""
     show_figures(
         [
-            (
-                "Mean gain",
-                f"{tables.mean_gain(report):+.3f}",
-                "nats a token",
-                "On held-out documents: the base's loss less the loss now, averaged over domains.",
-            ),
-            (
-                "Retention",
-                "–" if retention is None else f"{retention:.1%}",
-                "of all gains",
-                tables.MEANINGS["retention"][1],
-            ),
-            (
-                "Recall, paraphrased",
-                "–" if recall is None else f"{recall:.0%}",
-                "not asked" if taught is None else f"{taught:.0%} as taught",
-                "Questions about facts whose whole answer is right, as the prompt routes them.",
-            ),
-            (
-                "Worst added loss",
-                f"{report.max_added_nats:+.4f}",
-                f"bound {report.bound_nats:.4f}",
-                "The most that a scored document lost over the base, nats; positive = lost.",
-            ),
+            ("Mean gain", f"{gain:+.3f}", "nats a token", "The base's loss less the loss now."),
+            ("Retention", share, "of all gains", tables.MEANINGS["retention"][1]),
+            ("Forgetting", f"{report.metrics.forgetting:+.4f}", "positive = forgot", None),
+            ("Recall, paraphrased", right, as_taught, "Questions whose whole answer is right."),
+            ("Worst added loss", worst, bound, "The most that a scored document lost, nats."),
         ]
     )
 

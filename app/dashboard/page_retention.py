@@ -8,8 +8,9 @@ import streamlit as st
 
 from app.dashboard import charts, tables
 from app.dashboard.columns import show_table
+from app.dashboard.page_overview import show_report
 from app.dashboard.processes import offer_evaluation
-from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty, show_figures
+from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty
 from pipelines.report import EvaluationReport
 
 ROUTING = (
@@ -45,7 +46,10 @@ def show(seen: View) -> None:
             icon=":material/history:",
         )
         offer_evaluation(seen)
-    _show_figures(report)
+    show_report(report)
+    if report.unmeasured:
+        names = ", ".join(report.unmeasured)
+        st.caption(plain(f"Not measured, since no text of them is held out: {names}."))
     parts: dict[str, Callable[[View, EvaluationReport], None]] = {
         "Matrix": _show_matrix,
         "Curves": _show_curves,
@@ -57,22 +61,6 @@ def show(seen: View) -> None:
         "Show", list(parts), default="Matrix", required=True, key="part", bind="query-params"
     )
     parts[part](seen, report)
-
-
-def _show_figures(report: EvaluationReport) -> None:
-    retention = report.metrics.retention
-    gain, bound = tables.mean_gain(report), f"bound {report.bound_nats:.4f}"
-    show_figures(
-        [
-            ("Mean gain", f"{gain:+.3f}", "nats a token", None),
-            ("Retention", "–" if retention is None else f"{retention:.2%}", "of all gains", None),
-            ("Forgetting", f"{report.metrics.forgetting:+.4f}", "positive = forgot", None),
-            ("Worst added loss", f"{report.max_added_nats:+.4f}", bound, None),
-        ]
-    )
-    if report.unmeasured:
-        names = ", ".join(report.unmeasured)
-        st.caption(plain(f"Not measured, since no text of them is held out: {names}."))
 
 
 def _show_matrix(seen: View, report: EvaluationReport) -> None:
