@@ -67,10 +67,8 @@ def print_objects(
 ) -> None:
     """Print a table with a row for each object.
 
-    Args:
-        columns: attributes to show, each after its heading where that has another name:
-            "version=label num_tokens". In a heading "_" stands for a blank.
-        computed: by heading, what a column shows that is no attribute.
+    `columns` names attributes, each after its heading where that has another name: "version=label
+    num_tokens". In a heading "_" stands for a blank. `computed` has what is no attribute.
     """
     pairs = [word.partition("=")[::2] for word in columns.split()]
     readers = [computed.get(name) or _reader(attribute or name) for name, attribute in pairs]

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 
+from app.report import METRICS
 from benchmarks.pictures import demo_picture
 from benchmarks.results import Figure, write_results
 from peer_cl.errors import StateError
@@ -23,13 +24,6 @@ SHARES = {
 """A domain's shares: what they are, goal and floor. Goals may be missed, floors may not."""
 RECALL_GOALS = {"taught": 0.9, "paraphrase": 0.5}
 BWT_FLOOR, IDENTICAL_FLOOR, TAUGHT_FLOOR = -0.001, 0.5, 0.6
-UNITS = {
-    "acc": "nats a token, higher is better",
-    "learning_accuracy": "nats a token, higher is better",
-    "fwt": "nats a token, higher is better",
-    "forgetting": "nats a token, lower is better",
-    "retention": "share, higher is better",
-}
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -85,10 +79,10 @@ def figures(store: Store, report: EvaluationReport) -> Iterator[Figure]:
     name = f"bound where a prompt mentions one domain, odds {report.mention_odds:g} (nats)"
     yield Figure(name, report.mention_bound_nats)
     yield Figure("bwt (nats a token)", report.metrics.bwt, least=0.0)
-    for key, unit in UNITS.items():
+    for key, (unit, sense) in METRICS.items():
         value = getattr(report.metrics, key)
-        if value is not None:
-            yield Figure(f"{key} ({unit})", value)
+        if key != "bwt" and value is not None:
+            yield Figure(f"{key} ({unit}, {sense})", value)
     rows = ["base", *(f"after {domain}" for domain in report.domains)]
     for after, losses in zip(rows, report.matrix.loss_nats, strict=True):
         for domain, loss in zip(report.domains, losses, strict=True):

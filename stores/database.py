@@ -50,23 +50,14 @@ _T = TypeVar("_T")
 
 
 def batches(items: Iterable[_T], size: int = 500) -> Iterator[list[_T]]:
-    """Yield the items in lists of at most `size`: one SQL statement takes so many variables.
-
-    Example:
-        >>> list(batches("abcde", 2))
-        [['a', 'b'], ['c', 'd'], ['e']]
-    """
+    """Yield the items in lists of at most `size`: one SQL statement takes so many variables."""
     iterator = iter(items)
     while piece := list(islice(iterator, size)):
         yield piece
 
 
 class Database:
-    """One registry database, from `sqlite_database` or `postgres_database`.
-
-    Args:
-        name: What messages call it (a path, or a URL without its password).
-    """
+    """A registry's database; `name` is what messages call it, without a password."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
@@ -222,13 +213,7 @@ _POLL_SECONDS = 0.1
 
 
 class WriterLock:
-    """Lets one thread of one process write a store at a time; that thread may nest it.
-
-    Args:
-        database: The registry.
-        folder: The store's, in which the file lock and its holder's name lie.
-        store_id: Which of a server's stores it is.
-    """
+    """Lets one thread of one process write a store at a time; that thread may nest it."""
 
     def __init__(self, database: Database, folder: Path, store_id: str) -> None:
         self._database = database
@@ -293,13 +278,8 @@ class WriterLock:
                 connection.invalidate()  # the session ends, and its lock with it
 
     def _locked(self) -> StoreLockedError:
+        holder = self._holder.read_text() if self._holder.exists() else ""  # a server tells nothing
         return StoreLockedError(
-            f"the store is being written by {self._name_holder()}; wait until that ends (see "
-            "`peer-cl runs`) and try again"
+            f"the store is being written by {holder or 'another process'}; wait until that ends "
+            "(see `peer-cl runs`) and try again"
         )
-
-    def _name_holder(self) -> str:
-        """Return who holds the lock; a server does not say."""
-        with suppress(FileNotFoundError):
-            return self._holder.read_text() or "another process"
-        return "another process"

@@ -52,12 +52,9 @@ class VectorIndex:
             self.add(name, (sets or {})[name])
 
     def add(self, name: str, vectors: Floats, *, as_directions: bool = False) -> None:
-        """Add a set of vectors.
+        """Add a set of vectors, float32 (C, D).
 
-        Args:
-            vectors: float32 (C, D).
-            as_directions: Make each of length one, and leave out those of zeros: for
-                `nearest_rows`.
+        For `nearest_rows`, `as_directions` makes each of length one, and leaves out those of zeros.
 
         Raises: ShapeError, InputError: when widths differ, or a value is not finite.
         """

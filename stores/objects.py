@@ -28,10 +28,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class ObjectStore:
-    """Objects in a local folder, or at an fsspec URL.
-
-    Args:
-        place: A folder's Path, or text: an fsspec URL such as "s3://bucket/knowledge".
+    """Objects in a local folder (a Path), or at an fsspec URL such as "s3://bucket/knowledge".
 
     Raises: UnsupportedError: when the URL is of none of SCHEMES, or its file system (s3fs, ...) is
         not installed.
@@ -186,10 +183,7 @@ if sys.platform == "darwin":
 
 
 def write_temporary(data: bytes, folder: Path) -> Path:
-    """Write bytes into a new file of `folder`, fsync it and return its path.
-
-    On any error (a full disk) the file is removed again.
-    """
+    """Write bytes into a new file of `folder`, durably, and return its path; whole or not."""
     path = folder / f"{uuid.uuid4().hex}.part"
     try:
         with path.open("xb") as file:

@@ -314,23 +314,18 @@ class Registry:
             version: A label, an id or a unique prefix; None: the version before the live one.
             with_erased: Bring back documents that were erased since.
 
-        Raises: StateError: when it is no earlier version of the chain, or would bring back erased
-            documents unasked.
+        Raises: StateError: when it is no earlier version, or brings back erased documents unasked.
         """
         with self._acting(author) as session:
             state = live_state(session, domain)
             earlier = read_chains(session, [state.version])[state.version][:-1]
-            if version is None:
-                wanted = earlier[-1].id if earlier else ""
-            else:
-                wanted = read_version(session, domain, version).id
-            target = next((segment for segment in earlier if segment.id == wanted), None)
+            wanted = None if version is None else read_version(session, domain, version).id
+            target = next((one for one in reversed(earlier) if wanted in (None, one.id)), None)
             if target is None:
                 labels = ", ".join(segment.label for segment in earlier) or "none"
                 raise StateError(
                     f"{domain} is at {state.label} and {version or 'the one before'} is no earlier "
-                    f"version of it (earlier ones: {labels}); to go elsewhere, roll the store back "
-                    "to a snapshot, or remove the domain"
+                    f"version of it (earlier ones: {labels})"
                 )
             changed = dataclasses.replace(state, version=target.id, label=target.label)
             if not with_erased:
@@ -414,15 +409,12 @@ class Registry:
 
         First one transaction deletes the rows; whatever a crash leaves of the files is then named
         by nothing, and the next purge (or `doctor --repair`) deletes it. Bytes that other segments
-        need too stay.
-
-        Args:
-            retired: Of a live domain, purge the segments that are in no live version.
+        need too stay. With `retired`, a live domain's segments go that are in no live version.
 
         Raises:
             StateError: when the domain is live (with `retired`: is not), or a reader keeps the
                 registry's old pages alive.
-            DamageError: when something is left; the message says what.
+            DamageError: when something is left.
         """
         with self.writing(author):
             with self.database.writing() as session:

@@ -66,10 +66,8 @@ class Uses:
             experts: Numbers of experts, by host layer; those that never fired are left out.
         """
         with self._database.reading() as session:
-            found = [
-                (use, *unpack(use.documents))
-                for use in _read_expert_uses(session, segment_id, experts)
-            ]
+            uses = _read_expert_uses(session, segment_id, experts)
+            found = [(use, *unpack(use.documents)) for use in uses]
             positions = {int(position) for _, held, _ in found for position in held}
             documents = _read_positions(session, segment_id, sorted(positions))
         return tuple(
@@ -149,12 +147,10 @@ def _read_positions(
 ) -> dict[int, HeldDocument]:
     """Return the documents at some positions of a segment."""
     row = SegmentDocumentRow
-    query = select(row.position, row.document_id, row.title, row.source, row.kind)
     found: dict[int, HeldDocument] = {}
     for some in batches(positions):
-        wanted = query.where(row.segment_id == segment_id, row.position.in_(some))
-        for position, *about in session.execute(wanted):
-            found[position] = HeldDocument(*about)
+        wanted = select(row).where(row.segment_id == segment_id, row.position.in_(some))
+        found |= {one.position: from_row(HeldDocument, one) for one in session.scalars(wanted)}
     return found
 
 
@@ -223,10 +219,8 @@ def effective_number(shares: Shares) -> float:
     """Return exp of the entropy of shares that add up to one.
 
     Example:
-        >>> round(effective_number(np.array([0.5, 0.5])), 6)
+        >>> round(effective_number(np.array([0.5, 0.5, 0.0])), 6)
         2.0
-        >>> round(effective_number(np.array([1.0, 0.0])), 6)
-        1.0
     """
     some = shares[shares > 0]
     return float(np.exp(-(some * np.log(some)).sum()))
@@ -249,11 +243,6 @@ def pack(ids: Ids, shares: Shares) -> bytes:
 
     The bytes: zstandard over one byte with the width of an id (2 or 4), the ids as differences
     from one to the next, little-endian, and the shares as float16.
-
-    Example:
-        >>> ids, shares = unpack(pack(np.array([3, 70000]), np.array([0.25, 0.75])))
-        >>> ids.tolist(), shares.tolist()
-        ([3, 70000], [0.25, 0.75])
     """
     gaps = np.diff(ids, prepend=0)
     width = 2 if len(gaps) == 0 or int(gaps.max()) < 2**16 else 4

@@ -32,10 +32,7 @@ COLUMN_WIDTH, LINE_HEIGHT, FONT_SIZE = 7.85, 24, 13
 
 
 def domain_colours(domains: Sequence[str]) -> dict[str, str]:
-    """Return a colour for the base and for each domain.
-
-    Args:
-        domains: in the order in which they came, so that a new one changes no other's colour.
+    """Return a colour for the base and for each domain, in the order in which domains came.
 
     Example:
         >>> domain_colours(["law", "medicine"])
@@ -61,12 +58,7 @@ def _tooltip(**fields: str) -> list[alt.Tooltip]:
 
 
 def matrix_chart(table: pd.DataFrame, mode: str) -> Any:
-    """Return the heat map of losses, domains by time.
-
-    Args:
-        table: of `matrix_table`.
-        mode: of `value` in the table.
-    """
+    """Return the heat map of a `matrix_table` in one of MODES, domains by time."""
     domains, rows = (list(dict.fromkeys(table[name])) for name in ("domain", "after"))
     shown = table.dropna(subset="value")
     form = {ABSOLUTE: ".3f", FORGOT: "+.4f"}.get(mode, "+.3f")
@@ -95,7 +87,7 @@ def matrix_chart(table: pd.DataFrame, mode: str) -> Any:
 
 
 def curves_chart(table: pd.DataFrame, colours: Mapping[str, str]) -> Any:
-    """Return the loss of each domain over the ingests; the table is of `matrix_table`."""
+    """Return the loss of each domain over the ingests of a `matrix_table`."""
     rows = list(dict.fromkeys(table["after"]))
     lines = alt.Chart(table, height=320).mark_line(point=True, strokeWidth=2)
     return lines.encode(
@@ -109,9 +101,7 @@ def curves_chart(table: pd.DataFrame, colours: Mapping[str, str]) -> Any:
 def training_chart(table: pd.DataFrame, colour: str) -> Any:
     """Return losses by step: on what each step read (faint), smoothed, and on validation texts.
 
-    Args:
-        table: of `losses_table`, of one or several versions, the oldest first.
-        colour: the domain's, of the newest version; older ones are fainter.
+    The table is of one or several `losses_table`, the oldest first; older versions are fainter.
     """
     versions = list(dict.fromkeys(table["version"]))
     fading = [round(0.4 + 0.6 * n / len(versions), 2) for n in range(1, len(versions) + 1)]
@@ -133,12 +123,7 @@ def training_chart(table: pd.DataFrame, colour: str) -> Any:
 
 
 def experts_chart(table: pd.DataFrame, chosen: int | None) -> Any:
-    """Return the heat map of one layer's experts by their weight, sub-key by sub-key.
-
-    Args:
-        table: of `layer_experts`.
-        chosen: the expert that is shown below, outlined.
-    """
+    """Return the heat map of `layer_experts`, sub-key by sub-key; the chosen one is outlined."""
     used = table.loc[table["weight"] > 0, "weight"]
     low, high = (float(used.min()), float(used.max())) if len(used) else (1.0, 2.0)
     scale = alt.Scale(type="log", domain=[low, max(high, low * 1.01)], range=[FAINT, BETTER])
@@ -156,14 +141,7 @@ def experts_chart(table: pd.DataFrame, chosen: int | None) -> Any:
 
 
 def text_chart(table: pd.DataFrame, colours: Mapping[str, str], num_columns: int, ink: str) -> Any:
-    """Return a text in which each token has the colour of the branch with the most weight.
-
-    Args:
-        table: of `text_table`.
-        colours: of `domain_colours`.
-        num_columns: columns of a line.
-        ink: colour of the letters.
-    """
+    """Return the text of a `text_table`; a token has the colour of its heaviest branch."""
     num_lines = int(table["line"].max()) + 1
     across = alt.Scale(domain=[0, num_columns], nice=False, zero=False)
     lines = alt.Scale(domain=list(range(num_lines)), padding=0)

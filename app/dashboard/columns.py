@@ -48,8 +48,6 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "oracle": ("oracle", "bar", "By the domain's own pool."),
     "base_probability": ("probability", "bar", None),
     "mixture_probability": ("probability", "bar", None),
-    "training_loss": ("training loss", "%.3f", "Mean of the last tenth; answers weigh more."),
-    "validation_loss": ("validation loss", "%.3f", "The last one, nats a token."),
     "share": ("share", "bar", "Part of the expert's use."),
     "weight_share": ("share", "percent", "Of its layer's router weight."),
     "effective_documents": ("effective documents", "%.1f", "That it serves, as good as."),
@@ -77,14 +75,7 @@ def _config(name: str) -> Any:
 
 
 def show_table(table: pd.DataFrame, alt: str, *, hide: Sequence[str] = (), **options: Any) -> None:
-    """Show a table with the headings of COLUMNS.
-
-    Args:
-        table: of tables.py.
-        alt: what it holds, for people who cannot see it.
-        hide: columns to leave out.
-        options: further arguments of `st.dataframe`.
-    """
+    """Show a table with the headings of COLUMNS; `alt` tells those who cannot see what it holds."""
     shown = [name for name in table.columns if name not in hide]
     config = {name: _config(name) for name in shown}
     st.dataframe(

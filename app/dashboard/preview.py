@@ -41,12 +41,7 @@ class Preview:
 def preview(
     registry: Registry, domain: str, corpus: Path, facts: Path | None, settings: TrainingSettings
 ) -> Preview:
-    """Return what an ingest would find, malformed lines left out.
-
-    Raises:
-        CorpusError: when there is nothing to read.
-        FrozenError, StateError: when the domain may not grow now.
-    """
+    """Return what an ingest would find, malformed lines left out."""
     from pipelines.batches import tokenise
     from pipelines.loading import load_tokenizer
 

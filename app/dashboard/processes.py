@@ -58,13 +58,7 @@ def new_folder() -> Folder:
 
 
 def start_process(seen: View, words: Sequence[str], folder: Folder | None = None) -> Process:
-    """Start a verb of the command line on the store; the table of runs carries its progress.
-
-    Args:
-        seen: what the page sees.
-        words: the verb and its options.
-        folder: of `new_folder`, with uploads in it.
-    """
+    """Start a verb, with its options, on the store; `folder` may hold uploads for it."""
     folder = folder or new_folder()
     command = [sys.executable, "-m", "app", *words, "--store", str(seen.folder), "--json"]
     with Path(folder.name, "stderr").open("wb") as stderr:

@@ -227,13 +227,6 @@ def act(
 
     The snapshot is compared with the one of the run that drew the button: it is what the person
     saw. The function reads widgets from `st.session_state` itself, since they may change later.
-
-    Args:
-        label: of the button.
-        function: calls the store's verb.
-        seen: what the person sees.
-        done: what the toast says.
-        look: further arguments of `st.button`.
     """
 
     def press() -> None:

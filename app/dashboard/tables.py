@@ -19,7 +19,7 @@ import pandas as pd
 from app.output import moment
 from app.report import METRICS
 from pipelines.report import EvaluationReport
-from stores.queries import Document, DomainDetail, Event, ExpertUse, Run, Segment, Snapshot
+from stores.queries import DomainDetail, Event, ExpertUse, Run, Segment, Snapshot
 
 if TYPE_CHECKING:  # this loads torch, which the Overview does without
     from pipelines.trace import TracedToken
@@ -31,12 +31,7 @@ SMOOTHED_SHARE = 0.05
 
 
 def rows(items: Iterable[Any], columns: str, **computed: Callable[[Any], object]) -> pd.DataFrame:
-    """Return one row an item.
-
-    Args:
-        items: objects of one kind.
-        columns: attributes to show, and names of `computed`; times are shown to the minute.
-        computed: by name, what a column shows that is no attribute.
+    """Return one row an item, with these attributes and computed columns; times to the minute.
 
     Example:
         >>> rows([3 + 4j], "real twice", twice=lambda one: 2 * one).to_dict("list")
@@ -53,12 +48,7 @@ def rows(items: Iterable[Any], columns: str, **computed: Callable[[Any], object]
 
 
 def address(page: str, **query: object) -> str:
-    """Return the address of a page, relative to the dashboard.
-
-    Example:
-        >>> address("domains", domain="law")
-        'domains?domain=law'
-    """
+    """Return the address of a page, relative to the dashboard."""
     return f"{page}?{urlencode(query)}"
 
 
@@ -79,12 +69,7 @@ def expert_name(one: Any) -> str:
 
 
 def minute(stamp: str) -> str:
-    """Return a time of the store to the minute.
-
-    Example:
-        >>> minute("2026-01-02T03:04:05.678+00:00")
-        '2026-01-02 03:04'
-    """
+    """Return a time of the store as 2026-01-02 03:04."""
     return moment(stamp)[:16]
 
 
@@ -109,31 +94,14 @@ def versions_table(detail: DomainDetail) -> pd.DataFrame:
     live = {segment.id for segment in detail.chain}
     return rows(
         reversed(detail.versions),
-        "label state num_tokens num_experts size_bytes training_loss validation_loss took "
-        "created_at",
+        "label state num_tokens num_experts size_bytes took created_at",
         state=lambda s: "purged" if s.is_purged else "live" if s.id in live else "not live",
-        training_loss=lambda s: end_mean([train for _, train, _ in s.losses]),
-        validation_loss=lambda s: next((v for _, _, v in reversed(s.losses) if v), None),
         took=lambda s: duration(s.seconds),
     )
 
 
-def end_mean(losses: Sequence[float]) -> float | None:
-    """Return the mean over the last tenth of a run's losses; None where there are none.
-
-    Example:
-        >>> end_mean([9.0] * 18 + [2.0, 4.0]), end_mean([5.0, 3.0]), end_mean([])
-        (3.0, 3.0, None)
-    """
-    last = losses[-max(1, round(len(losses) / 10)) :]
-    return sum(last) / len(last) if last else None
-
-
 def losses_table(losses: Sequence[tuple[int, float, float | None]], version: str) -> pd.DataFrame:
-    """Return a run's losses in long form.
-
-    Returns: version, step, kind (training or validation), loss and, of training losses, smoothed.
-    """
+    """Return a run's losses in long form: version, step, kind, loss and smoothed."""
     table = pd.DataFrame(losses, columns=["step", TRAINING, VALIDATION]).astype(float)
     window = max(1, round(SMOOTHED_SHARE * len(table)))
     smoothed = table[TRAINING].rolling(window, min_periods=1, center=True).mean()
@@ -141,17 +109,6 @@ def losses_table(losses: Sequence[tuple[int, float, float | None]], version: str
         ["step", "smoothed"], [TRAINING, VALIDATION], "kind", "loss"
     )
     return long.dropna(subset="loss").assign(version=version)
-
-
-def matching(documents: Iterable[Document], words: str) -> list[Document]:
-    """Return the documents whose title or source has all words, or whose id begins so."""
-    wanted = words.casefold().split()
-
-    def fits(one: Document) -> bool:
-        names = f"{one.title} {one.source}".casefold()
-        return all(word in names for word in wanted) or one.document_id.startswith(words.strip())
-
-    return [one for one in documents if fits(one)]
 
 
 def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -189,10 +146,7 @@ def snapshot_labels(
 ) -> dict[int, str]:
     """Return what a list says of each snapshot, such as "5: law ingest, 2026-11-27 12:28, live".
 
-    Args:
-        snapshots: those to label.
-        events: every event, the newest first; the oldest of a snapshot made it.
-        live_id: of the live snapshot.
+    Events come the newest first: the oldest of a snapshot made it.
     """
     made = {event.snapshot_id: event.domain for event in events}
     labels = {}
@@ -205,12 +159,8 @@ def snapshot_labels(
 
 # An evaluation
 
-ABSOLUTE, FROM_BASE, BY_INGEST, FORGOT = (
-    "loss",
-    "change from the base",
-    "change by this ingest",
-    "forgetting",
-)
+ABSOLUTE, FROM_BASE = "loss", "change from the base"
+BY_INGEST, FORGOT = "change by this ingest", "forgetting"
 MODES = {
     ABSOLUTE: "Loss on each domain's held-out documents; the stronger the blue, the better.",
     FROM_BASE: "The loss less the base's: what all learning so far did. Blue is better.",
@@ -230,13 +180,9 @@ MEANINGS = {
 
 
 def matrix_table(report: EvaluationReport, mode: str = ABSOLUTE) -> pd.DataFrame:
-    """Return the matrix in long form, a row a cell.
+    """Return the matrix in long form: step (0: the base), after, place, domain, loss_nats, value.
 
-    Args:
-        report: of an evaluation.
-        mode: which of MODES `value` is; cells without one are NaN.
-
-    Returns: step (0: the base), after, place, domain, loss_nats and value.
+    The mode says which of MODES `value` is; cells without one are NaN.
     """
     num = len(report.domains)
     losses = np.array(report.matrix.loss_nats, dtype=float)
@@ -287,11 +233,7 @@ def mean_gain(report: EvaluationReport) -> float:
 
 
 def layer_experts(uses: Iterable[ExpertUse], segment: Segment, host_layer: int) -> pd.DataFrame:
-    """Return one row an expert of a segment's host layer, used or not.
-
-    Returns: expert (its number), i and j (its sub-keys' numbers), weight (the router's, summed over
-        what was learned), share (of the layer's weight), num_documents, effective_documents.
-    """
+    """Return one row an expert of a segment's host layer, used or not; i and j: its sub-keys."""
     own = [one for one in uses if (one.segment_id, one.host_layer) == (segment.id, host_layer)]
     used = rows(own, "expert weight num_documents effective_documents")
     num = segment.num_experts // max(1, len(segment.host_layers))
@@ -302,12 +244,7 @@ def layer_experts(uses: Iterable[ExpertUse], segment: Segment, host_layer: int) 
 
 
 def visible(text: str) -> str:
-    """Return a token so that its blanks and line ends are seen.
-
-    Example:
-        >>> visible(" fever"), visible("\\n")
-        ('␣fever', '⏎')
-    """
+    """Return a token so that its blanks and line ends are seen."""
     return "".join("␣" if letter == " " else _drawn(letter) for letter in text) or "∅"
 
 
@@ -320,9 +257,8 @@ def _drawn(letter: str) -> str:
 def text_table(tokens: Sequence[TracedToken], num_columns: int) -> pd.DataFrame:
     """Return where each token stands when a text is set in lines of a fixed-width font.
 
-    Returns: token (from 1), shown (its letters) and left (where they begin), seen, line, start and
-        end (columns), heaviest (the branch with the largest weight when the token is predicted),
-        weight, base_loss_nats and loss_nats.
+    `left` is where its letters begin, `heaviest` the branch with the largest weight when it is
+    predicted.
     """
     found = []
     line = start = 0

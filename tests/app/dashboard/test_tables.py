@@ -84,7 +84,6 @@ def test_states_of_domains_and_versions(registry):
     versions = tables.versions_table(registry.queries.domain("law"))
     assert list(versions["label"]) == ["v2", "v1"]
     assert list(versions["state"]) == ["not live", "live"]
-    assert list(versions["validation_loss"]) == [3.0, 3.0]
 
 
 def test_live_domains_without_an_evaluation_have_no_figures(registry):
@@ -99,14 +98,6 @@ def test_snapshots_are_named_by_what_made_them(registry):
     assert labels[1].startswith("1: create, 20")
     assert labels[4].startswith("4: law ingest, 20")
     assert labels[4].endswith(", live")
-
-
-def test_documents_are_found_by_all_words(registry):
-    documents = registry.queries.documents("law")
-    assert len(tables.matching(documents, "")) == len(documents)
-    assert {one.title for one in tables.matching(documents, "about LAW 1")} == {"[About] law 1"}
-    assert tables.matching(documents, "about medicine") == []
-    assert tables.matching(documents, documents[2].document_id[:12]) == [documents[2]]
 
 
 def test_experts_of_a_layer_used_and_unused(registry):
