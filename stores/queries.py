@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, StateError, UnknownError, UnsupportedError, unknown_name
 from stores.database import Database, batches
 from stores.objects import ObjectStore
-from stores.records import NewDocument, Score
+from stores.records import Grown, NewDocument, Score
 from stores.schema import (
     Base,
     DomainRow,
@@ -105,41 +105,21 @@ class Change:
 
 
 def changes(before: Snapshot, after: Snapshot) -> tuple[Change, ...]:
-    """Return the domains that differ between two snapshots, by name.
-
-    Example:
-        >>> law = DomainState("law", "a" * 32, "v1", is_frozen=False, is_enabled=True)
-        >>> empty = Snapshot(1, None, "", "create", ())
-        >>> changes(empty, Snapshot(2, 1, "", "ingest", (law,)))[0].words
-        ('in at v1',)
-    """
+    """Return the domains that differ between two snapshots, by name."""
     names = sorted({state.domain for state in (*before.domains, *after.domains)})
     pairs = [Change(name, before.state(name), after.state(name)) for name in names]
     return tuple(pair for pair in pairs if pair.before != pair.after)
 
 
-@dataclass(frozen=True)
-class Segment:
-    """What one ingest grew."""
+@dataclass(frozen=True, kw_only=True)
+class Segment(Grown):
+    """What one ingest grew, as it is stored."""
 
     id: str
-    domain: str
     label: str
     ordinal: int
     parent_id: str | None
     snapshot_id: int
-    run_id: str | None
-    pool_object: str
-    key_object: str
-    use_object: str | None
-    host_layers: tuple[int, ...]
-    num_experts: int
-    size_bytes: int
-    num_tokens: int
-    config: dict[str, Any]
-    losses: tuple[tuple[int, float, float | None], ...]
-    """Step, training nats a token, validation nats a token where measured."""
-    seconds: float
     created_at: str
     is_purged: bool
 
@@ -389,9 +369,7 @@ def find_domain(session: Session, domain: str) -> DomainRow:
 def live_state(session: Session, domain: str, snapshot: Snapshot | None = None) -> DomainState:
     """Return the state of a domain in a snapshot (default: the live one).
 
-    Raises:
-        UnknownError: when there never was such a domain.
-        StateError: when it is not in the snapshot.
+    Raises: UnknownError: when there never was such a domain; StateError: when it is not there.
     """
     snapshot = snapshot or read_live(session)
     state = snapshot.state(domain)
@@ -457,10 +435,7 @@ def read_version(session: Session, domain: str, text: str) -> Segment:
 
 
 def read_doomed(session: Session, domain: str, *, retired: bool) -> tuple[Segment, ...]:
-    """Return the segments that a purge would delete; none where it was purged already.
-
-    Raises: StateError: when the domain is live, or with `retired` is not.
-    """
+    """Return the segments that a purge would delete, or raise StateError where it may not be."""
     state, versions = read_live(session).state(domain), read_versions(session, domain)
     if state is not None and not retired:
         raise StateError(
@@ -533,12 +508,8 @@ class Queries:
         return tuple(one for one in self.snapshots() if one.id <= last)
 
     def check_active(self, domain: str, snapshot: Snapshot | None = None) -> DomainState:
-        """Return a domain's state in a snapshot (default: the live one) when it may be active.
-
-        Raises:
-            UnknownError: when there never was such a domain.
-            StateError: when it is not in the snapshot, or disabled.
-        """
+        """Return a domain's state in a snapshot (default: the live one), or raise UnknownError or
+        StateError where it cannot be active."""
         with self._database.reading() as session:
             state = live_state(session, domain, snapshot)
         if not state.is_enabled:
@@ -614,10 +585,8 @@ class Queries:
             return _read_documents(session, wanted)
 
     def places(self, document_id_prefix: str) -> tuple[DocumentPlace, ...]:
-        """Return every place that holds the document an id, or its beginning, means, oldest first.
-
-        Raises: UnknownError: when no document fits, or several do.
-        """
+        """Return every place, oldest first, that holds the one document that an id, or its
+        beginning, means."""
         with self._database.reading() as session:
             document_id = _resolve_document(session, document_id_prefix)
             documents = _read_documents(session, SegmentDocumentRow.document_id == document_id)

@@ -90,32 +90,38 @@ class NewUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewSegment:
-    """What an ingest grew, ready to be committed: its objects are in the object store already."""
+class Grown:
+    """What an ingest grew; its objects are in the object store already."""
 
     domain: str
-    parent: str | None
-    """The domain's live version when the run began; None when it was not live."""
     pool_object: str
     key_object: str
+    use_object: str | None = None
+    """Object with each expert's mean input."""
     host_layers: tuple[int, ...]
     num_experts: int
     """Over all host layers."""
     size_bytes: int
     num_tokens: int
     """Training tokens, one pass."""
-    documents: Sequence[NewDocument]
-    """Held-out ones too."""
-    uses: Sequence[NewUse] = ()
-    """One for each host layer, of the documents that were learned."""
-    use_object: str | None = None
-    """Object with each expert's mean input."""
     config: dict[str, Any] = field(default_factory=dict)
     """Everything needed to repeat the training; JSON."""
     losses: Sequence[tuple[int, float, float | None]] = ()
     """Step, training nats a token, validation nats a token where measured."""
     seconds: float = 0.0
     run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSegment(Grown):
+    """What an ingest grew, ready to be committed."""
+
+    parent: str | None
+    """The domain's live version when the run began; None when it was not live."""
+    documents: Sequence[NewDocument]
+    """Held-out ones too."""
+    uses: Sequence[NewUse] = ()
+    """One for each host layer, of the documents that were learned."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
