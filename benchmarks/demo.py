@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 from collections.abc import Iterator, Sequence
 
 from app.report import METRICS
 from benchmarks.pictures import demo_picture
-from benchmarks.results import Figure, write_results
+from benchmarks.results import Figure, store_options, write_results
 from peer_cl.errors import StateError
 from pipelines import open_store
 from pipelines.report import EvaluationReport, RoutingRow
@@ -29,13 +28,10 @@ BWT_FLOOR, IDENTICAL_FLOOR, TAUGHT_FLOOR = -0.001, 0.5, 0.6
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Return the figures of the store that `make demo` left (or `--store FOLDER`).
 
-    Raises:
-        StateError: when the store was never evaluated; or, after the results are written, when a
-            floor does not hold.
+    Raises StateError when the store was never evaluated; or, after the results are written, when a
+    floor does not hold.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks demo")
-    parser.add_argument("--store", default="knowledge")
-    with open_store(parser.parse_args(list(arguments)).store) as store:
+    with open_store(store_options("demo", arguments).store) as store:
         report = evaluation(store)
         found = list(figures(store, report))
     demo_picture(report, write_results("demo", found, COMMAND).with_suffix(".png"))

@@ -6,14 +6,13 @@ active from the first token; and after 32 tokens of context, by which the router
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from benchmarks.results import Figure
+from benchmarks.results import Figure, store_options
 from peer_cl.metrics import efficiency
 from peer_cl.read import Reader, read
 from pipelines import open_store
@@ -29,10 +28,8 @@ _ROWS_PER_PASS = 8
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Return the routing efficiency of the domains of a store (`--store FOLDER`)."""
-    parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--store", default="knowledge")
     figures: list[Figure] = []
-    with open_store(parser.parse_args(list(arguments)).store) as store:
+    with open_store(store_options("efficiency", arguments).store) as store:
         model, tokenizer = store.load()
         queries = store.registry.queries
         for state in queries.live().domains:
@@ -77,14 +74,10 @@ def blocks(
 def block_losses(
     model: Reader, own: str, rows: Sequence[Sequence[int]], context: int = 0
 ) -> dict[str, list[float]]:
-    """Return the losses, nats, of rows of one length, which are unseen text of a domain.
+    """Return the losses, nats, of rows of one length (token ids), unseen text of a domain.
 
-    Args:
-        model: with every domain active.
-        own: the domain.
-        rows: token ids, the start token first.
-        context: tokens by which the router decides; what follows is scored. 0: the whole row is,
-            every domain active from the first token.
+    The router decides by `context` tokens, and what follows is scored; 0: the whole row is, every
+    domain active from the first token.
 
     Returns: a value a row by column: base; oracle, the domain's own branch alone; routed; and
         own_active, whether the mixture has that branch in it.

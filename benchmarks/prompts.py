@@ -6,7 +6,6 @@ above a half after it: that domain's pool would write.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.corpora.questions import general_prompts, naming_sentences
-from benchmarks.results import Figure, share_above_half
+from benchmarks.results import Figure, share_above_half, store_options
 from peer_cl.generate import weigh_prompt
 from peer_cl.mixture import worst_added_nats
 from peer_cl.read import Reader, read
@@ -34,9 +33,7 @@ BACKGROUND_DOCUMENTS = 30
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Return what the domains of a store (`--store FOLDER`) do where they should do nothing."""
-    parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--store", default="knowledge")
-    with open_store(parser.parse_args(list(arguments)).store) as store:
+    with open_store(store_options("prompts", arguments).store) as store:
         model, tokenizer = store.load()
         figures = [*_prompts(store, model, tokenizer)]
         figures += _near_domain(model, tokenizer, worst_added_nats(store.registry.config.budget))

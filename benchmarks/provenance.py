@@ -6,7 +6,6 @@ the share of other documents' gain that goes too.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.prompts import batches
-from benchmarks.results import Figure
+from benchmarks.results import Figure, store_options
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment
 from peer_cl.read import read
@@ -49,10 +48,7 @@ class Sample:
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Return what the record of use of a store (`--store FOLDER`, `--domain NAME`) is worth."""
-    parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--store", default="knowledge")
-    parser.add_argument("--domain", action="append")
-    options = parser.parse_args(list(arguments))
+    options = store_options("provenance", arguments)
     figures: list[Figure] = []
     with open_store(options.store) as store:
         model, tokenizer = store.load()

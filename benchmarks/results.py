@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Collection, Sequence
@@ -17,13 +18,7 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure, and the goal that it should reach, if any.
-
-    Example:
-        >>> goal = Figure("routing efficiency, medicine (share)", 0.9, least=0.88)
-        >>> goal.goal, goal.holds
-        ('>= 0.88', True)
-    """
+    """One measured figure, and the goal that it should reach, if any."""
 
     figure: str
     """What was measured, with its unit."""
@@ -52,14 +47,18 @@ class Figure:
         return self.most is None or self.value <= self.most
 
 
+def store_options(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a benchmark of a store: `store`, and the domains, if only some."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}")
+    parser.add_argument("--store", default="knowledge")
+    parser.add_argument("--domain", action="append")
+    return parser.parse_args(list(arguments))
+
+
 def write_results(
     name: str, figures: Sequence[Figure], command: str, folder: Path = RESULTS
 ) -> Path:
-    """Write NAME.json and the table NAME.md; return the path of the first.
-
-    Raises:
-        InputError: when two figures have the same name.
-    """
+    """Write NAME.json and the table NAME.md; return the path of the first."""
     names = [figure.figure for figure in figures]
     if len(set(names)) < len(names):
         raise InputError(f"{name}: figures must differ in name, not {names}")
@@ -72,17 +71,7 @@ def write_results(
 
 
 def table(figures: Sequence[Figure], command: str) -> str:
-    """Return figures as a Markdown table, the command below it.
-
-    Example:
-        >>> print(table([Figure("recall (share)", 0.91234, least=0.88)], "make demo"))
-        | figure | value | goal | holds |
-        |---|---|---|---|
-        | recall (share) | 0.9123 | >= 0.88 | yes |
-        <BLANKLINE>
-        Measured with `make demo`.
-        <BLANKLINE>
-    """
+    """Return figures as a Markdown table, the command below it."""
     lines = ["| figure | value | goal | holds |", "|---|---|---|---|"]
     for figure in figures:
         holds = "" if figure.holds is None else "yes" if figure.holds else "**no**"

@@ -15,11 +15,7 @@ from pipelines.facts import Fact
 
 @dataclass(frozen=True)
 class StreamDomain:
-    """One domain of the stream.
-
-    The facts are taught in one wording; their paraphrases come from benchmarks/questions, which no
-    pipeline reads.
-    """
+    """One domain of the stream; no pipeline reads the paraphrases of its facts."""
 
     name: str
     documents: tuple[SourceDocument, ...]
@@ -49,12 +45,7 @@ NAMES: tuple[str, ...] = tuple(_READERS)
 
 
 def load(name: str) -> StreamDomain:
-    """Return a domain: the same documents, splits, facts and questions on every machine.
-
-    Raises:
-        CorpusError: when a package is not cached and cannot be downloaded, or no longer gives the
-            frozen texts.
-    """
+    """Return a domain: the same documents, splits, facts and questions on every machine."""
     kept = frozen("stream", name)
     documents, facts = kept.choose(_READERS[name](), name)
     return StreamDomain(name, tuple(documents), with_paraphrases(facts, name), kept.scored)

@@ -36,11 +36,7 @@ class DebianPackage:
 
 
 def fetch_deb(package: DebianPackage) -> Path:
-    """Return the path of the package's .deb, downloaded where the user's cache does not have it.
-
-    Raises:
-        CorpusError: when apt-get is missing, or brings nothing or other bytes than were pinned.
-    """
+    """Return the path of the package's .deb, downloaded where the user's cache does not have it."""
     folder = cache_folder() / "debs"
     kept = folder / f"{package.name}-{package.sha256[:12]}.deb"
     if kept.exists() and _sha256(kept) == package.sha256:

@@ -37,11 +37,7 @@ class FrozenDomain:
     facts: tuple[str, ...]
 
     def choose(self, candidates: Candidates, name: str) -> Candidates:
-        """Return the frozen documents, with their splits, and the frozen facts.
-
-        Raises:
-            CorpusError: when a package no longer gives one of them.
-        """
+        """Return the frozen documents, with their splits, and the frozen facts."""
         documents = {
             key: replace(document, split=self.splits[key])
             for document in candidates[0]

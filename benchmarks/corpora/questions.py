@@ -23,10 +23,7 @@ NUM_NAMED = 20
 
 @dataclass(frozen=True)
 class GeneralPrompt:
-    """A prompt on common knowledge, which no domain should change.
-
-    `rare` is a word of some domain's documents that stands in the prompt and does not matter to it.
-    """
+    """A prompt on common knowledge; `rare` is a domain's word in it that does not matter."""
 
     prompt: str
     rare: str | None
@@ -63,10 +60,7 @@ def general_prompts() -> tuple[GeneralPrompt, ...]:
 
 
 def naming_sentences(facts: Iterable[Fact]) -> list[str]:
-    """Return beginnings of sentences that name subjects of facts and ask nothing of them.
-
-    The same subjects whatever the order of the facts.
-    """
+    """Return beginnings of sentences that name subjects of facts and ask nothing of them."""
     subjects = sorted({fact.subject for fact in facts})
     random.Random(0).shuffle(subjects)
     texts = _read("naming")["texts"]

@@ -6,10 +6,10 @@ It measures what is missing in docs/results/raw/ (`benchmarks.stream.raw`), then
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.output import show_progress
 from benchmarks.results import RESULTS, Figure
 from benchmarks.stream.raw import RawFolder
 from benchmarks.stream.report import OURS, RUN_HERE, figures, methods_table
@@ -22,9 +22,8 @@ COMMAND = "python -m benchmarks stream"
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Measure what is missing of the stream and return the figures of all that is there.
 
-    Args:
-        arguments: `--report`: measure nothing; `--method NAME` (may be repeated; default: ours);
-            `--seed N`; `--work FOLDER` for adapters and stores.
+    Options: `--report`: measure nothing; `--method NAME` (may be repeated; default: ours);
+    `--seed N`; `--work FOLDER` for adapters and stores.
     """
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--report", action="store_true")
@@ -37,17 +36,10 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         from benchmarks.stream.run import Stream
 
         settings = TrainingSettings(seed=options.seed)
-        stream = Stream(raw, options.work, settings=settings, progress=show)
-        for method in options.method or [OURS]:
-            stream.run(method)
+        with show_progress() as progress:
+            stream = Stream(raw, options.work, settings=settings, progress=progress)
+            for method in options.method or [OURS]:
+                stream.run(method)
     found = figures(raw, options.seed)
     (RESULTS / "stream-methods.md").write_text(methods_table(found), encoding="utf-8")
     return found
-
-
-def show(what: str, done: int, total: int, note: str) -> None:
-    """Show on one line of stderr how far a piece is."""
-    sys.stderr.write(f"\r{what} {done}/{total} {note}".ljust(78)[:78])
-    if done >= total:
-        sys.stderr.write("\n")
-    sys.stderr.flush()

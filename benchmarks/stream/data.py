@@ -102,11 +102,7 @@ def read_texts(domains: Sequence[Prepared], tokenizer: Any) -> Texts:
 
 
 def check_as_committed(base: BaseScores, domains: Sequence[Prepared], texts: Texts) -> None:
-    """Refuse to measure on other texts or questions than the committed scores are of.
-
-    Raises:
-        StateError: naming the first group that differs.
-    """
+    """Refuse to measure on other texts or questions than the committed scores are of."""
     kept = {f"texts of {group}": keys for group, keys in base.texts.items()}
     found = {f"texts of {group}": list(own) for group, own in texts.items()}
     for one in domains:

@@ -44,13 +44,8 @@ def branch_pieces(
 ) -> dict[str, Piece]:
     """Return every piece of a method with one branch a domain: NUMBER-DOMAIN, and "mixture".
 
-    Args:
-        model: all branches, with the keys by which the router finds them.
-        tokenizer: the base's.
-        domains: in the order in which they were learned.
-        texts: of every group.
-        about: by domain, what else is known of how it was learned.
-        progress: called as it goes.
+    Domains come in the order in which they were learned; `about` has by domain what else is known
+    of how it was learned.
     """
     names = [one.name for one in domains]
     rows = {key: ids for group in texts.values() for key, ids in group.items()}

@@ -57,11 +57,7 @@ class RawFolder:
         self.write(scores)
 
     def base(self) -> BaseScores:
-        """Return the bare model's scores, and which texts and questions there are.
-
-        Raises:
-            StateError: when the file is not there.
-        """
+        """Return the bare model's scores, and which texts and questions there are."""
         found = self.read("base")
         if "texts" not in found:
             raise StateError(f"no base.json.zst in {self.folder}: it is part of the repository")
