@@ -7,7 +7,6 @@ import platform
 from collections.abc import Iterator, Sequence
 
 from app.report import METRICS
-from benchmarks.pictures import demo_picture
 from benchmarks.results import Figure, store_options, write_results
 from peer_cl.errors import StateError
 from pipelines import open_store
@@ -34,7 +33,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     with open_store(store_options("demo", arguments).store) as store:
         report = evaluation(store)
         found = list(figures(store, report))
-    demo_picture(report, write_results("demo", found, COMMAND).with_suffix(".png"))
+    write_results("demo", found, COMMAND)
     if broken := broken_floors(report):
         raise StateError("these floors do not hold: " + "; ".join(broken))
     return found

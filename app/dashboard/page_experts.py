@@ -64,22 +64,14 @@ def _show_layer(seen: View, segment: Segment, layer: int) -> int:
     uses = seen.store.registry.uses
     found = uses.expert_uses([segment.id])
     own = layer_use(segment, layer, own_uses(found, segment, layer), uses.num_learned(segment.id))
+    served = f"Of {own.num_documents:,} learned, as many as an expert serves, as good as."
+    even = "0: even use; the log of the number of experts: one expert alone (He 2024)."
     show_figures(
         [
             ("Experts used", f"{own.usage:.1%}", None, f"Of {own.num_experts:,}."),
             ("Unused experts", f"{own.num_dead:,}", None, "No learned document uses them."),
-            (
-                "Unevenness",
-                f"{own.unevenness:.3f} nats",
-                None,
-                "0 is even use; the log of the number of experts is one expert alone (He 2024).",
-            ),
-            (
-                "Effective documents",
-                f"{own.effective_documents:.1f}",
-                None,
-                f"Of {own.num_documents:,} learned, as many as an expert serves, as good as.",
-            ),
+            ("Unevenness", f"{own.unevenness:.3f} nats", None, even),
+            ("Effective documents", f"{own.effective_documents:.1f}", None, served),
         ]
     )
     st.caption("Stronger blue: more router weight; grey: used by no document.")
