@@ -86,18 +86,6 @@ def matrix_chart(table: pd.DataFrame, mode: str) -> Any:
     return alt.layer(tiles, words.encode(alt.Text("value:Q", format=form)))
 
 
-def curves_chart(table: pd.DataFrame, colours: Mapping[str, str]) -> Any:
-    """Return the loss of each domain over the ingests of a `matrix_table`."""
-    rows = list(dict.fromkeys(table["after"]))
-    lines = alt.Chart(table, height=320).mark_line(point=True, strokeWidth=2)
-    return lines.encode(
-        alt.X("after:N").sort(rows).title(None).axis(labelAngle=-30),
-        alt.Y("loss_nats:Q").scale(zero=False).axis(format=".2f").title(f"loss, {NATS}"),
-        _colour(table, "domain", colours),
-        tooltip=_tooltip(domain="", after="", loss_nats=".4f"),
-    )
-
-
 def training_chart(table: pd.DataFrame, colour: str) -> Any:
     """Return losses by step: on what each step read (faint), smoothed, and on validation texts.
 

@@ -13,12 +13,7 @@ from stores.queries import DocumentPlace
 MOST_EXPERTS = 50
 
 
-@page(
-    "document",
-    "Document",
-    ":material/article:",
-    "One document: its text, what it taught, and which experts hold it.",
-)
+@page("document", "article", "One document: its text, what it taught, and which experts hold it.")
 def show(seen: View) -> None:
     """Show the page."""
     wanted = st.text_input(

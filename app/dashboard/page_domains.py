@@ -27,12 +27,7 @@ SUMMARY = (
 _TABLE = "domains-table"
 
 
-@page(
-    "domains",
-    "Domains",
-    ":material/stacks:",
-    "Each domain's versions and documents, and what can be done with it.",
-)
+@page("domains", "stacks", "Each domain's versions and documents, and what can be done with it.")
 def show(seen: View) -> None:
     """Show the page."""
     if not seen.domains:

@@ -18,12 +18,7 @@ NUM_LISTED = 10
 MOST_HELD = 50
 
 
-@page(
-    "experts",
-    "Experts",
-    ":material/grid_on:",
-    "How a pool's experts are used, and what each of them holds.",
-)
+@page("experts", "grid_on", "How a pool's experts are used, and what each of them holds.")
 def show(seen: View) -> None:
     """Show the page."""
     states = {state.domain: state for state in seen.live.domains}

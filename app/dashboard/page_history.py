@@ -16,7 +16,7 @@ MOST_EVENTS = 500
 EVENTS = "at author action domain label snapshot_id message"
 
 
-@page("history", "History", ":material/history:", "What was done to the store, and the way back.")
+@page("history", "history", "What was done to the store, and the way back.")
 def show(seen: View) -> None:
     """Show the page."""
     if not seen.domains:

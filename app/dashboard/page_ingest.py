@@ -65,7 +65,7 @@ class Request:
         ]
 
 
-@page("ingest", "Ingest", ":material/upload_file:", "Learn a corpus as a new version of a domain.")
+@page("ingest", "upload_file", "Learn a corpus as a new version of a domain.")
 def show(seen: View) -> None:
     """Show the page."""
     runs = seen.queries.runs(NUM_RUNS)

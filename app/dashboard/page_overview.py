@@ -22,12 +22,7 @@ _SHOW = {
 """How a problem is shown by its severity, the worst first."""
 
 
-@page(
-    "overview",
-    "Overview",
-    ":material/dashboard:",
-    "What the store knows now, and whether anything is wrong.",
-)
+@page("overview", "dashboard", "What the store knows now, and whether anything is wrong.")
 def show(seen: View) -> None:
     """Show the page."""
     config, num = seen.store.registry.config, len(seen.live.domains)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from app.dashboard import charts, tables
@@ -20,12 +18,7 @@ ROUTING = (
 BACKGROUND = "source kind documents identical base_loss_nats loss_nats max_added_nats"
 
 
-@page(
-    "retention",
-    "Retention",
-    ":material/timeline:",
-    "What each domain learned, and what is left of it as others came.",
-)
+@page("retention", "timeline", "What each domain learned, and what is left of it as others came.")
 def show(seen: View) -> None:
     """Show the page."""
     by_id = {one.snapshot.id: one for one in evaluations(seen)}
@@ -50,20 +43,27 @@ def show(seen: View) -> None:
     if report.unmeasured:
         names = ", ".join(report.unmeasured)
         st.caption(plain(f"Not measured, since no text of them is held out: {names}."))
-    parts: dict[str, Callable[[View, EvaluationReport], None]] = {
-        "Matrix": _show_matrix,
-        "Curves": _show_curves,
-        "Recall": _show_recall,
-        "Other text": _show_background,
-        "Metrics": _show_metrics,
-    }
-    part = st.segmented_control(
-        "Show", list(parts), default="Matrix", required=True, key="part", bind="query-params"
-    )
-    parts[part](seen, report)
+    matrix, recall, other, metrics = st.tabs(["Matrix", "Recall", "Other text", "Metrics"])
+    with matrix:
+        _show_matrix(report)
+    with recall:
+        st.caption("Questions whose whole answer is right.")
+        asked = tables.rows(report.recall, "domain wording num base routed oracle")
+        show_table(asked, "Recall by domain and wording")
+    with other:
+        st.caption(
+            "Text that no domain teaches, in the worst case: every domain is active in every "
+            "document. As the store is used, documents in which the router finds nothing get "
+            f"the bare model's own bits (unchanged). The bound is {report.bound_nats:.4f} nats."
+        )
+        show_table(tables.rows(report.background, BACKGROUND), "Sources of other text")
+    with metrics:
+        show_table(tables.metrics_table(report), "Metrics with units and meanings")
+        st.caption("A score is a loss with its sign flipped. The formulas are in docs/metrics.md.")
+        show_table(tables.rows(report.routing, ROUTING), "Losses and routing of each domain")
 
 
-def _show_matrix(seen: View, report: EvaluationReport) -> None:
+def _show_matrix(report: EvaluationReport) -> None:
     mode = st.selectbox("Value", list(tables.MODES), key="mode", bind="query-params")
     st.caption(
         f"{tables.MODES[mode]} Rows: the base, then the store after each ingest; the last row is "
@@ -81,39 +81,3 @@ def _show_matrix(seen: View, report: EvaluationReport) -> None:
         "text/csv",
         icon=":material/download:",
     )
-
-
-def _show_curves(seen: View, report: EvaluationReport) -> None:
-    st.altair_chart(
-        charts.curves_chart(tables.matrix_table(report), seen.colours),
-        alt="Loss of each domain after each ingest",
-    )
-
-
-def _show_recall(seen: View, report: EvaluationReport) -> None:
-    if not report.recall:
-        st.info("No facts were asked in this evaluation.", icon=":material/info:")
-        return
-    st.caption("Questions whose whole answer is right.")
-    table = tables.rows(report.recall, "domain wording num base routed oracle")
-    show_table(table, "Recall by domain and wording")
-
-
-def _show_background(seen: View, report: EvaluationReport) -> None:
-    if not report.background:
-        st.info("This evaluation scored no other text.", icon=":material/info:")
-        return
-    st.caption(
-        "Text that no domain teaches, in the worst case: every domain is active in every "
-        "document. As the store is used, documents in which the router finds nothing get "
-        f"the bare model's own bits (unchanged). The bound is {report.bound_nats:.4f} nats."
-    )
-    show_table(tables.rows(report.background, BACKGROUND), "Sources of other text")
-
-
-def _show_metrics(seen: View, report: EvaluationReport) -> None:
-    show_table(tables.metrics_table(report), "Metrics with units and meanings")
-    st.caption("A score is a loss with its sign flipped. The formulas are in docs/metrics.md.")
-    st.markdown("**By domain**")
-    table = tables.rows(report.routing, ROUTING)
-    show_table(table, "Losses and routing of each domain")

@@ -32,12 +32,7 @@ MOST_TOKENS = 1000
 """Drawn; a longer text is read whole."""
 
 
-@page(
-    "trace",
-    "Trace",
-    ":material/manage_search:",
-    "Which domains a text activates, by which experts, and what those hold.",
-)
+@page("trace", "manage_search", "Which domains and experts a text activates, and what those hold.")
 def show(seen: View) -> None:
     """Show the page."""
     enabled = [state.domain for state in seen.live.domains if state.is_enabled]

@@ -42,7 +42,6 @@ class Page:
     """A page of the dashboard."""
 
     path: str
-    title: str
     icon: str
     draw: Callable[[], None]
 
@@ -51,7 +50,7 @@ class Page:
         """The page as Streamlit's navigation takes it; links alone lead to Document."""
         return st.Page(
             self.draw,
-            title=self.title,
+            title=self.path.title(),
             icon=self.icon,
             url_path=self.path,
             default=self.path == "overview",
@@ -113,15 +112,13 @@ def view() -> View:
     return View(store, store.registry.queries.live(), store.registry.queries.domains())
 
 
-def page(
-    path: str, title: str, icon: str, caption: str
-) -> Callable[[Callable[[View], None]], Page]:
+def page(path: str, icon: str, caption: str) -> Callable[[Callable[[View], None]], Page]:
     """Return a decorator that makes a page, with a heading, of a function that draws a View."""
 
     def decorate(draw: Callable[[View], None]) -> Page:
         @functools.wraps(draw)
         def show() -> None:
-            st.title(title, anchor=False)
+            st.title(path.title(), anchor=False)
             st.caption(caption)
             try:
                 seen = view()
@@ -132,10 +129,10 @@ def page(
             except PeerError as error:
                 show_error(str(error))
             except Exception as error:
-                log.exception("page %s", title)
+                log.exception("page %s", path)
                 show_error(f"{type(error).__name__}: {error} (the dashboard's terminal says where)")
 
-        PAGES[path] = Page(path, title, icon, show)
+        PAGES[path] = Page(path, f":material/{icon}:", show)
         return PAGES[path]
 
     return decorate

@@ -5,6 +5,7 @@ import pytest
 from filled_store import filled_store
 
 from app.dashboard import THEME, charts, tables
+from pipelines.trace import TracedToken
 
 COLOURS = charts.domain_colours(["law", "medicine"])
 
@@ -18,10 +19,6 @@ def spec(chart):
 def test_the_matrix_in_every_view(report, mode):
     found = spec(charts.matrix_chart(tables.matrix_table(report, mode), mode))
     assert mode in str(found)
-
-
-def test_the_curves(report):
-    spec(charts.curves_chart(tables.matrix_table(report), COLOURS))
 
 
 def test_many_domains_carry_no_numbers(report):
@@ -41,8 +38,9 @@ def test_charts_of_a_store(tmp_path):
 
 
 def test_a_domain_has_one_colour_and_the_base_is_grey():
-    table = pd.DataFrame({"after": ["a", "a"], "domain": ["law", "base"], "loss_nats": [1.0, 2.0]})
-    scale = spec(charts.curves_chart(table, COLOURS))["encoding"]["color"]["scale"]
+    tokens = [TracedToken("a", base, {"law": 1 - base}, 0, 0, {}, {}) for base in (0.9, 0.1)]
+    chart = charts.text_chart(tables.text_table(tokens, 9), COLOURS, 9, "black")
+    scale = spec(chart)["layer"][0]["encoding"]["color"]["scale"]
     assert scale == {"domain": ["base", "law"], "range": [charts.BASE_COLOUR, COLOURS["law"]]}
     assert charts.domain_colours(["law", "medicine", "new"])["law"] == COLOURS["law"]
 

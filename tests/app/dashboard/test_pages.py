@@ -59,11 +59,12 @@ def test_a_page_without_a_store_says_so_in_a_line(show, tmp_path):
     assert "no store at" in message
 
 
-@pytest.mark.parametrize("part", ["Matrix", "Curves", "Recall", "Other text", "Metrics"])
-def test_each_part_of_an_evaluation(show, evaluated, part):
-    at = show("retention", evaluated, part=part)
+@pytest.mark.parametrize("mode", ["loss", "change by this ingest", "forgetting"])
+def test_each_view_of_an_evaluation(show, evaluated, mode):
+    at = show("retention", evaluated, mode=mode)
     assert errors(at) == []
     assert at.warning == []  # it is current
+    assert len(at.dataframe) == 4
 
 
 def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):
