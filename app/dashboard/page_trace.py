@@ -9,17 +9,8 @@ import streamlit as st
 
 from app.dashboard import THEME, charts, tables
 from app.dashboard.columns import show_table
-from app.dashboard.state import (
-    View,
-    borrowed_model,
-    page,
-    plain,
-    say_empty,
-    show_error,
-    show_figures,
-)
+from app.dashboard.state import View, borrowed_model, page, plain, say_empty, show_figures
 from app.report import describe_weights
-from peer_cl.errors import PeerError
 
 if TYPE_CHECKING:
     from pipelines.trace import Trace
@@ -62,10 +53,7 @@ def show(seen: View) -> None:
     kept = tuple(domain for domain in domains if domain in enabled)
     tracing, writing = st.tabs(["Trace", "Continue"])
     with tracing:
-        try:
-            _show_trace(seen, _traced(seen.key, text, kept, seen))
-        except PeerError as error:
-            show_error(str(error))
+        _show_trace(seen, _traced(seen.key, text, kept, seen))
     with writing:
         _show_writing(seen, text, kept)
 
@@ -183,11 +171,7 @@ def _show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:
     if st.session_state.get("written") != (seen.key, text, domains, num):
         st.caption("Writes with the pools and with the base alone, side by side.")
         return
-    try:
-        writing = _written(seen.key, text, domains, num, seen)
-    except PeerError as error:
-        show_error(str(error))
-        return
+    writing = _written(seen.key, text, domains, num, seen)
     account = f"Written by {writing.writer}. Weights: {describe_weights(writing)}."
     boxes = [
         ("With the pools", writing.text, account),
