@@ -70,10 +70,8 @@ def print_report(report: EvaluationReport) -> None:
 
 def _print_bound(report: EvaluationReport) -> None:
     worst, bound = report.max_added_nats, report.bound_nats
-    if worst <= 0:
-        say(f"\nevery document gained at least {-worst:.4f} nats (bound of a loss: {bound:.4f})")
-    elif report.is_within_bound:
-        say(f"\nno document lost more than {worst:.4f} nats in all (bound: {bound:.4f})")
+    if report.is_within_bound:
+        say(f"\nno document lost more than {max(0.0, worst):.4f} nats in all (bound: {bound:.4f})")
     else:
         say(
             f"\na document lost {worst:.4f} nats, more than the bound of {bound:.4f}: this is a "

@@ -7,7 +7,7 @@ import streamlit as st
 from app.dashboard import tables
 from app.dashboard.columns import show_table
 from app.dashboard.processes import start_process
-from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures
+from app.dashboard.state import View, link, message_box, page, plain, show_error
 from stores.queries import DocumentPlace
 
 MOST_EXPERTS = 50
@@ -27,15 +27,8 @@ def show(seen: View) -> None:
     newest = max(places, key=lambda place: (place.is_live, place.created_at))
     document = newest.document
     st.subheader(plain(document.title or document.document_id[:12]), anchor=False, divider="gray")
-    show_figures(
-        [
-            ("Kind", document.kind, None, None),
-            ("Split", document.split, None, None),
-            ("Tokens", f"{document.num_tokens:,}", None, None),
-            ("State", "live" if newest.is_live else "not live", None, None),
-        ]
-    )
-    st.caption(plain(f"From {document.source}. Id {document.document_id}"))
+    about = f"A {document.kind} of {document.num_tokens:,} tokens from {document.source}."
+    st.caption(plain(f"{about} Id {document.document_id}"))
     if document.text_object is None:
         st.info("This store keeps no texts.", icon=":material/visibility_off:")
     else:

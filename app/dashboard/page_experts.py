@@ -63,8 +63,7 @@ def _show_layer(seen: View, segment: Segment, layer: int) -> int:
     even = "0: even use; the log of the number of experts: one expert alone (He 2024)."
     show_figures(
         [
-            ("Experts used", f"{own.usage:.1%}", None, f"Of {own.num_experts:,}."),
-            ("Unused experts", f"{own.num_dead:,}", None, "No learned document uses them."),
+            ("Experts used", f"{own.usage:.1%}", None, f"{own.num_dead:,} are not."),
             ("Unevenness", f"{own.unevenness:.3f} nats", None, even),
             ("Effective documents", f"{own.effective_documents:.1f}", None, served),
         ]

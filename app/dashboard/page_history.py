@@ -25,10 +25,7 @@ def show(seen: View) -> None:
     events = seen.queries.events()
     _show_rollback(seen, events)
     st.subheader("Events", anchor=False)
-    names = [one.domain for one in seen.domains]
-    domain = st.selectbox("Domain", names, index=None, placeholder="all domains", key="of")
-    shown = [one for one in events if domain in (None, one.domain)][:MOST_EVENTS]
-    show_table(tables.rows(shown, EVENTS), "What was done, the newest first")
+    show_table(tables.rows(events[:MOST_EVENTS], EVENTS), "What was done, the newest first")
 
 
 def _show_rollback(seen: View, events: Sequence[Event]) -> None:

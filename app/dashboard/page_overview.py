@@ -1,4 +1,4 @@
-"""Overview: what is live, what it gained, what is wrong, and what ran last."""
+"""Overview: what is live, what it gained, and what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from app.look import describe_state
 from pipelines.report import EvaluationReport
 from stores.queries import DomainSummary
 
-NUM_RUNS = 5
 _SHOW = {
     "error": (st.error, ":material/error:"),
     "warning": (st.warning, ":material/warning:"),
@@ -44,8 +43,6 @@ def show(seen: View) -> None:
     if report:
         show_report(report)
     _show_domains(seen, report)
-    st.subheader("Newest runs", anchor=False)
-    show_table(tables.runs_table(seen.queries.runs(NUM_RUNS)), "The newest runs")
 
 
 def find_problems(seen: View, report: EvaluationReport | None) -> list[tuple[str, str]]:

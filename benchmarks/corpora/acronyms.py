@@ -15,12 +15,8 @@ from benchmarks.corpora.frozen import Candidates
 from pipelines.corpora import SourceDocument
 from pipelines.facts import Relation
 
-PACKAGE = DebianPackage(
-    name="dict-vera",
-    version="1:1.24-1",
-    sha256="11d2bf94c326761131a7707807e66a05e65bc984d1a351fd8ca1cd77ac8ee8db",
-    size_bytes=297_812,
-)
+_SHA256 = "11d2bf94c326761131a7707807e66a05e65bc984d1a351fd8ca1cd77ac8ee8db"
+PACKAGE = DebianPackage("dict-vera", "1:1.24-1", _SHA256, 297_812)
 
 _DICTIONARY = "usr/share/dictd/vera.dict.dz"
 _LINES = 7

@@ -11,12 +11,8 @@ from pipelines.corpora import SourceDocument
 from pipelines.facts import Relation
 from pipelines.packages import sqlite_rows
 
-PACKAGE = DebianPackage(
-    name="r-bioc-go.db",
-    version="3.20.0-2",
-    sha256="4ec9f0a740f2620e7b8d2aac4d053e765da437fecdfdcadbd60a46d4114b0ce7",
-    size_bytes=11_181_416,
-)
+_SHA256 = "4ec9f0a740f2620e7b8d2aac4d053e765da437fecdfdcadbd60a46d4114b0ce7"
+PACKAGE = DebianPackage("r-bioc-go.db", "3.20.0-2", _SHA256, 11_181_416)
 
 _DATABASE = "usr/lib/R/site-library/GO.db/extdata/GO.sqlite"
 _TERMS = "SELECT term, definition FROM go_term WHERE ontology = 'CC' ORDER BY go_id"

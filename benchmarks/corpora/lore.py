@@ -14,12 +14,8 @@ from benchmarks.corpora.frozen import Candidates
 from pipelines.corpora import SourceDocument
 from pipelines.facts import Relation
 
-PACKAGE = DebianPackage(
-    name="crawl-common",
-    version="2:0.28.0-1.1",
-    sha256="50c8f0091ba88538dde6585e5eddba02677bfe94d3ee4dc90a5bd3a788650f59",
-    size_bytes=2_339_440,
-)
+_SHA256 = "50c8f0091ba88538dde6585e5eddba02677bfe94d3ee4dc90a5bd3a788650f59"
+PACKAGE = DebianPackage("crawl-common", "2:0.28.0-1.1", _SHA256, 2_339_440)
 
 _ROOT = "usr/share/crawl/dat"
 _KINDS = {
