@@ -71,9 +71,10 @@ def matrix_chart(table: pd.DataFrame, mode: str) -> Any:
         most = max(LEAST_CHANGE, float(others.max()) if len(others) else 0.0)
         colours = [BETTER, NOTHING, WORSE]
         scale = alt.Scale(domain=[-most, 0, most], range=colours, clamp=True, interpolate="rgb")
+    angle = 0 if len(domains) <= 6 else -40
     legend = alt.Legend(orient="bottom", titleLimit=400, gradientLength=260, format=form)
     cells = alt.Chart(shown, height=110 + len(rows) * (34 if len(domains) <= FEW else 14)).encode(
-        alt.X("domain:N").sort(domains).title(None).axis(orient="top", labelAngle=-40),
+        alt.X("domain:N").sort(domains).title(None).axis(orient="top", labelAngle=angle),
         alt.Y("after:N").sort(rows).title(None).axis(labelLimit=200, labelFlush=False),
     )
     tiles = cells.mark_rect().encode(

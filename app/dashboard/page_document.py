@@ -11,6 +11,8 @@ from app.dashboard.state import View, link, message_box, page, plain, show_error
 from stores.queries import DocumentPlace
 
 MOST_EXPERTS = 50
+LONG_TEXT = 2000
+"""Characters; a longer text scrolls in a box of its own."""
 
 
 @page("document", "article", "One document: its text, what it taught, and which experts hold it.")
@@ -32,8 +34,9 @@ def show(seen: View) -> None:
     if document.text_object is None:
         st.info("This store keeps no texts.", icon=":material/visibility_off:")
     else:
-        with st.container(border=True, height=360):
-            st.text(seen.queries.document_text(document))
+        text = seen.queries.document_text(document)
+        with st.container(border=True, height=360 if len(text) > LONG_TEXT else "content"):
+            st.text(text)
         link("trace", "Trace it", document=document.document_id)
     st.markdown("**Held by**")
     table = tables.rows(

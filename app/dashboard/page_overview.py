@@ -93,12 +93,14 @@ def show_report(report: EvaluationReport) -> None:
     gain, worst = tables.mean_gain(report), f"{report.max_added_nats:+.4f}"
     share = "–" if retention is None else f"{retention:.2%}"
     right = "–" if recall is None else f"{recall:.0%}"
-    bound, as_taught = f"bound {report.bound_nats:.4f}", f"{taught:.0%} as taught" if asked else ""
+    bound, as_taught = (
+        f"bound {report.bound_nats:.4f}",
+        f"{taught:.0%} as taught" if asked else "none asked",
+    )
     show_figures(
         [
             ("Mean gain", f"{gain:+.3f}", "nats a token", "The base's loss less the loss now."),
             ("Retention", share, "of all gains", tables.MEANINGS["retention"][1]),
-            ("Forgetting", f"{report.metrics.forgetting:+.4f}", "positive = forgot", None),
             ("Recall, paraphrased", right, as_taught, "Questions whose whole answer is right."),
             ("Worst added loss", worst, bound, "The most that a scored document lost, nats."),
         ]
