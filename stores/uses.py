@@ -262,11 +262,6 @@ def unpack_all(packed: Sequence[bytes]) -> tuple[Ids, Shares, Ids]:
     A trace reads tens of thousands of them, so what can be done once for all is.
 
     Raises: DamageError: when some bytes are no packed array.
-
-    Example:
-        >>> one, two = pack(np.array([3, 5]), np.array([0.5, 0.5])), pack(np.array([2]), np.ones(1))
-        >>> [found.tolist() for found in unpack_all([one, two])]
-        [[3, 5, 2], [0.5, 0.5, 1.0], [2, 1]]
     """
     decompressor = zstandard.ZstdDecompressor()
     gaps: list[NDArray[Any]] = [np.empty(0, np.int64)]

@@ -32,12 +32,7 @@ COLUMN_WIDTH, LINE_HEIGHT, FONT_SIZE = 7.85, 24, 13
 
 
 def domain_colours(domains: Sequence[str]) -> dict[str, str]:
-    """Return a colour for the base and for each domain, in the order in which domains came.
-
-    Example:
-        >>> domain_colours(["law", "medicine"])
-        {'base': '#8a8f98', 'law': '#4477aa', 'medicine': '#ee6677'}
-    """
+    """Return a colour for the base and for each domain, in the order in which domains came."""
     colours = {name: DOMAIN_COLOURS[n % len(DOMAIN_COLOURS)] for n, name in enumerate(domains)}
     return {BASE: BASE_COLOUR, **colours}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from app.dashboard import tables
-from app.dashboard.columns import show_table
 from app.dashboard.processes import start_process
 from app.dashboard.state import View, link, message_box, page, plain, show_error
 from stores.queries import DocumentPlace
@@ -46,7 +45,7 @@ def show(seen: View) -> None:
         open=lambda one: tables.address("domains", domain=one.document.domain),
         state=lambda one: "live" if one.is_live else "not live",
     )
-    show_table(table, "Versions that hold the document")
+    tables.show(table, "Versions that hold the document")
     _show_experts(seen, places)
     _show_erasure(seen, places)
 
@@ -68,7 +67,7 @@ def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
             of[one.segment_id].document.domain, of[one.segment_id].label, one
         ),
     )
-    show_table(table, "Experts that hold the document, the most specific first")
+    tables.show(table, "Experts that hold the document, the most specific first")
 
 
 def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import streamlit as st
 
 from app.dashboard import charts, tables
-from app.dashboard.columns import show_table
 from app.dashboard.state import View, act, choose_domain, link, message_box, page, plain, say_empty
 from app.look import describe_state
 from app.output import size
@@ -34,7 +33,7 @@ def show(seen: View) -> None:
         say_empty(seen)
         return
     names = [one.domain for one in seen.domains]
-    show_table(
+    tables.show(
         tables.rows(seen.domains, SUMMARY, state=describe_state),
         "All domains; select a row to see one in detail",
         key=_TABLE,
@@ -47,14 +46,14 @@ def show(seen: View) -> None:
     _show_actions(seen, detail)
     versions, training, documents, events = st.tabs(["Versions", "Training", "Documents", "Events"])
     with versions:
-        show_table(tables.versions_table(detail), "Every version of the domain, the newest first")
+        tables.show(tables.versions_table(detail), "Every version of the domain, the newest first")
     with training:
         _show_training(seen, detail)
     with documents:
         _show_documents(seen, detail.summary)
     with events:
         log = tables.rows(detail.events, "at author action label snapshot_id message")
-        show_table(log, "What was done to the domain")
+        tables.show(log, "What was done to the domain")
 
 
 def _take_row(names: list[str]) -> None:
@@ -191,4 +190,4 @@ def _show_documents(seen: View, item: DomainSummary) -> None:
     st.caption(f"{several(len(found), 'document')}, {shown:,} shown; the table has a search.")
     columns = "title open kind split num_tokens base_nats nats source"
     table = tables.rows(found[:shown], columns, open=tables.document_address)
-    show_table(table, f"Documents of {item.domain}")
+    tables.show(table, f"Documents of {item.domain}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import charts, tables
-from app.dashboard.columns import show_table
 from app.dashboard.state import View, borrowed_model, choose_domain, page, say_empty, show_figures
 from stores.queries import Segment
 
@@ -48,7 +47,7 @@ def show(seen: View) -> None:
             promotes=lambda one: "  ".join(map(tables.visible, one.promotes)),
         )
         with tab:
-            show_table(table, "Experts with the tokens that they promote")
+            tables.show(table, "Experts with the tokens that they promote")
     _show_expert(seen, segment, layer, num)
 
 
@@ -114,10 +113,10 @@ def _show_expert(seen: View, segment: Segment, layer: int, num: int) -> None:
             open=tables.document_address,
             share=shares.__getitem__,
         )
-        show_table(table, "Documents with their shares")
+        tables.show(table, "Documents with their shares")
     with right:
         st.markdown("**Tokens that it promotes**")
         st.text("  ".join(map(tables.visible, found.expert.promotes)) or "None: it adds nothing.")
         st.markdown("**Experts of other domains that read similar inputs**")
         near = tables.rows(found.expert.near, "domain expert similarity", expert=tables.expert_name)
-        show_table(near, "Neighbours")
+        tables.show(near, "Neighbours")

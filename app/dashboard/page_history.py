@@ -8,7 +8,6 @@ from dataclasses import replace
 import streamlit as st
 
 from app.dashboard import tables
-from app.dashboard.columns import show_table
 from app.dashboard.state import View, act, message_box, page, plain, say_empty
 from stores.queries import Event, changes
 
@@ -25,7 +24,7 @@ def show(seen: View) -> None:
     events = seen.queries.events()
     _show_rollback(seen, events)
     st.subheader("Events", anchor=False)
-    show_table(tables.rows(events[:MOST_EVENTS], EVENTS), "What was done, the newest first")
+    tables.show(tables.rows(events[:MOST_EVENTS], EVENTS), "What was done, the newest first")
 
 
 def _show_rollback(seen: View, events: Sequence[Event]) -> None:
@@ -48,7 +47,7 @@ def _show_rollback(seen: View, events: Sequence[Event]) -> None:
         return
     st.caption("This would change, as a new snapshot; it can be undone.")
     table = tables.rows(found, "domain change", change=lambda one: ", ".join(one.words))
-    show_table(table, "Domains that would change")
+    tables.show(table, "Domains that would change")
     if gone:
         st.warning(plain(f"Purged, so left out: {', '.join(gone)}."))
     act(

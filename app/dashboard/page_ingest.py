@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.dashboard import MAX_UPLOAD_MB, charts, tables
-from app.dashboard.columns import show_table
 from app.dashboard.processes import (
     Folder,
     Process,
@@ -78,7 +77,7 @@ def show(seen: View) -> None:
     st.subheader("A new ingest", anchor=False)
     _ask(seen)
     st.subheader("Runs", anchor=False)
-    show_table(tables.runs_table(runs), "Ingests, evaluations and erasures, the newest first")
+    tables.show(tables.runs_table(runs), "Ingests, evaluations and erasures, the newest first")
 
 
 # Following what runs

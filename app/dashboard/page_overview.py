@@ -6,7 +6,6 @@ import pandas as pd
 import streamlit as st
 
 from app.dashboard import tables
-from app.dashboard.columns import show_table
 from app.dashboard.processes import offer_evaluation
 from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty, show_figures
 from app.look import describe_state
@@ -115,7 +114,7 @@ def _show_domains(seen: View, report: EvaluationReport | None) -> None:
         return
     table = live_domains(live, report)
     unmeasured = [name for name in table.columns if table[name].isna().all()]
-    show_table(table, "Live domains with their losses and recall", hide=unmeasured)
+    tables.show(table, "Live domains with their losses and recall", hide=unmeasured)
 
 
 def live_domains(live: list[DomainSummary], report: EvaluationReport | None) -> pd.DataFrame:

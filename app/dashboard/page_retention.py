@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from app.dashboard import charts, tables
-from app.dashboard.columns import show_table
 from app.dashboard.page_overview import show_report
 from app.dashboard.processes import offer_evaluation
 from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty
@@ -49,18 +48,18 @@ def show(seen: View) -> None:
     with recall:
         st.caption("Questions whose whole answer is right.")
         asked = tables.rows(report.recall, "domain wording num base routed oracle")
-        show_table(asked, "Recall by domain and wording")
+        tables.show(asked, "Recall by domain and wording")
     with other:
         st.caption(
             "Text that no domain teaches, in the worst case: every domain is active in every "
             "document. As the store is used, documents in which the router finds nothing get "
             f"the bare model's own bits (unchanged). The bound is {report.bound_nats:.4f} nats."
         )
-        show_table(tables.rows(report.background, BACKGROUND), "Sources of other text")
+        tables.show(tables.rows(report.background, BACKGROUND), "Sources of other text")
     with metrics:
-        show_table(tables.metrics_table(report), "Metrics with units and meanings")
+        tables.show(tables.metrics_table(report), "Metrics with units and meanings")
         st.caption("A score is a loss with its sign flipped. The formulas are in docs/metrics.md.")
-        show_table(tables.rows(report.routing, ROUTING), "Losses and routing of each domain")
+        tables.show(tables.rows(report.routing, ROUTING), "Losses and routing of each domain")
 
 
 def _show_matrix(report: EvaluationReport) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from app.dashboard import THEME, charts, tables
-from app.dashboard.columns import show_table
 from app.dashboard.state import View, borrowed_model, page, plain, say_empty, show_figures
 from app.report import describe_weights
 
@@ -100,7 +99,7 @@ def _show_trace(seen: View, trace: Trace) -> None:
         documents = tables.rows(
             trace.documents, "domain title open score kind source", open=tables.document_address
         )
-        show_table(documents, "Documents, the most alike first")
+        tables.show(documents, "Documents, the most alike first")
     st.markdown("**Next token**")
     table = tables.rows(
         zip(trace.next_base, trace.next_mixture, strict=True),
@@ -110,7 +109,7 @@ def _show_trace(seen: View, trace: Trace) -> None:
         with_the_pools=lambda two: tables.visible(two[1].text),
         mixture_probability=lambda two: two[1].probability,
     )
-    show_table(table, "The likeliest next tokens of the base and of the mixture")
+    tables.show(table, "The likeliest next tokens of the base and of the mixture")
 
 
 def _show_weights(seen: View, trace: Trace) -> None:
@@ -123,7 +122,7 @@ def _show_weights(seen: View, trace: Trace) -> None:
         posterior=weights.__getitem__,
         evidence=lambda name: trace.evidence.get(name, 0.0),
     )
-    show_table(table, "Posterior weight and evidence of each branch")
+    tables.show(table, "Posterior weight and evidence of each branch")
     tokens = trace.tokens[:MOST_TOKENS]
     st.markdown("**Token by token**")
     st.caption("The colour is the branch with the most weight; the stronger, the more.")
@@ -160,7 +159,7 @@ def _show_experts(seen: View, trace: Trace) -> None:
         expert=tables.expert_name,
         open=lambda one: tables.expert_address(one.domain, labels[one.segment_id], one),
     )
-    show_table(table, "Active experts, the strongest first")
+    tables.show(table, "Active experts, the strongest first")
 
 
 def _show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:

@@ -139,12 +139,7 @@ def page(path: str, icon: str, caption: str) -> Callable[[Callable[[View], None]
 
 
 def plain(text: str) -> str:
-    """Return text so that a Markdown label shows it as it is.
-
-    Example:
-        >>> plain("a_b [x](http://y)")
-        'a\\\\_b \\\\[x\\\\]\\\\(http\\\\://y\\\\)'
-    """
+    """Return text so that a Markdown label shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+.!|<>~$:&])", r"\\\1", " ".join(text.split()))
 
 
