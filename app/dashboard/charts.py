@@ -19,7 +19,7 @@ DOMAIN_COLOURS = (
 """Told apart by most colour-blind people, readable on white and on near-black; then repeated."""
 BETTER, WORSE = "rgba(47, 127, 193, 0.72)", "rgba(217, 102, 11, 0.72)"
 FAINT, NOTHING = "rgba(47, 127, 193, 0.10)", "rgba(138, 143, 152, 0.16)"
-BLUE, ORANGE = "#2f7fc1", "#d9660b"
+BLUE = "#2f7fc1"
 INK = "currentColor"
 """Colour of words within a chart: the page's own, in either theme."""
 NATS = "nats a token"
@@ -103,24 +103,6 @@ def training_chart(table: pd.DataFrame, colour: str) -> Any:
         training.mark_line(color=colour, strokeWidth=1).encode(opacity=alt.value(0.25)),
         training.mark_line(color=colour, strokeWidth=2).encode(y="smoothed:Q"),
         validation.mark_line(color=colour, strokeDash=[5, 3], point=points),
-    )
-
-
-def experts_chart(table: pd.DataFrame, chosen: int | None) -> Any:
-    """Return the heat map of `layer_experts`, sub-key by sub-key; the chosen one is outlined."""
-    used = table.loc[table["weight"] > 0, "weight"]
-    low, high = (float(used.min()), float(used.max())) if len(used) else (1.0, 2.0)
-    scale = alt.Scale(type="log", domain=[low, max(high, low * 1.01)], range=[FAINT, BETTER])
-    weight = alt.Color("weight:Q", scale=scale, legend=None)
-    is_chosen = alt.datum.expert == (-1 if chosen is None else chosen)
-    told = {"share": ".2%", "num_documents": "d", "effective_documents": ".1f"}
-    chart = alt.Chart(table, height=420).mark_rect(stroke=ORANGE)
-    return chart.encode(
-        alt.X("j:O").title("second sub-key").axis(labelAngle=0, labelOverlap=True),
-        alt.Y("i:O").title("first sub-key").axis(labelOverlap=True),
-        color=alt.condition(alt.datum.weight > 0, weight, alt.value(NOTHING)),
-        strokeWidth=alt.condition(is_chosen, alt.value(3), alt.value(0)),
-        tooltip=_tooltip(expert="d", **told),
     )
 
 

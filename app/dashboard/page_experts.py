@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.dashboard import charts, tables
+from app.dashboard import tables
 from app.dashboard.state import View, borrowed_model, choose_domain, page, say_empty, show_figures
 from stores.queries import Segment
 
@@ -66,13 +66,6 @@ def _show_layer(seen: View, segment: Segment, layer: int) -> int:
             ("Unevenness", f"{own.unevenness:.3f} nats", None, even),
             ("Effective documents", f"{own.effective_documents:.1f}", None, served),
         ]
-    )
-    st.caption("Stronger blue: more router weight; grey: used by no document.")
-    named = str(st.session_state.get("expert", st.query_params.get("expert", "")))
-    chosen = int(named) if named.isdecimal() else None
-    st.altair_chart(
-        charts.experts_chart(tables.layer_experts(found, segment, layer), chosen),
-        alt=f"Heat map of the {own.num_experts} experts of host layer {layer} by router weight",
     )
     return own.num_experts
 

@@ -20,7 +20,7 @@ import streamlit as st
 from app.output import moment
 from app.report import METRICS
 from pipelines.report import EvaluationReport
-from stores.queries import DomainDetail, Event, ExpertUse, Run, Segment, Snapshot
+from stores.queries import DomainDetail, Event, Run, Snapshot
 
 if TYPE_CHECKING:  # this loads torch, which the Overview does without
     from pipelines.trace import TracedToken
@@ -225,18 +225,7 @@ def mean_gain(report: EvaluationReport) -> float:
     return float(np.mean([row.base_loss_nats - row.loss_nats for row in report.routing]))
 
 
-# Experts and traces
-
-
-def layer_experts(uses: Iterable[ExpertUse], segment: Segment, host_layer: int) -> pd.DataFrame:
-    """Return one row an expert of a segment's host layer, used or not; i and j: its sub-keys."""
-    own = [one for one in uses if (one.segment_id, one.host_layer) == (segment.id, host_layer)]
-    used = rows(own, "expert weight num_documents effective_documents")
-    num = segment.num_experts // max(1, len(segment.host_layers))
-    table = used.set_index("expert").reindex(range(num)).fillna(0).rename_axis("expert")
-    side = max(1, round(num**0.5))
-    table = table.reset_index().assign(share=lambda t: t["weight"] / (t["weight"].sum() or 1.0))
-    return table.assign(i=table["expert"] // side, j=table["expert"] % side)
+# A trace
 
 
 def visible(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-from filled_store import filled_store
 
 from app.dashboard import THEME, charts, tables
 from pipelines.trace import TracedToken
@@ -27,13 +26,8 @@ def test_many_domains_carry_no_numbers(report):
     assert "layer" not in spec(charts.matrix_chart(table, tables.ABSOLUTE))
 
 
-def test_charts_of_a_store(tmp_path):
-    with filled_store(tmp_path / "knowledge") as registry:
-        (segment, *_) = registry.queries.domain("law").chain
-        uses = registry.uses.expert_uses([segment.id])
-    experts = tables.layer_experts(uses, segment, 0)
-    spec(charts.experts_chart(experts, 7))
-    runs = [tables.losses_table(segment.losses, label) for label in ("v1", "v2")]
+def test_the_losses_of_a_training():
+    runs = [tables.losses_table([(1, 3.5, None), (2, 2.5, 3.0)], label) for label in ("v1", "v2")]
     spec(charts.training_chart(pd.concat(runs), COLOURS["law"]))
 
 

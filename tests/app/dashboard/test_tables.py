@@ -100,15 +100,6 @@ def test_snapshots_are_named_by_what_made_them(registry):
     assert labels[4].endswith(", live")
 
 
-def test_experts_of_a_layer_used_and_unused(registry):
-    (segment, *_) = registry.queries.domain("medicine").chain
-    uses = registry.uses.expert_uses([segment.id])
-    table = tables.layer_experts(uses, segment, 2)
-    assert len(table) == segment.num_experts // 2
-    assert list(table.loc[table["weight"] > 0, "expert"]) == [100, 101]
-    assert table["share"].sum() == pytest.approx(1.0)
-
-
 def test_losses_in_long_form():
     table = tables.losses_table([(1, 4.0, None), (2, 2.0, 3.0)], "v1")
     training = table[table["kind"] == tables.TRAINING]
