@@ -1,10 +1,13 @@
-"""What branches find: each domain's own, and all of them behind the mixture."""
+"""What branches find: each domain's own, and all of them behind the mixture.
+
+Pools and adapters alike: `peer_cl.read.read` takes any model that can run a domain's branch.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +19,6 @@ from benchmarks.prompts import batches, largest_posteriors, num_found, posterior
 from benchmarks.stream.data import Prepared, Texts
 from benchmarks.stream.raw import DIGITS, Keyed, Piece
 from peer_cl.mixture import enter_at, mixture_log_probs
-from peer_cl.model import PeerModel
 from peer_cl.read import Reader, read
 from pipelines.progress import Progress, no_progress
 from pipelines.recall import answer
@@ -25,8 +27,15 @@ MENTION_ODDS = 1.0
 """What a domain whose documents a prompt names has, as odds against the base."""
 
 
+class BranchReader(Reader, Protocol):
+    """A model whose branches can be read, and switched off."""
+
+    def set_pool(self, names: str | Sequence[str] | None) -> None:
+        """Let only these domains be active; None: every one."""
+
+
 def branch_pieces(
-    model: PeerModel,
+    model: BranchReader,
     tokenizer: Any,
     domains: Sequence[Prepared],
     texts: Texts,
@@ -118,7 +127,7 @@ def _blocks(model: Reader, texts: Texts, names: Sequence[str]) -> dict[str, dict
     return found
 
 
-def _prompts(model: PeerModel, tokenizer: Any, domains: Sequence[Prepared]) -> dict[str, Any]:
+def _prompts(model: BranchReader, tokenizer: Any, domains: Sequence[Prepared]) -> dict[str, Any]:
     """Return recall of every fact, and the posteriors after prompts, by key."""
     recall: dict[str, Keyed] = {"routed": {}, "routed_when_learned": {}, "own_posterior": {}}
     naming: Keyed = {}

@@ -1,8 +1,9 @@
-"""Running the stream: each domain gets its pool, then all are read behind the mixture."""
+"""Running the stream: each domain gets its branch, then all are read behind the mixture."""
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from benchmarks import corpora
 from benchmarks.corpora import StreamDomain
 from benchmarks.stream import data as stream_data
+from benchmarks.stream.adapters import RANKS, AdapterReader, train_adapter
 from benchmarks.stream.data import Prepared, Texts, prepare_domain
-from benchmarks.stream.mixing import branch_pieces
+from benchmarks.stream.mixing import BranchReader, branch_pieces
 from benchmarks.stream.raw import Piece, RawFolder
 from benchmarks.stream.report import OURS
 from peer_cl.bases import Base, load_base
@@ -30,7 +32,7 @@ class Stream:
 
     raw: RawFolder
     work: Path
-    """Holds our store; what is deleted there is learned again."""
+    """Adapters and our store; what is deleted there is learned again."""
     names: tuple[str, ...] = corpora.NAMES
     """The domains, in order."""
     base_id: str = SMOLLM2
@@ -41,23 +43,32 @@ class Stream:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     progress: Progress = no_progress
 
-    def run(self) -> None:
-        """Measure ours, where pieces of it are missing."""
+    def run(self, method: str) -> None:
+        """Measure ours, or one LoRA a domain, where pieces of it are missing.
+
+        Raises:
+            StateError: when texts or questions are not those of the committed scores.
+        """
         pieces = [*(f"{number}-{name}" for number, name in enumerate(self.names)), "mixture"]
-        done = self.raw.read(OURS)["pieces"]
+        done = self.raw.read(method)["pieces"]
         if all(f"s{self.settings.seed}/{piece}" in done for piece in pieces):
             return
         with self._store() as store:
-            model, tokenizer = store.load()
-            about = {name: _about_pool(store, model, name) for name in self.names}
+            ours, tokenizer = store.load()
+            model: BranchReader = ours
+            if method == OURS:
+                about = {name: _about_pool(store, ours, name) for name in self.names}
+            else:
+                folders, about = self._trained_adapters(method)
+                model = AdapterReader(ours, self.base(), folders)
             found = branch_pieces(model, tokenizer, self.prepared, self.texts, about, self.progress)
-            found["mixture"] |= {"budget": model.budget, "capacity": model.capacity}
-            model.detach()
+            found["mixture"] |= {"budget": ours.budget, "capacity": ours.capacity}
+            ours.detach()
         named = {f"s{self.settings.seed}/{name}": piece for name, piece in found.items()}
-        self.raw.add(OURS, named)
+        self.raw.add(method, named)
 
     def base(self) -> Base:
-        """Return the pretrained model."""
+        """Return the pretrained model, loaded anew: PEFT changes it in place."""
         return load_base(resolve_base(self.base_id))
 
     @functools.cached_property
@@ -92,6 +103,20 @@ class Stream:
                     progress=self.progress,
                 )
         return store
+
+    def _trained_adapters(self, method: str) -> tuple[dict[str, Path], dict[str, Piece]]:
+        """Train one LoRA a domain; return their folders, and what is known of each."""
+        folders, about = {}, {}
+        for number, one in enumerate(self.prepared):
+            began = time.monotonic()
+            model = train_adapter(self.base(), RANKS[method], one, self.settings)
+            folders[one.name] = self.work / f"{method}-s{self.settings.seed}-{number}"
+            model.save_pretrained(folders[one.name])
+            about[one.name] = {
+                "num_parameters": model.get_nb_trainable_parameters()[0],
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        return folders, about
 
 
 def _about_pool(store: Store, model: PeerModel, name: str) -> Piece:

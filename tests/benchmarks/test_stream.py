@@ -78,23 +78,24 @@ def stream(tmp_path_factory):
     return stream
 
 
-def test_ours_runs_and_its_figures_come_out(stream):
-    stream.run()
-    words = METHODS["peer"]
+@pytest.mark.parametrize("method", ["peer", "lora-mixture"])
+def test_a_method_runs_and_its_figures_come_out(stream, method):
+    stream.run(method)
+    words = METHODS[method]
     found = {one.figure: one.value for one in figures(stream.raw) if one.figure.startswith(words)}
     for way in ("oracle routing", "routed", "routed, mentions count"):
         assert found[f"{words}, {way}: trained parameters, first domain"] > 0
         learned = found[f"{words}, {way}: unseen loss after learning (nats a token)"]
         assert learned < math.log(stream.base().model.config.vocab_size)
-    pieces = stream.raw.read("peer")["pieces"]
+    pieces = stream.raw.read(method)["pieces"]
     for losses in (pieces["s0/mixture"]["whole"], pieces["s0/mixture"]["after_32"]):
         assert sum(losses["oracle"].values()) < sum(losses["base"].values())
 
 
 def test_pieces_that_are_there_are_not_measured_again(stream, tmp_path):
-    stream.run()
+    stream.run("peer")
     before = stream.raw.read("peer")
-    replace(stream, work=tmp_path).run()
+    replace(stream, work=tmp_path).run("peer")
     assert stream.raw.read("peer") == before
     assert not list(tmp_path.iterdir())
 
