@@ -18,8 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from peer_cl.bases import Base, context_length, within_context
-from peer_cl.errors import CorpusError
+from peer_cl.bases import within_context
 from peer_cl.read import Reader, read
 from pipelines.batches import group_by_length, num_shared, pad, tokenise
 from pipelines.facts import Fact
@@ -70,18 +69,6 @@ def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Questi
 def is_readable(model: Any, question: Question) -> bool:
     """Return whether a base reads a question and its answer whole, within its context."""
     return within_context(model, len(question.ids)) == len(question.ids)
-
-
-def check_questions(base: Base, fact: Fact) -> None:
-    """Refuse a fact whose questions are longer than the base's context."""
-    for question in questions(base.tokenizer, "", [fact]):
-        if not is_readable(base.model, question):
-            prompt = base.tokenizer.decode(question.ids[1 : question.num_prompt])
-            raise CorpusError(
-                f"about {fact.subject[:40]!r} asks {prompt[:40]!r}, which has {len(question.ids)} "
-                f"tokens with its answer, and the base reads {context_length(base.model)}: give a "
-                "shorter wording"
-            )
 
 
 def recall(model: Reader, asked: Sequence[Question], progress: Progress) -> list[RecallRow]:

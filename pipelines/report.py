@@ -43,7 +43,7 @@ class BackgroundRow:
 
     source: str
     kind: str
-    """prose, or near-domain: entries in the form of a domain on other subjects."""
+    """`prose`, or `near-domain`: entries in the form of a domain's, on other subjects."""
     documents: int
     cut_documents: int
     """Those that go on, unscored, beyond `scored_tokens`."""
@@ -137,15 +137,6 @@ class EvaluationReport:
     def is_within_bound(self) -> bool:
         """Whether no scored document lost more than the bound."""
         return self.max_added_nats <= self.bound_nats
-
-    def routing_of(self, domain: str) -> RoutingRow | None:
-        """Return a domain's routing row; None where it is not measured."""
-        return next((row for row in self.routing if row.domain == domain), None)
-
-    def recall_of(self, domain: str, wording: str) -> RecallRow | None:
-        """Return a domain's recall in a wording; None where it was not asked."""
-        wanted = (domain, wording)
-        return next((row for row in self.recall if (row.domain, row.wording) == wanted), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""

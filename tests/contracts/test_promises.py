@@ -105,11 +105,11 @@ def test_domains_removed_and_restored_in_any_order_leave_the_same_bits(store, or
 
 def test_a_removed_domain_leaves_the_bits_of_a_store_that_never_had_it(store):
     before = logits(store, TEXTS)
-    scores = store.evaluate(background=False).routing_of("law")
+    scores = store.evaluate(background=False).routing
     store.ingest("minerals", documents("minerals", 20, 5), settings=SETTINGS)
     store.remove("minerals")
     assert all(map(torch.equal, logits(store, TEXTS), before))
-    assert store.evaluate(background=False).routing_of("law") == scores
+    assert store.evaluate(background=False).routing == scores
 
 
 def test_learning_a_domain_changes_no_byte_of_another_or_of_the_base(store):

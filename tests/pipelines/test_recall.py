@@ -4,10 +4,8 @@ import pytest
 import torch
 from tiny_store import FACTS
 
-from pipelines.batches import tokenise
-from pipelines.facts import Fact
 from pipelines.progress import no_progress
-from pipelines.recall import answer, check_questions, questions, recall
+from pipelines.recall import answer, questions, recall
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +46,3 @@ def test_rows_are_shares_by_domain_and_wording(asked):
     taught, paraphrase = recall(model, found, no_progress)
     assert (taught.wording, taught.num, paraphrase.wording) == ("taught", 3, "paraphrase")
     assert taught.oracle == sum(one.oracle for one in answers[:3]) / 3
-
-
-def test_a_fact_that_the_base_cannot_read_whole_is_refused(measured):
-    from pipelines.loading import load_store_base
-
-    base = load_store_base(measured[0].registry)
-    check_questions(base, FACTS[0])
-    long = Fact("it", "is", "x", "it " * 600 + "is x", "it " * 600 + "is")
-    num = len(tokenise(base.tokenizer, [long.statement])[0])
-    with pytest.raises(ValueError, match=f"which has {num} tokens .* reads 512: give a shorter"):
-        check_questions(base, long)

@@ -70,10 +70,3 @@ def test_the_worst_document_of_all_decides_the_bound(worst, is_within):
     report = EvaluationReport(**{**vars(REPORT), "background": (*REPORT.background, row)})
     assert report.max_added_nats == worst
     assert report.is_within_bound is is_within
-
-
-def test_rows_are_found_by_domain():
-    assert REPORT.routing_of("law") is REPORT.routing[0]
-    assert REPORT.routing_of("medicine") is None
-    assert REPORT.recall_of("law", "taught") is REPORT.recall[0]
-    assert REPORT.recall_of("law", "paraphrase") is None
