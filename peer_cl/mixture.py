@@ -81,10 +81,7 @@ def enter_at(prior: float | Tensor, at_PB: Tensor, num_tokens: int) -> Tensor:
 
 
 def log_masses(
-    log_probs_QBT: Tensor,
-    evidence_BT: Tensor,
-    entries_PBU: Tensor,
-    odds_PBU: Tensor | None = None,
+    log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor, odds_PBU: Tensor | None = None
 ) -> Tensor:
     """Return every branch's unnormalised log mass at every border between tokens.
 
@@ -143,10 +140,7 @@ def log_posterior(masses_QBU: Tensor) -> Tensor:
 
 
 def mixture_log_probs(
-    log_probs_QBT: Tensor,
-    evidence_BT: Tensor,
-    entries_PBU: Tensor,
-    odds_PBU: Tensor | None = None,
+    log_probs_QBT: Tensor, evidence_BT: Tensor, entries_PBU: Tensor, odds_PBU: Tensor | None = None
 ) -> Tensor:
     """Return the mixture's log probability of every token.
 

@@ -144,10 +144,7 @@ class PeerModel(nn.Module):
         return Segment(width=width, host_layers=self.host_layers, shape=shape)
 
     def load_pool(
-        self,
-        name: str,
-        files: str | Path | Sequence[str | Path],
-        key: RouterKey | None = None,
+        self, name: str, files: str | Path | Sequence[str | Path], key: RouterKey | None = None
     ) -> ExpertPool:
         """Add the pool whose segments are in these files, oldest first, or in one."""
         paths = [files] if isinstance(files, str | Path) else files

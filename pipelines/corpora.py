@@ -74,9 +74,7 @@ def checked(document: SourceDocument) -> SourceDocument:
 def checked_text(key: str, text: str) -> str:
     """Return a text if files and databases can keep it.
 
-    Raises:
-        CorpusError: "has ..." when it holds a NUL or half a character, both of which JSON can
-            write.
+    JSON can write a NUL and half a character: CorpusError "has ..." for these.
     """
     try:
         text.encode()
@@ -184,10 +182,7 @@ CorpusSource: TypeAlias = "str | Path | Dataset | IterableDataset | Iterable[Sou
 """What can be learned: a file or folder, a Hugging Face dataset, or documents."""
 
 
-def read_corpus(
-    corpus: CorpusSource,
-    on_bad_row: BadRowPolicy = "stop",
-) -> Corpus:
+def read_corpus(corpus: CorpusSource, on_bad_row: BadRowPolicy = "stop") -> Corpus:
     """Return the documents of a file, a folder with its folders, or rows that Python holds.
 
     A .txt file is one document; a .md or .markdown file one a section (the sections of a file stay
@@ -244,12 +239,8 @@ def read_json_lines(
 
     The file is read directly and not by `datasets.load_dataset("json")`: that cannot say which line
     is malformed nor leave it out, keeps a copy of the corpus in the user's cache, and one odd line
-    changes the types of all others.
-
-    Args:
-        path: the file.
-        make: called with the object and the line's number; raises a CorpusError "has ...".
-        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
+    changes the types of all others. `make` gets the object and the line's number, and raises a
+    CorpusError "has ..." for a malformed one.
     """
     made: list[T] = []
     skipped: list[Skipped] = []

@@ -15,19 +15,12 @@ from typing import Any, cast
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
 from pipelines.corpora import LEARNED_KINDS, SourceDocument
 from pipelines.facts import Fact
-from pipelines.ingest import (
-    STATED_SPLITS,
-    Grown,
-    grow,
-    prepare,
-    read_chain,
-    stored_document,
-)
+from pipelines.ingest import STATED_SPLITS, Grown, grow, prepare, read_chain, stored_document
 from pipelines.loading import load_store_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.settings import TrainingSettings
 from pipelines.splits import near_groups
-from stores.queries import Document, DomainState
+from stores.queries import Document
 from stores.records import check_text
 from stores.registry import Registry
 
@@ -68,12 +61,7 @@ def erase(
     snapshots hold the old segments until they are purged. Later ingests leave the documents out.
 
     Args:
-        registry: an open store that keeps texts.
-        domain: a live domain.
         document_ids: full ids of documents (or of one) that its live version holds.
-        author: recorded with the act.
-        message: recorded with the act.
-        progress: called as the work goes on.
 
     Raises:
         InputError: when no document is named, or the message cannot be kept.
@@ -88,7 +76,12 @@ def erase(
         registry.writing(author),
         recorded_run(registry, "erase", domain, author, message, progress) as run,
     ):
-        state = _erasable(registry, domain)
+        state = queries.check_active(domain)
+        if state.is_frozen:
+            raise FrozenError(
+                f"domain {domain!r} is frozen and does not change; `peer-cl unfreeze {domain}` "
+                "first"
+            )
         documents = queries.documents(domain)
         _check_held(domain, documents, wanted)
         rows = queries.chain(state.version)
@@ -144,16 +137,6 @@ def erase(
     )
 
 
-def _erasable(registry: Registry, domain: str) -> DomainState:
-    """Return the live state of a domain, if it may change."""
-    state = registry.queries.check_active(domain)
-    if state.is_frozen:
-        raise FrozenError(
-            f"domain {domain!r} is frozen and does not change; `peer-cl unfreeze {domain}` first"
-        )
-    return state
-
-
 def _check_held(domain: str, documents: Sequence[Document], wanted: Collection[str]) -> None:
     """Refuse what cannot be erased; the questions about a fact go with the fact."""
     if not wanted:
@@ -175,10 +158,7 @@ def _check_held(domain: str, documents: Sequence[Document], wanted: Collection[s
 
 
 def _left(
-    registry: Registry,
-    documents: Sequence[Document],
-    gone: Collection[str],
-    stated: dict[str, Any],
+    registry: Registry, documents: Sequence[Document], gone: Collection[str], stated: dict[str, Any]
 ) -> tuple[list[SourceDocument], list[Fact]]:
     """Return the texts and facts of a segment that stay, as its ingest was given them."""
     texts, facts = [], []

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -95,23 +95,18 @@ def ingest(
     on_bad_row: BadRowPolicy = "stop",
     progress: Progress = no_progress,
 ) -> IngestReport:
-    """Learn a corpus as a new segment of a domain.
+    """Learn a corpus as a new segment of a new or known domain.
 
     Everything is prepared in staging; one transaction then adds the segment, its documents and a
     new snapshot. Stopped before it, the store is as it was, and the same ingest continues from its
     last checkpoint.
 
     Args:
-        registry: an open store.
-        domain: a new or known domain.
         corpus: a file or folder (txt, md, jsonl), or documents.
-        author: recorded with the act.
         facts: learned as further documents, half of their readings in changed wordings; their
             paraphrases are kept to be asked, and never learned.
         settings: of the training, and how much is held out.
-        message: recorded with the act.
         on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
-        progress: called as the work goes on.
 
     Raises:
         InputError: when the domain's name or the message cannot be kept.
@@ -194,16 +189,9 @@ class Chain:
 
 
 def read_chain(registry: Registry, base: Base, domain: str, rows: Sequence[StoredSegment]) -> Chain:
-    """Return what a new segment grows on.
+    """Return what a new segment grows on: a chain's segments, the oldest first, or none at first.
 
-    Args:
-        registry: an open store.
-        base: the store's.
-        domain: the domain's name.
-        rows: the chain's segments, oldest first; none: the domain begins.
-
-    Raises:
-        DamageError: when an object is damaged or missing.
+    Raises: DamageError: when an object is damaged or missing.
     """
     if not rows:
         return Chain(domain)
@@ -227,11 +215,7 @@ def read_chain(registry: Registry, base: Base, domain: str, rows: Sequence[Store
 
 
 def stored_document(registry: Registry, document: Document) -> SourceDocument:
-    """Return a stored document as it once came.
-
-    Raises:
-        UnsupportedError: when the store keeps no texts.
-    """
+    """Return a stored document as it once came; UnsupportedError: the store keeps no texts."""
     return SourceDocument(
         text=registry.queries.document_text(document),
         title=document.title,
@@ -304,13 +288,6 @@ def prepare(
 
     What the domain holds out stays so, but for statements of facts, which are always trained on,
     and with a `hold_out_percent` of 0.
-
-    Args:
-        chain: what the segment will grow on.
-        documents: texts, as they are stored.
-        facts: learned as further documents.
-        base: the store's.
-        hold_out_percent: percentage of texts held out.
     """
     fact_documents = [fact.document(f"{chain.domain} facts") for fact in facts]
     fact_ids = {one.document_id for one in fact_documents}
@@ -321,7 +298,10 @@ def prepare(
         is_again = key in chain.held_out_ids and (one.kind == "fact" or hold_out_percent == 0)
         if key not in chain.document_ids or is_again:
             fresh.setdefault(key, one)
-    splits = _split(chain, fresh, facts, hold_out_percent)
+    questions = [_question(fact) for fact in facts if fact.document_id in fresh]
+    # One that is to be learned now does not hold out others.
+    known = _with_sides(chain.known, chain.held_out_ids & fresh.keys()) if fresh else ()
+    splits = split_documents([*fresh.values(), *questions], known, *percentages(hold_out_percent))
     # Beside near-duplicates that are still held out, one that is given again stays where it was.
     for key in chain.held_out_ids & fresh.keys():
         if splits.split[key] != "train":
@@ -341,19 +321,6 @@ def prepare(
     )
 
 
-def _split(
-    chain: Chain,
-    fresh: Mapping[str, SourceDocument],
-    facts: Sequence[Fact],
-    hold_out_percent: float,
-) -> Splits:
-    """Divide new documents; one that is to be learned now does not hold out others."""
-    test, validation = percentages(hold_out_percent)
-    questions = [_question(fact) for fact in facts if fact.document_id in fresh]
-    known = _with_sides(chain.known, chain.held_out_ids & fresh.keys()) if fresh else ()
-    return split_documents([*fresh.values(), *questions], known, test, validation)
-
-
 def _question(fact: Fact) -> SourceDocument:
     return fact.question_document("facts to be asked")
 
@@ -363,10 +330,7 @@ def training_rows(
 ) -> tuple[list[Row], list[Row]]:
     """Return the documents themselves as rows, and facts in changed wordings.
 
-    Args:
-        tokenizer: the base's; its end token closes each row, where it has one.
-        prepared: the corpus.
-        settings: how long a row is, and how often facts are read in changed wordings.
+    The tokenizer's end token closes each row, where it has one.
     """
     end_id = tokenizer.eos_token_id
     rows = prepared.rows("train", settings.max_tokens, end_id)
@@ -378,10 +342,7 @@ def training_rows(
 
 
 def _check_learnable(prepared: PreparedCorpus, domain: str, num_erased: int) -> None:
-    """Refuse a corpus of which nothing is left to train on.
-
-    Raises: CorpusError: saying why, and what to give instead.
-    """
+    """Refuse a corpus of which nothing is left to train on; say why, and what to give instead."""
     learned = prepared.of(*LEARNED_KINDS)
     if not learned:
         reasons = [f"{several(prepared.num_duplicates, 'document')} in its live version"]
@@ -445,17 +406,7 @@ def grow(
 ) -> Grown:
     """Train a segment on a chain, record its use, make its router key, and store the objects.
 
-    Args:
-        registry: an open store; nothing is registered.
-        base: the store's.
-        chain: what the segment grows on.
-        prepared: what it learns.
-        settings: of the training.
-        run_id: of the store's row of this run.
-        progress: called as the work goes on.
-
-    Raises:
-        DamageError: when training gave numbers that are not finite.
+    Nothing is registered. Raises: DamageError: when training gave numbers that are not finite.
     """
     began, config = time.monotonic(), registry.config
     # "auto" may mean another thing elsewhere: config and checkpoint name what is used.

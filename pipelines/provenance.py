@@ -47,10 +47,7 @@ class DocumentExpert:
 
 
 def rank_documents(
-    registry: Registry,
-    domain: str,
-    used: Mapping[str, Mapping[int, Mapping[int, float]]],
-    num: int,
+    registry: Registry, domain: str, used: Mapping[str, Mapping[int, Mapping[int, float]]], num: int
 ) -> list[RankedDocument]:
     """Return the documents of a domain whose experts a text uses, the most alike first.
 

@@ -28,7 +28,6 @@ from torch.nn import functional
 from peer_cl.bases import tensors_sha256
 from peer_cl.errors import DamageError, InputError
 from peer_cl.hooks import Hooks
-from peer_cl.layer import PeerLayer
 from peer_cl.pool import Segment
 from pipelines.batches import (
     Batch,
@@ -86,17 +85,12 @@ def train_segment(
     """Train a segment in place, on the CPU or on the GPU where it lies.
 
     Args:
-        hooks: on the base.
-        segment: newly initialised.
         older: the domain's older segments, active and unchanged.
-        rows: trained on.
         validation: scored during the run, to stop early; may be empty.
         beginnings: how background texts begin, as token ids with the start token.
         end_id: pads rows, masked.
-        settings: of the run.
         checkpoint: a file that is written now and then. Where it exists, the run continues from it
             and ends with the same bits as one that was never stopped.
-        progress: called after each step.
 
     Raises:
         InputError: when the settings make no step.
@@ -104,11 +98,7 @@ def train_segment(
         KeyboardInterrupt: on Ctrl-C.
     """
     steps = plan_steps(
-        rows,
-        passes_by_kind(settings),
-        settings.tokens_per_step,
-        settings.seed,
-        settings.min_steps,
+        rows, passes_by_kind(settings), settings.tokens_per_step, settings.seed, settings.min_steps
     )
     if not steps:
         raise InputError(
@@ -123,8 +113,11 @@ def train_segment(
         _fit(module, loader, held, checkpoint, progress)
     check_finite(segment)
     segment.requires_grad_(False)
+    # What the upper third of host layers writes comes out nearly as it stands: they learn the
+    # training texts' own words, and say them in other texts too.
+    layers = segment.peer_layers()
     with torch.no_grad():
-        for layer in upper_third(list(segment.peer_layers())):
+        for layer in layers[len(layers) - len(layers) // 3 :]:
             layer.experts.up_ND.mul_(settings.upper_scale)
     done = steps[: len(module.losses)]
     return TrainingRun(
@@ -132,15 +125,6 @@ def train_segment(
         num_steps=len(done),
         num_tokens=sum(len(rows[number].ids) - 1 for step in done for number in step),
     )
-
-
-def upper_third(layers: Sequence[PeerLayer]) -> Sequence[PeerLayer]:
-    """Return the upper third of host layers, rounded down.
-
-    What they write comes out nearly as it stands: they learn the training texts' own words, and
-    say them in other texts too.
-    """
-    return layers[len(layers) - len(layers) // 3 :]
 
 
 class PlannedSteps:
@@ -167,14 +151,11 @@ class PlannedSteps:
         begin, self._begin = self._begin, 0
         for step in range(begin, len(self._steps)):
             self._num_read = step + 1
-            yield self._batch(step)
-
-    def _batch(self, step: int) -> Batch:
-        numbers = tuple(self._steps[step])
-        rows = [self._rows[number] for number in numbers]
-        ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id)
-        weights_BT = target_weights(rows, ids_BT.shape[1], self._answer_weight)
-        return Batch(ids_BT, mask_BT, weights_BT, numbers)
+            numbers = tuple(self._steps[step])
+            rows = [self._rows[number] for number in numbers]
+            ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id)
+            weights_BT = target_weights(rows, ids_BT.shape[1], self._answer_weight)
+            yield Batch(ids_BT, mask_BT, weights_BT, numbers)
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches were read."""
@@ -205,12 +186,6 @@ class BackgroundReader:
 
     Which text a step gets depends on the seed and the step alone, and so do the steps that are read
     together: a run that continues has the bits of one that was never stopped.
-
-    Args:
-        hooks: on the base.
-        host_layers: whose feed-forwards' inputs are wanted.
-        beginnings: of background texts, as token ids.
-        seed: of the run.
     """
 
     def __init__(
@@ -264,13 +239,7 @@ def _drawn(below: int, seed: int, step: int) -> int:
 class SegmentModule(lightning.LightningModule):
     """Next-token loss of a new segment on a domain's rows, and two terms on background text.
 
-    Args:
-        hooks: on the base, which is no submodule: Lightning neither moves nor saves it.
-        segment: what is trained.
-        older: the domain's older segments, active and unchanged.
-        beginnings: of background texts.
-        settings: learning rates and weights.
-        total_steps: of the whole run.
+    The base is no submodule: Lightning neither moves nor saves it.
     """
 
     def __init__(
@@ -335,11 +304,7 @@ class SegmentModule(lightning.LightningModule):
         return nats, divergence, output
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return what is minimised.
-
-        Raises:
-            DamageError: when it is not finite.
-        """
+        """Return what is minimised; DamageError where it is not finite."""
         settings, step = self.settings, self.global_step
         if settings.background_kl_weight or settings.background_output_weight:
             nats, divergence, output = self.losses_beside(batch, self.background.at(step))
@@ -371,16 +336,12 @@ class SegmentModule(lightning.LightningModule):
         Fused: one pass over memory instead of seven, a tenth of a short step.
         """
         settings, layers = self.settings, list(self.segment.peer_layers())
+        experts = [p for layer in layers for p in layer.expert_parameters()]
+        keys = [p for layer in layers for p in layer.key_parameters()]
         optimiser = torch.optim.AdamW(
             [
-                {
-                    "params": [p for layer in layers for p in layer.expert_parameters()],
-                    "lr": settings.expert_learning_rate,
-                },
-                {
-                    "params": [p for layer in layers for p in layer.key_parameters()],
-                    "lr": settings.key_learning_rate,
-                },
+                {"params": experts, "lr": settings.expert_learning_rate},
+                {"params": keys, "lr": settings.key_learning_rate},
             ],
             weight_decay=0.0,
             fused=True,
@@ -388,10 +349,7 @@ class SegmentModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: rate_factor(step, self.total_steps, settings.warmup_steps)
         )
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the losses so far."""
@@ -416,12 +374,7 @@ def squared_output(segment: Segment, inputs: Mapping[int, Tensor], is_early_X: T
     """Return the squared length of what a segment adds in background text.
 
     The mean over early tokens and the mean over later ones count half each; summed over the host
-    layers.
-
-    Args:
-        segment: with gradients.
-        inputs: by host layer, what the feed-forward reads there, (X, D).
-        is_early_X: which of these tokens are early ones.
+    layers. `inputs` are what the feed-forward reads there, (X, D).
     """
     total = torch.zeros((), device=next(segment.parameters()).device)
     for layer, inputs_XD in inputs.items():
@@ -466,11 +419,7 @@ class FrozenCheck(lightning.Callback):
         self._before = {name: tensors_sha256(m.state_dict()) for name, m in self._watched.items()}
 
     def on_fit_end(self, *_: Any) -> None:
-        """Hash it again.
-
-        Raises:
-            DamageError: naming what changed.
-        """
+        """Hash it again; DamageError names what changed."""
         for name, module in self._watched.items():
             after = tensors_sha256(module.state_dict())
             if after != self._before[name]:

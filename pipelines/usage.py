@@ -53,10 +53,7 @@ class RecordedUse:
 
 
 def read_inputs(data: bytes) -> dict[int, NDArray[np.float32]]:
-    """Return the mean input of each expert, (N, D), by host layer, from `RecordedUse.to_bytes`.
-
-    Raises: DamageError: when the bytes cannot be read.
-    """
+    """Return each expert's mean input (N, D) by host layer; DamageError for unreadable bytes."""
     try:
         return {
             int(name.removeprefix("layers.")): tensor.float().numpy()
@@ -82,21 +79,11 @@ def record_use(
     """Read what a segment was trained on once more, and return what its experts are used for.
 
     Only positions that predict a token of the text count: neither what predicts the end, nor
-    padding.
-
-    Args:
-        hooks: on the base.
-        segment: trained.
-        older: the domain's older segments.
-        rows: of the documents themselves.
-        varied: facts in changed wordings.
-        positions: of the documents within the segment, by id.
-        base_nats: the base's loss on each of `rows`, summed over its tokens.
-        end_id: the token at the end of a document, no part of its text.
-        precision: of the base's products, as in training.
-        progress: called after each group of rows.
+    padding. `positions` are those of documents within the segment, by id; `base_nats` the base's
+    loss on each of `rows`, summed over its tokens. `varied` are facts in changed wordings.
     """
-    recorder, losses = _Recorder(segment), _Losses()
+    recorder = _Recorder(segment)
+    sums: dict[str, tuple[float, float, int]] = {}
     num_all = len(rows) + len(varied)
 
     def read(some: Sequence[Row], done: int) -> Iterator[tuple[int, float, int]]:
@@ -118,7 +105,9 @@ def record_use(
 
     with reading(hooks.base, precision):
         for number, nats, num_tokens in read(rows, 0):
-            losses.add(rows[number].document_id, base_nats[number], nats, num_tokens)
+            key = rows[number].document_id
+            base, own, num = sums.get(key, (0.0, 0.0, 0))
+            sums[key] = (base + base_nats[number], own + nats, num + num_tokens)
         # Real domains use nearly every expert by their texts alone.
         if recorder.count_unused():
             for _ in read(varied, len(rows)):
@@ -127,7 +116,9 @@ def record_use(
     return RecordedUse(
         uses=[layer.use(number) for number, layer in recorder.layers.items()],
         inputs={number: layer.inputs() for number, layer in recorder.layers.items()},
-        losses=losses.per_token(),
+        losses={
+            key: (base / max(1, num), own / max(1, num)) for key, (base, own, num) in sums.items()
+        },
     )
 
 
@@ -217,20 +208,3 @@ class _Layer:
     def inputs(self) -> Tensor:
         """Return the mean of what each expert read, (N, D), fp32."""
         return (self.sums_ND / self.totals_N.clamp_min(1e-30)[:, None]).float()
-
-
-class _Losses:
-    """What each document costs, by the base and with the pool."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float, int]] = {}
-
-    def add(self, document_id: str, base_nats: float, nats: float, num_tokens: int) -> None:
-        base, own, num = self._sums.get(document_id, (0.0, 0.0, 0))
-        self._sums[document_id] = (base + base_nats, own + nats, num + num_tokens)
-
-    def per_token(self) -> dict[str, tuple[float, float]]:
-        return {
-            key: (base / max(1, num), own / max(1, num))
-            for key, (base, own, num) in self._sums.items()
-        }

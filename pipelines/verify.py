@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import torch
 
-from peer_cl.bases import BaseIdentity, load_base
+from peer_cl.bases import load_base
 from peer_cl.errors import PeerError
 from peer_cl.model import PeerModel
 from peer_cl.read import read
 from pipelines.bare_logits import measure, run_bare
 from pipelines.batches import tokenise
-from pipelines.loading import load, load_pool, resolve_base
+from pipelines.loading import load, load_pool, resolve_base, store_identity
 from pipelines.progress import Progress, no_progress
 from stores.fsck import check
 from stores.registry import Registry
@@ -71,10 +71,9 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
         checks.append(Check("database and the sha256 of every object", "good"))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
-    identity, config = load_base(source).identity, registry.config
-    ours = BaseIdentity(config.base_weights_sha256, config.base_tokenizer_sha256)
+    identity = load_base(source).identity
     what, note = "sha256 of the base's weights and tokenizer", identity.weights_sha256[:16]
-    checks.append(_tried(what, note, identity.check, ours, "the store"))
+    checks.append(_tried(what, note, identity.check, store_identity(registry), "the store"))
     live = registry.queries.live()
     for state in live.domains:
         note = f"{len(registry.queries.chain(state.version))} segments"

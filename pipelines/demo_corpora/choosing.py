@@ -38,12 +38,9 @@ def package_of(domain: str) -> Package:
 def demo_corpus(
     domain: str, documents: tuple[SourceDocument, ...], pairs: Mapping[str, Pairs]
 ) -> DemoCorpus:
-    """Return chosen documents with 100 facts.
+    """Return chosen documents with 100 facts, out of all `pairs` of the source by relation.
 
-    Args:
-        domain: whose relations and notice are in pipelines/sources.toml.
-        documents: chosen.
-        pairs: all that the source has, by the relation's name.
+    The domain's relations and notice are in pipelines/sources.toml.
     """
     about = sources()["demo"][domain]
     candidates = {
@@ -76,10 +73,7 @@ def choose_documents(
 
 
 def choose_facts(
-    candidates: Mapping[Relation, Pairs],
-    *,
-    num_facts: int = 100,
-    max_same_answer: int = 5,
+    candidates: Mapping[Relation, Pairs], *, num_facts: int = 100, max_same_answer: int = 5
 ) -> tuple[Fact, ...]:
     """Return `num_facts` facts, an equal number a relation, in an order that hashes decide.
 
