@@ -76,10 +76,7 @@ class Segment(nn.Module):
 def load_segment(source: Path | bytes, identity: BaseIdentity, *, name: str = "") -> Segment:
     """Return the segment in a file, or in bytes, that `Segment.to_bytes` wrote.
 
-    Args:
-        source: the file or the bytes.
-        identity: of the base that it is to be used with.
-        name: what messages call it; default: the file's name.
+    `identity` is of the base that it is to be used with; `name` is what messages call it.
 
     Raises:
         InputError: when there is no such file.

@@ -544,11 +544,9 @@ def _found(
 ) -> Tensor:
     """Return which domains are found by texts, or beginnings of texts: bool, (..., P).
 
-    Args:
-        keys, log_odds_BP, distance_BP, words: a text's means over its tokens, for these keys.
-        count_B1: of how many tokens the states' means are taken to be.
-        words_count_B1: of how many tokens the words' means are, older ones counted by their weight.
-        least_nats: what words have to tell in all.
+    The means over a text's tokens are taken to be of so many tokens: `count_B1` of states, and
+    `words_count_B1` of words, older ones counted by their weight. `least_nats` is what words have
+    to tell in all.
     """
     found = []
     root_B = count_B1[..., 0].clamp_min(1).to(log_odds_BP.dtype).sqrt()
@@ -690,8 +688,6 @@ def find_by_prompt(
     Whether a mention counts is settled once the branches have read the prompt: `settle_mentions`.
 
     Args:
-        domains, evidence, keys: of these domains alone.
-        input_ids: (B, T).
         lengths_B: how many tokens of each row are its prompt, padding before it included.
         mention_odds: what a mentioned domain has beside its prior; 0: mentions count for nothing.
         present_BT: bool, False for padding; default: there is none.

