@@ -29,7 +29,7 @@ def init(
     host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
     budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
     capacity: Annotated[int, opt("N", "The most live domains; they share the budget.")] = 16,
-    mention_odds: Annotated[float, opt("ODDS", "Prior odds of a mentioned domain; 0: off.")] = 0.0,
+    mention_odds: Annotated[float, opt("ODDS", "Prior odds of a mentioned domain; 0: off.")] = 1.0,
     keep_text: Annotated[bool, Option(help="Keep texts: `evaluate` and `erase` need them.")] = True,
     background: Annotated[str | None, opt("PATH", "Background; default: public texts.")] = None,
     objects_url: Annotated[str | None, opt("URL", "fsspec URL of objects; default: local.")] = None,

@@ -24,8 +24,6 @@ DocumentKind = Literal["text", "fact", "question"]
 Split = Literal["train", "validation", "test"]
 LEARNED_KINDS: tuple[DocumentKind, ...] = ("text", "fact")
 
-_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class SourceDocument:
@@ -112,21 +110,6 @@ def composed_text(text: str) -> str:
         'Café\n '
     """
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def title_names(title: str, source: str) -> list[str]:
-    """Return the names in a title: a section has two; a title made of file and line has none.
-
-    Example:
-        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
-        ['handbook: Trusted Relationship', 'Trusted Relationship']
-        >>> title_names("notes, line 3", "notes.jsonl:3")
-        []
-    """
-    stem = PurePosixPath(_LINE.sub(r"\1", source)).stem
-    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
-        return []
-    return list(dict.fromkeys([title, title.removeprefix(f"{stem}: ")]))
 
 
 def several(num: int, what: str) -> str:

@@ -40,7 +40,7 @@ def init_store(
     host_layers: Sequence[int] | None = None,
     budget: float = 0.02,
     capacity: int = 16,
-    mention_odds: float = 0.0,
+    mention_odds: float = 1.0,
     keep_text: bool = True,
     background: Sequence[str] | None = None,
     objects_url: str | None = None,

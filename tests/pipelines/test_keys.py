@@ -18,7 +18,6 @@ from pipelines.keys import (
     FIT_SLACK,
     MAX_HELD_TOKENS,
     beginnings_of,
-    domain_names,
     evenly,
     grow_router_key,
     make_background,
@@ -26,6 +25,7 @@ from pipelines.keys import (
     read_texts,
     segment_words,
 )
+from pipelines.loading import domain_names
 
 WIDTH = 16
 WORDS = DomainWords(TokenCounts.of([[5, 6]]), 0.5)
