@@ -89,6 +89,8 @@ class _Loaded(NamedTuple):
     snapshot_id: int
     versions: Mapping[str, str]
     """By pool."""
+    tokenizer: Any
+    """The base's."""
 
 
 _LOADED: WeakKeyDictionary[PeerModel, _Loaded] = WeakKeyDictionary()
@@ -116,7 +118,7 @@ def load(
     }
     for domain, version in versions.items():
         model.add_pool(domain, load_pool(registry, domain, version, base.tokenizer))
-    _remember(model, registry, snapshot, versions)
+    _remember(model, registry, snapshot, versions, base.tokenizer)
     return model, base.tokenizer
 
 
@@ -129,22 +131,27 @@ def set_snapshot(model: PeerModel, registry: Registry, snapshot: Snapshot) -> No
     Raises:
         DamageError: when an object's bytes changed; the model is of no use then.
     """
-    before = _LOADED[model].versions
+    loaded = _LOADED[model]
+    before = loaded.versions
     after = {state.domain: state.version for state in snapshot.domains if state.is_enabled}
     for domain, version in before.items():
         if after.get(domain) != version:
             model.delete_pool(domain)
     for domain, version in after.items():
         if before.get(domain) != version:
-            model.add_pool(domain, load_pool(registry, domain, version))
-    _remember(model, registry, snapshot, after)
+            model.add_pool(domain, load_pool(registry, domain, version, loaded.tokenizer))
+    _remember(model, registry, snapshot, after, loaded.tokenizer)
 
 
 def _remember(
-    model: PeerModel, registry: Registry, snapshot: Snapshot, versions: Mapping[str, str]
+    model: PeerModel,
+    registry: Registry,
+    snapshot: Snapshot,
+    versions: Mapping[str, str],
+    tokenizer: Any,
 ) -> None:
     model.search = index_search(model)
-    _LOADED[model] = _Loaded(registry.config.store_id, snapshot.id, dict(versions))
+    _LOADED[model] = _Loaded(registry.config.store_id, snapshot.id, dict(versions), tokenizer)
 
 
 def snapshot_of(registry: Registry, model: PeerModel | None) -> Snapshot:
@@ -231,12 +238,8 @@ def load_background_statistics(registry: Registry) -> Background:
     return Background.from_bytes(registry.objects.read(registry.config.background_object))
 
 
-def load_pool(
-    registry: Registry, domain: str, version: str, tokenizer: Any | None = None
-) -> ExpertPool:
+def load_pool(registry: Registry, domain: str, version: str, tokenizer: Any) -> ExpertPool:
     """Return one version (a full id) of a domain; with its names where the store has mention odds.
-
-    These need the base's tokenizer, which is loaded where it is not given.
 
     Raises:
         StateError: when a segment was purged.
@@ -247,7 +250,7 @@ def load_pool(
     key = RouterKey.from_bytes(registry.objects.read(chain[-1].key_object))
     if registry.config.mention_odds:
         documents = registry.queries.documents(domain, version)
-        key = replace(key, names=domain_names(documents, tokenizer or load_tokenizer(registry)))
+        key = replace(key, names=domain_names(documents, tokenizer))
     return ExpertPool(domain, segments, key)
 
 

@@ -71,14 +71,17 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
         checks.append(Check("database and the sha256 of every object", "good"))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
-    identity = load_base(source).identity
+    base = load_base(source)
+    identity = base.identity
     what, note = "sha256 of the base's weights and tokenizer", identity.weights_sha256[:16]
     checks.append(_tried(what, note, identity.check, store_identity(registry), "the store"))
     live = registry.queries.live()
     for state in live.domains:
         note = f"{len(registry.queries.chain(state.version))} segments"
         what = f"pool of {state.domain} {state.label}"
-        checks.append(_tried(what, note, load_pool, registry, state.domain, state.version))
+        pool = (registry, state.domain, state.version, base.tokenizer)
+        checks.append(_tried(what, note, load_pool, *pool))
+    del base  # a second one is loaded with the pools
     try:
         model, tokenizer = load(registry)
     except PeerError as error:

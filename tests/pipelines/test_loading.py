@@ -8,7 +8,13 @@ from tiny_store import SETTINGS, documents, store_logits
 from peer_cl.errors import BaseMismatchError, DamageError, StateError, UnknownError
 from peer_cl.router import nearest_distances
 from pipelines.batches import tokenise
-from pipelines.loading import check_loaded, load_pool, set_snapshot, snapshot_of
+from pipelines.loading import (
+    check_loaded,
+    load_pool,
+    load_tokenizer,
+    set_snapshot,
+    snapshot_of,
+)
 
 TEXT = "The court of appeal held that the fever was void"
 
@@ -88,6 +94,6 @@ def test_a_purged_version_is_refused(store):
     store.remove("law")
     store.purge("law")
     with pytest.raises(StateError, match="law v1 was purged"):
-        load_pool(store.registry, "law", version)
+        load_pool(store.registry, "law", version, load_tokenizer(store.registry))
     with pytest.raises(StateError, match="was purged"):
         store_logits(store, TEXT, before)

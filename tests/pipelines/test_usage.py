@@ -24,7 +24,7 @@ def learned(tiny_store):
         registry = store.registry
         base = load_store_base(registry)
         version = registry.queries.live().state("law").version
-        pool = load_pool(registry, "law", version)
+        pool = load_pool(registry, "law", version, base.tokenizer)
         found = registry.queries.documents("law", split="train", kind="text")
         yield registry, base, Hooks(base.model), pool.chain()[0], found
 
