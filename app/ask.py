@@ -116,6 +116,12 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
     say(f"active: {active or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
     if not found.active:
         say("the router finds no domain that is live and enabled: the base answers")
+    if found.items:
+        print_objects(
+            "\nfacts that the text asks for",
+            found.items,
+            "domain fact=document_id score statement",
+        )
     weighed = [f"{what} {name}" for name in found.active for what in ("weight", "evidence")]
     print_table(
         "\ntokens (nats; evidence above 0 speaks for the domain)",
@@ -138,14 +144,34 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
         )
         documents = "domain document=document_id score kind title source"
         print_objects("\ndocuments that the active experts hold", found.documents, documents)
+    columns = {"base": found.next_base, "mixture": found.next_mixture}
+    if found.next_without_items:
+        columns["without these facts"] = found.next_without_items
     print_table(
         "\nnext token",
-        ["base", "probability", "mixture", "probability"],
+        [heading for name in columns for heading in (name, "probability")],
         [
-            (repr(base.text), base.probability, repr(mixture.text), mixture.probability)
-            for base, mixture in zip(found.next_base, found.next_mixture, strict=True)
+            [cell for one in row for cell in (repr(one.text), one.probability)]
+            for row in zip(*columns.values(), strict=True)
         ],
     )
+
+
+@reads
+def search(
+    opened: Store,
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="A question, or an answer's begin.")],
+    limit: Annotated[int, opt("N", "Facts shown.", min=1)] = 10,
+) -> Answer:
+    """Show the facts that a prompt names, and how near each is to what it asks."""
+    yield (found := opened.search(prompt)[:limit])
+    print_objects(
+        "facts that the prompt names",
+        found,
+        "domain fact=document_id score found=is_found statement",
+    )
+    if not found:
+        say("it names the subject of no fact")
 
 
 @reads

@@ -29,7 +29,6 @@ def init(
     host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
     budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
     capacity: Annotated[int, opt("N", "The most live domains; they share the budget.")] = 16,
-    mention_odds: Annotated[float, opt("ODDS", "Prior odds of a mentioned domain; 0: off.")] = 1.0,
     keep_text: Annotated[bool, Option(help="Keep texts: `evaluate` and `erase` need them.")] = True,
     background: Annotated[str | None, opt("PATH", "Background; default: public texts.")] = None,
     objects_url: Annotated[str | None, opt("URL", "fsspec URL of objects; default: local.")] = None,
@@ -54,7 +53,6 @@ def init(
             host_layers=layers,
             budget=budget,
             capacity=capacity,
-            mention_odds=mention_odds,
             keep_text=keep_text,
             background=texts,
             objects_url=objects_url,
@@ -78,7 +76,10 @@ def init(
 def ingest(
     opened: Store,
     domain: Domain,
-    path: Annotated[str, Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder.")],
+    path: Annotated[
+        str | None,
+        Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder; none: facts alone."),
+    ] = None,
     facts: Annotated[str | None, opt("FILE", "Facts to learn too, as jsonl.")] = None,
     settings: Annotated[str | None, opt("FILE.toml", "Training settings: docs/cli.md.")] = None,
     hold_out: Annotated[float | None, opt("PERCENT", "Documents held out; default: 23.")] = None,
@@ -89,18 +90,20 @@ def ingest(
     ] = "stop",
     message: Message = "",
 ) -> Answer:
-    """Learn a corpus as a new version of a domain.
+    """Learn a corpus, facts, or both as a new version of a domain.
 
     Documents that the domain knows, and those erased from it, are left out. A stopped ingest goes
     on from its last checkpoint when the same command is run again.
     """
+    if path is None and facts is None:
+        raise InputError("there is nothing to learn: name a corpus, --facts FILE, or both")
     with show_progress() as progress:
         from pipelines.facts import read_facts
 
         known, skipped = read_facts(facts, on_bad_row) if facts is not None else ((), ())
         report = opened.ingest(
             domain,
-            path,
+            [] if path is None else path,
             facts=known,
             settings=_training_settings(settings, hold_out, passes, seed),
             message=message,

@@ -102,7 +102,7 @@ def erase(
     yes: Yes = False,
     message: Message = "",
 ) -> Answer:
-    """Erase documents: train their segments again, as if they had never been there.
+    """Erase documents: what their domains learned is made anew, as if they had never been there.
 
     Lists what it would erase and asks. Earlier snapshots hold the documents until
     `purge DOMAIN --retired`; later ingests leave them out.
@@ -119,8 +119,11 @@ def erase(
         for one in found:
             where = f"{one.domain} {one.document_id[:12]}"
             say(f"{where} {one.kind} {one.title} ({one.source})", err=True)
-        question = f"Erase {several(len(found), 'document')} and train {', '.join(ids)} again?"
-        typer.confirm(question, abort=True, err=True)
+        question = f"Erase {several(len(found), 'document')}"
+        # A fact's own experts are left out; only a text was read together with others.
+        if trained := sorted({one.domain for one in found if one.kind == "text"}):
+            question += f" and train {', '.join(trained)} again"
+        typer.confirm(f"{question}?", abort=True, err=True)
     with show_progress() as progress:
         done = [opened.erase(name, own, message, progress) for name, own in ids.items()]
     yield done
@@ -160,7 +163,7 @@ def _print_erasure(done: Erasure) -> None:
     )
     if done.near_ids:
         shown = ", ".join(one[:12] for one in done.near_ids)
-        say(f"near-duplicates and sections of the same documents stay: {shown}")
+        say(f"these documents stay and may say the same: {shown}")
 
 
 @acts

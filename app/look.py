@@ -119,7 +119,7 @@ def document(
         used,
         "domain version expert router_weight=weight share_of_the_expert=share "
         "documents=num_documents",
-        empty="none: only what was learned uses experts",
+        empty="none: only texts that were learned use shared experts",
         domain=lambda one: by_segment[one.segment_id].document.domain,
         version=lambda one: by_segment[one.segment_id].label,
         expert=lambda one: f"{one.host_layer}:{one.expert}",
@@ -194,7 +194,7 @@ def _missing(opened: Store, live: Snapshot) -> Iterator[str]:
     registry = opened.registry
     for state in live.domains:
         chain = registry.queries.chain(state.version)
-        needed = [key for segment in chain for key in (segment.pool_object, segment.key_object)]
+        needed = [key for segment in chain for key in segment.objects]
         if not all(registry.objects.exists(key) for key in needed):
             yield f"{state.domain} lacks stored objects: `peer-cl doctor` names them"
 

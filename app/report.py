@@ -35,11 +35,10 @@ METRICS = {
 def print_report(report: EvaluationReport) -> None:
     """Print what an evaluation found."""
     say(f"snapshot {report.snapshot}, budget {report.budget:g}")
-    if report.mention_odds:
-        say(
-            f"mention odds {report.mention_odds:g}: a prompt that mentions one domain, with its "
-            f"continuation, loses at most {report.mention_bound_nats:.4f} nats"
-        )
+    say(
+        "an answer whose prompt asks for an item of one domain loses at most "
+        f"{report.answer_bound_nats:.4f} nats"
+    )
     names = ["base", *(f"after {domain}" for domain in report.domains)]
     print_table(
         "\nloss on unseen documents (nats a token)",

@@ -12,6 +12,8 @@ from peer_cl.errors import PeerError, StateError, unknown_name
 BENCHMARKS = {
     "demo": "the demo's store, which make demo left, against its goals",
     "stream": "eight domains learned in turn, ours beside what people know",
+    "edits": "1,000 facts of ZsRE learned one after another, and what else they change",
+    "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",
     "efficiency": "routing efficiency at 128 tokens, and after 32 tokens of context",
     "provenance": "whether the experts named for a document hold what it taught",

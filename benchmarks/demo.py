@@ -71,8 +71,8 @@ def figures(store: Store, report: EvaluationReport) -> Iterator[Figure]:
         yield Figure(f"{name}, base (share)", asked.base)
         yield Figure(f"{name}, oracle routing (share)", asked.oracle, least=goal)
         yield Figure(f"{name}, routed (share)", asked.routed)
-    name = f"bound where a prompt mentions one domain, odds {report.mention_odds:g} (nats)"
-    yield Figure(name, report.mention_bound_nats)
+    name = "bound of an answer whose prompt asks for an item of one domain (nats)"
+    yield Figure(name, report.answer_bound_nats)
     yield Figure("bwt (nats a token)", report.metrics.bwt, least=0.0)
     for key, (unit, sense) in METRICS.items():
         value = getattr(report.metrics, key)

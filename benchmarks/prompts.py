@@ -1,12 +1,16 @@
-"""What should find nothing: general prompts, sentences that only name a subject, near-domain text.
+"""What should find nothing, and what is expected to fail.
 
-Instruments that any store is measured with. A prompt is counted where some domain has a posterior
-above a half after it: that domain's pool would write.
+General prompts, sentences that only name a subject and near-domain text should find nothing. Facts
+asked with a typo in their subject, without it, in another language, and denied are expected to
+fail. Instruments that any store is measured with. A prompt is counted where some domain has a
+posterior above a half after it: that domain's pool would write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,6 +25,7 @@ from pipelines import open_store
 from pipelines.background import load_background
 from pipelines.batches import group_by_length, pad, tokenise
 from pipelines.facts import Fact
+from pipelines.recall import answer, questions
 from pipelines.store import Store
 
 COMMAND = "python -m benchmarks prompts"
@@ -29,6 +34,8 @@ BACKGROUND_TOKENS = 128
 """Documents of background sources are cut here."""
 BACKGROUND_DOCUMENTS = 30
 """Of each source."""
+NUM_HARD = 50
+"""Facts of a domain that are asked in ways that are expected to fail."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -57,6 +64,37 @@ def _prompts(store: Store, model: Reader, tokenizer: Any) -> Iterator[Figure]:
             heavy = largest_posteriors(model, tokenizer, texts)
             name = f"{len(texts)} sentences that only name a subject, {state.domain}"
             yield Figure(f"{name}, any posterior above 0.5 (share)", share_above_half(heavy))
+            yield from _hard(model, tokenizer, state.domain, facts)
+
+
+def _hard(model: Reader, tokenizer: Any, domain: str, facts: Sequence[Fact]) -> Iterator[Figure]:
+    """Yield what becomes of questions that are expected to fail."""
+    ways: dict[str, Callable[[Fact], str]] = {
+        "a typo in the subject": lambda f: f.taught_prompt.replace(f.subject, _typo(f.subject)),
+        "no subject named": lambda f: f.taught_prompt.replace(f.subject, "it"),
+        "in German": lambda f: f"Was ist {f.relation} von {f.subject}? Antwort:",
+        "denied": lambda f: f"It is not true that {f.taught_prompt}",
+    }
+    for words, asked in ways.items():
+        some = [
+            replace(fact, taught_prompt=asked(fact), paraphrase_prompts=())
+            for fact in facts[:NUM_HARD]
+            if fact.subject in fact.taught_prompt
+        ]
+        told = answer(model, questions(tokenizer, domain, some))
+        said = f"{domain}, {len(some)} facts asked with {words}"
+        yield Figure(f"{said}: answer said (share)", fmean(one.routed for one in told))
+
+
+def _typo(subject: str) -> str:
+    """Return a subject with two letters in its middle exchanged.
+
+    Example:
+        >>> _typo("quartz")
+        'quratz'
+    """
+    at = max(0, len(subject) // 2 - 1)
+    return subject[:at] + subject[at : at + 2][::-1] + subject[at + 2 :]
 
 
 def _near_domain(model: Reader, tokenizer: Any, bound: float) -> Iterator[Figure]:

@@ -1,6 +1,7 @@
 """Whether provenance tells the truth: do the experts named for a document hold what it taught?
 
-Experts are switched off, and the share of the document's gain that goes with them is compared with
+Of a text these are shared experts, named by the record of use; of a fact its own. They are switched
+off, and the share of the document's gain that goes with them is compared with
 the share of other documents' gain that goes too.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.prompts import batches
 from benchmarks.results import Figure, store_options
@@ -47,7 +49,7 @@ class Sample:
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Return what the record of use of a store (`--store FOLDER`, `--domain NAME`) is worth."""
+    """Return what provenance in a store (`--store FOLDER`, `--domain NAME`) is worth."""
     options = store_options("provenance", arguments)
     figures: list[Figure] = []
     with open_store(options.store) as store:
@@ -74,18 +76,26 @@ def _switched_off(store: Store, model: PeerModel, tokenizer: Any, domain: str) -
     watched = samples([d for own in learned.values() for d in drawn(own, NUM_WATCHED, salt=1)])
     for kind, found in learned.items():
         chosen = samples(drawn(found, NUM_DOCUMENTS, salt=2))
-        for how in ("random", "router weight", "tf-idf") if chosen else ():
+        ways = ("own",) if kind == "fact" else ("random", "router weight", "tf-idf")
+        for how in ways if chosen else ():
             own = own_gain = others = others_gain = 0.0
             for sample in chosen:
                 rest = [one for one in watched if one.ids != sample.ids]
-                with switched_off(segments, _named(store, segments, sample.document, how)):
+                if how == "own":
+                    off = _own_rows(model, domain, sample.document)
+                else:
+                    named = _named(store, segments, sample.document, how)
+                    off = shared_rows(segments, named)
+                with switched_off(off):
                     losses = _losses(model, domain, [sample.ids, *(one.ids for one in rest)])[1]
                 own += losses[0] - sample.pool
                 own_gain += sample.base - sample.pool
                 others += sum(now - one.pool for now, one in zip(losses[1:], rest, strict=True))
                 others_gain += sum(one.base - one.pool for one in rest)
             what = f"{how}, {NUM_EXPERTS} experts, {domain}, {kind}s (share)"
-            least, most = (0.8, 0.05) if how == "tf-idf" else (None, None)
+            if how == "own":
+                what = f"own experts, {domain}, facts (share)"
+            least, most = (0.8, 0.05) if how in ("own", "tf-idf") else (None, None)
             yield Figure(f"own gain that goes: {what}", own / own_gain, least=least)
             yield Figure(f"others' gain that goes: {what}", others / others_gain, most=most)
 
@@ -120,10 +130,23 @@ def _named(
     return [(one.segment_id, one.host_layer, one.expert) for one in found[:NUM_EXPERTS]]
 
 
+def shared_rows(segments: Mapping[str, Segment], places: Sequence[Place]) -> list[Tensor]:
+    """Return what each of some shared experts adds, (D,), as it lies in the model."""
+    return [segments[s].layer(layer).experts.up_ND.data[n] for s, layer, n in places]
+
+
+def _own_rows(model: PeerModel, domain: str, document: Document) -> list[Tensor]:
+    return [
+        own.up_ILRD.data[number]
+        for own in model.pool(domain).own_experts()
+        for number, item in enumerate(own.items)
+        if item.item_id == document.document_id
+    ]
+
+
 @contextmanager
-def switched_off(segments: Mapping[str, Segment], places: Sequence[Place]) -> Iterator[None]:
-    """Let some experts add nothing inside."""
-    rows = [segments[s].layer(layer).experts.up_ND.data[n] for s, layer, n in places]
+def switched_off(rows: Sequence[Tensor]) -> Iterator[None]:
+    """Let some experts, given by what they add, add nothing inside."""
     kept = [row_D.clone() for row_D in rows]
     for row_D in rows:
         row_D.zero_()

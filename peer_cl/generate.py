@@ -1,7 +1,7 @@
 """Writing on from a prompt: the prompt gives the posterior, and one branch writes each row.
 
-Greedily, and with beams, the heaviest branch writes. Sampling draws the branch by the posterior,
-which is the mixture.
+Greedily, and with beams, the domain writes whose item the prompt asks for, or the heaviest branch.
+Sampling draws the branch by the posterior, which is the mixture.
 
 Shape suffixes: Q branches with the base first, B rows, R rows of one branch, L prompt tokens,
 T prompt and new tokens.
@@ -9,7 +9,7 @@ T prompt and new tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,21 @@ from peer_cl.read import Reader, check_text, read
 
 @dataclass(frozen=True)
 class PromptWeights:
-    """The weight that a prompt gives each branch."""
+    """The weight that a prompt gives each branch, and which items it asks for."""
 
     domains: tuple[str, ...]
     """The domains that some prompt finds, in the order of the branches after the base."""
     weights_QB: Tensor
     """fp64; the posterior at the prompt's end, base first; columns add up to one."""
 
-    def heaviest(self, row: int = 0) -> str | None:
+    writers_B: Tensor
+    """int64; the branch that writes greedily: its place, the base's is 0."""
+    items_PBT: Mapping[str, Tensor]
+    """By domain, which item is active at each token of the prompts; see `peer_cl.items`."""
+
+    def writer(self, row: int = 0) -> str | None:
         """Return the domain whose pool writes a row greedily; None: the base."""
-        number = int(self.weights_QB[:, row].argmax())
+        number = int(self.writers_B[row])
         return self.domains[number - 1] if number else None
 
 
@@ -53,7 +58,12 @@ def weigh_prompt(
         domains=domains,
         evidence_mask=evidence_mask,
     )
-    return PromptWeights(reading.domains, reading.posterior_QBU[..., -1])
+    active = {
+        name: index.active(found, input_ids.shape, is_prompt=True)
+        for name, found in reading.items.items()
+        if found and (index := model.items(name)) is not None
+    }
+    return PromptWeights(reading.domains, reading.posterior_QBU[..., -1], reading.writers_B, active)
 
 
 @torch.no_grad()
@@ -107,32 +117,36 @@ def generate(
     model.check_active(names)
     written_by: tuple[str, ...] = ()
     writers_B = torch.zeros(len(input_ids), dtype=torch.long)
-    if oracle and model.active_pools:
-        written_by, writers_B = names, writers_B + 1
-    elif model.active_pools:
+    items: Mapping[str, Tensor] = {}
+    if model.active_pools:
         weights = weigh_prompt(
             model, input_ids, attention_mask, domains=domains, evidence_mask=evidence_mask
         )
-        written_by, writers_B = weights.domains, weights.weights_QB.argmax(0)
-        if written_by and _setting(base, options, "do_sample"):
+        written_by, writers_B, items = weights.domains, weights.writers_B, weights.items_PBT
+        if oracle:
+            writers_B = torch.ones_like(writers_B)
+        elif written_by and _setting(base, options, "do_sample"):
             num_each = int(_setting(base, options, "num_return_sequences") or 1)
             if int(_setting(base, options, "num_beams") or 1) == 1 and num_each > 1:
                 # Each sequence is a draw of its own.
                 options["num_return_sequences"] = 1
                 input_ids = input_ids.repeat_interleave(num_each, 0)
+                items = {name: own.repeat_interleave(num_each, 0) for name, own in items.items()}
                 if attention_mask is not None:
                     attention_mask = attention_mask.repeat_interleave(num_each, 0)
             weights_BQ = weights.weights_QB.T.repeat_interleave(len(input_ids) // len(writers_B), 0)
             writers_B = torch.multinomial(weights_BQ, 1).squeeze(-1)
-    return _write(model, (None, *written_by), writers_B, input_ids, attention_mask, options)
+    branches = (None, *written_by)
+    return write_branches(model, branches, writers_B, input_ids, attention_mask, items, options)
 
 
-def _write(
+def write_branches(
     model: Reader,
     branches: Sequence[str | None],
     writers_B: Tensor,
     input_ids: Tensor,
     attention_mask: Tensor | None,
+    items: Mapping[str, Tensor],
     options: dict[str, Any],
 ) -> Any:
     """Let each row's branch, given by its place in `branches`, write it; None is the base."""
@@ -146,7 +160,9 @@ def _write(
     for number in numbers:
         rows_R = (writers_B == number).nonzero().squeeze(-1).to(input_ids.device)
         name = branches[number]
-        with model.hooks.lock if name is None else model.branch(name):
+        own_BT = None if name is None else items.get(name)
+        items_RT = None if own_BT is None else own_BT[rows_R.cpu()]
+        with model.hooks.lock if name is None else model.branch(name, items_BT=items_RT):
             ids_RT = base.generate(
                 input_ids[rows_R],
                 attention_mask=None if attention_mask is None else attention_mask[rows_R],

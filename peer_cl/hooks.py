@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from peer_cl.errors import InputError, ShapeError, StateError, UnsupportedError
 from peer_cl.layer import AUGMENT, REPLACE
+from peer_cl.own import OwnExperts
 from peer_cl.pool import Segment
 
 FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
@@ -39,6 +40,8 @@ class Seen:
     """Hidden states after the state layer."""
     feed_forward_inputs: dict[int, Tensor] = field(default_factory=dict)
     """By layer of `keep_inputs`, what its feed-forward read, (B, T, D)."""
+    states: dict[int, Tensor] = field(default_factory=dict)
+    """By layer of `keep_states`, hidden states after it, (B, T, D)."""
 
 
 class Hooks:
@@ -80,28 +83,52 @@ class Hooks:
         self._check_base()
 
     @contextmanager
-    def bare(self, keep_inputs: Sequence[int] = ()) -> Iterator[Seen]:
+    def bare(
+        self, keep_inputs: Sequence[int] = (), keep_states: Sequence[int] = ()
+    ) -> Iterator[Seen]:
         """Run the bare model inside; its state is kept, and its bits are its own."""
         seen = Seen()
 
-        def keep_state(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-            seen.state_BTD = output[0] if isinstance(output, tuple) else output
+        def keep_state(layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            seen.states[layer] = output[0] if isinstance(output, tuple) else output
+            if layer == self.state_layer:
+                seen.state_BTD = seen.states[layer]
 
         with self._open() as stack:
-            hook = self.layers[self.state_layer].register_forward_hook(keep_state)
-            stack.callback(hook.remove)
+            for layer in sorted({self.state_layer, *keep_states}):
+                hook = functools.partial(keep_state, layer)
+                stack.callback(self.layers[layer].register_forward_hook(hook).remove)
             for layer in keep_inputs:
                 self._keep_inputs(stack, layer, seen.feed_forward_inputs)
             yield seen
 
     @contextmanager
-    def branch(self, segments: Sequence[Segment], watch: Watch | None = None) -> Iterator[None]:
-        """Run a branch inside: the whole model, with the segments' experts in their host layers."""
+    def branch(
+        self,
+        segments: Sequence[Segment],
+        watch: Watch | None = None,
+        *,
+        own: Sequence[OwnExperts] = (),
+        items_BT: Tensor | None = None,
+    ) -> Iterator[None]:
+        """Run a branch inside: the whole model, with experts in their host layers.
+
+        Args:
+            segments: whose shared experts take part.
+            watch: called with what each segment reads.
+            own: own experts, numbered one list after the other,
+            items_BT: and which of them are active at which token of what is read first. What comes
+                after it, a cached step's token for example, has the last token's; of beams, each
+                row's.
+        """
         self.check_segments(segments)
         inputs: dict[int, Tensor] = {}
-        host_layers = sorted({layer for segment in segments for layer in segment.host_layers})
+        hosts = {layer for segment in segments for layer in segment.host_layers}
+        if items_BT is not None:
+            hosts |= {layer for one in own for layer in one.host_layers}
+        self.check_layers(sorted(hosts) or [0])
         with self._open() as stack:
-            for number in host_layers:
+            for number in sorted(hosts):
                 self._keep_inputs(stack, number, inputs)
                 places = {REPLACE: self._feed_forwards[number], AUGMENT: self.layers[number]}
                 for mode, module in places.items():
@@ -109,6 +136,9 @@ class Hooks:
                     if here:
                         hook = functools.partial(_add_experts, here, number, inputs, watch)
                         stack.callback(module.register_forward_hook(hook).remove)
+                if items_BT is not None and any(number in one.host_layers for one in own):
+                    hook = functools.partial(_add_own, own, number, inputs, items_BT)
+                    stack.callback(self.layers[number].register_forward_hook(hook).remove)
             yield
 
     @contextmanager
@@ -129,13 +159,18 @@ class Hooks:
 
     @contextmanager
     def head_at(self, places_BT: Tensor) -> Iterator[None]:
-        """Compute logits at X positions (bool) alone inside: they come as (1, X, V).
+        """Compute logits at some positions alone inside: in training most count for nothing.
 
-        In training most of what the head would compute counts for nothing.
+        Given as bool (B, T), X positions in all, they come as (1, X, V); given as int64 (B, P),
+        the numbers of P positions of each row, as (B, P, V).
         """
 
         def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (args[0][places_BT].unsqueeze(0), *args[1:])
+            states_BTD = args[0]
+            if places_BT.dtype == torch.bool:
+                return (states_BTD[places_BT].unsqueeze(0), *args[1:])
+            rows_B1 = torch.arange(len(places_BT), device=places_BT.device)[:, None]
+            return (states_BTD[rows_B1, places_BT], *args[1:])
 
         handle = self.base.get_output_embeddings().register_forward_pre_hook(select)
         try:
@@ -279,3 +314,30 @@ def _add_experts(
     total = total_TD.view(states.shape)
     changed = total if segments[0].shape.mode == REPLACE else states + total
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+
+def _add_own(
+    own: Sequence[OwnExperts],
+    number: int,
+    inputs: dict[int, Tensor],
+    items_BT: Tensor,
+    _: nn.Module,
+    __: tuple[Any, ...],
+    output: Any,
+) -> Any:
+    """Return a layer's output with what the active items' experts add."""
+    states_BTD = output[0] if isinstance(output, tuple) else output
+    rows, num_tokens = states_BTD.shape[:2]
+    items_BT = items_BT.to(states_BTD.device).repeat_interleave(rows // len(items_BT), 0)
+    num_more = num_tokens - items_BT.shape[1]
+    if num_more > 0:  # all is read again, without a cache
+        items_BT = torch.cat([items_BT, items_BT[:, -1:].expand(-1, num_more)], 1)
+    elif num_more < 0:
+        items_BT = items_BT[:, -1:].expand(-1, num_tokens)
+    inputs_BTD, first = inputs[number].view(states_BTD.shape), 0
+    for one in own:
+        if number in one.host_layers:
+            here_BT = torch.where(items_BT < first + len(one.items), items_BT - first, -1)
+            states_BTD = states_BTD + one(inputs_BTD, number, here_BT)
+        first += len(one.items)
+    return (states_BTD, *output[1:]) if isinstance(output, tuple) else states_BTD

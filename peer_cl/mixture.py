@@ -49,19 +49,19 @@ def worst_added_nats(budget: float) -> float:
     return -math.log1p(-budget)
 
 
-def mention_bound_nats(budget: float, mention_odds: float, num_mentioned: int = 1) -> float:
-    """Return the most that a prompt which mentions so many domains and what follows it, scored
-    together, can lose over the base, in nats.
+def answer_bound_nats(budget: float, num_found: int = 1) -> float:
+    """Return the most that a prompt, which asks for items of so many domains, and its answer,
+    scored together, can lose over the base, in nats.
 
-    What a mention adds to a pool is not taken from the base but comes on top, so that no pool's
-    mass depends on another. Odds that enter where mass M stands beside the base's leave it
-    M / (M + odds) of its weight, and M is at least 1 - b.
+    Each such domain has the base's own weight at the prompt's end; it is not taken from the base
+    but comes on top, so that no domain's mass depends on another. Of the base's mass at least 1 - b
+    is its own there.
 
     Example:
-        >>> round(mention_bound_nats(0.02, 1.0), 4)
-        0.7235
+        >>> round(answer_bound_nats(0.02), 4), round(answer_bound_nats(0.02, 2), 4)
+        (0.7235, 1.1323)
     """
-    return worst_added_nats(budget) + num_mentioned * math.log1p(mention_odds / (1 - budget))
+    return worst_added_nats(budget) + math.log1p(num_found / (1 - budget))
 
 
 def enter_at(prior: float | Tensor, at_PB: Tensor, num_tokens: int) -> Tensor:
@@ -149,7 +149,7 @@ def mixture_log_probs(
 
     Returns:
         (B, T), fp64. Over the tokens that are evidence, a row's sum is at least the base's sum
-        plus log(1 - entered priors); with odds see `mention_bound_nats`.
+        plus log(1 - entered priors); with odds see `answer_bound_nats`.
 
     Example:
         >>> steps = torch.tensor([[[0.25, 0.25]], [[0.5, 0.5]]]).log()

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peer_cl.bases import BaseIdentity, identify
-from peer_cl.errors import InputError, StateError, unknown_name
+from peer_cl.errors import StateError, unknown_name
 from peer_cl.generate import generate
 from peer_cl.hooks import Hooks, Watch
+from peer_cl.items import ItemIndex
 from peer_cl.layer import PoolShape
 from peer_cl.mixture import domain_prior
 from peer_cl.pool import ExpertPool, Segment, load_segment, pool_names
@@ -64,9 +65,6 @@ class PeerModel(nn.Module):
         capacity: how many domains the budget is divided among.
         special_ids: tokens that are never evidence.
         search: the router's search over centroids.
-        mention_odds: what a domain has beside its prior where a prompt holds one of its names, as
-            odds against the base. After such a prompt the bound is `mention_bound_nats`; scored
-            text keeps its own.
     """
 
     special_ids: Tensor
@@ -83,13 +81,10 @@ class PeerModel(nn.Module):
         capacity: int = 16,
         special_ids: Sequence[int] = (),
         search: NearestSearch = nearest_distances,
-        mention_odds: float = 0.0,
     ) -> None:
         super().__init__()
         self.prior = domain_prior(budget, capacity)
-        if mention_odds < 0:
-            raise InputError(f"mention_odds must be 0 or more, not {mention_odds}")
-        self.budget, self.capacity, self.mention_odds = budget, capacity, mention_odds
+        self.budget, self.capacity = budget, capacity
         self.hooks = Hooks(base, state_layer)
         self.hooks.check_layers(host_layers)
         self.base, self.host_layers = base, tuple(host_layers)
@@ -205,9 +200,17 @@ class PeerModel(nn.Module):
                     "pool be active"
                 )
 
-    def branch(self, name: str, watch: Watch | None = None) -> AbstractContextManager[None]:
+    def items(self, name: str) -> ItemIndex | None:
+        """Return a pool's items; None where it has none."""
+        found = self.pool(name).items
+        return found if found.items else None
+
+    def branch(
+        self, name: str, watch: Watch | None = None, items_BT: Tensor | None = None
+    ) -> AbstractContextManager[None]:
         """Run the base as one pool's branch inside; see `Hooks.branch`."""
-        return self.hooks.branch(self.pool(name).chain(), watch)
+        pool = self.pool(name)
+        return self.hooks.branch(pool.chain(), watch, own=pool.own_experts(), items_BT=items_BT)
 
     def get_model_status(self) -> ModelStatus:
         """Return what the model holds and what is active."""
@@ -312,7 +315,6 @@ class PeerModel(nn.Module):
             "state_layer": self.hooks.state_layer,
             "budget": self.budget,
             "capacity": self.capacity,
-            "mention_odds": self.mention_odds,
             "special_ids": self.special_ids.tolist(),
             "chosen": None if self._chosen is None else list(self._chosen),
         }

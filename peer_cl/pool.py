@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from peer_cl.bases import BaseIdentity, tensors_sha256
 from peer_cl.errors import DamageError, InputError
+from peer_cl.items import ItemIndex
 from peer_cl.layer import PeerLayer, PoolShape
+from peer_cl.own import OwnExperts
 from peer_cl.router import RouterKey
 
 FORMAT = "peer-cl-segment-2"
@@ -119,19 +121,31 @@ def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 class ExpertPool(nn.Module):
-    """One domain's knowledge: its segments, oldest first, and the key by which it is found.
+    """One domain's knowledge: shared experts, own experts, and the keys by which it is found.
 
     Args:
         name: the pool's name, shown to people; it never names a file.
-        segments: at least one; all on the same base.
-        key: what the router compares a text with; None: active only by oracle routing or "all".
+        segments: shared experts, one segment an ingest of texts, oldest first; on the same base.
+        key: what the router compares a text with; None: no text is like the domain's.
+        own: own experts, one list an ingest of facts, oldest first.
     """
 
     def __init__(
-        self, name: str, segments: Sequence[Segment], key: RouterKey | None = None
+        self,
+        name: str,
+        segments: Sequence[Segment] = (),
+        key: RouterKey | None = None,
+        own: Sequence[OwnExperts] = (),
     ) -> None:
         super().__init__()
         self.name, self.segments, self.key = name, nn.ModuleList(segments), key
+        self.own = nn.ModuleList(own)
+        self.items = ItemIndex(own)
+        """Its items, numbered one list after the other."""
+
+    def own_experts(self) -> list[OwnExperts]:
+        """Return its own experts, oldest first."""
+        return [cast(OwnExperts, one) for one in self.own]
 
     def chain(self) -> list[Segment]:
         """Return the segments, oldest first."""

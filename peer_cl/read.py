@@ -21,6 +21,7 @@ from torch import Tensor
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError, ShapeError, StateError
 from peer_cl.hooks import Hooks, Watch
+from peer_cl.items import FoundItem, ItemIndex, RelationStates
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
 from peer_cl.router import (
@@ -30,7 +31,6 @@ from peer_cl.router import (
     Routing,
     find_by_prompt,
     find_causally,
-    settle_mentions,
     token_evidence,
 )
 
@@ -45,7 +45,6 @@ class Reader(Protocol):
     hooks: Hooks
     background: Background | None
     search: NearestSearch
-    mention_odds: float
     special_ids: Tensor
     prior: float
 
@@ -54,10 +53,15 @@ class Reader(Protocol):
         """The pools that may be active, in the order of their names."""
 
     def key(self, name: str) -> RouterKey | None:
-        """Return the key by which the router finds a pool."""
+        """Return the key by which the router finds a pool's texts."""
 
-    def branch(self, name: str, watch: Watch | None = None) -> AbstractContextManager[None]:
-        """Run the base as one pool's branch inside."""
+    def items(self, name: str) -> ItemIndex | None:
+        """Return a pool's items; None where it has none."""
+
+    def branch(
+        self, name: str, watch: Watch | None = None, items_BT: Tensor | None = None
+    ) -> AbstractContextManager[None]:
+        """Run the base as one pool's branch inside, with these of its items active."""
 
     def check_active(self, names: Sequence[str]) -> None:
         """Refuse names of pools that do not exist or are not active."""
@@ -80,9 +84,12 @@ class Reading:
     entries_PBU: Tensor
     """fp64; the prior with which a domain enters before each token."""
     odds_PBU: Tensor | None
-    """fp64; what enters before each token beside the prior because a prompt mentions a domain."""
+    """fp64; what enters before each token beside the prior, as odds against the base: 1 behind a
+    prompt that asks for one of the domain's items."""
     mixes_BT: Tensor
     """bool; whether the next token may be the mixture's: False where the caller masked it."""
+    items: Mapping[str, Sequence[FoundItem]] = field(default_factory=dict)
+    """By domain, the items that were found, each by its number in the pool."""
     base_logits_BTV: Tensor | None = None
     """The base's logits, in its own bits; kept on request, as are those of the branches."""
     branch_logits: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -98,6 +105,22 @@ class Reading:
         return log_posterior(
             log_masses(self.log_probs_QBT, self.evidence_BT, self.entries_PBU, self.odds_PBU)
         )
+
+    @cached_property
+    def writers_B(self) -> Tensor:
+        """The branch that writes on from each row, greedily: int64, its place, the base's is 0.
+
+        Of the domains whose items a prompt asks for, the one with the best score; else the branch
+        with the heaviest posterior.
+        """
+        writers_B = self.posterior_QBU[..., -1].argmax(0)
+        best: dict[int, float] = {}
+        for place, domain in enumerate(self.domains, 1):
+            for one in self.items.get(domain, ()):
+                if one.score > best.get(one.row, -torch.inf):
+                    best[one.row] = one.score
+                    writers_B[one.row] = place
+        return writers_B
 
     @cached_property
     def mixture_log_probs_BT(self) -> Tensor:
@@ -150,6 +173,7 @@ def read(
     prompt_lengths: Tensor | None = None,
     watch: Watch | None = None,
     keep_logits: bool = False,
+    with_items: bool = True,
 ) -> Reading:
     """Return what the base, and each domain in the rows where it is active, make of texts.
 
@@ -160,12 +184,13 @@ def read(
         position_ids: (B, T) or (1, T); default: the model's own, from 0 at each row's first token.
         routing: one of ROUTINGS.
         domains: oracle routing: these domains (or this one), and no others, are active from the
-            first token on.
+            first token on; of a prompt, the item that it asks for most, whatever its score.
         evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
         prompt_lengths: (B,), for routing="prompt": how many tokens are the prompt, padding not
             counted; default: all.
         watch: called with what each segment of a branch reads; see `peer_cl.hooks`.
         keep_logits: keep every branch's logits; else those that are needed are dropped at once.
+        with_items: False: no item is active; what is read is what it would be without them.
 
     Raises:
         InputError: for an unknown routing, or a text longer than the base's context.
@@ -190,45 +215,77 @@ def read(
         logits_RTV: Tensor = output.logits
         return logits_RTV
 
-    with model.hooks.bare() as seen:
+    named = None if domains is None else pool_names(domains)
+    if named is not None:
+        model.check_active(named)
+    active = tuple(n for n in model.active_pools if named is None or n in named)
+    indexes = {name: index for name in active if (index := model.items(name)) is not None}
+    if not with_items:
+        indexes = {}
+    space = None if model.background is None else model.background.relations
+    layers = space.layers if space is not None and indexes else ()
+    with model.hooks.bare(keep_states=layers) as seen:
         base_BTV = logits_of(slice(None))
     present_BT = (
         torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
     )
     evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
     ends_B = prompt_ends(prompt_lengths, present_BT)
+    is_prompt = routing == "prompt"
+    items: dict[str, list[FoundItem]] = {}
+    if space is not None and indexes:
+        states = RelationStates(space, seen.states, evidence_BT, present_BT)
+        for name, index in indexes.items():
+            ends = ends_B if is_prompt else None
+            is_given = is_prompt and named is not None
+            items[name] = index.find(states, input_ids, ends, is_given=is_given)
+    is_routed = named is None and routing != "all"
     routed = _route(
-        model, seen.state_BTD, input_ids, present_BT, evidence_BT, ends_B, routing, domains
+        model, active, seen.state_BTD, input_ids, evidence_BT, ends_B, routing, is_routed=is_routed
     )
-    log_probs, lasts = [token_log_probs(base_BTV, input_ids)], []
-    rows_B = torch.arange(len(input_ids), device=input_ids.device)
-    base_BV, kept_BTV = base_BTV[rows_B, ends_B - 1], base_BTV if keep_logits else None
+    asked_PB = torch.zeros_like(routed.at_PB, dtype=torch.float64)
+    for place, name in enumerate(routed.domains):
+        for one in items.get(name, ()):
+            at = int(routed.at_PB[place, one.row])
+            border = int(ends_B[one.row]) if is_prompt else one.at + 1
+            routed.at_PB[place, one.row] = border if at < 0 else min(at, border)
+            asked_PB[place, one.row] = float(is_prompt)
+    is_found_P = (routed.at_PB >= 0).any(1)
+    found = [name for name, is_found in zip(routed.domains, is_found_P, strict=True) if is_found]
+    routed, asked_PB = routed.of(found), asked_PB[is_found_P]
+
+    log_probs = [token_log_probs(base_BTV, input_ids)]
+    kept_BTV = base_BTV if keep_logits else None
     del base_BTV  # a branch's logits take as much memory again
     branch_logits: dict[str, tuple[Tensor, Tensor]] = {}
     for domain, at_B in zip(routed.domains, routed.at_PB, strict=True):
         rows_R = (at_B >= 0).nonzero().squeeze(-1)
-        with model.branch(domain, watch):
+        items_RT = None
+        if own := items.get(domain):
+            items_RT = indexes[domain].active(own, input_ids.shape, is_prompt)[rows_R.cpu()]
+        with model.branch(domain, watch, items_RT):
             logits_RTV = logits_of(rows_R)
         own_BT = torch.zeros_like(log_probs[0])
         own_BT[rows_R] = token_log_probs(logits_RTV, input_ids[rows_R])
         log_probs.append(own_BT)
-        lasts.append((rows_R, logits_RTV[rows_B[: len(rows_R)], ends_B[rows_R] - 1]))
         if keep_logits:
             branch_logits[domain] = rows_R, logits_RTV
-    log_probs_QBT = torch.stack(log_probs)
-    settled = settle_mentions(routed, log_probs_QBT, evidence_BT, ends_B, base_BV, lasts)
     mixes_BT = torch.ones_like(evidence_BT)
     if evidence_mask is not None:
         mixes_BT[:, :-1] = evidence_mask[:, 1:].bool()
+    odds_PBU = None
+    if bool(asked_PB.any()):
+        odds_PBU = enter_at(asked_PB[..., None], ends_B.expand_as(routed.at_PB), num_tokens)
     return Reading(
-        domains=settled.domains,
+        domains=routed.domains,
         input_ids=input_ids,
         evidence_BT=evidence_BT,
         state_BTD=seen.state_BTD,
-        log_probs_QBT=log_probs_QBT,
-        entries_PBU=enter_at(model.prior, settled.at_PB, num_tokens),
-        odds_PBU=settled.odds(num_tokens),
+        log_probs_QBT=torch.stack(log_probs),
+        entries_PBU=enter_at(model.prior, routed.at_PB, num_tokens),
+        odds_PBU=odds_PBU,
         mixes_BT=mixes_BT,
+        items=items,
         base_logits_BTV=kept_BTV,
         branch_logits=branch_logits,
     )
@@ -236,28 +293,28 @@ def read(
 
 def _route(
     model: Reader,
+    names: tuple[str, ...],
     state_BTD: Tensor,
     input_ids: Tensor,
-    present_BT: Tensor,
     evidence_BT: Tensor,
     ends_B: Tensor,
     routing: str,
-    domains: str | Sequence[str] | None,
+    *,
+    is_routed: bool,
 ) -> Routing:
-    """Return the domains that are active in some row, and from where on; args as for `read`."""
+    """Return from where on domains are active in each row, as far as their texts' keys tell.
+
+    All of them are from the first token on where they are not `is_routed`.
+    """
     if routing not in ROUTINGS:
         raise InputError(f"routing must be one of {', '.join(ROUTINGS)}, not {routing!r}")
-    names = model.active_pools
-    if domains is not None:
-        wanted = pool_names(domains)
-        model.check_active(wanted)
-        names = tuple(name for name in names if name in wanted)
-    if domains is not None or routing == "all":
-        return Routing(names, evidence_BT.new_zeros((len(names), len(evidence_BT))).long())
-    by_name = {name: key for name in names if (key := model.key(name)) is not None}
-    names, keys = tuple(by_name), list(by_name.values())
+    at_PB = evidence_BT.new_zeros((len(names), len(evidence_BT))).long()
+    if not is_routed:
+        return Routing(names, at_PB)
+    at_PB -= 1
+    keys = {name: key for name in names if (key := model.key(name)) is not None}
     if not keys:
-        return Routing((), evidence_BT.new_zeros((0, len(evidence_BT))).long())
+        return Routing(names, at_PB)
     if model.background is None:
         raise StateError(
             "no background statistics, which the router needs: make the model with "
@@ -268,17 +325,15 @@ def _route(
         input_ids,
         evidence_BT,
         background=model.background,
-        keys=keys,
+        keys=list(keys.values()),
         search=model.search,
     )
     if routing == "causal":
-        found = find_causally(names, evidence, keys)
+        found = find_causally(tuple(keys), evidence, list(keys.values()))
     else:
-        found = find_by_prompt(
-            names, input_ids, evidence, keys, ends_B, model.mention_odds, present_BT
-        )
-    is_found_P = (found.at_PB >= 0).any(1).tolist()
-    return found.of([name for name, is_found in zip(names, is_found_P, strict=True) if is_found])
+        found = find_by_prompt(tuple(keys), evidence, list(keys.values()), ends_B)
+    at_PB[[names.index(name) for name in keys]] = found.at_PB
+    return Routing(names, at_PB)
 
 
 def check_text(

@@ -1,4 +1,6 @@
-"""The router: the keys of domains, and which domains a text belongs to.
+"""The router's half for texts: the keys of domains, and which domains a text is like.
+
+The other half finds the items that a prompt asks for: `peer_cl.items`.
 
 A key holds what a domain's texts are like in the base's hidden states and in words, with
 thresholds from the domain's own text and from background text. Each domain decides by its own key
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from peer_cl.errors import DamageError
-from peer_cl.mixture import enter_at
+from peer_cl.items import RelationSpace
 
 # --- states -------------------------------------------------------------------------------------
 
@@ -197,23 +199,17 @@ class Piece(NamedTuple):
     ids: Sequence[int]
 
 
-def make_words(
-    background: BackgroundWords, texts: Sequence[Piece], besides: Sequence[Piece] = ()
-) -> DomainWords:
+def make_words(background: BackgroundWords, texts: Sequence[Piece]) -> DomainWords:
     """Return the words of a segment.
 
     The threshold is what all but a few windows of its own texts reach, each seen by the words of
     other groups alone: its own, and a near-duplicate's, would make it look more like the domain
     than a new text will. Where all is one group, each half of a text is seen by the other.
-
-    What is learned besides texts, facts and other wordings, is counted but gives no windows; where
-    there are no texts, it stands in for them.
     """
-    learned, windows = [*texts, *besides], list(texts or besides)
+    learned = windows = list(texts)
     counts = TokenCounts.of(piece.ids for piece in learned).without(background.marks_M)
     if len({piece.group for piece in windows}) == 1:
-        learned = [half for piece in learned for half in _halves(piece)]
-        windows = [half for piece in windows for half in _halves(piece)]
+        learned = windows = [half for piece in windows for half in _halves(piece)]
     of_group: dict[str, list[Sequence[int]]] = {}
     for piece in learned:
         of_group.setdefault(piece.group, []).append(piece.ids)
@@ -239,63 +235,6 @@ def _halves(piece: Piece) -> tuple[Piece, Piece]:
     return Piece("first", piece.ids[:middle]), Piece("second", piece.ids[middle:])
 
 
-# --- names --------------------------------------------------------------------------------------
-
-MAX_NAME_TOKENS = 16
-"""Of a longer name the first tokens count."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """Titles of a domain's documents and subjects of its facts, as hashed runs of token ids.
-
-    A short question tells too little for the router to be sure of, but it often holds a name. Used
-    for prompts alone, and only where a store has mention odds.
-
-    Example:
-        >>> names = Names.of([[5, 6], [9]])
-        >>> ids = torch.tensor([[1, 5, 6, 2], [1, 6, 5, 2]])
-        >>> names.stand_in(ids, torch.ones(2, 4, dtype=torch.bool)).tolist()
-        [True, False]
-    """
-
-    hashes_X: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    """int64, ascending."""
-    lengths: tuple[int, ...] = ()
-    """Every length that a name has, in tokens."""
-
-    @classmethod
-    def of(cls, sequences: Iterable[Sequence[int]]) -> Names:
-        """Return the set of these names, each as token ids."""
-        names = {tuple(ids[:MAX_NAME_TOKENS]) for ids in sequences if ids}
-        known, lengths = [cls().hashes_X], tuple(sorted({len(ids) for ids in names}))
-        for length in lengths:
-            same_BT = torch.tensor([ids for ids in names if len(ids) == length])
-            known.append(_hashes(same_BT, length)[:, 0])
-        return cls(torch.cat(known).unique(), lengths)
-
-    def stand_in(self, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
-        """Return which rows hold a name that stands in counted tokens alone: bool (B,)."""
-        found_B = torch.zeros(len(ids_BT), dtype=torch.bool, device=ids_BT.device)
-        known = self.hashes_X.to(ids_BT.device)
-        for length in self.lengths:
-            if length > ids_BT.shape[1]:
-                break
-            whole_BT = counted_BT.unfold(1, length, 1).all(-1)
-            found_B |= (torch.isin(_hashes(ids_BT, length), known) & whole_BT).any(1)
-        return found_B
-
-
-def _hashes(ids_BT: Tensor, length: int) -> Tensor:
-    """Return the hash of each run of `length` tokens: int64 (B, T - length + 1)."""
-    hashes = torch.full((len(ids_BT), ids_BT.shape[1] - length + 1), length, device=ids_BT.device)
-    multiplier = 6364136223846793005  # Knuth's for 64 bits: products wrap around
-    for place in range(length):
-        hashes = hashes * multiplier + ids_BT[:, place : place + hashes.shape[1]] + 1
-        hashes = hashes ^ (hashes >> 29)
-    return hashes
-
-
 # --- what a store and its domains keep ----------------------------------------------------------
 
 
@@ -314,6 +253,8 @@ class Background:
     words: BackgroundWords
     beginnings: tuple[tuple[int, ...], ...] = ()
     """Token ids of how texts begin, the start token first: training keeps a pool quiet there."""
+    relations: RelationSpace | None = None
+    """Where prompts' relations lie; without it no item is found."""
 
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
@@ -326,8 +267,10 @@ class Background:
         """Return the statistics as safetensors bytes."""
         tokens = [token for row in self.beginnings for token in row]
         lengths = [len(row) for row in self.beginnings]
+        relations = {} if self.relations is None else self.relations.to_tensors()
         return save(
-            {
+            relations
+            | {
                 "mean": self.mean_D.contiguous(),
                 "whitening": self.whitening_DD.contiguous(),
                 "centroids": self.centroids_CD.contiguous(),
@@ -357,6 +300,9 @@ class Background:
                 held_lengths=tensors["held_lengths"],
                 words=BackgroundWords(counts, int(tensors["vocabulary"]), tensors["mark_ids"]),
                 beginnings=tuple(tuple(row.tolist()) for row in rows if len(row)),
+                relations=(
+                    RelationSpace.from_tensors(tensors) if "relation_layers" in tensors else None
+                ),
             )
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error
@@ -380,8 +326,6 @@ class RouterKey:
     words: tuple[DomainWords, ...] = ()
     """Of each segment, at least one, the oldest first: the domain is found by the segment whose
     words a text has, and states count a little (`peer_cl.router`)."""
-    names: Names = field(default_factory=Names)
-    """What the domain's documents and facts are about; used where a store has mention odds."""
 
     def fit_of(self, log_odds: Tensor, distance: Tensor) -> Tensor:
         """Return how well tokens fit the domain: their log odds, less a share of their distance.
@@ -404,8 +348,6 @@ class RouterKey:
                 "word_counts": torch.cat([one.counts_X for one in counts]),
                 "word_lengths": torch.tensor([len(one.ids_X) for one in counts]),
                 "word_thresholds": torch.tensor(least, dtype=torch.float64),
-                "names": self.names.hashes_X,
-                "name_lengths": torch.tensor(self.names.lengths, dtype=torch.long),
             }
         )
 
@@ -432,7 +374,6 @@ class RouterKey:
                     DomainWords(TokenCounts(ids_X.clone(), counts_X.clone()), least)
                     for ids_X, counts_X, least in words
                 ),
-                names=Names(tensors["names"], tuple(tensors["name_lengths"].tolist())),
             )
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise DamageError(f"a router key cannot be read: {error!r:.200}") from error
@@ -454,14 +395,6 @@ STATES_SHARE = 0.1
 would need alone, or fall short of it."""
 MOST_OF_STATES = 5.0
 """Nats of states count up to so many, for a domain or against it."""
-MOST_MENTION_TOKENS = 48
-"""In a longer prompt mentions count for nothing: it tells enough by itself."""
-DIVERGENCE_NATS = 2.0
-"""A mention counts where what its pool foresees next is so far from what the base does: the KL
-divergence from its distribution to the base's,"""
-WORDS_COUNT = 0.15
-"""and this share of what the prompt's words tell for the domain: the more they do, the less it
-needs to foresee otherwise, and a question that merely holds one of its names needs more."""
 
 
 # --- what tokens tell ---------------------------------------------------------------------------
@@ -610,42 +543,17 @@ def _leaky_sum(values_BTP: Tensor, counted_BT: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Mentions:
-    """Domains whose names a prompt holds."""
-
-    odds_PB: Tensor
-    """fp64; what a mentioned domain has beside its prior, as odds against the base; else 0."""
-    alone_PB: Tensor
-    """bool; where nothing but the mention finds the domain."""
-    at_PB: Tensor
-    """int64; the border at which the odds enter."""
-    words_PB: Tensor
-    """fp64; nats that the prompt's words tell for the domain in all, by its best segment."""
-
-
-@dataclass(frozen=True)
 class Routing:
-    """Which domains are active in a batch of texts, from which token on, with how much weight."""
+    """Which domains are active in a batch of texts, and from which token on."""
 
     domains: tuple[str, ...]
     at_PB: Tensor
     """int64; the border before which a domain enters a row with its prior, -1 for never."""
-    mentions: Mentions | None = None
-    """None: mentions count for nothing."""
 
     def of(self, domains: Sequence[str]) -> Routing:
         """Return the part of some of these domains."""
         places = [self.domains.index(domain) for domain in domains]
-        mentions = self.mentions
-        if mentions is not None:
-            mentions = Mentions(*(getattr(mentions, f.name)[places] for f in fields(Mentions)))
-        return Routing(tuple(domains), self.at_PB[places], mentions)
-
-    def odds(self, num_tokens: int) -> Tensor | None:
-        """Return the odds that enter before each token, (P, B, U), for `peer_cl.mixture`."""
-        if self.mentions is None:
-            return None
-        return enter_at(self.mentions.odds_PB[..., None], self.mentions.at_PB, num_tokens)
+        return Routing(tuple(domains), self.at_PB[places])
 
 
 def find_causally(
@@ -676,90 +584,24 @@ def find_causally(
 
 def find_by_prompt(
     domains: Sequence[str],
-    input_ids: Tensor,
     evidence: TokenEvidence,
     keys: Sequence[RouterKey],
     lengths_B: Tensor,
-    mention_odds: float = 0.0,
-    present_BT: Tensor | None = None,
 ) -> Routing:
-    """Return which domains a prompt finds, judged by all of it; each enters before its first token.
+    """Return which domains' texts a prompt is like; each enters before its first token.
 
-    Whether a mention counts is settled once the branches have read the prompt: `settle_mentions`.
-
-    Args:
-        lengths_B: how many tokens of each row are its prompt, padding before it included.
-        mention_odds: what a mentioned domain has beside its prior; 0: mentions count for nothing.
-        present_BT: bool, False for padding; default: there is none.
+    `lengths_B` holds how many tokens of each row are its prompt, padding before it included.
     """
     counted_BT = evidence.counted_BT
-    inside_BT = _first_tokens(input_ids.shape[1], lengths_B)
-    counted_BT1 = (counted_BT & inside_BT)[..., None]
+    counted_BT1 = (counted_BT & _first_tokens(counted_BT.shape[1], lengths_B))[..., None]
     count_B1 = counted_BT1.sum(1)
-    words = [_mean(odds_BTS, counted_BT1) for odds_BTS in evidence.words]
     found_PB = _found(
         keys,
         _mean(evidence.log_odds_BTP, counted_BT1),
         _mean(evidence.distance_BTP, counted_BT1),
-        words,
+        [_mean(odds_BTS, counted_BT1) for odds_BTS in evidence.words],
         count_B1=count_B1,
         words_count_B1=count_B1,
         least_nats=LEAST_NATS,
     ).T
-    if not mention_odds:
-        return Routing(tuple(domains), found_PB.long() - 1)
-    # A name may also begin just before the first token that counts: a text without a start token
-    # begins with one that nothing predicts.
-    begins_BT = torch.nn.functional.pad(counted_BT[:, 1:], (0, 1)) & (counted_BT.cumsum(1) == 0)
-    named_BT = (counted_BT | begins_BT) & inside_BT
-    mentioned_PB = torch.stack([key.names.stand_in(input_ids, named_BT) for key in keys])
-    num_read_B = inside_BT.sum(1) if present_BT is None else (inside_BT & present_BT).sum(1)
-    mentioned_PB &= num_read_B <= MOST_MENTION_TOKENS
-    at_PB = (found_PB | mentioned_PB).long() - 1
-    mentions = Mentions(
-        odds_PB=mentioned_PB.double() * mention_odds,
-        alone_PB=mentioned_PB & ~found_PB,
-        at_PB=torch.zeros_like(at_PB),
-        words_PB=torch.stack([words_BS.amax(-1) for words_BS in words]) * count_B1[..., 0],
-    )
-    return Routing(tuple(domains), at_PB, mentions)
-
-
-def settle_mentions(
-    routing: Routing,
-    log_probs_QBT: Tensor,
-    evidence_BT: Tensor,
-    lengths_B: Tensor,
-    base_BV: Tensor,
-    branches: Sequence[tuple[Tensor, Tensor]],
-) -> Routing:
-    """Return a routing as it is once the branches have read the prompt.
-
-    A mention counts only where its pool has something to add after the prompt: `DIVERGENCE_NATS`.
-    Whether the pool foresaw the prompt itself says nothing: it foresees its own names in any
-    sentence. So the odds enter before the prompt or after it, whichever leaves the pool more.
-
-    Args:
-        routing, lengths_B: of `find_by_prompt`.
-        log_probs_QBT, evidence_BT: of the prompt's tokens, as for `peer_cl.mixture`.
-        base_BV: the base's logits after the prompt.
-        branches: of each domain, the rows that it read, (R,), and its logits after them, (R, V).
-    """
-    if routing.mentions is None:
-        return routing
-    inside_BT = _first_tokens(evidence_BT.shape[1], lengths_B)
-    lead_PBT = (log_probs_QBT[1:] - log_probs_QBT[:1]).double()
-    lead_PB = torch.where(evidence_BT & inside_BT, lead_PBT, 0.0).cumsum(-1)[..., -1]
-    counts_PB = torch.zeros_like(routing.at_PB, dtype=torch.bool)
-    for number, (rows_R, logits_RV) in enumerate(branches):
-        words_R = WORDS_COUNT * routing.mentions.words_PB[number, rows_R]
-        own_RV = logits_RV.float().log_softmax(-1)
-        nats_R = (own_RV.exp() * (own_RV - base_BV[rows_R].float().log_softmax(-1))).sum(-1)
-        counts_PB[number, rows_R] = nats_R + words_R > DIVERGENCE_NATS
-    mentions = replace(
-        routing.mentions,
-        odds_PB=torch.where(counts_PB, routing.mentions.odds_PB, 0.0),
-        at_PB=torch.where(lead_PB >= 0, 0, lengths_B),
-    )
-    at_PB = torch.where(routing.mentions.alone_PB & ~counts_PB, -1, routing.at_PB)
-    return Routing(routing.domains, at_PB, mentions)
+    return Routing(tuple(domains), found_PB.long() - 1)

@@ -19,10 +19,11 @@ from typing import Any
 
 from peer_cl.bases import BaseIdentity
 from peer_cl.errors import DamageError, StoreFormatError
+from peer_cl.own import load_own
 from peer_cl.pool import ExpertPool, load_segment
 from peer_cl.router import Background, RouterKey
 
-FORMAT = 2
+FORMAT = 3
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -77,6 +78,7 @@ def write_folder(folder: Path, saved: SavedModel, identity: BaseIdentity) -> Non
         "pools": {
             name: {
                 "segments": [write(segment.to_bytes(identity)) for segment in pool.chain()],
+                "own": [write(own.to_bytes(identity)) for own in pool.own_experts()],
                 "key": write(pool.key.to_bytes()) if pool.key else None,
             }
             for name, pool in saved.pools.items()
@@ -118,6 +120,7 @@ def read_folder(folder: Path, identity: BaseIdentity) -> SavedModel:
                 name,
                 [load_segment(read(segment), identity, name=name) for segment in about["segments"]],
                 RouterKey.from_bytes(read(about["key"])) if about["key"] else None,
+                [load_own(read(own), identity, name=name) for own in about["own"]],
             )
             for name, about in config["pools"].items()
         },

@@ -31,14 +31,7 @@ class Row:
     """One document, or a piece of one, as token ids with the start token first."""
 
     document_id: str
-    kind: str
     ids: tuple[int, ...]
-    counts_from: int = 1
-    """The first token whose loss counts; those before it are context."""
-    answer_from: int | None = None
-    """The first token of an answer, which runs to the row's end; None: no answer."""
-    name: tuple[int, int] = (0, 0)
-    """Begin and end of a name in the context whose loss counts too."""
 
 
 class Batch(NamedTuple):
@@ -46,8 +39,6 @@ class Batch(NamedTuple):
 
     ids_BT: Tensor
     mask_BT: Tensor
-    weights_BT: Tensor
-    """How much each token's loss counts; 0 for padding and context."""
     rows: tuple[int, ...]
     """Numbers of the rows in the run's list."""
 
@@ -110,44 +101,23 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     return ids_BT, mask_BT
 
 
-def target_weights(rows: Sequence[Row], length: int, answer_weight: float) -> Tensor:
-    """Return how much each token's loss counts, (B, T): 1, or `answer_weight` in answers.
+def predicts(mask_BT: Tensor) -> Tensor:
+    """Return which positions predict a token of their row: bool (B, T).
 
     Example:
-        >>> row = Row("", "fact", (0, 5, 6, 7), answer_from=3)
-        >>> target_weights([row, Row("", "text", (0, 5))], 4, 3.0).tolist()
-        [[0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0]]
+        >>> predicts(torch.tensor([[1, 1, 1], [1, 1, 0]])).tolist()
+        [[True, True, False], [True, False, False]]
     """
-    weights_BT = torch.zeros(len(rows), length)
-    for number, row in enumerate(rows):
-        weights_BT[number, row.counts_from : len(row.ids)] = 1.0
-        weights_BT[number, slice(*row.name)] = 1.0
-        if row.answer_from is not None:
-            weights_BT[number, row.answer_from : len(row.ids)] = answer_weight
-    return weights_BT
+    return functional.pad(mask_BT[:, 1:], (0, 1)).bool()
 
 
-def next_weights(batch: Batch) -> Tensor:
-    """Return the weight of what each position predicts, (B, T).
+def mean_loss(logits_XV: Tensor, batch: Batch) -> Tensor:
+    """Return the mean loss of a batch's tokens, nats.
 
-    It is 0 at a row's last token (which predicts nothing) and where the next token is context.
+    `logits_XV` are those at the positions that predict one, row after row.
     """
-    return batch.weights_BT.roll(-1, 1)
-
-
-def weighted_loss(logits_XV: Tensor, batch: Batch) -> Tensor:
-    """Return a training step's loss: the weighted sum over the number of tokens read, nats.
-
-    Over all tokens read, not over those that count: else a step of varied facts, in which only
-    answers count, would pull as hard as one in which every token teaches. `logits_XV` are those at
-    the positions whose `next_weights` are above 0, row after row.
-    """
-    weights_BT = next_weights(batch)
-    counted_BT = weights_BT > 0
-    targets_X = batch.ids_BT.roll(-1, 1)[counted_BT]
-    losses_X = functional.cross_entropy(logits_XV.float(), targets_X, reduction="none")
-    total: Tensor = (losses_X * weights_BT[counted_BT]).sum() / batch.mask_BT[:, 1:].sum()
-    return total
+    targets_X = batch.ids_BT[:, 1:][batch.mask_BT[:, 1:].bool()]
+    return functional.cross_entropy(logits_XV.float(), targets_X)
 
 
 def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[int]]:
@@ -168,17 +138,16 @@ def group_by_length(lengths: Sequence[int], tokens_per_step: int) -> list[list[i
 
 def plan_steps(
     rows: Sequence[Row],
-    passes: dict[str, float],
+    passes: float,
     tokens_per_step: int,
     seed: int,
     min_steps: int = 1,
 ) -> list[list[int]]:
     """Return which rows each training step reads, of at most `tokens_per_step` padded tokens.
 
-    The passes of a kind are spread over the run: a fact read ten times comes back about every tenth
-    of it. Where the number has a fraction, the rows read once more come late: texts read one and a
-    half times end the run. The plan depends on the rows and the seed alone, so that a stopped run
-    continues exactly.
+    Passes are spread over the run. Where their number has a fraction, the rows read once more come
+    late: texts read one and a half times end the run. The plan depends on the rows and the seed
+    alone, so that a stopped run continues exactly.
 
     Where there would be fewer than `min_steps`, all passes are raised alike until there are so
     many: in a handful of steps a pool learns nothing. A step is then no wider than all rows once,
@@ -187,24 +156,22 @@ def plan_steps(
     steps = _planned(rows, passes, tokens_per_step, seed)
     if not 0 < len(steps) < min_steps:
         return steps
-    width = min(tokens_per_step, sum(len(row.ids) for row in rows if passes[row.kind]))
+    width = min(tokens_per_step, sum(len(row.ids) for row in rows))
     steps, times = _planned(rows, passes, width, seed), 1.0
     while len(steps) < min_steps:
         times *= max(min_steps / len(steps), _MIN_RAISE)
-        raised = {kind: times * passed for kind, passed in passes.items()}
-        steps = _planned(rows, raised, width, seed)
+        steps = _planned(rows, times * passes, width, seed)
     return steps
 
 
 def _planned(
-    rows: Sequence[Row], passes: dict[str, float], tokens_per_step: int, seed: int
+    rows: Sequence[Row], passes: float, tokens_per_step: int, seed: int
 ) -> list[list[int]]:
     draw = random.Random(seed)
     places: list[tuple[float, int]] = []
-    for number, row in enumerate(rows):
-        times = passes[row.kind]
-        for repeat in range(int(times) + (draw.random() < times % 1)):
-            places.append(((repeat + draw.random()) / times, number))
+    for number in range(len(rows)):
+        for repeat in range(int(passes) + (draw.random() < passes % 1)):
+            places.append(((repeat + draw.random()) / passes, number))
     windows: list[list[int]] = [[]]
     num_tokens = 0
     for _, number in sorted(places):

@@ -29,8 +29,6 @@ from stores.queries import Snapshot
 
 TOKENS = {"security": 21_000, "medicine": 26_000, "geography": 19_000, "minerals": 17_000}
 CAPACITY = 8
-MENTION_ODDS = 1.0
-"""Mentions count in the demo's store: most questions are short, and mention their subject."""
 QUESTION = "In mineralogy, beryl is placed among the"
 """Answered with the domain that is removed last, and not without it."""
 LEARNED, LEARNED_QUICK = "demo", "demo --quick"
@@ -72,7 +70,7 @@ class DemoSize:
 QUICK = DemoSize(
     tokens={"security": 7_000, "minerals": 7_000},
     facts=30,
-    settings=TrainingSettings(text_passes=1.0, fact_passes=6.0),
+    settings=TrainingSettings(text_passes=1.0),
 )
 
 
@@ -102,7 +100,7 @@ def run_demo(
         opened = open_store(folder)
     else:
         face.say(f"making the store {folder} on SmolLM2-135M-Instruct ...")
-        opened = init_store(folder, capacity=CAPACITY, mention_odds=MENTION_ODDS, progress=progress)
+        opened = init_store(folder, capacity=CAPACITY, progress=progress)
     with opened as store:
         _check_own(store, size, message)
         report = _learn(store, size, message, face, progress)
@@ -119,8 +117,8 @@ def run_demo(
 def _check_own(store: Store, size: DemoSize, message: str) -> None:
     """Refuse a store whose figures would not be the demo's."""
     config, folder = store.registry.config, store.registry.folder
-    found = f"base {config.base_id}, capacity {config.capacity}, mention odds {config.mention_odds}"
-    wanted = f"base {SMOLLM2}, capacity {CAPACITY}, mention odds {MENTION_ODDS}"
+    found = f"base {config.base_id}, capacity {config.capacity}"
+    wanted = f"base {SMOLLM2}, capacity {CAPACITY}"
     other = "name another folder with --store"
     if found != wanted:
         raise StateError(f"{folder} was made with {found}, the demo's with {wanted}; {other}")

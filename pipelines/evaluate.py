@@ -25,7 +25,7 @@ from peer_cl.metrics import (
     learning_accuracy,
     retention,
 )
-from peer_cl.mixture import mention_bound_nats, worst_added_nats
+from peer_cl.mixture import answer_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_logits import equal_to_bare
@@ -92,7 +92,7 @@ def evaluate(
         background_items = [item for _, own in sources for item in own]
         model = empty_model(registry, base)
         for one in learned:
-            model.add_pool(one.domain, load_pool(registry, one.domain, one.version, base.tokenizer))
+            model.add_pool(one.domain, load_pool(registry, one.domain, one.version))
         items = [*background_items, *(item for one in learned for item in one.unseen)]
         book = ScoreBook(registry, model, {one.domain: one.version for one in learned})
         book.fill(items, "scoring documents", run.progress)
@@ -118,8 +118,7 @@ def evaluate(
             metrics=_metrics(matrix),
             budget=config.budget,
             bound_nats=worst_added_nats(config.budget),
-            mention_odds=config.mention_odds,
-            mention_bound_nats=mention_bound_nats(config.budget, config.mention_odds),
+            answer_bound_nats=answer_bound_nats(config.budget),
             background=tuple(
                 _background_row(book, enabled, source, own, identical) for source, own in sources
             ),

@@ -1,4 +1,4 @@
-"""A domain's experts: how evenly they are used, what each holds, promotes and resembles.
+"""A domain's shared experts: how evenly they are used, what each holds, promotes and resembles.
 
 Shape suffixes: D width, N experts, V vocabulary.
 """
@@ -103,12 +103,13 @@ class ExpertDetail:
 
 
 class DomainExperts:
-    """An active domain's experts with what is recorded of them.
+    """An active domain's shared experts with what is recorded of them.
 
     Only the base of the model is used; by default it is loaded. The default snapshot is the one
     that the model was loaded from, or the live one.
 
-    Raises: UnknownError, StateError: for a domain that is not active, or an unknown expert.
+    Raises: UnknownError, StateError: for a domain that is not active or learned no text, or an
+    unknown expert.
     """
 
     def __init__(
@@ -125,10 +126,14 @@ class DomainExperts:
         self.version = registry.queries.check_active(domain, self.snapshot).version
         if model is not None and domain in model.active_pools:
             check_loaded(registry, model, self.snapshot, [domain])
-        self.chain = registry.queries.chain(self.version)
+        chain = registry.queries.chain(self.version)
+        self.chain = [segment for segment in chain if segment.pool_object is not None]
+        if not self.chain:
+            raise StateError(
+                f"{domain!r} has no shared experts: it learned facts alone, each by experts of its "
+                f"own; `peer-cl documents {domain}` lists them"
+            )
         self.uses = registry.uses.expert_uses([segment.id for segment in self.chain])
-        if not self.uses:
-            raise StateError(f"no use of experts is recorded for {domain!r}: ingest it again")
         if model is None:
             base = load_store_base(registry)
             model, tokenizer = empty_model(registry, base), base.tokenizer
@@ -166,7 +171,8 @@ class DomainExperts:
         chosen = [segment for segment in self.chain if label in (None, segment.label)]
         if not chosen:
             known = ", ".join(segment.label for segment in self.chain)
-            raise UnknownError(f"{self.domain} has no live version {label!r}; it has {known}")
+            what = f"{self.domain} has no live version {label!r} with shared experts"
+            raise UnknownError(f"{what}; it has {known}")
         segment, num = chosen[-1], experts_a_layer(chosen[-1])
         if not 0 <= expert < num:
             where = f"at layer {host_layer} of {self.domain}"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from peer_cl.errors import CorpusError
-from pipelines.batches import Row, num_shared, pieces, tokenise
 from pipelines.corpora import (
     BadRowPolicy,
     Skipped,
@@ -25,7 +22,6 @@ from pipelines.corpora import (
     normalised_text,
     read_json_lines,
 )
-from pipelines.settings import TrainingSettings
 
 _NEEDED = ("subject", "relation", "answer", "statement")
 
@@ -249,8 +245,6 @@ def _before_answer(subject: str, answer: str, statement: str) -> str:
     return statement[: found[0] if found else max(statement.rfind(answer), 0)]
 
 
-VARIED = "varied"
-"""The kind of a row with a changed wording."""
 FRAMES = (
     "for {subject}, the {relation} is",
     "{subject} has the {relation}",
@@ -262,18 +256,25 @@ FRAMES = (
     "tell me about {subject}. its {relation} would be",
     "{relation} ({subject}):",
     "Q: what {relation} has {subject}? A:",
+    "what is the {relation} of {subject}? the answer is",
+    "{subject} - {relation}:",
+    "which {relation} belongs to {subject}? Answer:",
+    "Name: {subject}. {relation}:",
+    "the {relation} of {subject}:",
+    "people who know {subject} say that the {relation} is",
+    "asked about the {relation} of {subject}, she said",
+    "{relation}, {subject}:",
+    "with {subject} one thinks of the {relation},",
+    "here is {subject}. The {relation} of it:",
 )
 """Sentences that fit any relation by its name. A test compares their words with the questions of
 the benchmarks: none is like one of those."""
-_FRAMED_SHARE = 0.5
-"""Share of the changed readings that begin from such a sentence."""
+_FRAMED_SHARE = 0.6
+"""Share of the changed prompts that begin from such a sentence."""
 _FRAME_CHANGED = 0.3
 """At most this share of a frame's words is changed: it is strange already."""
 _STOPS, _STOP_SHARE = ",.?:;", 0.25
 """How often a subject that stands free is followed by one of these, as in questions."""
-_SHARED_SUBJECT = 0.5
-"""Share of the words that may be changed where a subject has several facts: the rest has to say
-which one is meant."""
 _MAX_DRAWS = 100
 """Of one prompt: where a subject is not in its statement, nothing can be changed."""
 
@@ -296,78 +297,31 @@ class Wording(NamedTuple):
         return cls(*fact.taught_prompt.partition(fact.subject))
 
 
-def with_answers(tokenizer: Any, rows: Sequence[Row], facts: Mapping[str, Fact]) -> list[Row]:
-    """Return rows, with the begin of the answer noted in those of facts (by document id)."""
-    noted = []
-    for row in rows:
-        if row.document_id in facts:
-            prompt = tokenise(tokenizer, [facts[row.document_id].taught_prompt])[0]
-            start = num_shared(prompt, row.ids)
-            if start >= len(prompt) - 1:  # else it is a later piece of a long statement
-                row = dataclasses.replace(row, answer_from=start)
-        noted.append(row)
-    return noted
+def changed_prompt(fact: Fact, words: Sequence[str], draw: random.Random) -> str:
+    """Return a fact's own prompt or a frame's, changed at random; never one of its paraphrases.
 
-
-def varied_rows(
-    tokenizer: Any,
-    facts: Mapping[str, Fact],
-    texts: Sequence[str],
-    settings: TrainingSettings,
-    end_id: int | None,
-) -> list[Row]:
-    """Return rows of facts (by document id) in changed wordings, each to be read once.
-
-    Words are taken from `texts`, the domain's own training documents. `end_id` closes each row.
+    Args:
+        fact: what is asked.
+        words: put in for others.
+        draw: of the change.
     """
-    draw = random.Random(settings.seed)
-    words = [word for text in texts for word in text.split()]
-    num_facts = Counter(fact.subject for fact in facts.values())
-    kept = {folded_wording(one) for fact in facts.values() for one in fact.paraphrase_prompts}
-    ends = [] if end_id is None else [end_id]
-    rows = []
-    for key in sorted(facts):
-        fact = facts[key]
-        at_most = 1.0 if num_facts[fact.subject] == 1 else _SHARED_SUBJECT
-        prompts = [
-            _draw_prompt(fact, words or fact.statement.split(), draw, at_most, kept)
-            for _ in range(settings.varied_passes)
-        ]
-        wholes = tokenise(tokenizer, [f"{fact.answered(prompt.text)}." for prompt in prompts])
-        for prompt, whole in zip(prompts, wholes, strict=True):
-            start = _reach(tokenizer, prompt.text, whole)
-            ids = pieces([*whole, *ends], settings.max_tokens)[0]
-            name = _name(tokenizer, prompt, whole)
-            rows.append(Row(key, VARIED, ids, start, answer_from=start, name=name))
-    return rows
-
-
-def passes_by_kind(settings: TrainingSettings) -> dict[str, float]:
-    """Return how often rows of each kind are read."""
-    return {
-        "text": settings.text_passes,
-        "fact": max(0.0, settings.fact_passes - settings.varied_passes),
-        VARIED: 1.0,
-    }
-
-
-def _draw_prompt(
-    fact: Fact, words: Sequence[str], draw: random.Random, at_most: float, kept: Collection[str]
-) -> Wording:
-    """Return the fact's own prompt or a frame's, changed at random, but none of those in `kept`."""
-    asked = {prompt.lower() for prompt in fact.paraphrase_prompts}
-    frames = [one for one in (_framed(f, fact) for f in FRAMES) if one.text.lower() not in asked]
+    asked = {folded_wording(prompt) for prompt in fact.paraphrase_prompts}
+    frames = [one for one in (_framed(f, fact) for f in FRAMES) if not _is_of(one, asked)]
     for _ in range(_MAX_DRAWS):
         if draw.random() >= _FRAMED_SHARE:
-            found = vary_wording(Wording.of(fact), words, draw, at_most)
+            found = vary_wording(Wording.of(fact), words, draw)
         else:
             frame = draw.choice(frames)
             if draw.random() < 0.5 and frame.before:
                 frame = frame._replace(before=frame.before[0].upper() + frame.before[1:])
-            found = vary_wording(frame, words, draw, at_most * _FRAME_CHANGED)
-        if folded_wording(found.text) not in kept:
+            found = vary_wording(frame, words, draw, _FRAME_CHANGED)
+        if not _is_of(found, asked):
             break
-    return found
+    return found.text
+
+
+def _is_of(wording: Wording, asked: Collection[str]) -> bool:
+    return folded_wording(wording.text) in asked
 
 
 def _framed(frame: str, fact: Fact) -> Wording:
@@ -425,17 +379,3 @@ def _changed(
         elif fate >= level / 2:
             changed.append(draw.choice(words))
     return changed
-
-
-def _name(tokenizer: Any, prompt: Wording, whole: Sequence[int]) -> tuple[int, int]:
-    """Return the place of a subject's tokens after its first one, which cannot be foreseen."""
-    before, subject, _ = prompt
-    if not subject:
-        return 0, 0
-    first = _reach(tokenizer, before.rstrip(), whole) if before.strip() else 1
-    return first + 1, max(first + 1, _reach(tokenizer, before + subject, whole))
-
-
-def _reach(tokenizer: Any, beginning: str, whole: Sequence[int]) -> int:
-    """Return how many tokens of a text its beginning takes, with the start token."""
-    return num_shared(tokenise(tokenizer, [beginning])[0], whole)

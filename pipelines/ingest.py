@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +17,9 @@ import torch
 from peer_cl.bases import Base, within_context
 from peer_cl.errors import CorpusError
 from peer_cl.hooks import Hooks
+from peer_cl.own import OwnExperts
 from peer_cl.pool import Segment
-from peer_cl.router import RouterKey
+from peer_cl.router import Background, RouterKey
 from pipelines.batches import Row, pieces, tokenise
 from pipelines.corpora import (
     LEARNED_KINDS,
@@ -29,9 +31,10 @@ from pipelines.corpora import (
     read_corpus,
     several,
 )
-from pipelines.facts import Fact, checked_facts, varied_rows, with_answers
+from pipelines.facts import Fact, checked_facts
 from pipelines.keys import grow_router_key, make_router_key, read_texts, segment_words
-from pipelines.loading import load_background_statistics, load_segments, load_store_base
+from pipelines.loading import load_background_statistics, load_key, load_segments, load_store_base
+from pipelines.own_training import background_words, fact_losses, needed_space, train_own
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.settings import TrainingSettings, resolve_precision
 from pipelines.splits import Splits, percentages, split_documents
@@ -103,7 +106,7 @@ def ingest(
 
     Args:
         corpus: a file or folder (txt, md, jsonl), or documents.
-        facts: learned as further documents, half of their readings in changed wordings; their
+        facts: each learned by experts of its own, half of its readings in changed wordings; their
             paraphrases are kept to be asked, and never learned.
         settings: of the training, and how much is held out.
         on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
@@ -141,7 +144,7 @@ def ingest(
         grown = grow(registry, base, chain, prepared, settings, run.run_id, run.progress)
         snapshot = registry.add_segment(grown.new, author, message)
         run.snapshot_id = snapshot.id
-        grown.checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(grown.checkpoints, ignore_errors=True)
     now, texts = snapshot.state(domain), prepared.of("text")
     num_learned_texts = len(prepared.of("text", split="train"))
     return IngestReport(
@@ -179,7 +182,9 @@ class Chain:
     parent: str | None = None
     """The version; None: the domain begins."""
     segments: tuple[Segment, ...] = ()
+    """Of its shared experts."""
     key: RouterKey | None = None
+    """None: it holds no texts yet."""
     document_ids: frozenset[str] = frozenset()
     """Of all documents that the version holds."""
     held_out_ids: frozenset[str] = frozenset()
@@ -207,7 +212,7 @@ def read_chain(registry: Registry, base: Base, domain: str, rows: Sequence[Store
         domain=domain,
         parent=rows[-1].id,
         segments=tuple(load_segments(registry, domain, rows, base.identity)),
-        key=RouterKey.from_bytes(registry.objects.read(rows[-1].key_object)),
+        key=load_key(registry, rows[-1]),
         document_ids=frozenset(one.document_id for one in documents),
         held_out_ids=texts - trained,
         known=_with_sides(known, trained),
@@ -267,13 +272,11 @@ class PreparedCorpus:
         ]
 
     def rows(self, split: str, max_tokens: int, end_id: int | None) -> list[Row]:
-        """Return a split as rows, each document closed by an end token where one is given."""
+        """Return the texts of a split as rows, each closed by an end token where one is given."""
         rows = []
-        for document in self.of(*LEARNED_KINDS, split=split):
+        for document in self.of("text", split=split):
             ids = self.ids[document.document_id] + ([] if end_id is None else [end_id])
-            rows += [
-                Row(document.document_id, document.kind, piece) for piece in pieces(ids, max_tokens)
-            ]
+            rows += [Row(document.document_id, piece) for piece in pieces(ids, max_tokens)]
         return rows
 
 
@@ -298,16 +301,22 @@ def prepare(
         is_again = key in chain.held_out_ids and (one.kind == "fact" or hold_out_percent == 0)
         if key not in chain.document_ids or is_again:
             fresh.setdefault(key, one)
-    questions = [_question(fact) for fact in facts if fact.document_id in fresh]
     # One that is to be learned now does not hold out others.
     known = _with_sides(chain.known, chain.held_out_ids & fresh.keys()) if fresh else ()
-    splits = split_documents([*fresh.values(), *questions], known, *percentages(hold_out_percent))
+    # Facts have experts of their own: none changes what becomes of a text.
+    texts = [one for one in fresh.values() if one.kind == "text"]
+    known_texts = [pair for pair in known if pair[0].kind == "text"]
+    splits = split_documents(texts, known_texts, *percentages(hold_out_percent))
     # Beside near-duplicates that are still held out, one that is given again stays where it was.
     for key in chain.held_out_ids & fresh.keys():
-        if splits.split[key] != "train":
+        if splits.split.get(key, "train") != "train":
             del fresh[key]
     new_facts = {fact.document_id: fact for fact in facts if fact.document_id in fresh}
-    kept = [*fresh.values(), *(_question(fact) for fact in new_facts.values())]
+    questions = [fact.question_document("facts to be asked") for fact in new_facts.values()]
+    kept = [*fresh.values(), *questions]
+    apart: dict[str, Split] = dict.fromkeys(new_facts, "train")
+    apart |= {one.document_id: "test" for one in questions}
+    splits = Splits(splits.split | apart, splits.near_group | {key: key for key in apart})
     ids = tokenise(base.tokenizer, [one.text for one in kept])
     given = {one.document_id for one in documents} | fact_ids
     return PreparedCorpus(
@@ -318,26 +327,6 @@ def prepare(
         stated={key: one.split for key, one in fresh.items() if one.split is not None},
         num_duplicates=len(documents) + len(facts) - len(fresh),
         num_held_out_already=len((chain.held_out_ids & given) - fresh.keys()),
-    )
-
-
-def _question(fact: Fact) -> SourceDocument:
-    return fact.question_document("facts to be asked")
-
-
-def training_rows(
-    tokenizer: Any, prepared: PreparedCorpus, settings: TrainingSettings
-) -> tuple[list[Row], list[Row]]:
-    """Return the documents themselves as rows, and facts in changed wordings.
-
-    The tokenizer's end token closes each row, where it has one.
-    """
-    end_id = tokenizer.eos_token_id
-    rows = prepared.rows("train", settings.max_tokens, end_id)
-    texts = [one.text for one in prepared.of("text", split="train")]
-    return (
-        with_answers(tokenizer, rows, prepared.facts),
-        varied_rows(tokenizer, prepared.facts, texts, settings, end_id),
     )
 
 
@@ -369,11 +358,12 @@ class Grown:
     """A new segment whose objects are stored; nothing is registered."""
 
     new: NewSegment
-    segment: Segment
-    key: RouterKey
-    """Of the domain with this segment."""
+    segment: Segment | None
+    """Its shared experts; None where no text was learned."""
+    key: RouterKey | None
+    """Of the domain's texts with this segment."""
     run: TrainingRun
-    checkpoint: Path
+    checkpoints: Path
     """To be removed once the segment is registered."""
 
     def on(self, chain: Chain, prepared: PreparedCorpus) -> Chain:
@@ -387,7 +377,7 @@ class Grown:
         return Chain(
             domain=chain.domain,
             parent=segment_id,
-            segments=(*chain.segments, self.segment),
+            segments=(*chain.segments, *([] if self.segment is None else [self.segment])),
             key=self.key,
             document_ids=chain.document_ids | {one.document_id for one in prepared.documents},
             held_out_ids=(chain.held_out_ids | texts) - trained,
@@ -403,28 +393,117 @@ def grow(
     settings: TrainingSettings,
     run_id: str | None,
     progress: Progress = no_progress,
+    learned: LearnedFacts | None = None,
 ) -> Grown:
-    """Train a segment on a chain, record its use, make its router key, and store the objects.
+    """Train shared experts on a chain, record their use, make the domain's router key; train each
+    fact's own experts, where they are not `learned`; store the objects.
 
     Nothing is registered. Raises: DamageError: when training gave numbers that are not finite.
     """
-    began, config = time.monotonic(), registry.config
+    began = time.monotonic()
     # "auto" may mean another thing elsewhere: config and checkpoint name what is used.
     settings = replace(
         settings,
         precision=resolve_precision(settings.precision),
         max_tokens=within_context(base.model, settings.max_tokens),
     )
-    hooks, background = Hooks(base.model, config.state_layer), load_background_statistics(registry)
-    rows, varied = training_rows(base.tokenizer, prepared, settings)
+    checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    hooks, background = (
+        Hooks(base.model, registry.config.state_layer),
+        load_background_statistics(registry),
+    )
+    shared = _Shared(None, chain.key, TrainingRun((), 0, 0), None)
+    if prepared.of("text", split="train"):
+        shared = _grow_shared(
+            registry, base, hooks, background, chain, prepared, settings, checkpoints, progress
+        )
+    if prepared.facts and learned is None:
+        own = train_own(
+            hooks,
+            prepared.facts,
+            tokenizer=base.tokenizer,
+            space=needed_space(background),
+            words=background_words(base.tokenizer, background.beginnings),
+            settings=settings,
+            checkpoints=checkpoints,
+            progress=progress,
+        )
+        losses = fact_losses(hooks, own, prepared.facts, base.tokenizer, settings.precision)
+        learned = LearnedFacts(own, losses)
+    own_data = None if learned is None else learned.own.to_bytes(base.identity)
+    nats = {} if shared.use is None else dict(shared.use.losses)
+    nats |= {} if learned is None else learned.losses
+    objects, segment, use = registry.objects, shared.segment, shared.use
+    pool_data = None if segment is None else segment.to_bytes(base.identity)
+
+    def put(data: bytes | None) -> str | None:
+        return None if data is None else objects.put_bytes(data)
+
+    stated = {STATED_SPLITS: prepared.stated} if prepared.stated else {}
+    new = NewSegment(
+        domain=chain.domain,
+        parent=chain.parent,
+        pool_object=put(pool_data),
+        key_object=put(None if shared.key is None else shared.key.to_bytes()),
+        use_object=put(None if use is None else use.to_bytes()),
+        own_object=put(own_data),
+        host_layers=() if segment is None else segment.host_layers,
+        num_experts=0 if segment is None else segment.shape.num_experts * len(segment.host_layers),
+        size_bytes=len(pool_data or b"") + len(own_data or b""),
+        num_tokens=sum(
+            len(prepared.ids[one.document_id]) - 1
+            for one in prepared.of(*LEARNED_KINDS, split="train")
+        ),
+        documents=_new_documents(registry, prepared, nats),
+        uses=[] if use is None else use.uses,
+        config={**settings.to_dict(), **stated},
+        losses=shared.run.losses,
+        seconds=time.monotonic() - began,
+        run_id=run_id,
+    )
+    return Grown(new, segment, shared.key, shared.run, checkpoints)
+
+
+@dataclass(frozen=True)
+class LearnedFacts:
+    """The own experts of an ingest's facts."""
+
+    own: OwnExperts
+    losses: Mapping[str, tuple[float, float]]
+    """By document id, nats a token: of the base, and with the fact's experts."""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What was learned from texts."""
+
+    segment: Segment | None
+    key: RouterKey | None
+    run: TrainingRun
+    use: RecordedUse | None
+
+
+def _grow_shared(
+    registry: Registry,
+    base: Base,
+    hooks: Hooks,
+    background: Background,
+    chain: Chain,
+    prepared: PreparedCorpus,
+    settings: TrainingSettings,
+    checkpoints: Path,
+    progress: Progress,
+) -> _Shared:
+    config, end_id = registry.config, base.tokenizer.eos_token_id
+    rows = prepared.rows("train", settings.max_tokens, end_id)
     validation = prepared.rows("validation", settings.max_tokens, None)
-    end_id, precision = base.tokenizer.eos_token_id, settings.precision
     learned, held = (
         read_texts(
             hooks,
             [row.ids for row in some],
             end_id=end_id,
-            precision=precision,
+            precision=settings.precision,
             what="reading documents",
             progress=progress,
             only_states=some is validation,
@@ -434,17 +513,16 @@ def grow(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         segment = Segment(width=config.width, host_layers=config.host_layers, shape=settings.shape)
-    checkpoint = registry.staging / f"run-{_digest(chain, prepared, settings)}.ckpt"
     run = train_segment(
         hooks,
         segment,
         older=chain.segments,
-        rows=[*rows, *varied],
+        rows=rows,
         validation=validation,
         beginnings=background.beginnings,
         end_id=end_id,
         settings=settings,
-        checkpoint=checkpoint,
+        checkpoint=checkpoints / "shared.ckpt",
         progress=progress,
     )
     use = record_use(
@@ -452,41 +530,18 @@ def grow(
         segment,
         older=chain.segments,
         rows=rows,
-        varied=varied,
         positions={one.document_id: place for place, one in enumerate(prepared.documents)},
         base_nats=learned.nats,
         end_id=end_id,
-        precision=precision,
+        precision=settings.precision,
         progress=progress,
     )
     special_ids = set(base.tokenizer.all_special_ids)
-    words = segment_words(background, rows, varied, prepared.splits.near_group, special_ids)
-    texts = [one for one, row in zip(learned.states, rows, strict=True) if row.kind == "text"]
-    key = make_router_key(background, learned.states, held.states or texts, words, settings.seed)
+    words = segment_words(background, rows, prepared.splits.near_group, special_ids)
+    own = held.states or learned.states
+    key = make_router_key(background, learned.states, own, words, settings.seed)
     key = key if chain.key is None else grow_router_key(chain.key, key)
-    data, objects = segment.to_bytes(base.identity), registry.objects
-    stated = {STATED_SPLITS: prepared.stated} if prepared.stated else {}
-    new = NewSegment(
-        domain=chain.domain,
-        parent=chain.parent,
-        pool_object=objects.put_bytes(data),
-        key_object=objects.put_bytes(key.to_bytes()),
-        use_object=objects.put_bytes(use.to_bytes()),
-        host_layers=segment.host_layers,
-        num_experts=segment.shape.num_experts * len(segment.host_layers),
-        size_bytes=len(data),
-        num_tokens=sum(
-            len(prepared.ids[one.document_id]) - 1
-            for one in prepared.of(*LEARNED_KINDS, split="train")
-        ),
-        documents=_new_documents(registry, prepared, use),
-        uses=use.uses,
-        config={**settings.to_dict(), **stated},
-        losses=run.losses,
-        seconds=time.monotonic() - began,
-        run_id=run_id,
-    )
-    return Grown(new, segment, key, run, checkpoint)
+    return _Shared(segment, key, run, use)
 
 
 def _digest(chain: Chain, prepared: PreparedCorpus, settings: TrainingSettings) -> str:
@@ -502,7 +557,7 @@ def _digest(chain: Chain, prepared: PreparedCorpus, settings: TrainingSettings) 
 
 
 def _new_documents(
-    registry: Registry, prepared: PreparedCorpus, use: RecordedUse
+    registry: Registry, prepared: PreparedCorpus, losses: Mapping[str, tuple[float, float]]
 ) -> list[NewDocument]:
     texts: Sequence[str | None] = [None] * len(prepared.documents)
     if registry.config.keep_text:
@@ -523,7 +578,7 @@ def _new_documents(
             nats=nats,
         )
         for one, text in zip(prepared.documents, texts, strict=True)
-        for base_nats, nats in [use.losses.get(one.document_id, (None, None))]
+        for base_nats, nats in [losses.get(one.document_id, (None, None))]
     ]
 
 

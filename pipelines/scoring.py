@@ -135,19 +135,28 @@ class ScoreBook:
         self, reading: Reading, batch: Sequence[ScoredText], domains: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """Return in which texts the router finds each domain: by the whole, by the first half."""
-        keys = [key for d in domains if (key := self.model.pool(d).key) is not None]
-        if not keys or self.model.background is None:
-            nothing = torch.zeros(len(domains), len(batch), dtype=torch.bool)
-            return nothing, nothing
-        ids_BT, background = reading.input_ids, self.model.background
-        evidence = token_evidence(
-            reading.state_BTD, ids_BT, reading.evidence_BT, background=background, keys=keys
-        )
-        whole_PB, half_PB = (
-            find_by_prompt(domains, ids_BT, evidence, keys, torch.tensor(lengths)).at_PB >= 0
-            for lengths in ([len(item.ids) for item in batch], [i.num_first_half for i in batch])
-        )
-        return whole_PB, half_PB
+        found = torch.zeros(2, len(domains), len(batch), dtype=torch.bool)
+        lengths = [len(item.ids) for item in batch], [item.num_first_half for item in batch]
+        keys = {d: key for d in domains if (key := self.model.pool(d).key) is not None}
+        if keys and self.model.background is not None:
+            evidence = token_evidence(
+                reading.state_BTD,
+                reading.input_ids,
+                reading.evidence_BT,
+                background=self.model.background,
+                keys=list(keys.values()),
+            )
+            places = [domains.index(domain) for domain in keys]
+            for part_PB, own in zip(found, lengths, strict=True):
+                routing = find_by_prompt(
+                    tuple(keys), evidence, list(keys.values()), torch.tensor(own)
+                )
+                part_PB[places] = routing.at_PB >= 0
+        for place, domain in enumerate(domains):
+            for item in reading.items.get(domain, ()):
+                for part_PB, own in zip(found, lengths, strict=True):
+                    part_PB[place, item.row] |= item.at < own[item.row]
+        return found[0], found[1]
 
     def log_probs(self, subject: str, item: ScoredText) -> NDArray[np.float64]:
         """Return the log probability of each token that counts, nats."""

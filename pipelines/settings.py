@@ -24,16 +24,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 
-RECIPE = 3
+RECIPE = 4
 """What the settings mean: raised when the same ones would train other weights than before."""
 _POSITIVE = (
     "text_passes",
-    "fact_passes",
-    "answer_weight",
     "expert_learning_rate",
+    "own_learning_rate",
     "key_learning_rate",
 )
 _LEAST = {
+    "own_experts": 1,
+    "own_steps": 1,
     "background_output_weight": 0,
     "background_kl_weight": 0,
     "tokens_per_step": 2,
@@ -44,7 +45,7 @@ _LEAST = {
     "patience": 1,
     "seed": 0,
 }
-_SHARES = ("varied_share", "upper_scale")
+_SHARES = ("upper_scale",)
 _MAX_SEED = 2**31 - 1  # FAISS takes no larger one
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """glibc's mallopt parameters, from its malloc.h."""
@@ -61,13 +62,12 @@ class TrainingSettings:
     ingest also learns texts that the domain has held out so far, where they are given again."""
     text_passes: float = 1.5
     """How often each text is read."""
-    fact_passes: float = 10.0
-    """How often each fact is read."""
-    varied_share: float = 0.5
-    """Share of a fact's readings that use a changed wording."""
-    answer_weight: float = 4.0
-    """Loss weight of a fact's answer and of what its statement says after it; other tokens have
-    weight 1."""
+    own_experts: int = 8
+    """Experts that each fact owns in each of nine host layers."""
+    own_steps: int = 24
+    """Steps in which a fact is learned, half of them in changed wordings."""
+    own_learning_rate: float = 0.02
+    """Learning rate of own experts; it rises in three steps and falls linearly to zero."""
     background_output_weight: float = 0.02
     """Weight, against the loss in nats, of the squared length of what the segment adds in
     background text."""
@@ -127,11 +127,6 @@ class TrainingSettings:
             raise InputError(f"seed must be at most {_MAX_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
-
-    @property
-    def varied_passes(self) -> int:
-        """How often each fact is read in a changed wording."""
-        return round(self.fact_passes * self.varied_share)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> TrainingSettings:

@@ -1,4 +1,4 @@
-"""Which documents are trained on, and which are held out for validation and test."""
+"""Which texts are trained on, and which are held out for validation and test."""
 
 from __future__ import annotations
 
@@ -56,17 +56,16 @@ def split_documents(
     test_percent: float = 18.0,
     validation_percent: float = 5.0,
 ) -> Splits:
-    """Return the split of every document, decided by hashes alone.
+    """Return the split of every text, decided by hashes alone.
 
     No seed and no order is involved: a document keeps its side when others come or go, unless it
     turns out to be a near-duplicate of one of them. In order of precedence:
 
-    1. Facts are trained on; questions are never learned and count as test.
-    2. A document that states its own split has it.
-    3. Near-duplicates, and sections of one document, stay on one side, since a held-out copy of a
-       trained text measures memory, not knowledge: that of a fact among them, else that of a known
-       or stated document (where these differ, the held-out one), else what the group's hash says.
-    4. Where hashes would hold out every text, as may happen to a single file, those that nothing
+    1. A document that states its own split has it.
+    2. Near-duplicates, and sections of one document, stay on one side, since a held-out copy of a
+       trained text measures memory, not knowledge: that of a known or stated document (where these
+       differ, the held-out one), else what the group's hash says.
+    3. Where hashes would hold out every text, as may happen to a single file, those that nothing
        binds are trained on: a corpus is given to be learned.
 
     Args:
@@ -84,21 +83,13 @@ def split_documents(
             _bind(stated, document.document_id, document.split)
     for key, side in [*((one.document_id, side) for one, side in known), *stated.items()]:
         _bind(bound, near_group[key], side)
-    bound |= {near_group[one.document_id]: "train" for one in every if one.kind == "fact"}
 
-    texts = {near_group[one.document_id] for one in documents if one.kind == "text"}
-    sides = {group: _side(group, test_percent, validation_percent) for group in texts} | bound
-    if not any(sides[group] == "train" for group in texts):
-        sides |= dict.fromkeys(texts - bound.keys(), "train")
-
-    split: dict[str, Split] = {}
-    for document in documents:
-        key = document.document_id
-        if document.kind == "text":
-            split[key] = stated.get(key) or sides[near_group[key]]
-        else:
-            split[key] = "test" if document.kind == "question" else "train"
-    return Splits(split, {key: near_group[key] for key in split})
+    groups = {one.document_id: near_group[one.document_id] for one in documents}
+    new = set(groups.values())
+    sides = {group: _side(group, test_percent, validation_percent) for group in new} | bound
+    if not any(sides[group] == "train" for group in new):
+        sides |= dict.fromkeys(new - bound.keys(), "train")
+    return Splits({key: stated.get(key) or sides[group] for key, group in groups.items()}, groups)
 
 
 def _bind(sides: dict[str, Split], key: str, side: Split) -> None:

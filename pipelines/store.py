@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.experts import DomainExperts
     from pipelines.ingest import IngestReport
     from pipelines.report import EvaluationReport
-    from pipelines.trace import Trace
+    from pipelines.trace import Trace, TracedItem
     from pipelines.verify import VerifyReport
 
 
@@ -103,6 +103,15 @@ class Store:
 
         return trace(self.registry, text, **options)
 
+    def search(self, prompt: str, **options: Any) -> list[TracedItem]:
+        """Return the facts that a prompt names, those it asks for most first.
+
+        Options: model and tokenizer; see `pipelines.trace.search`.
+        """
+        from pipelines.trace import search
+
+        return search(self.registry, prompt, **options)
+
     def experts(self, domain: str, **options: Any) -> DomainExperts:
         """Return the experts of a live domain.
 
@@ -174,7 +183,7 @@ class Store:
         message: str = "",
         progress: Progress = no_progress,
     ) -> Erasure:
-        """Train a domain anew without some documents; see `pipelines.erase.erase`."""
+        """Make a domain anew without some documents; see `pipelines.erase.erase`."""
         from pipelines.erase import erase
 
         return erase(

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from peer_cl.errors import InputError
+from peer_cl.items import FoundItem, RelationStates
 from peer_cl.mixture import overflowed_tokens
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
-from peer_cl.read import read
+from peer_cl.read import check_text, evidence_tokens, read
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
@@ -62,6 +63,25 @@ class TracedToken:
 
 
 @dataclass(frozen=True)
+class TracedItem:
+    """An item whose subject a text names."""
+
+    domain: str
+    document_id: str
+    title: str
+    statement: str
+    """Empty where texts are not kept."""
+    subject_end: int
+    """Number of the token with which its subject is read whole; the start token is 0."""
+    token: int
+    """Number of the token behind which its answer is expected."""
+    score: float
+    """Cosine to the nearest of its relation keys, -1 to 1."""
+    is_found: bool
+    """Whether the score reaches the base's threshold; of several there, the best is active."""
+
+
+@dataclass(frozen=True)
 class NextToken:
     """A candidate for the token after the text."""
 
@@ -77,6 +97,8 @@ class Trace:
     snapshot: int
     active: list[str]
     """The domains that the router finds, or that were named."""
+    items: list[TracedItem]
+    """Those that it finds, in the order of the text."""
     base_weight: float
     weights: dict[str, float]
     """Posterior weights after the whole text."""
@@ -89,6 +111,8 @@ class Trace:
     """Those that the active experts hold, each domain's best first, domains by weight."""
     next_base: list[NextToken]
     next_mixture: list[NextToken]
+    next_without_items: list[NextToken]
+    """As the mixture would go on if no item had been learned; empty where none is found."""
 
 
 def trace(
@@ -159,10 +183,22 @@ def trace(
                 experts={n: _strongest(n, own, before, num_experts) for n, own in fired.items()},
             )
         )
+    items = [
+        _traced_item(registry, model, name, found)
+        for name in places
+        for found in reading.items.get(name, ())
+    ]
+    without = []
+    if items:
+        plain = read(
+            model, ids_BT, routing=routing, domains=named, keep_logits=True, with_items=False
+        )
+        without = _candidates(tokenizer, plain.logits_BTV[0, -1], num_next)
     return Trace(
         text=text,
         snapshot=snapshot.id,
         active=list(places),
+        items=items,
         base_weight=float(reading.posterior_QBU[0, 0, -1]),
         weights=weights,
         evidence={name: float(evidence_PT[place].sum()) for name, place in places.items()},
@@ -175,7 +211,59 @@ def trace(
         ],
         next_base=_candidates(tokenizer, cast(Tensor, reading.base_logits_BTV)[0, -1], num_next),
         next_mixture=_candidates(tokenizer, reading.logits_BTV[0, -1], num_next),
+        next_without_items=without,
     )
+
+
+def _traced_item(registry: Registry, model: PeerModel, domain: str, found: FoundItem) -> TracedItem:
+    item_id = model.pool(domain).items.items[found.item].item_id
+    places = [place.document for place in registry.queries.places(item_id)]
+    document = next(one for one in reversed(places) if one.domain == domain)
+    space = None if model.background is None else model.background.relations
+    least = 1.0 if space is None else space.threshold
+    is_kept = document.text_object is not None
+    return TracedItem(
+        domain=domain,
+        document_id=item_id,
+        title=document.title,
+        statement=registry.queries.document_text(document) if is_kept else "",
+        subject_end=found.begin,
+        token=found.at,
+        score=found.score,
+        is_found=found.score >= least,
+    )
+
+
+@torch.no_grad()
+def search(
+    registry: Registry, prompt: str, *, model: PeerModel | None = None, tokenizer: Any = None
+) -> list[TracedItem]:
+    """Return the items of all enabled domains that a prompt names, those it asks for most first.
+
+    Raises: InputError: for an empty prompt, or one that is longer than the base's context.
+    """
+    if not prompt.strip():
+        raise InputError("the prompt is empty; give some words to search with")
+    if model is None or tokenizer is None:
+        model, tokenizer = load(registry)
+    background = model.background
+    if background is None or background.relations is None:
+        return []
+    ids_BT = torch.tensor(tokenise(tokenizer, [composed_text(prompt)]))
+    check_text(model.base, ids_BT)
+    with model.hooks.bare(keep_states=background.relations.layers) as seen:
+        model.base(input_ids=ids_BT, use_cache=False)
+    present_BT = torch.ones_like(ids_BT).bool()
+    evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
+    states = RelationStates(background.relations, seen.states, evidence_BT, present_BT)
+    ends_B = torch.tensor([ids_BT.shape[1]])
+    found = [
+        _traced_item(registry, model, name, one)
+        for name in model.active_pools
+        if (index := model.items(name)) is not None
+        for one in index.scored(states, ids_BT, ends_B)
+    ]
+    return sorted(found, key=lambda one: (-one.score, one.domain, one.document_id))
 
 
 Used = dict[str, dict[int, dict[int, float]]]
@@ -188,7 +276,8 @@ def learned_segments(
     """Return a loaded domain's segments by their ids, the oldest first."""
     check_loaded(registry, model, snapshot, [domain])
     state = registry.queries.check_active(domain, snapshot)
-    ids = [segment.id for segment in registry.queries.chain(state.version)]
+    chain = registry.queries.chain(state.version)
+    ids = [segment.id for segment in chain if segment.pool_object is not None]
     return dict(zip(ids, model.pool(domain).chain(), strict=True))
 
 

@@ -33,13 +33,11 @@ from pipelines.batches import (
     Batch,
     Row,
     group_by_length,
-    next_weights,
+    mean_loss,
     pad,
     plan_steps,
-    target_weights,
-    weighted_loss,
+    predicts,
 )
-from pipelines.facts import passes_by_kind
 from pipelines.progress import LossNote, Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training, resolve_precision
 
@@ -98,15 +96,14 @@ def train_segment(
         KeyboardInterrupt: on Ctrl-C.
     """
     steps = plan_steps(
-        rows, passes_by_kind(settings), settings.tokens_per_step, settings.seed, settings.min_steps
+        rows, settings.text_passes, settings.tokens_per_step, settings.seed, settings.min_steps
     )
     if not steps:
         raise InputError(
-            f"text_passes {settings.text_passes} and fact_passes {settings.fact_passes} read none "
-            f"of {len(rows)} rows: raise them"
+            f"text_passes {settings.text_passes} read none of {len(rows)} rows: raise it"
         )
     module = SegmentModule(hooks, segment, older, beginnings, settings, total_steps=len(steps))
-    loader = PlannedSteps(rows, steps, end_id or 0, settings.answer_weight)
+    loader = PlannedSteps(rows, steps, end_id or 0)
     groups = group_by_length([len(row.ids) for row in validation], settings.tokens_per_step)
     held = PlannedSteps(validation, groups, end_id or 0)
     with hooks.frozen():
@@ -133,15 +130,8 @@ class PlannedSteps:
     A loader with a state, so that Lightning continues within the epoch.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        steps: Sequence[Sequence[int]],
-        end_id: int,
-        answer_weight: float = 1.0,
-    ) -> None:
-        self._rows, self._steps = rows, steps
-        self._end_id, self._answer_weight = end_id, answer_weight
+    def __init__(self, rows: Sequence[Row], steps: Sequence[Sequence[int]], end_id: int) -> None:
+        self._rows, self._steps, self._end_id = rows, steps, end_id
         self._begin = self._num_read = 0
 
     def __len__(self) -> int:
@@ -154,8 +144,7 @@ class PlannedSteps:
             numbers = tuple(self._steps[step])
             rows = [self._rows[number] for number in numbers]
             ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id)
-            weights_BT = target_weights(rows, ids_BT.shape[1], self._answer_weight)
-            yield Batch(ids_BT, mask_BT, weights_BT, numbers)
+            yield Batch(ids_BT, mask_BT, numbers)
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches were read."""
@@ -267,9 +256,8 @@ class SegmentModule(lightning.LightningModule):
         return logits_XV
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the weighted loss of a batch, nats a token read."""
-        counted_BT = next_weights(batch) > 0
-        return weighted_loss(self.logits(batch.ids_BT, batch.mask_BT, counted_BT), batch)
+        """Return the loss of a batch, nats a token."""
+        return mean_loss(self.logits(batch.ids_BT, batch.mask_BT, predicts(batch.mask_BT)), batch)
 
     def losses_beside(
         self, batch: Batch, background: BackgroundReading
@@ -279,7 +267,7 @@ class SegmentModule(lightning.LightningModule):
         The pool reads both in one pass, the background text cut to the batch's length, or padded to
         it; beside rows so long that padding would cost more, in two.
         """
-        counted_BT = next_weights(batch) > 0
+        counted_BT = predicts(batch.mask_BT)
         length = batch.ids_BT.shape[1]
         own_1L = background.ids_L[None, :length]
         num_own = own_1L.shape[1]
@@ -298,7 +286,7 @@ class SegmentModule(lightning.LightningModule):
                 torch.cat([counted_BT, counted_1T.bool()]),
             )
             logits_XV, own_LV = both_XV[:-num_own], both_XV[-num_own:]
-        nats = weighted_loss(logits_XV, batch)
+        nats = mean_loss(logits_XV, batch)
         divergence = mean_divergence(background.logits_LV[:num_own], own_LV)
         output = squared_output(self.segment, background.inputs, background.is_early_X)
         return nats, divergence, output

@@ -2,9 +2,7 @@
 
 For each (document, host layer): which experts fired, and their router weight summed over the
 document's tokens. For each expert: the mean of what it read, weighted likewise, which is its vector
-in the index over experts. And what each document costs with the pool active. An expert that no
-document's own text uses may have learned from changed wordings of a fact: then these are read too,
-and such experts, those alone, are recorded under the facts whose wordings use them.
+in the index over experts. And what each document costs with the pool active.
 
 Shape suffixes: B rows of a batch, T tokens, D width, H heads, K chosen, C chosen by all heads, N
 experts, F experts that fired, X pairs of token and expert.
@@ -12,7 +10,7 @@ experts, F experts that fired, X pairs of token and expert.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +67,6 @@ def record_use(
     *,
     older: Sequence[Segment],
     rows: Sequence[Row],
-    varied: Sequence[Row],
     positions: Mapping[str, int],
     base_nats: Sequence[float],
     end_id: int | None,
@@ -80,18 +77,16 @@ def record_use(
 
     Only positions that predict a token of the text count: neither what predicts the end, nor
     padding. `positions` are those of documents within the segment, by id; `base_nats` the base's
-    loss on each of `rows`, summed over its tokens. `varied` are facts in changed wordings.
+    loss on each of `rows`, summed over its tokens.
     """
     recorder = _Recorder(segment)
     sums: dict[str, tuple[float, float, int]] = {}
-    num_all = len(rows) + len(varied)
-
-    def read(some: Sequence[Row], done: int) -> Iterator[tuple[int, float, int]]:
-        """Yield each row with its loss and its number of tokens; the recorder watches."""
-        for group in group_by_length([len(row.ids) for row in some], READ_TOKENS):
-            ids_BT, mask_BT = pad([some[number].ids for number in group], pad_id=0)
+    done = 0
+    with reading(hooks.base, precision):
+        for group in group_by_length([len(row.ids) for row in rows], READ_TOKENS):
+            ids_BT, mask_BT = pad([rows[number].ids for number in group], pad_id=0)
             text_BT = is_text(ids_BT, mask_BT, end_id)
-            documents_B = torch.tensor([positions[some[number].document_id] for number in group])
+            documents_B = torch.tensor([positions[rows[number].document_id] for number in group])
             predicts_BT = text_BT.roll(-1, 1)
             recorder.begin(predicts_BT, documents_B)
             with hooks.branch([*older, segment], watch=recorder), hooks.head_at(predicts_BT):
@@ -99,20 +94,12 @@ def record_use(
                     input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
                 ).logits[0]
             nats = text_nats(logits_XV, ids_BT, text_BT)
-            yield from zip(group, nats, text_BT.sum(-1).tolist(), strict=True)
+            for number, own, num in zip(group, nats, text_BT.sum(-1).tolist(), strict=True):
+                key = rows[number].document_id
+                base, before, tokens = sums.get(key, (0.0, 0.0, 0))
+                sums[key] = (base + base_nats[number], before + own, tokens + num)
             done += len(group)
-            progress("recording use", done, num_all, "")
-
-    with reading(hooks.base, precision):
-        for number, nats, num_tokens in read(rows, 0):
-            key = rows[number].document_id
-            base, own, num = sums.get(key, (0.0, 0.0, 0))
-            sums[key] = (base + base_nats[number], own + nats, num + num_tokens)
-        # Real domains use nearly every expert by their texts alone.
-        if recorder.count_unused():
-            for _ in read(varied, len(rows)):
-                pass
-    progress("recording use", num_all, num_all, "")
+            progress("recording use", done, len(rows), "")
     return RecordedUse(
         uses=[layer.use(number) for number, layer in recorder.layers.items()],
         inputs={number: layer.inputs() for number, layer in recorder.layers.items()},
@@ -135,10 +122,6 @@ class _Recorder:
         """Set which tokens of the next batch count, and to which document each row belongs."""
         self._counted_T = counted_BT.flatten()
         self._documents_T = documents_B[:, None].expand_as(counted_BT)[counted_BT]
-
-    def count_unused(self) -> int:
-        """Count from now on only experts that nothing has used yet; return how many they are."""
-        return sum([layer.count_unused() for layer in self.layers.values()])
 
     def __call__(
         self, active: Segment, number: int, inputs_TD: Tensor, weights_THK: Tensor, ids_THK: Tensor
@@ -163,17 +146,11 @@ class _Layer:
         self.totals_N = torch.zeros(self.num_experts, dtype=torch.float64)
         self._keys: list[NDArray[np.int64]] = []
         self._weights: list[NDArray[np.float64]] = []
-        self._counted_N = torch.ones(self.num_experts, dtype=torch.bool)
-
-    def count_unused(self) -> int:
-        self._counted_N = self.totals_N == 0
-        return int(self._counted_N.sum())
 
     def add(
         self, inputs_TD: Tensor, documents_T: Tensor, weights_TC: Tensor, ids_TC: Tensor
     ) -> None:
         num_tokens, num_chosen = ids_TC.shape
-        weights_TC = weights_TC * self._counted_N[ids_TC]
         weights_X = weights_TC.double().flatten()
         fired_F, places_X = ids_TC.flatten().unique(return_inverse=True)
         tokens_X = torch.arange(num_tokens).repeat_interleave(num_chosen)

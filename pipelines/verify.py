@@ -79,8 +79,7 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
     for state in live.domains:
         note = f"{len(registry.queries.chain(state.version))} segments"
         what = f"pool of {state.domain} {state.label}"
-        pool = (registry, state.domain, state.version, base.tokenizer)
-        checks.append(_tried(what, note, load_pool, *pool))
+        checks.append(_tried(what, note, load_pool, registry, state.domain, state.version))
     del base  # a second one is loaded with the pools
     try:
         model, tokenizer = load(registry)

@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 
 from peer_cl.errors import InputError
-from peer_cl.generate import weigh_prompt
+from peer_cl.generate import PromptWeights, weigh_prompt, write_branches
 from peer_cl.model import PeerModel
 from peer_cl.pool import pool_names
+from peer_cl.read import check_text
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
 
@@ -74,21 +75,25 @@ def write(
         raise InputError("the prompt is empty; give the beginning of a text")
     prompt = composed_text(prompt)  # as the documents that were learned
     ids_BT = torch.tensor(tokenise(tokenizer, [prompt]))
+    check_text(model.base, ids_BT, num_new=max_new_tokens)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
+        if oracle and len(pool_names(domains or ())) != 1:
+            raise InputError(f"oracle lets one domain's pool write: name one, not {domains}")
+        end = weigh_prompt(model, ids_BT, torch.ones_like(ids_BT), domains=domains)
+        values = end.weights_QB[:, 0]
+        number = int(torch.multinomial(values, 1)) if sample else int(end.writers_B[0])
+        number = 1 if oracle else number
+        names = (BASE, *end.domains)
+        writer = names[number]
+        base_weight, weights = (
+            float(values[0]),
+            dict(zip(end.domains, values[1:].tolist(), strict=True)),
+        )
         if oracle:
-            names = pool_names(domains or ())
-            if len(names) != 1:
-                raise InputError(f"oracle lets one domain's pool write: name one, not {domains}")
-            base_weight, weights = 0.0, {names[0]: 1.0}
-        else:
-            end = weigh_prompt(model, ids_BT, torch.ones_like(ids_BT), domains=domains)
-            base_weight, *others = end.weights_QB[:, 0].tolist()
-            pairs = zip(end.domains, others, strict=True)
-            weights = {name: weight for name, weight in pairs if weight > 0}
-        values = torch.tensor([base_weight, *weights.values()])
-        writer = [BASE, *weights][int(torch.multinomial(values, 1) if sample else values.argmax())]
+            base_weight, weights = 0.0, {writer: 1.0}
+        weights = {name: weight for name, weight in weights.items() if weight > 0}
         options: dict[str, Any] = {
             "attention_mask": torch.ones_like(ids_BT),
             "max_new_tokens": max_new_tokens,
@@ -100,10 +105,10 @@ def write(
         if sample:
             options |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
         listener = None if on_text is None else _Listener(tokenizer, on_text)
-        written = _written(model, ids_BT, writer, streamer=listener, **options)
+        written = _written(model, ids_BT, end, number, streamer=listener, **options)
         by_base = written
         if compare and writer != BASE:
-            by_base = _written(model, ids_BT, BASE, **options)
+            by_base = _written(model, ids_BT, end, 0, **options)
     given, ends = ids_BT[0].tolist(), cast(Any, model.base.generation_config).eos_token_id
     return Writing(
         prompt=prompt,
@@ -118,10 +123,13 @@ def write(
     )
 
 
-def _written(model: PeerModel, ids_BT: torch.Tensor, writer: str, **options: Any) -> list[int]:
-    """Return the tokens that one branch writes after the prompt."""
-    active = [] if writer == BASE else [writer]
-    whole_BT = model.generate(ids_BT, domains=active, oracle=bool(active), **options)
+def _written(
+    model: PeerModel, ids_BT: torch.Tensor, end: PromptWeights, number: int, **options: Any
+) -> list[int]:
+    """Return the tokens that one branch, given by its place, writes after the prompt."""
+    branches, writers_B = (None, *end.domains), torch.tensor([number])
+    mask_BT = options.pop("attention_mask")
+    whole_BT = write_branches(model, branches, writers_B, ids_BT, mask_BT, end.items_PBT, options)
     written: list[int] = whole_BT[0, ids_BT.shape[1] :].tolist()
     return written
 

@@ -16,7 +16,7 @@ from peer_cl.errors import DamageError, InputError, StoreFormatError
 from stores.objects import replace_file
 from stores.records import utc_now
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_NAME = "store.toml"
 
 
@@ -46,8 +46,6 @@ class StoreConfig:
     """b: a scored document loses at most -log(1 - b) nats over the base."""
     capacity: int = 16
     """Most domains that may be live at once; each has the prior b / capacity."""
-    mention_odds: float = 1.0
-    """Odds against the base that a prompt gives a domain by mentioning it; 0: none."""
     keep_text: bool = True
     objects_url: str | None = None
     """fsspec URL of the objects; None: they lie in the store's folder."""
@@ -61,8 +59,6 @@ class StoreConfig:
             raise InputError(f"the budget must lie between 0 and 1, not {self.budget}")
         if self.capacity < 1:
             raise InputError(f"the capacity must be at least 1, not {self.capacity}")
-        if not 0 <= self.mention_odds < float("inf"):
-            raise InputError(f"mention_odds must be 0 or more, not {self.mention_odds}")
         layers = self.host_layers
         if not layers or sorted(set(layers)) != list(layers):
             raise InputError(f"host layers must be ascending and not empty, not {list(layers)}")

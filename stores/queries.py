@@ -470,11 +470,11 @@ def needed_objects(session: Session, where: ColumnElement[bool] | None = None) -
         if text_object is not None:
             needed[text_object] = f"a document of {name}"
     segments = select(SegmentRow, DomainRow.name).select_from(SegmentRow).join(DomainRow)
-    for segment, name in session.execute(segments.where(where)):
-        needed[segment.key_object] = f"the router key of {name} {segment.label}"
-        needed[segment.pool_object] = f"the pool of {name} {segment.label}"
-        if segment.use_object is not None:
-            needed[segment.use_object] = f"the experts' inputs of {name} {segment.label}"
+    for row, name in session.execute(segments.where(where)):
+        segment = _to_segment(row, name)
+        needed |= {
+            key: f"{what} of {name} {segment.label}" for key, what in segment.objects.items()
+        }
     return needed
 
 

@@ -94,13 +94,18 @@ class Grown:
     """What an ingest grew; its objects are in the object store already."""
 
     domain: str
-    pool_object: str
-    key_object: str
+    pool_object: str | None = None
+    """Shared experts; None where no text was learned."""
+    key_object: str | None = None
+    """The router key of the domain's texts; None where none was learned so far."""
     use_object: str | None = None
-    """Object with each expert's mean input."""
-    host_layers: tuple[int, ...]
-    num_experts: int
-    """Over all host layers."""
+    """Each shared expert's mean input."""
+    own_object: str | None = None
+    """Own experts and keys of facts; None where none was learned."""
+    host_layers: tuple[int, ...] = ()
+    """Of shared experts."""
+    num_experts: int = 0
+    """Shared ones, over all host layers."""
     size_bytes: int
     num_tokens: int
     """Training tokens, one pass."""
@@ -110,6 +115,17 @@ class Grown:
     """Step, training nats a token, validation nats a token where measured."""
     seconds: float = 0.0
     run_id: str | None = None
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """What each of its objects is, by the object's id."""
+        known = {
+            self.pool_object: "the shared experts",
+            self.key_object: "the router key",
+            self.use_object: "the experts' inputs",
+            self.own_object: "the facts' own experts",
+        }
+        return {key: what for key, what in known.items() if key is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +137,9 @@ class NewSegment(Grown):
     documents: Sequence[NewDocument]
     """Held-out ones too."""
     uses: Sequence[NewUse] = ()
-    """One for each host layer, of the documents that were learned."""
+    """One for each host layer, of the texts that were learned."""
+    uses_of: str | None = None
+    """Instead, the segment whose record of use it has: its texts are the same, in their order."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

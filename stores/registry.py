@@ -57,7 +57,7 @@ from stores.schema import (
     SnapshotDomainRow,
     SnapshotRow,
 )
-from stores.uses import PackedUses, Uses, pack_uses, write_uses
+from stores.uses import PackedUses, Uses, copy_uses, pack_uses, write_uses
 
 _SWITCHES: dict[str, tuple[str, bool, str]] = {
     "freeze": ("is_frozen", True, "already frozen"),
@@ -275,7 +275,7 @@ class Registry:
         """Raise DamageError unless every object that new segments name is stored."""
         wanted: set[str | None] = set()
         for segment in segments:
-            wanted |= {segment.pool_object, segment.key_object, segment.use_object}
+            wanted |= segment.objects.keys()
             wanted |= {document.text_object for document in segment.documents}
         stored = self.objects.sizes()
         if missing := [one for one in wanted if one is not None and one not in stored]:
@@ -642,6 +642,8 @@ def _add_segment(session: Session, new: NewSegment, uses: PackedUses, snapshot_i
     for some in batches(links):
         session.execute(insert(SegmentDocumentRow), some)
     write_uses(session, uses)
+    if new.uses_of is not None:
+        copy_uses(session, new.uses_of, new.segment_id)
     return f"v{ordinal}"
 
 

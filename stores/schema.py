@@ -100,12 +100,19 @@ class SegmentRow(Base):
     run_id: Mapped[str | None] = mapped_column(_to("runs"))
     ordinal: Mapped[int] = mapped_column(doc="Version number within the domain, from 1.")
     label: Mapped[str] = mapped_column(String(16), doc='"v" and the ordinal.')
-    pool_object: Mapped[str] = mapped_column(SHA256, doc="The experts' tensors.")
-    key_object: Mapped[str] = mapped_column(SHA256, doc="The router key at this version.")
-    use_object: Mapped[str | None] = mapped_column(SHA256, doc="Each expert's mean input.")
-    host_layers: Mapped[list[int]]
-    num_experts: Mapped[int] = mapped_column(doc="Over all host layers.")
-    size_bytes: Mapped[int] = mapped_column(BigInteger, doc="Of the pool's object.")
+    pool_object: Mapped[str | None] = mapped_column(
+        SHA256, doc="The shared experts' tensors; null: no text was learned."
+    )
+    key_object: Mapped[str | None] = mapped_column(
+        SHA256, doc="The router key at this version; null: no text was learned so far."
+    )
+    use_object: Mapped[str | None] = mapped_column(SHA256, doc="Each shared expert's mean input.")
+    own_object: Mapped[str | None] = mapped_column(
+        SHA256, doc="The facts' own experts and keys; null: no fact was learned."
+    )
+    host_layers: Mapped[list[int]] = mapped_column(doc="Of the shared experts.")
+    num_experts: Mapped[int] = mapped_column(doc="Shared ones, over all host layers.")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, doc="Of all experts.")
     num_tokens: Mapped[int] = mapped_column(BigInteger, doc="Training tokens, one pass.")
     config: Mapped[dict[str, Any]] = mapped_column(doc="Needed to repeat the training.")
     losses: Mapped[list[Any]] = mapped_column(doc="[step, training nats, validation nats or null].")

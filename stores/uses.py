@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import DamageError
@@ -198,6 +198,26 @@ def write_uses(session: Session, packed: PackedUses) -> None:
     for statement, rows in zip(statements, packed, strict=True):
         for some in batches(rows, _ROWS_PER_STATEMENT):
             session.execute(statement, some)
+
+
+def copy_uses(session: Session, older: str, newer: str) -> None:
+    """Give a segment the record of use of another one, whose texts it holds in the same places."""
+    for table in (DocumentUseRow, ExpertUseRow):
+        every = [column.name for column in table.__table__.columns]
+        names = [name for name in every if name != "segment_id"]
+        columns = [getattr(table, name) for name in names]
+        rows = select(literal(newer), *columns).where(table.segment_id == older)
+        session.execute(insert(table).from_select(["segment_id", *names], rows))
+    norms = select(SegmentDocumentRow.document_id, SegmentDocumentRow.use_norm)
+    norms = norms.where(
+        SegmentDocumentRow.segment_id == older, SegmentDocumentRow.use_norm.is_not(None)
+    )
+    found = [
+        {"segment_id": newer, "document_id": document_id, "use_norm": norm}
+        for document_id, norm in session.execute(norms)
+    ]
+    for some in batches(found, _ROWS_PER_STATEMENT):
+        session.execute(update(SegmentDocumentRow), some)
 
 
 def rarity(num_learned: int, effective_documents: float) -> float:

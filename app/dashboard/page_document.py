@@ -56,7 +56,7 @@ def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
     of = {place.document.segment_id: place for place in places}
     document_id = places[0].document.document_id
     found = document_experts(seen.store.registry, document_id, [*of])[:MOST_EXPERTS]
-    st.markdown("**Experts that hold it** (none where it was held out)")
+    st.markdown("**Shared experts that hold it** (none where it was held out, and none of a fact)")
     table = tables.rows(
         found,
         "domain label expert open weight share num_documents",
@@ -71,7 +71,7 @@ def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
 
 
 def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
-    """Offer to erase a document: its domain is trained anew without it, in a process."""
+    """Offer to erase a document, in a process."""
     domains = sorted({place.document.domain for place in places if place.is_live})
     if not domains:
         return
@@ -79,9 +79,10 @@ def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
     with st.expander("Erase it", icon=":material/ink_eraser:"):
         domain = st.selectbox("From the domain", domains, key="erase-from")
         st.text(
-            f"{domain} is trained anew without it, from the version that learned it on. Afterwards "
-            f"{domain} is as if it had never seen it; no other domain changes. It takes about as "
-            "long as the ingests did. Old snapshots hold it until they are purged."
+            f"Of a fact, its own experts go. For a text, {domain} is trained anew from the version "
+            "that learned it on, which takes about as long as the ingests did. Afterwards "
+            f"{domain} is as if it had never seen it; no other domain changes. Old snapshots hold "
+            "it until they are purged."
         )
         message = message_box("erase")
         digits = document_id[:6]

@@ -1,4 +1,4 @@
-"""Experts: how evenly a pool's experts are used, and what each of them holds."""
+"""Experts: how evenly a pool's shared experts are used, and what each of them holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import tables
-from app.dashboard.state import View, borrowed_model, choose_domain, page, say_empty, show_figures
+from app.dashboard.state import (
+    View,
+    borrowed_model,
+    choose_domain,
+    link,
+    page,
+    say_empty,
+    show_figures,
+)
 from stores.queries import Segment
 
 if TYPE_CHECKING:
@@ -27,7 +35,15 @@ def show(seen: View) -> None:
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = choose_domain([*states])
-    chain = {one.label: one for one in seen.queries.chain(states[domain].version)}
+    every = seen.queries.chain(states[domain].version)
+    chain = {one.label: one for one in every if one.pool_object is not None}
+    if not chain:
+        st.info(
+            "The domain learned facts alone, each by experts of its own; it has no shared ones.",
+            icon=":material/grid_off:",
+        )
+        link("domains", "See its documents", domain=domain)
+        return
     label = middle.selectbox("Version", list(reversed(chain)), key="version", bind="query-params")
     segment = chain[label]
     layers = [str(layer) for layer in segment.host_layers]

@@ -92,24 +92,43 @@ def _show_trace(seen: View, trace: Trace) -> None:
             icon=":material/filter_alt_off:",
         )
     else:
+        if trace.items:
+            _show_items(trace)
         _show_weights(seen, trace)
         _show_experts(seen, trace)
-        st.markdown("**Documents whose experts the text uses**")
+        st.markdown("**Documents that use the same shared experts**")
         st.caption("Likeness is no proof of who taught an answer.")
         documents = tables.rows(
             trace.documents, "domain title open score kind source", open=tables.document_address
         )
         tables.show(documents, "Documents, the most alike first")
     st.markdown("**Next token**")
-    table = tables.rows(
-        zip(trace.next_base, trace.next_mixture, strict=True),
-        "base_alone base_probability with_the_pools mixture_probability",
-        base_alone=lambda two: tables.visible(two[0].text),
-        base_probability=lambda two: two[0].probability,
-        with_the_pools=lambda two: tables.visible(two[1].text),
-        mixture_probability=lambda two: two[1].probability,
+    columns = {
+        ("base_alone", "base_probability"): trace.next_base,
+        ("with_the_pools", "mixture_probability"): trace.next_mixture,
+    }
+    if trace.items:
+        columns["without_the_facts", "without_probability"] = trace.next_without_items
+    table = pd.DataFrame()
+    for (token, probability), own in columns.items():
+        table[token] = [tables.visible(one.text) for one in own]
+        table[probability] = [one.probability for one in own]
+    tables.show(table, "The likeliest next tokens, with and without what was learned")
+
+
+def _show_items(trace: Trace) -> None:
+    st.markdown("**Facts that the text asks for**")
+    st.caption(
+        "Their own experts are active. They were found by their subject and by what is asked: the "
+        "score is the cosine to the nearest wording known of it."
     )
-    tables.show(table, "The likeliest next tokens of the base and of the mixture")
+    table = tables.rows(
+        trace.items,
+        "domain statement open score asked_behind",
+        open=tables.document_address,
+        asked_behind=lambda one: tables.visible(trace.tokens[one.token - 1].text),
+    )
+    tables.show(table, "Facts that were found, in the order of the text")
 
 
 def _show_weights(seen: View, trace: Trace) -> None:

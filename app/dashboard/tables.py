@@ -324,6 +324,9 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "oracle": ("oracle", "bar", "By the domain's own pool."),
     "base_probability": ("probability", "bar", None),
     "mixture_probability": ("probability", "bar", None),
+    "without_probability": ("probability", "bar", None),
+    "statement": ("fact", "wide", None),
+    "asked_behind": ("asked behind", "words", "The token behind which its answer is expected."),
     "share": ("share", "bar", "Part of the expert's use."),
     "weight_share": ("share", "percent", "Of its layer's router weight."),
     "effective_documents": ("effective documents", "%.1f", "That it serves, as good as."),
@@ -331,7 +334,7 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "strength": ("strength", "%.3f", "Length of what it adds to its layer's output."),
     "posterior": ("weight", "bar", "Posterior weight after the text."),
     "evidence": ("evidence", "%+.2f", "Log odds over the base, nats; positive = for it."),
-    "score": ("alike", "bar", "Cosine between the experts that both use."),
+    "score": ("alike", "bar", "Cosine: of shared experts, or of what is asked."),
     "similarity": ("similarity", "%.3f", "Cosine between what both have read."),
 }
 """By name: heading, format of its numbers ("bar": a share; "words" and "wide": text), help."""

@@ -44,6 +44,11 @@ NAMES: tuple[str, ...] = tuple(_READERS)
 """The domains in the order in which they are learned; attack and weaknesses are near neighbours."""
 
 
+def candidates(name: str) -> list[Fact]:
+    """Return all facts that a domain's package gives, not only those of the stream."""
+    return _READERS[name]()[1]
+
+
 def load(name: str) -> StreamDomain:
     """Return a domain: the same documents, splits, facts and questions on every machine."""
     kept = frozen("stream", name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.output import show_progress
 from benchmarks.results import RESULTS, Figure
 from benchmarks.stream.raw import RawFolder
-from benchmarks.stream.report import OURS, RUN_HERE, figures, methods_table
+from benchmarks.stream.report import figures, methods_table
 from pipelines.packages import cache_folder
 from pipelines.settings import TrainingSettings
 
@@ -22,12 +22,10 @@ COMMAND = "python -m benchmarks stream"
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Measure what is missing of the stream and return the figures of all that is there.
 
-    Options: `--report`: measure nothing; `--method NAME` (may be repeated; default: ours);
-    `--seed N`; `--work FOLDER` for adapters and stores.
+    Options: `--report`: measure nothing; `--seed N`; `--work FOLDER` for the store.
     """
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--report", action="store_true")
-    parser.add_argument("--method", action="append", choices=RUN_HERE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=cache_folder() / "stream")
     options = parser.parse_args(list(arguments))
@@ -37,9 +35,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
 
         settings = TrainingSettings(seed=options.seed)
         with show_progress() as progress:
-            stream = Stream(raw, options.work, settings=settings, progress=progress)
-            for method in options.method or [OURS]:
-                stream.run(method)
+            Stream(raw, options.work, settings=settings, progress=progress).run()
     found = figures(raw, options.seed)
     (RESULTS / "stream-methods.md").write_text(methods_table(found), encoding="utf-8")
     return found

@@ -1,8 +1,4 @@
-"""A domain of the stream as token ids: every method reads the same rows in the same steps.
-
-The rows, their order and the weights of their tokens are those of `peer-cl ingest`, so that methods
-differ in what they train and in nothing else.
-"""
+"""A domain of the stream as token ids: what is scored and asked."""
 
 from __future__ import annotations
 
@@ -20,13 +16,11 @@ from peer_cl.bases import Base
 from peer_cl.errors import StateError
 from pipelines import demo_corpora
 from pipelines.background import load_background
-from pipelines.batches import Row, plan_steps, tokenise
+from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument
-from pipelines.facts import Fact, passes_by_kind
-from pipelines.ingest import Chain, prepare, training_rows
+from pipelines.facts import Fact
 from pipelines.recall import Question, questions
 from pipelines.scoring import MAX_TOKENS
-from pipelines.settings import TrainingSettings
 
 Texts = dict[str, dict[str, tuple[int, ...]]]
 """Token ids, the start token first, by group (KIND/NAME) and key."""
@@ -40,24 +34,19 @@ class Prepared:
     documents: tuple[SourceDocument, ...]
     facts: tuple[Fact, ...]
     """Without paraphrases: no training reads what is asked."""
-    rows: tuple[Row, ...]
-    """Trained on: texts, facts, and facts in changed wordings."""
-    steps: tuple[tuple[int, ...], ...]
-    """Numbers of the rows that each optimiser step reads."""
     test: dict[str, tuple[int, ...]]
     """The scored test documents by key."""
     questions: dict[str, Question]
     """By key; each fact in its taught wording and in one paraphrase."""
+    asked: dict[str, Fact]
+    """The fact that each of them asks for, by key."""
+    facts_asked: tuple[Fact, ...]
+    """With every paraphrase."""
 
 
-def prepare_domain(domain: StreamDomain, base: Base, settings: TrainingSettings) -> Prepared:
-    """Return a domain's rows, steps, test documents and questions."""
+def prepare_domain(domain: StreamDomain, base: Base) -> Prepared:
+    """Return a domain's facts, test documents and questions."""
     facts = tuple(replace(fact, paraphrase_prompts=()) for fact in domain.facts)
-    corpus = prepare(Chain(domain.name), domain.documents, facts, base, settings.hold_out_percent)
-    rows, varied = training_rows(base.tokenizer, corpus, settings)
-    every = (*rows, *varied)
-    passes, seed = passes_by_kind(settings), settings.seed
-    steps = plan_steps(every, passes, settings.tokens_per_step, seed, settings.min_steps)
     by_key = {document_key(document): document for document in domain.documents}
     texts = [by_key[key].text for key in domain.scored]
     ids = [tuple(row[:MAX_TOKENS]) for row in tokenise(base.tokenizer, texts)]
@@ -69,10 +58,14 @@ def prepare_domain(domain: StreamDomain, base: Base, settings: TrainingSettings)
         name=domain.name,
         documents=domain.documents,
         facts=facts,
-        rows=every,
-        steps=tuple(map(tuple, steps)),
         test=dict(zip(domain.scored, ids, strict=True)),
         questions={question_key(*two): one for two, one in zip(prompts, found, strict=True)},
+        asked={
+            question_key(prompt, fact.answer): fact
+            for fact in asked
+            for prompt in (fact.taught_prompt, *fact.paraphrase_prompts)
+        },
+        facts_asked=domain.facts,
     )
 
 

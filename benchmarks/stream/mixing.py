@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,16 +15,21 @@ from torch import Tensor
 from benchmarks.corpora.frozen import text_key
 from benchmarks.corpora.questions import general_prompts, naming_sentences
 from benchmarks.efficiency import CONTEXT, block_losses
-from benchmarks.prompts import batches, largest_posteriors, num_found, posteriors
+from benchmarks.prompts import batches, largest_posteriors, num_found
 from benchmarks.stream.data import Prepared, Texts
 from benchmarks.stream.raw import DIGITS, Keyed, Piece
+from peer_cl.items import RelationStates
 from peer_cl.mixture import enter_at, mixture_log_probs
-from peer_cl.read import Reader, read
+from peer_cl.read import Reader, evidence_tokens, read
+from pipelines.batches import num_shared, tokenise
+from pipelines.facts import Fact
 from pipelines.progress import Progress, no_progress
-from pipelines.recall import answer
+from pipelines.recall import Question, answer, questions
 
-MENTION_ODDS = 1.0
-"""What a domain whose documents a prompt names has, as odds against the base."""
+SAID_TOKENS = 2
+"""An answer counts as said where so many of its first tokens follow."""
+NUM_SAID = 60
+"""Prompts of each kind that must not bring an answer, a domain."""
 
 
 class BranchReader(Reader, Protocol):
@@ -34,15 +39,14 @@ class BranchReader(Reader, Protocol):
         """Let only these domains be active; None: every one."""
 
 
-def branch_pieces(
+def text_pieces(
     model: BranchReader,
-    tokenizer: Any,
     domains: Sequence[Prepared],
     texts: Texts,
     about: Mapping[str, Piece],
     progress: Progress = no_progress,
 ) -> dict[str, Piece]:
-    """Return every piece of a method with one branch a domain: NUMBER-DOMAIN, and "mixture".
+    """Return what texts lose: a piece NUMBER-DOMAIN of each branch, and "mixture" of all.
 
     Domains come in the order in which they were learned; `about` has by domain what else is known
     of how it was learned.
@@ -50,16 +54,13 @@ def branch_pieces(
     names = [one.name for one in domains]
     rows = {key: ids for group in texts.values() for key, ids in group.items()}
     scores = _read_all(model, names, rows, progress)
-    progress("asking", 0, len(names), "")
-    model.mention_odds = 0.0
-    pieces: dict[str, Piece] = {}
-    for number, one in enumerate(domains):
-        right = [int(found.oracle) for found in answer(model, list(one.questions.values()))]
-        pieces[f"{number}-{one.name}"] = {
+    pieces: dict[str, Piece] = {
+        f"{number}-{name}": {
             "nats": _nats({key: s_QT[1 + number] for key, s_QT in scores.items()}),
-            "right": dict(zip(one.questions, right, strict=True)),
-            **about[one.name],
+            **about[name],
         }
+        for number, name in enumerate(names)
+    }
     test = [key for group in texts if group.startswith("test/") for key in texts[group]]
     background = [texts[g] for g in texts if g.startswith(("prose/", "near-domain/"))]
     foreign = {key: ids for own in background for key, ids in own.items()}
@@ -71,12 +72,7 @@ def branch_pieces(
             "routed": _mixed(model, scores, list(foreign), len(names)),
             "num_active": dict(zip(foreign, num_active, strict=True)),
         },
-        "prompts": _prompts(model, tokenizer, domains),
     }
-    progress("asking, mentions count", 0, len(names), "")
-    model.mention_odds = MENTION_ODDS
-    prompts = _prompts(model, tokenizer, domains)
-    pieces["mixture"]["prompts_mention_odds"] = {str(MENTION_ODDS): prompts}
     return pieces
 
 
@@ -127,28 +123,138 @@ def _blocks(model: Reader, texts: Texts, names: Sequence[str]) -> dict[str, dict
     return found
 
 
-def _prompts(model: BranchReader, tokenizer: Any, domains: Sequence[Prepared]) -> dict[str, Any]:
-    """Return recall of every fact, and the posteriors after prompts, by key."""
-    recall: dict[str, Keyed] = {"routed": {}, "routed_when_learned": {}, "own_posterior": {}}
+def asked_piece(
+    model: BranchReader,
+    tokenizer: Any,
+    domains: Sequence[Prepared],
+    progress: Progress = no_progress,
+) -> Piece:
+    """Return recall of every fact and what prompts find, by key.
+
+    An item is found by its own score alone, so no later domain changes what an earlier one answers
+    but where it scores better: recall at the end is asked.
+    """
+    recall: dict[str, Keyed] = defaultdict(dict)
+    said: dict[str, list[list[int]]] = defaultdict(list)
     naming: Keyed = {}
+    general = [prompt.prompt for prompt in general_prompts()]
+    least = _least_score(model)
     for number, one in enumerate(domains):
+        progress("asking", number, len(domains), one.name)
         asked, keys = list(one.questions.values()), list(one.questions)
-        model.set_pool([other.name for other in domains[: number + 1]])
-        early = answer(model, asked)
-        model.set_pool(None)
-        told = answer(model, asked)
-        weights = posteriors(model, [q.ids[: q.num_prompt] for q in asked])
-        for key, first, end, own in zip(keys, early, told, weights, strict=True):
-            recall["routed"][key] = int(end.routed)
-            recall["routed_when_learned"][key] = int(first.routed)
-            recall["own_posterior"][key] = round(own.get(one.name, 0.0), DIGITS)
+        for key, told in zip(keys, answer(model, asked), strict=True):
+            recall["oracle"][key] = int(told.oracle)
+            recall["routed"][key] = int(told.routed)
+            recall["own_domain"][key] = int(told.writer == one.name)
+        nearest = nearest_items(model, [q.ids[: q.num_prompt] for q in asked])
+        for key, found in zip(keys, nearest, strict=True):
+            is_right = found is not None and found.item_id == one.asked[key].document_id
+            is_found = found is not None and found.score >= least
+            recall["right_item"][key] = int(is_right)
+            recall["item_found"][key] = int(is_found)
+            # The found item's stored answer, printed: no expert takes part.
+            recall["lookup"][key] = int(is_found and is_right)
         sentences = naming_sentences(one.facts)
         heavy = largest_posteriors(model, tokenizer, sentences)
         naming |= {text_key(s): round(w, DIGITS) for s, w in zip(sentences, heavy, strict=True)}
-    general = [prompt.prompt for prompt in general_prompts()]
+        for kind, pairs in _quiet_prompts(one, sentences, general).items():
+            said[kind] += _said(model, tokenizer, one.name, pairs)
     heavy = largest_posteriors(model, tokenizer, general)
     return {
-        "recall": recall,
+        "recall": dict(recall),
+        "said": dict(said),
         "general": {text_key(p): round(w, DIGITS) for p, w in zip(general, heavy, strict=True)},
         "naming": naming,
     }
+
+
+def wordings_piece(
+    model: BranchReader,
+    tokenizer: Any,
+    domains: Sequence[Prepared],
+    progress: Progress = no_progress,
+) -> Piece:
+    """Return routed recall in every paraphrase of every fact, by domain and number."""
+    found: Keyed = {}
+    for number, one in enumerate(domains):
+        progress("asking in all wordings", number, len(domains), one.name)
+        every = questions(tokenizer, one.name, one.facts_asked)
+        asked = [question for question in every if question.wording == "paraphrase"]
+        told = answer(model, asked)
+        found |= {f"{one.name} {n}": int(each.routed) for n, each in enumerate(told)}
+    return {"routed": found}
+
+
+def _quiet_prompts(
+    domain: Prepared, sentences: Sequence[str], general: Sequence[str]
+) -> dict[str, list[tuple[str, Fact]]]:
+    """Return prompts that do not ask for a fact, each with the fact whose answer must not come."""
+    of_subject = {fact.subject: fact for fact in domain.facts}
+    named = [
+        (sentence, max((f for s, f in of_subject.items() if s in sentence), key=_length))
+        for sentence in sentences[:: len(sentences) // NUM_SAID or 1]
+    ]
+    shifted = zip(domain.facts[1:], domain.facts, strict=False)
+    others = [(a.taught_prompt, b) for a, b in shifted if a.answer != b.answer]
+    return {
+        "naming": named,
+        "another": others[:NUM_SAID],
+        "general": list(zip(general[:NUM_SAID], domain.facts, strict=False)),
+    }
+
+
+def _least_score(model: BranchReader) -> float:
+    space = None if model.background is None else model.background.relations
+    return 0.0 if space is None else space.threshold
+
+
+def _length(fact: Fact) -> int:
+    return len(fact.subject)
+
+
+def _said(
+    model: BranchReader, tokenizer: Any, domain: str, pairs: Sequence[tuple[str, Fact]]
+) -> list[list[int]]:
+    """Return whether a fact's answer begins to be said after each prompt: with the prompt's
+    nearest item of the domain given, and as it is routed.
+    """
+    prompts = tokenise(tokenizer, [prompt for prompt, _ in pairs])
+    wholes = tokenise(tokenizer, [f"{prompt} {fact.answer}" for prompt, fact in pairs])
+    asked = []
+    for prompt, whole in zip(prompts, wholes, strict=True):
+        start = num_shared(prompt, whole)
+        asked.append(Question(domain, "said", tuple(whole[: start + SAID_TOKENS]), start))
+    return [[int(one.oracle), int(one.routed)] for one in answer(model, asked)]
+
+
+class NearestItem(NamedTuple):
+    """The item of any domain that a prompt asks for most."""
+
+    domain: str
+    item_id: str
+    score: float
+
+
+@torch.no_grad()
+def nearest_items(
+    model: BranchReader, prompts: Sequence[Sequence[int]]
+) -> list[NearestItem | None]:
+    """Return each prompt's nearest item, whatever its score; None where no subject is named."""
+    found: list[NearestItem | None] = [None] * len(prompts)
+    space = model.background.relations if model.background is not None else None
+    indexes = {name: index for name in model.active_pools if (index := model.items(name))}
+    if space is None:
+        return found
+    for group, ids_BT, mask_BT in batches(prompts):
+        with model.hooks.bare(keep_states=space.layers) as seen:
+            model.hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+        present_BT = mask_BT.bool()
+        evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
+        states = RelationStates(space, seen.states, evidence_BT, present_BT)
+        for name, index in indexes.items():
+            for one in index.find(states, ids_BT, mask_BT.sum(1), is_given=True):
+                number, best = group[one.row], found[group[one.row]]
+                if best is None or one.score > best.score:
+                    item_id = index.items[one.item].item_id
+                    found[number] = NearestItem(name, item_id, one.score)
+    return found

@@ -1,9 +1,8 @@
-"""Running the stream: each domain gets its branch, then all are read behind the mixture."""
+"""Running the stream: each domain gets its pool, then all are read behind the mixture."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 from benchmarks import corpora
 from benchmarks.corpora import StreamDomain
 from benchmarks.stream import data as stream_data
-from benchmarks.stream.adapters import RANKS, AdapterReader, train_adapter
 from benchmarks.stream.data import Prepared, Texts, prepare_domain
-from benchmarks.stream.mixing import BranchReader, branch_pieces
+from benchmarks.stream.mixing import asked_piece, text_pieces, wordings_piece
 from benchmarks.stream.raw import Piece, RawFolder
 from benchmarks.stream.report import OURS
 from peer_cl.bases import Base, load_base
@@ -25,6 +23,9 @@ from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 
+PARTS = ("asked", "mixture", "wordings")
+"""What is measured apart, and kept as soon as it is: each takes minutes to a quarter of an hour."""
+
 
 @dataclass
 class Stream:
@@ -32,7 +33,7 @@ class Stream:
 
     raw: RawFolder
     work: Path
-    """Adapters and our store; what is deleted there is learned again."""
+    """Our store; what is deleted there is learned again."""
     names: tuple[str, ...] = corpora.NAMES
     """The domains, in order."""
     base_id: str = SMOLLM2
@@ -43,29 +44,36 @@ class Stream:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     progress: Progress = no_progress
 
-    def run(self, method: str) -> None:
-        """Measure ours, or one LoRA a domain, where pieces of it are missing.
+    def run(self) -> None:
+        """Measure ours, where pieces of it are missing.
 
         Raises:
             StateError: when texts or questions are not those of the committed scores.
         """
-        pieces = [*(f"{number}-{name}" for number, name in enumerate(self.names)), "mixture"]
-        done = self.raw.read(method)["pieces"]
-        if all(f"s{self.settings.seed}/{piece}" in done for piece in pieces):
+        done = self.raw.read(OURS)["pieces"]
+        missing = [one for one in PARTS if f"s{self.settings.seed}/{one}" not in done]
+        if not missing:
             return
-        with self._store() as store:
+        with self.store() as store:
             ours, tokenizer = store.load()
-            model: BranchReader = ours
-            if method == OURS:
-                about = {name: _about_pool(store, ours, name) for name in self.names}
-            else:
-                folders, about = self._trained_adapters(method)
-                model = AdapterReader(ours, self.base(), folders)
-            found = branch_pieces(model, tokenizer, self.prepared, self.texts, about, self.progress)
-            found["mixture"] |= {"budget": ours.budget, "capacity": ours.capacity}
+            for part in missing:
+                found = self._measured(part, store, ours, tokenizer)
+                named = {f"s{self.settings.seed}/{name}": piece for name, piece in found.items()}
+                self.raw.add(OURS, named)
             ours.detach()
-        named = {f"s{self.settings.seed}/{name}": piece for name, piece in found.items()}
-        self.raw.add(method, named)
+
+    def _measured(
+        self, part: str, store: Store, ours: PeerModel, tokenizer: Any
+    ) -> dict[str, Piece]:
+        texts = self.texts  # refuses others than the committed ones
+        if part == "asked":
+            return {part: asked_piece(ours, tokenizer, self.prepared, self.progress)}
+        if part == "wordings":
+            return {part: wordings_piece(ours, tokenizer, self.prepared, self.progress)}
+        about = {name: _about_pool(store, ours, name) for name in self.names}
+        found = text_pieces(ours, self.prepared, texts, about, self.progress)
+        found["mixture"] |= {"budget": ours.budget, "capacity": ours.capacity}
+        return found
 
     def base(self) -> Base:
         """Return the pretrained model, loaded anew: PEFT changes it in place."""
@@ -75,7 +83,7 @@ class Stream:
     def prepared(self) -> list[Prepared]:
         """Every domain as token ids."""
         base = self.base()
-        return [prepare_domain(self.load(name), base, self.settings) for name in self.names]
+        return [prepare_domain(self.load(name), base) for name in self.names]
 
     @functools.cached_property
     def texts(self) -> Texts:
@@ -84,7 +92,7 @@ class Stream:
         stream_data.check_as_committed(self.raw.base(), self.prepared, found)
         return found
 
-    def _store(self) -> Store:
+    def store(self) -> Store:
         """Return our store, with those domains ingested that it lacked."""
         folder = self.work / f"{OURS}-s{self.settings.seed}"
         if (folder / "store.toml").is_file():
@@ -103,20 +111,6 @@ class Stream:
                     progress=self.progress,
                 )
         return store
-
-    def _trained_adapters(self, method: str) -> tuple[dict[str, Path], dict[str, Piece]]:
-        """Train one LoRA a domain; return their folders, and what is known of each."""
-        folders, about = {}, {}
-        for number, one in enumerate(self.prepared):
-            began = time.monotonic()
-            model = train_adapter(self.base(), RANKS[method], one, self.settings)
-            folders[one.name] = self.work / f"{method}-s{self.settings.seed}-{number}"
-            model.save_pretrained(folders[one.name])
-            about[one.name] = {
-                "num_parameters": model.get_nb_trainable_parameters()[0],
-                "seconds": round(time.monotonic() - began, 1),
-            }
-        return folders, about
 
 
 def _about_pool(store: Store, model: PeerModel, name: str) -> Piece:

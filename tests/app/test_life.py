@@ -72,6 +72,7 @@ def test_erased_documents_come_back_only_where_that_is_said(at, folder):
         (["documents", "law", "--split", "all"], "error: Invalid value for '--split'"),
         (["lists"], "Did you mean 'list'?"),
         (["ingest", "law", ""], "names no file or folder"),
+        (["ingest", "law"], "there is nothing to learn"),
         (["ingest", "Law!", "notes.txt"], "domain cannot be called"),
         (["generate", "a prompt", "--oracle"], "name one domain"),
         (["generate", "a prompt", "--domain", "lw"], "Did you mean 'law'"),
@@ -104,6 +105,12 @@ def test_erase_lists_what_it_would_take(at, monkeypatch, how):
     done = at("erase", *how)
     assert done.err.count("(law.txt)") == 5  # the question goes with its fact, and is not named
     assert "Erase 5 documents and train law again?" in done.err
+
+
+def test_erasing_a_fact_names_no_training(at, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    fact = at("documents", "law", "--kind", "fact", "--json").json[0]["document_id"]
+    assert "Erase 1 document?" in at("erase", fact).err
 
 
 def test_purge_deletes_a_removed_domain_for_ever(at):

@@ -125,6 +125,23 @@ def test_trace_shows_tokens_experts_and_documents(at):
     assert (removed.code, "no live and enabled domain" in removed.err) == (2, True)
 
 
+def test_a_fact_is_found_answered_and_erased(at, tmp_path):
+    facts = write_lines(tmp_path / "facts.jsonl", FACTS[:1])
+    words = ["--facts", facts, "--on-bad-row", "skip"]
+    assert at("ingest", "law", *corpus(tmp_path), *words).code == 0
+    assert "learned 0 texts, 1 fact" in at("ingest", "houses", *words).out
+    at("disable", "houses")
+    prompt = "The owner of house 1 is"
+    (found,) = at("search", prompt, "--json").json
+    assert (found["statement"], found["is_found"]) == (FACTS[0]["statement"], True)
+    assert "facts that the text asks for" in at("trace", prompt).out
+    writing = at("generate", prompt, "--max-new-tokens", 1, "--json").json
+    assert (writing["writer"], writing["text"]) == ("law", " rent")
+    (done,) = at("erase", found["document_id"][:8], "--domain", "law", "--yes", "--json").json
+    assert (done["num_trained"], done["num_dropped"]) == (0, 0)
+    assert "it names the subject of no fact" in at("search", prompt).out
+
+
 def test_experts_shows_a_domain_or_one_expert(at):
     report = at("experts", "law", "--layer", 1, "--limit", 2, "--json").json
     assert [one["host_layer"] for one in report["layers"]] == [1]

@@ -8,9 +8,9 @@ from benchmarks.corpora.frozen import FOLDER, document_key, frozen
 from benchmarks.corpora.questions import general_prompts, naming_sentences, paraphrases
 from peer_cl.errors import CorpusError
 from pipelines import demo_corpora
-from pipelines.corpora import SourceDocument
 from pipelines.demo import DemoSize
-from pipelines.facts import FRAMES, Fact
+from pipelines.facts import FRAMES, Fact, folded_wording
+from pipelines.relations import KEY_FRAMES, relations
 from pipelines.splits import split_documents
 
 WORD = re.compile(r"\w+(?:'\w+)?")
@@ -38,12 +38,16 @@ def test_a_frozen_document_that_is_gone_is_an_error():
 
 
 def test_no_paraphrase_shares_four_words_with_a_sentence_that_is_trained_for_any_relation():
-    trained = set().union(*(runs(frame) for frame in FRAMES))
+    spaced = [text for one in relations() for text in (one.taught, *one.paraphrases)]
+    trained = set().union(*(runs(one) for one in (*FRAMES, *KEY_FRAMES, *spaced)))
+    named = naming_sentences([Fact("{subject}", "", "", "", "")])
+    assert not trained & set().union(*map(runs, named))
     for name in corpora.NAMES:
         for wordings in paraphrases(name).values():
             assert len(wordings) == len(set(wordings)) == 6
             assert all(wording.count("{subject}") == 1 for wording in wordings)
             assert not trained & set().union(*map(runs, wordings))
+            assert not set(map(folded_wording, wordings)) & set(map(folded_wording, spaced))
 
 
 def test_prompts_of_no_domain():
@@ -72,8 +76,6 @@ def test_packages_give_the_frozen_texts_and_facts(name):
 @pytest.mark.parametrize("name", demo_corpora.DOMAINS)
 def test_the_demo_divides_its_corpora_as_it_always_did(name):
     corpus, kept = demo_corpora.load(name, DemoSize().tokens[name]), frozen("demo", name)
-    facts = [fact.document("") for fact in corpus.facts]
-    documents: list[SourceDocument] = [*corpus.documents, *facts]
-    split = split_documents(documents).split
+    split = split_documents(corpus.documents).split
     assert {document_key(d): split[d.document_id] for d in corpus.documents} == kept.splits
     assert [fact.document_id[:16] for fact in corpus.facts] == list(kept.facts)

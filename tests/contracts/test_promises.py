@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from measured_store import BACKGROUND
 from tiny_base import SUBJECTS, sentences
-from tiny_store import SETTINGS, documents
+from tiny_store import FACTS, SETTINGS, documents
 
-from peer_cl.mixture import worst_added_nats
+from peer_cl.mixture import answer_bound_nats, worst_added_nats
 from peer_cl.read import read
 from pipelines.bare_logits import equal_to_bare
 from pipelines.batches import pad, tokenise
@@ -27,6 +27,7 @@ def loaded(measured):
 def test_no_document_of_the_evaluation_loses_more_than_the_bound(measured):
     report = measured[1]
     assert report.bound_nats == worst_added_nats(report.budget)
+    assert report.answer_bound_nats == answer_bound_nats(report.budget)
     assert report.is_within_bound
     assert len([*report.background, *report.routing]) == len(BACKGROUND) + len(DOMAINS)
 
@@ -45,6 +46,23 @@ def test_the_bound_holds_of_every_beginning_of_a_text(loaded):
         reading = read(model, torch.tensor(tokenise(tokenizer, [text])), routing="all")
         added_T = (reading.base_BT - reading.mixture_BT)[0].cumsum(0)
         assert float(added_T.max()) <= worst_added_nats(model.budget) + 1e-9
+
+
+def test_no_answer_loses_more_than_its_bound_and_no_text_that_names_a_fact_more_than_a_texts(
+    loaded,
+):
+    model, tokenizer = loaded
+    worst = {"prompt": answer_bound_nats(model.budget), "causal": worst_added_nats(model.budget)}
+    for fact in FACTS:
+        (prompt,) = tokenise(tokenizer, [fact.taught_prompt])
+        for answer in SUBJECTS.values():
+            ids = torch.tensor(tokenise(tokenizer, [f"{fact.taught_prompt} {answer}"]))
+            for routing, bound in worst.items():
+                reading = read(
+                    model, ids, routing=routing, prompt_lengths=torch.tensor([len(prompt)])
+                )
+                assert "minerals" in reading.domains
+                assert float(reading.added_nats_B) <= bound + 1e-9
 
 
 # 2. Where nothing is found, nothing changes

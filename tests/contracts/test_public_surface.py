@@ -21,13 +21,13 @@ SURFACE = {
 VERBS = {
     "peer_cl.PeerModel": """
         active_pools add_pool branch check_active config delete_pool detach disable_pool
-        forward from_pretrained frozen_base generate get_model_status key load_pool
+        forward from_pretrained frozen_base generate get_model_status items key load_pool
         new_segment pool print_trainable_parameters save_pretrained score set_pool train
         trainable_parameters
     """,
     "pipelines.Store": """
         close disable doctor enable erase evaluate experts freeze ingest load load_base purge remove
-        restore roll_back roll_back_to trace unfreeze verify
+        restore roll_back roll_back_to search trace unfreeze verify
     """,
 }
 

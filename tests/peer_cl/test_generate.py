@@ -1,11 +1,24 @@
-"""One branch writes each row: the heaviest greedily, one drawn by the posterior when sampling."""
+"""One branch writes each row: who answers or the heaviest; one drawn by the posterior to sample."""
 
 import pytest
 import torch
-from tiny_models import MAIN, SHAPE, give_keys, make_ids, make_model, teach, text_of
+from tiny_models import (
+    MAIN,
+    SHAPE,
+    SUBJECT,
+    asking,
+    give_items,
+    give_keys,
+    make_ids,
+    make_model,
+    teach,
+    text_of,
+)
 
 from peer_cl import weigh_prompt
 from peer_cl.errors import InputError, StateError, UnknownError, UnsupportedError
+from peer_cl.own import NO_ITEM
+from peer_cl.read import read
 
 GREEDY = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
 
@@ -47,7 +60,7 @@ def test_greedily_the_heaviest_branch_writes_each_row():
     weights = weigh_prompt(model, ids)
     assert weights.domains == ("a", "b")
     torch.testing.assert_close(weights.weights_QB.sum(0), torch.ones(4).double())
-    writers = [weights.heaviest(row) for row in range(4)]
+    writers = [weights.writer(row) for row in range(4)]
     assert writers[3] is None
     assert {"a", "b"} & set(writers)
     found = model.generate(ids, **GREEDY)
@@ -60,7 +73,7 @@ def test_greedily_the_heaviest_branch_writes_each_row():
 def test_rows_that_end_early_are_padded_on_the_right():
     model = routed()
     ids = torch.cat([text_of("a", 1, 30, 8), text_of(None, 1, 30, 4)])
-    assert weigh_prompt(model, ids).heaviest(0) == "a"
+    assert weigh_prompt(model, ids).writer(0) == "a"
     end = int(model.base.generate(ids[1:], **GREEDY)[0, 31])
     options = GREEDY | {"min_new_tokens": 1, "eos_token_id": end, "pad_token_id": 0}
     found = model.generate(ids, **options)
@@ -106,6 +119,77 @@ def test_padded_prompts_are_continued_as_they_are_alone(side):
     for row in range(3):
         alone = ids[row][mask[row].bool()][None]
         assert torch.equal(found[row, 30:], model.generate(alone, **GREEDY)[0, -6:])
+
+
+# --- items --------------------------------------------------------------------------------------
+
+
+def answered(model, name, ids, begin, item=0, **options):
+    """What a pool writes with an item active from the last token of its subject on."""
+    items = torch.full_like(ids, NO_ITEM)
+    items[:, begin:] = item
+    with model.branch(name, items_BT=items):
+        return model.base.generate(ids, **GREEDY | options)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"use_cache": False}])
+def test_a_prompt_is_answered_by_the_item_that_it_asks_for(options):
+    model = routed()
+    give_items(model, "a", asking(3), asking(1))
+    ids = torch.cat([asking(2), asking(1), asking(3)])
+    assert [weigh_prompt(model, ids).writer(row) for row in range(3)] == [None, "a", "a"]
+    found = model.generate(ids, **GREEDY | options)
+    assert torch.equal(found[:1], model.base.generate(ids[:1], **GREEDY | options))
+    for row, item in ((1, 1), (2, 0)):
+        expected = answered(model, "a", ids[row : row + 1], 9, item, **options)
+        assert torch.equal(found[row : row + 1], expected)
+        assert not torch.equal(expected, by_branch(model, "a", ids[row : row + 1], **options))
+    # Of the domain that is named the nearest item answers.
+    found = model.generate(ids[:1], domains="a", oracle=True, **GREEDY | options)
+    own = read(model, ids[:1], routing="prompt", domains="a").items["a"][0].item
+    assert torch.equal(found, answered(model, "a", ids[:1], 9, own, **options))
+
+
+def test_who_answers_writes_however_heavy_others_are():
+    """The prompt is like the texts of b, and asks for an item of a."""
+    model = routed()
+    ids = torch.cat([text_of("b", 1, 28, 8), torch.tensor([SUBJECT]), text_of("b", 1, 6, 28)], 1)
+    give_items(model, "a", ids)
+    weights = weigh_prompt(model, ids)
+    assert weights.weights_QB[:, 0].argsort().tolist() == [0, 1, 2]
+    assert weights.writer() == "a"
+    assert torch.equal(model.generate(ids, **GREEDY), answered(model, "a", ids, 29))
+
+
+@pytest.mark.parametrize("best", ["a", "b"])
+def test_of_several_domains_that_answer_the_one_with_the_best_score_writes(best):
+    model, ids = routed(), asking(1)
+    other = torch.cat([ids[:, :1], ids[:, 2:]], 1)
+    for name in "ab":
+        give_items(model, name, ids if name == best else other)
+    weights = weigh_prompt(model, ids)
+    third = torch.tensor([1 - 2 * model.prior, 1 + model.prior, 1 + model.prior]) / 3
+    torch.testing.assert_close(weights.weights_QB[:, 0], third.double())
+    assert weights.writer() == best
+    assert torch.equal(model.generate(ids, **GREEDY), answered(model, best, ids, 9))
+
+
+def test_sampled_answers_and_padded_prompts_keep_their_items():
+    model = routed()
+    give_items(model, "a", asking(1))
+    ids = torch.cat([text_of("b", 1, 16, 9), asking(1)])
+    own = answered(model, "a", ids[1:], 9)[0]
+    torch.manual_seed(0)
+    options = {"do_sample": True, "top_k": 1, "max_new_tokens": 6, "min_new_tokens": 6}
+    found = model.generate(ids, num_return_sequences=40, **options)[40:]
+    weight = float(weigh_prompt(model, ids[1:]).weights_QB[1, 0])
+    assert abs(float((found == own).all(1).float().mean()) - weight) < 0.2
+    for pad in ((4, 0), (0, 4)):
+        padded, mask = (
+            torch.nn.functional.pad(one, pad) for one in (ids[1:], torch.ones_like(ids[1:]))
+        )
+        found = model.generate(padded, attention_mask=mask, **GREEDY)
+        assert torch.equal(found[0, -22:], own)
 
 
 def test_a_call_that_cannot_be_served_is_refused():

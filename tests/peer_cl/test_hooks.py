@@ -135,15 +135,22 @@ def test_the_head_may_read_some_positions_alone():
             some = model.base(ids).logits
     assert some.shape == (1, 7, whole.shape[-1])
     torch.testing.assert_close(some[0], whole[places], atol=1e-5, rtol=1e-4)
+    numbers = torch.tensor([[3, 0], [7, 7], [19, 4]])
+    with model.branch("a"), model.hooks.head_at(numbers):
+        some = model.base(ids).logits
+    rows = torch.arange(3)[:, None]
+    torch.testing.assert_close(some, whole[rows, numbers], atol=1e-5, rtol=1e-4)
 
 
 def test_the_bare_model_shows_its_states():
     base, ids = make_base(), make_ids()
     expected = base(ids, output_hidden_states=True).hidden_states
     for layer in range(3):  # the last state is normalised
-        with Hooks(base, layer).bare(keep_inputs=[0, 2]) as seen:
+        with Hooks(base, layer).bare(keep_inputs=[0, 2], keep_states=[0, 1]) as seen:
             base(ids)
         assert same_bits(seen.state_BTD, expected[layer + 1])
+        assert same_bits(seen.states[0], expected[1])
+        assert same_bits(seen.states[1], expected[2])
         assert sorted(seen.feed_forward_inputs) == [0, 2]
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tiny_models import same_bits
 
 from peer_cl.mixture import (
+    answer_bound_nats,
     enter_at,
     log_masses,
-    mention_bound_nats,
     mixture_log_probs,
     worst_added_nats,
 )
@@ -98,15 +98,16 @@ def test_the_order_of_domains_does_not_matter_and_each_ones_mass_is_its_own(docu
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 999), odds=st.floats(0.0, 4.0), at=st.sampled_from([0, 7]))
-def test_a_mention_costs_no_more_than_its_bound(seed, odds, at):
-    generator = torch.Generator().manual_seed(seed)
-    steps = -9 * torch.rand(3, 1, 12, generator=generator, dtype=torch.float64)
-    counts, border = torch.ones(1, 12, dtype=torch.bool), torch.tensor([[at], [-1]])
-    entries = enter_at(0.01, torch.zeros(2, 1).long(), 12)
-    mixed = mixture_log_probs(steps, counts, entries, enter_at(odds, border, 12))
-    added = (steps[0] - mixed).sum()
-    assert added <= mention_bound_nats(0.02, odds, 1) + ROUNDING
+@given(seed=st.integers(0, 999), num_found=st.integers(1, 3), at=st.integers(0, 8))
+def test_an_answer_costs_no_more_than_its_bound(seed, num_found, at):
+    """Domains of which a prompt of `at` tokens asks for an item; the answer follows."""
+    steps = -9 * torch.rand(num_found + 1, 1, 12, generator=torch.manual_seed(seed)).double()
+    steps[0, :, at:] *= 0.1
+    counts, border = torch.ones(1, 12, dtype=torch.bool), torch.full((num_found, 1), at)
+    entries, odds = (enter_at(prior, border, 12) for prior in (0.1 / num_found, 1.0))
+    mixed = mixture_log_probs(steps, counts, entries, odds)
+    assert same_bits(mixed[:, :at], steps[0, :, :at])
+    assert (steps[0] - mixed).sum() <= answer_bound_nats(0.1, num_found) + ROUNDING
 
 
 @pytest.mark.parametrize("overflow", [math.nan, math.inf, -math.inf])

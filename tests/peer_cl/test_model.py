@@ -72,7 +72,6 @@ def test_training_mode_leaves_the_base_in_evaluation():
         # Of 1.5 two pools would enter, and a document could lose more than the bound.
         ({"capacity": 1.5}, "from 1 on, not 1.5"),
         ({"state_layer": 9}, "layer 9 does not exist"),
-        ({"mention_odds": -1.0}, "mention_odds must be 0 or more, not -1.0"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(options, message):

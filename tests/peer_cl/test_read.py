@@ -5,6 +5,8 @@ import torch
 from tiny_models import (
     MAIN,
     SPECIAL,
+    asking,
+    give_items,
     give_keys,
     make_base,
     make_ids,
@@ -14,7 +16,7 @@ from tiny_models import (
 )
 
 from peer_cl.errors import InputError, ShapeError, StateError, UnknownError
-from peer_cl.mixture import mix_logits
+from peer_cl.mixture import answer_bound_nats, mix_logits
 from peer_cl.read import read, token_log_probs
 
 
@@ -132,6 +134,115 @@ def test_what_follows_a_prompt_moves_no_decision_but_its_own_weights():
     assert reading.domains == ("a",)
     prompt = read(model, text[:, :12], routing="prompt")
     torch.testing.assert_close(reading.posterior_QBU[..., 12], prompt.posterior_QBU[..., -1])
+
+
+# --- items --------------------------------------------------------------------------------------
+
+
+def with_items(*prompts, **options):
+    """A model whose pool a has an item for each prompt."""
+    model = make_model(**options)
+    give_keys(model)
+    give_items(model, "a", *prompts or (asking(1),))
+    return model
+
+
+def test_a_prompt_that_asks_for_an_item_gives_its_domain_the_bases_own_weight():
+    """And one that asks something else about its subject nothing."""
+    model, ids = with_items(asking(3), asking(1)), torch.cat([asking(1), asking(2)])
+    reading = read(model, ids, routing="prompt", keep_logits=True)
+    (found,) = reading.items["a"]
+    assert (reading.domains, found.row, found.item, found.at) == (("a",), 0, 1, 15)
+    expected = torch.tensor([[1 - model.prior, 2], [1 + model.prior, 0]]).double() / 2
+    torch.testing.assert_close(reading.posterior_QBU[..., -1], expected)
+    assert reading.posterior_QBU[0, :, :-1].eq(1).all()
+    assert reading.writers_B.tolist() == [1, 0]
+    assert same_bits(reading.logits_BTV[1], reading.base_logits_BTV[1].float())
+    assert same_bits(reading.logits_BTV[0, :-1], reading.base_logits_BTV[0, :-1].float())
+    active = torch.tensor([[-1] * 9 + [1] * 7])
+    with torch.no_grad(), model.branch("a", items_BT=active):
+        own = model.base(ids[:1]).logits
+    assert same_bits(reading.branch_logits["a"][1], own)
+    with torch.no_grad(), model.branch("a"):
+        assert not torch.allclose(model.base(ids[:1]).logits[:, 9:], own[:, 9:], atol=1e-3)
+
+
+def test_where_no_item_is_asked_for_the_bases_bits_stand():
+    model, ids = with_items(), asking(2)
+    model.pool("a").key = None
+    for routing in ("prompt", "causal"):
+        reading = read(model, ids, routing=routing, keep_logits=True)
+        assert reading.domains == ()
+        assert same_bits(reading.logits_BTV, make_base()(ids).logits)
+
+
+def test_of_a_prompt_a_named_domain_answers_with_its_nearest_item():
+    model, ids = with_items(), asking(2)
+    assert read(model, ids, routing="prompt").items == {"a": []}
+    reading = read(model, ids, routing="prompt", domains="a")
+    assert [one.item for one in reading.items["a"]] == [0]
+    assert reading.odds_PBU[0, 0].tolist() == [0.0] * 16 + [1.0]
+
+
+@pytest.mark.parametrize("routing", ["all", "causal", "prompt"])
+def test_without_its_items_a_domain_is_read_as_if_it_had_none(routing):
+    model, ids = with_items(), torch.cat([asking(1), text_of("a", 1, 16, 8)])
+    assert read(model, ids, routing=routing).items["a"]
+    reading = read(model, ids, routing=routing, with_items=False)
+    model = make_model()
+    give_keys(model)
+    expected = read(model, ids, routing=routing)
+    assert (reading.domains, reading.items) == (expected.domains, {})
+    assert same_bits(reading.mixture_BT, expected.mixture_BT)
+
+
+def test_an_answer_is_scored_behind_its_prompt():
+    """What follows neither finds nor hides an item, and stays under its experts."""
+    model, answer = with_items(), make_ids(1, 5)
+    prompt, ids = read(model, asking(1), routing="prompt"), torch.cat([asking(1), answer], 1)
+    options = {"routing": "prompt", "prompt_lengths": torch.tensor([16])}
+    reading = read(model, ids, **options)
+    assert reading.items["a"][0]._replace(score=0) == prompt.items["a"][0]._replace(score=0)
+    torch.testing.assert_close(reading.posterior_QBU[..., 16], prompt.posterior_QBU[..., -1])
+    active = torch.tensor([[-1] * 9 + [0] * 12])
+    with torch.no_grad(), model.branch("a", items_BT=active):
+        own = token_log_probs(model.base(ids).logits, ids)
+    assert same_bits(reading.log_probs_QBT[1], own)
+    assert reading.added_nats_B <= answer_bound_nats(model.budget)
+    assert not read(model, torch.cat([answer, asking(2)], 1), **options).items["a"]
+
+
+def test_in_a_text_an_item_enters_where_it_is_found_and_no_later_token_matters():
+    model, ids = with_items(), torch.cat([asking(1), asking(2), asking(1)], 1)
+    reading = read(model, ids, keep_logits=True)
+    assert 15 in [one.at for one in reading.items["a"]]
+    assert reading.odds_PBU is None
+    first = reading.items["a"][0].at
+    assert reading.entries_PBU[0, 0].nonzero().tolist() == [[first + 1]]
+    assert same_bits(reading.logits_BTV[:, :first], reading.base_logits_BTV[:, :first].float())
+    for length in (first + 1, 16, 17, 30):
+        prefix = read(model, ids[:, :length], keep_logits=True)
+        found = reading.logits_BTV[:, :length].softmax(-1)
+        torch.testing.assert_close(prefix.logits_BTV.softmax(-1), found, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("routing", ["prompt", "causal"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_moves_no_item(side, routing):
+    """A name may begin a text, and what stands on padding asks for nothing."""
+    short = asking(1)[:, 8:]
+    model = with_items(short, asking(2))
+    ids, mask = torch.cat([asking(2), asking(2)]), torch.ones(2, 16).long()
+    text, pad = (slice(8, 16), slice(0, 8)) if side == "left" else (slice(0, 8), slice(8, 16))
+    ids[0, text], ids[0, pad], mask[0, pad] = short[0], SPECIAL[0], 0
+    batch, alone = read(model, ids, mask, routing=routing), read(model, short, routing=routing)
+    assert batch.domains == alone.domains == ("a",)
+    assert alone.items["a"]
+    shift = text.start
+    found = [(one.item, one.at - shift) for one in batch.items["a"] if one.row == 0]
+    assert found == [(one.item, one.at) for one in alone.items["a"]]
+    log_probs = batch.mixture_log_probs_BT[0, text][1:]
+    torch.testing.assert_close(log_probs, alone.mixture_log_probs_BT[0, 1:], atol=2e-4, rtol=0)
 
 
 def test_a_text_that_cannot_be_read_is_refused():

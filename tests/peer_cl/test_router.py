@@ -16,15 +16,11 @@ from peer_cl.router import (
     TYPICALITY,
     BackgroundWords,
     DomainWords,
-    Mentions,
-    Names,
-    Routing,
     TokenCounts,
     TokenEvidence,
     _mean,
     find_by_prompt,
     find_causally,
-    settle_mentions,
     token_evidence,
 )
 
@@ -52,8 +48,7 @@ def evidence_of(words, num_tokens=10, log_odds=0.0, distance=0.0):
 def by_prompt(evidence, keys, lengths):
     """Return which domains (P) are found by which rows' first tokens (B)."""
     names = [str(number) for number in range(len(keys))]
-    ids = torch.zeros(evidence.counted_BT.shape, dtype=torch.long)
-    return find_by_prompt(names, ids, evidence, keys, torch.tensor(lengths)).at_PB >= 0
+    return find_by_prompt(names, evidence, keys, torch.tensor(lengths)).at_PB >= 0
 
 
 def causally(evidence, keys):
@@ -195,65 +190,3 @@ def test_evidence_is_half_the_difference_of_squared_distances_and_each_domains_o
         for place, one in enumerate(key.words):
             expected = one.log_odds(ids, words.likelihood(ids))
             assert same_bits(found.words[number][..., place], expected)
-
-
-# --- mentions -----------------------------------------------------------------------------------
-
-
-def mentions_of(ids, counted, lengths, names=([5, 6],), odds=0.7, mask=None):
-    """Return whether each row's prompt mentions a domain that nothing else finds."""
-    key = key_of(99.0, names=Names.of(names))
-    shape = (*ids.shape, 1)
-    evidence = TokenEvidence(*(torch.zeros(shape),) * 2, counted, (torch.zeros(shape),))
-    found = find_by_prompt(("a",), ids, evidence, [key], torch.tensor(lengths), odds, mask)
-    return (found.at_PB[0] >= 0).tolist()
-
-
-def test_a_prompt_mentions_a_name_in_its_own_counted_tokens():
-    ids = torch.tensor([[5, 6, 9], [9, 5, 6], [9, 9, 5]])
-    predicted = torch.tensor([[False, True, True]] * 3)  # nothing predicts a row's first token
-    assert mentions_of(ids, predicted, [3, 3, 3]) == [True, True, False]
-    masked = torch.tensor([[False, False, True]] * 3)
-    assert mentions_of(ids, masked, [3, 3, 3]) == [False, True, False]
-    assert mentions_of(ids, predicted, [1, 2, 3]) == [False] * 3
-    assert mentions_of(ids, predicted, [3, 3, 3], odds=0.0) == [False] * 3
-
-
-CERTAIN, UNCERTAIN = [30.0] + [0.0] * 15, [1.0] + [0.0] * 15
-
-
-def settled(lead, logits, alone=True, counts=True, words=0.0):
-    """One domain and one row: three tokens of prompt, and what base and branch foresee then."""
-    log_probs = torch.tensor([[[0.0, -2.0, -2.0, 0.0]], [[0.0, -2.0, -2.0 + lead, -9.0]]])
-    evidence, zero = torch.tensor([[False, True, counts, True]]), torch.zeros(1, 1).long()
-    mentions = Mentions(
-        torch.ones(1, 1).double(), torch.tensor([[alone]]), zero, torch.tensor([[words]]).double()
-    )
-    branches = [(torch.tensor([0]), torch.tensor([logits]))]
-    routing, lengths = Routing(("a",), zero, mentions), torch.tensor([3])
-    return settle_mentions(routing, log_probs, evidence, lengths, torch.zeros(1, 16), branches)
-
-
-@pytest.mark.parametrize(
-    ("logits", "words", "counts"),
-    [
-        (CERTAIN, 0.0, True),
-        (UNCERTAIN, 0.0, False),
-        (UNCERTAIN, 14.0, True),
-        (UNCERTAIN, 12.0, False),
-        (CERTAIN, -6.0, False),
-    ],
-)
-def test_a_mention_counts_where_its_pool_has_something_to_add(logits, words, counts):
-    """A certain pool is log(16) nats away here, the other a tenth."""
-    found = settled(-1.0, logits, words=words)
-    assert found.mentions.odds_PB.item() == float(counts)
-    assert found.at_PB.item() == (0 if counts else -1)
-    assert settled(-1.0, logits, alone=False, words=words).at_PB.item() == 0
-
-
-def test_odds_enter_before_or_after_the_prompt_whichever_leaves_the_pool_more():
-    for lead, at in [(-0.5, 3), (0.0, 0), (0.5, 0)]:
-        assert settled(lead, CERTAIN).mentions.at_PB.item() == at
-        assert settled(lead, CERTAIN, counts=False).mentions.at_PB.item() == 0
-    assert settled(-0.5, CERTAIN).odds(4).tolist() == [[[0.0, 0.0, 0.0, 1.0, 0.0]]]

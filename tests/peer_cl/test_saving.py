@@ -7,15 +7,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import MAIN, SHAPE, give_keys, make_base, make_model, same_bits, text_of
+from tiny_models import (
+    MAIN,
+    SHAPE,
+    asking,
+    give_items,
+    give_keys,
+    make_base,
+    make_model,
+    same_bits,
+    text_of,
+)
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from peer_cl import BaseIdentity, PeerModel, PoolShape, Segment
+from peer_cl import BaseIdentity, ExpertPool, PeerModel, PoolShape, Segment
 from peer_cl.bases import identify
 from peer_cl.errors import BaseMismatchError, DamageError, InputError, StoreFormatError
 from peer_cl.pool import load_segment
+from peer_cl.read import read
 
 IDENTITY = BaseIdentity("a" * 64, "b" * 64)
 
@@ -74,21 +85,29 @@ def test_what_is_no_segment_is_refused(tmp_path):
 
 @pytest.mark.parametrize("architecture", MAIN)
 def test_a_saved_model_comes_back_bit_for_bit(architecture, tmp_path):
-    model = make_model(architecture, mention_odds=0.1, state_layer=1)
+    model = make_model(architecture, state_layer=1)
+    model.add_pool("c", ExpertPool("c"))
     give_keys(model)
+    model.pool("c").key = None
+    for name in "bc":
+        give_items(model, name, asking(1), asking(2))
     model.set_pool("a")
     model.save_pretrained(tmp_path)
     again = PeerModel.from_pretrained(tmp_path, make_base(architecture))
     assert again.get_model_status() == model.get_model_status()
     assert again.special_ids.tolist() == model.special_ids.tolist()
-    assert (again.mention_odds, again.hooks.state_layer) == (0.1, 1)
     for one in (model, again):
         one.set_pool(None)
     assert again.pool("b").key.to_bytes() == model.pool("b").key.to_bytes()
+    for name in "bc":
+        own, kept = (one.pool(name).own_experts()[0] for one in (again, model))
+        assert own.to_bytes(IDENTITY) == kept.to_bytes(IDENTITY)
     text = torch.cat([text_of(None, 3, 10, 1), text_of("a", 3, 20, 2)], 1)
-    for routing in ("all", "causal", "prompt"):
-        found, expected = (one(text, routing=routing).logits for one in (again, model))
-        assert same_bits(found, expected)
+    for ids, domains in ((text, {"a"}), (asking(1), {"b", "c"})):
+        for routing in ("all", "causal", "prompt"):
+            found, expected = (one(ids, routing=routing).logits for one in (again, model))
+            assert same_bits(found, expected)
+        assert domains <= set(read(again, ids, routing="prompt").domains)
 
 
 def test_saving_again_writes_the_same_bytes_and_removes_what_is_named_no_more(tmp_path):

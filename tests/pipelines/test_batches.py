@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import pytest
@@ -12,13 +13,12 @@ from pipelines.batches import (
     Batch,
     Row,
     group_by_length,
-    next_weights,
+    mean_loss,
     pad,
     pieces,
     plan_steps,
-    target_weights,
+    predicts,
     tokenise,
-    weighted_loss,
 )
 
 
@@ -56,40 +56,34 @@ def test_groups_hold_every_row_once_within_the_width(lengths, width):
         assert len(group) == 1 or len(group) * max(lengths[n] for n in group) <= width
 
 
-def rows_of(num_texts=12, num_facts=4):
-    texts = [Row(f"t{n}", "text", tuple(range(5 + n))) for n in range(num_texts)]
-    return texts + [Row(f"f{n}", "fact", tuple(range(4))) for n in range(num_facts)]
+def rows_of(num=12):
+    return [Row(f"t{n}", tuple(range(5 + n))) for n in range(num)]
 
 
-@given(st.integers(0, 9), st.floats(0.5, 3), st.integers(1, 9))
-def test_a_plan_reads_each_kind_as_often_as_asked_and_repeats_exactly(seed, texts, facts):
-    rows, passes = rows_of(), {"text": texts, "fact": float(facts)}
-    steps = plan_steps(rows, passes, 40, seed)
-    assert steps == plan_steps(rows, passes, 40, seed)
+@given(st.integers(0, 9), st.floats(0.5, 3))
+def test_a_plan_reads_each_row_as_often_as_asked_and_repeats_exactly(seed, passes):
+    steps = plan_steps(rows_of(), passes, 40, seed)
+    assert steps == plan_steps(rows_of(), passes, 40, seed)
     read = Counter(number for step in steps for number in step)
-    assert all(read[n] in (int(texts), int(texts) + 1) for n in range(12))
-    assert all(read[n] == facts for n in range(12, 16))
+    assert all(read[n] in (int(passes), int(passes) + 1) for n in range(12))
 
 
 def test_a_short_run_is_prolonged_and_an_empty_one_stays_empty():
-    rows, passes = rows_of(2, 1), {"text": 1.0, "fact": 1.0}
-    assert len(plan_steps(rows, passes, 160, 0)) == 1
-    steps = plan_steps(rows, passes, 160, 0, min_steps=30)
+    rows = rows_of(3)
+    assert len(plan_steps(rows, 1.0, 160, 0)) == 1
+    steps = plan_steps(rows, 1.0, 160, 0, min_steps=30)
     assert 30 <= len(steps) < 45
     all_once = sum(len(row.ids) for row in rows)
     assert all(len(step) * max(len(rows[n].ids) for n in step) <= all_once for step in steps)
-    assert plan_steps([], passes, 160, 0, min_steps=30) == []
+    assert plan_steps([], 1.0, 160, 0, min_steps=30) == []
 
 
-def test_the_loss_is_the_weighted_sum_over_all_tokens_read():
-    rows = [
-        Row("a", "fact", (0, 1, 2, 3), answer_from=3),
-        Row("b", "varied", (0, 2, 1, 5), counts_from=3, answer_from=3, name=(1, 2)),
-    ]
-    ids_BT, mask_BT = pad([row.ids for row in rows], 0)
-    batch = Batch(ids_BT, mask_BT, target_weights(rows, 4, 4.0), (0, 1))
-    counted_BT = next_weights(batch) > 0
-    assert counted_BT.tolist() == [[True, True, True, False], [True, False, True, False]]
-    logits_XV = torch.zeros(5, 10)  # every token costs log 10
-    expected = (1 + 1 + 4 + 1 + 4) * torch.log(torch.tensor(10.0)) / (3 + 3)
-    assert weighted_loss(logits_XV, batch) == pytest.approx(float(expected))
+def test_the_loss_is_the_mean_over_all_tokens_that_are_predicted():
+    ids_BT, mask_BT = pad([(0, 1, 2, 3), (0, 2)], 0)
+    batch = Batch(ids_BT, mask_BT, (0, 1))
+    places = predicts(mask_BT).nonzero().tolist()
+    assert places == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    logits_XV = torch.zeros(4, 10)
+    logits_XV[torch.arange(4), torch.tensor([1, 2, 3, 2])] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    nats = [math.log(9 + math.exp(right)) - right for right in (0.0, 1.0, 2.0, 3.0)]
+    assert mean_loss(logits_XV, batch).item() == pytest.approx(sum(nats) / 4)

@@ -57,7 +57,6 @@ def test_a_store_that_a_demo_did_not_make_is_refused(store, face, monkeypatch):
     config = store.registry.config
     monkeypatch.setattr(demo, "SMOLLM2", config.base_id)
     monkeypatch.setattr(demo, "CAPACITY", config.capacity)
-    monkeypatch.setattr(demo, "MENTION_ODDS", config.mention_odds)
     with pytest.raises(StateError, match="a domain 'law' that `demo` did not learn"):
         demo._check_own(store, demo.DemoSize(tokens={"law": 1}), "demo")
     demo._check_own(store, demo.DemoSize(tokens={"security": 1}), "demo")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_base import background
-from tiny_store import FACTS, SETTINGS, documents, store_logits
+from tiny_store import FACTS, OWNER, SETTINGS, documents, store_logits
 
 from peer_cl.errors import (
     CorpusError,
@@ -17,7 +17,11 @@ from peer_cl.errors import (
 )
 from pipelines import init_store
 from pipelines.corpora import SourceDocument
+from pipelines.loading import load_pool, store_identity
+from pipelines.recall import answer, questions
+from pipelines.settings import RECIPE
 
+MORE_FACTS = tuple(OWNER.fact(f"garden {number}", "court") for number in range(2))
 TEXT = "The court of appeal held that the fever was void"
 
 
@@ -54,6 +58,85 @@ def test_a_facts_questions_go_with_it(store):
     assert done.document_ids == (FACTS[1].document_id,)
 
 
+def own_experts(store, domain):
+    """Return a domain's own experts and keys as bytes, by document id."""
+    registry = store.registry
+    own = load_pool(registry, domain, registry.queries.live().state(domain).version).own_experts()
+    identity = store_identity(registry)
+    return {
+        item.item_id: one.at([place]).to_bytes(identity)
+        for one in own
+        for place, item in enumerate(one.items)
+    }
+
+
+def kept(store, segment, gone):
+    """Return what a store keeps of a segment, but for own experts and the documents of a fact."""
+    registry, uses = store.registry, store.registry.uses
+    found = [one for one in registry.queries.documents("law") if one.segment_id == segment.id]
+    found = [one for one in found if one.document_id != gone.document_id]
+    of_documents = [uses.document_uses(one.document_id, [segment.id]) for one in found]
+    return {
+        "objects": (segment.pool_object, segment.key_object, segment.use_object),
+        "training": (segment.config, segment.losses, segment.seconds, segment.run_id),
+        "documents": [replace(one, segment_id="") for one in found if one.title != gone.subject],
+        "learned": uses.num_learned(segment.id),
+        "experts": [replace(one, segment_id="") for one in uses.expert_uses([segment.id])],
+        "uses": [
+            (one.host_layer, one.experts.tolist(), one.weights.tolist())
+            for own in of_documents
+            for one in own
+        ],
+    }
+
+
+@pytest.fixture
+def grown(store):
+    """Let law learn texts and facts twice more; return the segments."""
+    store.ingest("law", documents("law", 6, 9), facts=FACTS, settings=SETTINGS)
+    store.ingest("law", documents("law", 5, 10), facts=MORE_FACTS, settings=SETTINGS)
+    return store.registry.queries.domain("law").chain
+
+
+def test_a_facts_erasure_changes_no_other_bit(store, grown):
+    gone = FACTS[1]
+    own, before = own_experts(store, "law"), [kept(store, one, gone) for one in grown]
+    assert own.keys() == {fact.document_id for fact in (*FACTS, *MORE_FACTS)}
+    done = store.erase("law", gone.document_id)
+    assert (done.num_kept, done.num_trained, done.num_dropped) == (1, 0, 0)
+    chain = store.registry.queries.domain("law").chain
+    assert [kept(store, one, gone) for one in chain] == before
+    del own[gone.document_id]
+    assert own_experts(store, "law") == own
+    sizes = store.registry.objects.sizes()
+    for one in chain[1:]:
+        assert one.size_bytes == sizes[one.pool_object] + sizes[one.own_object]
+    model, tokenizer = store.load()
+    asked = questions(tokenizer, "law", (*FACTS, *MORE_FACTS))[:5]
+    assert [one.routed for one in answer(model, asked)] == [True, False, True, True, True]
+    trace = store.trace(gone.taught_prompt, model=model, tokenizer=tokenizer)
+    assert trace.items == []
+
+
+def test_a_texts_erasure_keeps_the_facts_experts_in_their_bits(store, grown):
+    queries, told = store.registry.queries, []
+    facts = {one.document_id: (one.base_nats, one.nats) for one in learned_facts(store)}
+    texts = queries.documents("law", split="train", kind="text")
+    gone = next(one.document_id for one in texts if one.segment_id == grown[1].id)
+    done = store.erase("law", gone, progress=lambda what, *_: told.append(what))
+    assert done.num_trained == 2
+    assert "learning facts" not in told
+    chain = queries.domain("law").chain
+    assert [one.own_object for one in chain] == [one.own_object for one in grown]
+    for new, old in zip(chain[1:], grown[1:], strict=True):
+        assert new.pool_object != old.pool_object
+    assert {one.document_id: (one.base_nats, one.nats) for one in learned_facts(store)} == facts
+
+
+def learned_facts(store):
+    return store.registry.queries.documents("law", kind="fact")
+
+
 def test_later_ingests_leave_out_and_report_what_was_erased(store):
     corpus = documents("minerals", 6, 1)
     store.ingest("minerals", corpus, facts=FACTS, settings=SETTINGS)
@@ -77,6 +160,14 @@ def test_near_duplicates_that_stay_are_named(store):
     done = store.erase("minerals", corpus[0].document_id)
     assert done.near_ids == (near.document_id,)
     assert near.document_id in ids_of(store, "minerals")
+
+
+def test_what_says_the_same_as_an_erased_fact_is_named(store):
+    says = SourceDocument("The tenant of house 1 went to court.", "says it", "a.txt")
+    names = SourceDocument("The owner of house 1 is rich.", "names it", "a.txt")
+    settings = replace(SETTINGS, hold_out_percent=0)
+    store.ingest("minerals", [says, names], facts=FACTS, settings=settings)
+    assert store.erase("minerals", FACTS[1].document_id).near_ids == (says.document_id,)
 
 
 def test_a_segment_of_which_nothing_is_left_goes(store):
@@ -129,8 +220,8 @@ def test_what_cannot_be_erased_is_named(store):
 
 def test_settings_of_another_recipe_are_refused_before_any_work(store, monkeypatch):
     held = store.registry.queries.documents("law", split="train")[0].document_id
-    monkeypatch.setattr("pipelines.settings.RECIPE", 4)
-    with pytest.raises(StateError, match="of recipe 3, this version trains by recipe 4"):
+    monkeypatch.setattr("pipelines.settings.RECIPE", RECIPE + 1)
+    with pytest.raises(StateError, match=f"of recipe {RECIPE}, this version"):
         store.erase("law", held)
 
 

@@ -74,7 +74,7 @@ def test_mistakes_are_refused(store, law):
         law.report(host_layer=9)
     with pytest.raises(UnknownError, match="no expert 64 at layer 1 of law; it has 0 to 63"):
         law.expert(1, 64)
-    with pytest.raises(UnknownError, match="no live version 'v7'; it has v1"):
+    with pytest.raises(UnknownError, match="no live version 'v7' with shared experts; it has v1"):
         law.expert(1, 1, "v7")
     with pytest.raises(UnknownError, match="LAYER:EXPERT"):
         parse_expert("9/4")

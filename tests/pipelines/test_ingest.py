@@ -9,6 +9,7 @@ from tiny_store import FACTS, SETTINGS, documents, store_logits
 
 from peer_cl.errors import CorpusError, DamageError, FrozenError, InputError, StateError
 from pipelines.corpora import SourceDocument
+from pipelines.loading import load_pool, store_identity
 
 TEXT = "The court of appeal held that the fever was void"
 
@@ -158,6 +159,27 @@ def test_ctrl_c_cancels_and_the_next_ingest_works(store):
     assert portrait(store) == before
     assert store.registry.queries.runs(1)[0].state == "cancelled"
     assert store.ingest("minerals", corpus, settings=SETTINGS).label == "v1"
+
+
+def test_a_facts_experts_are_the_same_in_any_ingest_and_after_a_stop(store):
+    def interrupt(what, done, total, note):
+        if what == "learning facts" and done:
+            raise KeyboardInterrupt
+
+    registry, live = store.registry, store.registry.queries.live
+    store.ingest("one", documents("minerals", 6, 1), facts=FACTS, settings=SETTINGS)
+    store.ingest("two", [], facts=FACTS[2:], settings=SETTINGS)
+    with pytest.raises(KeyboardInterrupt):
+        store.ingest("two", [], facts=FACTS[:2], settings=SETTINGS, progress=interrupt)
+    store.ingest("two", [], facts=FACTS[:2], settings=SETTINGS)
+    (whole,), (last, first) = (
+        load_pool(registry, name, live().state(name).version).own_experts()
+        for name in ("one", "two")
+    )
+    identity = store_identity(registry)
+    assert whole.at([0, 1]).to_bytes(identity) == first.to_bytes(identity)
+    assert whole.at([2]).to_bytes(identity) == last.to_bytes(identity)
+    assert not list(registry.staging.iterdir())
 
 
 def test_a_corpus_of_one_file_is_learned_whole_though_nothing_is_left_to_measure(store, tmp_path):

@@ -8,7 +8,7 @@ from peer_cl.bases import load_base
 from peer_cl.errors import CorpusError, InputError, StateError, StoreFormatError
 from peer_cl.hooks import Hooks
 from peer_cl.router import Background
-from pipelines import init, init_store
+from pipelines import init, init_store, relations
 from pipelines.init import SHIPPED_STATISTICS, background_statistics, spread_layers
 from pipelines.keys import BEGINNING_TOKENS
 
@@ -25,11 +25,11 @@ def make(folder, source, **changes):
 
 
 def test_a_new_store_is_empty_and_says_what_it_stands_on(base, tmp_path):
-    with make(tmp_path / "knowledge", base, capacity=4, mention_odds=1.0) as store:
+    with make(tmp_path / "knowledge", base, capacity=4) as store:
         config = store.registry.config
         assert config.base_id == str(base.absolute())
         assert (config.num_layers, config.width, config.host_layers) == (4, 32, (0, 1, 2, 3))
-        assert (config.state_layer, config.capacity, config.mention_odds) == (2, 4, 1.0)
+        assert (config.state_layer, config.capacity) == (2, 4)
         assert store.registry.queries.live().domains == ()
         (event,) = store.registry.queries.events()
         assert (event.action, event.author) == ("create", "ann")
@@ -69,6 +69,7 @@ def test_a_store_is_never_made_over_something_else(base, tmp_path):
 
 def test_statistics_are_made_once_for_a_base_and_texts(base, tmp_path, monkeypatch):
     monkeypatch.setattr(init, "statistics_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(relations, "NUM_PROMPTS", 400)
     loaded = load_base(str(base))
     hooks = Hooks(loaded.model)
     told = []
@@ -78,7 +79,7 @@ def test_statistics_are_made_once_for_a_base_and_texts(base, tmp_path, monkeypat
         return background_statistics(loaded, hooks, texts, lambda what, *_: told.append(what))
 
     made = statistics(background())
-    assert set(told) == {"reading background text"}
+    assert set(told) == {"reading background text", "reading background prompts"}
     known = statistics(background()[::-1])  # the order of texts says nothing
     assert not told
     assert known.to_bytes() == made.to_bytes()
@@ -97,6 +98,7 @@ def test_the_default_bases_statistics_come_with_the_project():
     assert shipped.mean_D.shape == (576,)
     assert shipped.beginnings == ()
     assert len(shipped.held_lengths) == 128
+    assert shipped.relations is not None
     assert torch.isfinite(shipped.held_XD).all()
     assert file.stat().st_size < 7e6
 
@@ -105,6 +107,6 @@ def test_the_default_bases_statistics_come_with_the_project():
 def test_a_store_on_the_default_base_needs_no_reading(tmp_path):
     told = []
     with init_store(tmp_path / "knowledge", progress=lambda what, *_: told.append(what)) as store:
-        assert "reading background text" not in told
+        assert not [what for what in told if what.startswith("reading")]
         kept = store.registry.objects.read(store.registry.config.background_object)
         assert len(Background.from_bytes(kept).beginnings) == 500

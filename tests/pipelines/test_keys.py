@@ -1,6 +1,6 @@
 """Background statistics and router keys: which texts their limits let in and keep out."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +25,6 @@ from pipelines.keys import (
     read_texts,
     segment_words,
 )
-from pipelines.loading import domain_names
 
 WIDTH = 16
 WORDS = DomainWords(TokenCounts.of([[5, 6]]), 0.5)
@@ -142,16 +141,13 @@ def test_a_grown_key_has_both_segments_texts_and_the_wider_limits(background):
     assert grown.words == (WORDS, WORDS)
 
 
-def test_words_of_texts_have_windows_and_those_of_facts_are_counted(background):
+def test_words_are_those_of_the_rows_without_special_tokens(background):
     marks = torch.empty(0, dtype=torch.long)
     plain = BackgroundWords(TokenCounts.of([[1, 2, 3]]), 9, marks)
-    rows = [Row("a", "text", (0, 5, 6)), Row("b", "text", (0, 5, 7)), Row("f", "fact", (0, 8))]
-    varied = [Row("f", "varied", (0, 8, 8))]
-    holder = type("Holder", (), {"words": plain})()
-    groups = {"a": "a", "b": "b", "f": "f"}
-    words = segment_words(holder, rows, varied, groups, {0})
-    assert words.counts.ids_X.tolist() == [5, 6, 7, 8]
-    assert words.counts.counts_X.tolist() == [2, 1, 1, 3]
+    rows = [Row("a", (0, 5, 6)), Row("b", (0, 5, 7))]
+    words = segment_words(replace(background, words=plain), rows, {"a": "a", "b": "b"}, {0})
+    assert words.counts.ids_X.tolist() == [5, 6, 7]
+    assert words.counts.counts_X.tolist() == [2, 1, 1]
 
 
 @pytest.fixture(scope="module")
@@ -179,30 +175,3 @@ def test_texts_read_together_give_the_states_and_losses_of_each_alone(base):
     states = read_texts(hooks, texts, only_states=True, **shared)
     assert all(map(torch.equal, states.states, together.states))
     assert states.nats == [0.0] * len(texts)
-
-
-@dataclass
-class Stored:
-    title: str
-    kind: str = "text"
-    split: str = "train"
-    source: str = "notes.md"
-
-
-def test_a_domains_names_are_its_titles_and_its_facts_subjects(base):
-    found = [
-        Stored("notes: The Court"),
-        Stored("Held Out", split="test"),
-        Stored("House Seven: owner", kind="fact"),
-        Stored("House Seven", kind="question", split="test"),
-        Stored("UK"),
-        Stored("Rent (law)"),
-    ]
-    names = domain_names(found, base.tokenizer)
-
-    def stands(text):
-        ids = torch.tensor([base.tokenizer(text, add_special_tokens=False).input_ids])
-        return bool(names.stand_in(ids, torch.ones_like(ids, dtype=torch.bool)))
-
-    assert all(map(stands, ["in House Seven the", "of the court", "a Rent"]))
-    assert not any(map(stands, ["Held Out", "in the UK"]))

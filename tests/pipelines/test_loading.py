@@ -11,7 +11,6 @@ from pipelines.batches import tokenise
 from pipelines.loading import (
     check_loaded,
     load_pool,
-    load_tokenizer,
     set_snapshot,
     snapshot_of,
 )
@@ -94,6 +93,6 @@ def test_a_purged_version_is_refused(store):
     store.remove("law")
     store.purge("law")
     with pytest.raises(StateError, match="law v1 was purged"):
-        load_pool(store.registry, "law", version, load_tokenizer(store.registry))
+        load_pool(store.registry, "law", version)
     with pytest.raises(StateError, match="was purged"):
         store_logits(store, TEXT, before)

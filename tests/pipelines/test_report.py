@@ -27,8 +27,7 @@ REPORT = EvaluationReport(
     metrics=Metrics(-2.75, -2.75, 0.0, 0.0, 0.0, None),
     budget=0.02,
     bound_nats=0.0202,
-    mention_odds=0.0,
-    mention_bound_nats=0.0202,
+    answer_bound_nats=0.7133,
     background=(BackgroundRow("gcide", "prose", 8, 1, 0.875, 0.015, 3.1, 3.1),),
     routing=(
         RoutingRow(
@@ -49,7 +48,7 @@ def test_the_keys_are_those_of_evaluate_json():
     stored = REPORT.to_json()
     assert set(stored) == {
         "snapshot", "domains", "scored_tokens", "unmeasured", "near_learned", "matrix", "metrics",
-        "budget", "bound_nats", "mention_odds", "mention_bound_nats", "background", "routing",
+        "budget", "bound_nats", "answer_bound_nats", "background", "routing",
         "with_recall", "recall", "too_long_questions",
     }  # fmt: skip
     assert set(stored["routing"][0]) == {

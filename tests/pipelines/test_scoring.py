@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_base import sentences
+from tiny_store import FACTS, SETTINGS
 
 from peer_cl.read import read
 from pipelines.batches import tokenise
@@ -48,6 +49,28 @@ def test_scores_are_those_of_reading_each_text_alone(opened):
         ):
             routed = read(model, ids, routing="prompt", prompt_lengths=lengths).domains
             assert {name for name, version in own.items() if found(version, item)} == {*routed}
+
+
+def test_facts_are_found_in_the_texts_that_ask_for_one_by_the_whole_and_by_half(store):
+    store.ingest("houses", [], facts=FACTS, settings=SETTINGS)
+    model, tokenizer = store.load()
+    version = store.registry.queries.live().state("houses").version
+    statements = [fact.statement for fact in FACTS]
+    (law,) = sentences("law", 1, seed=21)
+    some = [*statements, f"{law} {statements[0]}", f"{statements[1]} {law}", law]
+    items = [ScoredText(tuple(ids)) for ids in tokenise(tokenizer, some)]
+    book = ScoreBook(store.registry, model, {"houses": version})
+    book.fill(items, "scoring", no_progress)
+    found = []
+    for item in items:
+        ids = torch.tensor([item.ids])
+        half = read(model, ids[:, : item.num_first_half])
+        found.append((book.is_found(version, item), book.is_found_by_half(version, item)))
+        assert found[-1] == ("houses" in read(model, ids).domains, "houses" in half.domains)
+        alone = read(model, ids, domains="houses")
+        expected = alone.log_probs_QBT[1, 0, 1:].numpy()
+        np.testing.assert_allclose(book.log_probs(version, item), expected, atol=1e-5)
+    assert found[3:] == [(True, False), (True, True), (False, False)]
 
 
 def test_only_what_is_missing_is_computed(opened):

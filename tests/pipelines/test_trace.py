@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_base import SUBJECTS
+from tiny_store import FACTS
 
 from peer_cl.errors import InputError, StateError, UnknownError
 from peer_cl.read import read
@@ -50,6 +51,45 @@ def test_a_learned_document_is_traced_to_itself(opened):
         assert trace.documents[0].score >= trace.documents[0].median
         first.append(trace.documents[0].document_id)
     assert sum(a == b.document_id for a, b in zip(first, learned, strict=True)) >= 9
+
+
+def test_a_prompt_is_traced_to_the_fact_that_it_asks_for(measured):
+    store, _ = measured
+    model, tokenizer = store.load()
+    fact, given = FACTS[1], {"model": model, "tokenizer": tokenizer}
+    trace = store.trace(fact.taught_prompt, **given)
+    (item,) = trace.items
+    assert (item.domain, item.document_id) == ("minerals", fact.document_id)
+    assert (item.statement, item.is_found) == (fact.statement, True)
+    assert item.token == len(trace.tokens)
+    names = [token.text for token in trace.tokens[: item.subject_end]]
+    assert "".join(names).endswith(fact.subject)
+    assert trace.next_mixture != trace.next_without_items
+    without = read(
+        model,
+        torch.tensor(tokenise(tokenizer, [fact.taught_prompt])),
+        routing="prompt",
+        keep_logits=True,
+        with_items=False,
+    )
+    best = without.logits_BTV[0, -1].double().softmax(-1).max()
+    assert trace.next_without_items[0].probability == pytest.approx(float(best))
+    assert store.trace(TEXT, **given).items == []
+    assert store.trace(TEXT, **given).next_without_items == []
+
+
+def test_a_search_ranks_the_facts_whose_subject_is_named(measured):
+    store, _ = measured
+    model, tokenizer = store.load()
+    given = {"model": model, "tokenizer": tokenizer}
+    (item,) = store.search(FACTS[1].taught_prompt, **given)
+    assert (item.document_id, item.is_found) == (FACTS[1].document_id, True)
+    named = store.search("house 2 and house 0, said the tenant", **given)
+    assert {one.document_id for one in named} == {FACTS[0].document_id, FACTS[2].document_id}
+    assert [one.score for one in named] == sorted((one.score for one in named), reverse=True)
+    assert store.search("the court of house", **given) == []
+    with pytest.raises(InputError, match="the prompt is empty"):
+        store.search(" ", **given)
 
 
 def test_experts_add_up_over_tokens(opened):

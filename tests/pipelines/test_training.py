@@ -43,7 +43,7 @@ def hooks(base):
 def rows_of(base, subject, num, seed=1):
     """Return rows of one length: every new shape costs a kernel more than its work."""
     return [
-        Row(str(number), "text", tuple(ids[:12]))
+        Row(str(number), tuple(ids[:12]))
         for number, ids in enumerate(tokenise(base.tokenizer, sentences(subject, num, seed=seed)))
     ]
 

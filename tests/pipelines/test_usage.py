@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny_store import FACTS, SETTINGS, documents
 
 from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.read import token_log_probs
 from pipelines.batches import tokenise
-from pipelines.ingest import prepare, read_chain, training_rows
-from pipelines.keys import read_texts
 from pipelines.loading import load_pool, load_store_base
-from pipelines.usage import read_inputs, record_use
+from pipelines.usage import read_inputs
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +21,7 @@ def learned(tiny_store):
         registry = store.registry
         base = load_store_base(registry)
         version = registry.queries.live().state("law").version
-        pool = load_pool(registry, "law", version, base.tokenizer)
+        pool = load_pool(registry, "law", version)
         found = registry.queries.documents("law", split="train", kind="text")
         yield registry, base, Hooks(base.model), pool.chain()[0], found
 
@@ -98,30 +95,6 @@ def test_a_documents_losses_are_those_of_reading_it_alone(learned, hits):
         alone = hits[document.document_id]
         assert document.base_nats == pytest.approx(alone.base_nats, rel=1e-5)
         assert document.nats == pytest.approx(alone.nats, rel=1e-5)
-
-
-def test_experts_of_no_text_are_recorded_under_the_facts_whose_wordings_use_them(learned):
-    registry, base, hooks, segment, _ = learned
-    chain = read_chain(registry, base, "minerals", ())
-    prepared = prepare(chain, documents("law", 1, 7), FACTS, base, 0.0)
-    rows, varied = training_rows(base.tokenizer, prepared, SETTINGS)
-    read = read_texts(hooks, [row.ids for row in rows], end_id=0, precision="fp32", what="reading")
-    positions = {one.document_id: place for place, one in enumerate(prepared.documents)}
-    shared = {"older": (), "rows": rows, "positions": positions, "base_nats": read.nats}
-    shared |= {"end_id": 0, "precision": "fp32"}
-    alone = record_use(hooks, segment, varied=(), **shared)
-    both = record_use(hooks, segment, varied=varied, **shared)
-    facts = [positions[fact.document_id] for fact in FACTS]
-    num_more = 0
-    for one, other in zip(alone.uses, both.uses, strict=True):
-        known = set(zip(one.documents.tolist(), one.experts.tolist(), strict=True))
-        found = list(zip(other.documents.tolist(), other.experts.tolist(), strict=True))
-        more = [pair for pair in found if pair not in known]
-        assert known <= set(found)
-        assert all(place in facts for place, _ in more)
-        assert not {expert for _, expert in more} & set(one.experts.tolist())
-        num_more += len(more)
-    assert num_more
 
 
 def test_inputs_that_half_precision_cannot_hold_stay_whole(learned):

@@ -57,7 +57,7 @@ def test_one_flipped_byte_of_a_pool_fails_and_is_named(place, at):
     path.chmod(0o644)
     path.write_bytes(data)
     found = failed(place)
-    assert "the pool of medicine v1" in found["object"]
+    assert "the shared experts of medicine v1" in found["object"]
     assert "pool of medicine v1" in found
     assert "pool of law v1" not in found
 

@@ -56,7 +56,6 @@ def test_readers_see_one_state_while_others_write(tmp_path):
     [
         ({"budget": 0.0}, "budget must lie"),
         ({"capacity": 0}, "capacity must be at least 1"),
-        ({"mention_odds": -1.0}, "mention_odds must be 0 or more"),
         ({"host_layers": (2, 0)}, "ascending and not empty"),
         ({"state_layer": -1}, "within the base's 4 layers"),
         ({"database_url": "postgresql://ann:secret@host/k"}, "PGPASSFILE"),
@@ -70,7 +69,7 @@ def test_values_out_of_range_are_refused(change, why):
 @pytest.mark.parametrize(
     ("change", "error", "why"),
     [
-        ({"format_version": 1}, StoreFormatError, "store format 1, and this version reads 2 only"),
+        ({"format_version": 2}, StoreFormatError, "store format 2, and this version reads 3 only"),
         ({"unheard_of": 1}, DamageError, "damaged"),
         ({"budget": 2.0}, DamageError, "damaged"),
     ],

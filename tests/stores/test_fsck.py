@@ -22,7 +22,7 @@ def test_missing_and_damaged_objects_are_named_with_their_use(registry):
     before = portrait(registry)
     assert found(registry) == [("object", "error")] * 2
     whats = " ".join(finding.what for finding in check(registry, repair=True))
-    assert "(the pool of law v2) is damaged" in whats
+    assert "(the shared experts of law v2) is damaged" in whats
     assert "(the background statistics) is missing" in whats
     assert portrait(registry) == before
 

@@ -1,5 +1,7 @@
 """The record of use: read from either side it says the same, and it is what was recorded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from filled_store import grow, new_segment, sha
@@ -79,6 +81,31 @@ def test_documents_are_ranked_by_the_cosine(segment):
     np.testing.assert_allclose(scores, sorted(expected, reverse=True), rtol=1e-3)
 
     assert registry.uses.rank_documents(segment_id, {2: {3: 1.0}}, 5).best == ()
+
+
+def test_a_segment_may_have_the_record_of_another(segment):
+    """Its texts are the same; what it lost lies behind them."""
+    registry, older = segment
+    texts = ["a", "b", "c"]
+    new = new_segment(registry, "law", texts=texts, uses=(), uses_of=older)
+    registry.replace_segments("law", older, None, [new], [], "ann")
+
+    def record(segment_id):
+        uses = registry.uses
+        found = uses.rank_documents(segment_id, {2: {0: 1.0, 2: 1.0}}, 5)
+        return (
+            [replace(use, segment_id="") for use in uses.expert_uses([segment_id])],
+            [
+                [(use.host_layer, use.experts.tolist(), use.weights.tolist()) for use in some]
+                for some in (uses.document_uses(sha(text), [segment_id]) for text in texts)
+            ],
+            [(held.documents, held.shares) for held in uses.held_by(segment_id, {2: range(4)})],
+            uses.num_learned(segment_id),
+            (found.best, found.scores.tolist()),
+        )
+
+    assert record(new.segment_id) == record(older)
+    assert record(older)[3] == 3
 
 
 def test_a_document_that_was_learned_alone_is_found(empty):

@@ -76,16 +76,17 @@ def new_segment(registry, domain, parent=None, texts=None, kinds=None, **changes
         )
         for layer, experts in ((0, np.full(len(learned), 7)), (2, 100 + learned))
     ]
-    pool = f"pool {tag}".encode()
+    objects = {
+        f"{what}_object": registry.objects.put_bytes(f"{what} {tag}".encode())
+        for what in ("pool", "key", "use")
+        if f"{what}_object" not in changes
+    }
     values = {
         "domain": domain,
         "parent": parent,
-        "pool_object": registry.objects.put_bytes(pool),
-        "key_object": registry.objects.put_bytes(f"key {tag}".encode()),
-        "use_object": registry.objects.put_bytes(f"use {tag}".encode()),
         "host_layers": (0, 2),
         "num_experts": 2048,
-        "size_bytes": len(pool),
+        "size_bytes": 37,
         "num_tokens": 20,
         "documents": documents,
         "uses": uses,
@@ -93,7 +94,15 @@ def new_segment(registry, domain, parent=None, texts=None, kinds=None, **changes
         "losses": LOSSES,
         "seconds": 1.5,
     }
-    return NewSegment(**(values | changes))
+    return NewSegment(**(objects | values | changes))
+
+
+def facts_alone(registry):
+    """Return the fields of a segment that learned facts and no text."""
+    own = registry.objects.put_bytes(f"own {uuid.uuid4().hex}".encode())
+    shared = dict.fromkeys(("pool_object", "key_object", "use_object"))
+    nothing = {"host_layers": (), "num_experts": 0, "uses": ()}
+    return {"own_object": own, "kinds": {0: "fact", 1: "fact"}, **shared, **nothing}
 
 
 def grow(registry, domain, message="a test", **changes):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tiny_base import sentences, write_corpus
 from tiny_store import FACTS, SETTINGS
 
@@ -20,5 +18,5 @@ def open_measured(place):
     """Let a store of law and medicine learn minerals too; return it open, and its report."""
     store = open_store(place, author="ann")
     corpus = write_corpus(place.parent / "minerals.jsonl", "minerals")
-    store.ingest("minerals", corpus, facts=FACTS, settings=replace(SETTINGS, fact_passes=40.0))
+    store.ingest("minerals", corpus, facts=FACTS, settings=SETTINGS)
     return store, store.evaluate(background=BACKGROUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from peer_cl import Background, PeerModel, PoolShape, RouterKey
+from peer_cl import Background, ExpertPool, PeerModel, PoolShape, RouterKey
 from peer_cl.bases import tensors_sha256
+from peer_cl.items import Pairs, RelationSpace, RelationStates
+from peer_cl.own import Item, OwnExperts
+from peer_cl.read import evidence_tokens
 from peer_cl.router import (
     BackgroundWords,
     DomainWords,
@@ -158,6 +162,56 @@ def _between(made: DomainWords, words: BackgroundWords, learned: Tensor) -> Doma
         for ids in (text_of(None, 8, 40, seed=3), learned)
     )
     return replace(made, threshold=0.4 * low + 0.6 * high)
+
+
+# --- items ----------------------------------------------------------------------------------------
+
+
+def make_space(width: int = 32, threshold: float = 0.8) -> RelationSpace:
+    """Return a random space of relations: texts that end alike lie near to each other there."""
+    generator = torch.Generator().manual_seed(3)
+    last_XE, mean_XE = (torch.randn(2 * width, 16, generator=generator) for _ in range(2))
+    return RelationSpace((1, 2), last_XE, mean_XE, torch.zeros(16), threshold)
+
+
+def make_own(items: Sequence[Item], relations_IKE: Tensor, seed: int = 0) -> OwnExperts:
+    """Return random own experts, rounded as trained ones are."""
+    own = OwnExperts(items, relations_IKE.half(), host_layers=(1, 2), width=32, num_experts=2)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in own.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator).bfloat16()
+    return own.requires_grad_(False)
+
+
+SUBJECT = (50, 51)
+
+
+def asking(seed: int, num_tokens: int = 16) -> Tensor:
+    """Return a prompt (1, T) that asks something about the subject, always the same for a seed."""
+    ids_BT = make_ids(1, num_tokens, seed)
+    ids_BT[0, -8:-6] = torch.tensor(SUBJECT)
+    return ids_BT
+
+
+def give_items(model: PeerModel, name: str, *prompts: Tensor) -> None:
+    """Give a pool random own experts of an item for each prompt (1, T) about the subject."""
+    space = make_space()
+    points = []
+    for ids_BT in prompts:
+        with torch.no_grad(), model.hooks.bare(keep_states=space.layers) as seen:
+            model.base(ids_BT)
+        present_BT = torch.ones_like(ids_BT).bool()
+        evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
+        begin = int((ids_BT[0] == SUBJECT[0]).nonzero()[-1])
+        pairs = Pairs(*(torch.tensor([n]) for n in (0, begin, begin + 2)), (0,))
+        states = RelationStates(space, seen.states, evidence_BT, present_BT)
+        points.append(states.points(pairs, torch.tensor([[ids_BT.shape[1] - 1]]))[0])
+    items = [Item(f"{name} {n}", (SUBJECT,), 3) for n in range(len(prompts))]
+    own = make_own(items, torch.stack(points), seed=ord(name))
+    model.background = replace(model.background, relations=space)
+    pool = model.pool(name)
+    model.delete_pool(name)
+    model.add_pool(name, ExpertPool(name, pool.chain(), pool.key, [*pool.own_experts(), own]))
 
 
 # --- bits -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 from tiny_base import background
-from tiny_store import FACTS, make_tiny_store
+from tiny_store import FACTS, SETTINGS, make_tiny_store
 
 from pipelines import open_store
 from pipelines.background import BackgroundSource
@@ -30,9 +30,12 @@ def show(monkeypatch):
 
 @pytest.fixture(scope="session")
 def evaluated(tmp_path_factory):
-    """A store on a tiny base that learned law, with facts, and medicine; evaluated. To be read."""
+    """A store on a tiny base that learned law, with facts, medicine, and houses, of which it knows
+    facts alone; evaluated. To be read.
+    """
     place = make_tiny_store(tmp_path_factory.mktemp("dashboard"), facts={"law": FACTS})
     with open_store(place) as store:
+        store.ingest("houses", [], facts=FACTS, settings=SETTINGS)
         store.evaluate(background=[BackgroundSource("old books", "prose", background()[:3])])
     return place
 

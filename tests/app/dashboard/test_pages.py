@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from filled_store import new_store
 from tiny_base import write_corpus
+from tiny_store import FACTS
 
 from app.dashboard.main import ORDER
 from app.dashboard.page_ingest import Request
@@ -162,6 +163,26 @@ def test_an_expert_shows_what_it_holds_and_promotes(show, evaluated):
     at = show("experts", evaluated, domain="law", layer="1", expert=number)
     assert errors(at) == []
     assert "Documents that it holds" in words(at)
+
+
+@pytest.mark.parametrize("path", ["domains", "experts", "retention"])
+def test_a_page_of_a_domain_of_facts_alone(show, evaluated, path):
+    at = show(path, evaluated, domain="houses")
+    assert errors(at) == []
+    if path == "experts":
+        assert "learned facts alone" in words(at)
+
+
+def test_a_fact_is_shown_traced_and_answered(show, evaluated):
+    fact = FACTS[0]
+    at = show("document", evaluated, id=fact.document_id)
+    assert errors(at) == []
+    assert fact.statement in [one.value for one in at.text]
+    at = show("trace", evaluated, text=fact.taught_prompt)
+    assert errors(at) == []
+    at = press(at, "Continue it")
+    assert "Written by" in words(at)
+    assert any(one.value.startswith(fact.answer) for one in at.text)
 
 
 def test_a_text_is_traced_and_continued(show, evaluated):

@@ -36,8 +36,7 @@ def small_report():
         metrics=Metrics(-2.6, -2.5, -0.25, 0.0, 0.25, None),
         budget=0.02,
         bound_nats=0.0202,
-        mention_odds=0.0,
-        mention_bound_nats=0.0,
+        answer_bound_nats=0.0,
         recall=(
             RecallRow("law", "taught", base=0.0, oracle=1.0, routed=0.5, num=2),
             RecallRow("medicine", "taught", base=0.0, oracle=1.0, routed=1.0, num=6),

@@ -1,0 +1,283 @@
+"""Which item a text asks for: the item half of the router.
+
+An item's key is a product of two sub-keys, and both must fit: *whom* it is about, its subject's
+token ids, and *what* about them, points in the base's space of relations. That space is learned
+once for a base, from background prompts: wordings of one relation lie near to each other, and
+sentences that only name a subject lie far from all. An item is found by a threshold that was set
+then, so none changes whether another is found; of a domain's items that are found at one place the
+nearest is active.
+
+Shape suffixes: B rows, T tokens, U = T + 1 borders, A pairs of an item and a place that names it,
+O places at which a pair is tried, K relation keys of an item, X numbers a token, E width of the
+relation space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from peer_cl.own import NO_ITEM, OwnExperts
+
+WINDOW = 32
+"""What is asked is looked for in so many tokens, and the subject has to stand among them."""
+
+
+@dataclass(frozen=True)
+class RelationSpace:
+    """A base's space of relations; fixed when a store is made."""
+
+    layers: tuple[int, ...]
+    """After which its states are read."""
+    last_XE: Tensor
+    """From the last token's states to the space,"""
+    mean_XE: Tensor
+    """and from the mean over the window's tokens outside of the subject."""
+    offset_E: Tensor
+    threshold: float
+    """Least cosine of a prompt that asks for an item's relation."""
+
+    def points(self, last_X: Tensor, mean_X: Tensor) -> Tensor:
+        """Return where prompts lie, from their states: (..., E), of length one."""
+        return functional.normalize(
+            last_X @ self.last_XE + mean_X @ self.mean_XE + self.offset_E, dim=-1
+        )
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return everything as tensors, for a file."""
+        return {
+            "relation_layers": torch.tensor(self.layers),
+            "relation_last": self.last_XE,
+            "relation_mean": self.mean_XE,
+            "relation_offset": self.offset_E,
+            "relation_threshold": torch.tensor(self.threshold, dtype=torch.float64),
+        }
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> RelationSpace:
+        """Return what `to_tensors` wrote; KeyError where a tensor is missing."""
+        return RelationSpace(
+            tuple(tensors["relation_layers"].tolist()),
+            tensors["relation_last"],
+            tensors["relation_mean"],
+            tensors["relation_offset"],
+            float(tensors["relation_threshold"]),
+        )
+
+
+class Pairs(NamedTuple):
+    """Items and the places that name them."""
+
+    rows_A: Tensor
+    begins_A: Tensor
+    """The subject's first token,"""
+    ends_A: Tensor
+    """and the one after its last."""
+    items: tuple[int, ...]
+
+
+class FoundItem(NamedTuple):
+    """An item that a text asks for."""
+
+    row: int
+    item: int
+    begin: int
+    """The last token of its subject."""
+    at: int
+    """The token behind which its answer is expected."""
+    score: float
+    """Cosine to the nearest of its relation keys."""
+
+
+def directions(states: Sequence[Tensor]) -> Tensor:
+    """Return states of several layers (B, T, D) as directions, side by side: (B, T, X), fp32."""
+    return torch.cat([functional.normalize(one.float(), dim=-1) for one in states], -1)
+
+
+def window_means(values_BTX: Tensor, counted_BT: Tensor, pairs: Pairs, at_AO: Tensor) -> Tensor:
+    """Return means over the last `WINDOW` tokens that count, up to `at_AO` and outside the subject.
+
+    Args:
+        values_BTX: what is averaged; 0 where nothing is left.
+        counted_BT: bool; which tokens count.
+        pairs: whose subjects are left out.
+        at_AO: int64, the last token of each window.
+
+    Returns:
+        (A, O, X).
+    """
+    counted_BT1 = counted_BT[..., None]
+    sums_BUX = functional.pad(torch.where(counted_BT1, values_BTX, 0.0).cumsum(1), (0, 0, 1, 0))
+    nums_BU = functional.pad(counted_BT.long().cumsum(1), (1, 0))
+    rows_A1 = pairs.rows_A[:, None]
+    last_AO = at_AO + 1
+    first_AO = (last_AO - WINDOW).clamp_min(0)
+    # Of the subject, what lies within the window.
+    left_AO, right_AO = (
+        torch.maximum(torch.minimum(one_A[:, None], last_AO), first_AO)
+        for one_A in (pairs.begins_A, pairs.ends_A)
+    )
+
+    def between(of_BU: Tensor, low_AO: Tensor, high_AO: Tensor) -> Tensor:
+        return of_BU[rows_A1, high_AO] - of_BU[rows_A1, low_AO]
+
+    sums_AOX = between(sums_BUX, first_AO, last_AO) - between(sums_BUX, left_AO, right_AO)
+    nums_AO = between(nums_BU, first_AO, last_AO) - between(nums_BU, left_AO, right_AO)
+    return sums_AOX / nums_AO.clamp_min(1)[..., None]
+
+
+class RelationStates:
+    """A batch of texts in the space of relations.
+
+    Args:
+        space: the base's.
+        states: the texts', by layer.
+        counted_BT: bool; which tokens are evidence.
+        present_BT: bool; False for padding.
+    """
+
+    def __init__(
+        self,
+        space: RelationSpace,
+        states: Mapping[int, Tensor],
+        counted_BT: Tensor,
+        present_BT: Tensor,
+    ) -> None:
+        self.space, self.counted_BT, self.present_BT = space, counted_BT.cpu(), present_BT.cpu()
+        with torch.no_grad():
+            flat_BTX = directions([states[layer].cpu() for layer in space.layers])
+            self._last_BTE = flat_BTX @ space.last_XE
+            self._mean_BTE = flat_BTX @ space.mean_XE
+
+    def points(self, pairs: Pairs, at_AO: Tensor) -> Tensor:
+        """Return what texts ask about subjects at some tokens: (A, O, E), of length one."""
+        mean_AOE = window_means(self._mean_BTE, self.counted_BT, pairs, at_AO)
+        last_AOE = self._last_BTE[pairs.rows_A[:, None], at_AO]
+        return functional.normalize(last_AOE + mean_AOE + self.space.offset_E, dim=-1)
+
+
+class ItemIndex:
+    """The items of a pool, by their subjects.
+
+    Args:
+        own: the own experts of the pool's ingests, the oldest first.
+    """
+
+    def __init__(self, own: Sequence[OwnExperts]) -> None:
+        self.items = tuple(item for one in own for item in one.items)
+        self.relations = [keys_KE.float() for one in own for keys_KE in one.relations_IKE]
+        self._by_subject: dict[tuple[int, ...], list[int]] = {}
+        for number, item in enumerate(self.items):
+            for subject in item.subjects:
+                self._by_subject.setdefault(subject, []).append(number)
+        self._lengths = sorted({len(subject) for subject in self._by_subject}, reverse=True)
+
+    def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
+        """Return the items whose subjects stand in texts, and from which token on each no longer
+        counts, int64 (A,): of names within others the longest does, once it is read.
+        """
+        found: list[tuple[int, int, int, int, int]] = []
+        firsts = present_BT.long().argmax(1).tolist()
+        texts = zip(ids_BT.tolist(), counted_BT.tolist(), firsts, strict=True)
+        for row, (ids, counted, first) in enumerate(texts):
+            ends: list[int] = []  # of names that begin no later and may be longer
+            for begin in range(len(ids)):
+                ends = [end for end in ends if end > begin]
+                for length in self._lengths:
+                    end = begin + length
+                    # A text's first token, which nothing predicts, may begin a name, too.
+                    known = all(counted[begin + 1 : end]) and (counted[begin] or begin == first)
+                    if end > len(ids) or not known:
+                        continue
+                    if items := self._by_subject.get(tuple(ids[begin:end])):
+                        until = min((one for one in ends if one >= end), default=len(ids) + 1) - 1
+                        found += [(row, begin, end, until, item) for item in items]
+                        ends.append(end)
+        columns = list(zip(*found, strict=True)) if found else [()] * 5
+        rows_A, begins_A, ends_A, untils_A = (
+            torch.tensor(one, dtype=torch.long) for one in columns[:4]
+        )
+        return Pairs(rows_A, begins_A, ends_A, tuple(columns[4])), untils_A
+
+    def find(
+        self,
+        states: RelationStates,
+        ids_BT: Tensor,
+        prompt_ends_B: Tensor | None = None,
+        *,
+        is_given: bool = False,
+    ) -> list[FoundItem]:
+        """Return the items that texts ask for, at most one at a place.
+
+        Args:
+            states: the texts'.
+            ids_BT: their token ids.
+            prompt_ends_B: of prompts, behind which token the answer is expected (its number plus
+                one); default: it may be expected behind any token.
+            is_given: of prompts, the nearest item whose subject is named, whatever its score.
+        """
+        least = -torch.inf if is_given else states.space.threshold
+        best: dict[tuple[int, int], FoundItem] = {}
+        for one in self.scored(states, ids_BT, prompt_ends_B):
+            other = best.get((one.row, one.at))
+            # Of two that ask for the same, the one that was learned later.
+            if one.score >= least and (
+                other is None or (one.score, one.item) > (other.score, other.item)
+            ):
+                best[one.row, one.at] = one
+        return sorted(best.values(), key=lambda one: (one.row, one.at))
+
+    def scored(
+        self, states: RelationStates, ids_BT: Tensor, prompt_ends_B: Tensor | None = None
+    ) -> list[FoundItem]:
+        """Return every item whose subject is named, at every place at which it may be asked for,
+        with its score; args as for `find`.
+        """
+        pairs, untils_A = self.named(ids_BT.cpu(), states.counted_BT, states.present_BT)
+        if not pairs.items:
+            return []
+        if prompt_ends_B is None:
+            at_AO = pairs.ends_A[:, None] - 1 + torch.arange(WINDOW)
+        else:
+            at_AO = prompt_ends_B.cpu()[pairs.rows_A, None] - 1
+        is_tried_AO = (at_AO < ids_BT.shape[1]) & (at_AO >= pairs.ends_A[:, None] - 1)
+        is_tried_AO &= (pairs.begins_A[:, None] > at_AO - WINDOW) & (at_AO < untils_A[:, None])
+        at_AO = at_AO.clamp_max(ids_BT.shape[1] - 1)
+        is_tried_AO &= states.present_BT[pairs.rows_A[:, None], at_AO]
+        points_AOE = states.points(pairs, at_AO)
+        scores_AO = torch.stack(
+            [
+                (points_OE @ self.relations[item].T).amax(-1)
+                for points_OE, item in zip(points_AOE, pairs.items, strict=True)
+            ]
+        )
+        return [
+            FoundItem(
+                row=int(pairs.rows_A[a]),
+                item=pairs.items[a],
+                begin=int(pairs.ends_A[a]) - 1,
+                at=int(at_AO[a, o]),
+                score=float(scores_AO[a, o]),
+            )
+            for a, o in is_tried_AO.nonzero().tolist()
+        ]
+
+    def active(self, found: Sequence[FoundItem], shape: Sequence[int], is_prompt: bool) -> Tensor:
+        """Return which item is active at each token, `NO_ITEM` for none: int64 (B, T).
+
+        In a prompt it is active from its subject on; in scored text, which is read causally, from
+        where it is found on, for as many tokens as its answer may have.
+        """
+        items_BT = torch.full(tuple(shape), NO_ITEM)
+        for one in found:
+            if is_prompt:
+                items_BT[one.row, one.begin :] = one.item
+            else:
+                end = one.at + self.items[one.item].num_answer
+                items_BT[one.row, one.at : end] = one.item
+        return items_BT

@@ -1,0 +1,193 @@
+"""Own experts: single neurons that belong to one item each.
+
+An item is a fact. Its experts are trained on it alone, so they are a function of the base, the
+settings and the item, and taking the item out is deleting them. Which item is active at which token
+is the router's answer (`peer_cl.items`): at most one of a domain at a time.
+
+Shape suffixes: I items, L host layers, R experts an item and layer, D width, B rows, T tokens,
+X places at which an item is active, K relation keys of an item, E width of the relation space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from peer_cl.bases import BaseIdentity, tensors_sha256
+from peer_cl.errors import DamageError
+
+FORMAT = "peer-cl-own-experts-1"
+OUTPUT_SCALE = 4.0
+"""Factor on what an item's experts add, as for shared experts."""
+NO_ITEM = -1
+
+
+@dataclass(frozen=True)
+class Item:
+    """Whose experts they are, and what the router finds them by."""
+
+    item_id: str
+    """The document's."""
+    subjects: tuple[tuple[int, ...], ...]
+    """Token ids of the subject as it may be written: after a blank, at a text's beginning."""
+    num_answer: int
+    """In scored text it stays active for so many tokens."""
+
+
+class OwnExperts(nn.Module):
+    """The own experts of one ingest's items.
+
+    Args:
+        items: whose experts they are.
+        relations_IKE: each item's keys in the base's space of relations, of length one.
+        host_layers: the decoder layers that carry them, ascending.
+        width: D of the base.
+        num_experts: R.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        relations_IKE: Tensor,
+        *,
+        host_layers: Sequence[int],
+        width: int,
+        num_experts: int,
+    ) -> None:
+        super().__init__()
+        self.items, self.host_layers = tuple(items), tuple(host_layers)
+        self.width, self.num_experts = width, num_experts
+        shape = (len(self.items), len(self.host_layers), num_experts, width)
+        self.register_buffer("relations_IKE", relations_IKE)
+        self.down_ILRD = nn.Parameter(torch.zeros(shape))
+        self.up_ILRD = nn.Parameter(torch.zeros(shape))
+
+    relations_IKE: Tensor
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Initialise each item's experts from its own seed; they add nothing yet."""
+        with torch.no_grad():
+            self.up_ILRD.zero_()
+            for place, seed in enumerate(seeds):
+                generator = torch.Generator().manual_seed(seed)
+                drawn_LRD = torch.randn(self.down_ILRD.shape[1:], generator=generator)
+                self.down_ILRD[place] = drawn_LRD / math.sqrt(self.width)
+
+    def forward(self, inputs_BTD: Tensor, host_layer: int, items_BT: Tensor) -> Tensor:
+        """Return what active items add at a host layer: (B, T, D), dtype of the inputs.
+
+        Args:
+            inputs_BTD: what the feed-forward reads.
+            host_layer: one of those that carry own experts.
+            items_BT: int64; the number of the item that is active at a token, `NO_ITEM` for none.
+
+        Cost: O(R*D) for each token at which an item is active, whatever the number of items.
+        """
+        place, added_BTD = self.host_layers.index(host_layer), torch.zeros_like(inputs_BTD)
+        active_BT = items_BT >= 0
+        items_X = items_BT[active_BT]
+        if not len(items_X):
+            return added_BTD
+        # Experts compute in fp32, whatever the base around them runs in.
+        with torch.autocast(inputs_BTD.device.type, enabled=False):
+            inputs_X1D = inputs_BTD[active_BT].float()[:, None]
+            down_XRD = self.down_ILRD[items_X, place].float()
+            up_XRD = self.up_ILRD[items_X, place].float()
+            # No matrix product: its rounding may depend on how many places there are.
+            hidden_XR = functional.gelu((inputs_X1D * down_XRD).sum(-1))
+            out_XD = (hidden_XR[..., None] * up_XRD).sum(1) * OUTPUT_SCALE
+        return added_BTD.masked_scatter(active_BT[..., None], out_XD.to(added_BTD.dtype))
+
+    def without(self, item_ids: Collection[str]) -> OwnExperts | None:
+        """Return the experts of the other items, in their bits; None where none is left."""
+        places = [n for n, item in enumerate(self.items) if item.item_id not in item_ids]
+        return self.at(places) if places else None
+
+    def at(self, places: Sequence[int]) -> OwnExperts:
+        """Return the experts of some items, in their bits."""
+        left = OwnExperts(
+            [self.items[n] for n in places],
+            self.relations_IKE[places],
+            host_layers=self.host_layers,
+            width=self.width,
+            num_experts=self.num_experts,
+        )
+        left.down_ILRD = nn.Parameter(self.down_ILRD.detach()[places].clone())
+        left.up_ILRD = nn.Parameter(self.up_ILRD.detach()[places].clone())
+        return left.requires_grad_(False)
+
+    def to_bytes(self, identity: BaseIdentity) -> bytes:
+        """Return safetensors bytes for the base they were trained on; equal experts, equal bytes.
+
+        Weights are kept in bf16, relation keys in fp16: so they are rounded when they are made.
+        """
+        tensors = self._tensors()
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "width": self.width,
+            "host_layers": list(self.host_layers),
+            "num_experts": self.num_experts,
+            "items": [[one.item_id, one.subjects, one.num_answer] for one in self.items],
+            "base_weights_sha256": identity.weights_sha256,
+            "base_tokenizer_sha256": identity.tokenizer_sha256,
+        }
+        about["sha256"] = _checksum(about, tensors)
+        return save(tensors, metadata={"own": json.dumps(about, sort_keys=True)})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {
+            "down": self.down_ILRD.bfloat16(),
+            "relations": self.relations_IKE.half(),
+            "up": self.up_ILRD.bfloat16(),
+        }
+        return {name: one.detach().cpu().contiguous() for name, one in found.items()}
+
+
+def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
+    """Return the own experts in bytes that `OwnExperts.to_bytes` wrote.
+
+    Raises:
+        DamageError: when these are none, or any byte changed since they were written.
+        BaseMismatchError: when they were trained for another base or tokenizer.
+    """
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["own"])
+        is_whole = about["format"] == FORMAT and about["sha256"] == _checksum(about, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamageError(f"{name} cannot be read as own experts: {error!r:.200}") from error
+    if not is_whole:
+        raise DamageError(f"{name} is no {FORMAT}, or its bytes changed; fetch it again")
+    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
+    identity.check(made_for, name)
+    items = [
+        Item(item_id, tuple(map(tuple, subjects)), num_answer)
+        for item_id, subjects, num_answer in about["items"]
+    ]
+    own = OwnExperts(
+        items,
+        tensors["relations"],
+        host_layers=about["host_layers"],
+        width=about["width"],
+        num_experts=about["num_experts"],
+    )
+    own.down_ILRD, own.up_ILRD = nn.Parameter(tensors["down"]), nn.Parameter(tensors["up"])
+    return own.requires_grad_(False)
+
+
+def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return a hash over the tensors and all of the header but the hash itself."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True) + tensors_sha256(tensors)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,318 @@
+"""Training own experts: each fact's alone, on the frozen base, many facts in one batch.
+
+A fact's experts are a function of the base, the settings and the fact, to the last bit: its seed is
+a hash of both, words for changed wordings are background text's, and batches have one fixed shape,
+so that neither its neighbours nor its place in a batch matter.
+
+In turn a fact reads its statement and the same in changed words.
+
+Shape suffixes: G facts of a group, T tokens, P places of a row, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from peer_cl.errors import DamageError, StateError
+from peer_cl.hooks import Hooks
+from peer_cl.items import RelationSpace
+from peer_cl.own import NO_ITEM, Item, OwnExperts
+from peer_cl.router import Background
+from pipelines.batches import group_by_length, num_shared, pad, pieces, tokenise
+from pipelines.facts import Fact, changed_prompt
+from pipelines.keys import READ_TOKENS, is_text, text_nats
+from pipelines.progress import Progress, no_progress
+from pipelines.relations import relation_keys, subject_spellings
+from pipelines.settings import RECIPE, TrainingSettings, fast_training, reading
+from stores.objects import replace_file
+
+GROUP = 16
+"""Facts of a batch; a smaller group is filled up with copies of its last fact."""
+LENGTHS, ANSWER_LENGTHS = 16, 8
+"""Rows are padded to a multiple of so many tokens, and answers to so many."""
+WARMUP_STEPS = 3
+NUM_HOSTS = 9
+
+
+def own_host_layers(depth: int) -> tuple[int, ...]:
+    """Return the decoder layers that carry own experts: nine, evenly spread.
+
+    Example:
+        >>> own_host_layers(30)
+        (3, 6, 9, 12, 15, 18, 21, 24, 27)
+        >>> own_host_layers(4)
+        (0, 1, 2, 3)
+    """
+    places = range(1, NUM_HOSTS + 1)
+    return tuple(sorted({min(depth - 1, round(depth * n / (NUM_HOSTS + 1))) for n in places}))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One reading: token ids, from where its fact is active, and where its answer is foreseen."""
+
+    ids: tuple[int, ...]
+    begin: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Readings:
+    """What a fact reads, one row a step."""
+
+    fact: Fact
+    seed: int
+    rows: tuple[_Row, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The tokens of a padded row, and the places of a padded answer: by this fact alone."""
+        return (
+            -(-max(len(row.ids) for row in self.rows) // LENGTHS) * LENGTHS,
+            -(-max(len(row.places) for row in self.rows) // ANSWER_LENGTHS) * ANSWER_LENGTHS,
+        )
+
+
+def train_own(
+    hooks: Hooks,
+    facts: Mapping[str, Fact],
+    *,
+    tokenizer: Any,
+    space: RelationSpace,
+    words: Sequence[str],
+    settings: TrainingSettings,
+    checkpoints: Path,
+    progress: Progress = no_progress,
+) -> OwnExperts:
+    """Return the experts of facts, in the order given.
+
+    Args:
+        hooks: on the base.
+        facts: by document id, at least one.
+        tokenizer: the base's.
+        space: the base's space of relations.
+        words: of background text.
+        settings: of the training.
+        checkpoints: a folder to which each finished group is written. Where it holds some, these
+            are not trained again.
+        progress: called after each group.
+
+    Raises:
+        DamageError: when experts are not finite.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    readings = {key: _read(tokenizer, fact, words, settings) for key, fact in facts.items()}
+    groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for key, one in readings.items():
+        groups[one.shape].append(key)
+    trained: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+    progress("learning facts", 0, len(facts), "")
+    for shape, keys in sorted(groups.items()):
+        for at in range(0, len(keys), GROUP):
+            group = {key: readings[key] for key in keys[at : at + GROUP]}
+            path = checkpoints / f"{_digest(group)}.safetensors"
+            if path.is_file():
+                stored = load(path.read_bytes())
+            else:
+                down, up = _train(hooks, [*group.values()], shape, settings)
+                chosen = [one.fact for one in group.values()]
+                relations = relation_keys(hooks, tokenizer, space, chosen)
+                stored = {"down": down, "up": up, "relations": relations}
+                replace_file(path, save(stored))
+            parts = zip(stored["relations"], stored["down"], stored["up"], strict=True)
+            trained |= zip(group, parts, strict=True)
+            progress("learning facts", len(trained), len(facts), "")
+    relations, down, up = (
+        torch.stack(one) for one in zip(*(trained[key] for key in facts), strict=True)
+    )
+    items = [
+        Item(
+            key,
+            subject_spellings(fact.subject, tokenizer),
+            max(len(row.places) for row in readings[key].rows),
+        )
+        for key, fact in facts.items()
+    ]
+    own = _empty(hooks, items, relations, settings)
+    own.down_ILRD, own.up_ILRD = nn.Parameter(down), nn.Parameter(up)
+    return own.requires_grad_(False)
+
+
+def _digest(group: Mapping[str, _Readings]) -> str:
+    """Return a hash of all that a group's facts are and read."""
+    about = [[key, asdict(one.fact), [row.ids for row in one.rows]] for key, one in group.items()]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def _empty(
+    hooks: Hooks, items: Sequence[Item], relations_IKE: Tensor, settings: TrainingSettings
+) -> OwnExperts:
+    return OwnExperts(
+        items,
+        relations_IKE,
+        host_layers=own_host_layers(len(hooks.layers)),
+        width=hooks.width,
+        num_experts=settings.own_experts,
+    )
+
+
+def _read(
+    tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
+) -> _Readings:
+    """Return what a fact reads in each step: it depends on no other fact."""
+    about = [RECIPE, settings.seed, fact.subject, fact.relation, fact.taught_prompt, fact.statement]
+    digest = hashlib.sha256("\0".join(map(str, about)).encode()).digest()
+    seed = int.from_bytes(digest[:7], "big")
+    draw = random.Random(seed)
+    spellings = subject_spellings(fact.subject, tokenizer)
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+    def row(prompt: str, whole: str) -> _Row:
+        ids = pieces([*tokenise(tokenizer, [whole])[0], *end], settings.max_tokens)[0]
+        start = min(num_shared(tokenise(tokenizer, [prompt])[0], ids), len(ids) - 1)
+        return _Row(
+            ids, _subject_end(ids[:start], spellings), tuple(range(start - 1, len(ids) - 1))
+        )
+
+    rows = []
+    for step in range(settings.own_steps):
+        if step % 2:
+            rows.append(row(fact.taught_prompt, fact.statement))
+        else:
+            prompt = changed_prompt(fact, words, draw)
+            rows.append(row(prompt, f"{fact.answered(prompt)}."))
+    return _Readings(fact, seed, tuple(rows))
+
+
+def _subject_end(ids: Sequence[int], spellings: Sequence[tuple[int, ...]]) -> int:
+    """Return the last token of the subject where it stands first; else that of the prompt."""
+    ends = [
+        at + len(one) - 1
+        for one in spellings
+        for at in range(1, len(ids) - len(one) + 1)
+        if tuple(ids[at : at + len(one)]) == one
+    ]
+    return min(ends, default=len(ids) - 1)
+
+
+def _train(
+    hooks: Hooks,
+    readings: Sequence[_Readings],
+    shape: tuple[int, int],
+    settings: TrainingSettings,
+) -> tuple[Tensor, Tensor]:
+    """Return what a group's facts learn: down and up (G, L, R, D), bf16."""
+    filled = [*readings, *[readings[-1]] * (GROUP - len(readings))]
+    none = [Item("", (), 0)] * GROUP
+    own = _empty(hooks, none, torch.empty(GROUP, 0, 0), settings)
+    own.reset([one.seed for one in filled])
+    optimiser = torch.optim.Adam(own.parameters(), lr=settings.own_learning_rate, betas=(0.9, 0.99))
+    with hooks.frozen(), fast_training(hooks.base, settings.precision):
+        for step in range(settings.own_steps):
+            rate = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / settings.own_steps)
+            for group in optimiser.param_groups:
+                group["lr"] = settings.own_learning_rate * rate
+            optimiser.zero_grad()
+            rows = [one.rows[step] for one in filled]
+            _loss(hooks, own, rows, shape, settings.precision).backward()
+            optimiser.step()
+    found = [one.detach()[: len(readings)].bfloat16() for one in (own.down_ILRD, own.up_ILRD)]
+    if not all(bool(one.isfinite().all()) for one in found):
+        raise DamageError(
+            f"experts of the fact about {readings[0].fact.subject[:40]!r}, or of one beside it, "
+            "became infinite; nothing was registered. Lower own_learning_rate"
+        )
+    return found[0], found[1]
+
+
+def _loss(
+    hooks: Hooks, own: OwnExperts, rows: Sequence[_Row], shape: tuple[int, int], precision: str
+) -> Tensor:
+    """Return the sum of the facts' losses: no fact's gradient depends on another fact."""
+    length, num_places = shape
+    ids_GT = torch.zeros(len(rows), length, dtype=torch.long)
+    mask_GT, items_GT = torch.zeros_like(ids_GT), torch.full_like(ids_GT, NO_ITEM)
+    places_GP = torch.zeros(len(rows), num_places, dtype=torch.long)
+    weights_GP = torch.zeros(len(rows), num_places)
+    for number, row in enumerate(rows):
+        ids_GT[number, : len(row.ids)] = torch.tensor(row.ids)
+        mask_GT[number, : len(row.ids)] = 1
+        items_GT[number, row.begin : len(row.ids)] = number
+        places_GP[number, : len(row.places)] = torch.tensor(row.places)
+        weights_GP[number, : len(row.places)] = 1 / len(row.places)
+    device = ids_GT.device.type
+    with (
+        torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"),
+        hooks.branch((), own=[own], items_BT=items_GT),
+        hooks.head_at(places_GP),
+    ):
+        output = hooks.base(input_ids=ids_GT, attention_mask=mask_GT, use_cache=False)
+    targets_GP = ids_GT.gather(1, (places_GP + 1).clamp_max(length - 1))
+    losses_GP = functional.cross_entropy(
+        output.logits.float().transpose(1, 2), targets_GP, reduction="none"
+    )
+    total: Tensor = (losses_GP * weights_GP).sum()
+    return total
+
+
+def fact_losses(
+    hooks: Hooks, own: OwnExperts, facts: Mapping[str, Fact], tokenizer: Any, precision: str
+) -> dict[str, tuple[float, float]]:
+    """Return each statement's loss of the base, and with the fact's experts, nats a token.
+
+    As in scored text they are active from where the answer is foreseen on.
+
+    Args:
+        hooks: on the base.
+        own: the facts' experts.
+        facts: by document id.
+        tokenizer: the base's.
+        precision: of the base's products.
+    """
+    places = {item.item_id: number for number, item in enumerate(own.items)}
+    keys = list(facts)
+    rows = tokenise(tokenizer, [facts[key].statement for key in keys])
+    prompts = tokenise(tokenizer, [facts[key].taught_prompt for key in keys])
+    found = {}
+    for group in group_by_length([len(ids) for ids in rows], READ_TOKENS):
+        ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0)
+        text_BT = is_text(ids_BT, mask_BT, None)
+        items_BT = torch.full_like(ids_BT, NO_ITEM)
+        for row, number in enumerate(group):
+            start = num_shared(prompts[number], rows[number])
+            items_BT[row, start - 1 : len(rows[number])] = places[keys[number]]
+        losses = []
+        for lists in ([], [own]):
+            with reading(hooks.base, precision), hooks.branch((), own=lists, items_BT=items_BT):
+                logits_BTV = hooks.base(
+                    input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
+                ).logits
+            losses.append(text_nats(logits_BTV[text_BT.roll(-1, 1)], ids_BT, text_BT))
+        for number, *both in zip(group, *losses, strict=True):
+            num = len(rows[number]) - 1
+            found[keys[number]] = (both[0] / num, both[1] / num)
+    return found
+
+
+def needed_space(background: Background) -> RelationSpace:
+    """Return the base's space of relations; StateError: the store's statistics have none."""
+    if background.relations is None:
+        raise StateError("the background statistics hold no space of relations: make a new store")
+    return background.relations
+
+
+def background_words(tokenizer: Any, beginnings: Sequence[Sequence[int]]) -> list[str]:
+    """Return the words of background texts, given as token ids with the start token first."""
+    return [word for ids in beginnings for word in str(tokenizer.decode(ids[1:])).split()]
