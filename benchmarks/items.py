@@ -29,7 +29,7 @@ from benchmarks.stream.run import Stream
 from peer_cl.items import ItemIndex, RelationStates
 from peer_cl.model import PeerModel
 from peer_cl.own import Item, OwnExperts
-from peer_cl.read import evidence_tokens
+from peer_cl.read import relation_states
 from pipelines.batches import tokenise
 from pipelines.packages import cache_folder
 from pipelines.relations import subject_spellings
@@ -153,19 +153,13 @@ Read = list[tuple[list[int], torch.Tensor, torch.Tensor, RelationStates]]
 
 def _read(model: PeerModel, prompts: Sequence[Sequence[int]]) -> tuple[float, Read]:
     """Return the seconds that the base takes for prompts, and what it makes of them."""
-    space = model.background.relations if model.background is not None else None
-    if space is None:
-        return 0.0, []
     seconds, read = 0.0, []
     for group, ids_BT, mask_BT in batches(prompts):
         began = time.perf_counter()
-        with model.hooks.bare(keep_states=space.layers) as seen:
-            model.hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+        states = relation_states(model, ids_BT, mask_BT)
         seconds += time.perf_counter() - began
-        present_BT = mask_BT.bool()
-        evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
-        states = RelationStates(space, seen.states, evidence_BT, present_BT)
-        read.append((group, ids_BT, mask_BT.sum(1), states))
+        if states is not None:
+            read.append((group, ids_BT, mask_BT.sum(1), states))
     return seconds, read
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from peer_cl.errors import BaseMismatchError, InputError
+from peer_cl.errors import BaseMismatchError, DamageError, InputError
 
 
 @dataclass(frozen=True)
@@ -168,3 +170,61 @@ def start_token_id(tokenizer: Any) -> int:
         if token_id is not None:
             return int(token_id)
     raise InputError("the tokenizer has no begin, end or separator token to start a document with")
+
+
+def seal(
+    kind: str, about: dict[str, Any], tensors: dict[str, Tensor], identity: BaseIdentity
+) -> bytes:
+    """Return safetensors bytes with a header and a hash over all; equal content, equal bytes.
+
+    Args:
+        kind: the header's name in the file.
+        about: the header; "format" says what the file is.
+        tensors: on the CPU, contiguous.
+        identity: of the base that they were made for.
+    """
+    about = {
+        **about,
+        "base_weights_sha256": identity.weights_sha256,
+        "base_tokenizer_sha256": identity.tokenizer_sha256,
+    }
+    about["sha256"] = _checksum(about, tensors)
+    # One entry only: safetensors writes several in any order, and equal content would differ.
+    return save(tensors, metadata={kind: json.dumps(about, sort_keys=True)})
+
+
+def unseal(
+    data: bytes, kind: str, form: str, identity: BaseIdentity, *, name: str, what: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the tensors in bytes that `seal` wrote.
+
+    Args:
+        kind: the header's name in the file.
+        form: its "format".
+        identity: of the base that it is to be used with.
+        name, what: what messages call the file, and what it should be.
+
+    Raises:
+        DamageError: when it is none, or any byte changed since it was written.
+        BaseMismatchError: when it was made for another base or tokenizer; both hashes shown.
+    """
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][kind])
+        # safetensors itself loads a flipped byte silently.
+        is_whole = about["format"] == form and about["sha256"] == _checksum(about, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamageError(f"{name} cannot be read as {what}: {error!r:.200}") from error
+    if not is_whole:
+        raise DamageError(f"{name} is no {form}, or its bytes changed; fetch it again")
+    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
+    identity.check(made_for, name)
+    return about, tensors
+
+
+def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return a hash over the tensors and all of the header but the hash itself."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True) + tensors_sha256(tensors)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -29,7 +29,6 @@ class PromptWeights:
     """The domains that some prompt finds, in the order of the branches after the base."""
     weights_QB: Tensor
     """fp64; the posterior at the prompt's end, base first; columns add up to one."""
-
     writers_B: Tensor
     """int64; the branch that writes greedily: its place, the base's is 0."""
     items_PBT: Mapping[str, Tensor]

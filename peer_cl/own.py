@@ -10,21 +10,15 @@ X places at which an item is active, K relation keys of an item, E width of the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from peer_cl.bases import BaseIdentity, tensors_sha256
-from peer_cl.errors import DamageError
+from peer_cl.bases import BaseIdentity, seal, unseal
 
 FORMAT = "peer-cl-own-experts-1"
 OUTPUT_SCALE = 4.0
@@ -131,26 +125,20 @@ class OwnExperts(nn.Module):
 
         Weights are kept in bf16, relation keys in fp16: so they are rounded when they are made.
         """
-        tensors = self._tensors()
-        about: dict[str, Any] = {
+        about = {
             "format": FORMAT,
             "width": self.width,
             "host_layers": list(self.host_layers),
             "num_experts": self.num_experts,
             "items": [[one.item_id, one.subjects, one.num_answer] for one in self.items],
-            "base_weights_sha256": identity.weights_sha256,
-            "base_tokenizer_sha256": identity.tokenizer_sha256,
         }
-        about["sha256"] = _checksum(about, tensors)
-        return save(tensors, metadata={"own": json.dumps(about, sort_keys=True)})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        found = {
+        tensors = {
             "down": self.down_ILRD.bfloat16(),
             "relations": self.relations_IKE.half(),
             "up": self.up_ILRD.bfloat16(),
         }
-        return {name: one.detach().cpu().contiguous() for name, one in found.items()}
+        tensors = {key: one.detach().cpu().contiguous() for key, one in tensors.items()}
+        return seal("own", about, tensors, identity)
 
 
 def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
@@ -160,17 +148,7 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
         DamageError: when these are none, or any byte changed since they were written.
         BaseMismatchError: when they were trained for another base or tokenizer.
     """
-    try:
-        tensors = load(data)
-        size = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["own"])
-        is_whole = about["format"] == FORMAT and about["sha256"] == _checksum(about, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamageError(f"{name} cannot be read as own experts: {error!r:.200}") from error
-    if not is_whole:
-        raise DamageError(f"{name} is no {FORMAT}, or its bytes changed; fetch it again")
-    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
-    identity.check(made_for, name)
+    about, tensors = unseal(data, "own", FORMAT, identity, name=name, what="own experts")
     items = [
         Item(item_id, tuple(map(tuple, subjects)), num_answer)
         for item_id, subjects, num_answer in about["items"]
@@ -184,10 +162,3 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
     )
     own.down_ILRD, own.up_ILRD = nn.Parameter(tensors["down"]), nn.Parameter(tensors["up"])
     return own.requires_grad_(False)
-
-
-def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Return a hash over the tensors and all of the header but the hash itself."""
-    rest = {key: value for key, value in about.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True) + tensors_sha256(tensors)
-    return hashlib.sha256(text.encode()).hexdigest()

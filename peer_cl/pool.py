@@ -6,20 +6,16 @@ with the shape, the host layers, the base's hashes and a hash over all of it. No
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
-from peer_cl.bases import BaseIdentity, tensors_sha256
-from peer_cl.errors import DamageError, InputError
+from peer_cl.bases import BaseIdentity, seal, tensors_sha256, unseal
+from peer_cl.errors import InputError
 from peer_cl.items import ItemIndex
 from peer_cl.layer import PeerLayer, PoolShape
 from peer_cl.own import OwnExperts
@@ -58,17 +54,13 @@ class Segment(nn.Module):
             name: tensor.detach().to("cpu", copy=True).contiguous()
             for name, tensor in sorted(self.state_dict().items())
         }
-        about: dict[str, Any] = {
+        about = {
             "format": FORMAT,
             "width": self.width,
             "host_layers": list(self.host_layers),
             "shape": asdict(self.shape),
-            "base_weights_sha256": identity.weights_sha256,
-            "base_tokenizer_sha256": identity.tokenizer_sha256,
         }
-        about["sha256"] = _checksum(about, tensors)
-        # One entry only: safetensors writes several in any order, and equal segments would differ.
-        return save(tensors, metadata={"segment": json.dumps(about, sort_keys=True)})
+        return seal("segment", about, tensors, identity)
 
     def sha256(self) -> str:
         """Return a hash over every tensor, by name: equal exactly when the weights are."""
@@ -89,19 +81,9 @@ def load_segment(source: Path | bytes, identity: BaseIdentity, *, name: str = ""
         if not source.is_file():
             raise InputError(f"there is no segment file {source}")
         return load_segment(source.read_bytes(), identity, name=name or source.name)
-    name = name or "the segment"
-    try:
-        tensors = {key: tensor.clone() for key, tensor in load(source).items()}
-        size = int.from_bytes(source[:8], "little")
-        about = json.loads(json.loads(source[8 : 8 + size])["__metadata__"]["segment"])
-        # safetensors itself loads a flipped byte silently.
-        is_whole = about["format"] == FORMAT and about["sha256"] == _checksum(about, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamageError(f"{name} cannot be read as a segment: {error!r:.200}") from error
-    if not is_whole:
-        raise DamageError(f"{name} is no {FORMAT}, or its bytes changed; fetch it again")
-    made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
-    identity.check(made_for, name)
+    about, tensors = unseal(
+        source, "segment", FORMAT, identity, name=name or "the segment", what="a segment"
+    )
     # It is drawn at random first: the caller's draws stay the same. No device is woken for it.
     with torch.random.fork_rng(devices=[]):
         segment = Segment(
@@ -109,15 +91,9 @@ def load_segment(source: Path | bytes, identity: BaseIdentity, *, name: str = ""
             host_layers=about["host_layers"],
             shape=PoolShape(**about["shape"]),
         )
-    segment.load_state_dict(tensors, assign=True)
+    own = {key: tensor.clone() for key, tensor in tensors.items()}
+    segment.load_state_dict(own, assign=True)
     return segment.requires_grad_(False)
-
-
-def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Return a hash over the tensors and all of the header but the hash itself."""
-    rest = {key: value for key, value in about.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True) + tensors_sha256(tensors)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ExpertPool(nn.Module):

@@ -291,6 +291,26 @@ def read(
     )
 
 
+@torch.no_grad()
+def relation_states(
+    model: Reader, input_ids: Tensor, attention_mask: Tensor | None = None
+) -> RelationStates | None:
+    """Return where texts lie in the base's space of relations, without any branch.
+
+    None where the model has no such space. Args as for `read`; padding stands on the right.
+    """
+    space = None if model.background is None else model.background.relations
+    if space is None:
+        return None
+    with model.hooks.bare(keep_states=space.layers) as seen:
+        model.hooks.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    present_BT = (
+        torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
+    )
+    evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids)
+    return RelationStates(space, seen.states, evidence_BT, present_BT)
+
+
 def _route(
     model: Reader,
     names: tuple[str, ...],

@@ -74,6 +74,8 @@ class _Readings:
 
     fact: Fact
     seed: int
+    spellings: tuple[tuple[int, ...], ...]
+    """Of its subject, as token ids."""
     rows: tuple[_Row, ...]
 
     @property
@@ -138,12 +140,8 @@ def train_own(
         torch.stack(one) for one in zip(*(trained[key] for key in facts), strict=True)
     )
     items = [
-        Item(
-            key,
-            subject_spellings(fact.subject, tokenizer),
-            max(len(row.places) for row in readings[key].rows),
-        )
-        for key, fact in facts.items()
+        Item(key, one.spellings, max(len(row.places) for row in one.rows))
+        for key, one in readings.items()
     ]
     own = _empty(hooks, items, relations, settings)
     own.down_ILRD, own.up_ILRD = nn.Parameter(down), nn.Parameter(up)
@@ -193,7 +191,7 @@ def _read(
         else:
             prompt = changed_prompt(fact, words, draw)
             rows.append(row(prompt, f"{fact.answered(prompt)}."))
-    return _Readings(fact, seed, tuple(rows))
+    return _Readings(fact, seed, spellings, tuple(rows))
 
 
 def _subject_end(ids: Sequence[int], spellings: Sequence[tuple[int, ...]]) -> int:

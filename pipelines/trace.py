@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from peer_cl.errors import InputError
-from peer_cl.items import FoundItem, RelationStates
+from peer_cl.items import FoundItem
 from peer_cl.mixture import overflowed_tokens
 from peer_cl.model import PeerModel
 from peer_cl.pool import Segment, pool_names
-from peer_cl.read import check_text, evidence_tokens, read
+from peer_cl.read import check_text, read, relation_states
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
@@ -234,7 +234,6 @@ def _traced_item(registry: Registry, model: PeerModel, domain: str, found: Found
     )
 
 
-@torch.no_grad()
 def search(
     registry: Registry, prompt: str, *, model: PeerModel | None = None, tokenizer: Any = None
 ) -> list[TracedItem]:
@@ -246,16 +245,11 @@ def search(
         raise InputError("the prompt is empty; give some words to search with")
     if model is None or tokenizer is None:
         model, tokenizer = load(registry)
-    background = model.background
-    if background is None or background.relations is None:
-        return []
     ids_BT = torch.tensor(tokenise(tokenizer, [composed_text(prompt)]))
     check_text(model.base, ids_BT)
-    with model.hooks.bare(keep_states=background.relations.layers) as seen:
-        model.base(input_ids=ids_BT, use_cache=False)
-    present_BT = torch.ones_like(ids_BT).bool()
-    evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
-    states = RelationStates(background.relations, seen.states, evidence_BT, present_BT)
+    states = relation_states(model, ids_BT)
+    if states is None:
+        return []
     ends_B = torch.tensor([ids_BT.shape[1]])
     found = [
         _traced_item(registry, model, name, one)

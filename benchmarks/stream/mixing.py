@@ -1,13 +1,10 @@
-"""What branches find: each domain's own, and all of them behind the mixture.
-
-Pools and adapters alike: `peer_cl.read.read` takes any model that can run a domain's branch.
-"""
+"""What branches find: each domain's own, and all of them behind the mixture."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +15,8 @@ from benchmarks.efficiency import CONTEXT, block_losses
 from benchmarks.prompts import batches, largest_posteriors, num_found
 from benchmarks.stream.data import Prepared, Texts
 from benchmarks.stream.raw import DIGITS, Keyed, Piece
-from peer_cl.items import RelationStates
 from peer_cl.mixture import enter_at, mixture_log_probs
-from peer_cl.read import Reader, evidence_tokens, read
+from peer_cl.read import Reader, read, relation_states
 from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
 from pipelines.progress import Progress, no_progress
@@ -32,15 +28,8 @@ NUM_SAID = 60
 """Prompts of each kind that must not bring an answer, a domain."""
 
 
-class BranchReader(Reader, Protocol):
-    """A model whose branches can be read, and switched off."""
-
-    def set_pool(self, names: str | Sequence[str] | None) -> None:
-        """Let only these domains be active; None: every one."""
-
-
 def text_pieces(
-    model: BranchReader,
+    model: Reader,
     domains: Sequence[Prepared],
     texts: Texts,
     about: Mapping[str, Piece],
@@ -124,7 +113,7 @@ def _blocks(model: Reader, texts: Texts, names: Sequence[str]) -> dict[str, dict
 
 
 def asked_piece(
-    model: BranchReader,
+    model: Reader,
     tokenizer: Any,
     domains: Sequence[Prepared],
     progress: Progress = no_progress,
@@ -169,7 +158,7 @@ def asked_piece(
 
 
 def wordings_piece(
-    model: BranchReader,
+    model: Reader,
     tokenizer: Any,
     domains: Sequence[Prepared],
     progress: Progress = no_progress,
@@ -203,7 +192,7 @@ def _quiet_prompts(
     }
 
 
-def _least_score(model: BranchReader) -> float:
+def _least_score(model: Reader) -> float:
     space = None if model.background is None else model.background.relations
     return 0.0 if space is None else space.threshold
 
@@ -213,7 +202,7 @@ def _length(fact: Fact) -> int:
 
 
 def _said(
-    model: BranchReader, tokenizer: Any, domain: str, pairs: Sequence[tuple[str, Fact]]
+    model: Reader, tokenizer: Any, domain: str, pairs: Sequence[tuple[str, Fact]]
 ) -> list[list[int]]:
     """Return whether a fact's answer begins to be said after each prompt: with the prompt's
     nearest item of the domain given, and as it is routed.
@@ -235,22 +224,14 @@ class NearestItem(NamedTuple):
     score: float
 
 
-@torch.no_grad()
-def nearest_items(
-    model: BranchReader, prompts: Sequence[Sequence[int]]
-) -> list[NearestItem | None]:
+def nearest_items(model: Reader, prompts: Sequence[Sequence[int]]) -> list[NearestItem | None]:
     """Return each prompt's nearest item, whatever its score; None where no subject is named."""
     found: list[NearestItem | None] = [None] * len(prompts)
-    space = model.background.relations if model.background is not None else None
     indexes = {name: index for name in model.active_pools if (index := model.items(name))}
-    if space is None:
-        return found
     for group, ids_BT, mask_BT in batches(prompts):
-        with model.hooks.bare(keep_states=space.layers) as seen:
-            model.hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
-        present_BT = mask_BT.bool()
-        evidence_BT = evidence_tokens(ids_BT, present_BT, model.special_ids)
-        states = RelationStates(space, seen.states, evidence_BT, present_BT)
+        states = relation_states(model, ids_BT, mask_BT)
+        if states is None:
+            continue
         for name, index in indexes.items():
             for one in index.find(states, ids_BT, mask_BT.sum(1), is_given=True):
                 number, best = group[one.row], found[group[one.row]]

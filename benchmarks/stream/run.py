@@ -76,7 +76,7 @@ class Stream:
         return found
 
     def base(self) -> Base:
-        """Return the pretrained model, loaded anew: PEFT changes it in place."""
+        """Return the pretrained model."""
         return load_base(resolve_base(self.base_id))
 
     @functools.cached_property
