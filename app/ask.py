@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
-from app.output import print_json, print_objects, print_table, say, short_id, show_progress
+from app.output import print_json, print_objects, print_table, say, show_progress
 from app.report import describe_weights, print_report, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
-    from pipelines.experts import Expert
+    from pipelines.experts import Expert, ItemExperts
     from pipelines.store import Store
     from pipelines.trace import Trace, TracedExpert
 
@@ -72,9 +73,8 @@ def trace(
     domain: Domains = None,
     every: Annotated[bool, flag("--all", "Activate every enabled domain.")] = False,
     experts: Annotated[int, opt("N", "Experts shown, a domain.", min=1)] = 5,
-    limit: Annotated[int, opt("N", "Documents shown, a domain.", min=1)] = 5,
 ) -> Answer:
-    """Show which branch predicts each token, by which experts, and what those hold."""
+    """Show which branch predicts each token, by which experts, and for which facts."""
     if (text is None) == (document is None):
         raise InputError('give either a text or --document ID: peer-cl trace "some words"')
     if every and domain:
@@ -87,7 +87,6 @@ def trace(
         domains=domain,
         routing="all" if every else "prompt",
         num_experts=experts,
-        num_documents=limit,
     )
     states = opened.registry.queries.snapshot(found.snapshot).domains
     chains = opened.registry.queries.chains([state.version for state in states]).values()
@@ -118,9 +117,10 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
         say("the router finds no domain that is live and enabled: the base answers")
     if found.items:
         print_objects(
-            "\nfacts that the text asks for",
+            "\nfacts that the text asks for, and passages that it repeats",
             found.items,
-            "domain fact=document_id score statement",
+            "domain document=document_id score statement",
+            statement=lambda one: shorten(one.statement, 100),
         )
     weighed = [f"{what} {name}" for name in found.active for what in ("weight", "evidence")]
     print_table(
@@ -137,16 +137,14 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
     )
     if found.active:
         print_objects(
-            "\nstrongest experts over the text",
+            "\nstrongest shared experts over the text",
             [expert for domain in found.active for expert in found.experts[domain]],
             "domain expert strength router_weight=weight",
             expert=name,
         )
-        documents = "domain document=document_id score kind title source"
-        print_objects("\ndocuments that the active experts hold", found.documents, documents)
     columns = {"base": found.next_base, "mixture": found.next_mixture}
     if found.next_without_items:
-        columns["without these facts"] = found.next_without_items
+        columns["without these items"] = found.next_without_items
     print_table(
         "\nnext token",
         [heading for name in columns for heading in (name, "probability")],
@@ -178,13 +176,15 @@ def search(
 def experts(
     opened: Store,
     domain: Domain,
-    layer: Annotated[int | None, opt("N", "Only this host layer; default: all.")] = None,
-    expert: Annotated[
-        str | None, opt("LAYER:EXPERT", "Only this expert; also VERSION:LAYER:EXPERT.")
+    layer: Annotated[
+        int | None, opt("N", "Only the shared experts of this host layer; default: all.")
     ] = None,
-    limit: Annotated[int, opt("N", "Experts shown, or documents of one.", min=1)] = 10,
+    expert: Annotated[
+        str | None, opt("LAYER:EXPERT", "Only this shared expert; also VERSION:LAYER:EXPERT.")
+    ] = None,
+    limit: Annotated[int, opt("N", "Items and shared experts shown.", min=1)] = 10,
 ) -> Answer:
-    """Show how a domain's experts are used, what they promote, and what they resemble."""
+    """Show the experts of a domain's items, and how its texts use the shared ones."""
     if layer is not None and expert is not None:
         raise InputError(f"--expert {expert} names its layer: leave out --layer")
     opened.registry.queries.check_active(domain)
@@ -194,36 +194,46 @@ def experts(
     if expert is not None:
         words = expert.split(":")
         place = parse_expert(":".join(words[-2:]))
-        yield (detail := found.expert(*place, words[0] if len(words) == 3 else None))
-        _print_use("expert", [detail.expert])
-        held = zip(detail.held.documents, detail.held.shares, strict=True) if detail.held else ()
-        rows = [(short_id(d.document_id), share, d.kind, d.title, d.source) for d, share in held]
-        headings = ["document", "share of its use", "kind", "title", "source"]
-        print_table("\ndocuments that it holds", headings, rows[:limit])
+        yield (one := found.expert(*place, words[0] if len(words) == 3 else None))
+        _print_shared("shared expert", [one])
         return
     yield (report := found.report(limit, layer))
-    print_objects(
-        f"{domain}: use by host layer, over the documents that it learned",
-        report.layers,
-        "version=label layer=host_layer experts=num_experts used=usage unevenness dead=num_dead "
-        "documents=num_documents effective_documents_an_expert=effective_documents",
-    )
-    _print_use("\nbusiest experts", report.busiest)
-    _print_use("\nmost specific experts", report.most_specific)
+    if report.items:
+        print_objects(
+            f"{domain}: items and the experts that they own",
+            report.items,
+            "item=document_id version=owned.label experts=owned.num_experts "
+            "host_layers=owned.num_host_layers size=owned.size_bytes about promotes "
+            "most_similar_item cosine",
+            about=lambda one: one.statement or one.title,
+            promotes=_promoted,
+            most_similar_item=lambda one: one.nearest and one.nearest.title,
+            cosine=lambda one: one.nearest and one.nearest.similarity,
+        )
+    if report.num_items > len(report.items):
+        say(f"{report.num_items - len(report.items):,} more; --limit shows more of them")
+    if report.layers:
+        print_objects(
+            "\n" * bool(report.items) + f"{domain}: use of shared experts by the learned texts",
+            report.layers,
+            "version=label layer=host_layer experts=num_experts used=usage unevenness "
+            "dead=num_dead",
+        )
+        _print_shared("\nbusiest shared experts", report.busiest)
 
 
-def _print_use(title: str, experts: Sequence[Expert]) -> None:
+def _print_shared(title: str, experts: Sequence[Expert]) -> None:
     print_objects(
         title,
         experts,
-        "version=label expert share_of_use=weight_share documents=num_documents "
-        "effective=effective_documents promotes nearest_in_other_domains",
+        "version=label expert share_of_use=weight_share promotes",
         expert=lambda one: f"{one.host_layer}:{one.expert}",
-        promotes=lambda one: " ".join(map(repr, one.promotes)) or "(adds nothing)",
-        nearest_in_other_domains=lambda one: "  ".join(
-            f"{near.domain} {near.expert} ({near.similarity:.2f})" for near in one.near
-        ),
+        promotes=_promoted,
     )
+
+
+def _promoted(one: Expert | ItemExperts) -> str:
+    return " ".join(map(repr, one.promotes)) or "(adds nothing)"
 
 
 def verify(store: Folder = DEFAULT_STORE, as_json: Json = False) -> None:

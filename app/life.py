@@ -99,34 +99,44 @@ def erase(
     source: Annotated[str | None, opt("SOURCE", "All of a file, or of a line of it.")] = None,
     search: Annotated[str | None, opt("WORDS", "All with these words, in any case.")] = None,
     domain: Annotated[str | None, opt("DOMAIN", "Only of this domain; default: all.")] = None,
+    wait: Annotated[bool, flag("--wait", "Train shared experts anew now, not later.")] = False,
     yes: Yes = False,
     message: Message = "",
 ) -> Answer:
-    """Erase documents: what their domains learned is made anew, as if they had never been there.
+    """Erase documents: their domains become what they would be had they never been there.
 
-    Lists what it would erase and asks. Earlier snapshots hold the documents until
-    `purge DOMAIN --retired`; later ingests leave them out.
+    Their own experts go at once. Of a text, the shard of shared experts that it taught is switched
+    off, and trained anew by the domain's next ingest, or with --wait: of all that waits, where no
+    document is named. Lists what it would erase and asks. Earlier snapshots hold the documents
+    until `purge DOMAIN --retired`; later ingests leave them out.
     """
-    if bool(documents) + (source is not None) + (search is not None) != 1:
+    num_ways = bool(documents) + (source is not None) + (search is not None)
+    if num_ways > 1 or (not num_ways and not wait):
         raise InputError("say which documents in one way: by id, with --source or with --search")
     queries = opened.registry.queries
     names = [domain] if domain else [state.domain for state in queries.live().domains]
     live = [d for name in names for d in queries.documents(name) if d.kind != "question"]
-    found = _chosen(queries, live, documents or [], source, search)
+    found = _chosen(queries, live, documents or [], source, search) if num_ways else []
     ids = {name: [d.document_id for d in found if d.domain == name] for name in names}
-    ids = {name: own for name, own in ids.items() if own}
-    if not yes:
+    waiting = () if num_ways else queries.pending(names)
+    ids = {name: own for name, own in ids.items() if own or name in waiting}
+    if not yes and found:
         for one in found:
             where = f"{one.domain} {one.document_id[:12]}"
             say(f"{where} {one.kind} {one.title} ({one.source})", err=True)
         question = f"Erase {several(len(found), 'document')}"
         # A fact's own experts are left out; only a text was read together with others.
-        if trained := sorted({one.domain for one in found if one.kind == "text"}):
-            question += f" and train {', '.join(trained)} again"
+        if wait and (trained := sorted({one.domain for one in found if one.kind == "text"})):
+            question += f" and train shards of {', '.join(trained)} again"
         typer.confirm(f"{question}?", abort=True, err=True)
     with show_progress() as progress:
-        done = [opened.erase(name, own, message, progress) for name, own in ids.items()]
+        done = [
+            opened.erase(name, own, message, wait=wait, progress=progress)
+            for name, own in ids.items()
+        ]
     yield done
+    if not done:
+        say("no shared experts wait to be trained anew")
     for erasure in done:
         _print_erasure(erasure)
 
@@ -156,11 +166,18 @@ def _chosen(
 
 def _print_erasure(done: Erasure) -> None:
     say(f"{done.domain} is at {done.label} in snapshot {done.snapshot_id}")
+    if not done.document_ids:
+        say("the shared experts that were pending are trained anew")
+        return
     say(
-        f"{several(len(done.document_ids), 'document')} erased; "
-        f"{several(done.num_kept, 'segment')} kept, {done.num_trained} trained again, "
-        f"{done.num_dropped} dropped, {done.seconds:.0f} s"
+        f"{several(len(done.document_ids), 'document')} gone in {done.seconds:.2f} s with all that "
+        f"is their own; {several(done.num_kept, 'segment')} kept, {done.num_dropped} dropped"
     )
+    if done.num_pending:
+        say(
+            f"shared experts pending: {several(done.num_pending, 'shard')} of {done.domain}; its "
+            "next ingest trains what is pending, and so does `peer-cl erase --wait`"
+        )
     if done.near_ids:
         shown = ", ".join(one[:12] for one in done.near_ids)
         say(f"these documents stay and may say the same: {shown}")

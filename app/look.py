@@ -36,6 +36,8 @@ def list_(opened: Store) -> Answer:
         empty="no domain yet; add one with `peer-cl ingest DOMAIN PATH`",
         state=describe_state,
     )
+    if waiting := opened.registry.queries.pending(state.domain for state in live.domains):
+        say(f"shared experts pending: {', '.join(waiting)}; `peer-cl erase --wait` trains them")
 
 
 def describe_state(item: DomainSummary) -> str:
@@ -93,18 +95,16 @@ def documents(
 def document(
     opened: Store,
     wanted: Annotated[str, Argument(metavar="ID", help="Its id, or the first six digits.")],
-    experts: Annotated[int, opt("N", "The most experts shown.", min=1)] = 10,
 ) -> Answer:
-    """Show a document: its text, the domains that hold it, and the experts that it uses."""
-    from pipelines.provenance import document_experts
+    """Show a document: its text, the domains that hold it, and the experts that it owns."""
+    from pipelines.experts import owned_experts
 
     queries = opened.registry.queries
     places = queries.places(wanted)
     newest = places[-1].document
-    by_segment = {place.document.segment_id: place for place in places}
-    used = document_experts(opened.registry, newest.document_id, [*by_segment])[:experts]
+    owned = owned_experts(opened.registry, places)
     text = queries.document_text(newest) if newest.text_object is not None else None
-    yield {"text": text, "places": places, "experts": used}
+    yield {"text": text, "places": places, "owned": owned}
     say(f"document {newest.document_id} ({newest.kind}, {newest.num_tokens:,} tokens)")
     print_objects(
         "\nheld by (losses right after the ingest, nats a token)",
@@ -114,16 +114,11 @@ def document(
         "title=document.title source=document.source",
         state=lambda one: "live" if one.is_live else "not live",
     )
-    print_objects(
-        "\nexperts that it uses, the most specific first",
-        used,
-        "domain version expert router_weight=weight share_of_the_expert=share "
-        "documents=num_documents",
-        empty="none: only texts that were learned use shared experts",
-        domain=lambda one: by_segment[one.segment_id].document.domain,
-        version=lambda one: by_segment[one.segment_id].label,
-        expert=lambda one: f"{one.host_layer}:{one.expert}",
-    )
+    for one in owned:
+        held = f"{one.num_experts} experts in {one.num_host_layers} host layers"
+        say(f"\nin {one.domain} {one.label} it owns {held} ({size(one.size_bytes)})")
+    if not owned:
+        say("\nit owns no experts")
     say(f"\n{text}" if text is not None else "this store keeps no texts")
 
 
@@ -194,8 +189,8 @@ def _missing(opened: Store, live: Snapshot) -> Iterator[str]:
     registry = opened.registry
     for state in live.domains:
         chain = registry.queries.chain(state.version)
-        needed = [key for segment in chain for key in segment.objects]
-        if not all(registry.objects.exists(key) for key in needed):
+        named = {key for segment in chain for key in segment.objects.values()}
+        if registry.objects.missing(key for key in named if key is not None):
             yield f"{state.domain} lacks stored objects: `peer-cl doctor` names them"
 
 

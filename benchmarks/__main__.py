@@ -16,7 +16,7 @@ BENCHMARKS = {
     "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",
     "efficiency": "routing efficiency at 128 tokens, and after 32 tokens of context",
-    "provenance": "whether the experts named for a document hold what it taught",
+    "provenance": "whether the experts that a document owns hold what it taught",
     "size": "the code in figures: lines, words, files that an act runs through",
 }
 """By module name; each has `COMMAND` and `measure(arguments) -> list[Figure]`."""

@@ -1,8 +1,8 @@
-"""Whether provenance tells the truth: do the experts named for a document hold what it taught?
+"""Whether provenance tells the truth: do the experts that a document owns hold what it taught?
 
-Of a text these are shared experts, named by the record of use; of a fact its own. They are switched
-off, and the share of the document's gain that goes with them is compared with
-the share of other documents' gain that goes too.
+They are switched off, and the share of the document's gain that goes with them is compared with the
+share of other documents' gain that goes too. And: is a learned text's own passage the one that is
+found, after its first tokens?
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -19,23 +20,26 @@ from torch import Tensor
 from benchmarks.prompts import batches
 from benchmarks.results import Figure, store_options
 from peer_cl.model import PeerModel
-from peer_cl.pool import Segment
 from peer_cl.read import read
+from peer_cl.router import BackgroundWords
 from pipelines import open_store
 from pipelines.batches import tokenise
-from pipelines.provenance import document_experts
+from pipelines.loading import load_background_statistics
 from pipelines.store import Store
-from pipelines.trace import learned_segments
 from stores.queries import Document
 
 COMMAND = "python -m benchmarks provenance"
 MAX_TOKENS = 512
 """Documents are read up to here: what a training row holds at most."""
-NUM_EXPERTS = 80
-"""Switched off for a document."""
 NUM_DOCUMENTS, NUM_WATCHED = 6, 12
 """Of each kind: those whose experts are switched off, and others that are watched."""
-Place = tuple[str, int, int]  # segment id, host layer, expert
+BOUNDS = {"fact": (0.8, 0.05), "text": (0.3, 0.01)}
+"""By kind: at least this share of the own gain goes, at most this one of others' gain. Shared
+experts foresee a part of a text, too."""
+
+
+FIRST_TOKENS = 32
+"""After so many tokens a learned text's own passage is to be found."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
 
 def _switched_off(store: Store, model: PeerModel, tokenizer: Any, domain: str) -> Iterator[Figure]:
     queries = store.registry.queries
-    segments = learned_segments(store.registry, queries.live(), model, domain)
-    learned = {k: queries.documents(domain, split="train", kind=k) for k in ("text", "fact")}
+    learned = {kind: queries.documents(domain, split="train", kind=kind) for kind in BOUNDS}
 
     def samples(documents: Sequence[Document]) -> list[Sample]:
         texts = [queries.document_text(one) for one in documents]
@@ -73,31 +76,50 @@ def _switched_off(store: Store, model: PeerModel, tokenizer: Any, domain: str) -
             for found in zip(documents, rows, *_losses(model, domain, rows), strict=True)
         ]
 
+    if texts := learned["text"]:
+        words = load_background_statistics(store.registry).words
+        of_texts = {one.document_id: queries.document_text(one) for one in texts}
+        share = _found_first(model, tokenizer, words, of_texts)
+        what = f"own passage found first after {FIRST_TOKENS} tokens, {domain} (share)"
+        yield Figure(what, share, least=0.85)
     watched = samples([d for own in learned.values() for d in drawn(own, NUM_WATCHED, salt=1)])
-    for kind, found in learned.items():
-        chosen = samples(drawn(found, NUM_DOCUMENTS, salt=2))
-        ways = ("own",) if kind == "fact" else ("random", "router weight", "tf-idf")
-        for how in ways if chosen else ():
-            own = own_gain = others = others_gain = 0.0
-            for sample in chosen:
-                rest = [one for one in watched if one.ids != sample.ids]
-                if how == "own":
-                    off = _own_rows(model, domain, sample.document)
-                else:
-                    named = _named(store, segments, sample.document, how)
-                    off = shared_rows(segments, named)
-                with switched_off(off):
-                    losses = _losses(model, domain, [sample.ids, *(one.ids for one in rest)])[1]
-                own += losses[0] - sample.pool
-                own_gain += sample.base - sample.pool
-                others += sum(now - one.pool for now, one in zip(losses[1:], rest, strict=True))
-                others_gain += sum(one.base - one.pool for one in rest)
-            what = f"{how}, {NUM_EXPERTS} experts, {domain}, {kind}s (share)"
-            if how == "own":
-                what = f"own experts, {domain}, facts (share)"
-            least, most = (0.8, 0.05) if how in ("own", "tf-idf") else (None, None)
+    for kind, (least, most) in BOUNDS.items():
+        owners = [one for one in learned[kind] if own_rows(model, domain, one.document_id)]
+        own = own_gain = others = others_gain = 0.0
+        for sample in samples(drawn(owners, NUM_DOCUMENTS, salt=2)):
+            rest = [one for one in watched if one.ids != sample.ids]
+            with switched_off(own_rows(model, domain, sample.document.document_id)):
+                losses = _losses(model, domain, [sample.ids, *(one.ids for one in rest)])[1]
+            own += losses[0] - sample.pool
+            own_gain += sample.base - sample.pool
+            others += sum(now - one.pool for now, one in zip(losses[1:], rest, strict=True))
+            others_gain += sum(one.base - one.pool for one in rest)
+        if owners:
+            what = f"own experts, {domain}, {kind}s (share)"
             yield Figure(f"own gain that goes: {what}", own / own_gain, least=least)
             yield Figure(f"others' gain that goes: {what}", others / others_gain, most=most)
+
+
+def _found_first(
+    model: PeerModel, tokenizer: Any, words: BackgroundWords, texts: Mapping[str, str]
+) -> float:
+    """Return of how many texts that are long enough their own passage is the nearest of all."""
+    right = []
+    for document_id, ids in zip(texts, tokenise(tokenizer, [*texts.values()]), strict=True):
+        if len(ids) <= FIRST_TOKENS:
+            continue
+        ids_1T = torch.tensor([ids[: 1 + FIRST_TOKENS]])
+        counted_1T = torch.ones_like(ids_1T).bool()
+        counted_1T[0, 0] = False
+        ends_1, nats_1T = torch.tensor([1 + FIRST_TOKENS]), words.nats(ids_1T)
+        found = [
+            (one.score, index.items[one.item].item_id)
+            for name in model.active_pools
+            if (index := model.items(name)) is not None
+            for one in index.passages(ids_1T, counted_1T, nats_1T, ends_1)
+        ]
+        right.append(float(bool(found) and max(found)[1] == document_id))
+    return fmean(right)
 
 
 def _losses(
@@ -112,49 +134,27 @@ def _losses(
     return base, pool
 
 
-def _named(
-    store: Store, segments: Mapping[str, Segment], document: Document, how: str
-) -> list[Place]:
-    """Return as many experts for a document, chosen in one of three ways."""
-    if how == "random":
-        every = [
-            (segment_id, layer, expert)
-            for segment_id, segment in segments.items()
-            for layer in segment.host_layers
-            for expert in range(segment.shape.num_experts)
-        ]
-        return random.Random(document.document_id).sample(every, min(NUM_EXPERTS, len(every)))
-    found = document_experts(store.registry, document.document_id, [document.segment_id])
-    if how == "router weight":
-        found = sorted(found, key=lambda one: -one.weight)
-    return [(one.segment_id, one.host_layer, one.expert) for one in found[:NUM_EXPERTS]]
-
-
-def shared_rows(segments: Mapping[str, Segment], places: Sequence[Place]) -> list[Tensor]:
-    """Return what each of some shared experts adds, (D,), as it lies in the model."""
-    return [segments[s].layer(layer).experts.up_ND.data[n] for s, layer, n in places]
-
-
-def _own_rows(model: PeerModel, domain: str, document: Document) -> list[Tensor]:
+def own_rows(model: PeerModel, domain: str, document_id: str) -> list[Tensor]:
+    """Return what a document's own experts add, (L, R, D) an item, as it lies in the model."""
     return [
         own.up_ILRD.data[number]
         for own in model.pool(domain).own_experts()
         for number, item in enumerate(own.items)
-        if item.item_id == document.document_id
+        if item.item_id == document_id
     ]
 
 
 @contextmanager
 def switched_off(rows: Sequence[Tensor]) -> Iterator[None]:
     """Let some experts, given by what they add, add nothing inside."""
-    kept = [row_D.clone() for row_D in rows]
-    for row_D in rows:
-        row_D.zero_()
+    kept = [row.clone() for row in rows]
+    for row in rows:
+        row.zero_()
     try:
         yield
     finally:
-        for row_D, values_D in zip(rows, kept, strict=True):
-            row_D.copy_(values_D)
+        for row, values in zip(rows, kept, strict=True):
+            row.copy_(values)
 
 
 def drawn(documents: Sequence[Document], num: int, salt: int = 0) -> list[Document]:

@@ -79,7 +79,7 @@ class Hooks:
         self.state_layer = (2 * len(self.layers)) // 3 if state_layer is None else state_layer
         self.check_layers([self.state_layer])
         self.width = int(self.base.config.get_text_config(decoder=True).hidden_size)
-        self.lock, self._is_open = threading.RLock(), False
+        self.lock, self._is_open, self._returns_tuple = threading.RLock(), False, False
         self._check_base()
 
     @contextmanager
@@ -90,6 +90,7 @@ class Hooks:
         seen = Seen()
 
         def keep_state(layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            self._returns_tuple = isinstance(output, tuple)
             seen.states[layer] = output[0] if isinstance(output, tuple) else output
             if layer == self.state_layer:
                 seen.state_BTD = seen.states[layer]
@@ -156,6 +157,25 @@ class Hooks:
                     yield stack
             finally:
                 self._is_open = False
+
+    @contextmanager
+    def above(self, first: int, states_BTD: Tensor) -> Iterator[None]:
+        """Skip the layers below layer `first` inside, which reads these states instead.
+
+        For training on the same rows in every step: the base's lower layers say the same each time.
+        """
+        passed_on = (states_BTD,) if self._returns_tuple else states_BTD
+        skipped = list(self.layers)[:first]
+        own = [layer.__dict__.get("forward") for layer in skipped]  # accelerate gives them one
+        try:
+            for layer in skipped:
+                layer.__dict__["forward"] = lambda *_, **__: passed_on
+            yield
+        finally:
+            for layer, forward in zip(skipped, own, strict=True):
+                del layer.__dict__["forward"]
+                if forward is not None:
+                    layer.__dict__["forward"] = forward
 
     @contextmanager
     def head_at(self, places_BT: Tensor) -> Iterator[None]:

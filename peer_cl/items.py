@@ -1,6 +1,6 @@
-"""Which item a text asks for: the item half of the router.
+"""Which fact a text asks for: the half of the router that finds facts.
 
-An item's key is a product of two sub-keys, and both must fit: *whom* it is about, its subject's
+A fact's key is a product of two sub-keys, and both must fit: *whom* it is about, its subject's
 token ids, and *what* about them, points in the base's space of relations. That space is learned
 once for a base, from background prompts: wordings of one relation lie near to each other, and
 sentences that only name a subject lie far from all. An item is found by a threshold that was set
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.own import NO_ITEM, OwnExperts
+from peer_cl.passages import PassageIndex
 
 WINDOW = 32
 """What is asked is looked for in so many tokens, and the subject has to stand among them."""
@@ -82,16 +83,20 @@ class Pairs(NamedTuple):
 
 
 class FoundItem(NamedTuple):
-    """An item that a text asks for."""
+    """A fact that a text asks for, or a passage that it repeats."""
 
     row: int
     item: int
     begin: int
-    """The last token of its subject."""
+    """The last token of a fact's subject; where a text begins to repeat a passage."""
     at: int
-    """The token behind which its answer is expected."""
+    """The token behind which its answer is expected, or what stands next in a passage."""
+    until: int
+    """In scored text, the token from which on it is no longer active."""
     score: float
-    """Cosine to the nearest of its relation keys."""
+    """Of a fact, the cosine to the nearest of its relation keys; of a passage, the share of what
+    the last tokens tell that stands in it."""
+    is_passage: bool = False
 
 
 def directions(states: Sequence[Tensor]) -> Tensor:
@@ -162,7 +167,7 @@ class RelationStates:
 
 
 class ItemIndex:
-    """The items of a pool, by their subjects.
+    """The items of a pool: facts by their subjects, passages by their pairs of tokens.
 
     Args:
         own: the own experts of the pool's ingests, the oldest first.
@@ -176,6 +181,9 @@ class ItemIndex:
             for subject in item.subjects:
                 self._by_subject.setdefault(subject, []).append(number)
         self._lengths = sorted({len(subject) for subject in self._by_subject}, reverse=True)
+        keyed = [pairs for one in own for pairs in (one.pairs or [None] * len(one.items))]
+        self._passage_items = [number for number, pairs in enumerate(keyed) if pairs is not None]
+        self._passages = PassageIndex([pairs for pairs in keyed if pairs is not None])
 
     def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
         """Return the items whose subjects stand in texts, and from which token on each no longer
@@ -203,6 +211,29 @@ class ItemIndex:
             torch.tensor(one, dtype=torch.long) for one in columns[:4]
         )
         return Pairs(rows_A, begins_A, ends_A, tuple(columns[4])), untils_A
+
+    def passages(
+        self,
+        ids_BT: Tensor,
+        counted_BT: Tensor,
+        nats_BT: Tensor,
+        prompt_ends_B: Tensor | None = None,
+    ) -> list[FoundItem]:
+        """Return the passages that texts repeat, in the order of the texts.
+
+        Args:
+            ids_BT, counted_BT, nats_BT: as for `PassageIndex.find`.
+            prompt_ends_B: of prompts, the number of their last token plus one: only what they
+                repeat at their end.
+        """
+        found = []
+        for one in self._passages.find(ids_BT, counted_BT, nats_BT) if self._passage_items else ():
+            end = one.until if prompt_ends_B is None else int(prompt_ends_B[one.row])
+            if one.at < end <= one.until:
+                at = one.at if prompt_ends_B is None else end - 1
+                item = self._passage_items[one.passage]
+                found.append(FoundItem(one.row, item, one.at, at, one.until, one.score, True))
+        return found
 
     def find(
         self,
@@ -261,7 +292,8 @@ class ItemIndex:
                 row=int(pairs.rows_A[a]),
                 item=pairs.items[a],
                 begin=int(pairs.ends_A[a]) - 1,
-                at=int(at_AO[a, o]),
+                at=(at := int(at_AO[a, o])),
+                until=at + self.items[pairs.items[a]].num_answer,
                 score=float(scores_AO[a, o]),
             )
             for a, o in is_tried_AO.nonzero().tolist()
@@ -270,14 +302,14 @@ class ItemIndex:
     def active(self, found: Sequence[FoundItem], shape: Sequence[int], is_prompt: bool) -> Tensor:
         """Return which item is active at each token, `NO_ITEM` for none: int64 (B, T).
 
-        In a prompt it is active from its subject on; in scored text, which is read causally, from
-        where it is found on, for as many tokens as its answer may have.
+        In a prompt it is active from where it begins on; in scored text, which is read causally,
+        from where it is found on: a fact for as many tokens as its answer may have, a passage while
+        it is repeated. Where a fact is asked for within a passage, the fact is active.
         """
         items_BT = torch.full(tuple(shape), NO_ITEM)
-        for one in found:
+        for one in sorted(found, key=lambda one: not one.is_passage):
             if is_prompt:
                 items_BT[one.row, one.begin :] = one.item
             else:
-                end = one.at + self.items[one.item].num_answer
-                items_BT[one.row, one.at : end] = one.item
+                items_BT[one.row, one.at : one.until] = one.item
         return items_BT

@@ -1,8 +1,9 @@
 """Own experts: single neurons that belong to one item each.
 
-An item is a fact. Its experts are trained on it alone, so they are a function of the base, the
-settings and the item, and taking the item out is deleting them. Which item is active at which token
-is the router's answer (`peer_cl.items`): at most one of a domain at a time.
+An item is a fact, or a passage of a document. Its experts are trained on it alone, so they are a
+function of the base, the settings and the item, and taking the item out is deleting them. Which
+item is active at which token is the router's answer (`peer_cl.items`, `peer_cl.passages`): at most
+one of a domain at a time.
 
 Shape suffixes: I items, L host layers, R experts an item and layer, D width, B rows, T tokens,
 X places at which an item is active, K relation keys of an item, E width of the relation space.
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from peer_cl.bases import BaseIdentity, seal, unseal
 
-FORMAT = "peer-cl-own-experts-1"
+FORMAT = "peer-cl-own-experts-2"
 OUTPUT_SCALE = 4.0
 """Factor on what an item's experts add, as for shared experts."""
 NO_ITEM = -1
@@ -31,19 +32,22 @@ class Item:
     """Whose experts they are, and what the router finds them by."""
 
     item_id: str
-    """The document's."""
-    subjects: tuple[tuple[int, ...], ...]
-    """Token ids of the subject as it may be written: after a blank, at a text's beginning."""
-    num_answer: int
-    """In scored text it stays active for so many tokens."""
+    """The document's; passages of one document share it."""
+    subjects: tuple[tuple[int, ...], ...] = ()
+    """Of a fact, token ids of the subject as it may be written: after a blank, at a text's
+    beginning."""
+    num_answer: int = 0
+    """Of a fact: in scored text it stays active for so many tokens."""
 
 
 class OwnExperts(nn.Module):
-    """The own experts of one ingest's items.
+    """The own experts of one ingest's facts, or of its passages.
 
     Args:
         items: whose experts they are.
-        relations_IKE: each item's keys in the base's space of relations, of length one.
+        relations_IKE: each fact's keys in the base's space of relations, of length one; of
+            passages, K is 0.
+        pairs: each passage's key (`peer_cl.passages.token_pairs`); of facts, none.
         host_layers: the decoder layers that carry them, ascending.
         width: D of the base.
         num_experts: R.
@@ -53,6 +57,7 @@ class OwnExperts(nn.Module):
         self,
         items: Sequence[Item],
         relations_IKE: Tensor,
+        pairs: Sequence[Tensor] = (),
         *,
         host_layers: Sequence[int],
         width: int,
@@ -63,6 +68,7 @@ class OwnExperts(nn.Module):
         self.width, self.num_experts = width, num_experts
         shape = (len(self.items), len(self.host_layers), num_experts, width)
         self.register_buffer("relations_IKE", relations_IKE)
+        self.pairs = tuple(pairs)
         self.down_ILRD = nn.Parameter(torch.zeros(shape))
         self.up_ILRD = nn.Parameter(torch.zeros(shape))
 
@@ -112,6 +118,7 @@ class OwnExperts(nn.Module):
         left = OwnExperts(
             [self.items[n] for n in places],
             self.relations_IKE[places],
+            [self.pairs[n] for n in places] if self.pairs else (),
             host_layers=self.host_layers,
             width=self.width,
             num_experts=self.num_experts,
@@ -134,11 +141,31 @@ class OwnExperts(nn.Module):
         }
         tensors = {
             "down": self.down_ILRD.bfloat16(),
+            "num_pairs": torch.tensor([len(one) for one in self.pairs], dtype=torch.long),
+            "pairs": torch.cat([torch.empty(0, dtype=torch.long), *self.pairs]),
             "relations": self.relations_IKE.half(),
             "up": self.up_ILRD.bfloat16(),
         }
         tensors = {key: one.detach().cpu().contiguous() for key, one in tensors.items()}
         return seal("own", about, tensors, identity)
+
+
+def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
+    """Return the experts of several lists of one kind as one, in their bits."""
+    first = lists[0]
+    if len(lists) == 1:
+        return first
+    whole = OwnExperts(
+        [item for one in lists for item in one.items],
+        torch.cat([one.relations_IKE for one in lists]),
+        [pairs for one in lists for pairs in one.pairs],
+        host_layers=first.host_layers,
+        width=first.width,
+        num_experts=first.num_experts,
+    )
+    whole.down_ILRD = nn.Parameter(torch.cat([one.down_ILRD for one in lists]))
+    whole.up_ILRD = nn.Parameter(torch.cat([one.up_ILRD for one in lists]))
+    return whole.requires_grad_(False)
 
 
 def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
@@ -156,6 +183,7 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
     own = OwnExperts(
         items,
         tensors["relations"],
+        tensors["pairs"].split(tensors["num_pairs"].tolist()) if len(tensors["num_pairs"]) else (),
         host_layers=about["host_layers"],
         width=about["width"],
         num_experts=about["num_experts"],

@@ -7,7 +7,7 @@ with the shape, the host layers, the base's hashes and a hash over all of it. No
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +25,7 @@ FORMAT = "peer-cl-segment-2"
 
 
 class Segment(nn.Module):
-    """The PEER layers of one ingest, one a host layer. Frozen once it is trained.
+    """The PEER layers of one shard of an ingest, one a host layer. Frozen once it is trained.
 
     Args:
         width: D of the base.
@@ -47,6 +47,14 @@ class Segment(nn.Module):
     def peer_layers(self) -> list[PeerLayer]:
         """Return the PEER layers, from the lowest host layer up."""
         return [self.layer(host_layer) for host_layer in self.host_layers]
+
+    def scaled(self, factor: float) -> Segment:
+        """Return these experts with all that they add multiplied; the weights are shared."""
+        shape = replace(self.shape, output_scale=self.shape.output_scale * factor)
+        with torch.random.fork_rng(devices=[]):
+            found = Segment(width=self.width, host_layers=self.host_layers, shape=shape)
+        found.load_state_dict(self.state_dict(), assign=True)
+        return found.requires_grad_(False)
 
     def to_bytes(self, identity: BaseIdentity) -> bytes:
         """Return safetensors bytes for the base it was trained on; equal segments, equal bytes."""
@@ -101,7 +109,8 @@ class ExpertPool(nn.Module):
 
     Args:
         name: the pool's name, shown to people; it never names a file.
-        segments: shared experts, one segment an ingest of texts, oldest first; on the same base.
+        segments: shared experts, a segment for each shard of an ingest of texts, oldest first; on
+            the same base.
         key: what the router compares a text with; None: no text is like the domain's.
         own: own experts, one list an ingest of facts, oldest first.
     """

@@ -110,15 +110,16 @@ class Reading:
     def writers_B(self) -> Tensor:
         """The branch that writes on from each row, greedily: int64, its place, the base's is 0.
 
-        Of the domains whose items a prompt asks for, the one with the best score; else the branch
-        with the heaviest posterior.
+        Of the domains whose facts a prompt asks for, the one with the best score; else of those
+        whose passages it repeats; else the branch with the heaviest posterior.
         """
         writers_B = self.posterior_QBU[..., -1].argmax(0)
-        best: dict[int, float] = {}
+        best: dict[int, tuple[bool, float]] = {}
         for place, domain in enumerate(self.domains, 1):
             for one in self.items.get(domain, ()):
-                if one.score > best.get(one.row, -torch.inf):
-                    best[one.row] = one.score
+                score = (not one.is_passage, one.score)
+                if score > best.get(one.row, (False, -torch.inf)):
+                    best[one.row] = score
                     writers_B[one.row] = place
         return writers_B
 
@@ -233,12 +234,22 @@ def read(
     ends_B = prompt_ends(prompt_lengths, present_BT)
     is_prompt = routing == "prompt"
     items: dict[str, list[FoundItem]] = {}
+    if model.background is not None and indexes:
+        ids_BT, ends = input_ids.cpu(), ends_B if is_prompt else None
+        told_BT = model.background.words.nats(ids_BT)
+        for name, index in indexes.items():
+            items[name] = index.passages(ids_BT, evidence_BT.cpu(), told_BT, ends)
     if space is not None and indexes:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
         for name, index in indexes.items():
-            ends = ends_B if is_prompt else None
             is_given = is_prompt and named is not None
-            items[name] = index.find(states, input_ids, ends, is_given=is_given)
+            # One that is named, and asked for too little, does not stand in a passage's way.
+            repeating = {one.row for one in items[name]}
+            items[name] += [
+                one
+                for one in index.find(states, input_ids, ends, is_given=is_given)
+                if one.score >= space.threshold or one.row not in repeating
+            ]
     is_routed = named is None and routing != "all"
     routed = _route(
         model, active, seen.state_BTD, input_ids, evidence_BT, ends_B, routing, is_routed=is_routed

@@ -161,6 +161,10 @@ class BackgroundWords:
         likely = (1 - unseen) * (self.counts.at(ids) / total) + unseen / self.vocabulary
         return likely.masked_fill(torch.isin(ids, self.marks_M), torch.nan)
 
+    def nats(self, ids: Tensor) -> Tensor:
+        """Return what each word tells, minus its log probability: fp64; 0 where it is none."""
+        return -self.likelihood(ids).log().nan_to_num(nan=0.0)
+
 
 @dataclass(frozen=True)
 class DomainWords:

@@ -1,39 +1,84 @@
-"""A domain's shared experts: how evenly they are used, what each holds, promotes and resembles.
+"""A domain's experts: what each item owns, and how evenly its texts use the shared ones.
 
-Shape suffixes: D width, N experts, V vocabulary.
+Shape suffixes: I items, L host layers, R experts an item and layer, D width, N shared experts, V
+vocabulary, E numbers of what an item's experts add (L*D).
 """
 
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from peer_cl.errors import StateError, UnknownError
+from peer_cl.errors import UnknownError
 from peer_cl.model import PeerModel
+from peer_cl.own import OwnExperts
 from peer_cl.pool import Segment as PoolSegment
 from peer_cl.usage import expert_usage, unevenness
-from pipelines.loading import check_loaded, empty_model, load_segments, load_store_base, snapshot_of
-from pipelines.usage import read_inputs
-from stores.index import VectorIndex
-from stores.queries import ExpertUse, HeldBy, Segment, Snapshot
+from pipelines.loading import (
+    check_loaded,
+    empty_model,
+    load_owns,
+    load_shards,
+    load_store_base,
+    snapshot_of,
+    store_identity,
+)
+from pipelines.usage import read_use
+from stores.queries import DocumentPlace, Segment, Snapshot
 from stores.registry import Registry
 
-RARELY_USED = 0.25
-"""Experts below this share of the mean weight are used too rarely to be called specific."""
 NUM_PROMOTED = 5
-NUM_NEAR = 3
+
+
+@dataclass(frozen=True)
+class Owned:
+    """How many experts a document owns where one segment holds it."""
+
+    domain: str
+    label: str
+    """Of the version that they came with."""
+    num_experts: int
+    """Over all host layers."""
+    num_host_layers: int
+    size_bytes: int
+    """Of the experts and of the keys that find them."""
+
+
+@dataclass(frozen=True)
+class ItemExperts:
+    """An item of a domain, and the experts that it owns."""
+
+    document_id: str
+    title: str
+    statement: str
+    """Of a fact; empty for a text, and where texts are not kept."""
+    owned: Owned
+    promotes: list[str]
+    """Tokens that its experts of the highest host layer together raise most; none: they add
+    nothing."""
+    nearest: NearItem | None
+    """None where the domain has no other item."""
+
+
+@dataclass(frozen=True)
+class NearItem:
+    """The other item of the domain whose experts add the most similar."""
+
+    document_id: str
+    title: str
+    similarity: float
+    """Cosine between what the experts of both add, summed in each host layer; -1 to 1."""
 
 
 @dataclass(frozen=True)
 class LayerUse:
-    """How the experts of one segment and host layer are used by what the segment learned."""
+    """How the shared experts of one segment and host layer are used by the learned texts."""
 
     label: str
     segment_id: str
@@ -44,28 +89,11 @@ class LayerUse:
     unevenness: float
     """Nats: 0 is even, log N is one expert alone."""
     num_dead: int
-    num_documents: int
-    """Documents that the segment learned."""
-    effective_documents: float
-    """Mean over experts, weighted by their use: specific experts have few."""
-
-
-@dataclass(frozen=True)
-class NearExpert:
-    """An expert of another domain that has read similar inputs."""
-
-    domain: str
-    label: str
-    """Of the version that it came with."""
-    host_layer: int
-    expert: int
-    similarity: float
-    """Cosine of the angle between the experts' mean inputs."""
 
 
 @dataclass(frozen=True)
 class Expert:
-    """One expert."""
+    """One shared expert."""
 
     label: str
     segment_id: str
@@ -73,13 +101,8 @@ class Expert:
     expert: int
     weight_share: float
     """Of its layer's weight in the product-key router."""
-    num_documents: int
-    effective_documents: float
     promotes: list[str]
-    """Tokens that its output raises most, read through the unembedding; none if it adds nothing."""
-    is_zero: bool
-    """Whether it adds nothing: it never learned."""
-    near: list[NearExpert]
+    """Tokens that its output raises most, read through the unembedding; none: it adds nothing."""
 
 
 @dataclass(frozen=True)
@@ -88,28 +111,28 @@ class ExpertsReport:
 
     domain: str
     version: str
+    num_items: int
+    items: list[ItemExperts]
+    """The first of them."""
     layers: list[LayerUse]
     busiest: list[Expert]
-    most_specific: list[Expert]
 
 
-@dataclass(frozen=True)
-class ExpertDetail:
-    """One expert, and what it holds."""
+class _Held(NamedTuple):
+    """Where experts of an item lie."""
 
-    expert: Expert
-    held: HeldBy | None
-    """None where nothing that was learned uses it."""
+    segment: Segment
+    own: OwnExperts
+    place: int
 
 
 class DomainExperts:
-    """An active domain's shared experts with what is recorded of them.
+    """An active domain's own and shared experts.
 
     Only the base of the model is used; by default it is loaded. The default snapshot is the one
     that the model was loaded from, or the live one.
 
-    Raises: UnknownError, StateError: for a domain that is not active or learned no text, or an
-    unknown expert.
+    Raises: UnknownError, StateError: for a domain that is not active, or an unknown expert.
     """
 
     def __init__(
@@ -126,161 +149,209 @@ class DomainExperts:
         self.version = registry.queries.check_active(domain, self.snapshot).version
         if model is not None and domain in model.active_pools:
             check_loaded(registry, model, self.snapshot, [domain])
-        chain = registry.queries.chain(self.version)
-        self.chain = [segment for segment in chain if segment.pool_object is not None]
-        if not self.chain:
-            raise StateError(
-                f"{domain!r} has no shared experts: it learned facts alone, each by experts of its "
-                f"own; `peer-cl documents {domain}` lists them"
-            )
-        self.uses = registry.uses.expert_uses([segment.id for segment in self.chain])
+        self.chain = registry.queries.chain(self.version)
+        self.shared = [segment for segment in self.chain if segment.objects_of("shared")]
         if model is None:
             base = load_store_base(registry)
             model, tokenizer = empty_model(registry, base), base.tokenizer
         self.model, self.tokenizer = model, tokenizer
-        self.segments = {segment.id: segment for segment in self.chain}
 
     def report(self, num: int = 10, host_layer: int | None = None) -> ExpertsReport:
-        """Return use by layer (or of one), and the `num` busiest and most specific experts."""
-        self._check_layer(host_layer)
-        layers, shares = [], {}
-        for segment in self.chain:
-            num_learned = self.registry.uses.num_learned(segment.id)
-            for layer in segment.host_layers:
-                if host_layer not in (None, layer):
-                    continue
-                own = own_uses(self.uses, segment, layer)
-                layers.append(layer_use(segment, layer, own, num_learned))
-                total = sum(use.weight for use in own) or 1.0
-                shares.update({use: use.weight / total for use in own})
-        busiest = sorted(shares, key=lambda use: (-shares[use], _place(use)))
-        mean = sum(shares.values()) / max(1, len(shares))
-        used = [use for use in shares if shares[use] >= RARELY_USED * mean]
-        specific = sorted(used, key=lambda u: (u.effective_documents, -u.weight, _place(u)))
+        """Return the first `num` items; of the shared experts their use by layer (or of one), and
+        the `num` busiest."""
+        if host_layer is not None:
+            self._check_layer(host_layer)
+        layers, used = [], []
+        for segment in self.shared:
+            for layer, weights_N in segment_weights(self.registry, segment).items():
+                if host_layer in (None, layer):
+                    layers.append(layer_use(segment, layer, weights_N))
+                    shares = enumerate(_shares(weights_N))
+                    used += [(-one, segment.ordinal, layer, n) for n, one in shares if one]
+        segments = {segment.ordinal: segment for segment in self.shared}
         return ExpertsReport(
-            self.domain,
-            self.version,
-            layers,
-            [self._expert(use, shares[use]) for use in busiest[:num]],
-            [self._expert(use, shares[use]) for use in specific[:num]],
+            domain=self.domain,
+            version=self.version,
+            num_items=len(self._held),
+            items=[self._item(document_id) for document_id in [*self._held][:num]],
+            layers=layers,
+            busiest=[
+                self._expert(segments[ordinal], layer, expert, -negative)
+                for negative, ordinal, layer, expert in sorted(used)[:num]
+            ],
         )
 
-    def expert(self, host_layer: int, expert: int, label: str | None = None) -> ExpertDetail:
-        """Return one expert of the domain's newest segment, or of the version a label names."""
+    def expert(self, host_layer: int, expert: int, label: str | None = None) -> Expert:
+        """Return a shared expert of the domain's newest segment, or of the version of a label."""
         self._check_layer(host_layer)
-        chosen = [segment for segment in self.chain if label in (None, segment.label)]
+        chosen = [segment for segment in self.shared if label in (None, segment.label)]
         if not chosen:
-            known = ", ".join(segment.label for segment in self.chain)
+            known = ", ".join(segment.label for segment in self.shared)
             what = f"{self.domain} has no live version {label!r} with shared experts"
             raise UnknownError(f"{what}; it has {known}")
-        segment, num = chosen[-1], experts_a_layer(chosen[-1])
-        if not 0 <= expert < num:
+        segment = chosen[-1]
+        shares = _shares(segment_weights(self.registry, segment)[host_layer])
+        if not 0 <= expert < len(shares):
             where = f"at layer {host_layer} of {self.domain}"
-            raise UnknownError(f"no expert {expert} {where}; it has 0 to {num - 1}")
-        held = self.registry.uses.held_by(segment.id, {host_layer: [expert]})
-        total = sum(use.weight for use in own_uses(self.uses, segment, host_layer)) or 1.0
-        use = held[0].use if held else ExpertUse(segment.id, host_layer, expert, 0.0, 0, 0.0)
-        return ExpertDetail(self._expert(use, use.weight / total), held[0] if held else None)
+            raise UnknownError(f"no expert {expert} {where}; it has 0 to {len(shares) - 1}")
+        return self._expert(segment, host_layer, expert, shares[expert])
 
-    def _check_layer(self, host_layer: int | None) -> None:
-        known = sorted({layer for segment in self.chain for layer in segment.host_layers})
-        if host_layer is not None and host_layer not in known:
-            what = f"{self.domain} has no experts at layer {host_layer}"
+    def _check_layer(self, host_layer: int) -> None:
+        known = sorted({layer for segment in self.shared for layer in segment.host_layers})
+        if not known:
+            why = "they wait to be trained anew" if self._is_pending else "it learned no text"
+            raise UnknownError(f"{self.domain} has no shared experts: {why}")
+        if host_layer not in known:
+            what = f"{self.domain} has no shared experts at layer {host_layer}"
             raise UnknownError(f"{what}; its host layers are {', '.join(map(str, known))}")
 
-    @torch.no_grad()
-    def _expert(self, use: ExpertUse, share: float) -> Expert:
-        layer = self._loaded[use.segment_id].layer(use.host_layer)
-        up_D = layer.experts.up_ND[use.expert].detach()
-        is_zero = not up_D.any()
-        unembedding: Any = self.model.base.get_output_embeddings()
-        raised_V = unembedding.weight.float() @ up_D.float().to(unembedding.weight.device)
-        best = [] if is_zero else raised_V.topk(NUM_PROMOTED).indices.tolist()
-        return Expert(
-            label=self.segments[use.segment_id].label,
-            segment_id=use.segment_id,
-            host_layer=use.host_layer,
-            expert=use.expert,
-            weight_share=share,
-            num_documents=use.num_documents,
-            effective_documents=use.effective_documents,
-            promotes=[str(self.tokenizer.decode([token])) for token in best],
-            is_zero=is_zero,
-            near=self._near(use),
+    @property
+    def _is_pending(self) -> bool:
+        return any(segment.pending_shards for segment in self.chain)
+
+    # Own experts
+
+    @functools.cached_property
+    def _held(self) -> dict[str, list[_Held]]:
+        """By item, where its experts lie; the oldest segment's items first."""
+        found: dict[str, list[_Held]] = {}
+        for segment in self.chain:
+            for own in load_owns(self.registry, segment, self.model.identity):
+                for place, item in enumerate(own.items):
+                    found.setdefault(item.item_id, []).append(_Held(segment, own, place))
+        return found
+
+    @functools.cached_property
+    def _documents(self) -> dict[str, Any]:
+        documents = self.registry.queries.documents(self.domain, self.version, split="train")
+        return {one.document_id: one for one in documents}
+
+    def _item(self, document_id: str) -> ItemExperts:
+        document, held = self._documents[document_id], self._held[document_id]
+        is_told = document.kind == "fact" and document.text_object is not None
+        highest_D = sum(one.own.up_ILRD[one.place, -1].float().sum(0) for one in held)
+        return ItemExperts(
+            document_id=document_id,
+            title=document.title,
+            statement=self.registry.queries.document_text(document) if is_told else "",
+            owned=_owned(held),
+            promotes=self._promoted(torch.as_tensor(highest_D)),
+            nearest=self._nearest(document_id),
         )
 
-    @functools.cached_property
-    def _loaded(self) -> dict[str, PoolSegment]:
-        loaded = load_segments(self.registry, self.domain, self.chain, self.model.identity)
-        return dict(zip(self.segments, loaded, strict=True))
+    def _nearest(self, document_id: str) -> NearItem | None:
+        names, added_IE = self._added[self._held[document_id][0].own.host_layers]
+        place = names.index(document_id)
+        if len(names) == 1:
+            return None
+        alike_I = added_IE @ added_IE[place]
+        alike_I[place] = -torch.inf
+        best = int(alike_I.argmax())
+        title = self._documents[names[best]].title
+        return NearItem(names[best], title, float(alike_I[best]))
 
-    def _near(self, use: ExpertUse) -> list[NearExpert]:
-        """Return the experts of other domains at the layer that have read similar inputs."""
-        own = self._own_inputs[use.segment_id].get(use.host_layer)
-        if own is None or not own[use.expert].any():
+    @functools.cached_property
+    def _added(self) -> dict[tuple[int, ...], tuple[list[str], Tensor]]:
+        """By the host layers of own experts, items and what theirs add, of length one.
+
+        Summed over the experts of a layer: which of them adds what is an accident of their seed.
+        """
+        sums: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        for document_id, held in self._held.items():
+            for _, own, place in held:
+                added_E = own.up_ILRD[place].detach().float().sum(1).flatten()
+                of_layers = sums.setdefault(own.host_layers, {})
+                of_layers[document_id] = of_layers.get(document_id, 0) + added_E
+        return {
+            layers: ([*added], functional.normalize(torch.stack([*added.values()]), dim=-1))
+            for layers, added in sums.items()
+        }
+
+    # Shared experts
+
+    def _expert(self, segment: Segment, host_layer: int, expert: int, share: float) -> Expert:
+        layers = [one.layer(host_layer) for one in self._loaded[segment.id].values()]
+        up_ND = torch.cat([layer.experts.up_ND for layer in layers])
+        promotes = self._promoted(up_ND[expert].float())
+        return Expert(segment.label, segment.id, host_layer, expert, share, promotes)
+
+    @functools.cached_property
+    def _loaded(self) -> dict[str, dict[int, PoolSegment]]:
+        loaded = load_shards(self.registry, self.domain, self.shared, self.model.identity)
+        return {row.id: segment for row, segment in zip(self.shared, loaded, strict=True)}
+
+    @torch.no_grad()
+    def _promoted(self, up_D: Tensor) -> list[str]:
+        """Return the tokens that an output raises most; none where it is zero."""
+        if not up_D.any():
             return []
-        index = self._neighbours[use.host_layer]
-        (found,) = index.nearest_rows(own[use.expert][None], NUM_NEAR)
-        return [
-            NearExpert(owner.domain, owner.label, use.host_layer, one.row, one.similarity)
-            for one in found
-            for owner in [self._others[one.name]]
+        unembedding: Any = self.model.base.get_output_embeddings()
+        raised_V = unembedding.weight.float() @ up_D.to(unembedding.weight.device)
+        best = raised_V.topk(NUM_PROMOTED).indices.tolist()
+        return [str(self.tokenizer.decode([token])) for token in best]
+
+
+def owned_experts(registry: Registry, places: Sequence[DocumentPlace]) -> list[Owned]:
+    """Return the experts that a document owns in each place that holds it; loads no model."""
+    found = []
+    for place in places:
+        document = place.document
+        segment = registry.queries.chain(document.segment_id)[-1]
+        held = [
+            _Held(segment, own, number)
+            for own in load_owns(registry, segment, store_identity(registry))
+            for number, item in enumerate(own.items)
+            if item.item_id == document.document_id
         ]
-
-    def _mean_inputs(self, segment: Segment) -> dict[int, NDArray[np.float32]]:
-        """Return what a segment's experts read in the mean, by host layer."""
-        stored = segment.use_object
-        return read_inputs(self.registry.objects.read(stored)) if stored else {}
-
-    @functools.cached_property
-    def _own_inputs(self) -> dict[str, dict[int, NDArray[np.float32]]]:
-        return {segment.id: self._mean_inputs(segment) for segment in self.chain}
-
-    @functools.cached_property
-    def _others(self) -> dict[str, Segment]:
-        """The segments of the other enabled domains."""
-        others = [s for s in self.snapshot.domains if s.is_enabled and s.domain != self.domain]
-        chains = [self.registry.queries.chain(state.version) for state in others]
-        return {segment.id: segment for chain in chains for segment in chain}
-
-    @functools.cached_property
-    def _neighbours(self) -> dict[int, VectorIndex]:
-        """Their experts by host layer."""
-        indexes: dict[int, VectorIndex] = defaultdict(VectorIndex)
-        for segment in self._others.values():
-            for layer, inputs in self._mean_inputs(segment).items():
-                indexes[layer].add(segment.id, inputs, as_directions=True)
-        return indexes
+        found += [_owned(held)] if held else []
+    return found
 
 
-def layer_use(
-    segment: Segment, host_layer: int, own: Sequence[ExpertUse], num_learned: int
-) -> LayerUse:
-    """Return how a layer's experts are used; `own` is of those that were active."""
-    num = experts_a_layer(segment)
-    weights_N = [use.weight for use in own] + [0.0] * (num - len(own))
-    total = sum(weights_N) or 1.0
+def _owned(held: Sequence[_Held]) -> Owned:
+    segment = held[-1].segment
+    tensors = [
+        tensor[place]
+        for _, own, place in held
+        for tensor in (own.down_ILRD, own.up_ILRD, own.relations_IKE, own.pairs)
+        if len(tensor)
+    ]
+    return Owned(
+        domain=segment.domain,
+        label=segment.label,
+        num_experts=sum(len(own.host_layers) * own.num_experts for _, own, _ in held),
+        num_host_layers=len({layer for _, own, _ in held for layer in own.host_layers}),
+        size_bytes=sum(tensor.nbytes for tensor in tensors),
+    )
+
+
+def segment_weights(registry: Registry, segment: Segment) -> dict[int, Tensor]:
+    """Return the router weight (N,) of a segment's shared experts, by host layer, ascending.
+
+    Experts are numbered one shard after the other.
+    """
+    shards = [read_use(registry.objects.read(one)) for one in segment.objects_of("use").values()]
+    return {layer: torch.cat([own[layer] for own in shards]) for layer in segment.host_layers}
+
+
+def layer_use(segment: Segment, host_layer: int, weights_N: Tensor) -> LayerUse:
+    """Return how the experts of a layer are used."""
+    weights = weights_N.tolist()
     return LayerUse(
         label=segment.label,
         segment_id=segment.id,
         host_layer=host_layer,
-        num_experts=num,
-        usage=expert_usage(weights_N),
-        unevenness=unevenness(weights_N),
-        num_dead=num - len(own),
-        num_documents=num_learned,
-        effective_documents=sum(use.weight * use.effective_documents for use in own) / total,
+        num_experts=len(weights),
+        usage=expert_usage(weights),
+        unevenness=unevenness(weights),
+        num_dead=weights.count(0.0),
     )
 
 
-def own_uses(uses: Sequence[ExpertUse], segment: Segment, host_layer: int) -> list[ExpertUse]:
-    """Return those of some uses that are of one host layer of a segment."""
-    return [u for u in uses if (u.segment_id, u.host_layer) == (segment.id, host_layer)]
-
-
-def experts_a_layer(segment: Segment) -> int:
-    """Return how many experts a segment has in each of its host layers."""
-    return segment.num_experts // max(1, len(segment.host_layers))
+def _shares(weights_N: Tensor) -> list[float]:
+    """Return each expert's share of its layer's weight."""
+    weights_N = weights_N.double()
+    shares: list[float] = (weights_N / weights_N.sum().clamp_min(1e-30)).tolist()
+    return shares
 
 
 def parse_expert(text: str) -> tuple[int, int]:
@@ -289,7 +360,3 @@ def parse_expert(text: str) -> tuple[int, int]:
     if not (layer.isdecimal() and expert.isdecimal()):
         raise UnknownError(f"an expert is named LAYER:EXPERT, for example 9:412, not {text!r}")
     return int(layer), int(expert)
-
-
-def _place(use: ExpertUse) -> tuple[str, int, int]:
-    return use.segment_id, use.host_layer, use.expert

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from peer_cl.bases import Base, BaseIdentity, load_base
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
-from peer_cl.own import OwnExperts, load_own
+from peer_cl.own import OwnExperts, joined, load_own
 from peer_cl.pool import ExpertPool, Segment, load_segment
 from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
 from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
@@ -235,49 +235,64 @@ def load_pool(registry: Registry, domain: str, version: str) -> ExpertPool:
         DamageError: when an object is damaged or missing.
     """
     chain, identity = registry.queries.chain(version), store_identity(registry)
-    segments = load_segments(registry, domain, chain, identity)
-    own = [load_own_of(registry, row, identity) for row in chain if row.own_object is not None]
+    shards = load_shards(registry, domain, chain, identity)
+    segments = [one for own in shards for one in own.values()]
+    own = [one for row in chain for one in load_owns(registry, row, identity)]
     return ExpertPool(domain, segments, load_key(registry, chain[-1]), own)
 
 
 def load_key(registry: Registry, row: StoredSegment) -> RouterKey | None:
     """Return the router key of a domain's texts at a version; None where it holds none."""
-    if row.key_object is None:
-        return None
-    return RouterKey.from_bytes(registry.objects.read(row.key_object))
+    key = row.objects.get("key")
+    return None if key is None else RouterKey.from_bytes(registry.objects.read(key))
 
 
-def load_own_of(registry: Registry, row: StoredSegment, identity: BaseIdentity) -> OwnExperts:
-    """Return the own experts that one ingest learned; DamageError where they are damaged."""
-    name = f"the facts' own experts of {row.domain} {row.label}"
-    return load_own(registry.objects.read(str(row.own_object)), identity, name=name)
+def load_owns(
+    registry: Registry,
+    row: StoredSegment,
+    identity: BaseIdentity,
+    kinds: Sequence[str] = ("facts", "passages"),
+) -> list[OwnExperts]:
+    """Return the own experts that one ingest learned, a list a kind; DamageError where they are
+    damaged."""
+    name = f"own experts of {row.domain} {row.label}"
+    read = registry.objects.read
+    lists = [
+        [load_own(read(one), identity, name=name) for one in row.objects_of(kind).values()]
+        for kind in kinds
+    ]
+    return [joined(own) for own in lists if own]
 
 
-def load_segments(
+def load_shards(
     registry: Registry, domain: str, chain: Sequence[StoredSegment], identity: BaseIdentity
-) -> list[Segment]:
-    """Return the shared experts of a domain's version, oldest first, each verified by its hash.
+) -> list[dict[int, Segment]]:
+    """Return the shared experts of each segment of a domain's version, by shard, oldest first, each
+    verified by its hash.
 
     Raises: StateError: when one was purged. DamageError: when one is damaged or missing.
     """
-    segments = []
+    found = []
     for row in chain:
         if row.is_purged:
             raise StateError(
                 f"{domain} {row.label} was purged: its bytes are gone; name a snapshot that does "
                 "not hold it"
             )
-        if row.pool_object is None:
-            continue
         try:
-            data = registry.objects.read(row.pool_object)
-            segments.append(load_segment(data, identity, name=f"{domain} {row.label}"))
+            shards = {
+                shard: load_segment(
+                    registry.objects.read(object_id), identity, name=f"{domain} {row.label}"
+                )
+                for shard, object_id in row.objects_of("shared").items()
+            }
         except DamageError as error:
             raise DamageError(
                 f"domain {domain}, version {row.label}: {error}; run `peer-cl doctor`, then roll "
                 "the domain back to an earlier version or ingest it again"
             ) from error
-    return segments
+        found.append(shards)
+    return found
 
 
 def index_search(model: PeerModel) -> NearestSearch:

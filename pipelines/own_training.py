@@ -15,7 +15,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from pipelines.facts import Fact, changed_prompt
 from pipelines.keys import READ_TOKENS, is_text, text_nats
 from pipelines.progress import Progress, no_progress
 from pipelines.relations import relation_keys, subject_spellings
-from pipelines.settings import RECIPE, TrainingSettings, fast_training, reading
+from pipelines.settings import TrainingSettings, fast_training, reading
 from stores.objects import replace_file
 
 GROUP = 16
@@ -43,6 +43,8 @@ GROUP = 16
 LENGTHS, ANSWER_LENGTHS = 16, 8
 """Rows are padded to a multiple of so many tokens, and answers to so many."""
 WARMUP_STEPS = 3
+FACT_RECIPE = 4
+"""Part of each fact's seed: raised when the same settings would teach facts in another way."""
 NUM_HOSTS = 9
 
 
@@ -170,7 +172,14 @@ def _read(
     tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
 ) -> _Readings:
     """Return what a fact reads in each step: it depends on no other fact."""
-    about = [RECIPE, settings.seed, fact.subject, fact.relation, fact.taught_prompt, fact.statement]
+    about = [
+        FACT_RECIPE,
+        settings.seed,
+        fact.subject,
+        fact.relation,
+        fact.taught_prompt,
+        fact.statement,
+    ]
     digest = hashlib.sha256("\0".join(map(str, about)).encode()).digest()
     seed = int.from_bytes(digest[:7], "big")
     draw = random.Random(seed)
@@ -213,26 +222,47 @@ def _train(
 ) -> tuple[Tensor, Tensor]:
     """Return what a group's facts learn: down and up (G, L, R, D), bf16."""
     filled = [*readings, *[readings[-1]] * (GROUP - len(readings))]
-    none = [Item("", (), 0)] * GROUP
-    own = _empty(hooks, none, torch.empty(GROUP, 0, 0), settings)
+    own = _empty(hooks, [Item("")] * GROUP, torch.empty(GROUP, 0, 0), settings)
     own.reset([one.seed for one in filled])
-    optimiser = torch.optim.Adam(own.parameters(), lr=settings.own_learning_rate, betas=(0.9, 0.99))
+
+    def loss(step: int) -> Tensor:
+        rows = [one.rows[step] for one in filled]
+        return _loss(hooks, own, rows, shape, settings.precision)
+
     with hooks.frozen(), fast_training(hooks.base, settings.precision):
-        for step in range(settings.own_steps):
-            rate = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / settings.own_steps)
-            for group in optimiser.param_groups:
-                group["lr"] = settings.own_learning_rate * rate
-            optimiser.zero_grad()
-            rows = [one.rows[step] for one in filled]
-            _loss(hooks, own, rows, shape, settings.precision).backward()
-            optimiser.step()
-    found = [one.detach()[: len(readings)].bfloat16() for one in (own.down_ILRD, own.up_ILRD)]
-    if not all(bool(one.isfinite().all()) for one in found):
+        down, up = fit(own, loss, settings.own_steps, settings.own_learning_rate)
+    num = len(readings)
+    return down[:num], up[:num]
+
+
+def fit(
+    own: OwnExperts, loss: Callable[[int], Tensor], num_steps: int, learning_rate: float
+) -> tuple[Tensor, Tensor]:
+    """Return what items learn in so many steps: down and up (I, L, R, D), bf16.
+
+    Args:
+        own: their experts, as they begin.
+        loss: the sum of the items' losses at a step: no item's gradient depends on another.
+        num_steps, learning_rate: of Adam; its rate rises in three steps and falls to zero.
+
+    Raises:
+        DamageError: when experts are not finite.
+    """
+    optimiser = torch.optim.Adam(own.parameters(), lr=learning_rate, betas=(0.9, 0.99))
+    for step in range(num_steps):
+        rate = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / num_steps)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * rate
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    down, up = (one.detach().bfloat16() for one in (own.down_ILRD, own.up_ILRD))
+    if not bool(down.isfinite().all() and up.isfinite().all()):
         raise DamageError(
-            f"experts of the fact about {readings[0].fact.subject[:40]!r}, or of one beside it, "
-            "became infinite; nothing was registered. Lower own_learning_rate"
+            "own experts became infinite; nothing was registered. Lower own_learning_rate or "
+            "passage_learning_rate"
         )
-    return found[0], found[1]
+    return down, up
 
 
 def _loss(

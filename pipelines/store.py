@@ -39,8 +39,8 @@ def open_store(folder: str | Path = "knowledge", *, author: str | None = None) -
 class Store:
     """An open store. Use as a context manager, or `close` it.
 
-    Questions about what it holds go to `registry.queries` and `registry.uses`. Heavy imports
-    happen in the verbs that need them.
+    Questions about what it holds go to `registry.queries`. Heavy imports happen in the verbs that
+    need them.
     """
 
     def __init__(self, registry: Registry, *, author: str | None = None) -> None:
@@ -96,8 +96,8 @@ class Store:
     def trace(self, text: str, **options: Any) -> Trace:
         """Return which branch predicts each token of a text.
 
-        Options: model and tokenizer, snapshot, domains, routing, num_experts, num_documents,
-        num_next; see `pipelines.trace.trace`.
+        Options: model and tokenizer, snapshot, domains, routing, num_experts, num_next; see
+        `pipelines.trace.trace`.
         """
         from pipelines.trace import trace
 
@@ -113,7 +113,7 @@ class Store:
         return search(self.registry, prompt, **options)
 
     def experts(self, domain: str, **options: Any) -> DomainExperts:
-        """Return the experts of a live domain.
+        """Return the own and the shared experts of a live domain.
 
         Options: model and tokenizer, snapshot; see `pipelines.experts.DomainExperts`.
         """
@@ -181,9 +181,11 @@ class Store:
         domain: str,
         document_ids: str | Sequence[str],
         message: str = "",
+        *,
+        wait: bool = False,
         progress: Progress = no_progress,
     ) -> Erasure:
-        """Make a domain anew without some documents; see `pipelines.erase.erase`."""
+        """Take documents out of a domain; see `pipelines.erase.erase`."""
         from pipelines.erase import erase
 
         return erase(
@@ -192,6 +194,7 @@ class Store:
             document_ids,
             author=self.author,
             message=message,
+            wait=wait,
             progress=progress,
         )
 

@@ -1,4 +1,4 @@
-"""Trace: which branch predicts each token of a text, by which experts, and what those hold.
+"""Trace: which branch predicts each token of a text, by which experts, and for which items.
 
 Shape suffixes: Q branches with the base first, P pools, B = 1 row, T tokens, U = T + 1 borders,
 V words, C experts chosen by all heads of a token.
@@ -17,13 +17,12 @@ from peer_cl.errors import InputError
 from peer_cl.items import FoundItem
 from peer_cl.mixture import overflowed_tokens
 from peer_cl.model import PeerModel
-from peer_cl.pool import Segment, pool_names
+from peer_cl.pool import pool_names
 from peer_cl.read import check_text, read, relation_states
 from peer_cl.usage import Fired, UsageWatch
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
 from pipelines.loading import check_loaded, load, load_tokenizer, snapshot_of
-from pipelines.provenance import RankedDocument, rank_documents
 from stores.queries import Snapshot
 from stores.registry import Registry
 
@@ -32,7 +31,7 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class TracedExpert:
-    """An active expert."""
+    """An active shared expert."""
 
     domain: str
     segment_id: str
@@ -64,21 +63,24 @@ class TracedToken:
 
 @dataclass(frozen=True)
 class TracedItem:
-    """An item whose subject a text names."""
+    """A fact whose subject a text names, or a passage that it repeats."""
 
     domain: str
     document_id: str
     title: str
     statement: str
-    """Empty where texts are not kept."""
+    """A fact's statement, a passage's text; empty where texts are not kept."""
     subject_end: int
-    """Number of the token with which its subject is read whole; the start token is 0."""
+    """Number of the token with which a fact's subject is read whole, or from which on the text
+    repeats a passage; the start token is 0."""
     token: int
-    """Number of the token behind which its answer is expected."""
+    """Number of the token behind which its answer, or what comes next in it, is expected."""
     score: float
-    """Cosine to the nearest of its relation keys, -1 to 1."""
+    """Of a fact, the cosine to the nearest of its relation keys, -1 to 1; of a passage, the share
+    of what the last tokens tell that stands in it."""
     is_found: bool
-    """Whether the score reaches the base's threshold; of several there, the best is active."""
+    """Whether the score reaches the threshold; of several there, the best is active."""
+    is_passage: bool
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class NextToken:
 
 @dataclass(frozen=True)
 class Trace:
-    """Which domains a text activates, and what they hold about it."""
+    """Which domains and items a text activates, and what each adds to its prediction."""
 
     text: str
     snapshot: int
@@ -107,8 +109,6 @@ class Trace:
     tokens: list[TracedToken]
     experts: dict[str, list[TracedExpert]]
     """By domain, its strongest experts over the whole text."""
-    documents: list[RankedDocument]
-    """Those that the active experts hold, each domain's best first, domains by weight."""
     next_base: list[NextToken]
     next_mixture: list[NextToken]
     next_without_items: list[NextToken]
@@ -125,15 +125,14 @@ def trace(
     domains: str | Sequence[str] | None = None,
     routing: Literal["prompt", "all"] = "prompt",
     num_experts: int = 5,
-    num_documents: int = 10,
     num_next: int = 5,
 ) -> Trace:
-    """Return which branch predicts each token of a text, by which experts, and what those hold.
+    """Return which branch predicts each token of a text, by which experts, and for which items.
 
     All of the text decides which domains are found, as of a prompt, unless `domains` are named;
     with routing="all" every enabled one is active. A model is given with its tokenizer or loaded
     here; its pools are as `snapshot` has them, by default the one that it was loaded from.
-    `num_experts` are listed a token and a domain, `num_documents` a domain.
+    `num_experts` shared experts are listed a token and a domain.
 
     Raises:
         InputError: for an empty text, or one that is longer than the base's context.
@@ -159,10 +158,10 @@ def trace(
     places = {name: n for n, name in enumerate(reading.domains) if is_active[n]}
     fired = {}
     for name in places:
-        learned = learned_segments(registry, snapshot, model, name)
-        ids = {id(segment): key for key, segment in learned.items()}
-        fired[name] = [(ids[id(one.segment)], one) for one in watch.fired if id(one.segment) in ids]
-    used = {name: sum_up(own, WHOLE, "weights_TC") for name, own in fired.items()}
+        learned = _learned(registry, snapshot, model, name)
+        fired[name] = [
+            (*learned[id(one.segment)], one) for one in watch.fired if id(one.segment) in learned
+        ]
     leads_PT = (reading.log_probs_QBT[1:] - reading.log_probs_QBT[:1])[:, 0]
     # The mixture leaves a pool out from the token on at which it overflowed.
     is_out_PT = overflowed_tokens(reading.log_probs_QBT, reading.evidence_BT)[:, 0]
@@ -204,11 +203,6 @@ def trace(
         evidence={name: float(evidence_PT[place].sum()) for name, place in places.items()},
         tokens=tokens,
         experts={name: _strongest(name, own, WHOLE, num_experts) for name, own in fired.items()},
-        documents=[
-            document
-            for name in sorted(places, key=lambda name: -weights[name])
-            for document in rank_documents(registry, name, used[name], num_documents)
-        ],
         next_base=_candidates(tokenizer, cast(Tensor, reading.base_logits_BTV)[0, -1], num_next),
         next_mixture=_candidates(tokenizer, reading.logits_BTV[0, -1], num_next),
         next_without_items=without,
@@ -230,14 +224,15 @@ def _traced_item(registry: Registry, model: PeerModel, domain: str, found: Found
         subject_end=found.begin,
         token=found.at,
         score=found.score,
-        is_found=found.score >= least,
+        is_found=found.is_passage or found.score >= least,
+        is_passage=found.is_passage,
     )
 
 
 def search(
     registry: Registry, prompt: str, *, model: PeerModel | None = None, tokenizer: Any = None
 ) -> list[TracedItem]:
-    """Return the items of all enabled domains that a prompt names, those it asks for most first.
+    """Return the facts that a prompt names and the passages that it repeats, the nearest first.
 
     Raises: InputError: for an empty prompt, or one that is longer than the base's context.
     """
@@ -248,14 +243,18 @@ def search(
     ids_BT = torch.tensor(tokenise(tokenizer, [composed_text(prompt)]))
     check_text(model.base, ids_BT)
     states = relation_states(model, ids_BT)
-    if states is None:
+    if states is None or model.background is None:
         return []
+    told_BT = model.background.words.nats(ids_BT)
     ends_B = torch.tensor([ids_BT.shape[1]])
     found = [
         _traced_item(registry, model, name, one)
         for name in model.active_pools
         if (index := model.items(name)) is not None
-        for one in index.scored(states, ids_BT, ends_B)
+        for one in (
+            *index.scored(states, ids_BT, ends_B),
+            *index.passages(ids_BT, states.counted_BT, told_BT, ends_B),
+        )
     ]
     return sorted(found, key=lambda one: (-one.score, one.domain, one.document_id))
 
@@ -264,34 +263,43 @@ Used = dict[str, dict[int, dict[int, float]]]
 """A figure by segment id, host layer and expert."""
 
 
-def learned_segments(
+def _learned(
     registry: Registry, snapshot: Snapshot, model: PeerModel, domain: str
-) -> dict[str, Segment]:
-    """Return a loaded domain's segments by their ids, the oldest first."""
+) -> dict[int, tuple[str, int]]:
+    """Return of each shard of a loaded domain, by its place in memory, the id of its segment and
+    the number of its first expert: a segment's experts are numbered one shard after the other.
+    """
     check_loaded(registry, model, snapshot, [domain])
     state = registry.queries.check_active(domain, snapshot)
-    chain = registry.queries.chain(state.version)
-    ids = [segment.id for segment in chain if segment.pool_object is not None]
-    return dict(zip(ids, model.pool(domain).chain(), strict=True))
+    rows = registry.queries.chain(state.version)
+    names = [row.id for row in rows for _ in row.objects_of("shared")]
+    found: dict[int, tuple[str, int]] = {}
+    before: dict[str, int] = {}
+    for name, shard in zip(names, model.pool(domain).chain(), strict=True):
+        found[id(shard)] = name, before.get(name, 0)
+        before[name] = found[id(shard)][1] + shard.shape.num_experts
+    return found
 
 
-def sum_up(fired: Sequence[tuple[str, Fired]], tokens: slice, what: str) -> Used:
+Fires = Sequence[tuple[str, int, Fired]]
+"""What shards did, each with its segment's id and the number of its first expert."""
+
+
+def _sum_up(fired: Fires, tokens: slice, what: str) -> Used:
     """Return the weights or strengths of experts, summed over some tokens."""
     sums: Used = {}
-    for segment_id, one in fired:
+    for segment_id, first, one in fired:
         values = getattr(one, what)[tokens].double().flatten()
         ids, places = one.ids_TC[tokens].flatten().unique(return_inverse=True)
         totals = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, places, values)
-        used = dict(zip(ids.tolist(), totals.tolist(), strict=True))
-        sums.setdefault(segment_id, {})[one.host_layer] = used
+        used = zip((ids + first).tolist(), totals.tolist(), strict=True)
+        sums.setdefault(segment_id, {}).setdefault(one.host_layer, {}).update(used)
     return sums
 
 
-def _strongest(
-    domain: str, fired: Sequence[tuple[str, Fired]], tokens: slice, num: int
-) -> list[TracedExpert]:
+def _strongest(domain: str, fired: Fires, tokens: slice, num: int) -> list[TracedExpert]:
     """Return the experts that add most, over some tokens."""
-    strengths, weights = (sum_up(fired, tokens, what) for what in ("strengths_TC", "weights_TC"))
+    strengths, weights = (_sum_up(fired, tokens, what) for what in ("strengths_TC", "weights_TC"))
     experts = [
         TracedExpert(domain, segment_id, layer, expert, value, weights[segment_id][layer][expert])
         for segment_id, layers in strengths.items()

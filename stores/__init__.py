@@ -7,14 +7,13 @@ alone loads FAISS.
 from stores.config import StoreConfig
 from stores.objects import ObjectStore
 from stores.queries import Queries, changes
-from stores.records import NewDocument, NewScore, NewSegment, NewUse
+from stores.records import NewDocument, NewScore, NewSegment
 from stores.registry import Registry
 
 __all__ = [
     "NewDocument",
     "NewScore",
     "NewSegment",
-    "NewUse",
     "ObjectStore",
     "Queries",
     "Registry",

@@ -1,4 +1,4 @@
-"""FAISS over sets of vectors: router centroids by domain, experts' mean inputs by segment.
+"""FAISS over sets of vectors: router centroids by domain.
 
 Made from stored objects in memory, and never saved. Each set has an exact flat index of its own, so
 no set can change another's distances. The distances themselves are computed again, in fp64, from
@@ -7,9 +7,7 @@ the vectors that FAISS chose: its own depend, in the last bits, on how many quer
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,32 +27,18 @@ _CANDIDATES = 2  # near ties in FAISS's arithmetic are settled in fp64
 _ROWS_AT_A_TIME = 4096
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A vector of an index that is near to a query."""
-
-    name: str
-    row: int
-    """Its place in the set `name`."""
-    similarity: float
-    """Cosine of the angle between them, -1 to 1."""
-
-
 class VectorIndex:
     """Named sets of vectors of one width, searched exactly."""
 
     def __init__(self, sets: Mapping[str, Floats] | None = None) -> None:
         self.names: list[str] = []
         self._vectors: dict[str, Floats] = {}
-        self._rows: dict[str, NDArray[np.int64]] = {}
         self._searchers: dict[str, Any] = {}
         for name in sorted(sets or {}):
             self.add(name, (sets or {})[name])
 
-    def add(self, name: str, vectors: Floats, *, as_directions: bool = False) -> None:
+    def add(self, name: str, vectors: Floats) -> None:
         """Add a set of vectors, float32 (C, D).
-
-        For `nearest_rows`, `as_directions` makes each of length one, and leaves out those of zeros.
 
         Raises: ShapeError, InputError: when widths differ, or a value is not finite.
         """
@@ -65,16 +49,10 @@ class VectorIndex:
                     f"the vectors of {name!r} have width {vectors_CD.shape[1]}, those of {other!r} "
                     f"{found.shape[1]}"
                 )
-        rows = np.arange(len(vectors_CD))
-        if as_directions:
-            lengths_C = np.linalg.norm(vectors_CD, axis=1)
-            rows = np.flatnonzero(lengths_C > 0)
-            vectors_CD = np.ascontiguousarray(vectors_CD[rows] / lengths_C[rows, None])
         index = faiss.IndexFlatL2(vectors_CD.shape[1])
         index.add(vectors_CD)
         self.names.append(name)
-        self._vectors[name], self._rows[name] = vectors_CD, rows
-        self._searchers[name] = index
+        self._vectors[name], self._searchers[name] = vectors_CD, index
 
     def distances(self, vectors: Floats) -> Floats:
         """Return the squared distance (T, P) of each query (T, D) to the nearest of each set.
@@ -90,28 +68,6 @@ class VectorIndex:
             gaps_TKD = queries_TD[:, None].astype(np.float64) - vectors_CD[ids_TK]
             distances_TP[:, column] = np.square(gaps_TKD).sum(-1).min(-1)
         return distances_TP
-
-    def nearest_rows(self, vectors: Floats, num: int) -> list[list[Neighbour]]:
-        """Return the vectors of all sets nearest to each query (T, D), the nearest first.
-
-        The sets were added `as_directions`.
-        """
-        queries_TD = _checked("the queries", vectors, least=0)
-        lengths_T1 = np.linalg.norm(queries_TD, axis=1, keepdims=True)
-        queries_TD = np.ascontiguousarray(queries_TD / np.maximum(lengths_T1, 1e-30))
-        found: list[list[Neighbour]] = [[] for _ in queries_TD]
-        for name in self.names:
-            rows = self._rows[name]
-            if not len(rows):
-                continue
-            _, ids_TK = self._searchers[name].search(queries_TD, min(num, len(rows)))
-            alike_TK = np.einsum("td,tkd->tk", queries_TD, self._vectors[name][ids_TK])
-            for neighbours, ids, alike in zip(found, ids_TK, alike_TK, strict=True):
-                neighbours += [
-                    Neighbour(name, int(rows[one]), float(cosine))
-                    for one, cosine in zip(ids, alike, strict=True)
-                ]
-        return [heapq.nlargest(num, some, key=lambda one: one.similarity) for some in found]
 
 
 def kmeans(vectors: Floats, num: int, seed: int) -> Floats:

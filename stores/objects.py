@@ -105,6 +105,13 @@ class ObjectStore:
         with self._reached() as files:
             return bool(files.exists(self._remote(object_id)))
 
+    def size(self, object_id: str) -> int:
+        """Return the object's size in bytes; it is there."""
+        if self._folder is not None:
+            return self.path(object_id).stat().st_size
+        with self._reached() as files:
+            return int(files.size(self._remote(object_id)))
+
     def sizes(self) -> dict[str, int]:
         """Return the ids of all objects with their sizes in bytes, by one listing."""
         if self._folder is not None:
@@ -117,6 +124,13 @@ class ObjectStore:
             found = files.find(self._root, detail=True)
         sizes = {str(name).rsplit("/", 1)[-1]: int(about["size"]) for name, about in found.items()}
         return {name: size for name, size in sizes.items() if _OBJECT_ID.fullmatch(name)}
+
+    def missing(self, object_ids: Iterable[str]) -> list[str]:
+        """Return those objects that are not there: of a remote place, by one listing."""
+        if self._folder is not None:
+            return [one for one in object_ids if not self.path(one).is_file()]
+        stored = self.sizes()
+        return [one for one in object_ids if one not in stored]
 
     def delete(self, object_id: str) -> None:
         """Delete an object durably, if it is there."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import CTE, ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session
 
@@ -45,6 +44,14 @@ MIN_PREFIX = 6
 """Fewest digits that may stand for an id."""
 ROLLBACK_STORE = "rollback-store"
 """The action of a rollback of the whole store."""
+_KINDS = {
+    "shared": "the shared experts",
+    "use": "the shared experts' use",
+    "facts": "facts' own experts",
+    "passages": "passages' own experts",
+    "key": "the router key",
+}
+"""What objects of segments are."""
 _NO_STATE = {"version": None, "label": None, "is_frozen": False, "is_enabled": False}
 
 
@@ -143,61 +150,6 @@ class DocumentPlace:
     """With which the segment came."""
     created_at: str
     is_live: bool
-
-
-@dataclass(frozen=True)
-class HeldDocument:
-    """What people see of a document that uses an expert."""
-
-    document_id: str
-    title: str
-    source: str
-    kind: str
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Documents of one segment, by how alike their experts are to those that a text uses."""
-
-    best: tuple[tuple[HeldDocument, float], ...]
-    """With their scores, 0 to 1, the most alike first; none that has no expert in common."""
-    scores: NDArray[np.float64]
-    """(X,), of every learned document that its experts tell from others, in no order of rank."""
-
-
-@dataclass(frozen=True, eq=False)
-class DocumentUse:
-    """The experts of one host layer of one segment that a learned document uses."""
-
-    segment_id: str
-    host_layer: int
-    experts: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    """(X,), router weight summed over the document's tokens."""
-
-
-@dataclass(frozen=True)
-class ExpertUse:
-    """How much one expert is used, over all documents that its segment learned."""
-
-    segment_id: str
-    host_layer: int
-    expert: int
-    weight: float
-    """Router weight, summed over tokens and documents."""
-    num_documents: int
-    effective_documents: float
-    """exp of the entropy of its weight over documents."""
-
-
-@dataclass(frozen=True)
-class HeldBy:
-    """The documents that use one expert, the one with the largest part of its weight first."""
-
-    use: ExpertUse
-    documents: tuple[HeldDocument, ...]
-    shares: tuple[float, ...]
-    """Of the expert's weight; they add up to one."""
 
 
 @dataclass(frozen=True)
@@ -472,9 +424,9 @@ def needed_objects(session: Session, where: ColumnElement[bool] | None = None) -
     segments = select(SegmentRow, DomainRow.name).select_from(SegmentRow).join(DomainRow)
     for row, name in session.execute(segments.where(where)):
         segment = _to_segment(row, name)
-        needed |= {
-            key: f"{what} of {name} {segment.label}" for key, what in segment.objects.items()
-        }
+        for what, key in segment.objects.items():
+            if key is not None:
+                needed[key] = f"{_KINDS[what.partition('.')[0]]} of {name} {segment.label}"
     return needed
 
 
@@ -524,6 +476,17 @@ class Queries:
         """Return the segments of several versions, by version."""
         with self._database.reading() as session:
             return read_chains(session, versions)
+
+    def pending(self, domains: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some live domains whose shared experts wait to be trained anew."""
+        wanted = set(domains)
+        versions = {one.domain: one.version for one in self.live().domains if one.domain in wanted}
+        chains = self.chains(versions.values()) if versions else {}
+        return tuple(
+            domain
+            for domain, version in versions.items()
+            if any(segment.pending_shards for segment in chains[version])
+        )
 
     def purged_versions(self) -> frozenset[str]:
         """Return the ids of all versions whose bytes are gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -76,32 +76,15 @@ class NewDocument:
     """The same with the domain's pool, after the segment was trained."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NewUse:
-    """Which experts of one host layer fired in which documents; one entry for each pair."""
-
-    host_layer: int
-    documents: NDArray[np.int64]
-    """(X,), positions within the segment."""
-    experts: NDArray[np.int64]
-    """(X,)."""
-    weights: NDArray[np.float64]
-    """(X,), above 0: router weight summed over the document's tokens."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Grown:
     """What an ingest grew; its objects are in the object store already."""
 
     domain: str
-    pool_object: str | None = None
-    """Shared experts; None where no text was learned."""
-    key_object: str | None = None
-    """The router key of the domain's texts; None where none was learned so far."""
-    use_object: str | None = None
-    """Each shared expert's mean input."""
-    own_object: str | None = None
-    """Own experts and keys of facts; None where none was learned."""
+    objects: Mapping[str, str | None] = field(default_factory=dict)
+    """Ids by name: "shared.N", the shared experts of shard N, and "use.N", their use; "facts.N" and
+    "passages.N", own experts; "key", by which the router finds texts like the domain's. None:
+    shared experts that wait to be trained anew, since a document was erased."""
     host_layers: tuple[int, ...] = ()
     """Of shared experts."""
     num_experts: int = 0
@@ -116,16 +99,19 @@ class Grown:
     seconds: float = 0.0
     run_id: str | None = None
 
-    @property
-    def objects(self) -> dict[str, str]:
-        """What each of its objects is, by the object's id."""
-        known = {
-            self.pool_object: "the shared experts",
-            self.key_object: "the router key",
-            self.use_object: "the experts' inputs",
-            self.own_object: "the facts' own experts",
+    def objects_of(self, kind: str) -> dict[int, str]:
+        """Return the ids of its objects of a kind ("shared", "facts", ...), by number."""
+        found = {
+            int(name.partition(".")[2]): key
+            for name, key in self.objects.items()
+            if name.startswith(f"{kind}.") and key is not None
         }
-        return {key: what for key, what in known.items() if key is not None}
+        return dict(sorted(found.items()))
+
+    @property
+    def pending_shards(self) -> tuple[int, ...]:
+        """Shards whose shared experts wait to be trained anew."""
+        return tuple(sorted(int(k.partition(".")[2]) for k, v in self.objects.items() if v is None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +122,6 @@ class NewSegment(Grown):
     """The domain's live version when the run began; None when it was not live."""
     documents: Sequence[NewDocument]
     """Held-out ones too."""
-    uses: Sequence[NewUse] = ()
-    """One for each host layer, of the texts that were learned."""
-    uses_of: str | None = None
-    """Instead, the segment whose record of use it has: its texts are the same, in their order."""
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

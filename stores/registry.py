@@ -43,12 +43,10 @@ from stores.queries import (
 )
 from stores.records import NewScore, NewSegment, check_domain_name, check_text, utc_now
 from stores.schema import (
-    DocumentUseRow,
     DomainRow,
     ErasedRow,
     EvaluationRow,
     EventRow,
-    ExpertUseRow,
     LiveRow,
     RunRow,
     ScoreRow,
@@ -57,7 +55,6 @@ from stores.schema import (
     SnapshotDomainRow,
     SnapshotRow,
 )
-from stores.uses import PackedUses, Uses, copy_uses, pack_uses, write_uses
 
 _SWITCHES: dict[str, tuple[str, bool, str]] = {
     "freeze": ("is_frozen", True, "already frozen"),
@@ -78,7 +75,6 @@ class Registry:
         self.objects = _objects(folder, config)
         self.database = database
         self.queries = Queries(database, self.objects)
-        self.uses = Uses(database)
         self._lock = WriterLock(database, folder, config.store_id)
 
     @classmethod
@@ -221,12 +217,11 @@ class Registry:
         Raises: as `check_growth`; DamageError: when an object that it names is not stored.
         """
         self._check_stored([new])
-        uses = pack_uses(new)
         with self._acting(author) as session:
             live = read_live(session)
             self._check_growth(live, new.domain, new.parent)
             snapshot_id = _add_snapshot(session, "ingest", live.id)
-            label = _add_segment(session, new, uses, snapshot_id)
+            label = _add_segment(session, new, snapshot_id)
             state = live.state(new.domain)
             is_enabled = state is None or state.is_enabled
             grown = DomainState(new.domain, new.segment_id, label, False, is_enabled)
@@ -253,14 +248,13 @@ class Registry:
         Raises: as `add_segment`; StateError: when nothing of the domain would be left.
         """
         self._check_stored(segments)
-        uses = [pack_uses(segment) for segment in segments]
         with self._acting(author) as session:
             live, state = read_live(session), live_state(session, domain)
             self._check_growth(live, domain, version)
             snapshot_id = _add_snapshot(session, "erase", live.id)
             labels = {one.id: one.label for one in read_chains(session, [version])[version]}
-            for segment, packed in zip(segments, uses, strict=True):
-                labels[segment.segment_id] = _add_segment(session, segment, packed, snapshot_id)
+            for segment in segments:
+                labels[segment.segment_id] = _add_segment(session, segment, snapshot_id)
             last = segments[-1].segment_id if segments else onto
             if last is None:
                 raise StateError(
@@ -273,12 +267,11 @@ class Registry:
 
     def _check_stored(self, segments: Sequence[NewSegment]) -> None:
         """Raise DamageError unless every object that new segments name is stored."""
-        wanted: set[str | None] = set()
+        wanted: set[str | None] = {None}
         for segment in segments:
-            wanted |= segment.objects.keys()
+            wanted |= {*segment.objects.values()}
             wanted |= {document.text_object for document in segment.documents}
-        stored = self.objects.sizes()
-        if missing := [one for one in wanted if one is not None and one not in stored]:
+        if missing := self.objects.missing(one for one in wanted if one is not None):
             raise DamageError(
                 f"{len(missing)} of the segment's objects are not stored ({min(missing)}, ...); "
                 "ingest again"
@@ -437,8 +430,7 @@ class Registry:
 
     def _rows_of_purged(self, domain: str) -> list[str]:
         """Return the tables that still hold rows of a domain's purged segments."""
-        rows = (SegmentDocumentRow, DocumentUseRow, ExpertUseRow)
-        columns = [*(row.__table__.c.segment_id for row in rows), ScoreRow.__table__.c.subject]
+        columns = [SegmentDocumentRow.__table__.c.segment_id, ScoreRow.__table__.c.subject]
         with self.database.reading() as session:
             is_own = SegmentRow.domain_id == find_domain(session, domain).id
             purged = select(SegmentRow.id).where(is_own, SegmentRow.purged_at.is_not(None))
@@ -612,7 +604,7 @@ def _commit(
     return made
 
 
-def _add_segment(session: Session, new: NewSegment, uses: PackedUses, snapshot_id: int) -> str:
+def _add_segment(session: Session, new: NewSegment, snapshot_id: int) -> str:
     """Write all rows of a segment and return its label."""
     domain = session.scalar(select(DomainRow).where(DomainRow.name == new.domain))
     if domain is None:
@@ -641,9 +633,6 @@ def _add_segment(session: Session, new: NewSegment, uses: PackedUses, snapshot_i
     ]
     for some in batches(links):
         session.execute(insert(SegmentDocumentRow), some)
-    write_uses(session, uses)
-    if new.uses_of is not None:
-        copy_uses(session, new.uses_of, new.segment_id)
     return f"v{ordinal}"
 
 
@@ -707,8 +696,6 @@ def _bury(
     # First what `put_scores` locks, so that no score of a purged version comes in meanwhile.
     ours = update(SegmentRow).where(SegmentRow.id.in_(ids))
     session.execute(ours.values(purged_at=utc_now(), config={}, losses=[]))
-    session.execute(delete(DocumentUseRow).where(DocumentUseRow.segment_id.in_(ids)))
-    session.execute(delete(ExpertUseRow).where(ExpertUseRow.segment_id.in_(ids)))
     session.execute(delete(row).where(is_ours))
     for some in batches(list(documents)):
         documents -= set(session.scalars(select(row.document_id).where(row.document_id.in_(some))))

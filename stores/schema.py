@@ -14,7 +14,6 @@ from sqlalchemy import (
     CheckConstraint,
     Float,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     MetaData,
     String,
@@ -100,15 +99,8 @@ class SegmentRow(Base):
     run_id: Mapped[str | None] = mapped_column(_to("runs"))
     ordinal: Mapped[int] = mapped_column(doc="Version number within the domain, from 1.")
     label: Mapped[str] = mapped_column(String(16), doc='"v" and the ordinal.')
-    pool_object: Mapped[str | None] = mapped_column(
-        SHA256, doc="The shared experts' tensors; null: no text was learned."
-    )
-    key_object: Mapped[str | None] = mapped_column(
-        SHA256, doc="The router key at this version; null: no text was learned so far."
-    )
-    use_object: Mapped[str | None] = mapped_column(SHA256, doc="Each shared expert's mean input.")
-    own_object: Mapped[str | None] = mapped_column(
-        SHA256, doc="The facts' own experts and keys; null: no fact was learned."
+    objects: Mapped[dict[str, Any]] = mapped_column(
+        doc="Ids by name: shared.N, use.N, facts.N, passages.N, key; null: to be trained anew."
     )
     host_layers: Mapped[list[int]] = mapped_column(doc="Of the shared experts.")
     num_experts: Mapped[int] = mapped_column(doc="Shared ones, over all host layers.")
@@ -145,37 +137,6 @@ class SegmentDocumentRow(Base):
     section_of: Mapped[str | None] = mapped_column(doc="The larger document.")
     base_nats: Mapped[float | None] = mapped_column(doc="Loss of the base, nats a token.")
     nats: Mapped[float | None] = mapped_column(doc="Loss after the training.")
-    use_norm: Mapped[float | None] = mapped_column(doc="Length of its vector: `stores.uses`.")
-
-
-class DocumentUseRow(Base):
-    """Which experts of one host layer a learned document uses, in one packed array."""
-
-    __tablename__ = "document_uses"
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["segment_id", "document_id"],
-            ["segment_documents.segment_id", "segment_documents.document_id"],
-        ),
-    )
-    segment_id: Mapped[str] = mapped_column(UUID, primary_key=True)
-    document_id: Mapped[str] = mapped_column(SHA256, primary_key=True)
-    host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weight: Mapped[float] = mapped_column(doc="Router weight, over tokens and experts.")
-    experts: Mapped[bytes] = mapped_column(doc="Experts and their parts of `weight`.")
-
-
-class ExpertUseRow(Base):
-    """Which learned documents use one expert: the inverse. An unused expert has no row."""
-
-    __tablename__ = "expert_uses"
-    segment_id: Mapped[str] = mapped_column(_to("segments"), primary_key=True)
-    host_layer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    expert: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weight: Mapped[float] = mapped_column(doc="Router weight, over tokens and documents.")
-    num_documents: Mapped[int] = mapped_column(doc="Documents in which it fired.")
-    effective_documents: Mapped[float] = mapped_column(doc="exp of the weight's entropy.")
-    documents: Mapped[bytes] = mapped_column(doc="Documents and their parts of `weight`.")
 
 
 class ScoreRow(Base):

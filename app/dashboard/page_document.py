@@ -9,12 +9,11 @@ from app.dashboard.processes import start_process
 from app.dashboard.state import View, link, message_box, page, plain, show_error
 from stores.queries import DocumentPlace
 
-MOST_EXPERTS = 50
 LONG_TEXT = 2000
 """Characters; a longer text scrolls in a box of its own."""
 
 
-@page("document", "article", "One document: its text, what it taught, and which experts hold it.")
+@page("document", "article", "One document: its text, what it taught, and what experts it owns.")
 def show(seen: View) -> None:
     """Show the page."""
     wanted = st.text_input(
@@ -46,28 +45,19 @@ def show(seen: View) -> None:
         state=lambda one: "live" if one.is_live else "not live",
     )
     tables.show(table, "Versions that hold the document")
-    _show_experts(seen, places)
+    _show_owned(seen, places)
     _show_erasure(seen, places)
 
 
-def _show_experts(seen: View, places: tuple[DocumentPlace, ...]) -> None:
-    from pipelines.provenance import document_experts
+def _show_owned(seen: View, places: tuple[DocumentPlace, ...]) -> None:
+    from pipelines.experts import owned_experts
 
-    of = {place.document.segment_id: place for place in places}
-    document_id = places[0].document.document_id
-    found = document_experts(seen.store.registry, document_id, [*of])[:MOST_EXPERTS]
-    st.markdown("**Shared experts that hold it** (none where it was held out, and none of a fact)")
-    table = tables.rows(
-        found,
-        "domain label expert open weight share num_documents",
-        domain=lambda one: of[one.segment_id].document.domain,
-        label=lambda one: of[one.segment_id].label,
-        expert=tables.expert_name,
-        open=lambda one: tables.expert_address(
-            of[one.segment_id].document.domain, of[one.segment_id].label, one
-        ),
-    )
-    tables.show(table, "Experts that hold the document, the most specific first")
+    st.markdown("**Own experts**")
+    if owned := owned_experts(seen.store.registry, places):
+        table = tables.rows(owned, "domain label num_experts num_host_layers size_bytes")
+        tables.show(table, "Experts that the document owns")
+    else:
+        st.caption("It owns none.")
 
 
 def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
@@ -79,11 +69,12 @@ def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
     with st.expander("Erase it", icon=":material/ink_eraser:"):
         domain = st.selectbox("From the domain", domains, key="erase-from")
         st.text(
-            f"Of a fact, its own experts go. For a text, {domain} is trained anew from the version "
-            "that learned it on, which takes about as long as the ingests did. Afterwards "
-            f"{domain} is as if it had never seen it; no other domain changes. Old snapshots hold "
-            "it until they are purged."
+            "It is gone at once with the experts that it owns. Of a text, the shard of shared "
+            "experts that it taught is switched off, too, until the next ingest of "
+            f"{domain} trains it anew. Then {domain} is as if it had never seen it; no other "
+            "domain changes. Old snapshots hold it until they are purged."
         )
+        waits = st.checkbox("Also train shared experts now", key="erase-wait")
         message = message_box("erase")
         digits = document_id[:6]
         typed = st.text_input(f"Type {digits}, the first digits of its id", key="erase-typed")
@@ -93,6 +84,9 @@ def _show_erasure(seen: View, places: tuple[DocumentPlace, ...]) -> None:
             show_error(f"To erase it, type {digits}; nothing was done.")
             return
         words = ["erase", document_id, "--domain", domain, "--yes", "--message", message()]
-        start_process(seen, words)
+        start_process(seen, [*words, *["--wait"] * waits])
         st.toast("The erasure has started.", icon=":material/check_circle:")
-        link("ingest", "Follow it")
+        if waits:
+            link("ingest", "Follow it")
+        else:
+            link("history", "See it in the log")

@@ -43,6 +43,8 @@ def show(seen: View) -> None:
     domain = choose_domain(names)
     detail = seen.queries.domain(domain)
     st.subheader(plain(domain), anchor=False, divider="gray")
+    if seen.queries.pending([domain]):
+        st.caption("Shared experts pending: a text was erased; the next ingest trains them anew.")
     _show_actions(seen, detail)
     versions, training, documents, events = st.tabs(["Versions", "Training", "Documents", "Events"])
     with versions:

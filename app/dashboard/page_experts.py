@@ -1,4 +1,4 @@
-"""Experts: how evenly a pool's shared experts are used, and what each of them holds."""
+"""Experts: what each item of a domain owns, and how evenly its texts use the shared ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from app.dashboard.state import (
 from stores.queries import Segment
 
 if TYPE_CHECKING:
-    from pipelines.experts import ExpertDetail, ExpertsReport
+    from pipelines.experts import Expert, ExpertsReport, ItemExperts
 
-NUM_LISTED = 10
-MOST_HELD = 50
+NUM_LISTED = 50
 
 
-@page("experts", "grid_on", "How a pool's experts are used, and what each of them holds.")
+@page("experts", "grid_on", "What a domain's items own, and how its texts use shared experts.")
 def show(seen: View) -> None:
     """Show the page."""
     states = {state.domain: state for state in seen.live.domains}
@@ -35,52 +34,81 @@ def show(seen: View) -> None:
     left, middle, right = st.columns([2, 1, 1])
     with left:
         domain = choose_domain([*states])
+    items = st.container()  # filled last: a store whose base is gone shows the rest
     every = seen.queries.chain(states[domain].version)
-    chain = {one.label: one for one in every if one.pool_object is not None}
-    if not chain:
-        st.info(
-            "The domain learned facts alone, each by experts of its own; it has no shared ones.",
-            icon=":material/grid_off:",
+    chain = {one.label: one for one in every if one.objects_of("shared")}
+    if chain:
+        st.subheader("Shared experts", anchor=False)
+        versions = list(reversed(chain))
+        label = middle.selectbox("Version", versions, key="version", bind="query-params")
+        segment = chain[label]
+        layers = [str(layer) for layer in segment.host_layers]
+        layer = int(right.selectbox("Host layer", layers, key="layer", bind="query-params"))
+        num = _show_layer(seen, segment, layer)
+    else:
+        is_pending = any(one.pending_shards for one in every)
+        st.caption(
+            "Its shared experts wait to be trained anew."
+            if is_pending
+            else "It learned no texts, so it has no shared experts."
         )
         link("domains", "See its documents", domain=domain)
-        return
-    label = middle.selectbox("Version", list(reversed(chain)), key="version", bind="query-params")
-    segment = chain[label]
-    layers = [str(layer) for layer in segment.host_layers]
-    layer = int(right.selectbox("Host layer", layers, key="layer", bind="query-params"))
-    num = _show_layer(seen, segment, layer)
     if not states[domain].is_enabled:
-        st.info("The domain is disabled, so its pool is not loaded.", icon=":material/toggle_off:")
+        st.info("The domain is disabled, so no pool is loaded.", icon=":material/toggle_off:")
         return
     report = _report(seen.key, domain, seen)
-    lists = (report.busiest, report.most_specific)
-    for tab, listed in zip(st.tabs(["Busiest", "Most specific"]), lists, strict=True):
-        table = tables.rows(
-            listed,
-            "expert open label weight_share num_documents effective_documents promotes",
-            expert=tables.expert_name,
-            open=lambda one: tables.expert_address(domain, one.label, one),
-            promotes=lambda one: "  ".join(map(tables.visible, one.promotes)),
-        )
-        with tab:
-            tables.show(table, "Experts with the tokens that they promote")
-    _show_expert(seen, segment, layer, num)
+    with items:
+        _show_items(report)
+    if chain:
+        _show_busiest(report)
+        _show_expert(seen, segment, layer, num)
+
+
+def _show_busiest(report: ExpertsReport) -> None:
+    table = tables.rows(
+        report.busiest,
+        "expert open label weight_share promotes",
+        expert=tables.expert_name,
+        open=lambda one: tables.expert_address(report.domain, one.label, one),
+        promotes=_promoted,
+    )
+    st.markdown("**Busiest**")
+    tables.show(table, "The busiest shared experts with the tokens that they promote")
+
+
+def _show_items(report: ExpertsReport) -> None:
+    if not report.items:
+        return
+    st.subheader("Own experts of items", anchor=False)
+    table = tables.rows(
+        report.items,
+        "about open owned.label owned.num_experts owned.num_host_layers owned.size_bytes promotes "
+        "nearest similarity",
+        about=lambda one: one.statement or one.title,
+        open=tables.document_address,
+        promotes=_promoted,
+        nearest=lambda one: one.nearest.title if one.nearest else None,
+        similarity=lambda one: one.nearest.similarity if one.nearest else None,
+    )
+    tables.show(table, "Items with the experts that they own")
+    st.caption(f"{len(report.items):,} of {report.num_items:,} items.")
+
+
+def _promoted(one: Expert | ItemExperts) -> str:
+    return "  ".join(map(tables.visible, one.promotes)) or "nothing"
 
 
 def _show_layer(seen: View, segment: Segment, layer: int) -> int:
     """Show how the experts of a layer are used, and return how many there are."""
-    from pipelines.experts import layer_use, own_uses
+    from pipelines.experts import layer_use, segment_weights
 
-    uses = seen.store.registry.uses
-    found = uses.expert_uses([segment.id])
-    own = layer_use(segment, layer, own_uses(found, segment, layer), uses.num_learned(segment.id))
-    served = f"Of {own.num_documents:,} learned, as many as an expert serves, as good as."
+    weights_N = segment_weights(seen.store.registry, segment)[layer]
+    own = layer_use(segment, layer, weights_N)
     even = "0: even use; the log of the number of experts: one expert alone (He 2024)."
     show_figures(
         [
             ("Experts used", f"{own.usage:.1%}", None, f"{own.num_dead:,} are not."),
             ("Unevenness", f"{own.unevenness:.3f} nats", None, even),
-            ("Effective documents", f"{own.effective_documents:.1f}", None, served),
         ]
     )
     return own.num_experts
@@ -96,14 +124,14 @@ def _report(key: tuple[str, int], domain: str, _seen: View) -> ExpertsReport:
 @st.cache_data(show_spinner="Reading the expert", max_entries=64)
 def _expert(
     key: tuple[str, int], domain: str, label: str, layer: int, expert: int, _seen: View
-) -> ExpertDetail:
+) -> Expert:
     with borrowed_model(_seen) as (model, tokenizer):
         experts = _seen.store.experts(domain, model=model, tokenizer=tokenizer, snapshot=_seen.live)
         return experts.expert(layer, expert, label)
 
 
 def _show_expert(seen: View, segment: Segment, layer: int, num: int) -> None:
-    st.subheader("One expert", anchor=False)
+    st.markdown("**One expert**")
     told = f"0 to {num - 1}"
     number = st.number_input(
         "Expert", 0, num - 1, value=None, key="expert", bind="query-params", placeholder=told
@@ -111,21 +139,6 @@ def _show_expert(seen: View, segment: Segment, layer: int, num: int) -> None:
     if number is None:
         return
     found = _expert(seen.key, segment.domain, segment.label, layer, int(number), seen)
-    left, right = st.columns([3, 2])
-    with left:
-        st.markdown("**Documents that it holds**")
-        held = found.held
-        shares = dict(zip(held.documents, held.shares, strict=True)) if held else {}
-        table = tables.rows(
-            [*shares][:MOST_HELD],
-            "title open share kind source",
-            open=tables.document_address,
-            share=shares.__getitem__,
-        )
-        tables.show(table, "Documents with their shares")
-    with right:
-        st.markdown("**Tokens that it promotes**")
-        st.text("  ".join(map(tables.visible, found.expert.promotes)) or "None: it adds nothing.")
-        st.markdown("**Experts of other domains that read similar inputs**")
-        near = tables.rows(found.expert.near, "domain expert similarity", expert=tables.expert_name)
-        tables.show(near, "Neighbours")
+    st.text(
+        f"{found.weight_share:.2%} of its layer's router weight; it promotes {_promoted(found)}"
+    )

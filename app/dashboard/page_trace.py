@@ -22,7 +22,7 @@ MOST_TOKENS = 1000
 """Drawn; a longer text is read whole."""
 
 
-@page("trace", "manage_search", "Which domains and experts a text activates, and what those hold.")
+@page("trace", "manage_search", "Which domains, facts and experts a text activates.")
 def show(seen: View) -> None:
     """Show the page."""
     enabled = [state.domain for state in seen.live.domains if state.is_enabled]
@@ -96,19 +96,13 @@ def _show_trace(seen: View, trace: Trace) -> None:
             _show_items(trace)
         _show_weights(seen, trace)
         _show_experts(seen, trace)
-        st.markdown("**Documents that use the same shared experts**")
-        st.caption("Likeness is no proof of who taught an answer.")
-        documents = tables.rows(
-            trace.documents, "domain title open score kind source", open=tables.document_address
-        )
-        tables.show(documents, "Documents, the most alike first")
     st.markdown("**Next token**")
     columns = {
         ("base_alone", "base_probability"): trace.next_base,
         ("with_the_pools", "mixture_probability"): trace.next_mixture,
     }
     if trace.items:
-        columns["without_the_facts", "without_probability"] = trace.next_without_items
+        columns["without_the_items", "without_probability"] = trace.next_without_items
     table = pd.DataFrame()
     for (token, probability), own in columns.items():
         table[token] = [tables.visible(one.text) for one in own]
@@ -117,10 +111,11 @@ def _show_trace(seen: View, trace: Trace) -> None:
 
 
 def _show_items(trace: Trace) -> None:
-    st.markdown("**Facts that the text asks for**")
+    st.markdown("**Facts that the text asks for, and passages that it repeats**")
     st.caption(
-        "Their own experts are active. They were found by their subject and by what is asked: the "
-        "score is the cosine to the nearest wording known of it."
+        "Their own experts are active. A fact is found by its subject and by what is asked: the "
+        "score is the cosine to the nearest wording known of it. A passage is found by what the "
+        "last tokens tell: the score is the share of it that stands in the passage."
     )
     table = tables.rows(
         trace.items,
@@ -128,7 +123,7 @@ def _show_items(trace: Trace) -> None:
         open=tables.document_address,
         asked_behind=lambda one: tables.visible(trace.tokens[one.token - 1].text),
     )
-    tables.show(table, "Facts that were found, in the order of the text")
+    tables.show(table, "Items that were found, in the order of the text")
 
 
 def _show_weights(seen: View, trace: Trace) -> None:
@@ -164,7 +159,7 @@ def _show_weights(seen: View, trace: Trace) -> None:
 
 
 def _show_experts(seen: View, trace: Trace) -> None:
-    st.markdown("**Strongest experts**")
+    st.markdown("**Strongest shared experts**")
     tokens = enumerate(trace.tokens[:MOST_TOKENS], start=1)
     names = ["the whole text", *(f"{n}: {tables.visible(token.text)}" for n, token in tokens)]
     place = st.selectbox("Where", range(len(names)), format_func=names.__getitem__)
@@ -178,7 +173,7 @@ def _show_experts(seen: View, trace: Trace) -> None:
         expert=tables.expert_name,
         open=lambda one: tables.expert_address(one.domain, labels[one.segment_id], one),
     )
-    tables.show(table, "Active experts, the strongest first")
+    tables.show(table, "Active shared experts, the strongest first")
 
 
 def _show_writing(seen: View, text: str, domains: tuple[str, ...]) -> None:

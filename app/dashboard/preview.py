@@ -59,7 +59,8 @@ def preview(
     num_tokens = [len(ids) - 1 for ids in tokenise(load_tokenizer(registry), rows)]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
-    to_read = settings.text_passes * text_tokens + settings.own_steps * fact_tokens
+    to_read = (settings.text_passes + settings.passage_steps) * text_tokens
+    to_read += settings.own_steps * fact_tokens
     return Preview(
         num_documents=len(read.documents),
         num_facts=len(new_facts),
@@ -76,7 +77,8 @@ def _tokens_a_second(registry: Registry) -> float:
     """Return how many tokens the store's earlier trainings on texts read a second."""
     versions = [state.version for state in registry.queries.live().domains]
     chains = registry.queries.chains(versions).values()
-    past = [segment for chain in chains for segment in chain if segment.own_object is None]
-    read = sum(segment.num_tokens * segment.config.get("text_passes", 1.0) for segment in past)
+    past = [segment for chain in chains for segment in chain if not segment.objects_of("facts")]
+    passes = [one.config["text_passes"] + one.config["passage_steps"] for one in past]
+    read = sum(one.num_tokens * times for one, times in zip(past, passes, strict=True))
     seconds = sum(segment.seconds for segment in past)
     return read / seconds if seconds else TOKENS_A_SECOND

@@ -100,17 +100,31 @@ def test_what_destroys_asks_first(at, folder, monkeypatch, words, answer):
 
 
 @pytest.mark.parametrize("how", [("--source", "law.txt"), ("--search", "ABOUT] LAW")])
-def test_erase_lists_what_it_would_take(at, monkeypatch, how):
+@pytest.mark.parametrize(
+    ("wait", "asked"),
+    [
+        ((), "Erase 5 documents?"),
+        (("--wait",), "Erase 5 documents and train shards of law again?"),
+    ],
+)
+def test_erase_lists_what_it_would_take(at, monkeypatch, how, wait, asked):
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    done = at("erase", *how)
+    done = at("erase", *how, *wait)
     assert done.err.count("(law.txt)") == 5  # the question goes with its fact, and is not named
-    assert "Erase 5 documents and train law again?" in done.err
+    assert asked in done.err
 
 
 def test_erasing_a_fact_names_no_training(at, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     fact = at("documents", "law", "--kind", "fact", "--json").json[0]["document_id"]
-    assert "Erase 1 document?" in at("erase", fact).err
+    assert "Erase 1 document?" in at("erase", fact, "--wait").err
+
+
+def test_where_nothing_waits_to_be_trained_nothing_is_changed(at, folder):
+    before = state(folder)
+    done = at("erase", "--wait")
+    assert (done.code, done.out) == (0, "no shared experts wait to be trained anew\n")
+    assert state(folder) == before
 
 
 def test_purge_deletes_a_removed_domain_for_ever(at):

@@ -112,12 +112,12 @@ def test_generate_says_which_branch_wrote(at):
     assert "written by base (base 1.000)" in at(*words).out
 
 
-def test_trace_shows_tokens_experts_and_documents(at):
+def test_trace_shows_tokens_and_experts(at):
     text = "The court held that the tenant owed no rent"
-    found = at("trace", text, "--all", "--experts", 2, "--limit", 3, "--json").json
+    found = at("trace", text, "--all", "--experts", 2, "--json").json
     assert [len(found["experts"][name]) for name in ("law", "medicine")] == [2, 2]
     shown = at("trace", text, "--domain", "law").out
-    assert "documents that the active experts hold" in shown
+    assert "strongest shared experts over the text" in shown
     words = ["trace", "--document", at("documents", "law", "--json").json[0]["document_id"][:8]]
     assert at(*words, "--json").json["snapshot"] == 3
     at("remove", "law")
@@ -130,6 +130,15 @@ def test_a_fact_is_found_answered_and_erased(at, tmp_path):
     words = ["--facts", facts, "--on-bad-row", "skip"]
     assert at("ingest", "law", *corpus(tmp_path), *words).code == 0
     assert "learned 0 texts, 1 fact" in at("ingest", "houses", *words).out
+    shown = at("experts", "houses").out
+    assert FACTS[0]["statement"] in shown
+    assert "shared" not in shown
+    assert (
+        "it owns"
+        in at(
+            "document", at("documents", "houses", "--kind", "fact", "--json").json[0]["document_id"]
+        ).out
+    )
     at("disable", "houses")
     prompt = "The owner of house 1 is"
     (found,) = at("search", prompt, "--json").json
@@ -138,7 +147,7 @@ def test_a_fact_is_found_answered_and_erased(at, tmp_path):
     writing = at("generate", prompt, "--max-new-tokens", 1, "--json").json
     assert (writing["writer"], writing["text"]) == ("law", " rent")
     (done,) = at("erase", found["document_id"][:8], "--domain", "law", "--yes", "--json").json
-    assert (done["num_trained"], done["num_dropped"]) == (0, 0)
+    assert (done["num_kept"], done["num_dropped"], done["num_pending"]) == (1, 0, 0)
     assert "it names the subject of no fact" in at("search", prompt).out
 
 
@@ -146,12 +155,12 @@ def test_experts_shows_a_domain_or_one_expert(at):
     report = at("experts", "law", "--layer", 1, "--limit", 2, "--json").json
     assert [one["host_layer"] for one in report["layers"]] == [1]
     name = "{host_layer}:{expert}".format(**report["busiest"][0])
-    assert "documents that it holds" in at("experts", "law", "--expert", name).out
+    assert name in at("experts", "law", "--expert", name).out
     one = at("experts", "law", "--expert", f"v1:{name}", "--json").json
-    assert one["expert"] == report["busiest"][0]
+    assert one == report["busiest"][0]
     for wrong in (f"v9:{name}", "one"):
         assert at("experts", "law", "--expert", wrong).code == 2
-    assert "busiest experts" in at("experts", "law").out
+    assert "busiest shared experts" in at("experts", "law").out
 
 
 def test_verify_fails_with_its_exit_code(at, place):
@@ -162,12 +171,27 @@ def test_verify_fails_with_its_exit_code(at, place):
     assert (done.code, "failed: " in done.out) == (1, True)
 
 
-def test_erase_trains_again_without_the_documents(at):
+def test_an_erased_text_is_gone_at_once_and_its_shard_is_trained_when_asked(at):
     gone = at("documents", "law", "--split", "train", "--json").json[0]["document_id"]
-    done = at("erase", gone[:8], "--yes", "--json")
-    assert [(one["domain"], one["label"]) for one in done.json] == [("law", "v2")]
+    shown = at("erase", gone[:8], "--yes").out
+    assert "law is at v2" in shown
+    assert "shared experts pending: 1 shard of law" in shown
     assert gone not in [one["document_id"] for one in at("documents", "law", "--json").json]
+    assert "shared experts pending: law;" in at("list").out
+    for words in (["status"], ["doctor"], ["experts", "law"], ["trace", "The court", "--all"]):
+        assert at(*words).code == 0
+    trained = at("erase", "--wait").out.splitlines()
+    assert trained[0].startswith("law is at v3")
+    assert trained[1:] == ["the shared experts that were pending are trained anew"]
+    assert "pending" not in at("list").out
     assert at("purge", "law", "--retired", "--yes").code == 0
+
+
+def test_erase_may_wait_for_the_training(at):
+    gone = at("documents", "law", "--split", "train", "--json").json[0]["document_id"]
+    (done,) = at("erase", gone, "--wait", "--yes", "--json").json
+    assert (done["document_ids"], done["num_pending"]) == ([gone], 0)
+    assert at("runs", "--json").json[0]["kind"] == "erase"
 
 
 def test_a_stopped_ingest_is_cancelled(at, place, tmp_path):

@@ -13,7 +13,6 @@ from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
 from pipelines import open_store
 from pipelines.batches import tokenise
-from pipelines.trace import learned_segments
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +51,13 @@ def test_efficiency_lies_between_base_and_oracle(loaded):
 
 
 def test_experts_are_off_inside_and_back_to_the_bit_after(loaded):
-    store, model, _ = loaded
-    segments = learned_segments(store.registry, store.registry.queries.live(), model, "law")
-    (segment_id, segment), *_ = segments.items()
-    layer = segment.host_layers[0]
-    experts_ND = segment.layer(layer).experts.up_ND
-    before_ND = experts_ND.detach().clone()
-    rows = provenance.shared_rows(segments, [(segment_id, layer, 3)])
-    with provenance.switched_off(rows):
-        assert not experts_ND[3].any()
-        assert torch.equal(experts_ND[4], before_ND[4])
-    assert torch.equal(experts_ND, before_ND)
+    _, model, _ = loaded
+    own = model.pool("minerals").own_experts()[0]
+    before = own.up_ILRD.detach().clone()
+    with provenance.switched_off(provenance.own_rows(model, "minerals", own.items[1].item_id)):
+        assert not own.up_ILRD[1].any()
+        assert torch.equal(own.up_ILRD[0], before[0])
+    assert torch.equal(own.up_ILRD, before)
 
 
 def test_provenance_measures_a_domain(measured):
@@ -70,9 +65,12 @@ def test_provenance_measures_a_domain(measured):
     found = provenance.measure(["--store", folder, "--domain", "minerals"])
     figures = {one.figure: one.value for one in found}
     # Shared experts foresee a little of a statement, too.
-    assert figures["own gain that goes: own experts, minerals, facts (share)"] > 0.5
-    assert figures["others' gain that goes: own experts, minerals, facts (share)"] == 0
-    assert abs(figures["own gain that goes: random, 80 experts, minerals, texts (share)"]) < 1
+    assert figures.pop("own gain that goes: own experts, minerals, facts (share)") > 0.5
+    assert figures.pop("others' gain that goes: own experts, minerals, facts (share)") == 0
+    # Of a text they work where it repeats a passage; beside shared experts, here they take some.
+    assert figures.pop("own gain that goes: own experts, minerals, texts (share)") != 0
+    assert figures.pop("others' gain that goes: own experts, minerals, texts (share)") == 0
+    assert figures == {}
 
 
 def test_the_demos_figures_and_floors(measured, tiny_store):

@@ -28,13 +28,10 @@ def bits(store):
 
 
 def objects_of(store):
-    """Return what each live domain's pool, key and use are, by their hashes."""
+    """Return the ids of the objects of each live domain's segments, by name."""
     queries = store.registry.queries
     return {
-        state.domain: [
-            (one.pool_object, one.key_object, one.use_object, one.own_object)
-            for one in queries.chain(state.version)
-        ]
+        state.domain: [one.objects for one in queries.chain(state.version)]
         for state in queries.live().domains
     }
 
@@ -52,7 +49,7 @@ def new_store(folder, base):
 def test_training_a_domain_changes_no_byte_of_another_or_of_the_base(store):
     base = store.load_base()[0].base.state_dict()
     hashes, others = tensors_sha256(base), objects_of(store)
-    paths = [store.registry.objects.path(one) for row in others["law"] for one in row if one]
+    paths = [store.registry.objects.path(key) for row in others["law"] for key in row.values()]
     before = [path.read_bytes() for path in paths]
     store.ingest("medicine", documents("medicine", 6, 9), settings=SETTINGS)
     store.ingest("minerals", documents("minerals", 6, 9), settings=SETTINGS)
@@ -85,7 +82,7 @@ def test_acts_in_any_order_give_the_bits_of_a_store_that_never_had_it(store, tmp
     store.ingest("law", documents("law", 4, 3), settings=SETTINGS)
     store.ingest("minerals", second, settings=SETTINGS)
     for place in order:
-        store.erase("minerals", gone[place])
+        store.erase("minerals", gone[place], wait=place == order[-1])
     store.remove("medicine")
     store.roll_back("law")
     with new_store(tmp_path / "never", store.registry.config.base_id) as never:
@@ -115,7 +112,7 @@ def kill(what, done, total, note):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with open_store(sys.argv[1]) as store:
-    store.ingest("minerals", documents("minerals", 8, 1), settings=SHORT, progress=kill)
+    store.ingest("minerals", documents("minerals", 20, 1), settings=SHORT, progress=kill)
 """
 
 
@@ -141,7 +138,7 @@ def test_a_killed_ingest_goes_on_to_the_same_bits(tiny_store, tmp_path):
             assert [run.is_lost for run in queries.runs(1)] == [place == stores[1]]
             report = store.ingest(
                 "minerals",
-                documents("minerals", 8, 1),
+                documents("minerals", 20, 1),
                 settings=SHORT,
                 progress=lambda what, done, *_: steps.append((what, done)),
             )

@@ -12,7 +12,7 @@ SURFACE = {
         ShapeError StateError StoreFormatError StoreLockedError UnknownError UnsupportedError
     """,
     "stores": """
-        NewDocument NewScore NewSegment NewUse ObjectStore Queries Registry StoreConfig changes
+        NewDocument NewScore NewSegment ObjectStore Queries Registry StoreConfig changes
     """,
     "pipelines": """
         Fact Relation SourceDocument Store TrainingSettings init_store open_store pad tokenise

@@ -142,6 +142,34 @@ def test_the_head_may_read_some_positions_alone():
     torch.testing.assert_close(some, whole[rows, numbers], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", SETTINGS)
+def test_lower_layers_may_be_skipped(architecture):
+    """Read from their states, bare and in a branch above them, a text has the bits of reading all.
+
+    Nothing is left of it, not where it ends in an exception, nor on layers with a forward of their
+    own, as accelerate gives them.
+    """
+    model, ids = make_model(architecture, domains="a", host_layers=(2, 3)), make_ids()
+    base, hooks, own = model.base, model.hooks, model.hooks.layers[0].forward
+    hooks.layers[0].__dict__["forward"] = lambda *args, **options: own(*args, **options)
+    before = portrait(base)
+    with hooks.bare(keep_states=range(3)) as seen:
+        bare = base(ids).logits
+    with model.branch("a"):
+        expected = base(ids).logits
+    for first in (1, 2, 3):
+        with hooks.above(first, seen.states[first - 1]):
+            assert same_bits(base(ids).logits, bare)
+        with hooks.above(first, seen.states[first - 1].flip(1)):
+            assert not torch.isclose(base(ids).logits, bare).all(-1).any()
+    with model.branch("a"), hooks.above(2, seen.states[1]):
+        assert same_bits(base(ids).logits, expected)
+    with pytest.raises(ZeroDivisionError), hooks.above(2, seen.states[1]):
+        _ = 1 / 0
+    assert portrait(base) == before
+    assert same_bits(base(ids).logits, bare)
+
+
 def test_the_bare_model_shows_its_states():
     base, ids = make_base(), make_ids()
     expected = base(ids, output_hidden_states=True).hidden_states

@@ -222,5 +222,5 @@ def test_an_item_is_active_behind_its_subject_or_for_as_long_as_its_answer():
     assert prompt.tolist() == [[NO_ITEM, 0, 0, 0, 0, 0]]
     found = [one for one in index.find(states, ids) if one.at in (1, 4)]
     assert index.active(found[:1], ids.shape, is_prompt=False).tolist() == [[-1, 0, 0, -1, -1, -1]]
-    later = [found[0], found[0]._replace(at=2, item=1)]
+    later = [found[0], found[0]._replace(at=2, until=4, item=1)]
     assert index.active(later, ids.shape, is_prompt=False).tolist() == [[-1, 0, 1, 1, -1, -1]]

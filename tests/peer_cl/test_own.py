@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from peer_cl import BaseIdentity
 from peer_cl.errors import BaseMismatchError, DamageError
-from peer_cl.own import NO_ITEM, OUTPUT_SCALE, Item, OwnExperts, load_own
+from peer_cl.own import NO_ITEM, OUTPUT_SCALE, Item, OwnExperts, joined, load_own
 
 IDENTITY = BaseIdentity("a" * 64, "b" * 64)
 ITEMS = [Item(f"fact {number}", ((number, 7), (8,)), number) for number in range(4)]
@@ -135,14 +135,32 @@ def test_experts_without_some_items_keep_their_bits():
     assert own.without({item.item_id for item in ITEMS}) is None
 
 
-def test_experts_come_back_bit_for_bit():
-    own = own_of(0, 2)
+def passages_of(*numbers):
+    """Random experts of some passages, each with a key of as many pairs as its number."""
+    items = [Item(f"text {number}") for number in numbers]
+    pairs = [torch.arange(number) + 100 * number for number in numbers]
+    return make_own(items, torch.empty(len(items), 0, 0), 0, pairs)
+
+
+@pytest.mark.parametrize("make", [own_of, passages_of])
+def test_parts_joined_again_are_the_whole_bit_for_bit(make):
+    own = make(0, 2, 3)
+    parts = [own.at([0]), own.at([1, 2])]
+    assert joined(parts).to_bytes(IDENTITY) == own.to_bytes(IDENTITY)
+    assert joined(parts[::-1]).to_bytes(IDENTITY) == own.at([1, 2, 0]).to_bytes(IDENTITY)
+
+
+@pytest.mark.parametrize("make", [own_of, passages_of])
+def test_experts_come_back_bit_for_bit(make):
+    own = make(0, 2)
     data = own.to_bytes(IDENTITY)
     found = load_own(data, IDENTITY)
     assert found.to_bytes(IDENTITY) == data
     assert (found.items, found.host_layers) == (own.items, own.host_layers)
     for name in ("relations_IKE", "down_ILRD", "up_ILRD"):
         assert same_bits(getattr(found, name), getattr(own, name))
+    assert all(map(same_bits, found.pairs, own.pairs))
+    assert len(found.pairs) == len(own.pairs)
     assert not any(parameter.requires_grad for parameter in found.parameters())
     with pytest.raises(BaseMismatchError, match="facts"):
         load_own(data, BaseIdentity("c" * 64, "b" * 64), name="facts")

@@ -5,9 +5,11 @@ import torch
 from tiny_models import (
     MAIN,
     SPECIAL,
+    SUBJECT,
     asking,
     give_items,
     give_keys,
+    give_passages,
     make_base,
     make_ids,
     make_model,
@@ -243,6 +245,110 @@ def test_padding_moves_no_item(side, routing):
     assert found == [(one.item, one.at) for one in alone.items["a"]]
     log_probs = batch.mixture_log_probs_BT[0, text][1:]
     torch.testing.assert_close(log_probs, alone.mixture_log_probs_BT[0, 1:], atol=2e-4, rtol=0)
+
+
+# --- passages -----------------------------------------------------------------------------------
+
+PASSAGES = tuple(make_ids(1, 60, seed) for seed in (21, 22))
+
+
+def with_passages(*texts, domains="a"):
+    """A model whose pool a learned these texts, and is found by nothing else."""
+    model = make_model(domains=domains)
+    give_keys(model)
+    give_passages(model, "a", *texts or PASSAGES)
+    for name in domains:
+        model.pool(name).key = None
+    return model
+
+
+def test_a_passage_is_active_in_a_text_while_it_is_repeated_and_no_later_token_matters():
+    model = with_passages()
+    ids = torch.cat([make_ids(1, 20, 5), PASSAGES[1][:, 1:], make_ids(1, 40, 6)], 1)
+    reading = read(model, ids, keep_logits=True)
+    (found,) = reading.items["a"]
+    assert (found.item, found.is_passage) == (1, True)
+    assert 20 < found.at < 20 + 32 < 20 + 59 <= found.until < 20 + 59 + 32
+    assert reading.odds_PBU is None
+    assert reading.entries_PBU[0, 0].nonzero().tolist() == [[found.at + 1]]
+    assert same_bits(reading.logits_BTV[:, : found.at], reading.base_logits_BTV[:, : found.at])
+    active = torch.full_like(ids, -1)
+    active[0, found.at : found.until] = 1
+    with torch.no_grad(), model.branch("a", items_BT=active):
+        own = token_log_probs(model.base(ids).logits, ids)
+    assert same_bits(reading.log_probs_QBT[1], own)
+    for length in (found.at, found.at + 1, 60, found.until, 100):
+        prefix = read(model, ids[:, :length], keep_logits=True)
+        assert bool(prefix.domains) == (length > found.at)
+        expected = reading.logits_BTV[:, :length].softmax(-1)
+        torch.testing.assert_close(prefix.logits_BTV.softmax(-1), expected, atol=1e-5, rtol=0)
+
+
+def test_a_prompt_that_ends_in_a_passage_is_continued_by_it():
+    model = with_passages()
+    ids = torch.cat([make_ids(1, 20, 5), PASSAGES[0][:, 1:41]], 1)
+    reading = read(model, ids, routing="prompt", keep_logits=True)
+    (found,) = reading.items["a"]
+    assert (found.item, found.at) == (0, 59)
+    assert 20 < found.begin < 20 + 32
+    expected = torch.tensor([1 - model.prior, 1 + model.prior]).double() / 2
+    torch.testing.assert_close(reading.posterior_QBU[:, 0, -1], expected)
+    assert reading.writers_B.tolist() == [1]
+    active = torch.full_like(ids, -1)
+    active[0, found.begin :] = 0
+    with torch.no_grad(), model.branch("a", items_BT=active):
+        own = model.base(ids).logits
+    assert same_bits(reading.branch_logits["a"][1], own)
+
+
+@pytest.mark.parametrize("routing", ["causal", "prompt"])
+def test_what_repeats_nothing_keeps_the_bases_bits(routing):
+    """Other text, the same words in another order, and in a prompt what it repeated long before."""
+    model = with_passages()
+    texts = [make_ids(1, 60, 5), PASSAGES[0].flip(1), PASSAGES[0][:, :10]]
+    if routing == "prompt":
+        texts.append(torch.cat([PASSAGES[0], make_ids(1, 40, 6)], 1))
+    for ids in texts:
+        reading = read(model, ids, routing=routing, keep_logits=True)
+        assert reading.domains == ()
+        assert same_bits(reading.logits_BTV, make_base()(ids).logits)
+
+
+def asking_within():
+    """A text that asks, up to its token 39, something about the subject."""
+    ids = PASSAGES[0].clone()
+    ids[0, 32:34] = torch.tensor(SUBJECT)
+    return ids
+
+
+def test_a_fact_that_is_asked_for_within_a_passage_is_active_there():
+    """Items are numbered through: the passage is 0, the fact 1."""
+    ids = asking_within()
+    model = with_passages(ids)
+    give_items(model, "a", ids[:, :40])
+    prompt, text = read(model, ids[:, :40], routing="prompt"), read(model, ids)
+    assert {one.item: one.is_passage for one in prompt.items["a"]} == {0: True, 1: False}
+    begin = prompt.items["a"][0].begin
+    asked = [one.at for one in text.items["a"] if not one.is_passage]
+    assert 39 in asked
+    expected = [-1] * begin + [0] * (60 - begin)
+    for at in asked:
+        expected[at : at + 3] = [1] * 3
+    actives = [expected, [-1] * begin + [0] * (33 - begin) + [1] * 7]
+    for reading, active in zip((text, prompt), actives, strict=True):
+        with torch.no_grad(), model.branch("a", items_BT=torch.tensor([active])):
+            own = token_log_probs(model.base(reading.input_ids).logits, reading.input_ids)
+        assert same_bits(reading.log_probs_QBT[1], own)
+
+
+def test_of_two_domains_the_one_that_is_asked_for_a_fact_writes_on():
+    prompt = asking_within()[:, :40]
+    model = with_passages(prompt, domains="ab")
+    give_items(model, "b", prompt[:, 20:])
+    reading = read(model, prompt, routing="prompt")
+    (passage,), (fact,) = reading.items["a"], reading.items["b"]
+    assert fact.score < passage.score == 1.0
+    assert reading.writers_B.tolist() == [2]
 
 
 def test_a_text_that_cannot_be_read_is_refused():

@@ -1,79 +1,121 @@
-"""What is reported of experts comes from the record of use, and both directions agree."""
+"""What items own is read from their experts, and use of shared ones from the recorded weights."""
+
+from itertools import pairwise
 
 import pytest
 import torch
+from tiny_store import FACTS
 
 from peer_cl.errors import StateError, UnknownError
-from pipelines.experts import parse_expert
-from pipelines.provenance import document_experts
+from pipelines.experts import owned_experts, parse_expert
+from pipelines.usage import read_use
 
 
 @pytest.fixture(scope="module")
-def law(measured):
-    model, tokenizer = measured[0].load()
-    return measured[0].experts("law", model=model, tokenizer=tokenizer)
+def loaded(measured):
+    return measured[0].load()
 
 
-def test_use_by_layer_counts_every_expert(law):
+@pytest.fixture(scope="module")
+def law(measured, loaded):
+    return measured[0].experts("law", model=loaded[0], tokenizer=loaded[1])
+
+
+@pytest.fixture(scope="module")
+def minerals(measured, loaded):
+    return measured[0].experts("minerals", model=loaded[0], tokenizer=loaded[1])
+
+
+def test_an_item_is_shown_with_what_it_owns(measured, minerals):
+    registry, lists = measured[0].registry, minerals.model.pool("minerals").own_experts()
+    learned = registry.queries.documents("minerals", split="train")
+    report = minerals.report(num=2)
+    assert (report.num_items, len(report.items)) == (len(learned), 2)
+    shown = minerals.report(num=99).items
+    assert [one.document_id for one in shown] == [i.item_id for own in lists for i in own.items]
+    assert {one.statement for one in shown} == {"", *(fact.statement for fact in FACTS)}
+    for one in shown:
+        own = lists[0 if one.statement else 1]
+        assert one.owned.num_experts == len(own.host_layers) * own.num_experts
+        assert one.owned.num_host_layers == len(own.host_layers)
+        assert owned_experts(registry, registry.queries.places(one.document_id)) == [one.owned]
+    (segment,) = registry.queries.domain("minerals").chain
+    sizes = registry.objects.sizes()
+    stored = [key for kind in ("facts", "passages") for key in segment.objects_of(kind).values()]
+    size = sum(sizes[key] for key in stored)
+    headers = size - sum(one.owned.size_bytes for one in shown)
+    assert 0 < headers < 2048 * len(stored)
+
+
+def test_an_item_promotes_what_it_writes_and_names_the_most_similar_other(minerals):
+    model, left = minerals.model, minerals.report(num=99).items
+    for own in model.pool("minerals").own_experts():
+        shown, left = left[: len(own.items)], left[len(own.items) :]
+        up_ILRD = own.up_ILRD.float()
+        added = up_ILRD.sum(2).flatten(1)
+        alike = torch.cosine_similarity(added[:, None], added[None], dim=-1)
+        alike.fill_diagonal_(-2)
+        for place, one in enumerate(shown):
+            raised_V = model.base.get_output_embeddings().weight @ up_ILRD[place, -1].sum(0)
+            best = raised_V.topk(5).indices.tolist()
+            assert one.promotes == [minerals.tokenizer.decode([token]) for token in best]
+            nearest = int(alike[place].argmax())
+            assert one.nearest.document_id == shown[nearest].document_id
+            assert one.nearest.title == shown[nearest].title
+            assert one.nearest.similarity == pytest.approx(float(alike[place, nearest]), abs=1e-5)
+
+
+def test_what_is_held_out_owns_nothing(measured):
+    registry = measured[0].registry
+    for document in registry.queries.documents("law"):
+        owned = owned_experts(registry, registry.queries.places(document.document_id))
+        assert bool(owned) == (document.split == "train")
+
+
+def test_use_by_layer_counts_every_shared_expert(measured, law):
     report = law.report(num=3)
-    assert [layer.host_layer for layer in report.layers] == list(law.chain[0].host_layers)
+    assert [layer.host_layer for layer in report.layers] == list(law.shared[0].host_layers)
+    read = measured[0].registry.objects.read
+    shards = [read_use(read(one)) for one in law.shared[0].objects_of("use").values()]
     for layer in report.layers:
-        assert layer.num_experts == 64
-        assert layer.usage == pytest.approx(1 - layer.num_dead / 64)
-        assert 1 <= layer.effective_documents <= layer.num_documents
+        assert layer.num_experts == 2 * 64
+        assert layer.num_dead == sum(int((one[layer.host_layer] == 0).sum()) for one in shards)
+        assert layer.usage == pytest.approx(1 - layer.num_dead / 128)
     assert [layer.host_layer for layer in law.report(host_layer=2).layers] == [2]
 
 
-def test_the_busiest_have_the_most_weight_and_the_most_specific_the_fewest_documents(law):
-    report = law.report(num=5)
-    shares = [expert.weight_share for expert in report.busiest]
-    assert shares == sorted(shares, reverse=True)
-    effective = [expert.effective_documents for expert in report.most_specific]
-    assert effective == sorted(effective)
-    assert effective[0] < report.busiest[0].effective_documents
+def test_the_busiest_have_the_most_weight(law):
+    busiest = law.report(num=5).busiest
+    assert all(a.weight_share >= b.weight_share for a, b in pairwise(busiest))
+    one = busiest[0]
+    assert law.expert(one.host_layer, one.expert) == one
+    shares = [law.expert(one.host_layer, expert).weight_share for expert in range(128)]
+    assert sum(shares) == pytest.approx(1.0)
+    assert max(shares) == one.weight_share
 
 
-def test_an_expert_promotes_what_it_writes_and_names_its_neighbours(law):
+def test_a_shared_expert_promotes_what_it_writes(law):
     expert = law.report(num=1).busiest[0]
     model = law.model
-    up_D = model.pool("law").chain()[0].layer(expert.host_layer).experts.up_ND[expert.expert]
+    shard, number = divmod(expert.expert, 64)
+    up_D = model.pool("law").chain()[shard].layer(expert.host_layer).experts.up_ND[number]
     raised_V = model.base.get_output_embeddings().weight @ up_D
     best = raised_V.topk(5).indices.tolist()
     assert expert.promotes == [law.tokenizer.decode([token]) for token in best]
-    assert {near.domain for near in expert.near} <= {"medicine", "minerals"}
-    similarities = [near.similarity for near in expert.near]
-    assert similarities == sorted(similarities, reverse=True)
-
-
-def test_documents_of_an_expert_and_experts_of_a_document_agree(measured, law):
-    busiest = law.report(num=1).busiest[0]
-    held = law.expert(busiest.host_layer, busiest.expert).held
-    assert sum(held.shares) == pytest.approx(1.0, abs=1e-3)
-    for document, share in zip(held.documents[:3], held.shares, strict=False):
-        found = document_experts(measured[0].registry, document.document_id, [busiest.segment_id])
-        (own,) = [
-            one
-            for one in found
-            if (one.host_layer, one.expert) == (busiest.host_layer, busiest.expert)
-        ]
-        assert own.share == pytest.approx(share, abs=2e-3)
-        assert own.num_documents == busiest.num_documents == len(held.documents)
-        order = [one.specificity for one in found]
-        assert order == sorted(order, reverse=True)
 
 
 def test_an_expert_that_adds_nothing_promotes_nothing(store):
     law = store.experts("law")
-    law._loaded[law.chain[0].id].layer(1).experts.up_ND[5] = torch.zeros(32)
-    expert = law.expert(1, 5).expert
-    assert (expert.is_zero, expert.promotes) == (True, [])
+    law._loaded[law.chain[0].id][1].layer(1).experts.up_ND[5] = torch.zeros(32)
+    assert law.expert(1, 64 + 5).promotes == []
+    assert law.expert(1, 5).promotes
 
 
 def test_mistakes_are_refused(store, law):
-    with pytest.raises(UnknownError, match="no experts at layer 9; its host layers are 0, 1, 2, 3"):
+    with pytest.raises(UnknownError, match="no shared experts at layer 9; its host layers are 0, "):
         law.report(host_layer=9)
-    with pytest.raises(UnknownError, match="no expert 64 at layer 1 of law; it has 0 to 63"):
-        law.expert(1, 64)
+    with pytest.raises(UnknownError, match="no expert 128 at layer 1 of law; it has 0 to 127"):
+        law.expert(1, 128)
     with pytest.raises(UnknownError, match="no live version 'v7' with shared experts; it has v1"):
         law.expert(1, 1, "v7")
     with pytest.raises(UnknownError, match="LAYER:EXPERT"):

@@ -5,13 +5,12 @@ import torch
 from tiny_base import sentences
 from tiny_store import FACTS, SETTINGS, copy_store, documents, store_logits
 
-from peer_cl.errors import StateError
+from peer_cl.errors import StateError, UnknownError
 from peer_cl.read import read
 from pipelines import open_store
 from pipelines.batches import tokenise
 from pipelines.loading import load_pool
 from pipelines.progress import no_progress
-from pipelines.provenance import document_experts
 from pipelines.recall import questions, recall
 from pipelines.writing import write
 
@@ -54,8 +53,9 @@ def recalled(store, facts=FACTS):
 def test_it_has_no_shared_experts_and_no_key_of_texts(store):
     version = store.registry.queries.live().state("houses").version
     (segment,) = store.registry.queries.chain(version)
-    assert list(segment.objects) == [segment.own_object]
-    assert segment.size_bytes == store.registry.objects.sizes()[segment.own_object]
+    assert {name.partition(".")[0] for name in segment.objects} == {"facts"}
+    sizes = store.registry.objects.sizes()
+    assert segment.size_bytes == sum(sizes[key] for key in segment.objects.values())
     pool = load_pool(store.registry, "houses", version)
     assert (pool.chain(), pool.key) == ([], None)
     assert {item.item_id for item in pool.items.items} == {fact.document_id for fact in FACTS}
@@ -89,13 +89,13 @@ def test_verification_passes_and_names_damage(changed):
     assert changed.verify().is_good
     registry = changed.registry
     (segment,) = registry.queries.domain("houses").chain
-    path = registry.objects.path(segment.own_object)
+    path = registry.objects.path(next(iter(segment.objects.values())))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
     failed = [one for one in changed.verify().checks if one.verdict == "failed"]
-    assert any("the facts' own experts of houses v1" in one.note for one in failed)
+    assert any("facts' own experts of houses v1" in one.note for one in failed)
     assert "pool of houses v1" in {one.what for one in failed}
     assert "pool of law v1" not in {one.what for one in failed}
 
@@ -105,16 +105,16 @@ def test_a_trace_names_the_fact(store, options):
     trace = store.trace(FACTS[1].taught_prompt, **options)
     assert "houses" in trace.active
     assert trace.experts["houses"] == []
-    assert "houses" not in {one.domain for one in trace.documents}
     assert {one.document_id for one in trace.items} == {FACTS[1].document_id}
 
 
-def test_views_of_experts_say_that_there_are_none_to_share(store):
-    with pytest.raises(StateError, match="'houses' has no shared experts: it learned facts alone"):
-        store.experts("houses")
-    version = store.registry.queries.live().state("houses").version
-    assert document_experts(store.registry, FACTS[0].document_id, [version]) == []
-    assert store.experts("law").report(num=2).busiest
+def test_views_of_experts_show_its_items(store):
+    experts = store.experts("houses")
+    report = experts.report()
+    assert {one.document_id for one in report.items} == {fact.document_id for fact in FACTS}
+    assert (report.layers, report.busiest) == ([], [])
+    with pytest.raises(UnknownError, match="houses has no shared experts: it learned no text"):
+        experts.expert(1, 1)
 
 
 def test_texts_may_come_later_and_go_again(changed):

@@ -8,8 +8,10 @@ from tiny_base import sentences, write_corpus
 from tiny_store import FACTS, SETTINGS, documents, store_logits
 
 from peer_cl.errors import CorpusError, DamageError, FrozenError, InputError, StateError
+from peer_cl.own import load_own
 from pipelines.corpora import SourceDocument
-from pipelines.loading import load_pool, store_identity
+from pipelines.growing import group_of
+from pipelines.loading import load_owns, store_identity
 
 TEXT = "The court of appeal held that the fever was void"
 
@@ -46,7 +48,7 @@ def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
     (run, *_) = queries.runs(1)
     assert (run.kind, run.state, run.domain, run.message) == ("ingest", "done", "minerals", "new")
     assert (run.snapshot_id, run.id) == (report.snapshot_id, segment.run_id)
-    assert [step for step, _ in run.losses][-1] == report.num_steps
+    assert 0 < run.losses[-1][0] < report.num_steps, "of the shard that was trained last"
 
 
 def test_a_domain_grows_by_what_is_new(store, tmp_path):
@@ -172,13 +174,18 @@ def test_a_facts_experts_are_the_same_in_any_ingest_and_after_a_stop(store):
     with pytest.raises(KeyboardInterrupt):
         store.ingest("two", [], facts=FACTS[:2], settings=SETTINGS, progress=interrupt)
     store.ingest("two", [], facts=FACTS[:2], settings=SETTINGS)
-    (whole,), (last, first) = (
-        load_pool(registry, name, live().state(name).version).own_experts()
+    identity = store_identity(registry)
+    whole, parts = (
+        {
+            item.item_id: own.at([place]).to_bytes(identity)
+            for row in registry.queries.chain(live().state(name).version)
+            for own in load_owns(registry, row, identity, ["facts"])
+            for place, item in enumerate(own.items)
+        }
         for name in ("one", "two")
     )
-    identity = store_identity(registry)
-    assert whole.at([0, 1]).to_bytes(identity) == first.to_bytes(identity)
-    assert whole.at([2]).to_bytes(identity) == last.to_bytes(identity)
+    assert whole == parts
+    assert whole.keys() == {fact.document_id for fact in FACTS}
     assert not list(registry.staging.iterdir())
 
 
@@ -200,3 +207,25 @@ def test_long_documents_are_learned_in_pieces(store):
     (document,) = store.registry.queries.documents("minerals")
     assert report.num_tokens >= document.num_tokens > 3 * 32
     assert torch.isfinite(store_logits(store, TEXT)).all()
+    (segment,) = store.registry.queries.domain("minerals").chain
+    (own,) = load_owns(store.registry, segment, store_identity(store.registry))
+    assert {item.item_id for item in own.items} == {document.document_id}
+    assert len(own.items) >= document.num_tokens / 32, "each piece is a passage of its own"
+
+
+def test_each_documents_own_experts_lie_in_its_group(store):
+    settings = replace(SETTINGS, max_tokens=32, hold_out_percent=0)
+    texts = documents("minerals", 12, 1)
+    long = SourceDocument(" ".join(one.text for one in texts[:2]), "long", "long.txt")
+    store.ingest("minerals", [*texts[2:], long], facts=FACTS, settings=settings)
+    registry = store.registry
+    (segment,) = registry.queries.domain("minerals").chain
+    learned = registry.queries.documents("minerals", split="train")
+    for kind, of_kind in (("facts", "fact"), ("passages", "text")):
+        found = []
+        for group, object_id in segment.objects_of(kind).items():
+            own = load_own(registry.objects.read(object_id), store_identity(registry))
+            assert {group_of(item.item_id) for item in own.items} == {group}
+            found += [item.item_id for item in own.items]
+        assert {*found} == {one.document_id for one in learned if one.kind == of_kind}
+        assert (found.count(long.document_id) > 1) == (kind == "passages")

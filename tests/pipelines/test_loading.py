@@ -78,7 +78,7 @@ def test_a_base_that_is_gone_is_named(store):
 def test_a_damaged_pool_names_the_domain_and_what_to_do(store):
     registry = store.registry
     version = registry.queries.live().state("law").version
-    path = registry.objects.path(registry.queries.chain(version)[0].pool_object)
+    path = registry.objects.path(registry.queries.chain(version)[0].objects["shared.1"])
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o600)

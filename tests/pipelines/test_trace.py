@@ -1,4 +1,4 @@
-"""A trace is a view of what the model reads: weights, evidence, experts, and documents."""
+"""A trace is a view of what the model reads: weights, evidence, experts, and items."""
 
 import pytest
 import torch
@@ -40,19 +40,6 @@ def test_the_next_token_is_the_mixtures(opened):
         assert candidates[0].text == tokenizer.decode([int(best.indices[0])])
 
 
-def test_a_learned_document_is_traced_to_itself(opened):
-    store, model, tokenizer = opened
-    queries = store.registry.queries
-    learned = queries.documents("law", split="train")[:10]
-    first = []
-    for document in learned:
-        text = queries.document_text(document)
-        trace = store.trace(text, model=model, tokenizer=tokenizer, domains=["law"])
-        assert trace.documents[0].score >= trace.documents[0].median
-        first.append(trace.documents[0].document_id)
-    assert sum(a == b.document_id for a, b in zip(first, learned, strict=True)) >= 9
-
-
 def test_a_prompt_is_traced_to_the_fact_that_it_asks_for(measured):
     store, _ = measured
     model, tokenizer = store.load()
@@ -92,6 +79,40 @@ def test_a_search_ranks_the_facts_whose_subject_is_named(measured):
         store.search(" ", **given)
 
 
+@pytest.fixture
+def learned(opened):
+    """A text that law learned."""
+    queries = opened[0].registry.queries
+    document = queries.documents("law", split="train")[3]
+    return document, queries.document_text(document)
+
+
+def test_a_text_is_traced_to_the_passage_that_it_repeats(opened, learned):
+    store, model, tokenizer = opened
+    document, text = learned
+    given = {"model": model, "tokenizer": tokenizer}
+    (item,) = store.trace(text, **given).items
+    assert (item.domain, item.document_id) == ("law", document.document_id)
+    assert (item.title, item.statement) == (document.title, text)
+    assert (item.is_passage, item.is_found, item.score) == (True, True, 1.0)
+    trace = store.trace(text[: len(text) // 5 * 4], **given)
+    (again,) = trace.items
+    assert again.document_id == item.document_id
+    assert 1 < again.subject_end == item.subject_end < again.token == len(trace.tokens)
+    assert trace.next_mixture != trace.next_without_items
+    assert store.trace(" ".join(reversed(text.split())), **given).items == []
+
+
+def test_a_search_finds_the_passage_that_a_prompt_repeats(opened, learned):
+    store, model, tokenizer = opened
+    document, text = learned
+    given = {"model": model, "tokenizer": tokenizer}
+    (item,) = store.search(text, **given)
+    assert (item.document_id, item.statement) == (document.document_id, text)
+    assert (item.is_passage, item.is_found) == (True, True)
+    assert store.search(f"{text} {SUBJECTS['prose']} {SUBJECTS['minerals']}", **given) == []
+
+
 def test_experts_add_up_over_tokens(opened):
     store, model, tokenizer = opened
     trace = store.trace(TEXT, model=model, tokenizer=tokenizer, domains="law", num_experts=9999)
@@ -105,8 +126,10 @@ def test_experts_add_up_over_tokens(opened):
     assert all(value <= whole[key] + 1e-5 for key, value in by_token.items())
     strengths = [one.strength for one in trace.experts["law"]]
     assert strengths == sorted(strengths, reverse=True)
-    heads, layers = 2, 4
-    assert sum(whole.values()) == pytest.approx(heads * layers * (1 + len(trace.tokens)), rel=1e-4)
+    assert {expert // 64 for _, _, expert in whole} == {0, 1}, "numbered through the shards"
+    heads, layers, shards = 2, 4, 2
+    expected = heads * layers * shards * (1 + len(trace.tokens))
+    assert sum(whole.values()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_pool_that_overflows_is_left_out(opened):

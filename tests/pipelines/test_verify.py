@@ -47,17 +47,24 @@ def test_one_weight_of_the_base_moved_by_one_ulp_fails(place):
     assert "no model to compare" in found["bits of the bare model"]
 
 
-@pytest.mark.parametrize("at", [0, 40, -1])
-def test_one_flipped_byte_of_a_pool_fails_and_is_named(place, at):
+@pytest.mark.parametrize(
+    ("kind", "at", "called"),
+    [
+        ("shared", 0, "the shared experts of medicine v1"),
+        ("shared", 40, "the shared experts of medicine v1"),
+        ("passages", -1, "passages' own experts of medicine v1"),
+    ],
+)
+def test_one_flipped_byte_of_a_pool_fails_and_is_named(place, kind, at, called):
     with open_store(place) as store:
         (segment,) = store.registry.queries.domain("medicine").chain
-        path = store.registry.objects.path(segment.pool_object)
+        path = store.registry.objects.path([*segment.objects_of(kind).values()][-1])
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
     found = failed(place)
-    assert "the shared experts of medicine v1" in found["object"]
+    assert called in found["object"]
     assert "pool of medicine v1" in found
     assert "pool of law v1" not in found
 

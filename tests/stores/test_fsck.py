@@ -15,7 +15,7 @@ def found(registry, **how):
 
 def test_missing_and_damaged_objects_are_named_with_their_use(registry):
     segment = registry.queries.chain(registry.queries.live().state("law").version)[-1]
-    path = registry.objects.path(segment.pool_object)
+    path = registry.objects.path(segment.objects["shared.0"])
     path.chmod(0o644)
     path.write_bytes(b"x")
     registry.objects.path(registry.config.background_object).unlink()

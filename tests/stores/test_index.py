@@ -40,21 +40,6 @@ def test_no_set_and_no_batch_changes_a_distance(sets):
     assert VectorIndex().distances(queries).shape == (33, 0)
 
 
-def test_nearest_rows_are_those_of_brute_force(sets):
-    sets["law"][2] = 0  # never fired
-    index = VectorIndex()
-    for name, found in sets.items():
-        index.add(name, found, as_directions=True)
-    rows = [(name, row) for name in sets for row in range(len(sets[name])) if sets[name][row].any()]
-    units = np.stack([sets[name][row] / np.linalg.norm(sets[name][row]) for name, row in rows])
-    queries = vectors(7, seed=3)
-    cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ units.T
-    for found, expected in zip(index.nearest_rows(queries, 10), cosines, strict=True):
-        best = np.argsort(-expected)[:10]
-        assert [(one.name, one.row) for one in found] == [rows[place] for place in best]
-        np.testing.assert_allclose([one.similarity for one in found], expected[best], rtol=1e-5)
-
-
 def test_vectors_that_do_not_fit_are_refused(sets):
     with pytest.raises(ShapeError, match="'wide' have width 3, those of 'art' 24"):
         VectorIndex(sets).add("wide", vectors(2, 3))

@@ -26,7 +26,8 @@ def test_bytes_are_named_by_their_hash_and_come_back(objects):
     assert object_id == hashlib.sha256(b"tensors").hexdigest()
     assert objects.put_bytes(b"tensors") == object_id
     assert objects.read(object_id) == b"tensors"
-    assert objects.sizes() == {object_id: 7}
+    assert objects.sizes() == {object_id: objects.size(object_id)} == {object_id: 7}
+    assert objects.missing([object_id, "0" * 64]) == ["0" * 64]
     assert objects.exists(object_id)
     assert not objects.exists("0" * 64)
     objects.delete(object_id)

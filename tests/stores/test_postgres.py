@@ -60,7 +60,6 @@ def test_the_whole_life_of_a_domain(url, tmp_path):
     with filled_store(tmp_path / "k", database_url=url) as registry:
         law = registry.queries.live().state("law").version
         score(registry, "law", ["base", law])
-        assert registry.uses.rank_documents(law, {0: {7: 1.0}}, 3).best
         registry.put_evaluation(4, {"figure": 1})
         registry.put_evaluation(4, {"figure": 2})
         assert registry.queries.evaluation(4).report == {"figure": 2}

@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from peer_cl.errors import StateError, UnknownError, UnsupportedError
 from stores import NewScore
+from stores.fsck import check
 
 
 def version(registry, domain):
@@ -48,6 +49,22 @@ def test_summaries_count_each_document_once(registry):
     grow(registry, "medicine", texts=[text])
     medicine = registry.queries.domains()[1]
     assert (medicine.num_documents, medicine.num_texts, medicine.num_held_out) == (3, 3, 0)
+
+
+def test_objects_have_a_kind_and_a_number_and_none_waits_to_be_trained(empty):
+    shared = {f"shared.{n}": empty.objects.put_bytes(bytes([n])) for n in (0, 2, 10)}
+    grow(empty, "law", objects=shared | {"shared.1": None, "shared.11": None})
+    grow(empty, "medicine")
+    assert empty.queries.pending(["law", "medicine", "minerals"]) == ("law",)
+    assert empty.queries.pending(["medicine"]) == ()
+    (segment,) = empty.queries.chain(version(empty, "law"))
+    assert segment.pending_shards == (1, 11)
+    ids = {0: shared["shared.0"], 2: shared["shared.2"], 10: shared["shared.10"]}
+    assert segment.objects_of("shared") == ids
+    assert segment.objects_of("facts") == {}
+    assert check(empty) == ()  # what waits is not missing
+    empty.remove("law", "ann")
+    assert empty.queries.pending(["law"]) == ()
 
 
 def test_documents_are_found_by_version_split_and_kind(registry):
@@ -120,17 +137,15 @@ def test_the_number_of_statements_does_not_grow_with_the_store(empty):
     def count():
         statements.clear()
         queries = empty.queries
-        law = version(empty, "law")
         for ask in (
             queries.domains,
+            lambda: queries.pending(["law", "medicine"]),
             queries.snapshots,
             queries.events,
             lambda: queries.domain("law"),
             lambda: queries.documents("law"),
             lambda: queries.places(queries.documents("law")[0].document_id),
             lambda: queries.evaluations(queries.live().id),
-            lambda: empty.uses.held_by(law, {0: [7], 2: [100, 101]}),
-            lambda: empty.uses.rank_documents(law, {0: {7: 1.0}}, 3),
         ):
             ask()
         return len(statements)

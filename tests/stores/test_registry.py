@@ -110,7 +110,7 @@ def test_a_full_store_takes_no_further_domain(empty):
 
 
 def test_a_segment_whose_objects_are_missing_is_refused(empty):
-    segment = replace(new_segment(empty, "law"), key_object="0" * 64)
+    segment = replace(new_segment(empty, "law"), objects={"key": "0" * 64})
     with pytest.raises(DamageError, match="1 of the segment's objects are not stored"):
         empty.add_segment(segment, "ann")
     assert empty.queries.live().domains == ()
@@ -120,23 +120,24 @@ def test_a_segment_of_facts_has_own_experts_alone(empty):
     new = facts_alone(empty)
     grow(empty, "law", **new)
     (segment,) = chain(empty)
-    assert (segment.pool_object, segment.key_object, segment.use_object) == (None, None, None)
-    assert segment.objects == {new["own_object"]: "the facts' own experts"}
+    assert segment.objects == new["objects"]
+    assert segment.objects_of("facts") == {0: new["objects"]["facts.0"]}
+    assert (segment.objects_of("shared"), segment.pending_shards) == ({}, ())
     (law,) = empty.queries.domains()
     assert (law.num_facts, law.num_texts, law.num_experts) == (2, 0, 0)
     grow(empty, "law")
     assert [len(one.objects) for one in chain(empty)] == [1, 3]
     assert check(empty) == ()
-    empty.objects.path(new["own_object"]).unlink()
+    empty.objects.path(new["objects"]["facts.0"]).unlink()
     (finding,) = check(empty)
-    assert "the facts' own experts of law v1" in finding.what
+    assert "facts' own experts of law v1" in finding.what
     empty.remove("law", "ann")
     empty.purge("law", "ann")
     assert list(empty.objects.sizes()) == [empty.config.background_object]
 
 
 def test_own_experts_that_are_missing_are_refused(empty):
-    segment = new_segment(empty, "law", **facts_alone(empty) | {"own_object": "0" * 64})
+    segment = new_segment(empty, "law", **facts_alone(empty) | {"objects": {"facts.0": "0" * 64}})
     with pytest.raises(DamageError, match="1 of the segment's objects are not stored"):
         empty.add_segment(segment, "ann")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stores import NewDocument, NewScore, NewSegment, NewUse, Registry, StoreConfig
+from stores import NewDocument, NewScore, NewSegment, Registry, StoreConfig
 
 LOSSES = [(1, 3.5, None), (2, 2.5, 3.0)]
 BACKGROUND = b"background"
@@ -44,8 +44,7 @@ def new_store(folder, **changes):
 def new_segment(registry, domain, parent=None, texts=None, kinds=None, **changes):
     """Put the objects of a segment and return it, not yet added.
 
-    Of its documents the third is held out, and so are questions; every learned one uses expert 7
-    of layer 0 and an expert of its own in layer 2.
+    Of its documents the third is held out, and so are questions.
     """
     kinds = kinds or {}
     tag = uuid.uuid4().hex
@@ -66,43 +65,32 @@ def new_segment(registry, domain, parent=None, texts=None, kinds=None, **changes
         )
         for number, (text, text_object) in enumerate(zip(texts, stored, strict=True))
     ]
-    learned = np.array([n for n, one in enumerate(documents) if one.split == "train"], np.int64)
-    uses = [
-        NewUse(
-            host_layer=layer,
-            documents=learned,
-            experts=experts,
-            weights=1.0 + learned.astype(np.float64),
-        )
-        for layer, experts in ((0, np.full(len(learned), 7)), (2, 100 + learned))
-    ]
     objects = {
-        f"{what}_object": registry.objects.put_bytes(f"{what} {tag}".encode())
-        for what in ("pool", "key", "use")
-        if f"{what}_object" not in changes
+        name: registry.objects.put_bytes(f"{name} {tag}".encode())
+        for name in ("shared.0", "use.0", "key")
+        if "objects" not in changes
     }
     values = {
         "domain": domain,
+        "objects": objects,
         "parent": parent,
         "host_layers": (0, 2),
         "num_experts": 2048,
         "size_bytes": 37,
         "num_tokens": 20,
         "documents": documents,
-        "uses": uses,
         "config": {"seed": 0},
         "losses": LOSSES,
         "seconds": 1.5,
     }
-    return NewSegment(**(objects | values | changes))
+    return NewSegment(**(values | changes))
 
 
 def facts_alone(registry):
     """Return the fields of a segment that learned facts and no text."""
     own = registry.objects.put_bytes(f"own {uuid.uuid4().hex}".encode())
-    shared = dict.fromkeys(("pool_object", "key_object", "use_object"))
-    nothing = {"host_layers": (), "num_experts": 0, "uses": ()}
-    return {"own_object": own, "kinds": {0: "fact", 1: "fact"}, **shared, **nothing}
+    nothing = {"host_layers": (), "num_experts": 0}
+    return {"objects": {"facts.0": own}, "kinds": {0: "fact", 1: "fact"}, **nothing}
 
 
 def grow(registry, domain, message="a test", **changes):

@@ -14,6 +14,7 @@ from peer_cl import Background, ExpertPool, PeerModel, PoolShape, RouterKey
 from peer_cl.bases import tensors_sha256
 from peer_cl.items import Pairs, RelationSpace, RelationStates
 from peer_cl.own import Item, OwnExperts
+from peer_cl.passages import token_pairs
 from peer_cl.read import evidence_tokens
 from peer_cl.router import (
     BackgroundWords,
@@ -174,9 +175,12 @@ def make_space(width: int = 32, threshold: float = 0.8) -> RelationSpace:
     return RelationSpace((1, 2), last_XE, mean_XE, torch.zeros(16), threshold)
 
 
-def make_own(items: Sequence[Item], relations_IKE: Tensor, seed: int = 0) -> OwnExperts:
+def make_own(
+    items: Sequence[Item], relations_IKE: Tensor, seed: int = 0, pairs: Sequence[Tensor] = ()
+) -> OwnExperts:
     """Return random own experts, rounded as trained ones are."""
-    own = OwnExperts(items, relations_IKE.half(), host_layers=(1, 2), width=32, num_experts=2)
+    keys_IKE = relations_IKE.half()
+    own = OwnExperts(items, keys_IKE, pairs, host_layers=(1, 2), width=32, num_experts=2)
     generator = torch.Generator().manual_seed(seed)
     for parameter in own.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator).bfloat16()
@@ -207,8 +211,19 @@ def give_items(model: PeerModel, name: str, *prompts: Tensor) -> None:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
         points.append(states.points(pairs, torch.tensor([[ids_BT.shape[1] - 1]]))[0])
     items = [Item(f"{name} {n}", (SUBJECT,), 3) for n in range(len(prompts))]
-    own = make_own(items, torch.stack(points), seed=ord(name))
     model.background = replace(model.background, relations=space)
+    _add_own(model, name, make_own(items, torch.stack(points), seed=ord(name)))
+
+
+def give_passages(model: PeerModel, name: str, *texts: Tensor) -> None:
+    """Give a pool random own experts of each text (1, T), whose first token is its start."""
+    items = [Item(f"{name} text {n}") for n in range(len(texts))]
+    pairs = [token_pairs(ids_BT[0].tolist()) for ids_BT in texts]
+    own = make_own(items, torch.empty(len(items), 0, 0), 1 + ord(name), pairs)
+    _add_own(model, name, own)
+
+
+def _add_own(model: PeerModel, name: str, own: OwnExperts) -> None:
     pool = model.pool(name)
     model.delete_pool(name)
     model.add_pool(name, ExpertPool(name, pool.chain(), pool.key, [*pool.own_experts(), own]))

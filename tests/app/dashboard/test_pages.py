@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from filled_store import new_store
 from tiny_base import write_corpus
-from tiny_store import FACTS
+from tiny_store import FACTS, copy_store
 
 from app.dashboard.main import ORDER
 from app.dashboard.page_ingest import Request
 from app.dashboard.preview import preview
+from app.dashboard.processes import processes
 from pipelines import open_store
 from pipelines.settings import TrainingSettings
 
@@ -69,8 +70,6 @@ def test_each_view_of_an_evaluation(show, evaluated, mode):
 
 
 def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):
-    from tiny_store import copy_store
-
     place = copy_store(evaluated, tmp_path)
     with open_store(place) as store:
         store.freeze("law")
@@ -89,7 +88,7 @@ def test_the_overview_tells_what_went_wrong(show, folder):
     assert "The last ingest of law failed: no space" in words(at)
     with open_store(folder) as store:
         registry = store.registry
-        registry.objects.delete(registry.queries.domain("law").chain[0].pool_object)
+        registry.objects.delete(registry.queries.domain("law").chain[0].objects["shared.0"])
     at = press(at, "Check every byte")
     assert len(errors(at)) == 1
 
@@ -157,12 +156,17 @@ def test_a_rollback_leaves_out_what_was_purged(show, folder):
     assert [state.label for state in live(folder).domains] == ["v1"]
 
 
-def test_an_expert_shows_what_it_holds_and_promotes(show, evaluated):
+def test_items_and_a_shared_expert_show_what_they_promote(show, evaluated):
     at = show("experts", evaluated, domain="law", layer="1")
-    number = at.dataframe[0].value["expert"].iloc[0].split(":")[1]
+    with open_store(evaluated) as store:
+        learned = store.registry.queries.documents("law", split="train")
+    titles = {one.title for one in learned if one.kind == "text"}
+    assert f"{len(learned)} of {len(learned)} items" in words(at)
+    assert {*at.dataframe[0].value["about"]} == {fact.statement for fact in FACTS} | titles
+    number = at.dataframe[1].value["expert"].iloc[0].split(":")[1]
     at = show("experts", evaluated, domain="law", layer="1", expert=number)
     assert errors(at) == []
-    assert "Documents that it holds" in words(at)
+    assert "router weight; it promotes" in words(at)
 
 
 @pytest.mark.parametrize("path", ["domains", "experts", "retention"])
@@ -170,7 +174,7 @@ def test_a_page_of_a_domain_of_facts_alone(show, evaluated, path):
     at = show(path, evaluated, domain="houses")
     assert errors(at) == []
     if path == "experts":
-        assert "learned facts alone" in words(at)
+        assert "it has no shared experts" in words(at)
 
 
 def test_a_fact_is_shown_traced_and_answered(show, evaluated):
@@ -178,6 +182,7 @@ def test_a_fact_is_shown_traced_and_answered(show, evaluated):
     at = show("document", evaluated, id=fact.document_id)
     assert errors(at) == []
     assert fact.statement in [one.value for one in at.text]
+    assert at.dataframe[1].value["num_experts"].min() > 0
     at = show("trace", evaluated, text=fact.taught_prompt)
     assert errors(at) == []
     at = press(at, "Continue it")
@@ -202,7 +207,7 @@ def test_a_traced_text_that_is_too_long_is_refused_in_a_line(show, evaluated):
     assert "shorten" in message
 
 
-def test_a_document_shows_text_places_and_experts(show, evaluated):
+def test_a_document_shows_text_and_places(show, evaluated):
     with open_store(evaluated) as store:
         queries = store.registry.queries
         document = queries.documents("law", split="train", kind="text")[0]
@@ -210,9 +215,35 @@ def test_a_document_shows_text_places_and_experts(show, evaluated):
     at = show("document", evaluated, id=document.document_id[:12])
     assert errors(at) == []
     assert text in [one.value for one in at.text]
-    assert len(at.dataframe) == 2
+    assert at.dataframe[1].value["num_experts"].min() > 0
     at = press(at, "Erase")
     assert "nothing was done" in errors(at)[0]
+    with open_store(evaluated) as store:
+        held_out = store.registry.queries.documents("law", split="test")[0].document_id
+    assert "It owns none" in words(show("document", evaluated, id=held_out))
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_a_text_is_erased_from_its_page(show, evaluated, tmp_path, is_waited_for):
+    place = copy_store(evaluated, tmp_path)
+    with open_store(place) as store:
+        gone = store.registry.queries.documents("law", split="train", kind="text")[0].document_id
+    assert "Shared experts pending" not in words(show("domains", place, domain="law"))
+    at = show("document", place, id=gone)
+    at.text_input(key="erase-typed").set_value(gone[:6])
+    at.checkbox(key="erase-wait").set_value(is_waited_for)
+    known = {*processes()}
+    at = press(at, "Erase")
+    assert errors(at) == []
+    (started,) = processes().keys() - known
+    assert processes()[started].popen.wait(120) == 0
+    with open_store(place) as store:
+        queries = store.registry.queries
+        assert gone not in [one.document_id for one in queries.documents("law")]
+        assert queries.pending(["law"]) == (() if is_waited_for else ("law",))
+    at = show("domains", place, domain="law")
+    assert ("Shared experts pending" in words(at)) is not is_waited_for
+    assert errors(show("experts", place, domain="law")) == []
 
 
 def test_a_corpus_is_looked_at_before_it_is_learned(show, evaluated, tmp_path):

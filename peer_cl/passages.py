@@ -1,0 +1,129 @@
+"""Which passage a text repeats: the half of the router that finds learned passages.
+
+A passage's key is the set of its pairs of neighbouring tokens. A text is compared with it over its
+last `WINDOW` tokens: which share of what these pairs tell, in nats of background text, stands in
+the passage. A passage is found by a fixed threshold on that share, so none changes whether another
+is found; of those that are found at one place the nearest is active.
+
+Shape suffixes: B rows, T tokens, X entries of all passages' keys, C candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WINDOW = 32
+"""Tokens of a text that are compared with passages."""
+THRESHOLD = 0.7
+"""Least share, in nats, of a window's pairs that stand in a passage that it repeats."""
+LEAST_NATS = 200.0
+"""A window that tells less is compared as if it told so much: some twelve tokens of prose."""
+
+
+class Run(NamedTuple):
+    """Tokens in a row at which one passage is the nearest of those that are found."""
+
+    row: int
+    passage: int
+    at: int
+    """The first of them,"""
+    until: int
+    """and the one behind the last."""
+    score: float
+    """The greatest share, 0 to 1."""
+
+
+def token_pairs(ids: Sequence[int]) -> Tensor:
+    """Return a text's pairs of neighbouring tokens, the start token left out: int64, ascending.
+
+    Example:
+        >>> token_pairs([0, 1, 2, 1, 2]).tolist() == [(1 << 32) + 2, (2 << 32) + 1]
+        True
+    """
+    pairs: Tensor = _paired(torch.tensor(ids[1:], dtype=torch.long)).unique()
+    return pairs
+
+
+def _paired(ids: Tensor) -> Tensor:
+    return (ids[..., :-1] << 32) + ids[..., 1:]
+
+
+class PassageIndex:
+    """An inverted index of passages.
+
+    Args:
+        keys: the pairs of each passage, as `token_pairs` gives them.
+    """
+
+    def __init__(self, keys: Sequence[Tensor]) -> None:
+        self.num_passages = len(keys)
+        pairs_X = np.concatenate([np.empty(0, np.int64), *(one.numpy() for one in keys)])
+        owners_X = np.repeat(np.arange(len(keys)), [len(one) for one in keys])
+        order_X = np.argsort(pairs_X, kind="stable")
+        self._pairs_X, self._owners_X = pairs_X[order_X], owners_X[order_X]
+
+    def find(self, ids_BT: Tensor, counted_BT: Tensor, nats_BT: Tensor) -> list[Run]:
+        """Return the passages that texts repeat, at most one at a place.
+
+        Whether one is found behind token i depends on tokens 0..i alone.
+
+        Args:
+            ids_BT: token ids.
+            counted_BT: bool; which tokens are evidence.
+            nats_BT: fp64; what each token tells: minus its log probability in background text.
+        """
+        pairs_BT = _paired(ids_BT).numpy()
+        counts_BT = (counted_BT[:, 1:] & counted_BT[:, :-1]).numpy()
+        both_BT = (nats_BT[:, 1:] + nats_BT[:, :-1]).numpy()
+        rows = zip(pairs_BT, np.where(counts_BT, both_BT, 0.0), strict=True)
+        return [run for row, (pairs_T, told_T) in enumerate(rows)
+                for run in self._runs(row, pairs_T, told_T)]  # fmt: skip
+
+    def _runs(
+        self, row: int, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64]
+    ) -> Iterator[Run]:
+        first_T = np.searchsorted(self._pairs_X, pairs_T, "left")
+        nums_T = np.searchsorted(self._pairs_X, pairs_T, "right") - first_T
+        nums_T[told_T <= 0] = 0
+        places_X = np.repeat(np.arange(len(pairs_T)), nums_T)
+        within_X = np.arange(len(places_X)) - np.repeat(nums_T.cumsum() - nums_T, nums_T)
+        owners_X = self._owners_X[np.repeat(first_T, nums_T) + within_X]
+        totals = np.bincount(owners_X, told_T[places_X], minlength=self.num_passages)
+        # The newest first: of two that are as near, it is active.
+        candidates_C = (totals >= THRESHOLD * LEAST_NATS).nonzero()[0][::-1]
+        if not len(candidates_C):
+            return
+        hits_CT = np.zeros((len(candidates_C), len(pairs_T)))
+        place_of = np.full(self.num_passages, -1)
+        place_of[candidates_C] = np.arange(len(candidates_C))
+        is_kept_X = place_of[owners_X] >= 0
+        kept_X = places_X[is_kept_X]
+        hits_CT[place_of[owners_X[is_kept_X]], kept_X] = told_T[kept_X]
+        shares_CT = _windows(hits_CT) / np.maximum(_windows(told_T[None]), LEAST_NATS)
+        best_T, score_T = shares_CT.argmax(0), shares_CT.max(0)
+        found_T = np.where(score_T >= THRESHOLD, best_T, -1)
+        for best, group in groupby(range(len(found_T)), found_T.__getitem__):
+            if best >= 0:
+                places = list(group)
+                # Pair number i ends with token i + 1.
+                yield Run(
+                    row,
+                    int(candidates_C[best]),
+                    places[0] + 1,
+                    places[-1] + 2,
+                    float(score_T[places].max()),
+                )
+
+
+def _windows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sums over the last `WINDOW` places of each row."""
+    sums = np.pad(values.cumsum(1), ((0, 0), (WINDOW, 0)))
+    windows: NDArray[np.float64] = sums[:, WINDOW:] - sums[:, :-WINDOW]
+    return windows

@@ -1,0 +1,93 @@
+"""Passages' own experts: each a function of the passage alone, to the bit, and they learn it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_base import make_tiny_base
+from tiny_store import SETTINGS, documents
+from torch.nn import functional
+
+from peer_cl.bases import load_base
+from peer_cl.hooks import Hooks
+from pipelines.batches import Row, tokenise
+from pipelines.passage_training import GROUP_TOKENS, train_passages
+
+FEW_STEPS = replace(SETTINGS, passage_steps=3)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return load_base(str(make_tiny_base(tmp_path_factory.mktemp("base"))))
+
+
+@pytest.fixture(scope="module")
+def rows(base):
+    """More short ones than a group takes, and two long ones."""
+    texts = [one.text for one in documents("law", 20, 1)]
+    texts += [" ".join(texts[:4]), " ".join(texts[4:9])]
+    found = [Row(f"{n:064x}", tuple(ids)) for n, ids in enumerate(tokenise(base.tokenizer, texts))]
+    assert sum(len(row.ids) <= 32 for row in found) > GROUP_TOKENS // 32
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(base, rows, tmp_path_factory):
+    return learn(base, rows, tmp_path_factory.mktemp("trained"))
+
+
+def learn(base, rows, checkpoints, settings=FEW_STEPS, **options):
+    own = train_passages(
+        Hooks(base.model), rows, settings=settings, checkpoints=checkpoints, **options
+    )
+    assert [item.item_id for item in own.items] == [row.document_id for row in rows]
+    return own
+
+
+def each(own, base):
+    """Return each passage with its experts and key as bytes, by document id."""
+    parts = {item.item_id: own.at([place]) for place, item in enumerate(own.items)}
+    return {key: one.to_bytes(base.identity) for key, one in parts.items()}
+
+
+@pytest.mark.parametrize("chosen", [slice(3, 4), slice(None, None, -1), slice(None, None, 2)])
+def test_neither_neighbours_nor_place_change_a_bit(base, rows, trained, tmp_path, chosen):
+    found, whole = each(learn(base, rows[chosen], tmp_path), base), each(trained, base)
+    assert found == {key: whole[key] for key in found}
+
+
+def test_another_seed_gives_other_experts(base, rows, trained, tmp_path):
+    found = each(learn(base, rows[:1], tmp_path, replace(FEW_STEPS, seed=1)), base)
+    assert found[rows[0].document_id] != each(trained, base)[rows[0].document_id]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_stopped_behind_a_group_it_goes_on_to_the_same_bits(base, rows, trained, tmp_path):
+    def stop(what, done, total, note):
+        if done:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(base, rows, tmp_path, progress=stop)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(written) == 1
+    assert each(learn(base, rows, tmp_path), base) == each(trained, base)
+    assert all(path.stat().st_mtime_ns == at for path, at in written.items())
+
+
+def test_they_learn_their_passage_and_no_other(base, rows, tmp_path):
+    own, hooks = learn(base, rows[-2:], tmp_path, SETTINGS), Hooks(base.model)
+
+    @torch.no_grad()
+    def nats(row, item):
+        ids_BT = torch.tensor([row.ids])
+        with hooks.branch((), own=[own], items_BT=torch.full_like(ids_BT, item)):
+            logits_BTV = base.model(input_ids=ids_BT, use_cache=False).logits
+        return float(functional.cross_entropy(logits_BTV[0, :-1], ids_BT[0, 1:]))
+
+    for number, row in enumerate(rows[-2:]):
+        assert nats(row, number) < nats(row, -1) - 0.1
+        assert nats(row, number) < nats(row, 1 - number) - 0.1
