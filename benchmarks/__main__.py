@@ -17,6 +17,7 @@ BENCHMARKS = {
     "prompts": "general prompts, sentences that only name a subject, near-domain text",
     "efficiency": "routing efficiency at 128 tokens, and after 32 tokens of context",
     "provenance": "whether the experts that a document owns hold what it taught",
+    "erase": "how long it takes until a document is gone",
     "size": "the code in figures: lines, words, files that an act runs through",
 }
 """By module name; each has `COMMAND` and `measure(arguments) -> list[Figure]`."""

@@ -76,12 +76,11 @@ def _switched_off(store: Store, model: PeerModel, tokenizer: Any, domain: str) -
             for found in zip(documents, rows, *_losses(model, domain, rows), strict=True)
         ]
 
-    if texts := learned["text"]:
-        words = load_background_statistics(store.registry).words
-        of_texts = {one.document_id: queries.document_text(one) for one in texts}
-        share = _found_first(model, tokenizer, words, of_texts)
+    words = load_background_statistics(store.registry).words
+    texts = {one.document_id: queries.document_text(one) for one in learned["text"]}
+    if right := _found_first(model, tokenizer, words, texts):
         what = f"own passage found first after {FIRST_TOKENS} tokens, {domain} (share)"
-        yield Figure(what, share, least=0.85)
+        yield Figure(what, fmean(right), least=0.85)
     watched = samples([d for own in learned.values() for d in drawn(own, NUM_WATCHED, salt=1)])
     for kind, (least, most) in BOUNDS.items():
         owners = [one for one in learned[kind] if own_rows(model, domain, one.document_id)]
@@ -102,9 +101,9 @@ def _switched_off(store: Store, model: PeerModel, tokenizer: Any, domain: str) -
 
 def _found_first(
     model: PeerModel, tokenizer: Any, words: BackgroundWords, texts: Mapping[str, str]
-) -> float:
-    """Return of how many texts that are long enough their own passage is the nearest of all."""
-    right = []
+) -> list[float]:
+    """Return of each text that is long enough whether its own passage is the nearest of all."""
+    right: list[float] = []
     for document_id, ids in zip(texts, tokenise(tokenizer, [*texts.values()]), strict=True):
         if len(ids) <= FIRST_TOKENS:
             continue
@@ -119,7 +118,7 @@ def _found_first(
             for one in index.passages(ids_1T, counted_1T, nats_1T, ends_1)
         ]
         right.append(float(bool(found) and max(found)[1] == document_id))
-    return fmean(right)
+    return right
 
 
 def _losses(
