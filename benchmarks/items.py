@@ -95,7 +95,8 @@ def _figures(
     asked = [(q, one.asked[key]) for one in domains for key, q in one.questions.items()]
     questions = [q.ids[: q.num_prompt] for q, _ in asked]
     negatives = list(_negatives(tokenizer, data))
-    learned = [own for one in domains for own in model.pool(one.name).own_experts()]
+    every = [own for one in domains for own in model.pool(one.name).own_experts()]
+    learned = [own for own in every if not own.pairs]  # facts; no question repeats a passage
     num_learned = sum(len(own.items) for own in learned)
     base_seconds, read = _read(model, [*questions, *negatives])
     num_tokens = sum(map(len, [*questions, *negatives]))
