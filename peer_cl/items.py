@@ -253,6 +253,8 @@ class ItemIndex:
             is_given: of prompts, the nearest item whose subject is named, whatever its score.
         """
         least = -torch.inf if is_given else states.space.threshold
+        if prompt_ends_B is None:  # tried behind every token: half way to its own wording
+            least = (1 + states.space.threshold) / 2
         best: dict[tuple[int, int], FoundItem] = {}
         for one in self.scored(states, ids_BT, prompt_ends_B):
             other = best.get((one.row, one.at))
