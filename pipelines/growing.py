@@ -428,11 +428,8 @@ class _Growing:
 
     def shared(self, kept: Kept, passages: OwnExperts) -> _Shared:
         """Return shared experts, a shard after the other, with the domain's router key."""
-        config, end_id, settings = (
-            self.registry.config,
-            self.base.tokenizer.eos_token_id,
-            self.settings,
-        )
+        config, settings = self.registry.config, self.settings
+        end_id = self.base.tokenizer.eos_token_id
         rows, validation = self._rows("train"), self._rows("validation")
         learned, held = (
             read_texts(

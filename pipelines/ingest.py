@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from peer_cl.errors import CorpusError
+from peer_cl.errors import CorpusError, InputError
 from pipelines.corpora import (
     LEARNED_KINDS,
     BadRowPolicy,
@@ -90,7 +90,8 @@ def ingest(
         on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
 
     Raises:
-        InputError: when the domain's name or the message cannot be kept.
+        InputError: when the domain's name or the message cannot be kept, or its texts were divided
+            into another number of shards so far.
         CorpusError: when nothing can be learned, or a document or fact is malformed.
         FrozenError, StateError: when the domain may not grow now.
         DamageError: when training gave numbers that are not finite; nothing is registered.
@@ -113,7 +114,13 @@ def ingest(
         documents = [one for one in found.documents if one.document_id not in erased]
         left_facts = [fact for fact in given_facts if fact.document_id not in erased]
         base = load_store_base(registry)
-        chain = read_chain(registry, base, domain, queries.chain(parent) if parent else ())
+        rows = queries.chain(parent) if parent else ()
+        if any(row.config["num_shards"] != settings.num_shards for row in rows):
+            raise InputError(
+                f"num_shards is {settings.num_shards}, and {domain!r} began with "
+                f"{rows[0].config['num_shards']}: a domain keeps its number; give that"
+            )
+        chain = read_chain(registry, base, domain, rows)
         prepared = prepare(chain, documents, left_facts, base, settings.hold_out_percent)
         given_ids = {one.document_id for one in found.documents}
         given_ids |= {fact.document_id for fact in given_facts}

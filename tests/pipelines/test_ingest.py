@@ -229,3 +229,10 @@ def test_each_documents_own_experts_lie_in_its_group(store):
             found += [item.item_id for item in own.items]
         assert {*found} == {one.document_id for one in learned if one.kind == of_kind}
         assert (found.count(long.document_id) > 1) == (kind == "passages")
+
+
+def test_a_domain_keeps_its_number_of_shards(store):
+    live = store.registry.queries.live()
+    with pytest.raises(InputError, match="num_shards is 3, and 'law' began with 2"):
+        store.ingest("law", documents("law", 3, 9), settings=replace(SETTINGS, num_shards=3))
+    assert store.registry.queries.live() == live
