@@ -14,6 +14,7 @@ from tiny_store import copy_store
 SETTINGS = """
 text_passes = {passes}
 min_steps = 1
+num_shards = 2
 precision = "fp32"
 shape = {{num_experts = 64, num_heads = 2, top_k = 4, key_width = 16}}
 """
