@@ -43,6 +43,11 @@ class RelationSpace:
     threshold: float
     """Least cosine of a prompt that asks for an item's relation."""
 
+    @property
+    def text_threshold(self) -> float:
+        """Least cosine in scored text, where an item is tried behind every token: half way to 1."""
+        return (1 + self.threshold) / 2
+
     def points(self, last_X: Tensor, mean_X: Tensor) -> Tensor:
         """Return where prompts lie, from their states: (..., E), of length one."""
         return functional.normalize(
@@ -252,9 +257,9 @@ class ItemIndex:
                 one); default: it may be expected behind any token.
             is_given: of prompts, the nearest item whose subject is named, whatever its score.
         """
-        least = -torch.inf if is_given else states.space.threshold
-        if prompt_ends_B is None:  # tried behind every token: half way to its own wording
-            least = (1 + states.space.threshold) / 2
+        space = states.space
+        least = space.text_threshold if prompt_ends_B is None else space.threshold
+        least = -torch.inf if is_given else least
         best: dict[tuple[int, int], FoundItem] = {}
         for one in self.scored(states, ids_BT, prompt_ends_B):
             other = best.get((one.row, one.at))

@@ -74,6 +74,11 @@ class OwnExperts(nn.Module):
 
     relations_IKE: Tensor
 
+    def holding(self, down_ILRD: Tensor, up_ILRD: Tensor) -> OwnExperts:
+        """Put learned weights in, frozen, and return these experts."""
+        self.down_ILRD, self.up_ILRD = nn.Parameter(down_ILRD), nn.Parameter(up_ILRD)
+        return self.requires_grad_(False)
+
     def reset(self, seeds: Sequence[int]) -> None:
         """Initialise each item's experts from its own seed; they add nothing yet."""
         with torch.no_grad():
@@ -123,9 +128,9 @@ class OwnExperts(nn.Module):
             width=self.width,
             num_experts=self.num_experts,
         )
-        left.down_ILRD = nn.Parameter(self.down_ILRD.detach()[places].clone())
-        left.up_ILRD = nn.Parameter(self.up_ILRD.detach()[places].clone())
-        return left.requires_grad_(False)
+        return left.holding(
+            *(one.detach()[places].clone() for one in (self.down_ILRD, self.up_ILRD))
+        )
 
     def to_bytes(self, identity: BaseIdentity) -> bytes:
         """Return safetensors bytes for the base they were trained on; equal experts, equal bytes.
@@ -163,9 +168,10 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
         width=first.width,
         num_experts=first.num_experts,
     )
-    whole.down_ILRD = nn.Parameter(torch.cat([one.down_ILRD for one in lists]))
-    whole.up_ILRD = nn.Parameter(torch.cat([one.up_ILRD for one in lists]))
-    return whole.requires_grad_(False)
+    return whole.holding(
+        torch.cat([one.down_ILRD.detach() for one in lists]),
+        torch.cat([one.up_ILRD.detach() for one in lists]),
+    )
 
 
 def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
@@ -188,5 +194,4 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
         width=about["width"],
         num_experts=about["num_experts"],
     )
-    own.down_ILRD, own.up_ILRD = nn.Parameter(tensors["down"]), nn.Parameter(tensors["up"])
-    return own.requires_grad_(False)
+    return own.holding(tensors["down"], tensors["up"])

@@ -85,14 +85,18 @@ def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
     return [(start, *tokens[i : i + width]) for i in range(0, len(tokens), width)]
 
 
-def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def pad(
+    rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return rows as one tensor, padded on the right, and its mask: 1 for tokens, 0 for padding.
+
+    They are as long as the longest of them, or have a given `length`.
 
     Example:
         >>> pad([[5, 6], [7]], 0)[0].tolist()
         [[5, 6], [7, 0]]
     """
-    length = max(len(row) for row in rows)
+    length = length or max(len(row) for row in rows)
     ids_BT = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask_BT = torch.zeros_like(ids_BT)
     for number, row in enumerate(rows):

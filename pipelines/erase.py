@@ -117,7 +117,7 @@ def erase(
         gone = [one for one in documents if one.document_id in wanted]
         first = _first_holding(rows, gone)
         made: list[NewSegment] = []
-        snapshot = queries.live()
+        snapshot, seconds, near_ids = queries.live(), 0.0, tuple[str, ...]()
         if wanted:
             left = _Left(registry, documents, wanted)
             parent, off = rows[first - 1].id if first else None, set[int]()
@@ -148,8 +148,8 @@ def erase(
                 author=author,
                 message=message,
             )
-        seconds = time.monotonic() - began
-        near_ids = _near_ids(registry, documents, wanted)
+            seconds = time.monotonic() - began
+            near_ids = _near_ids(registry, documents, wanted, left.gone_facts)
         if wait:
             snapshot = train_pending(registry, domain, author, message, progress) or snapshot
         now = snapshot.state(domain)
@@ -249,17 +249,19 @@ class _Left:
         self, registry: Registry, documents: Sequence[Document], wanted: Collection[str]
     ) -> None:
         self._registry, self._wanted = registry, wanted
-        # A fact's title begins with that of the questions about it.
+        # A fact's title begins with that of the questions about it: only these are read.
         titles = [one.title for one in documents if one.document_id in wanted]
+        asked = {
+            one.document_id: self._fact(one)
+            for one in documents
+            if one.kind == "question" and any(title.startswith(one.title) for title in titles)
+        }
+        gone = {key: fact for key, fact in asked.items() if fact.document_id in wanted}
+        self.gone_facts = [*gone.values()]
         self._documents = [
             one
             for one in documents
-            if one.document_id not in wanted
-            and not (
-                one.kind == "question"
-                and any(title.startswith(one.title) for title in titles)
-                and self._fact(one).document_id in wanted
-            )
+            if one.document_id not in wanted and one.document_id not in gone
         ]
 
     def _fact(self, question: Document) -> Fact:
@@ -357,7 +359,10 @@ _OWN_KINDS = ("facts", "passages")
 
 
 def _near_ids(
-    registry: Registry, documents: Sequence[Document], wanted: Collection[str]
+    registry: Registry,
+    documents: Sequence[Document],
+    wanted: Collection[str],
+    gone_facts: Sequence[Fact],
 ) -> tuple[str, ...]:
     """Return the documents that stay and may say the same as an erased one."""
     read = registry.queries.document_text
@@ -370,10 +375,8 @@ def _near_ids(
         )
         of_gone = {groups[key] for key in wanted if key in groups}
         found = {key for key in groups if groups[key] in of_gone}
-    questions = [Fact.from_question(read(one)) for one in documents if one.kind == "question"]
-    if gone := [fact for fact in questions if fact.document_id in wanted]:
-        for one in learned:
-            text = read(one)
-            if any(fact.subject in text and fact.answer in text for fact in gone):
-                found.add(one.document_id)
+    for one in learned if gone_facts else ():
+        text = read(one)
+        if any(fact.subject in text and fact.answer in text for fact in gone_facts):
+            found.add(one.document_id)
     return tuple(sorted(found - set(wanted)))

@@ -15,14 +15,15 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.errors import DamageError, StateError
@@ -38,6 +39,7 @@ from pipelines.relations import relation_keys, subject_spellings
 from pipelines.settings import TrainingSettings, fast_training, reading
 from stores.objects import replace_file
 
+K = TypeVar("K")
 GROUP = 16
 """Facts of a batch; a smaller group is filled up with copies of its last fact."""
 LENGTHS, ANSWER_LENGTHS = 16, 8
@@ -116,44 +118,75 @@ def train_own(
     Raises:
         DamageError: when experts are not finite.
     """
-    checkpoints.mkdir(parents=True, exist_ok=True)
     readings = {key: _read(tokenizer, fact, words, settings) for key, fact in facts.items()}
-    groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+    by_shape: dict[tuple[int, int], list[str]] = defaultdict(list)
     for key, one in readings.items():
-        groups[one.shape].append(key)
-    trained: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-    progress("learning facts", 0, len(facts), "")
-    for shape, keys in sorted(groups.items()):
-        for at in range(0, len(keys), GROUP):
-            group = {key: readings[key] for key in keys[at : at + GROUP]}
-            path = checkpoints / f"{_digest(group)}.safetensors"
-            if path.is_file():
-                stored = load(path.read_bytes())
-            else:
-                down, up = _train(hooks, [*group.values()], shape, settings)
-                chosen = [one.fact for one in group.values()]
-                relations = relation_keys(hooks, tokenizer, space, chosen)
-                stored = {"down": down, "up": up, "relations": relations}
-                replace_file(path, save(stored))
-            parts = zip(stored["relations"], stored["down"], stored["up"], strict=True)
-            trained |= zip(group, parts, strict=True)
-            progress("learning facts", len(trained), len(facts), "")
-    relations, down, up = (
-        torch.stack(one) for one in zip(*(trained[key] for key in facts), strict=True)
-    )
+        by_shape[one.shape].append(key)
+
+    def groups() -> Iterator[Group[str]]:
+        for shape, keys in sorted(by_shape.items()):
+            for at in range(0, len(keys), GROUP):
+                chosen = {key: readings[key] for key in keys[at : at + GROUP]}
+                about = [
+                    [key, asdict(one.fact), [row.ids for row in one.rows]]
+                    for key, one in chosen.items()
+                ]
+                yield Group([*chosen], about, partial(train, [*chosen.values()], shape))
+
+    def train(chosen: Sequence[_Readings], shape: tuple[int, int]) -> dict[str, Tensor]:
+        down, up = _train(hooks, chosen, shape, settings)
+        relations = relation_keys(hooks, tokenizer, space, [one.fact for one in chosen])
+        return {"down": down, "up": up, "relations": relations}
+
+    learned = in_groups(groups(), [*facts], checkpoints, "learning facts", progress)
     items = [
         Item(key, one.spellings, max(len(row.places) for row in one.rows))
         for key, one in readings.items()
     ]
-    own = _empty(hooks, items, relations, settings)
-    own.down_ILRD, own.up_ILRD = nn.Parameter(down), nn.Parameter(up)
-    return own.requires_grad_(False)
+    own = _empty(hooks, items, learned["relations"], settings)
+    return own.holding(learned["down"], learned["up"])
 
 
-def _digest(group: Mapping[str, _Readings]) -> str:
-    """Return a hash of all that a group's facts are and read."""
-    about = [[key, asdict(one.fact), [row.ids for row in one.rows]] for key, one in group.items()]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+class Group(NamedTuple, Generic[K]):
+    """Items that are trained in one batch."""
+
+    keys: Sequence[K]
+    about: Any
+    """All that they are and read, as JSON: names the group's checkpoint."""
+    train: Callable[[], dict[str, Tensor]]
+    """Return what they learn, an item a row."""
+
+
+def in_groups(
+    groups: Iterable[Group[K]],
+    order: Sequence[K],
+    checkpoints: Path,
+    what: str,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Return what items learn, by name, an item a row in the order given.
+
+    Args:
+        groups: all of them together.
+        order: the items' keys.
+        checkpoints: a folder to which each finished group is written. Where it holds some, these
+            are not trained again.
+        what: is done, for `progress`, which is called after each group.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    found: dict[K, dict[str, Tensor]] = {}
+    progress(what, 0, len(order), "")
+    for group in groups:
+        digest = hashlib.sha256(json.dumps(group.about).encode()).hexdigest()
+        path = checkpoints / f"{digest}.safetensors"
+        if not path.is_file():
+            replace_file(path, save(group.train()))
+        stored = load(path.read_bytes())
+        for row, key in enumerate(group.keys):
+            found[key] = {name: tensor[row] for name, tensor in stored.items()}
+        progress(what, len(found), len(order), "")
+    names = found[order[0]].keys()
+    return {name: torch.stack([found[key][name] for key in order]) for name in names}
 
 
 def _empty(
@@ -270,13 +303,11 @@ def _loss(
 ) -> Tensor:
     """Return the sum of the facts' losses: no fact's gradient depends on another fact."""
     length, num_places = shape
-    ids_GT = torch.zeros(len(rows), length, dtype=torch.long)
-    mask_GT, items_GT = torch.zeros_like(ids_GT), torch.full_like(ids_GT, NO_ITEM)
+    ids_GT, mask_GT = pad([row.ids for row in rows], pad_id=0, length=length)
+    items_GT = torch.full_like(ids_GT, NO_ITEM)
     places_GP = torch.zeros(len(rows), num_places, dtype=torch.long)
     weights_GP = torch.zeros(len(rows), num_places)
     for number, row in enumerate(rows):
-        ids_GT[number, : len(row.ids)] = torch.tensor(row.ids)
-        mask_GT[number, : len(row.ids)] = 1
         items_GT[number, row.begin : len(row.ids)] = number
         places_GP[number, : len(row.places)] = torch.tensor(row.places)
         weights_GP[number, : len(row.places)] = 1 / len(row.places)

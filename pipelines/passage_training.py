@@ -14,22 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from peer_cl.passages import token_pairs
 from pipelines.batches import Row, pad, predicts
-from pipelines.own_training import fit
+from pipelines.own_training import Group, fit, in_groups
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
-from stores.objects import replace_file
 
 LENGTHS = 32
 """Passages are padded to a multiple of so many tokens."""
@@ -74,32 +73,27 @@ def train_passages(
     Raises:
         DamageError: when experts are not finite.
     """
-    checkpoints.mkdir(parents=True, exist_ok=True)
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_length[-(-len(row.ids) // LENGTHS) * LENGTHS].append(number)
-    trained: dict[int, tuple[Tensor, Tensor]] = {}
-    progress("learning passages", 0, len(rows), "")
-    for length, numbers in sorted(by_length.items()):
-        size = max(1, GROUP_TOKENS // length)
-        for at in range(0, len(numbers), size):
-            group = numbers[at : at + size]
-            texts = [rows[number].ids for number in group]
-            digest = hashlib.sha256(json.dumps([PASSAGE_RECIPE, settings.seed, texts]).encode())
-            path = checkpoints / f"{digest.hexdigest()}.safetensors"
-            if not path.is_file():
-                filled = [*texts, *[texts[-1]] * (size - len(texts))]
-                down, up = _train(hooks, filled, length, settings)
-                replace_file(path, save({"down": down[: len(group)], "up": up[: len(group)]}))
-            stored = load(path.read_bytes())
-            trained |= zip(group, zip(stored["down"], stored["up"], strict=True), strict=True)
-            progress("learning passages", len(trained), len(rows), "")
-    down, up = (
-        torch.stack(one) for one in zip(*(trained[n] for n in range(len(rows))), strict=True)
-    )
-    own = _empty(hooks, rows, settings)
-    own.down_ILRD, own.up_ILRD = nn.Parameter(down), nn.Parameter(up)
-    return own.requires_grad_(False)
+
+    def groups() -> Iterator[Group[int]]:
+        for length, numbers in sorted(by_length.items()):
+            size = max(1, GROUP_TOKENS // length)
+            for at in range(0, len(numbers), size):
+                chosen = numbers[at : at + size]
+                texts = [rows[number].ids for number in chosen]
+                about = [PASSAGE_RECIPE, settings.seed, texts]
+                yield Group(chosen, about, partial(train, texts, size, length))
+
+    def train(texts: Sequence[tuple[int, ...]], size: int, length: int) -> dict[str, Tensor]:
+        filled = [*texts, *[texts[-1]] * (size - len(texts))]
+        down, up = _train(hooks, filled, length, settings)
+        return {"down": down[: len(texts)], "up": up[: len(texts)]}
+
+    order = range(len(rows))
+    learned = in_groups(groups(), order, checkpoints, "learning passages", progress)
+    return _empty(hooks, rows, settings).holding(learned["down"], learned["up"])
 
 
 def _empty(hooks: Hooks, rows: Sequence[Row], settings: TrainingSettings) -> OwnExperts:
@@ -119,8 +113,7 @@ def _train(
     """Return what a group's passages learn: down and up (G, L, R, D), bf16."""
     own = _empty(hooks, [Row("", tuple(ids)) for ids in texts], settings)
     own.reset([_seed(ids, settings) for ids in texts])
-    ids_GT, mask_GT = pad([*texts, [0] * length], pad_id=0)
-    ids_GT, mask_GT = ids_GT[:-1], mask_GT[:-1]
+    ids_GT, mask_GT = pad(texts, pad_id=0, length=length)
     counted_GT = predicts(mask_GT)
     targets_X = ids_GT.roll(-1, 1)[counted_GT]
     weights_X = (1 / counted_GT.sum(1, keepdim=True)).expand(counted_GT.shape)[counted_GT]

@@ -42,47 +42,11 @@ DEPTHS = (0.4, 0.53)
 """Where in the base the space reads states."""
 WIDTH, STEPS, LEARNING_RATE, TEMPERATURE = 64, 600, 3e-3, 0.07
 DROPOUT, NAMING_WEIGHT, BATCH = 0.6, 8.0, 256
-_SYLLABLES = (
-    [
-        "b",
-        "br",
-        "c",
-        "d",
-        "dr",
-        "f",
-        "g",
-        "gl",
-        "h",
-        "k",
-        "kr",
-        "l",
-        "m",
-        "n",
-        "p",
-        "pl",
-        "r",
-        "s",
-        "st",
-        "t",
-        "tr",
-        "v",
-        "w",
-        "z",
-    ],
-    ["a", "e", "i", "o", "u", "ai", "ea", "ou"],
-)
-_KINDS = [
-    "tower",
-    "tribe",
-    "fever",
-    "wheel",
-    "river",
-    "valley",
-    "machine",
-    "disease",
-    "plant",
-    "society",
-]
+# ruff: noqa: SIM905 - as lists these take a line a syllable.
+_HEADS = "b br c d dr f g gl h k kr l m n p pl r s st t tr v w z".split()
+_MIDDLES = "a e i o u ai ea ou".split()
+_ENDS = ["", "", "n", "r", "l", "s", "t", "m"]
+_KINDS = "tower tribe fever wheel river valley machine disease plant society".split()
 
 
 @dataclass(frozen=True)
@@ -165,10 +129,8 @@ def _subject(draw: random.Random, names: Sequence[str], words: Sequence[str]) ->
 
 
 def _word(draw: random.Random) -> str:
-    ends = ["", "", "n", "r", "l", "s", "t", "m"]
-    heads, middles = _SYLLABLES
     return "".join(
-        draw.choice(heads) + draw.choice(middles) + draw.choice(ends)
+        draw.choice(_HEADS) + draw.choice(_MIDDLES) + draw.choice(_ENDS)
         for _ in range(draw.choice([1, 2, 2, 3]))
     )
 
