@@ -1,0 +1,1 @@
+"""Study: passages become questions with short answers."""

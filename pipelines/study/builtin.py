@@ -1,0 +1,192 @@
+"""Questions made of a text with no language model: from its sentences, lists and tables."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from pipelines.study.sentences import Made, questions_of_prose
+
+MAX_QUESTIONS = 60
+"""Of one passage."""
+_FORMS_PER_ANSWER = 3
+_NUM_WORDS = range(3, 25)
+"""Of a question."""
+_POINTING = {"it", "he", "she", "they", "him", "them", "this", "these", "i", "me", "us"}
+_LIGHT = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the of in on at to for by with from and or is are was were did does do be been has "
+        "have what which who whose when where why how many much kind year",
+    )
+)
+"""Words that tell nothing of what a question is about."""
+_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
+_PAIR = re.compile(r"\W{0,2}([A-Za-z][^:.?!|()]{1,40}?)\W{0,2}:\W{0,2}\s(.+)", re.DOTALL)
+_NAMED = r"((?:[A-Z][\w.'’-]*(?: (?:of|the|de|von|van) )? ?)+)"
+_LIVED = re.compile(_NAMED + r"\((?:[^()\d]*)(\d{3,4} ?[–-] ?\d{3,4})\)")
+_SHORT_FORM = re.compile(r"\(([A-Z][A-Za-z]*[A-Z]s?)\)")
+
+
+def questions_of(
+    text: str, title: str = "", max_questions: int = MAX_QUESTIONS
+) -> list[tuple[str, str]]:
+    """Return (question, answer) pairs that a text answers, the most natural and diverse first.
+
+    Args:
+        text: a passage: prose, Markdown with lists and tables, or lines "key: value".
+        title: what the passage is about. It stands for pronouns that nothing else explains, and
+            before questions that name nothing themselves.
+        max_questions: the most that are returned.
+
+    Example:
+        >>> made = questions_of("Marie Curie discovered polonium in 1898.")
+        >>> ("What did Marie Curie discover in 1898?", "polonium") in made
+        True
+        >>> ("Who discovered polonium in 1898?", "Marie Curie") in made
+        True
+    """
+    whole = " ".join(text.split())
+    found = [_finished(one, title) for one in (*_of_layout(text, title), *_of_brackets(whole))]
+    return _ranked([one for one in found if one and one.answer in whole], max_questions)
+
+
+def _finished(made: Made, title: str) -> Made | None:
+    """Return a question with capital and mark, or nothing where it cannot stand alone."""
+    words = made.question.split()
+    if len(words) not in _NUM_WORDS or not made.answer or not _POINTING.isdisjoint(words):
+        return None
+    score = made.score - 0.02 * abs(len(words) - 9) - 0.05 * max(0, len(made.answer.split()) - 3)
+    text = " ".join(words).strip(" ,;:–—-.")
+    own = {w.lower() for w in re.findall(r"[\w-]+", text)} - _LIGHT
+    if own <= set(re.findall(r"[\w-]+", made.answer.lower())):
+        return None
+    about = {w[:4] for w in title.lower().split()} - _LIGHT
+    names_it = any(w[0].isupper() for w in words[1:]) or any(w[:4] in about for w in own)
+    if not names_it and len(own) < 3:
+        if not title:
+            return None
+        text, score = f"regarding {title}, {text}", score - 0.1
+    if made.answer.lower() in text.lower():
+        return None
+    return Made(f"{text[0].upper()}{text[1:]}?", made.answer, score)
+
+
+def _ranked(made: Iterable[Made], most: int) -> list[tuple[str, str]]:
+    """Return each answer's best question, then each answer's next; in each round the best first."""
+    forms: dict[str, list[Made]] = defaultdict(list)
+    asked: set[str] = set()
+    for one in sorted(made, key=lambda one: -one.score):
+        own = forms[one.answer.lower()]
+        if one.question.lower() not in asked and len(own) < _FORMS_PER_ANSWER:
+            asked.add(one.question.lower())
+            own.append(one)
+    ordered: list[tuple[str, str]] = []
+    for place in range(_FORMS_PER_ANSWER):
+        ring = [own[place] for own in forms.values() if len(own) > place]
+        ordered += [(one.question, one.answer) for one in sorted(ring, key=lambda one: -one.score)]
+    return ordered[:most]
+
+
+def _of_layout(text: str, title: str) -> Iterator[Made]:
+    """Yield the questions of headings, lists, tables, lines "key: value" and paragraphs."""
+    topic, prose, lead = title, list[str](), ""
+    items: list[str] = []
+    rows: list[list[str]] = []
+    tokens = MarkdownIt("commonmark").enable("table").disable("code").parse(text)
+    kinds: list[str] = []
+    for token in tokens:
+        if token.nesting == 1:
+            kinds.append(token.type)
+            if token.type == "tr_open":
+                rows.append([])
+        elif token.nesting == -1:
+            kinds.pop()
+            if token.type in {"bullet_list_close", "ordered_list_close"}:
+                yield from _of_list(items, topic)
+                items, lead = [], ""
+            elif token.type == "table_close":
+                yield from _of_table(rows)
+                rows = []
+        elif token.type == "inline":
+            content = _plain(token)
+            if "heading_open" in kinds:
+                topic = content
+            elif "table_open" in kinds:
+                rows[-1].append(content)
+            else:
+                pairs = [_PAIR.fullmatch(line) for line in token.content.splitlines()]
+                if all(pairs):
+                    for pair in pairs:
+                        if pair:
+                            yield from _of_pair(_bare(pair[1]), _bare(pair[2]), topic)
+                            prose.append(_bare(pair[2]))
+                elif "list_item_open" in kinds and lead:
+                    prose.append(f"{lead} {content}")
+                elif "list_item_open" in kinds and len(content.split()) <= 8:
+                    items.append(content.rstrip(".;,"))
+                else:
+                    prose.append(content)
+                if "list_item_open" not in kinds:
+                    lead = content.rstrip(":") if content.endswith(":") else ""
+    for paragraph in prose:
+        yield from questions_of_prose(_BRACKETS.sub("", paragraph), topic)
+
+
+def _plain(token: Token) -> str:
+    return _bare(" ".join(token.content.split()))
+
+
+def _bare(text: str) -> str:
+    return text.replace("**", "").replace("`", "").strip()
+
+
+def _of_pair(key: str, value: str, topic: str) -> Iterator[Made]:
+    if len(value.split()) <= 8:
+        value = value.rstrip(".")
+        of = f" of {topic}" if topic else ""
+        yield Made(f"what is the {_lower(key)}{of}", value, 0.9)
+
+
+def _of_list(items: list[str], name: str) -> Iterator[Made]:
+    for number, item in enumerate(items, start=1):
+        yield Made(f"what is number {number} in the list of {name}", item, 0.5)
+        yield Made(f"in which list is {item}", name, 0.4)
+        if number > 1:
+            yield Made(f"what comes after {items[number - 2]} in the list of {name}", item, 0.4)
+
+
+def _of_table(rows: list[list[str]]) -> Iterator[Made]:
+    if len(rows) < 2:
+        return
+    header, *body = rows
+    for row in body:
+        for column, cell in list(zip(header, row, strict=False))[1:]:
+            if cell[:1].isdigit() and column.endswith("s"):
+                yield Made(f"how many {_lower(column)} does {row[0]} have", cell, 1.0)
+            yield Made(f"what is the {_lower(column)} of {row[0]}", cell, 0.95)
+            if [cell in other for other in body].count(True) == 1:
+                yield Made(
+                    f"which {_lower(header[0])} has the {_lower(column)} {cell}", row[0], 0.9
+                )
+
+
+def _lower(name: str) -> str:
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+
+
+def _of_brackets(text: str) -> Iterator[Made]:
+    """Yield questions on what stands in brackets: years of life, short forms."""
+    for found in _LIVED.finditer(text):
+        yield Made(f"when did {found[1].strip()} live", found[2], 0.7)
+    for found in _SHORT_FORM.finditer(text):
+        short = found[1].rstrip("s")
+        words = text[: found.start()].split()[-len(short) :]
+        if [w[0].lower() for w in words] == list(short.lower()):
+            long = " ".join(words)
+            yield Made(f"what is the abbreviation of {long}", found[1], 0.8)
+            yield Made(f"what does {short} stand for", long, 0.8)
