@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,9 @@ _LIGHT = frozenset(
 )
 """Words that tell nothing of what a question is about."""
 _BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
-_PAIR = re.compile(r"\W{0,2}([A-Za-z][^:.?!|()]{1,40}?)\W{0,2}:\W{0,2}\s(.+)", re.DOTALL)
+_LABEL = re.compile(
+    r"(?:^\W{0,4}(?=\w)|(?<=[.;!?] )(?=[A-Z]))([\w/']+(?:[ -][\w/']+){0,4}):\W{0,2} (?=\S)"
+)
 _NAMED = r"((?:[A-Z][\w.'’-]*(?: (?:of|the|de|von|van) )? ?)+)"
 _LIVED = re.compile(_NAMED + r"\((?:[^()\d]*)(\d{3,4} ?[–-] ?\d{3,4})\)")
 _SHORT_FORM = re.compile(r"\(([A-Z][A-Za-z]*[A-Z]s?)\)")
@@ -51,17 +54,25 @@ def questions_of(
         True
     """
     whole = " ".join(text.split())
-    found = [_finished(one, title) for one in (*_of_layout(text, title), *_of_brackets(whole))]
-    return _ranked([one for one in found if one and one.answer in whole], max_questions)
+    found = [
+        _finished(one, title) for one in (*_of_layout(text, title), *_of_brackets(whole, title))
+    ]
+    return _ranked(
+        [one for one in found if one and one.answer and one.answer in whole], max_questions
+    )
 
 
 def _finished(made: Made, title: str) -> Made | None:
     """Return a question with capital and mark, or nothing where it cannot stand alone."""
     words = made.question.split()
-    if len(words) not in _NUM_WORDS or not made.answer or not _POINTING.isdisjoint(words):
+    if (
+        len(words) not in _NUM_WORDS
+        or made.answer.count('"') % 2
+        or not _POINTING.isdisjoint(words)
+    ):
         return None
-    score = made.score - 0.02 * abs(len(words) - 9) - 0.05 * max(0, len(made.answer.split()) - 3)
-    text = " ".join(words).strip(" ,;:–—-.")
+    score = made.score - 0.02 * abs(len(words) - 9) - 0.03 * max(0, len(made.answer.split()) - 4)
+    text = " ".join(words).replace('"', "").strip(" ,;:–—-.")
     own = {w.lower() for w in re.findall(r"[\w-]+", text)} - _LIGHT
     if own <= set(re.findall(r"[\w-]+", made.answer.lower())):
         return None
@@ -119,22 +130,32 @@ def _of_layout(text: str, title: str) -> Iterator[Made]:
             elif "table_open" in kinds:
                 rows[-1].append(content)
             else:
-                pairs = [_PAIR.fullmatch(line) for line in token.content.splitlines()]
-                if all(pairs):
-                    for pair in pairs:
-                        if pair:
-                            yield from _of_pair(_bare(pair[1]), _bare(pair[2]), topic)
-                            prose.append(_bare(pair[2]))
-                elif "list_item_open" in kinds and lead:
+                if "list_item_open" in kinds and lead:
                     prose.append(f"{lead} {content}")
-                elif "list_item_open" in kinds and len(content.split()) <= 8:
+                elif "list_item_open" in kinds and len(content.split()) <= 8 and ":" not in content:
                     items.append(content.rstrip(".;,"))
                 else:
-                    prose.append(content)
+                    prose += token.content.splitlines() if _is_lines(token.content) else [content]
                 if "list_item_open" not in kinds:
                     lead = content.rstrip(":") if content.endswith(":") else ""
     for paragraph in prose:
-        yield from questions_of_prose(_BRACKETS.sub("", paragraph), topic)
+        plain, *labelled = _LABEL.split(_bare(_BRACKETS.sub("", paragraph)))
+        if plain and len(labelled) == 2:  # "Luther answered: ..." is no label
+            plain, labelled = _bare(_BRACKETS.sub("", paragraph)), []
+        yield from questions_of_prose(plain, topic)
+        for label, value in zip(labelled[::2], labelled[1::2], strict=True):
+            if label.lower() == title.lower():
+                kind = re.split(r"[,;.:]| (?:with|that|which|who|from) ", value)[0]
+                yield Made(f"what is {title}", re.sub(r"^(?:An?|The) ", "", kind), 0.9)
+                yield from questions_of_prose(f"{label} is {value[0].lower()}{value[1:]}", topic)
+            else:
+                yield from _of_pair(label, value, topic)
+                yield from questions_of_prose(value, topic)
+
+
+def _is_lines(content: str) -> bool:
+    """Return whether all lines of a paragraph are of the form "label: value"."""
+    return all(_LABEL.match(line) for line in content.splitlines())
 
 
 def _plain(token: Token) -> str:
@@ -145,11 +166,20 @@ def _bare(text: str) -> str:
     return text.replace("**", "").replace("`", "").strip()
 
 
-def _of_pair(key: str, value: str, topic: str) -> Iterator[Made]:
-    if len(value.split()) <= 8:
-        value = value.rstrip(".")
-        of = f" of {topic}" if topic else ""
-        yield Made(f"what is the {_lower(key)}{of}", value, 0.9)
+def _of_pair(label: str, value: str, topic: str) -> Iterator[Made]:
+    """Yield the questions of "label: value", whose value may be a list between commas."""
+    name, be = _lower(label), "are" if label.endswith("s") else "is"
+    of = f" of {topic}" if topic else ""
+    whole = value.rstrip(" .")
+    whole = whole if len(whole.split()) <= 8 else re.split(r"[,;.] ", whole)[0]
+    if len(whole.split()) <= 8:
+        yield Made(f"what {be} the {name}{of}", whole, 0.95)
+        yield Made(f"whose {name} {be} {whole}", topic, 0.6)
+    items = re.split(r"[,;] (?:and )?", value.rstrip(" ."))
+    for item, following in itertools.pairwise(items):
+        if len(following.split()) <= 4 and topic and be == "are":
+            yield Made(f"which {name} does {topic} have besides {item}", following, 0.6)
+            yield Made(f"what belongs to the {name} of {topic} along with {item}", following, 0.5)
 
 
 def _of_list(items: list[str], name: str) -> Iterator[Made]:
@@ -163,24 +193,30 @@ def _of_list(items: list[str], name: str) -> Iterator[Made]:
 def _of_table(rows: list[list[str]]) -> Iterator[Made]:
     if len(rows) < 2:
         return
-    header, *body = rows
-    for row in body:
-        for column, cell in list(zip(header, row, strict=False))[1:]:
+    (first, *columns), *body = [[_lower(header) for header in rows[0]], *rows[1:]]
+    for name, *cells in body:
+        for column, cell in zip(columns, cells, strict=False):
+            is_only = [cell in other for other in body].count(True) == 1
+            which = f"which {first}"
             if cell[:1].isdigit() and column.endswith("s"):
-                yield Made(f"how many {_lower(column)} does {row[0]} have", cell, 1.0)
-            yield Made(f"what is the {_lower(column)} of {row[0]}", cell, 0.95)
-            if [cell in other for other in body].count(True) == 1:
-                yield Made(
-                    f"which {_lower(header[0])} has the {_lower(column)} {cell}", row[0], 0.9
-                )
+                yield Made(f"how many {column} does {name} have", cell, 1.0)
+                yield Made(f"{which} has {cell} {column}", name if is_only else "", 0.9)
+            elif column.endswith("ed"):
+                yield Made(f"when was {name} {column}", cell, 0.95)
+                yield Made(f"{which} was {column} in {cell}", name if is_only else "", 0.9)
+            else:
+                yield Made(f"what is the {column} of {name}", cell, 0.95)
+                yield Made(f"{which} has the {column} {cell}", name if is_only else "", 0.9)
 
 
 def _lower(name: str) -> str:
     return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
-def _of_brackets(text: str) -> Iterator[Made]:
+def _of_brackets(text: str, title: str) -> Iterator[Made]:
     """Yield questions on what stands in brackets: years of life, short forms."""
+    if title and (found := re.match(re.escape(title) + r" \(([^()]+)\)", text)):
+        yield Made(f"what kind of thing is {title}", found[1], 0.8)
     for found in _LIVED.finditer(text):
         yield Made(f"when did {found[1].strip()} live", found[2], 0.7)
     for found in _SHORT_FORM.finditer(text):
