@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from pipelines.study.questions import is_clear
 from pipelines.study.sentences import Made, questions_of_prose
 
 MAX_QUESTIONS = 60
@@ -82,7 +83,7 @@ def _finished(made: Made, title: str) -> Made | None:
         if not title:
             return None
         text, score = f"regarding {title}, {text}", score - 0.1
-    if made.answer.lower() in text.lower():
+    if made.answer.lower() in text.lower() or not is_clear(text):
         return None
     return Made(f"{text[0].upper()}{text[1:]}?", made.answer, score)
 

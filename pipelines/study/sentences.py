@@ -44,7 +44,7 @@ _UNASKED = set(
 """Words that nobody asks for."""
 _OWNERS = {"his": "he", "her": "she", "its": "it", "their": "they"}
 _WRITTEN_OUT = {"ca": "can", "wo": "will", "n't": "not", "'ll": "will", "'ve": "have", "'re": "are"}
-_PAST = dict(
+_PAST: dict[str, str] = dict(
     re.findall(
         r"(\w+)/(\w+)",
         "written/wrote begun/began taken/took given/gave known/knew seen/saw shown/showed "
@@ -300,14 +300,13 @@ def _of_doing(clause: _Clause) -> Iterator[Made]:
 
 def _active(clause: _Clause) -> str:
     """Return the words of a passive verb as those of an active one."""
-    done = clause.verb.lower_
+    done, stem = str(clause.verb.lower_), str(clause.verb.lemma_)
     if clause.first in {"was", "were"}:
         return _PAST.get(done, done)
     if clause.first in {"is", "are"}:
-        return _third(clause.verb.lemma_)
+        return _third(stem)
     if clause.first in {"has", "have", "had"}:
         return f"{clause.first.replace('have', 'has')} {done}"
-    stem: str = clause.verb.lemma_
     return f"{clause.first} {stem}"
 
 

@@ -1,0 +1,186 @@
+import json
+
+import pytest
+
+from peer_cl.errors import CorpusError
+from pipelines.corpora import SourceDocument
+from pipelines.study.builtin import questions_of
+from pipelines.study.making import BuiltinMaker, passages_of, study
+from pipelines.study.questions import StudyQuestion, append_questions, is_clear, read_questions
+
+HANDBOOK = """\
+# Vacation
+
+Every employee receives 28 days of paid vacation a year. This text is not a contract. Unused days
+expire on 31 March of the following year. Requests are approved by Priya Raman.
+
+- Notice period: two weeks
+- Contact: Priya Raman
+
+New engineers receive:
+
+- a laptop
+- two monitors
+
+| Office | City | Desks | Opened |
+|---|---|---|---|
+| Harbour | Rotterdam | 120 | 2014 |
+| Mill | Leeds | 45 | 2019 |
+"""
+CURIE = """\
+Marie Curie (1867–1934) was a physicist. She discovered polonium in Paris in 1898. Radium was
+isolated by Curie because she wanted to know its weight. The International Union of Chemistry (IUC)
+named three elements after scientists such as Curie. Curie's daughter won a prize. The Curie
+institute employs 300 people. It was founded in 1909. The organism’s cells store red starch.
+"""
+TEXTS = [(HANDBOOK, "Vacation"), (CURIE, "Marie Curie"), (CURIE, "")]
+
+
+@pytest.mark.parametrize(("text", "title"), TEXTS)
+def test_every_answer_stands_in_the_text_and_not_in_its_question(text, title):
+    whole = " ".join(text.split())
+    for question, answer in questions_of(text, title):
+        assert answer in whole
+        assert answer.lower() not in question.lower()
+        assert 0 < len(answer.split()) <= 8
+
+
+@pytest.mark.parametrize(("text", "title"), TEXTS)
+def test_every_question_can_be_understood_alone(text, title):
+    pointing = {"it", "he", "she", "they", "this", "these", "him", "them"}
+    for question, _ in questions_of(text, title):
+        assert is_clear(question)
+        assert question[0].isupper()
+        assert question.endswith("?")
+        assert pointing.isdisjoint(question.rstrip("?").split())
+
+
+def test_the_same_text_has_the_same_questions():
+    assert questions_of(CURIE, "Curie") == questions_of(CURIE, "Curie")
+
+
+def test_no_question_is_asked_twice():
+    asked = [question.lower() for question, _ in questions_of(CURIE)]
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_smaller_number_of_questions_are_the_first_ones():
+    made = questions_of(HANDBOOK, "Vacation")
+    assert questions_of(HANDBOOK, "Vacation", max_questions=7) == made[:7]
+
+
+def test_the_first_questions_have_different_answers():
+    answers = [answer.lower() for _, answer in questions_of(CURIE, "", max_questions=15)]
+    assert len(set(answers)) == 15
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Who discovered polonium in Paris in 1898?", "Marie Curie"),
+        ("What did Marie Curie discover in Paris?", "polonium"),
+        ("When did Marie Curie discover polonium in Paris?", "1898"),
+        ("In what year did Marie Curie discover polonium?", "1898"),
+        ("Where did Marie Curie discover polonium?", "Paris"),
+        ("Who isolated radium?", "Curie"),
+        ("What was isolated by Curie?", "Radium"),
+        ("How many elements did the International Union of Chemistry name?", "three"),
+        ("What does IUC stand for?", "International Union of Chemistry"),
+        ("When did Marie Curie live?", "1867–1934"),
+        ("What is an example of scientists?", "Curie"),
+        ("Whose daughter won a prize?", "Curie"),
+        ("How many people does the Curie institute employ?", "300"),
+        ("When was the Curie institute founded?", "1909"),
+        ("What kind of starch do the organism's cells store?", "red"),
+    ],
+)
+def test_a_sentence_is_asked_for_each_of_its_parts(question, answer):
+    assert (question, answer) in questions_of(CURIE, "Marie Curie", max_questions=1000)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the notice period of Vacation?", "two weeks"),
+        ("How many monitors do new engineers receive?", "two"),
+        ("How many desks does Harbour have?", "120"),
+        ("Which office has 120 desks?", "Harbour"),
+        ("What is the city of Mill?", "Leeds"),
+        ("Which office has the city Leeds?", "Mill"),
+        ("When was Mill opened?", "2019"),
+    ],
+)
+def test_lines_lists_and_tables_are_asked_in_both_directions(question, answer):
+    assert (question, answer) in questions_of(HANDBOOK, "Vacation", max_questions=1000)
+
+
+def test_items_of_a_label_are_asked_one_by_one():
+    made = questions_of("Chad. Natural resources: gold, salt, oil. Climate: hot.", "Chad")
+    assert ("What is the climate of Chad?", "hot") in made
+    assert ("Which natural resources does Chad have besides gold?", "salt") in made
+
+
+def test_a_dictionary_entry_says_what_its_word_is():
+    made = questions_of("sea lion (animal): A large seal with small ears.", "sea lion")
+    assert ("What kind of thing is sea lion?", "animal") in made
+    assert ("What is sea lion?", "large seal") in made
+
+
+def test_a_text_without_sentences_has_no_questions():
+    assert questions_of("", "Nothing") == questions_of("- - -\n\n12", "Numbers") == []
+
+
+def test_questions_are_read_as_they_were_written(tmp_path):
+    made = [StudyQuestion("Kiel", "Who founded Kiel?", "Adolf IV", "endpoint:m", "ab")]
+    append_questions(tmp_path / "made.jsonl", made)
+    append_questions(tmp_path / "made.jsonl", made)
+    assert read_questions(tmp_path / "made.jsonl") == ((*made, *made), ())
+
+
+def test_people_need_three_fields(tmp_path):
+    row = {"document": "notes/kiel.md", "question": "Who founded Kiel?", "answer": "Adolf IV"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    (question,), _ = read_questions(tmp_path / "own.jsonl")
+    assert (question.source, question.passage) == ("own", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": " "}, 'own.jsonl:2 has no "answer"'),
+        ({"document": None}, 'own.jsonl:2 has no "document"'),
+        ({"source": "web"}, "2 has the \"source\" 'web', not own, built-in or endpoint:MODEL"),
+        ({"source": "endpoint:"}, "'endpoint:'"),
+        ({"question": "a\0"}, "NUL"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_number(tmp_path, change, message):
+    row = {"document": "Kiel", "question": "Who founded Kiel?", "answer": "Adolf IV"}
+    path = tmp_path / "own.jsonl"
+    path.write_text(f"{json.dumps(row)}\n{json.dumps({**row, **change})}\n")
+    with pytest.raises(CorpusError, match=message):
+        read_questions(path)
+    questions, skipped = read_questions(path, on_bad_row="skip")
+    assert (len(questions), len(skipped)) == (1, 1)
+
+
+def test_passages_are_whole_paragraphs_and_each_is_asked_once():
+    long = "\n\n".join(f"{number} " + "word " * 100 for number in range(20)).strip()
+    documents = [SourceDocument(long, "a", "a.txt"), SourceDocument(long, "b", "b.txt")]
+    passages = list(passages_of(documents))
+    assert "\n\n".join(passage.text for passage in passages) == long
+    assert all(len(passage.text) <= 2000 for passage in passages)
+    assert {passage.document.title for passage in passages} == {"a"}
+
+
+def test_a_passage_in_the_file_is_not_asked_again(tmp_path):
+    out = tmp_path / "made.jsonl"
+    passages = list(passages_of([SourceDocument(CURIE, "Curie", "curie.txt")]))
+    first = study(passages, BuiltinMaker(), out)
+    more = [*passages, *passages_of([SourceDocument("Kiel lies in Holstein.", "Kiel", "k.txt")])]
+    second = study(more, BuiltinMaker(), out)
+    assert (first.num_passages, first.num_known) == (1, 0)
+    assert (second.num_passages, second.num_known) == (2, 1)
+    questions, _ = read_questions(out)
+    assert len(questions) == first.num_questions + second.num_questions
+    assert {one.document for one in questions} == {"Curie", "Kiel"}
