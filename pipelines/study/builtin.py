@@ -31,6 +31,7 @@ _BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 _LABEL = re.compile(
     r"(?:^\W{0,4}(?=\w)|(?<=[.;!?] )(?=[A-Z]))([\w/']+(?:[ -][\w/']+){0,4}):\W{0,2} (?=\S)"
 )
+_RELATIVE = re.compile(r" (?:of|in|to|for) (?:whom|which)\b")
 _NAMED = r"((?:[A-Z][\w.'’-]*(?: (?:of|the|de|von|van) )? ?)+)"
 _LIVED = re.compile(_NAMED + r"\((?:[^()\d]*)(\d{3,4} ?[–-] ?\d{3,4})\)")
 _SHORT_FORM = re.compile(r"\(([A-Z][A-Za-z]*[A-Z]s?)\)")
@@ -83,7 +84,7 @@ def _finished(made: Made, title: str) -> Made | None:
         if not title:
             return None
         text, score = f"regarding {title}, {text}", score - 0.1
-    if made.answer.lower() in text.lower() or not is_clear(text):
+    if made.answer.lower() in text.lower() or not is_clear(text) or _RELATIVE.search(text):
         return None
     return Made(f"{text[0].upper()}{text[1:]}?", made.answer, score)
 

@@ -42,6 +42,8 @@ _UNASKED = set(
     )
 )
 """Words that nobody asks for."""
+_UNKNOWN = "it"
+"""Stands for an owner that has no name: no such question is asked."""
 _OWNERS = {"his": "he", "her": "she", "its": "it", "their": "they"}
 _WRITTEN_OUT = {"ca": "can", "wo": "will", "n't": "not", "'ll": "will", "'ve": "have", "'re": "are"}
 _PAST: dict[str, str] = dict(
@@ -120,10 +122,12 @@ class _Clause:
         """Return the verb's other phrases, the first ones, and no more than so many words."""
         words: list[str] = []
         for part in self.parts:
-            more = _phrase(part).split() if part is not without and part.dep_ in _SHOWN else []
-            fits = len(words) + len(more) <= num_words and not _UNCLEAR & set(more)
+            is_shown = part is not without and part.dep_ in _SHOWN
+            tokens = _tokens(part) if is_shown else []
+            more = (_phrase(part) if part.dep_ in _NEEDED else _joined(tokens, ())).split()
+            fits = is_shown and len(words) + len(more) <= num_words and not _UNCLEAR & set(more)
             fits = fits and not (part.dep_ == "prep" and _UNASKED & set(more[-1:]))
-            if more and (part.dep_ in _NEEDED or fits):
+            if is_shown and (part.dep_ in _NEEDED or fits):
                 words += more
         return " ".join(words)
 
@@ -141,6 +145,7 @@ def questions_of_prose(text: str, title: str) -> Iterator[Made]:
     names = _Names(title)
     parsed = _parser()(text.replace("’", "'"))
     parsed.user_data["persons"] = {t.text for e in parsed.ents if e.label_ == "PERSON" for t in e}
+    parsed.user_data["owners"] = {}
     asked = ""
     for sentence in parsed.sents:
         if asked:
@@ -148,6 +153,7 @@ def questions_of_prose(text: str, title: str) -> Iterator[Made]:
         asked = sentence.text.strip(" ?") if sentence.text.rstrip().endswith("?") else ""
         if asked:
             continue
+        _name_owners(sentence, names)
         for token in sentence:
             clause = _clause(token, names) if token.pos_ in {"VERB", "AUX"} else None
             if clause is not None:
@@ -157,6 +163,24 @@ def questions_of_prose(text: str, title: str) -> Iterator[Made]:
 
 
 # Clauses
+
+
+def _name_owners(sentence: Span, names: _Names) -> None:
+    """Put names in the place of "his" and "their", but where the sentence's subject owns."""
+    subject = next((t for t in sentence.root.lefts if t.dep_ in _SUBJECTS), None)
+    own = set() if subject is None else {subject, *subject.subtree}
+    fits = {"his": _is_person, "her": _is_person, "their": _is_many, "its": _is_thing}
+    for token in sentence:
+        if (
+            token.lower_ not in fits
+            or token.tag_ != "PRP$"
+            or not (token.text.islower() or token.is_sent_start)
+        ):
+            continue
+        if subject is None or token in own or not fits[token.lower_](subject):
+            name = names.of(_OWNERS[token.lower_])
+            ending = "'" if name.endswith("s") else "'s"
+            token.doc.user_data["owners"][token.i] = name + ending if name else _UNKNOWN
 
 
 def _clause(verb: Token, names: _Names) -> _Clause | None:
@@ -169,7 +193,11 @@ def _clause(verb: Token, names: _Names) -> _Clause | None:
     if not own and verb.tag_ in {"VBN", "VB"} and verb.dep_ == "conj":
         own = [t for t in lender.lefts if t.dep_ in _AUXILIARIES]
     auxiliaries = [_WRITTEN_OUT.get(t.lower_, t.lower_) for t in own]
-    if "to" in auxiliaries or (subject.lower_ == "it" and _is_cleft(verb)):
+    if (
+        "to" in auxiliaries
+        or any("'" in word for word in auxiliaries)
+        or (subject.lower_ == "it" and _is_cleft(verb))
+    ):
         return None
     last, group = verb, []
     while True:
@@ -192,7 +220,8 @@ def _clause(verb: Token, names: _Names) -> _Clause | None:
         first, behind = word.lower(), [*no, *group]
         stated = [first, *behind]
     elif verb.tag_ == "VBG":
-        is_past = verb.head.tag_ == "VBD" or any(t.tag_ == "VBD" for t in verb.head.lefts)
+        root = verb.sent.root
+        is_past = root.tag_ == "VBD" or any(t.tag_ == "VBD" for t in root.lefts)
         first = "did" if is_past else "do" if _is_many(subject) else "does"
         behind, stated = [*no, stem, *group], [_past(stem) if is_past else _third(stem), *group]
     elif verb.tag_ in {"VBD", "VBZ", "VBP"}:
@@ -235,16 +264,7 @@ def _named(subject: Token, names: _Names) -> str:
         return names.of(subject.lower_)
     if subject.pos_ not in {"NOUN", "PROPN", "NUM"}:
         return ""
-    words = _phrase(subject)
-    for token in subject.lefts:
-        if token.lower_ in _POINTING:
-            words = words.replace(_word(token), "the", 1)
-        if token.dep_ == "poss" and token.lower_ in _OWNERS:
-            name = names.of(_OWNERS[token.lower_])
-            if not name:
-                return ""
-            words = words.replace(_word(token), name + ("'" if name.endswith("s") else "'s"), 1)
-    return words
+    return _phrase(subject)
 
 
 def _of_clause(clause: _Clause) -> Iterator[Made]:
@@ -282,6 +302,8 @@ def _of_doing(clause: _Clause) -> Iterator[Made]:
     """Yield the questions that the verb answers, with what it acts on."""
     start, verb = clause.last.i, clause.verb
     meant, to, _ = clause.behind.partition(" to ")
+    if not to and clause.last is not verb:
+        return
     if (
         verb.tag_ == "VBG"
         or clause.first not in _DOING
@@ -329,7 +351,7 @@ def _of_preposition(part: Token, core: str, rest: str, short_rest: str) -> Itera
     for more in part.rights:  # "because of", "due to"
         if more.pos_ == "ADP" and more.i == part.i + 1:
             word, last = f"{word} {more.lower_}", more
-    for noun in last.rights:
+    for noun in last.rights if word not in {"like", "than", "including", "except"} else ():
         if noun.dep_ == "pcomp" and word in {"by", "for"} and noun.tag_ == "VBG":
             yield Made(
                 f"{'how' if word == 'by' else 'why'} {core} {rest}", _span(noun, noun.i), 0.6
@@ -363,6 +385,9 @@ def _of_preposition(part: Token, core: str, rest: str, short_rest: str) -> Itera
             yield Made(words, one.answer, one.score - 0.05)
 
 
+import os
+
+DEPTH = int(os.environ.get("DEPTH", "2"))
 # Phrases
 
 
@@ -390,7 +415,7 @@ def _asked(head: Token, verb: Token | None = None) -> Iterator[_Asked]:
         own = _tokens(first)
         depth = _depth(first, head)
         if (
-            depth > (1 if verb is not None else 2)
+            depth > (2 if verb is None else 1)
             or inner.lower_ in _UNASKED
             or (depth and inner.head.lower_ == "as")
         ):
@@ -413,7 +438,9 @@ def _asked(head: Token, verb: Token | None = None) -> Iterator[_Asked]:
         sure = (0.95 if inner.ent_type_ else 0.8) - loss
         for place, answer in enumerate(_answers(inner)):
             bare = 0.2 if answer == inner.text and inner.pos_ == "NOUN" else 0.0
-            yield _Asked(_joined(phrase, own, who), tail, answer, sure - 0.05 * place - bare)
+            is_longer = place > 0 and first is head and len(answer) > len(_answers(inner)[0])
+            ask, bare = (f"{who} exactly", 0.15) if is_longer else (who, bare)
+            yield _Asked(_joined(phrase, own, ask), tail, answer, sure - 0.05 * place - bare)
         if first is inner:
             yield from _of_modifiers(inner, phrase, own, tail, loss)
 
@@ -424,6 +451,8 @@ def _of_modifiers(
     """Yield the ways to ask for what stands before a noun: how many, whose, which, what kind."""
     short = [t for t in phrase if t.i <= noun.i or t not in own]
     for child in noun.lefts:
+        if child.nbor().text == "-" or any(t.dep_ == "conj" for t in child.rights):
+            continue
         head = [t for t in own if t.i <= child.i]
         answer = child.doc[child.left_edge.i : child.i + 1].text
         if child.dep_ == "nummod" and not (_is_moment(noun) or _is_moment(child)):
@@ -443,7 +472,7 @@ def _of_modifiers(
 def _of_name(token: Token) -> Iterator[Made]:
     """Yield questions on what stands beside a word: an apposition or examples."""
     noun = token.head
-    if token.dep_ == "appos" and token.pos_ in {"NOUN", "PROPN"} and noun.pos_ in {"NOUN", "PROPN"}:
+    if token.dep_ == "appos" and {token.pos_, noun.pos_} in ({"NOUN"}, {"NOUN", "PROPN"}):
         who = "who" if _is_person(noun) or _is_person(token) else "what"
         for place, answer in enumerate(_answers(token)):
             yield Made(f"{who} is {_phrase(noun)}", answer, 0.75 - 0.05 * place)
@@ -487,6 +516,10 @@ def _is_many(noun: Token) -> bool:
     return noun.tag_ in {"NNS", "NNPS"} or any(t.dep_ == "conj" for t in noun.rights)
 
 
+def _is_thing(noun: Token) -> bool:
+    return not (_is_person(noun) or _is_many(noun))
+
+
 def _past(stem: str) -> str:
     return stem + ("d" if stem.endswith("e") else "ed")
 
@@ -502,7 +535,13 @@ def _third(stem: str) -> str:
 
 def _word(token: Token) -> str:
     """Return a token's text as it stands within a sentence."""
-    is_name = token.pos_ == "PROPN" or token.text.isupper() or token.ent_type_ in {"NORP", *_PLACES}
+    owners: dict[int, str] = token.doc.user_data["owners"]
+    if token.i in owners:
+        return owners[token.i]
+    if token.lower_ in _POINTING and token.dep_ == "det":
+        return "the"
+    is_name = token.pos_ == "PROPN" or token.ent_type_ in {"NORP", *_PLACES}
+    is_name = is_name or (token.text.isupper() and token.text != "A")
     return token.text if not token.is_sent_start or is_name else token.text.lower()
 
 
@@ -520,7 +559,7 @@ def _tokens(head: Token) -> list[Token]:
 def _joined(tokens: list[Token], out: Collection[Token], put_in: str = "") -> str:
     """Return tokens as text, some of them replaced by words."""
     words = ""
-    while tokens and tokens[-1].is_punct:
+    while tokens and (tokens[-1].is_punct or tokens[-1].dep_ in {"neg", "cc", "preconj"}):
         tokens = tokens[:-1]
     for token in tokens:
         if token not in out:
