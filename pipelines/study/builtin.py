@@ -31,6 +31,7 @@ _BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 _LABEL = re.compile(
     r"(?:^\W{0,4}(?=\w)|(?<=[.;!?] )(?=[A-Z]))([\w/']+(?:[ -][\w/']+){0,4}):\W{0,2} (?=\S)"
 )
+_ASKS = re.compile(r"(?:^|\b)(?:what|who|whose|which|when|where|why|how)\b", re.IGNORECASE)
 _RELATIVE = re.compile(r" (?:of|in|to|for) (?:whom|which)\b")
 _NAMED = r"((?:[A-Z][\w.'’-]*(?: (?:of|the|de|von|van) )? ?)+)"
 _LIVED = re.compile(_NAMED + r"\((?:[^()\d]*)(\d{3,4} ?[–-] ?\d{3,4})\)")
@@ -69,6 +70,7 @@ def _finished(made: Made, title: str) -> Made | None:
     words = made.question.split()
     if (
         len(words) not in _NUM_WORDS
+        or not _ASKS.search(made.question)
         or made.answer.count('"') % 2
         or not _POINTING.isdisjoint(words)
     ):
