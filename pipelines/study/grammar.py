@@ -37,7 +37,7 @@ EMPTY = set(
 """Words that nobody asks for."""
 _PERSONS = re.compile(
     r"(?:people|kings?|queens?|dukes?|popes?|emperors?|presidents?|leaders?|heirs?|authors?|\w*wife"
-    r"|founders?|employees?|managers?|workers?|members?|officers?|teachers?|students?|scholars?"
+    r"|founders?|employees?|engineers?|managers?|workers?|members?|officers?|teachers?|students?|scholars?"
     r"|\w*(?:man|men|wives|father|mother|brothers?|sisters?|sons?|daughters?|ists?|logians?))"
 )
 _PLACES = re.compile(
@@ -92,7 +92,8 @@ def is_place(noun: Token) -> bool:
 
 def is_moment(noun: Token) -> bool:
     """Return whether one asks for a noun with "when"."""
-    return noun.ent_type_ in MOMENTS or bool(re.fullmatch(r"[12]?\d\d\ds?", noun.text))
+    years = r"\d{3,4}" if noun.head.lower_ == "in" else r"1\d\d\ds?|20\d\ds?"
+    return noun.ent_type_ in MOMENTS or bool(re.fullmatch(years, noun.text))
 
 
 def is_many(noun: Token) -> bool:

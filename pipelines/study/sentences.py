@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,8 +28,14 @@ from pipelines.study.grammar import (
 
 MAX_ANSWER_WORDS = 8
 _MEASURES = {"PERCENT": "what percentage", "MONEY": "how much"}
-_THINKING = {"argue", "believe", "claim", "conclude", "note", "observe", "say", "suggest", "write"}
-"""Verbs whose subject, if it is a name, is somebody."""
+_HUMAN = set(
+    re.findall(
+        r"\w+",
+        "argue believe build claim compose conclude design discover found invent marry note "
+        "observe paint publish say suggest teach think write",
+    )
+)
+"""Verbs of which a name that does them is somebody's: the parser knows few names."""
 _MODIFIERS = {"compound", "nummod", "amod", "nmod", "poss", "quantmod", "advmod", "npadvmod", "det"}
 _ENDS = " ,;:.–—-"
 """Signs that end no answer."""
@@ -212,8 +219,9 @@ def _asked(head: Token, verb: Token | None = None) -> Iterator[_Asked]:
                 tail, whole = joined([t for t in tokens if t.i < own[0].i]), own
             else:
                 loss += 0.2
-        thinks = verb is not None and verb.lemma_ in _THINKING and inner.pos_ == "PROPN"
-        who = "who" if thinks or is_person(inner) else _MEASURES.get(inner.ent_type_, "what")
+        doing = head.head.head if head.head.dep_ == "agent" else verb
+        is_doer = doing is not None and doing.lemma_ in _HUMAN and inner.pos_ == "PROPN"
+        who = "who" if is_doer or is_person(inner) else _MEASURES.get(inner.ent_type_, "what")
         if first != inner:
             if first.pos_ == "ADJ" or any(t.lower_ == "of" for t in first.rights):
                 continue
