@@ -31,8 +31,7 @@ _BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 _LABEL = re.compile(
     r"(?:^\W{0,4}(?=\w)|(?<=[.;!?] )(?=[A-Z]))([\w/']+(?:[ -][\w/']+){0,4}):\W{0,2} (?=\S)"
 )
-_ASKS = re.compile(r"(?:^|\b)(?:what|who|whose|which|when|where|why|how)\b", re.IGNORECASE)
-_RELATIVE = re.compile(r" (?:of|in|to|for) (?:whom|which)\b")
+_ASKS = re.compile(r"\b(?:what|whom?|whose|which|when|where|why|how)\b", re.IGNORECASE)
 _NAMED = r"((?:[A-Z][\w.'’-]*(?: (?:of|the|de|von|van) )? ?)+)"
 _LIVED = re.compile(_NAMED + r"\((?:[^()\d]*)(\d{3,4} ?[–-] ?\d{3,4})\)")
 _SHORT_FORM = re.compile(r"\(([A-Z][A-Za-z]*[A-Z]s?)\)")
@@ -70,7 +69,7 @@ def _finished(made: Made, title: str) -> Made | None:
     words = made.question.split()
     if (
         len(words) not in _NUM_WORDS
-        or not _ASKS.search(made.question)
+        or len(_ASKS.findall(made.question)) != 1
         or made.answer.count('"') % 2
         or not _POINTING.isdisjoint(words)
     ):
@@ -86,7 +85,7 @@ def _finished(made: Made, title: str) -> Made | None:
         if not title:
             return None
         text, score = f"regarding {title}, {text}", score - 0.1
-    if made.answer.lower() in text.lower() or not is_clear(text) or _RELATIVE.search(text):
+    if made.answer.lower() in text.lower() or not is_clear(text):
         return None
     return Made(f"{text[0].upper()}{text[1:]}?", made.answer, score)
 

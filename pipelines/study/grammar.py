@@ -256,16 +256,17 @@ def clause_of(verb: Token, names: Names) -> Clause | None:
     if not own and tag in {"VBN", "VB"} and verb.dep_ == "conj":
         own = [t for t in lender.lefts if t.dep_ in AUXILIARIES]
     auxiliaries = [_WRITTEN_OUT.get(t.lower_, t.lower_) for t in own]
-    is_odd = any(word == "to" or "'" in word for word in auxiliaries)
+    is_odd = any(word == "to" or "'" in word for word in (*auxiliaries, verb.lower_))
     if not subject_words or is_odd or (subject.lower_ == "it" and _is_cleft(verb)):
         return None
     last, group = _last_verb(verb)
     behind = ["not"] * any(t.dep_ == "neg" for t in verb.children)
     word = _WRITTEN_OUT.get(verb.lower_, verb.text)
     root = verb.sent.root
-    is_past = root.tag_ not in {"VBZ", "VBP"} or any(t.tag_ == "VBD" for t in root.lefts)
+    is_past = root.tag_ == "VBD" or any(t.tag_ == "VBD" for t in root.lefts)
     if not auxiliaries and tag == "VBN" and verb.dep_ in {"acl", "advcl"}:
-        auxiliaries = [["is", "are", "was", "were"][2 * is_past + is_many(subject)]]
+        is_now = not is_past and root.tag_ in {"VBZ", "VBP"}
+        auxiliaries = [["was", "were", "is", "are"][2 * is_now + is_many(subject)]]
     if auxiliaries:
         first, *others = auxiliaries
         behind += [*others, word, *group]

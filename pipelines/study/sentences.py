@@ -170,7 +170,7 @@ def _of_preposition(part: Token, clause: Clause, rest: str, less: str) -> Iterat
                 yield Made(f"{asked} {core} {rest}", answer, score)
         for front, tail, answer, score in _asked(noun):
             if tail:
-                yield Made(f"{front} {core} {word} {tail} {rest}", answer, score - 0.05)
+                yield Made(f"{front} {core} {less} {word} {tail}", answer, score - 0.05)
             else:
                 yield Made(f"{front} {core} {less} {word}", answer, score - 0.05)
                 yield Made(f"{front} {core} {rest} {word}", answer, score - 0.2)
@@ -182,8 +182,12 @@ def _of_preposition(part: Token, clause: Clause, rest: str, less: str) -> Iterat
 
 def _of_name(token: Token) -> Iterator[Made]:
     """Yield questions on what stands beside a word: an apposition or examples."""
-    noun = token.head
-    if token.dep_ == "appos" and {token.pos_, noun.pos_} in ({"NOUN"}, {"NOUN", "PROPN"}):
+    noun, is_whole = token.head, token.sent.root.pos_ in {"VERB", "AUX"}
+    if (
+        is_whole
+        and token.dep_ == "appos"
+        and {token.pos_, noun.pos_} in ({"NOUN"}, {"NOUN", "PROPN"})
+    ):
         who = "who" if is_person(noun) or is_person(token) else "what"
         for place, answer in enumerate(_answers(token)):
             yield Made(f"{who} is {phrase(noun)}", answer, 0.75 - 0.05 * place)
@@ -301,7 +305,8 @@ def _text(token: Token, start: int, end: int) -> str:
 
 
 def _entity(token: Token) -> str:
-    return next((e.text for e in token.sent.ents if e.start <= token.i < e.end), token.text)
+    found = next((e.text for e in token.sent.ents if e.start <= token.i < e.end), token.text)
+    return re.sub(r"^(?:the|an?) ", "", found, flags=re.IGNORECASE)
 
 
 def _start(noun: Token) -> int:
