@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from pipelines.study.questions import is_clear
 from pipelines.study.sentences import Made, questions_of_prose
@@ -27,6 +26,9 @@ _LIGHT = frozenset(
     )
 )
 """Words that tell nothing of what a question is about."""
+_SHORT = 8
+"""Words of an answer, at most."""
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 _LABEL = re.compile(
     r"(?:^\W{0,4}(?=\w)|(?<=[.;!?] )(?=[A-Z]))([\w/']+(?:[ -][\w/']+){0,4}):\W{0,2} (?=\S)"
@@ -107,66 +109,58 @@ def _ranked(made: Iterable[Made], most: int) -> list[tuple[str, str]]:
 
 
 def _of_layout(text: str, title: str) -> Iterator[Made]:
-    """Yield the questions of headings, lists, tables, lines "key: value" and paragraphs."""
-    topic, prose, lead = title, list[str](), ""
-    items: list[str] = []
-    rows: list[list[str]] = []
-    tokens = MarkdownIt("commonmark").enable("table").disable("code").parse(text)
-    kinds: list[str] = []
-    for token in tokens:
+    """Yield the questions of headings, lists, tables, lines "label: value" and paragraphs."""
+    topic, lead = title, ""
+    items, rows, kinds = list[str](), list[list[str]](), list[str]()
+    for token in MarkdownIt("commonmark").enable("table").disable("code").parse(text):
         if token.nesting == 1:
             kinds.append(token.type)
-            if token.type == "tr_open":
-                rows.append([])
-        elif token.nesting == -1:
-            kinds.pop()
-            if token.type in {"bullet_list_close", "ordered_list_close"}:
-                yield from _of_list(items, topic)
-                items, lead = [], ""
-            elif token.type == "table_close":
-                yield from _of_table(rows)
-                rows = []
-        elif token.type == "inline":
-            content = _plain(token)
-            if "heading_open" in kinds:
-                topic = content
-            elif "table_open" in kinds:
-                rows[-1].append(content)
-            else:
-                if "list_item_open" in kinds and lead:
-                    prose.append(f"{lead} {content}")
-                elif "list_item_open" in kinds and len(content.split()) <= 8 and ":" not in content:
-                    items.append(content.rstrip(".;,"))
-                else:
-                    prose += token.content.splitlines() if _is_lines(token.content) else [content]
-                if "list_item_open" not in kinds:
-                    lead = content.rstrip(":") if content.endswith(":") else ""
-    for paragraph in prose:
-        plain, *labelled = _LABEL.split(_bare(_BRACKETS.sub("", paragraph)))
-        if plain and len(labelled) == 2:  # "Luther answered: ..." is no label
-            plain, labelled = _bare(_BRACKETS.sub("", paragraph)), []
-        yield from questions_of_prose(plain, topic)
-        for label, value in zip(labelled[::2], labelled[1::2], strict=True):
-            if label.lower() == title.lower():
-                kind = re.split(r"[,;.:]| (?:with|that|which|who|from) ", value)[0]
-                yield Made(f"what is {title}", re.sub(r"^(?:An?|The) ", "", kind), 0.9)
-                yield from questions_of_prose(f"{label} is {value[0].lower()}{value[1:]}", topic)
-            else:
-                yield from _of_pair(label, value, topic)
-                yield from questions_of_prose(value, topic)
+            rows += [[]] * (token.type == "tr_open")
+        elif token.nesting == -1 and kinds.pop() in {"bullet_list_open", "ordered_list_open"}:
+            yield from _of_list(items, topic, lead)
+            items, lead = [], ""
+        elif token.type == "table_close":
+            yield from _of_table(rows)
+            rows = []
+        if token.type != "inline":
+            continue
+        content = _bare(token.content)
+        is_item = "list_item_open" in kinds
+        if "heading_open" in kinds:
+            topic = content
+        elif "table_open" in kinds:
+            rows[-1] = [*rows[-1], content]
+        elif is_item and lead and not lead.startswith("To "):
+            yield from _of_paragraph(f"{lead} {content}", title, topic)
+        elif is_item and len(content.split()) <= _SHORT and ":" not in content:
+            items.append(content.rstrip(".;,"))
+        else:
+            lines = token.content.splitlines()
+            are_labelled = all(_LABEL.match(line) for line in lines)
+            for paragraph in map(_bare, lines) if are_labelled else [content]:
+                yield from _of_paragraph(paragraph, title, topic)
+            if not is_item:
+                lead = content.rstrip(":") if content.endswith(":") else ""
 
 
-def _is_lines(content: str) -> bool:
-    """Return whether all lines of a paragraph are of the form "label: value"."""
-    return all(_LABEL.match(line) for line in content.splitlines())
-
-
-def _plain(token: Token) -> str:
-    return _bare(" ".join(token.content.split()))
+def _of_paragraph(text: str, title: str, topic: str) -> Iterator[Made]:
+    plain, *labelled = _LABEL.split(text := _BRACKETS.sub("", text).strip())
+    if plain and len(labelled) == 2:  # "Luther answered: ..." is no label
+        plain, labelled = text, []
+    yield from questions_of_prose(plain, topic)
+    for label, value in zip(labelled[::2], labelled[1::2], strict=True):
+        if label.lower() == title.lower():
+            kind = re.split(r"[,;.:]| (?:with|that|which|who|from) ", value)[0]
+            yield Made(f"what is {title}", _ARTICLE.sub("", kind), 0.9)
+            yield from questions_of_prose(f"{label} is {value[0].lower()}{value[1:]}", topic)
+        else:
+            yield from _of_pair(label, value, topic)
+            yield from questions_of_prose(value, topic)
 
 
 def _bare(text: str) -> str:
-    return text.replace("**", "").replace("`", "").strip()
+    """Return a text on one line, without marks for bold, code and references."""
+    return " ".join(re.sub(r"\*\*|[`{}]|<\w+>", "", text).split())
 
 
 def _of_pair(label: str, value: str, topic: str) -> Iterator[Made]:
@@ -174,8 +168,8 @@ def _of_pair(label: str, value: str, topic: str) -> Iterator[Made]:
     name, be = _lower(label), "are" if label.endswith("s") else "is"
     of = f" of {topic}" if topic else ""
     whole = value.rstrip(" .")
-    whole = whole if len(whole.split()) <= 8 else re.split(r"[,;.] ", whole)[0]
-    if len(whole.split()) <= 8:
+    whole = whole if len(whole.split()) <= _SHORT else re.split(r"[,;.] ", whole)[0]
+    if len(whole.split()) <= _SHORT:
         yield Made(f"what {be} the {name}{of}", whole, 0.95)
         yield Made(f"whose {name} {be} {whole}", topic, 0.6)
     items = re.split(r"[,;] (?:and )?", value.rstrip(" ."))
@@ -185,12 +179,17 @@ def _of_pair(label: str, value: str, topic: str) -> Iterator[Made]:
             yield Made(f"what belongs to the {name} of {topic} along with {item}", following, 0.5)
 
 
-def _of_list(items: list[str], name: str) -> Iterator[Made]:
+def _of_list(items: list[str], topic: str, lead: str) -> Iterator[Made]:
+    """Yield the questions of short items: of steps "To ...:", else of a heading's list."""
     for number, item in enumerate(items, start=1):
-        yield Made(f"what is number {number} in the list of {name}", item, 0.5)
-        yield Made(f"in which list is {item}", name, 0.4)
+        if lead:
+            yield Made(f"what is step {number} {_lower(lead)}", item, 0.8)
+        else:
+            yield Made(f"what is number {number} in the list of {topic}", item, 0.5)
+            yield Made(f"in which list is {item}", topic, 0.4)
         if number > 1:
-            yield Made(f"what comes after {items[number - 2]} in the list of {name}", item, 0.4)
+            to = _lower(lead) or f"in the list of {topic}"
+            yield Made(f"what comes after {items[number - 2]} {to}", item, 0.4)
 
 
 def _of_table(rows: list[list[str]]) -> Iterator[Made]:

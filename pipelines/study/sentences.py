@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from spacy.tokens import Token
+from spacy.tokens import Span, Token
 
 from pipelines.study.grammar import (
     CLAUSES,
     EMPTY,
     NEEDED,
     POINTING,
+    SUBJECTS,
     Clause,
     Names,
     clause_of,
@@ -68,12 +69,20 @@ def questions_of_prose(text: str, title: str) -> Iterator[Made]:
         if asked:
             continue
         names.name_owners(sentence)
+        if sentence.start == 0 and _is_definition(sentence):
+            yield Made(f"what is {title}", next(iter(_answers(sentence.root)), ""), 0.8)
         for token in sentence:
             clause = clause_of(token, names)
             if clause is not None:
                 yield from _of_clause(clause)
             yield from _of_name(token)
         names.read(sentence)
+
+
+def _is_definition(sentence: Span) -> bool:
+    """Return whether a sentence without a verb says what its title is, as in a dictionary."""
+    is_named = sentence.root.pos_ == "NOUN" and sentence[0].lower_ in {"a", "an", "the", "one"}
+    return is_named and not any(t.dep_ in SUBJECTS for t in sentence.root.children)
 
 
 def _of_clause(clause: Clause) -> Iterator[Made]:

@@ -199,3 +199,20 @@ def test_a_passage_in_the_file_is_not_asked_again(tmp_path):
     questions, _ = read_questions(out)
     assert len(questions) == first.num_questions + second.num_questions
     assert {one.document for one in questions} == {"Curie", "Kiel"}
+
+
+def test_a_question_in_the_text_is_answered_by_the_next_sentence():
+    made = questions_of("How do I cancel a plan? Open Settings and choose Cancel.", "FAQ")
+    assert ("How do I cancel a plan?", "Open Settings and choose Cancel") in made
+
+
+def test_numbered_steps_are_asked_by_their_number():
+    made = questions_of("To restore a backup:\n\n1. Stop the server\n2. Copy the archive", "")
+    assert ("What is step 2 to restore a backup?", "Copy the archive") in made
+    assert ("What comes after Stop the server to restore a backup?", "Copy the archive") in made
+
+
+def test_each_paragraph_has_the_topic_of_its_own_heading():
+    made = questions_of("# Kiel\n\n- Area: 118 km\n\n# Bonn\n\n- Area: 141 km", "Cities")
+    assert ("What is the area of Kiel?", "118 km") in made
+    assert ("What is the area of Bonn?", "141 km") in made
