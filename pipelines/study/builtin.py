@@ -224,7 +224,7 @@ def _of_brackets(text: str, title: str) -> Iterator[Made]:
     for found in _SHORT_FORM.finditer(text):
         short = found[1].rstrip("s")
         words = text[: found.start()].split()[-len(short) :]
-        if [w[0].lower() for w in words] == list(short.lower()):
+        if words[0][0].isupper() and [w[0].lower() for w in words] == list(short.lower()):
             long = " ".join(words)
             yield Made(f"what is the abbreviation of {long}", found[1], 0.8)
             yield Made(f"what does {short} stand for", long, 0.8)

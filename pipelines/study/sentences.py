@@ -244,7 +244,7 @@ def _asked(head: Token, verb: Token | None = None) -> Iterator[_Asked]:
         bare = 0.2 if likely == inner.text and inner.pos_ == "NOUN" else 0.0
         yield _Asked(joined(whole, own, who), tail, likely, sure - bare)
         for answer in others:
-            is_longer = first == head and len(answer) > len(likely)
+            is_longer = inner == head and len(answer) > len(likely)
             ask = f"{who} exactly" if is_longer else who
             yield _Asked(joined(whole, own, ask), tail, answer, sure - 0.2)
         if first == inner:
