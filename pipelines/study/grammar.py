@@ -147,6 +147,7 @@ def _word(token: Token) -> str:
         return "the"
     is_name = token.pos_ == "PROPN" or token.ent_type_ in {"NORP", *PLACES}
     is_name = is_name or (token.text.isupper() and token.text != "A")
+    is_name = is_name or (token.dep_ == "compound" and token.nbor().text[0].isupper())
     return token.text if is_name or not token.is_sent_start else token.text.lower()
 
 

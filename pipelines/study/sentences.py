@@ -292,6 +292,8 @@ def _answers(noun: Token) -> list[str]:
 
     With an "of" or "and" behind it, a noun is half a name.
     """
+    if is_moment(noun):
+        return [_entity(noun)]
     ends = [t.right_edge.i for t in noun.rights if t.lower_ == "of" or t.dep_ == "conj"] + [noun.i]
     ends += [t.right_edge.i for t in noun.rights if t.dep_ == "prep"]
     ends += [t.left_edge.i - 1 for t in noun.rights if t.dep_ in CLAUSES] + [noun.right_edge.i]
