@@ -55,9 +55,9 @@ class IngestReport:
     erased_ids: tuple[str, ...]
     """Documents of the corpus that were erased from the domain; left out."""
     skipped: tuple[Skipped, ...]
-    """Malformed lines, and files that are no text."""
+    """Malformed rows, and files that cannot be read."""
     other_files: tuple[tuple[str, int], ...]
-    """Suffix and number of files in the folder that were not read."""
+    """Suffix and number of files that are of no known format."""
     size_bytes: int
     mean_losses_nats: dict[str, tuple[float, float]]
     """By kind (text, fact), of learned documents: loss a token of the base, and with the pool."""
@@ -83,11 +83,11 @@ def ingest(
     last checkpoint.
 
     Args:
-        corpus: a file or folder (txt, md, jsonl), or documents.
+        corpus: paths, rows, a dataset or documents, or what `read_corpus` made of them.
         facts: each learned by experts of its own, half of its readings in changed wordings; their
             paraphrases are kept to be asked, and never learned.
         settings: of the training, and how much is held out.
-        on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
+        on_bad_row: "stop" or "skip", for malformed rows.
 
     Raises:
         InputError: when the domain's name or the message cannot be kept, or its texts were divided
@@ -108,7 +108,7 @@ def ingest(
         state = queries.live().state(domain)
         parent = None if state is None else state.version
         registry.check_growth(domain, parent)
-        found = read_corpus(corpus, on_bad_row)
+        found = read_corpus(corpus, on_bad_row, progress=run.progress)
         given_facts = checked_facts(facts)
         erased = queries.erased(domain)
         documents = [one for one in found.documents if one.document_id not in erased]
