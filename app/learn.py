@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -102,6 +103,9 @@ def ingest(
     split: Annotated[
         str | None, opt("NAME", "Split of a dataset, as train or train[:100]; default: train.")
     ] = None,
+    prune: Annotated[
+        bool, flag("--prune", "Leave out the documents of files that are gone from a folder.")
+    ] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Only say what would be learned.")] = False,
     message: Message = "",
 ) -> Answer:
@@ -109,7 +113,8 @@ def ingest(
 
     Read are txt, md, html, pdf, docx, pptx, epub, csv, tsv, xlsx, parquet and jsonl files, also as
     .gz, .zst or in a .zip. A file that cannot be read is named, and the rest is learned. Documents
-    that the domain knows, and those erased from it, are left out. A stopped ingest goes on from its
+    that the domain knows, and those erased from it, are left out; of a file that changed, the new
+    version leaves out what is no longer in it. A stopped ingest goes on from its
     last checkpoint when the same command is run again.
     """
     if not paths and facts is None:
@@ -138,7 +143,13 @@ def ingest(
     else:
         with show_progress() as progress:
             report = opened.ingest(
-                domain, corpus, facts=known, settings=wanted, message=message, progress=progress
+                domain,
+                corpus,
+                facts=known,
+                settings=wanted,
+                message=message,
+                prune=prune,
+                progress=progress,
             )
         yield report
         _print_ingest(report)
@@ -163,9 +174,18 @@ def _print_preview(domain: str, found: Preview) -> None:
     say(f"{several(found.num_facts, 'new fact')}")
     say(f"left out: {several(found.num_copies, 'document')} known to the domain, or twice")
     say(f"left out: {several(found.num_erased, 'document')} erased from the domain")
+    say(f"replaces {several(found.num_replaced, 'document')} of changed files")
+    _print_missing(found.missing_files)
     say(f"takes about {several(max(1, round(found.seconds / 60)), 'minute')}")
     for source, text in found.samples:
         say(f"{source}: {' '.join(text.split())[:SHOWN_CHARACTERS]}")
+
+
+def _print_missing(files: Sequence[str]) -> None:
+    for file in files[:SHOWN_PROBLEMS]:
+        say(f"gone, but still learned: {file} (--prune leaves it out)")
+    if len(files) > SHOWN_PROBLEMS:
+        say(f"gone, but still learned: {len(files) - SHOWN_PROBLEMS:,} more")
 
 
 def _print_reading(corpus: Corpus) -> None:
@@ -195,10 +215,13 @@ def _print_ingest(report: IngestReport) -> None:
         "known to the domain, or twice": report.num_duplicates - report.num_held_out_already,
         "held out by the domain (--hold-out 0 learns them)": report.num_held_out_already,
         "erased from the domain": len(report.erased_ids),
+        "that changed files hold no longer (`rollback` brings them back)": report.num_replaced,
+        "of files that are gone (`rollback` brings them back)": report.num_pruned,
     }
     for why, num in left_out.items():
         if num:
             say(f"left out: {several(num, 'document')} {why}")
+    _print_missing(report.missing_files)
     say(
         f"{several(report.num_steps, 'step')}, {report.num_tokens:,} tokens read, "
         f"{size(report.size_bytes)}, {report.seconds:.0f} s"

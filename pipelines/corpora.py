@@ -39,6 +39,8 @@ class SourceDocument:
     """The larger document of which this is a part; all its parts are in one split."""
     split: Split | None = None
     """The side that the corpus itself demands; None: `pipelines.splits` decides."""
+    file: str | None = None
+    """The path of the file that it was read from, by which a later ingest knows what changed."""
 
     @property
     def document_id(self) -> str:
@@ -65,6 +67,7 @@ def checked(document: SourceDocument) -> SourceDocument:
         title=checked_text("title", composed_text(document.title)),
         source=checked_text("source", composed_text(document.source)),
         section_of=checked_text("section_of", section_of) or None,
+        file=checked_text("file", document.file or "") or None,
     )
     if not stored.text:
         raise CorpusError("has no text")
@@ -156,6 +159,10 @@ class Corpus:
     """(suffix, or what else is the matter, number) of files that were not read."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words: columns of tables, encodings."""
+    files: frozenset[str] = frozenset()
+    """The paths of the files that were read."""
+    folders: tuple[Path, ...] = ()
+    """Of those files, folders that were given as a whole."""
 
 
 CorpusSource: TypeAlias = (
@@ -223,7 +230,14 @@ def read_corpus(
             f"{' (' if about else ''}{', '.join(about)}{')' if about else ''}; formats that are "
             f"read: {', '.join(SUFFIXES)}, also as {', '.join(COMPRESSED)}"
         )
-    return Corpus(tuple(reading.documents), tuple(reading.skipped), others, tuple(reading.notes))
+    return Corpus(
+        documents=tuple(reading.documents),
+        skipped=tuple(reading.skipped),
+        other_files=others,
+        notes=tuple(reading.notes),
+        files=frozenset(reading.paths),
+        folders=tuple(reading.folders),
+    )
 
 
 def files_not_read(counts: Iterable[tuple[str, int]]) -> str:
@@ -268,6 +282,8 @@ class _Reading:
     skipped: list[Skipped] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    folders: list[Path] = field(default_factory=list)
 
     def rows_of_python(self, given: Iterable[Any], name: str) -> None:
         """Add documents, and rows with the columns that all of them have."""
@@ -285,6 +301,7 @@ class _Reading:
     def files(self, paths: Sequence[str | Path], progress: Progress) -> None:
         """Add what is in files."""
         found = find_files(paths)
+        self.folders += found.folders
         self.others += found.others
         self.skipped += [Skipped(*problem) for problem in found.problems]
         with Worker() as worker:
@@ -304,9 +321,10 @@ class _Reading:
                     continue
                 if not documents and not tables:
                     self.others["without text"] += 1
+                self.paths.add(str(file.path))
                 self.documents += documents
                 for (source, own), columns in zip(tables, chosen, strict=True):
-                    self._rows(own, columns, source)
+                    self._rows(own, columns, source, str(file.path))
 
     def _content(self, file: FoundFile, worker: Worker) -> Iterable[Part | Row]:
         """Return what is in a file; CorpusError "is ..." where it cannot be read."""
@@ -339,11 +357,13 @@ class _Reading:
             self.notes.append(f"{source}: {why}")
         return chosen
 
-    def _rows(self, rows: Iterable[Row], columns: Columns, source: str) -> None:
+    def _rows(
+        self, rows: Iterable[Row], columns: Columns, source: str, file: str | None = None
+    ) -> None:
         for row in rows:
             try:
                 made = _row_document(_values(row), columns, source, row.place)
-                self.documents.append(checked(made))
+                self.documents.append(checked(replace(made, file=file)))
             except CorpusError as problem:
                 self.skipped.append(_skip(f"{source}{row.place}", problem, self.on_bad_row))
 
@@ -358,6 +378,7 @@ def _part_documents(file: FoundFile, found: Iterable[Part | Row]) -> list[Source
                 f"{stem}: {part.heading}" if part.heading else stem,
                 f"{file.source}{part.place}",
                 section_of=None if file.suffix == ".txt" else file.source,
+                file=str(file.path),
             )
         )
         for part in found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.batches import pieces, tokenise
+from pipelines.changes import file_changes
 from pipelines.corpora import Corpus
 from pipelines.facts import Fact
 from pipelines.loading import load_tokenizer
@@ -29,6 +30,10 @@ class Preview:
     """Documents that the corpus holds twice, or that the domain knows already; left out."""
     num_erased: int
     """Documents that were erased from the domain; left out."""
+    num_replaced: int
+    """Documents of the domain that their files hold no longer; the new version leaves them out."""
+    missing_files: tuple[str, ...]
+    """Files of the domain that are gone from the folder."""
     num_new: int
     num_passages: int
     """Of the new documents; held-out ones are counted, too."""
@@ -54,7 +59,8 @@ def preview(
     queries = registry.queries
     state = queries.live().state(domain)
     registry.check_growth(domain, state.version if state else None)
-    known = {one.document_id for one in queries.documents(domain)} if state else set()
+    held = queries.documents(domain) if state else ()
+    changes, known = file_changes(corpus, held), {one.document_id for one in held}
     erased = queries.erased(domain).keys()
     texts = {one.document_id: one for one in corpus.documents}
     new = [one for key, one in texts.items() if key not in known | erased]
@@ -72,6 +78,8 @@ def preview(
         num_facts=len(new_facts),
         num_copies=len(corpus.documents) - len(texts) + len(texts.keys() & known),
         num_erased=len(texts.keys() & erased - known),
+        num_replaced=len(changes.replaced_ids),
+        missing_files=changes.missing_files,
         num_new=len(new),
         num_passages=sum(len(pieces(row, settings.max_tokens)) for row in ids[: len(new)]),
         num_tokens=sum(num_tokens),

@@ -61,6 +61,8 @@ class FoundFiles:
     files: list[FoundFile]
     problems: list[tuple[str, str]]
     """Archives that cannot be opened, and why."""
+    folders: list[Path]
+    """Of the paths that were given."""
     others: Counter[str]
     """Numbers of files that are not read, by suffix or by what else is the matter."""
 
@@ -75,7 +77,7 @@ def find_files(given: Sequence[str | Path]) -> FoundFiles:
     """
     roots = [root for one in given for root in _roots(one)]
     paths = dict[Path, None]()
-    found = FoundFiles([], [], Counter())
+    found = FoundFiles([], [], [root for root in roots if root.is_dir()], Counter())
     for root in roots:
         paths |= dict.fromkeys(_walk(root, found.others) if root.is_dir() else [root])
     common = Path(os.path.commonpath([one if one.is_dir() else one.parent for one in roots]))
