@@ -220,7 +220,8 @@ def _form(seen: View) -> Request | None:
 def _source(what: str, place: str, suffixes: Sequence[str]) -> str | None:
     """Ask for a path, or for a file; return where it lies."""
     if place == PATH:
-        return st.text_input(f"Path ({what})", key=f"path {what}").strip() or None
+        typed = st.text_input(f"Path ({what})", key=f"path {what}").strip()
+        return str(Path(typed).expanduser()) if typed else None
     label = f"A file ({' '.join(suffixes)}, up to {MAX_UPLOAD_MB} MB)"
     uploaded = st.file_uploader(label, type=[*suffixes], key=f"upload {what}")
     return str(_saved(uploaded)) if uploaded else None

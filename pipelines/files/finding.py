@@ -8,8 +8,8 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -34,14 +34,14 @@ class FoundFile:
     source: str
     """How its documents name it: its path below what was given, and its name within an archive."""
     path: Path
-    content: Callable[[], bytes]
-    """Reads it, unpacked; CorpusError "is ..." where that fails."""
+    member: str | None = None
+    """Its name within the archive at that path."""
 
     @property
     def name(self) -> PurePosixPath:
         """Its path without the suffix of compression."""
         name = PurePosixPath(self.source)
-        return name.with_suffix("") if name.suffix.lower() in COMPRESSED else name
+        return name.with_suffix("") if self.is_packed and self.member is None else name
 
     @property
     def suffix(self) -> str:
@@ -53,17 +53,43 @@ class FoundFile:
         """Whether its bytes have to be unpacked first."""
         return self.path.suffix.lower() in COMPRESSED
 
+    def content(self) -> bytes:
+        """Return its bytes, unpacked; CorpusError "is ..." where that fails."""
+        try:
+            content = self._read()
+        except RuntimeError as error:  # zipfile's, about a password
+            raise CorpusError(f"is encrypted ({error})") from None
+        except OSError as error:
+            raise CorpusError(f"cannot be read: {error.strerror or error}") from None
+        except (EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError) as error:
+            raise CorpusError(f"is broken ({error})") from None
+        if self.is_packed and len(content) > _LIMIT:
+            raise CorpusError(f"unpacks to more than {MAX_GIGABYTES} GB; unpack it first")
+        return content
+
+    def _read(self) -> bytes:
+        if self.member is not None:
+            with zipfile.ZipFile(self.path) as archive:  # reads no more than `find_files` added up
+                return archive.read(self.member)
+        with self.path.open("rb") as file:
+            if self.path.suffix.lower() == ".gz":
+                return gzip.GzipFile(fileobj=file).read(_LIMIT + 1)
+            if self.path.suffix.lower() == ".zst":
+                frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+                return frames.read(_LIMIT + 1)
+            return file.read()
+
 
 @dataclass(frozen=True)
 class FoundFiles:
     """The files of a corpus."""
 
-    files: list[FoundFile]
-    problems: list[tuple[str, str]]
-    """Archives that cannot be opened, and why."""
     folders: list[Path]
     """Of the paths that were given."""
-    others: Counter[str]
+    files: list[FoundFile] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """Archives that cannot be opened, and why."""
+    others: Counter[str] = field(default_factory=Counter)
     """Numbers of files that are not read, by suffix or by what else is the matter."""
 
 
@@ -76,21 +102,23 @@ def find_files(given: Sequence[str | Path]) -> FoundFiles:
     Raises: CorpusError: when there is nothing at a path, or a folder cannot be read.
     """
     roots = [root for one in given for root in _roots(one)]
-    paths = dict[Path, None]()
-    found = FoundFiles([], [], [root for root in roots if root.is_dir()], Counter())
+    found, paths = FoundFiles([one for one in roots if one.is_dir()]), dict[Path, None]()
     for root in roots:
         paths |= dict.fromkeys(_walk(root, found.others) if root.is_dir() else [root])
     common = Path(os.path.commonpath([one if one.is_dir() else one.parent for one in roots]))
     for path in sorted(paths):
         source = path.relative_to(common).as_posix()
+        candidates = [FoundFile(source, path)] if path.is_file() else []
         if path.suffix.lower() == ".zip":
             try:
-                found.files.extend(_members(path, source, found.others))
+                candidates = _members(path, source)
             except CorpusError as problem:
                 found.problems.append((source, str(problem)))
-        else:
-            one = FoundFile(source, path, lambda path=path: _unpacked(path))  # type: ignore[misc]
-            if one.suffix in SUFFIXES and path.is_file():
+                continue
+        elif not candidates:
+            found.others[path.suffix.lower()] += 1
+        for one in candidates:
+            if one.suffix in SUFFIXES:
                 found.files.append(one)
             else:
                 found.others[one.suffix or "no suffix"] += 1
@@ -101,13 +129,18 @@ def _roots(given: str | Path) -> list[Path]:
     if not str(given).strip():  # an unset shell variable would stand for the current folder
         raise CorpusError(f"{str(given)!r} names no file or folder; write . for the current folder")
     path = Path(given).expanduser()
-    if path.exists():
-        return [path.absolute()]
-    # Path.glob takes no absolute patterns, and finds hidden files.
-    found = glob.glob(str(path), recursive=True) if glob.has_magic(str(path)) else []  # noqa: PTH207
+    found = [str(path)] if path.exists() else []
+    if not found and glob.has_magic(str(path)):
+        # Path.glob takes no absolute patterns, and finds hidden files.
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207
     if not found:
         raise CorpusError(f"no corpus at {given}; give files, folders or globs")
-    return [Path(one).absolute() for one in found]
+    # In one form however it is written: files are known again by their paths. A link to a file
+    # keeps its own name.
+    return [
+        one.resolve() if one.is_dir() else one.parent.resolve() / one.name
+        for one in map(Path, found)
+    ]
 
 
 def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
@@ -121,8 +154,8 @@ def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def _members(path: Path, source: str, others: Counter[str]) -> Iterator[FoundFile]:
-    """Yield the files in a zip archive; archives within it are not opened."""
+def _members(path: Path, source: str) -> list[FoundFile]:
+    """Return the files in a zip archive; those of archives within it are not looked for."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]
@@ -130,52 +163,8 @@ def _members(path: Path, source: str, others: Counter[str]) -> Iterator[FoundFil
         raise CorpusError(f"is no zip archive that can be opened ({error})") from None
     if sum(one.file_size for one in members) > _LIMIT:
         raise CorpusError(f"unpacks to more than {MAX_GIGABYTES} GB; unpack it and give the folder")
-
-    def read(name: str) -> bytes:
-        with zipfile.ZipFile(path) as archive:  # no more is read than the size that was added up
-            return archive.read(name)
-
-    for member in sorted(members, key=lambda one: one.filename):
-        name = PurePosixPath(member.filename)
-        if any(part.startswith((".", "__MACOSX")) for part in name.parts):
-            continue
-        one = FoundFile(
-            f"{source}/{name}",
-            path,
-            lambda name=member.filename: _reading(lambda: read(name)),  # type: ignore[misc]
-        )
-        if name.suffix.lower() in SUFFIXES:
-            yield one
-        else:
-            others[name.suffix.lower() or "no suffix"] += 1
-
-
-def _unpacked(path: Path) -> bytes:
-    def read() -> bytes:
-        suffix = path.suffix.lower()
-        if suffix == ".gz":
-            with gzip.open(path) as file:
-                content = file.read(_LIMIT + 1)
-        elif suffix == ".zst":
-            with path.open("rb") as packed:
-                frames = zstandard.ZstdDecompressor()
-                content = frames.stream_reader(packed, read_across_frames=True).read(_LIMIT + 1)
-        else:
-            return path.read_bytes()
-        if len(content) > _LIMIT:
-            raise CorpusError(f"unpacks to more than {MAX_GIGABYTES} GB; unpack it first")
-        return content
-
-    return _reading(read)
-
-
-def _reading(read: Callable[[], bytes]) -> bytes:
-    """Return what is read; CorpusError where that fails."""
-    try:
-        return read()
-    except RuntimeError as error:  # zipfile's, about a password
-        raise CorpusError(f"is encrypted ({error})") from None
-    except OSError as error:
-        raise CorpusError(f"cannot be read: {error.strerror or error}") from None
-    except (EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError) as error:
-        raise CorpusError(f"is broken ({error})") from None
+    return [
+        FoundFile(f"{source}/{name}", path, name)
+        for name in sorted(one.filename for one in members)
+        if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    ]

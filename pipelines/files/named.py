@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from peer_cl.errors import CorpusError
 PREFIX = "hf:"
 
 
-def load_rows(name: str, split: str | None) -> tuple[Iterable[Any], str]:
-    """Return the rows of a split, read as they are needed, and what the dataset is called.
+def load_rows(name: str, split: str | None) -> tuple[list[Any], str]:
+    """Return the rows of a split, and what the dataset is called.
 
     Args:
         name: "hf:NAME" or "hf:NAME:CONFIG", where NAME is a name on the hub or a folder.
@@ -34,14 +33,14 @@ def load_rows(name: str, split: str | None) -> tuple[Iterable[Any], str]:
             splits = load_from_disk(path)
         else:
             splits = load_dataset(path, config or None, streaming=True)
+        if not isinstance(splits, dict):  # saved without splits
+            splits = {"train": splits}
+        if split is None and len(splits) == 1:
+            side = next(iter(splits))
+        if side in splits:
+            rows = splits[side]
+            return [*(rows.take(int(first)) if first else rows)], Path(path).name
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CorpusError(f"dataset {name} cannot be opened: {reason}") from None
-    if not isinstance(splits, dict):  # saved without splits
-        splits = {"train": splits}
-    if split is None and len(splits) == 1:
-        side = next(iter(splits))
-    if side not in splits:
-        raise CorpusError(f"dataset {name} has no split {side!r}; it has {', '.join(splits)}")
-    rows = splits[side]
-    return rows.take(int(first)) if first else rows, Path(path).name
+        raise CorpusError(f"dataset {name} cannot be read: {reason}") from None
+    raise CorpusError(f"dataset {name} has no split {side!r}; it has {', '.join(splits)}")

@@ -27,6 +27,7 @@ _AROUND = ["head", "nav", "header", "footer", "aside", "form", "script", "style"
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _EDGE_LINES = 3
 """At the top and the bottom of a page, where headers and footers stand."""
+_BREAK = "\ufffe"
 _FULL_LINE = 0.7
 """A line at least so long, as a share of the page's longest, goes on in the next one."""
 
@@ -136,7 +137,8 @@ def read_parquet(path: Path) -> Iterator[Row]:
     from pyarrow.parquet import ParquetFile
 
     number = 0
-    for batch in ParquetFile(path).iter_batches(batch_size=1000):
+    # The stacks of many threads would count as memory.
+    for batch in ParquetFile(path).iter_batches(batch_size=1000, use_threads=False):
         for row in batch.to_pylist():
             number += 1
             yield Row(f":{number}", row)
@@ -194,15 +196,22 @@ def _forms(line: str, page: int) -> set[str]:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    """Return the lines of a page as paragraphs; PDFium marks a hyphen at a line's end by U+FFFE."""
-    full, text, before = _FULL_LINE * max(map(len, lines), default=0), "", 0
-    for line in lines:
+    """Return the lines of a page as paragraphs.
+
+    PDFium joins the two lines of a broken word itself, with U+FFFE in place of the hyphen.
+    """
+    pieces = [line.replace("\x02", _BREAK).split(_BREAK) for line in lines]
+    full = _FULL_LINE * max((len(one) for own in pieces for one in own), default=0)
+    text, before = "", 0
+    for own in pieces:
+        line = _BREAK.join(own)
         if text.endswith("-") and line[0].islower():
-            text = text[:-1] + line
+            text = text[:-1] + _BREAK + line
         else:
             text += ("" if not text else " " if before >= full else "\n") + line
-        before = len(line)
-    return re.sub("[\ufffe\x02]", "", text)
+        before = len(own[-1])
+    # Of end-of-line, the second hyphen was none of a broken word either.
+    return re.sub(rf"(-\w+){_BREAK}", r"\1-", text).replace(_BREAK, "")
 
 
 def _markdown(html: str) -> str:

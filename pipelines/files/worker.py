@@ -43,13 +43,18 @@ class Worker:
         """Return what is in a file; CorpusError "is ..." where it cannot be read."""
         if self._child is None:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.files.worker", *map(str, self._limits)],
+                # -P: without it, a corpus' folder in which one stands could shadow modules.
+                [sys.executable, "-P", "-m", "pipelines.files.worker", *map(str, self._limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
-                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env=os.environ
+                | {
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OPENBLAS_NUM_THREADS": "1",  # a stack for each thread counts as memory
+                },
             )
         child, found = self._child, list[Part | Row]()
         requests, replies = cast(IO[str], child.stdin), cast(IO[str], child.stdout)

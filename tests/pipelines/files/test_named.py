@@ -48,7 +48,7 @@ def test_a_saved_dataset_is_read(tmp_path):
     [
         ("hf:{folder}", "dev", "has no split 'dev'; it has"),
         ("hf:{folder}", "train[5]", r"--split is NAME or NAME\[:N\]"),
-        ("hf:{folder}/nowhere", None, "cannot be opened"),
+        ("hf:{folder}/nowhere", None, "cannot be read"),
         ("{folder}", "train", "a split is one of a dataset by name"),
     ],
 )

@@ -1,6 +1,5 @@
 """The child process: what a bad file can do, and that the next one is read."""
 
-import os
 import zipfile
 from contextlib import contextmanager
 
@@ -25,8 +24,7 @@ def with_pdf_library(tmp_path, monkeypatch):
     def with_code(code):
         write_files(tmp_path, {"fake/pypdfium2.py": code})
         with monkeypatch.context() as patched:
-            before = os.environ.get("PYTHONPATH", "")
-            patched.setenv("PYTHONPATH", f"{tmp_path / 'fake'}{os.pathsep}{before}")
+            patched.syspath_prepend(tmp_path / "fake")
             yield
 
     return with_code
