@@ -160,7 +160,7 @@ class Corpus:
     notes: tuple[str, ...] = ()
     """What was guessed, in words: columns of tables, encodings."""
     files: frozenset[str] = frozenset()
-    """The paths of the files that were read."""
+    """The paths of the files that were read; of an archive, if all in it could be."""
     folders: tuple[Path, ...] = ()
     """Of those files, folders that were given as a whole."""
 
@@ -304,6 +304,7 @@ class _Reading:
         self.folders += found.folders
         self.others += found.others
         self.skipped += [Skipped(*problem) for problem in found.problems]
+        failed = set[Path]()
         with Worker() as worker:
             for number, file in enumerate(found.files):
                 progress("reading files", number, len(found.files), "")
@@ -318,13 +319,14 @@ class _Reading:
                     chosen = [self._choose(own, source) for source, own in tables]
                 except CorpusError as problem:
                     self.skipped.append(Skipped(file.source, str(problem)))
+                    failed.add(file.path)
                     continue
                 if not documents and not tables:
                     self.others["without text"] += 1
-                self.paths.add(str(file.path))
                 self.documents += documents
                 for (source, own), columns in zip(tables, chosen, strict=True):
                     self._rows(own, columns, source, str(file.path))
+        self.paths = {str(file.path) for file in found.files if file.path not in failed}
 
     def _content(self, file: FoundFile, worker: Worker) -> Iterable[Part | Row]:
         """Return what is in a file; CorpusError "is ..." where it cannot be read."""

@@ -263,10 +263,12 @@ def _show_preview(seen: View, request: Request, found: Preview, problems: list[s
     )
     if found.num_erased:
         st.caption(f"{several(found.num_erased, 'document')} erased from the domain: left out.")
+    if found.num_replaced:
+        st.caption(f"{several(found.num_replaced, 'document')} of changed files: replaced.")
     if problems:
         st.warning(f"{several(len(problems), 'row or file')} cannot be read; the first:")
         st.code("\n".join(problems[:MOST_PROBLEMS]), language=None)
-    is_possible = bool(found.num_new or found.num_facts)
+    is_possible = bool(found.num_new or found.num_facts or found.num_replaced)
     if not is_possible:
         st.info("There is nothing new in it to learn.", icon=":material/info:")
     if st.button(

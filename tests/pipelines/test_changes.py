@@ -1,5 +1,6 @@
 """Files that changed or went since they were ingested, on a tiny base."""
 
+import zipfile
 from collections import Counter
 from dataclasses import replace
 
@@ -140,6 +141,20 @@ def test_a_file_elsewhere_and_one_that_cannot_be_read_replace_nothing(store, fol
     report = store.ingest("minerals", [folder, tmp_path / "other"], settings=SETTINGS)
     assert (report.num_replaced, len(report.skipped), report.missing_files) == (0, 1, ())
     assert len(held(store)) == 8
+
+
+def test_an_archive_with_a_broken_file_replaces_nothing(store, folder):
+    def pack(**members):
+        with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(f"{name}.md", content)
+
+    pack(x="# x\nThe dike holds.", y="# y\nMica is soft.")
+    ingest(store, folder)
+    pack(x="# x\nAnother dike holds.", y=b"\0\xff")
+    assert ingest(store, folder).num_replaced == 0
+    pack(x="# x\nAnother dike holds.")
+    assert ingest(store, folder).num_replaced == 2
 
 
 def test_an_erasure_trains_shared_experts_without_what_was_replaced(store, folder):
