@@ -222,7 +222,7 @@ def _source(what: str, place: str, suffixes: Sequence[str]) -> str | None:
     if place == PATH:
         typed = st.text_input(f"Path ({what})", key=f"path {what}").strip()
         return str(Path(typed).expanduser()) if typed else None
-    label = f"A file ({' '.join(suffixes)}, up to {MAX_UPLOAD_MB} MB)"
+    label = f"A file (up to {MAX_UPLOAD_MB} MB)"  # the formats stand below it
     uploaded = st.file_uploader(label, type=[*suffixes], key=f"upload {what}")
     return str(_saved(uploaded)) if uploaded else None
 
