@@ -27,7 +27,9 @@ def _named(*verbs: Callable[..., None]) -> dict[str, Callable[..., None]]:
 
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {
-    "Learn": _named(learn.init, learn.ingest, learn.evaluate, learn.report, ask.demo),
+    "Learn": _named(
+        *(learn.init, learn.study, learn.ingest, learn.evaluate, learn.report, ask.demo)
+    ),
     "Ask": _named(ask.generate, ask.trace, ask.search, ask.experts, ask.verify),
     "Look": _named(
         *(look.list_, look.show, look.documents, look.document, look.log),

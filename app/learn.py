@@ -1,9 +1,10 @@
-"""The verbs that make a store, teach it and measure it: init, ingest, evaluate, report."""
+"""The verbs that make a store, teach it and measure it: init, study, ingest, evaluate, report."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
@@ -70,6 +71,50 @@ def init(
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget:g}: at most {-math.log1p(-config.budget):.4f} nats a document")
     say("next: `peer-cl ingest DOMAIN PATH`")
+
+
+def study(
+    paths: Annotated[
+        list[str], Argument(metavar="PATH...", help="txt, md or jsonl files, or folders of them.")
+    ],
+    out: Annotated[Path, opt("FILE", "Questions, as jsonl; what it holds stays.")],
+    endpoint: Annotated[
+        str | None, opt("URL", "Of a chat model; default: rules, no model.")
+    ] = None,
+    model: Annotated[str | None, opt("NAME", "The model at --endpoint.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make questions of documents.
+
+    A passage with questions in FILE by the same maker is not asked about again, so a stopped run
+    goes on. An endpoint's key is read from $PEER_CL_ENDPOINT_KEY.
+    """
+    if (endpoint is None) != (model is None):
+        raise InputError("--endpoint URL and --model NAME go together")
+    from pipelines.corpora import read_corpus
+    from pipelines.study import making
+    from pipelines.study.endpoint import EndpointMaker
+
+    documents = [document for path in paths for document in read_corpus(path).documents]
+    passages = list(making.passages_of(documents))
+    maker: making.QuestionMaker = making.BuiltinMaker()
+    if endpoint is not None and model is not None:
+        maker = EndpointMaker(endpoint, model)
+        unknown = making.unknown_passages(passages, maker, out)
+        calls, asked, answered = maker.cost(passage.text for passage in unknown)
+        tokens = f"about {asked:,} tokens to read and at most {answered:,} to write"
+        say(f"{several(calls, 'call')} of {model} at {endpoint}: {tokens}", err=True)
+    with show_progress() as progress:
+        report = making.study(passages, maker, out, progress)
+    if as_json:
+        print_json(report)
+        return
+    known = f"; {several(report.num_known, 'passage')} known" if report.num_known else ""
+    num_new = report.num_passages - report.num_known
+    say(f"{several(report.num_questions, 'question')} on {several(num_new, 'passage')}{known}")
+    if isinstance(maker, EndpointMaker):
+        say(f"{maker.num_prompt_tokens:,} tokens read, {maker.num_answer_tokens:,} written")
+    say(f"questions in {out}")
 
 
 @acts
