@@ -186,9 +186,10 @@ class ItemIndex:
             for subject in item.subjects:
                 self._by_subject.setdefault(subject, []).append(number)
         self._lengths = sorted({len(subject) for subject in self._by_subject}, reverse=True)
-        keyed = [pairs for one in own for pairs in (one.pairs or [None] * len(one.items))]
-        self._passage_items = [number for number, pairs in enumerate(keyed) if pairs is not None]
-        self._passages = PassageIndex([pairs for pairs in keyed if pairs is not None])
+        texts = [ids for one in own for ids in (one.texts or [None] * len(one.items))]
+        self._passage_items = [number for number, ids in enumerate(texts) if ids is not None]
+        self._texts = [ids for ids in texts if ids is not None]
+        self._passages = PassageIndex(self._texts)
 
     def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
         """Return the items whose subjects stand in texts, and from which token on each no longer
