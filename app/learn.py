@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from app.options import DEFAULT_STORE, Author, Domain, Folder, Json, Message, opt
+from app.options import DEFAULT_STORE, Author, Domain, Folder, Json, Message, flag, opt
 from app.output import moment, print_json, say, show_progress, size
 from app.report import print_report
 from app.verbs import Answer, acts, reads
 from peer_cl.errors import InputError, UnknownError
 from pipelines.corpora import several
+from stores.records import check_domain_name
 
 if TYPE_CHECKING:
+    from pipelines.corpora import Corpus
     from pipelines.ingest import IngestReport
+    from pipelines.preview import Preview
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
 
 SHOWN_PROBLEMS = 5
-"""Malformed lines named after an ingest; of more, the number."""
+"""Malformed rows and bad files named after an ingest; of more, the number."""
+SHOWN_CHARACTERS = 160
+"""Of a sample in a dry run."""
 
 
 def init(
@@ -121,9 +127,12 @@ def study(
 def ingest(
     opened: Store,
     domain: Domain,
-    path: Annotated[
-        str | None,
-        Argument(metavar="PATH", help="A txt, md or jsonl file, or a folder; none: facts alone."),
+    paths: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="PATH",
+            help="Files, folders, globs, or hf:NAME for a dataset; none: facts alone.",
+        ),
     ] = None,
     facts: Annotated[str | None, opt("FILE", "Facts to learn too, as jsonl.")] = None,
     settings: Annotated[str | None, opt("FILE.toml", "Training settings: docs/cli.md.")] = None,
@@ -131,32 +140,65 @@ def ingest(
     passes: Annotated[float | None, opt("N", "Readings of each document; default: 1.5.")] = None,
     seed: Annotated[int | None, opt("N", "Seed of the training; default: 0.")] = None,
     on_bad_row: Annotated[
-        Literal["stop", "skip"], Option(help="What to do at a malformed line or a binary file.")
+        Literal["stop", "skip"], Option(help="What to do at a malformed row.")
     ] = "stop",
+    text_column: Annotated[str | None, opt("NAME", "Column of texts; default: guessed.")] = None,
+    title_column: Annotated[str | None, opt("NAME", "Column of titles; default: guessed.")] = None,
+    id_column: Annotated[str | None, opt("NAME", "Column of ids; default: guessed.")] = None,
+    split: Annotated[
+        str | None, opt("NAME", "Split of a dataset, as train or train[:100]; default: train.")
+    ] = None,
+    prune: Annotated[
+        bool, flag("--prune", "Leave out the documents of files that are gone from a folder.")
+    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only say what would be learned.")] = False,
     message: Message = "",
 ) -> Answer:
     """Learn a corpus, facts, or both as a new version of a domain.
 
-    Documents that the domain knows, and those erased from it, are left out. A stopped ingest goes
-    on from its last checkpoint when the same command is run again.
+    Read are txt, md, html, pdf, docx, pptx, epub, csv, tsv, xlsx, parquet and jsonl files, also as
+    .gz, .zst or in a .zip. A file that cannot be read is named, and the rest is learned. Documents
+    that the domain knows, and those erased from it, are left out; of a file that changed, the new
+    version leaves out what is no longer in it. A stopped ingest goes on from its
+    last checkpoint when the same command is run again.
     """
-    if path is None and facts is None:
+    if not paths and facts is None:
         raise InputError("there is nothing to learn: name a corpus, --facts FILE, or both")
+    check_domain_name(domain)  # before much is read
     with show_progress() as progress:
+        from pipelines.corpora import read_corpus
         from pipelines.facts import read_facts
+        from pipelines.files.tables import Columns
 
-        known, skipped = read_facts(facts, on_bad_row) if facts is not None else ((), ())
-        report = opened.ingest(
-            domain,
-            [] if path is None else path,
-            facts=known,
-            settings=_training_settings(settings, hold_out, passes, seed),
-            message=message,
-            on_bad_row=on_bad_row,
+        corpus = read_corpus(
+            paths or [],
+            on_bad_row,
+            columns=Columns(text_column, title_column, id_column),
+            split=split,
             progress=progress,
         )
-    yield (report := replace(report, skipped=(*report.skipped, *skipped)))
-    _print_ingest(report)
+        known, skipped = read_facts(facts, on_bad_row) if facts is not None else ((), ())
+        corpus = replace(corpus, skipped=(*corpus.skipped, *skipped))
+    wanted = _training_settings(settings, hold_out, passes, seed)
+    if dry_run:
+        from pipelines.preview import preview
+
+        yield (found := preview(opened.registry, domain, corpus, known, wanted))
+        _print_preview(domain, found)
+    else:
+        with show_progress() as progress:
+            report = opened.ingest(
+                domain,
+                corpus,
+                facts=known,
+                settings=wanted,
+                message=message,
+                prune=prune,
+                progress=progress,
+            )
+        yield report
+        _print_ingest(report)
+    _print_reading(corpus)
 
 
 def _training_settings(
@@ -170,9 +212,41 @@ def _training_settings(
     return replace(settings, **{name: one for name, one in given.items() if one is not None})
 
 
-def _print_ingest(report: IngestReport) -> None:
+def _print_preview(domain: str, found: Preview) -> None:
+    documents = several(found.num_documents, "document")
+    say(f"{domain} would learn {several(found.num_new, 'document')} of {documents}")
+    say(f"{several(found.num_passages, 'passage')}, {several(found.num_tokens, 'token')}")
+    say(f"{several(found.num_facts, 'new fact')}")
+    say(f"left out: {several(found.num_copies, 'document')} known to the domain, or twice")
+    say(f"left out: {several(found.num_erased, 'document')} erased from the domain")
+    say(f"replaces {several(found.num_replaced, 'document')} of changed files")
+    _print_missing(found.missing_files)
+    say(f"takes about {several(max(1, round(found.seconds / 60)), 'minute')}")
+    for source, text in found.samples:
+        say(f"{source}: {' '.join(text.split())[:SHOWN_CHARACTERS]}")
+
+
+def _print_missing(files: Sequence[str]) -> None:
+    for file in files[:SHOWN_PROBLEMS]:
+        say(f"gone, but still learned: {file} (--prune leaves it out)")
+    if len(files) > SHOWN_PROBLEMS:
+        say(f"gone, but still learned: {len(files) - SHOWN_PROBLEMS:,} more")
+
+
+def _print_reading(corpus: Corpus) -> None:
+    """Print what was guessed, and what could not be read."""
     from pipelines.corpora import files_not_read
 
+    for lines, kind in ((corpus.notes, ""), (corpus.skipped, "skipped: ")):
+        for line in lines[:SHOWN_PROBLEMS]:
+            say(f"{kind}{line}")
+        if len(lines) > SHOWN_PROBLEMS:
+            say(f"{kind}{len(lines) - SHOWN_PROBLEMS:,} more like these")
+    if corpus.other_files:
+        say(files_not_read(corpus.other_files))
+
+
+def _print_ingest(report: IngestReport) -> None:
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
     learned = f"{several(report.num_learned_texts, 'text')}, {several(report.num_facts, 'fact')}"
     say(f"learned {learned}; held out {several(report.num_held_out_texts, 'text')}")
@@ -186,16 +260,13 @@ def _print_ingest(report: IngestReport) -> None:
         "known to the domain, or twice": report.num_duplicates - report.num_held_out_already,
         "held out by the domain (--hold-out 0 learns them)": report.num_held_out_already,
         "erased from the domain": len(report.erased_ids),
+        "that changed files hold no longer (`rollback` brings them back)": report.num_replaced,
+        "of files that are gone (`rollback` brings them back)": report.num_pruned,
     }
     for why, num in left_out.items():
         if num:
             say(f"left out: {several(num, 'document')} {why}")
-    for problem in report.skipped[:SHOWN_PROBLEMS]:
-        say(f"skipped: {problem}")
-    if len(report.skipped) > SHOWN_PROBLEMS:
-        say(f"skipped: {len(report.skipped) - SHOWN_PROBLEMS:,} more")
-    if report.other_files:
-        say(files_not_read(report.other_files))
+    _print_missing(report.missing_files)
     say(
         f"{several(report.num_steps, 'step')}, {report.num_tokens:,} tokens read, "
         f"{size(report.size_bytes)}, {report.seconds:.0f} s"

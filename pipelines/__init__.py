@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.batches import pad, tokenise
-    from pipelines.corpora import SourceDocument
+    from pipelines.corpora import SourceDocument, read_corpus
     from pipelines.facts import Fact, Relation
+    from pipelines.files.tables import Columns
     from pipelines.init import init_store
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store, open_store
 
 _HOMES = {
+    "Columns": "files.tables",
     "Fact": "facts",
     "Relation": "facts",
     "SourceDocument": "corpora",
@@ -25,6 +27,7 @@ _HOMES = {
     "init_store": "init",
     "open_store": "store",
     "pad": "batches",
+    "read_corpus": "corpora",
     "tokenise": "batches",
 }
 

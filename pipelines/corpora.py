@@ -1,23 +1,25 @@
-"""Corpora as documents: txt, md and jsonl files, folders of them, and Hugging Face datasets."""
+"""Corpora as documents: files in many formats, rows of tables and datasets, or documents."""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import itertools
-import json
-import os
-import re
+import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, get_args
-
-from markdown_it import MarkdownIt
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from peer_cl.errors import CorpusError
+from pipelines.files import Part, Row
+from pipelines.files.finding import COMPRESSED, SUFFIXES, FoundFile, find_files
+from pipelines.files.named import PREFIX, load_rows
+from pipelines.files.plain import TEXT_READERS, decoded, json_rows
+from pipelines.files.tables import Columns, choose_columns, row_text, shown_value
+from pipelines.files.worker import Worker
+from pipelines.progress import Progress, no_progress
 
 DocumentKind = Literal["text", "fact", "question"]
 """A text; the statement of a fact; or a fact as JSON, kept to be asked and never learned."""
@@ -37,6 +39,8 @@ class SourceDocument:
     """The larger document of which this is a part; all its parts are in one split."""
     split: Split | None = None
     """The side that the corpus itself demands; None: `pipelines.splits` decides."""
+    file: str | None = None
+    """The path of the file that it was read from, by which a later ingest knows what changed."""
 
     @property
     def document_id(self) -> str:
@@ -63,6 +67,7 @@ def checked(document: SourceDocument) -> SourceDocument:
         title=checked_text("title", composed_text(document.title)),
         source=checked_text("source", composed_text(document.source)),
         section_of=checked_text("section_of", section_of) or None,
+        file=checked_text("file", document.file or "") or None,
     )
     if not stored.text:
         raise CorpusError("has no text")
@@ -127,28 +132,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BadRowPolicy = Literal["stop", "skip"]
-SUFFIXES = (".jsonl", ".markdown", ".md", ".txt")
-"""Of the files that are read."""
-_FRONT_MATTER = re.compile(
-    r"---[ \t]*\n(?=[^\s:#-][^\n:]*:(?:\s|$)).*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
-"""YAML between lines of --- at the very beginning: it is about the text, and no part of it."""
+_SAMPLE_ROWS = 100
+"""Of a table, by which its columns are chosen."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A malformed line, or a whole file, that was not read."""
+    """A malformed row, or a whole file, that was not read."""
 
-    file: str
-    line: int | None
-    """None: the whole file."""
+    place: str
+    """A file, or a row of it: "notes.jsonl:3"."""
     reason: str
 
     def __str__(self) -> str:
         """Return place and reason, such as "notes.jsonl:3 is no JSON"."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place} {self.reason}"
+        return f"{self.place} {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -158,199 +156,263 @@ class Corpus:
     documents: tuple[SourceDocument, ...]
     skipped: tuple[Skipped, ...] = ()
     other_files: tuple[tuple[str, int], ...] = ()
-    """(suffix, or what else is the matter, number) of files in the folder that were not read."""
+    """(suffix, or what else is the matter, number) of files that were not read."""
+    notes: tuple[str, ...] = ()
+    """What was guessed, in words: columns of tables, encodings."""
+    files: frozenset[str] = frozenset()
+    """The paths of the files that were read; of an archive, if all in it could be."""
+    folders: tuple[Path, ...] = ()
+    """Of those files, folders that were given as a whole."""
 
 
-CorpusSource: TypeAlias = "str | Path | Dataset | IterableDataset | Iterable[SourceDocument]"
-"""What can be learned: a file or folder, a Hugging Face dataset, or documents."""
+CorpusSource: TypeAlias = (
+    "str | Path | Dataset | IterableDataset | Corpus"
+    " | Iterable[str | Path | SourceDocument | Mapping[str, Any]]"
+)
+"""What can be learned: paths, a dataset or its name, rows, documents, or a corpus that was read."""
 
 
-def read_corpus(corpus: CorpusSource, on_bad_row: BadRowPolicy = "stop") -> Corpus:
-    """Return the documents of a file, a folder with its folders, or rows that Python holds.
+def read_corpus(
+    corpus: CorpusSource,
+    on_bad_row: BadRowPolicy = "stop",
+    *,
+    columns: Columns | None = None,
+    split: str | None = None,
+    progress: Progress = no_progress,
+) -> Corpus:
+    """Return the documents of files, of a dataset, or of rows that Python holds.
 
-    A .txt file is one document; a .md or .markdown file one a section (the sections of a file stay
-    in one split); a .jsonl file one a line, an object with "text" and maybe "title", "source", "id"
-    (lines with one id are sections of one document) and "split" (train, validation or test). A row
-    of a dataset has the same columns. Files are read in the sorted order of their paths, the same
-    on every machine. Hidden files and folders are ignored; other files are counted.
+    A txt file is one document; so is each section of an md, html, docx or epub file, each page of a
+    pdf, each slide of a pptx (the parts of a file stay in one split), and each row of a jsonl, csv,
+    tsv, xlsx or parquet file or a dataset. A row's text is in the column "text" or one that is like
+    it; without one, all its values are. A row may have a title, "source", an id (rows with one id
+    are sections of one document) and "split" (train, validation or test). Files may be compressed
+    (.gz, .zst) or in a .zip archive. They are read in the sorted order of their paths, the same on
+    every machine. Hidden files and folders are ignored; other files are counted.
+
+    A file that cannot be read is reported in `skipped`, and the rest is read.
 
     Args:
-        corpus: a path; or one split of a dataset, such as `load_dataset("imdb")["train"]`; or
-            documents.
-        on_bad_row: "stop" with an error at a malformed row, or at a file that is not UTF-8 text,
-            or "skip" it.
+        corpus: a path or glob, "hf:NAME" (`load_dataset` with that name or folder), or several of
+            these; or one split of a dataset, such as `load_dataset("imdb")["train"]`; or rows as
+            dicts; or documents.
+        on_bad_row: "stop" with an error at a malformed row, or "skip" it.
+        columns: of tables, where they should not be guessed.
+        split: of a dataset by name, maybe only its beginning: "train[:100]".
 
     Raises:
-        CorpusError: when the corpus is missing, empty, binary, wrongly encoded or malformed.
+        CorpusError: when the corpus is missing or has no text, or a row is malformed ("stop").
     """
-    if not isinstance(corpus, str | Path):
-        return _read_rows(corpus, on_bad_row)
-    if not str(corpus).strip():  # an unset shell variable would stand for the current folder
-        raise CorpusError(f"{corpus!r} names no file or folder; write . for the current folder")
-    root = Path(corpus)
-    documents: list[SourceDocument] = []
-    skipped: list[Skipped] = []
-    files, others = _files(root)
-    for file in files:
-        source = file.name if file == root else file.relative_to(root).as_posix()
-        own, bad = _read_file(file, source, on_bad_row)
-        documents += own
-        skipped += bad
-        if not own and not bad:
-            others["without text"] += 1
-    if not documents:
-        first = f" ({several(len(skipped), 'problem')}, the first: {skipped[0]})" if skipped else ""
-        raise CorpusError(f"corpus {root} has no text{first}; give a file or folder with text")
-    return Corpus(tuple(documents), tuple(skipped), tuple(sorted(others.items())))
+    if isinstance(corpus, Corpus):
+        return corpus
+    if isinstance(corpus, Mapping):
+        raise CorpusError(f"the dataset has the splits {', '.join(corpus)}: give one of them")
+    given = [corpus] if isinstance(corpus, str | Path) else [*corpus]
+    places = [one for one in given if isinstance(one, str | Path)]
+    names = [one for one in places if isinstance(one, str) and one.startswith(PREFIX)]
+    paths = [one for one in places if one not in names]
+    if split is not None and not names:
+        raise CorpusError(f"a split is one of a dataset by name ({PREFIX}NAME), and none is given")
+    reading = _Reading(on_bad_row, columns or Columns())
+    info = getattr(corpus, "info", None)
+    reading.rows_of_python(given, getattr(info, "dataset_name", None) or "dataset")
+    for name in names:
+        reading.named(name, split)
+    if paths:
+        reading.files(paths, progress)
+    others = tuple(sorted((+reading.others).items()))
+    if places and not reading.documents:
+        about = [several(len(reading.skipped), "problem")] if reading.skipped else []
+        about += [f"the first: {one}" for one in reading.skipped[:1]]
+        about += [files_not_read(others)] if others else []
+        raise CorpusError(
+            f"corpus {', '.join(map(str, places))} has no text"
+            f"{' (' if about else ''}{', '.join(about)}{')' if about else ''}; formats that are "
+            f"read: {', '.join(SUFFIXES)}, also as {', '.join(COMPRESSED)}"
+        )
+    return Corpus(
+        documents=tuple(reading.documents),
+        skipped=tuple(reading.skipped),
+        other_files=others,
+        notes=tuple(reading.notes),
+        files=frozenset(reading.paths),
+        folders=tuple(reading.folders),
+    )
 
 
 def files_not_read(counts: Iterable[tuple[str, int]]) -> str:
     """Return how many other files there are, in words.
 
     Example:
-        >>> files_not_read([(".csv", 2), ("without text", 1)])
-        '3 files not read: .csv 2, without text 1'
+        >>> files_not_read([(".png", 2), ("without text", 1)])
+        '3 files not read: .png 2, without text 1'
     """
     kinds = ", ".join(f"{kind} {num:,}" for kind, num in counts)
     return f"{several(sum(num for _, num in counts), 'file')} not read: {kinds}"
 
 
 def read_json_lines(
-    path: Path, make: Callable[[dict[str, Any], int], T], on_bad_row: BadRowPolicy
+    path: Path, make: Callable[[Mapping[str, Any]], T], on_bad_row: BadRowPolicy
 ) -> tuple[list[T], list[Skipped]]:
     """Return what is made of each line's object, and the malformed lines that were skipped.
 
-    The file is read directly and not by `datasets.load_dataset("json")`: that cannot say which line
-    is malformed nor leave it out, keeps a copy of the corpus in the user's cache, and one odd line
-    changes the types of all others. `make` gets the object and the line's number, and raises a
-    CorpusError "has ..." for a malformed one.
+    `make` gets the object and raises a CorpusError "has ..." for a malformed one.
     """
     made: list[T] = []
     skipped: list[Skipped] = []
     try:
-        lines = _content(path).split(b"\n")
-    except CorpusError as problem:
-        return [], [_skip(str(path), None, problem, on_bad_row)]
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                made.append(make(_json_object(line), number))
-            except CorpusError as problem:
-                skipped.append(_skip(str(path), number, problem, on_bad_row))
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+    for row in json_rows(content):
+        try:
+            made.append(make(_values(row)))
+        except CorpusError as problem:
+            skipped.append(_skip(f"{path}{row.place}", problem, on_bad_row))
     return made, skipped
 
 
-def _read_rows(rows: Iterable[Any], on_bad_row: BadRowPolicy) -> Corpus:
-    """Return the rows of a dataset, or documents, checked."""
-    if isinstance(rows, Mapping):
-        raise CorpusError(f"the dataset has the splits {', '.join(rows)}: give one of them")
-    name = getattr(getattr(rows, "info", None), "dataset_name", None) or "dataset"
-    documents: list[SourceDocument] = []
-    skipped: list[Skipped] = []
-    for number, row in enumerate(rows):
-        try:
-            is_document = isinstance(row, SourceDocument)
-            documents.append(checked(row if is_document else _row_document(row, name, number)))
-        except CorpusError as problem:
-            skipped.append(_skip(f"corpus[{number}]", None, problem, on_bad_row))
-    return Corpus(tuple(documents), tuple(skipped))
+@dataclass
+class _Reading:
+    """A corpus while it is read."""
+
+    on_bad_row: BadRowPolicy
+    columns: Columns
+    documents: list[SourceDocument] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    folders: list[Path] = field(default_factory=list)
+
+    def rows_of_python(self, given: Iterable[Any], name: str) -> None:
+        """Add documents, and rows with the columns that all of them have."""
+        rows = [(n, one) for n, one in enumerate(given) if not isinstance(one, str | Path)]
+        dicts = [Row("", row) for _, row in rows if isinstance(row, Mapping)]
+        columns = self._choose(dicts, name)
+        for number, row in rows:
+            try:
+                is_document = isinstance(row, SourceDocument)
+                made = row if is_document else _row_document(row, columns, name, f":{number}")
+                self.documents.append(checked(made))
+            except CorpusError as problem:
+                self.skipped.append(_skip(f"corpus[{number}]", problem, self.on_bad_row))
+
+    def files(self, paths: Sequence[str | Path], progress: Progress) -> None:
+        """Add what is in files."""
+        found = find_files(paths)
+        self.folders += found.folders
+        self.others += found.others
+        self.skipped += [Skipped(*problem) for problem in found.problems]
+        failed = set[Path]()
+        with Worker() as worker:
+            for number, file in enumerate(found.files):
+                progress("reading files", number, len(found.files), "")
+                try:
+                    content = [*self._content(file, worker)]
+                    documents = _part_documents(file, content)
+                    rows = [one for one in content if isinstance(one, Row)]
+                    tables = [
+                        (f"{file.source}{table}", [*own])
+                        for table, own in itertools.groupby(rows, key=lambda row: row.table)
+                    ]
+                    chosen = [self._choose(own, source) for source, own in tables]
+                except CorpusError as problem:
+                    self.skipped.append(Skipped(file.source, str(problem)))
+                    failed.add(file.path)
+                    continue
+                if not documents and not tables:
+                    self.others["without text"] += 1
+                self.documents += documents
+                for (source, own), columns in zip(tables, chosen, strict=True):
+                    self._rows(own, columns, source, str(file.path))
+        self.paths = {str(file.path) for file in found.files if file.path not in failed}
+
+    def _content(self, file: FoundFile, worker: Worker) -> Iterable[Part | Row]:
+        """Return what is in a file; CorpusError "is ..." where it cannot be read."""
+        if file.suffix == ".jsonl":
+            return json_rows(file.content())
+        if file.suffix in TEXT_READERS:
+            text, encoding = decoded(file.content())
+            if not encoding.startswith("utf"):
+                self.notes.append(f"{file.source}: not in UTF-8; read as {encoding}")
+            return TEXT_READERS[file.suffix](composed_text(text))
+        if not file.is_packed:
+            return worker.read(file.path, file.suffix)
+        with tempfile.NamedTemporaryFile(suffix=file.suffix) as unpacked:
+            unpacked.write(file.content())
+            unpacked.flush()
+            return worker.read(Path(unpacked.name), file.suffix)
+
+    def named(self, name: str, split: str | None) -> None:
+        """Add the rows of a dataset by its name."""
+        found, source = load_rows(name, split)
+        rows = [Row(f":{number}", row) for number, row in enumerate(found)]
+        self._rows(rows, self._choose(rows, source), source)
+
+    def _choose(self, rows: Sequence[Row], source: str) -> Columns:
+        samples = [row.values for row in rows[:_SAMPLE_ROWS] if not row.problem]
+        if not samples:
+            return Columns()
+        chosen, why = choose_columns(samples, self.columns)
+        if chosen.text != "text":
+            self.notes.append(f"{source}: {why}")
+        return chosen
+
+    def _rows(
+        self, rows: Iterable[Row], columns: Columns, source: str, file: str | None = None
+    ) -> None:
+        for row in rows:
+            try:
+                made = _row_document(_values(row), columns, source, row.place)
+                self.documents.append(checked(replace(made, file=file)))
+            except CorpusError as problem:
+                self.skipped.append(_skip(f"{source}{row.place}", problem, self.on_bad_row))
 
 
-def _files(root: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the files to read, sorted, and the numbers of other files."""
-    known = ", ".join(SUFFIXES)
-    if root.is_file():
-        if root.suffix.lower() not in SUFFIXES:
-            raise CorpusError(f"cannot read {root}; a corpus is a {known} file or a folder of them")
-        return [root], Counter()
-    if not root.is_dir():
-        raise CorpusError(f"no corpus at {root}; give a {known} file or a folder of them")
-
-    def refuse(error: OSError) -> NoReturn:
-        raise CorpusError(f"cannot read folder {error.filename}: {error.strerror}")
-
-    found, others = list[Path](), Counter[str]()
-    for folder, inner, names in os.walk(root, onerror=refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        others["linked folder"] += sum(Path(folder, name).is_symlink() for name in inner)
-        for file in (Path(folder, name) for name in names if not name.startswith(".")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                found.append(file)
-            else:
-                others[file.suffix.lower() or "no suffix"] += 1
-    return sorted(found), +others
-
-
-def _read_file(
-    file: Path, source: str, on_bad_row: BadRowPolicy
-) -> tuple[list[SourceDocument], list[Skipped]]:
-    suffix = file.suffix.lower()
-    if suffix == ".jsonl":
-        return read_json_lines(
-            file, lambda row, number: checked(_row_document(row, source, number)), on_bad_row
+def _part_documents(file: FoundFile, found: Iterable[Part | Row]) -> list[SourceDocument]:
+    """Return the parts of a file as documents."""
+    stem = file.name.stem
+    return [
+        checked(
+            SourceDocument(
+                part.text,
+                f"{stem}: {part.heading}" if part.heading else stem,
+                f"{file.source}{part.place}",
+                section_of=None if file.suffix == ".txt" else file.source,
+                file=str(file.path),
+            )
         )
-    try:
-        text = normalised_text(_decoded(_content(file)))
-        found = []
-        if suffix != ".txt":
-            for heading, part in sections(text):
-                title = f"{file.stem}: {heading}" if heading else file.stem
-                found.append(SourceDocument(part, title, source, section_of=source))
-        elif text:
-            found = [SourceDocument(text, file.stem, source)]
-        return [checked(document) for document in found], []
-    except CorpusError as problem:
-        return [], [_skip(str(file), None, problem, on_bad_row)]
+        for part in found
+        if isinstance(part, Part) and part.text.strip()
+    ]
 
 
-def sections(text: str) -> Iterator[tuple[str, str]]:
-    r"""Yield (heading, section with its heading line); headings without text of their own go on.
-
-    Headings are those that begin with #, outside of code, lists and quotes.
-
-    Example:
-        >>> list(sections("intro\n# One\n## Two\nbody"))
-        [('', 'intro'), ('Two', '# One\n## Two\nbody')]
-    """
-    text = _FRONT_MATTER.sub("", text, count=1) if text.startswith("---") else text
-    lines = text.split("\n")
-    headings = _headings(text)
-    heading, begin, has_body = "", 0, False
-    for number, line in enumerate(lines):
-        if number in headings:
-            if has_body:
-                yield heading, "\n".join(lines[begin:number]).strip()
-                begin, has_body = number, False
-            heading = headings[number]
-        elif line.strip():
-            has_body = True
-    if has_body:
-        yield heading, "\n".join(lines[begin:]).strip()
+def _values(row: Row) -> Mapping[str, Any]:
+    if row.problem:
+        raise CorpusError(row.problem)
+    return row.values
 
 
-def _headings(text: str) -> dict[int, str]:
-    """Return the headings by the numbers of their lines."""
-    parser = MarkdownIt("commonmark")
-    parser.core.ruler.enableOnly(["normalize", "block"])  # what is within a line does not matter
-    return {
-        token.map[0]: content.content
-        for token, content in itertools.pairwise(parser.parse(text))
-        if token.type == "heading_open" and token.map and not token.level and token.markup[0] == "#"
-    }
-
-
-def _row_document(row: Mapping[str, Any], source: str, number: int) -> SourceDocument:
-    if not isinstance(row.get("text"), str):
-        raise CorpusError('has no "text"')
-    title, origin, identity = (_label(row, key) for key in ("title", "source", "id"))
-    split = row.get("split")
+def _row_document(
+    row: Mapping[str, Any], columns: Columns, source: str, place: str
+) -> SourceDocument:
+    """Return a row as a document; `source` is its table and `place` where it stands there."""
+    unnamed = f"{PurePosixPath(source).stem}, line {place.removeprefix(':')}"
+    if columns.text is None:
+        title = shown_value(row.get(columns.title or ""))
+        return SourceDocument(row_text(row), title or unnamed, f"{source}{place}")
+    if not isinstance(row.get(columns.text), str):
+        raise CorpusError(f'has no "{columns.text}"')
+    title, identity = (_label(row, key) if key else "" for key in (columns.title, columns.id))
+    origin, split = _label(row, "source"), row.get("split")
     if split is not None and split not in get_args(Split):
         known = ", ".join(get_args(Split))
         raise CorpusError(f'has the "split" {split!r}, which is none of {known}')
     return SourceDocument(
-        text=row["text"],
-        title=title or identity or f"{PurePosixPath(source).stem}, line {number}",
-        source=origin or f"{source}:{number}",
+        text=row[columns.text],
+        title=title or identity or unnamed,
+        source=origin or f"{source}{place}",
         section_of=f"{source}#{identity}" if identity else None,
         split=split,
     )
@@ -366,36 +428,8 @@ def _label(row: Mapping[str, Any], key: str) -> str:
     return "" if found is None else str(found).strip()
 
 
-def _json_object(line: bytes) -> dict[str, Any]:
-    text = _decoded(line)
-    try:
-        value: Any = json.loads(text)
-    except ValueError as error:
-        raise CorpusError(f"is no JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise CorpusError("is no JSON object")
-    return value
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise CorpusError(f"cannot be read: {error.strerror}") from None
-
-
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"is not UTF-8 (byte {error.start} is 0x{content[error.start]:02x}); convert the file: "
-            "iconv -f ENCODING -t utf-8 FILE > NEW"
-        ) from None
-
-
-def _skip(place: str, line: int | None, problem: CorpusError, on_bad_row: str) -> Skipped:
-    skipped = Skipped(place, line, str(problem))
+def _skip(place: str, problem: CorpusError, on_bad_row: str) -> Skipped:
+    skipped = Skipped(place, str(problem))
     if on_bad_row != "skip":
         raise CorpusError(
             f'{skipped}; mend it, or pass --on-bad-row skip (in Python on_bad_row="skip")'

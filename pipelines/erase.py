@@ -134,6 +134,8 @@ def erase(
                 if (new := left.without(row, parent, off_here)) is not None:
                     made.append(new)
                     parent = new.segment_id
+                else:
+                    off |= row.objects_of("shared").keys()  # on which those of later ones grew
             if parent is None:
                 raise StateError(
                     f"nothing of {domain!r} would be left to train on; remove it instead: "
@@ -195,6 +197,7 @@ def train_pending(
             texts, facts = left.of(row.id, stated)
             prepared = prepare(chain, texts, facts, base, settings.hold_out_percent)
             if not prepared.of(*LEARNED_KINDS, split="train"):
+                changed |= row.objects_of("shared").keys()
                 continue
             kept = left.kept(row, prepared, settings.num_shards, changed)
             made = grow(
@@ -216,6 +219,30 @@ def train_pending(
         for one in grown:
             shutil.rmtree(one.checkpoints, ignore_errors=True)
     return snapshot
+
+
+def leave_out(
+    registry: Registry,
+    documents: Sequence[Document],
+    rows: Sequence[StoredSegment],
+    document_ids: Collection[str],
+) -> tuple[str | None, list[NewSegment]]:
+    """Return a chain's segments anew, without some documents and all that is their own, and the
+    segment (None: none) on which they stand.
+
+    For a new version, not for an erasure: shared experts and the router's key stay as they are,
+    with what they learned of these documents, and nothing is trained.
+    """
+    gone = [one for one in documents if one.document_id in document_ids]
+    first, left = _first_holding(rows, gone), _Left(registry, documents, document_ids)
+    parent = onto = rows[first - 1].id if first else None
+    made: list[NewSegment] = []
+    for row in rows[first:]:
+        new = left.without(row, parent, (), keeps_shared=True)
+        if new is not None:
+            made.append(new)
+            parent = new.segment_id
+    return onto, made
 
 
 def _check_held(domain: str, documents: Sequence[Document], wanted: Collection[str]) -> None:
@@ -310,12 +337,20 @@ class _Left:
         return Kept(kept, facts, passages, losses)
 
     def without(
-        self, row: StoredSegment, parent: str | None, off: Collection[int]
+        self,
+        row: StoredSegment,
+        parent: str | None,
+        off: Collection[int],
+        *,
+        keeps_shared: bool = False,
     ) -> NewSegment | None:
-        """Return a segment without what is erased, some shards off; None where nothing is left."""
+        """Return a segment without what is erased, some shards off; None where nothing is left.
+
+        With `keeps_shared` its shared experts are something: later segments' grew on them.
+        """
         documents = [one for one in self._documents if one.segment_id == row.id]
         learned = [one for one in documents if one.kind in LEARNED_KINDS and one.split == "train"]
-        if not learned:
+        if not learned and not (keeps_shared and row.objects_of("shared")):
             return None
         objects, size = dict(row.objects), row.size_bytes
         for shard in off:

@@ -6,7 +6,7 @@ import json
 import random
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,13 +202,13 @@ def read_facts(
 
     Raises: CorpusError: when the file cannot be read, has no fact, or a malformed line ("stop").
     """
-    facts, skipped = read_json_lines(Path(path), lambda row, _: _fact(row), on_bad_row)
+    facts, skipped = read_json_lines(Path(path), _fact, on_bad_row)
     if not facts:
         raise CorpusError(f"{path} has no fact; give a jsonl file with {', '.join(_NEEDED)}")
     return tuple(facts), tuple(skipped)
 
 
-def _fact(row: dict[str, Any]) -> Fact:
+def _fact(row: Mapping[str, Any]) -> Fact:
     for key in _NEEDED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise CorpusError(f'has no text in "{key}"')

@@ -63,6 +63,16 @@ class Chain:
     known: tuple[tuple[SourceDocument, Split], ...] = ()
     """Its texts and facts with their sides; empty in a store that keeps no texts."""
 
+    def without(self, document_ids: Collection[str], parent: str | None) -> Chain:
+        """Return the chain of a version that leaves out some documents."""
+        return replace(
+            self,
+            parent=parent,
+            document_ids=self.document_ids - set(document_ids),
+            held_out_ids=self.held_out_ids - set(document_ids),
+            known=tuple(one for one in self.known if one[0].document_id not in document_ids),
+        )
+
 
 def read_chain(registry: Registry, base: Base, domain: str, rows: Sequence[StoredSegment]) -> Chain:
     """Return what a new segment grows on: a chain's segments, the oldest first, or none at first.
@@ -98,6 +108,7 @@ def stored_document(registry: Registry, document: Document) -> SourceDocument:
         source=document.source,
         kind=cast(Any, document.kind),
         section_of=document.section_of,
+        file=document.file,
     )
 
 
@@ -541,6 +552,7 @@ def _new_documents(
             text_object=text,
             near_group=splits.near_group[one.document_id],
             section_of=one.section_of,
+            file=one.file,
             base_nats=base_nats,
             nats=nats,
         )

@@ -6,9 +6,10 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from peer_cl.errors import CorpusError, InputError
+from peer_cl.errors import CorpusError, InputError, StateError
+from pipelines.changes import FileChanges, file_changes
 from pipelines.corpora import (
     LEARNED_KINDS,
     BadRowPolicy,
@@ -17,9 +18,9 @@ from pipelines.corpora import (
     read_corpus,
     several,
 )
-from pipelines.erase import train_pending
+from pipelines.erase import leave_out, train_pending
 from pipelines.facts import Fact, checked_facts
-from pipelines.growing import Chain, PreparedCorpus, grow, prepare, read_chain
+from pipelines.growing import Chain, Grown, PreparedCorpus, grow, prepare, read_chain
 from pipelines.loading import load_store_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.settings import TrainingSettings
@@ -52,12 +53,18 @@ class IngestReport:
     """Documents left out: the domain holds them already, or the corpus holds them twice."""
     num_held_out_already: int
     """Of these, texts that the domain holds out and still does."""
+    num_replaced: int
+    """Documents of an earlier version that their files hold no longer; left out of this one."""
+    num_pruned: int
+    """The same of files that are gone."""
+    missing_files: tuple[str, ...]
+    """Files that are gone from the folder, and whose documents stay."""
     erased_ids: tuple[str, ...]
     """Documents of the corpus that were erased from the domain; left out."""
     skipped: tuple[Skipped, ...]
-    """Malformed lines, and files that are no text."""
+    """Malformed rows, and files that cannot be read."""
     other_files: tuple[tuple[str, int], ...]
-    """Suffix and number of files in the folder that were not read."""
+    """Suffix and number of files that are of no known format."""
     size_bytes: int
     mean_losses_nats: dict[str, tuple[float, float]]
     """By kind (text, fact), of learned documents: loss a token of the base, and with the pool."""
@@ -74,20 +81,26 @@ def ingest(
     settings: TrainingSettings | None = None,
     message: str = "",
     on_bad_row: BadRowPolicy = "stop",
+    prune: bool = False,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Learn a corpus as a new segment of a new or known domain.
+
+    Of a file that the domain knows already and that changed, the new version leaves out what is no
+    longer in it: the old documents with their own experts. What shared experts learned of them
+    stays, until `erase` has them trained anew; rolling back brings the documents back.
 
     Everything is prepared in staging; one transaction then adds the segment, its documents and a
     new snapshot. Stopped before it, the store is as it was, and the same ingest continues from its
     last checkpoint.
 
     Args:
-        corpus: a file or folder (txt, md, jsonl), or documents.
+        corpus: paths, rows, a dataset or documents, or what `read_corpus` made of them.
         facts: each learned by experts of its own, half of its readings in changed wordings; their
             paraphrases are kept to be asked, and never learned.
         settings: of the training, and how much is held out.
-        on_bad_row: "stop" or "skip", for malformed lines and files that are no text.
+        on_bad_row: "stop" or "skip", for malformed rows.
+        prune: also leave out the documents of files that are gone from a folder.
 
     Raises:
         InputError: when the domain's name or the message cannot be kept, or its texts were divided
@@ -108,8 +121,11 @@ def ingest(
         state = queries.live().state(domain)
         parent = None if state is None else state.version
         registry.check_growth(domain, parent)
-        found = read_corpus(corpus, on_bad_row)
+        found = read_corpus(corpus, on_bad_row, progress=run.progress)
         given_facts = checked_facts(facts)
+        known = () if state is None else queries.documents(domain)
+        changes = file_changes(found, known) if registry.config.keep_text else FileChanges()
+        gone = changes.replaced_ids | (changes.missing_ids if prune else frozenset())
         erased = queries.erased(domain)
         documents = [one for one in found.documents if one.document_id not in erased]
         left_facts = [fact for fact in given_facts if fact.document_id not in erased]
@@ -121,43 +137,67 @@ def ingest(
                 f"{rows[0].config['num_shards']}: a domain keeps its number; give that"
             )
         chain = read_chain(registry, base, domain, rows)
+        onto, left = leave_out(registry, known, rows, gone) if gone else (parent, [])
+        chain = chain.without(gone, left[-1].segment_id if left else onto)
         prepared = prepare(chain, documents, left_facts, base, settings.hold_out_percent)
         given_ids = {one.document_id for one in found.documents}
         given_ids |= {fact.document_id for fact in given_facts}
         erased_ids = tuple(sorted(given_ids & erased.keys()))
-        _check_learnable(prepared, domain, len(erased_ids))
-        learned_ids = [one.document_id for one in prepared.of(*LEARNED_KINDS)]
-        grown = grow(registry, base, chain, prepared, settings, run.run_id, run.progress)
-        snapshot = registry.add_segment(grown.new, author, message)
+        grown: Grown | None = None
+        if not gone or prepared.of(*LEARNED_KINDS, split="train"):
+            _check_learnable(prepared, domain, len(erased_ids), changes.missing_files)
+            grown = grow(registry, base, chain, prepared, settings, run.run_id, run.progress)
+            left.append(grown.new)
+        elif chain.document_ids:
+            prepared = replace(prepared, documents=[])  # near copies of what is held out, at most
+        else:
+            raise StateError(
+                f"nothing of {domain!r} would be left; remove it: `peer-cl remove {domain}`"
+            )
+        if gone and state is not None:
+            snapshot = registry.replace_segments(
+                domain, state.version, onto, left, (), author, message, action="ingest"
+            )
+        else:
+            snapshot = registry.add_segment(left[-1], author, message)
         run.snapshot_id = snapshot.id
-        shutil.rmtree(grown.checkpoints, ignore_errors=True)
+        if grown is not None:
+            shutil.rmtree(grown.checkpoints, ignore_errors=True)
+    runs = () if grown is None else grown.runs.values()
     now, texts = snapshot.state(domain), prepared.of("text")
     num_learned_texts = len(prepared.of("text", split="train"))
     return IngestReport(
         domain=domain,
-        version=grown.new.segment_id,
+        version=left[-1].segment_id if left else str(onto),
         label=now.label if now is not None else "",
         snapshot_id=snapshot.id,
-        num_documents=dict(Counter(prepared.splits.split[key] for key in learned_ids)),
+        num_documents=dict(
+            Counter(prepared.splits.split[one.document_id] for one in prepared.of(*LEARNED_KINDS))
+        ),
         num_learned_texts=num_learned_texts,
         num_held_out_texts=len(texts) - num_learned_texts,
         num_facts=len(prepared.facts),
         held_out_files=_held_out_files(prepared),
         is_measurable=_is_measurable(chain, prepared),
-        num_tokens=sum(run.num_tokens for run in grown.runs.values()),
-        num_steps=sum(run.num_steps for run in grown.runs.values()),
+        num_tokens=sum(run.num_tokens for run in runs),
+        num_steps=sum(run.num_steps for run in runs),
         num_duplicates=prepared.num_duplicates,
         num_held_out_already=prepared.num_held_out_already,
+        num_replaced=len(changes.replaced_ids),
+        num_pruned=len(gone - changes.replaced_ids),
+        missing_files=() if prune else changes.missing_files,
         erased_ids=erased_ids,
         skipped=found.skipped,
         other_files=found.other_files,
-        size_bytes=grown.new.size_bytes,
-        mean_losses_nats=_mean_losses(grown.new.documents),
+        size_bytes=0 if grown is None else grown.new.size_bytes,
+        mean_losses_nats={} if grown is None else _mean_losses(grown.new.documents),
         seconds=time.monotonic() - began,
     )
 
 
-def _check_learnable(prepared: PreparedCorpus, domain: str, num_erased: int) -> None:
+def _check_learnable(
+    prepared: PreparedCorpus, domain: str, num_erased: int, missing_files: Sequence[str]
+) -> None:
     """Refuse a corpus of which nothing is left to train on; say why, and what to give instead."""
     learned = prepared.of(*LEARNED_KINDS)
     if not learned:
@@ -168,6 +208,9 @@ def _check_learnable(prepared: PreparedCorpus, domain: str, num_erased: int) -> 
             )
         if num_erased:
             reasons.append(f"{several(num_erased, 'document')} erased from it before")
+        if missing_files:
+            files = several(len(missing_files), "file")
+            reasons.append(f"{files} gone ({missing_files[0]}, ...; --prune leaves them out)")
         raise CorpusError(f"nothing new for {domain!r}: {', '.join(reasons)}; give it other texts")
     if not prepared.of(*LEARNED_KINDS, split="train"):
         raise CorpusError(
@@ -183,9 +226,12 @@ def _check_learnable(prepared: PreparedCorpus, domain: str, num_erased: int) -> 
 def _held_out_files(prepared: PreparedCorpus) -> tuple[tuple[str, int], ...]:
     """Return which files are held out as a whole, and how many sections each has."""
     texts = [one for one in prepared.of("text") if one.section_of is not None]
+    # A page or a slide is a section whose source names it.
     split = prepared.splits.split
     held = Counter(
-        (one.section_of, one.source) for one in texts if split[one.document_id] != "train"
+        (one.section_of, one.source.partition("#")[0])
+        for one in texts
+        if split[one.document_id] != "train"
     )
     return tuple((source, num) for (_, source), num in held.items() if num > 1)
 

@@ -62,7 +62,8 @@ class Store:
     def ingest(self, domain: str, corpus: CorpusSource, **options: Any) -> IngestReport:
         """Learn a corpus as a new segment of a domain.
 
-        Options: facts, settings, message, on_bad_row, progress; see `pipelines.ingest.ingest`.
+        Options: facts, settings, message, on_bad_row, prune, progress; see
+        `pipelines.ingest.ingest`.
         """
         from pipelines.ingest import ingest
 

@@ -202,6 +202,8 @@ class DomainDetail:
     summary: DomainSummary
     chain: tuple[Segment, ...]
     """Of the live version, oldest first."""
+    earlier: tuple[Segment, ...]
+    """Versions to which it may be rolled back, oldest first."""
     versions: tuple[Segment, ...]
     """All that were ever made, purged ones too."""
     events: tuple[Event, ...]
@@ -386,6 +388,21 @@ def read_version(session: Session, domain: str, text: str) -> Segment:
     raise unknown_name(f"version of {domain}", text, [segment.label for segment in versions])
 
 
+def read_earlier(session: Session, state: DomainState) -> tuple[Segment, ...]:
+    """Return the versions to which a live domain may be rolled back, oldest first.
+
+    Those on which its live version was ingested, even where that left out documents of changed
+    files and so stands on other segments; else the older ones of its chain.
+    """
+    chain = read_chains(session, [state.version])[state.version]
+    came = session.get_one(SnapshotRow, chain[-1].snapshot_id)
+    if came.action == "ingest" and came.parent_id is not None:
+        before = read_snapshot(session, came.parent_id).state(state.domain)
+        if before is not None:
+            return read_chains(session, [before.version])[before.version]
+    return chain[:-1]
+
+
 def read_doomed(session: Session, domain: str, *, retired: bool) -> tuple[Segment, ...]:
     """Return the segments that a purge would delete, or raise StateError where it may not be."""
     state, versions = read_live(session).state(domain), read_versions(session, domain)
@@ -511,10 +528,11 @@ class Queries:
         with self._database.reading() as session:
             find_domain(session, name)
             summary = next(one for one in _read_summaries(session) if one.domain == name)
-            version = summary.version
+            version, state = summary.version, read_live(session).state(name)
             return DomainDetail(
                 summary=summary,
                 chain=read_chains(session, [version])[version] if version else (),
+                earlier=read_earlier(session, state) if state else (),
                 versions=read_versions(session, name),
                 events=_read_events(session, None, name),
             )

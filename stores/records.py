@@ -70,6 +70,8 @@ class NewDocument:
     """None where texts are not kept."""
     section_of: str | None = None
     """The larger document of which this is a part."""
+    file: str | None = None
+    """The path of the file that it was read from; None where it came from none."""
     base_nats: float | None = None
     """Loss of the base, nats a token; None where it was not measured."""
     nats: float | None = None

@@ -37,6 +37,7 @@ from stores.queries import (
     needed_objects,
     read_chains,
     read_doomed,
+    read_earlier,
     read_live,
     read_snapshot,
     read_version,
@@ -236,8 +237,10 @@ class Registry:
         erased_ids: Iterable[str],
         author: str,
         message: str = "",
+        action: str = "erase",
     ) -> Snapshot:
-        """Commit an erasure: new segments take the place of the end of a live domain's chain.
+        """Commit an erasure, or an ingest of changed files: new segments take the place of the end
+        of a live domain's chain.
 
         Args:
             version: The domain's version when the run began.
@@ -251,7 +254,7 @@ class Registry:
         with self._acting(author) as session:
             live, state = read_live(session), live_state(session, domain)
             self._check_growth(live, domain, version)
-            snapshot_id = _add_snapshot(session, "erase", live.id)
+            snapshot_id = _add_snapshot(session, action, live.id)
             labels = {one.id: one.label for one in read_chains(session, [version])[version]}
             for segment in segments:
                 labels[segment.segment_id] = _add_segment(session, segment, snapshot_id)
@@ -301,7 +304,8 @@ class Registry:
         *,
         with_erased: bool = False,
     ) -> Snapshot:
-        """Take a live domain back to an earlier version of its chain.
+        """Take a live domain back to an earlier version of its chain, or of the chain on which its
+        live version was ingested: that may have left out documents of changed files.
 
         Args:
             version: A label, an id or a unique prefix; None: the version before the live one.
@@ -311,7 +315,7 @@ class Registry:
         """
         with self._acting(author) as session:
             state = live_state(session, domain)
-            earlier = read_chains(session, [state.version])[state.version][:-1]
+            earlier = read_earlier(session, state)
             wanted = None if version is None else read_version(session, domain, version).id
             target = next((one for one in reversed(earlier) if wanted in (None, one.id)), None)
             if target is None:
@@ -321,6 +325,8 @@ class Registry:
                     f"version of it (earlier ones: {labels})"
                 )
             changed = dataclasses.replace(state, version=target.id, label=target.label)
+            if _purged_among(session, [changed]):
+                raise StateError(f"{domain} {target.label} was purged: its bytes are gone")
             if not with_erased:
                 _check_unerased(session, [changed])
             return _change(session, changed, "rollback", author, message)

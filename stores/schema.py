@@ -135,6 +135,7 @@ class SegmentDocumentRow(Base):
     near_group: Mapped[str] = mapped_column(SHA256, doc="Shared by near-duplicates and sections.")
     text_object: Mapped[str | None] = mapped_column(SHA256)
     section_of: Mapped[str | None] = mapped_column(doc="The larger document.")
+    file: Mapped[str | None] = mapped_column(doc="The path that it was read from.")
     base_nats: Mapped[float | None] = mapped_column(doc="Loss of the base, nats a token.")
     nats: Mapped[float | None] = mapped_column(doc="Loss after the training.")
 

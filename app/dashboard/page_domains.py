@@ -114,7 +114,7 @@ def _show_actions(seen: View, detail: DomainDetail) -> None:
                 _offer_switch(seen, label, domain, message)
             if item.is_live:
                 link("ingest", "Ingest more", domain=domain)
-        if len(detail.chain) > 1:
+        if detail.earlier:
             _offer_rollback(seen, detail, message)
         _offer_purge(seen, item, message)
 
@@ -127,7 +127,7 @@ def _offer_switch(seen: View, label: str, domain: str, message: Callable[[], str
 
 def _offer_rollback(seen: View, detail: DomainDetail, message: Callable[[], str]) -> None:
     domain = detail.summary.domain
-    earlier = [segment.label for segment in reversed(detail.chain[:-1])]
+    earlier = [segment.label for segment in reversed(detail.earlier)]
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     label = left.selectbox("Earlier version", earlier, key=f"version {domain}")
     with right:

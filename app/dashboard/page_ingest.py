@@ -22,14 +22,15 @@ from app.dashboard.processes import (
 from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures, view
 from app.look import describe_progress
 from peer_cl.errors import PeerError
-from pipelines.corpora import several
+from pipelines.corpora import read_corpus, several
+from pipelines.files.finding import COMPRESSED, SUFFIXES
 from stores.queries import Run
 from stores.records import check_domain_name
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-    from app.dashboard.preview import Preview
+    from pipelines.preview import Preview
 
 UPLOAD, PATH = "Upload a file", "A path on this machine"
 OPTIONS = {"hold_out_percent": "--hold-out", "text_passes": "--passes", "seed": "--seed"}
@@ -45,8 +46,8 @@ class Request:
     """What the form asks for."""
 
     domain: str
-    corpus: Path
-    facts: Path | None
+    corpus: str
+    facts: str | None
     settings: tuple[tuple[str, Any], ...]
     """Fields of TrainingSettings that are not as by default, with their values."""
     skips_bad_rows: bool
@@ -56,8 +57,8 @@ class Request:
     def words(self) -> list[str]:
         """The verb of the command line, with its options."""
         return [
-            *("ingest", self.domain, str(self.corpus)),
-            *(("--facts", str(self.facts)) if self.facts else ()),
+            *("ingest", self.domain, self.corpus),
+            *(("--facts", self.facts) if self.facts else ()),
             *(word for name, value in self.settings for word in (OPTIONS[name], str(value))),
             *("--on-bad-row", "skip" if self.skips_bad_rows else "stop"),
             *("--message", self.message),
@@ -170,7 +171,7 @@ def _ask(seen: View) -> None:
                 looked_at, found = request, _preview(seen, request)
             st.session_state[_PREVIEW] = (request, found)
         if looked_at == request:
-            _show_preview(seen, request, found)
+            _show_preview(seen, request, *found)
     except PeerError as error:
         show_error(str(error))
 
@@ -182,10 +183,10 @@ def _form(seen: View) -> Request | None:
         place = st.segmented_control(
             "Corpus", [UPLOAD, PATH], default=UPLOAD, required=True, key="ingest-place"
         )
-        corpus = _source("txt, md or jsonl, or a folder of them", place, ["txt", "md", "jsonl"])
+        corpus = _source("a file, folder or glob, or hf:NAME", place, (*SUFFIXES, *COMPRESSED))
         with st.expander("Facts to learn too (optional)"):
             st.caption("jsonl, each line with subject, relation, answer and statement.")
-            facts = _source("jsonl", place, ["jsonl"])
+            facts = _source("jsonl", place, [".jsonl"])
     with right:
         names = [state.domain for state in seen.live.domains]
         wanted = st.query_params.get("domain")
@@ -209,21 +210,21 @@ def _form(seen: View) -> Request | None:
                 ),
                 "seed": st.number_input("Seed", 0, 2**31 - 1, value=None, placeholder="0"),
             }
-            skips = st.checkbox("Leave out lines that cannot be read")
+            skips = st.checkbox("Leave out rows that cannot be read")
     if corpus is None or not domain:
         return None
     settings = tuple((name, value) for name, value in given.items() if value is not None)
     return Request(str(domain).strip(), corpus, facts, settings, skips, message())
 
 
-def _source(what: str, place: str, suffixes: list[str]) -> Path | None:
+def _source(what: str, place: str, suffixes: Sequence[str]) -> str | None:
     """Ask for a path, or for a file; return where it lies."""
     if place == PATH:
         typed = st.text_input(f"Path ({what})", key=f"path {what}").strip()
-        return Path(typed).expanduser() if typed else None
-    label = f"A file ({', '.join(suffixes)}, up to {MAX_UPLOAD_MB} MB)"
-    uploaded = st.file_uploader(label, type=suffixes, key=f"upload {what}")
-    return _saved(uploaded) if uploaded else None
+        return str(Path(typed).expanduser()) if typed else None
+    label = f"A file (up to {MAX_UPLOAD_MB} MB)"  # the formats stand below it
+    uploaded = st.file_uploader(label, type=[*suffixes], key=f"upload {what}")
+    return str(_saved(uploaded)) if uploaded else None
 
 
 def _saved(uploaded: UploadedFile) -> Path:
@@ -236,15 +237,20 @@ def _saved(uploaded: UploadedFile) -> Path:
     return path
 
 
-def _preview(seen: View, request: Request) -> Preview:
-    from app.dashboard.preview import preview  # loads torch, as reading the corpus does
+def _preview(seen: View, request: Request) -> tuple[Preview, list[str]]:
+    """Return what an ingest would find, and what to say about the reading."""
+    from pipelines.facts import read_facts
+    from pipelines.preview import preview  # loads torch
     from pipelines.settings import TrainingSettings
 
+    corpus = read_corpus(request.corpus, "skip")
+    facts, bad_facts = read_facts(request.facts, "skip") if request.facts else ((), ())
     settings = TrainingSettings(**dict(request.settings))
-    return preview(seen.store.registry, request.domain, request.corpus, request.facts, settings)
+    found = preview(seen.store.registry, request.domain, corpus, facts, settings)
+    return found, [*map(str, (*corpus.skipped, *bad_facts))]
 
 
-def _show_preview(seen: View, request: Request, found: Preview) -> None:
+def _show_preview(seen: View, request: Request, found: Preview, problems: list[str]) -> None:
     show_figures(
         [
             ("Documents", f"{found.num_documents:,}", None, None),
@@ -257,10 +263,12 @@ def _show_preview(seen: View, request: Request, found: Preview) -> None:
     )
     if found.num_erased:
         st.caption(f"{several(found.num_erased, 'document')} erased from the domain: left out.")
-    if found.skipped:
-        st.warning(f"{several(len(found.skipped), 'line or file')} cannot be read; the first:")
-        st.code("\n".join(map(str, found.skipped[:MOST_PROBLEMS])), language=None)
-    is_possible = bool(found.num_new or found.num_facts)
+    if found.num_replaced:
+        st.caption(f"{several(found.num_replaced, 'document')} of changed files: replaced.")
+    if problems:
+        st.warning(f"{several(len(problems), 'row or file')} cannot be read; the first:")
+        st.code("\n".join(problems[:MOST_PROBLEMS]), language=None)
+    is_possible = bool(found.num_new or found.num_facts or found.num_replaced)
     if not is_possible:
         st.info("There is nothing new in it to learn.", icon=":material/info:")
     if st.button(

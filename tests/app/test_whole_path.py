@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tiny_base import background, make_tiny_base, sentences
+from tiny_files import write_files
 from tiny_store import copy_store
 
 SETTINGS = """
@@ -84,11 +85,39 @@ def test_ingest_prints_its_report_as_json(at, tmp_path):
     words = ["--hold-out", 0, "--seed", 3, "--on-bad-row", "skip", "-m", "why", "--json"]
     done = at("ingest", "minerals", *corpus(tmp_path), *words)
     assert (done.code, done.json["label"], done.json["num_held_out_texts"]) == (0, "v1", 0)
-    assert [one["line"] for one in done.json["skipped"]] == [13]
+    assert [one["place"] for one in done.json["skipped"]] == ["minerals.jsonl:13"]
     (version,) = at("show", "minerals", "--json").json["versions"]
     assert (version["config"]["seed"], version["config"]["shape"]["num_experts"]) == (3, 64)
     assert at("log", "--json").json[0]["message"] == "why"
     assert at("runs", "--json").json[0]["state"] == "done"
+
+
+def test_files_of_several_formats_are_learned_in_one_go(at, tmp_path):
+    (jsonl, *settings) = corpus(tmp_path)
+    files = {"more/a.pdf": b"no pdf", "more/b.html": "<h1>Mica</h1><p>Mica is soft.</p>"}
+    write_files(tmp_path, {**files, "more/c.csv": "Stone,Hardness\nquartz,7\n"})
+    pattern = tmp_path / "more" / "*"
+    done = at("ingest", "minerals", jsonl, pattern, *settings, "--on-bad-row", "skip")
+    assert done.code == 0
+    assert "skipped: more/a.pdf is broken" in done.out
+    assert "more/c.csv: no column holds texts" in done.out
+    learned = {one["source"] for one in at("documents", "minerals", "--json").json}
+    assert {"more/b.html", "more/c.csv:1"} <= learned
+
+
+def test_a_dry_run_changes_nothing(at, tmp_path):
+    words = ["minerals", *corpus(tmp_path), "--on-bad-row", "skip", "--dry-run"]
+    before = at("log").out, at("runs").out
+    done = at("ingest", *words)
+    for said in (
+        "minerals would learn",
+        "passages, ",
+        "takes about 1 minute",
+        "minerals.jsonl:1: ",
+    ):
+        assert said in done.out
+    assert at("ingest", *words, "--json").json["num_facts"] == 0
+    assert (at("log").out, at("runs").out) == before
 
 
 def test_evaluate_and_report_agree(at):

@@ -15,7 +15,8 @@ SURFACE = {
         NewDocument NewScore NewSegment ObjectStore Queries Registry StoreConfig changes
     """,
     "pipelines": """
-        Fact Relation SourceDocument Store TrainingSettings init_store open_store pad tokenise
+        Columns Fact Relation SourceDocument Store TrainingSettings init_store open_store pad
+        read_corpus tokenise
     """,
 }
 VERBS = {

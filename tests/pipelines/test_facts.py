@@ -121,7 +121,7 @@ def test_a_malformed_line_stops_with_its_place_or_is_skipped(tmp_path, row, mess
     with pytest.raises(CorpusError, match=f"facts.jsonl:2 .*{message}"):
         read_facts(path)
     facts, skipped = read_facts(path, "skip")
-    assert (len(facts), [bad.line for bad in skipped]) == (1, [2])
+    assert (len(facts), [bad.place for bad in skipped]) == (1, [f"{path}:2"])
 
 
 def test_a_file_without_facts_is_refused(tmp_path):

@@ -1,8 +1,5 @@
 """Every page on a store: nothing goes wrong, and what is pressed is done."""
 
-import json
-from pathlib import Path
-
 import pytest
 from filled_store import new_store
 from tiny_base import write_corpus
@@ -10,10 +7,8 @@ from tiny_store import FACTS, copy_store
 
 from app.dashboard.main import ORDER
 from app.dashboard.page_ingest import Request
-from app.dashboard.preview import preview
 from app.dashboard.processes import processes
 from pipelines import open_store
-from pipelines.settings import TrainingSettings
 
 PATHS = [page.path for page in ORDER]
 
@@ -260,26 +255,11 @@ def test_a_corpus_is_looked_at_before_it_is_learned(show, evaluated, tmp_path):
 
 def test_a_request_becomes_a_command():
     settings = (("text_passes", 3.0), ("seed", 7))
-    request = Request("law", Path("a.jsonl"), Path("f.jsonl"), settings, True, "why")
+    request = Request("law", "a.jsonl", "f.jsonl", settings, True, "why")
     assert request.words == [
         *("ingest", "law", "a.jsonl", "--facts", "f.jsonl", "--passes", "3.0", "--seed", "7"),
         *("--on-bad-row", "skip", "--message", "why"),
     ]
-
-
-def test_a_preview_counts_what_is_left_out(evaluated, tmp_path):
-    rows = [{"text": text} for text in ("Quartz is hard.", "Quartz is hard.", "Mica is soft.")]
-    corpus = tmp_path / "notes.jsonl"
-    corpus.write_text("\n".join([*map(json.dumps, rows), "not json"]))
-    with open_store(evaluated) as store:
-        found = preview(store.registry, "minerals", corpus, None, TrainingSettings())
-        assert (found.num_documents, found.num_new, found.num_copies) == (3, 2, 1)
-        assert len(found.skipped) == 1
-        assert found.num_tokens > 0
-        assert found.seconds > 0
-        known = Path(evaluated).parent / "law.jsonl"
-        again = preview(store.registry, "law", known, None, TrainingSettings())
-        assert (again.num_new, again.num_tokens) == (0, 0)
 
 
 def test_another_domain_s_experts_are_chosen_after_a_version_that_it_lacks(show, folder):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipelines.corpora import Skipped, read_corpus
-from pipelines.facts import read_facts
+from pipelines.batches import pieces, tokenise
+from pipelines.changes import file_changes
+from pipelines.corpora import Corpus
+from pipelines.facts import Fact
+from pipelines.loading import load_tokenizer
+from pipelines.settings import TrainingSettings
 from stores.registry import Registry
-
-if TYPE_CHECKING:
-    from pipelines.settings import TrainingSettings
 
 TOKENS_A_SECOND = 150.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
+NUM_SAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -29,47 +30,61 @@ class Preview:
     """Documents that the corpus holds twice, or that the domain knows already; left out."""
     num_erased: int
     """Documents that were erased from the domain; left out."""
+    num_replaced: int
+    """Documents of the domain that their files hold no longer; the new version leaves them out."""
+    missing_files: tuple[str, ...]
+    """Files of the domain that are gone from the folder."""
     num_new: int
+    num_passages: int
+    """Of the new documents; held-out ones are counted, too."""
     num_tokens: int
     """Of new documents and facts."""
     seconds: float
     """About how long the training takes."""
-    skipped: tuple[Skipped, ...]
-    """Malformed lines and files that cannot be read."""
+    samples: tuple[tuple[str, str], ...]
+    """Source and text of some new documents, evenly spaced."""
 
 
 def preview(
-    registry: Registry, domain: str, corpus: Path, facts: Path | None, settings: TrainingSettings
+    registry: Registry,
+    domain: str,
+    corpus: Corpus,
+    facts: Sequence[Fact],
+    settings: TrainingSettings,
 ) -> Preview:
-    """Return what an ingest would find, malformed lines left out."""
-    from pipelines.batches import tokenise
-    from pipelines.loading import load_tokenizer
+    """Return what an ingest would find; nothing is written.
 
+    Raises: what `ingest` raises where the domain may not grow now.
+    """
     queries = registry.queries
     state = queries.live().state(domain)
     registry.check_growth(domain, state.version if state else None)
-    read = read_corpus(corpus, "skip")
-    taught, bad_facts = read_facts(facts, "skip") if facts else ((), ())
-    known = {one.document_id for one in queries.documents(domain)} if state else set()
+    held = queries.documents(domain) if state else ()
+    changes, known = file_changes(corpus, held), {one.document_id for one in held}
     erased = queries.erased(domain).keys()
-    texts = {one.document_id: one for one in read.documents}
+    texts = {one.document_id: one for one in corpus.documents}
     new = [one for key, one in texts.items() if key not in known | erased]
-    new_facts = [one for one in taught if one.document_id not in known | erased]
+    new_facts = [one for one in facts if one.document_id not in known | erased]
     rows = [one.text for one in new] + [one.statement for one in new_facts]
-    num_tokens = [len(ids) - 1 for ids in tokenise(load_tokenizer(registry), rows)]
+    ids = tokenise(load_tokenizer(registry), rows)
+    num_tokens = [len(row) - 1 for row in ids]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
     to_read = (settings.text_passes + settings.passage_steps) * text_tokens
     to_read += settings.own_steps * fact_tokens
+    spaced = new[:: max(1, len(new) // NUM_SAMPLES)]
     return Preview(
-        num_documents=len(read.documents),
+        num_documents=len(corpus.documents),
         num_facts=len(new_facts),
-        num_copies=len(read.documents) - len(texts) + len(texts.keys() & known),
+        num_copies=len(corpus.documents) - len(texts) + len(texts.keys() & known),
         num_erased=len(texts.keys() & erased - known),
+        num_replaced=len(changes.replaced_ids),
+        missing_files=changes.missing_files,
         num_new=len(new),
+        num_passages=sum(len(pieces(row, settings.max_tokens)) for row in ids[: len(new)]),
         num_tokens=sum(num_tokens),
         seconds=to_read / _tokens_a_second(registry),
-        skipped=(*read.skipped, *bad_facts),
+        samples=tuple((one.source, one.text) for one in spaced[:NUM_SAMPLES]),
     )
 
 
