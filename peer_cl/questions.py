@@ -13,15 +13,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from peer_cl.router import BackgroundWords
 
 NO_TERM = -1
 COMMON_NATS = 4.5
@@ -39,42 +36,53 @@ THRESHOLD = 0.7
 
 @dataclass(frozen=True)
 class Terms:
-    """What a base's tokens are to questions; fixed when a store is made."""
+    """What a base's tokens are to questions."""
 
-    terms_V: Tensor
-    """int64; one number for all tokens that differ in case or blanks; `NO_TERM` for marks."""
-    words: BackgroundWords
-    """How often tokens stand in background text; a term that is none of them is a number's."""
+    terms_V: NDArray[np.int64]
+    """One number for all tokens that differ in case or blanks; `NO_TERM` for marks."""
+    alone_V: NDArray[np.float64]
+    """What each token tells, in nats,"""
+    paired_V: NDArray[np.float64]
+    """and what beside a neighbour."""
 
-    @cached_property
-    def _told(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What each token tells alone, and beside a neighbour: nats."""
-        terms_V = self.terms_V.numpy()
-        is_term_V = terms_V != NO_TERM
-        counts_V = np.zeros(len(terms_V))
-        ids_X = self.words.counts.ids_X.numpy()
-        counts_V[ids_X] = self.words.counts.counts_X.numpy()
-        by_term_V = np.zeros(len(terms_V))
-        np.add.at(by_term_V, terms_V[is_term_V], counts_V[is_term_V])
-        likely_V = (by_term_V[terms_V] + 0.5) / max(1, self.words.counts.total)
+    @staticmethod
+    def weighed(terms_V: Tensor, ids_X: Tensor, counts_X: Tensor, marks_M: Tensor) -> Terms:
+        """Return terms with what they tell.
+
+        Args:
+            terms_V: as `make_terms` gives them.
+            ids_X, counts_X: how often tokens stand in background text, those without a letter left
+                out.
+            marks_M: the tokens without a letter. A term among them is of a number.
+        """
+        terms, ids = terms_V.numpy(), ids_X.numpy()
+        is_term_V = terms != NO_TERM
+        known = ids[is_term_V[ids]]
+        counts_V = np.bincount(
+            terms[known], counts_X.numpy()[is_term_V[ids]].astype(float), minlength=len(terms)
+        )
+        likely_V = (counts_V[terms] + 0.5) / max(1.0, float(counts_X.sum()))
         alone_V = np.where(is_term_V, np.maximum(0.0, -np.log(likely_V) - COMMON_NATS), 0.0)
-        is_number_V = is_term_V & np.isin(np.arange(len(terms_V)), self.words.marks_M.numpy())
-        return np.where(is_number_V, 0.0, alone_V), np.where(is_number_V, NUMBER_NATS, alone_V)
+        is_number_V = is_term_V & np.isin(np.arange(len(terms)), marks_M.numpy())
+        return Terms(
+            terms,
+            np.where(is_number_V, 0.0, alone_V),
+            np.where(is_number_V, NUMBER_NATS, alone_V),
+        )
 
     def told(self, ids: Sequence[int]) -> dict[int, tuple[float, int]]:
         """Return the terms of a text: what each tells, and how often it stands there."""
-        terms_V = self.terms_V
-        kept = [one for one in ids if one < len(terms_V) and int(terms_V[one]) != NO_TERM]
-        alone_V, paired_V = self._told
-        terms = [int(terms_V[one]) for one in kept]
+        kept = [one for one in ids if one < len(self.terms_V) and self.terms_V[one] != NO_TERM]
+        terms = [int(self.terms_V[one]) for one in kept]
         counts = Counter(terms)
         found = {
-            term: (float(alone_V[one]), counts[term]) for one, term in zip(kept, terms, strict=True)
+            term: (float(self.alone_V[one]), counts[term])
+            for one, term in zip(kept, terms, strict=True)
         }
         pairs = [((a + 1) << 32) + b for a, b in pairwise(terms)]
         numbers = Counter(pairs)
         for pair, (one, other) in zip(pairs, pairwise(kept), strict=True):
-            nats = PAIR_WEIGHT * float(paired_V[one] + paired_V[other])
+            nats = PAIR_WEIGHT * float(self.paired_V[one] + self.paired_V[other])
             found[pair] = (nats, numbers[pair])
         return {term: about for term, about in found.items() if about[0] > 0}
 
@@ -113,14 +121,11 @@ class QuestionIndex:
         return scores_P / max(LEAST_NATS, sum(nats for nats, _ in told.values()))
 
 
-def make_terms(texts: Sequence[str], words: BackgroundWords) -> Terms:
-    """Return the terms of a base whose tokens read so, each alone.
+def make_terms(texts: Sequence[str]) -> Tensor:
+    """Return the terms of a base whose tokens read so, each alone: int64 (V,).
 
     Example:
-        >>> from peer_cl.router import TokenCounts
-        >>> none = TokenCounts(torch.tensor([], dtype=torch.long), torch.tensor([]))
-        >>> words = BackgroundWords(none, 1, torch.tensor([2]))
-        >>> make_terms([" Quartz", "quartz", ".", " 7"], words).terms_V.tolist()
+        >>> make_terms([" Quartz", "quartz", ".", " 7"]).tolist()
         [0, 0, -1, 3]
     """
     first: dict[str, int] = {}
@@ -129,4 +134,4 @@ def make_terms(texts: Sequence[str], words: BackgroundWords) -> Terms:
         plain = text.strip().casefold()
         is_term = any(sign.isalnum() or sign == "\N{REPLACEMENT CHARACTER}" for sign in plain)
         terms.append(first.setdefault(plain, number) if is_term else NO_TERM)
-    return Terms(torch.tensor(terms), words)
+    return torch.tensor(terms)

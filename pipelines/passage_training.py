@@ -47,7 +47,7 @@ GROUP_TOKENS = 1536
 NUM_HOSTS = 5
 PASSAGE_RECIPE = 2
 """Part of each passage's seed, as of a fact's."""
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _MIN_WORDS = 5
 """Of a part of a text that is read alone; shorter ones go on to the next end."""
 
@@ -124,7 +124,7 @@ def make_passage(
 def _parts(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
     """Return a text's sentences as token ids, cut to `MAX_SHORT`; short ones with the next."""
     parts = [""]
-    for sentence in _SENTENCE_END.split(text):
+    for sentence in SENTENCE_END.split(text):
         if len(parts[-1].split()) >= _MIN_WORDS:
             parts.append("")
         parts[-1] = f"{parts[-1]} {sentence}".strip()
