@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def read_questions(
     Raises:
         CorpusError: with the number of the line.
     """
-    found, skipped = read_json_lines(Path(path), lambda row, _: _question(row), on_bad_row)
+    found, skipped = read_json_lines(Path(path), _question, on_bad_row)
     return tuple(found), tuple(skipped)
 
 
@@ -77,7 +77,7 @@ def is_clear(question: str) -> bool:
     return len(question.split()) >= _MIN_WORDS and not _NEEDS_ITS_TEXT.search(question)
 
 
-def _question(row: dict[str, Any]) -> StudyQuestion:
+def _question(row: Mapping[str, Any]) -> StudyQuestion:
     texts = {}
     for key in ("document", "question", "answer"):
         if not isinstance(row.get(key), str) or not row[key].strip():
