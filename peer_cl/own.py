@@ -194,7 +194,7 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
     own = OwnExperts(
         items,
         tensors["relations"],
-        tensors["texts"].split(tensors["num_tokens"].tolist()) if len(tensors["num_tokens"]) else (),
+        tensors["texts"].split(tensors["num_tokens"].tolist()),
         host_layers=about["host_layers"],
         width=about["width"],
         num_experts=about["num_experts"],

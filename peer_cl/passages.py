@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 

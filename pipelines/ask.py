@@ -27,6 +27,7 @@ from pipelines.passage_training import SENTENCE_END, question_ids
 from stores.registry import Registry
 
 Way = Literal["memory", "reading", "both", "base"]
+WAYS: tuple[Way, ...] = ("memory", "reading", "both")
 DEFAULT_WAY: Way = "both"
 MAX_ANSWER_TOKENS = 24
 NUM_SOURCES = 3
@@ -147,6 +148,13 @@ def ask(
     )
 
 
+def checked_way(way: str) -> Way:
+    """Return a way that leads from what was learned to an answer; InputError for another word."""
+    if way not in WAYS:
+        raise InputError(f"way must be one of {', '.join(WAYS)}, not {way!r}")
+    return way
+
+
 @dataclass(frozen=True)
 class _Asker:
     registry: Registry
@@ -162,14 +170,15 @@ class _Asker:
         domains: str | Sequence[str] | None,
     ) -> list[tuple[str, FoundItem]]:
         """Return what a question finds, the writer's first: facts before passages."""
-        terms = None if self.model.background is None else self.model.background.terms
+        terms = self.model.background.terms if self.model.background is not None else None
         found = [(name, one) for name, items in weights.found.items() for one in items]
         counted_BT = torch.zeros_like(ids_BT).bool()
         counted_BT[:, span[0] : span[1]] = True
         ends_B = torch.tensor([ids_BT.shape[1]])
         names = weights.found if domains is not None else self.model.active_pools
-        for name in names if terms is not None else ():
-            if (index := self.model.items(name)) is not None:
+        for name in names:
+            index = self.model.items(name)
+            if index is not None and terms is not None:
                 more = index.asked(terms, ids_BT, counted_BT, ends_B)
                 found += [(name, one) for one in more[: NUM_SOURCES + 1]]
         unique = {(name, one.item): (name, one) for name, one in found}
@@ -207,7 +216,11 @@ class _Asker:
 
     @torch.no_grad()
     def write(
-        self, domain: str | None, ids: Sequence[int], skip: int, weights: PromptWeights | None = None
+        self,
+        domain: str | None,
+        ids: Sequence[int],
+        skip: int,
+        weights: PromptWeights | None = None,
     ) -> tuple[str, float]:
         """Return an answer and its probability: of the base, or with a domain's found item active.
 
