@@ -52,8 +52,6 @@ def ask(
     from pipelines.ask import checked_way
 
     way = checked_way(way)
-    for name in domain or ():
-        opened.registry.queries.check_active(name)
     model, tokenizer = opened.load()
     answers = [
         opened.ask(

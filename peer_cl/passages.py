@@ -43,6 +43,7 @@ def token_pairs(ids: Tensor) -> Tensor:
     """Return a text's pairs of neighbouring tokens, the start token left out: int64, ascending.
 
     Example:
+        >>> import torch
         >>> token_pairs(torch.tensor([0, 1, 2, 1, 2])).tolist() == [(1 << 32) + 2, (2 << 32) + 1]
         True
     """

@@ -234,6 +234,7 @@ def read(
     evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
     ends_B = prompt_ends(prompt_lengths, present_BT)
     is_prompt = routing in ("prompt", "question")
+    ends = ends_B if is_prompt else None
     items: dict[str, list[FoundItem]] = {}
     if routing == "question" and model.background is not None:
         for name, index in indexes.items():
@@ -241,7 +242,7 @@ def read(
                 model.background, index, input_ids, evidence_BT, ends_B, is_given=named is not None
             )
     elif model.background is not None and indexes:
-        ids_BT, ends = input_ids.cpu(), ends_B if is_prompt else None
+        ids_BT = input_ids.cpu()
         told_BT = model.background.words.nats(ids_BT)
         for name, index in indexes.items():
             items[name] = index.passages(ids_BT, evidence_BT.cpu(), told_BT, ends)

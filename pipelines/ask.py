@@ -19,6 +19,7 @@ from peer_cl.errors import InputError
 from peer_cl.generate import PromptWeights, weigh_prompt, write_branches
 from peer_cl.items import FoundItem
 from peer_cl.model import PeerModel
+from peer_cl.pool import pool_names
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
@@ -108,6 +109,8 @@ def ask(
     question = composed_text(" ".join(question.split()))
     if not question:
         raise InputError('the question is empty; ask something: peer-cl ask "Who founded Kiel?"')
+    for name in () if domains is None else pool_names(domains):
+        registry.queries.check_active(name)
     if model is None or tokenizer is None:
         model, tokenizer = load(registry)
     ids, begin, end = question_ids(tokenizer, question)
