@@ -95,8 +95,8 @@ class FoundItem(NamedTuple):
     row: int
     item: int
     begin: int
-    """The last token of a fact's subject; where a text begins to repeat a passage; a question's
-    first."""
+    """The last token of a fact's subject; where a text begins to repeat a passage; a
+    question's last."""
     at: int
     """The token behind which its answer is expected, or what stands next in a passage."""
     until: int
@@ -284,7 +284,7 @@ class ItemIndex:
                 if scores_P[number] < least:
                     break
                 score, item = float(scores_P[number]), self._passage_items[number]
-                found.append(FoundItem(row, item, 0, end - 1, end, score, True))
+                found.append(FoundItem(row, item, end - 1, end - 1, end, score, True))
         return found
 
     def find(

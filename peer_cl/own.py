@@ -116,6 +116,20 @@ class OwnExperts(nn.Module):
             out_XD = (hidden_XR[..., None] * up_XRD).sum(1) * OUTPUT_SCALE
         return added_BTD.masked_scatter(active_BT[..., None], out_XD.to(added_BTD.dtype))
 
+    def read_alike(self, inputs_BTD: Tensor, host_layer: int, items_BT: Tensor) -> Tensor:
+        """Return what `forward` does, up to rounding, in a tenth of the time: for training.
+
+        Rows must be of one item each, equally many of every item, in the items' order. The shape of
+        the batch decides how a product is rounded, and no other item.
+        """
+        place, num_items = self.host_layers.index(host_layer), len(self.items)
+        with torch.autocast(inputs_BTD.device.type, enabled=False):
+            inputs_IXD = inputs_BTD.float().reshape(num_items, -1, self.width)
+            down_IRD, up_IRD = self.down_ILRD[:, place].float(), self.up_ILRD[:, place].float()
+            hidden_IXR = functional.gelu(inputs_IXD @ down_IRD.transpose(1, 2))
+            out_BTD = (hidden_IXR @ up_IRD * OUTPUT_SCALE).view(inputs_BTD.shape)
+        return torch.where(items_BT[..., None] >= 0, out_BTD, 0.0).to(inputs_BTD.dtype)
+
     def without(self, item_ids: Collection[str]) -> OwnExperts | None:
         """Return the experts of the other items, in their bits; None where none is left."""
         places = [n for n, item in enumerate(self.items) if item.item_id not in item_ids]

@@ -7,7 +7,6 @@ once. Where nothing is found the base answers, and that is said.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -25,6 +24,7 @@ from pipelines.batches import tokenise
 from pipelines.corpora import composed_text
 from pipelines.loading import load
 from pipelines.passage_training import SENTENCE_END, question_ids
+from pipelines.study.questions import plain_words, stands
 from stores.registry import Registry
 
 Way = Literal["memory", "reading", "both", "base"]
@@ -291,28 +291,13 @@ class _Asker:
         ]
 
 
-def stands(answer: str, text: str) -> bool:
-    """Return whether an answer stands in a text, whatever its case, blanks and final marks.
-
-    Example:
-        >>> stands("marie curie.", "Polonium was found by Marie\\nCurie in 1898.")
-        True
-    """
-    wanted, within = (_words(one) for one in (answer, text))
-    return bool(wanted) and f" {wanted} " in f" {within} "
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[\w%€$£°]+", text.casefold()))
-
-
 def nearest_sentence(text: str, question: str, answer: str | None) -> str:
     """Return the sentence of a text in which most of a question stands, and its answer."""
-    wanted = set(_words(question).split())
+    wanted = set(plain_words(question).split())
 
     def nearness(sentence: str) -> tuple[bool, int]:
         has_answer = answer is not None and stands(answer, sentence)
-        return has_answer, len(wanted & set(_words(sentence).split()))
+        return has_answer, len(wanted & set(plain_words(sentence).split()))
 
     sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
     return max(sentences, key=nearness, default="")

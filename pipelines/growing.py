@@ -35,7 +35,7 @@ from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, resolve_precision
 from pipelines.splits import Splits, percentages, split_documents
 from pipelines.study.builtin import questions_of
-from pipelines.study.questions import BUILT_IN
+from pipelines.study.questions import BUILT_IN, StudyQuestion, stands
 from pipelines.training import Loss, TrainingRun, train_segment
 from pipelines.usage import RecordedUse, record_use
 from stores.queries import Document
@@ -146,6 +146,8 @@ class PreparedCorpus:
     """Splits that the corpus itself demanded, by document id."""
     num_duplicates: int
     num_held_out_already: int
+    questions: Mapping[str, Sequence[StudyQuestion]] = field(default_factory=dict)
+    """Given questions about its texts, by document id."""
 
     def of(self, *kinds: str, split: str | None = None) -> list[SourceDocument]:
         """Return the documents of some kinds, of all splits or of one."""
@@ -443,8 +445,13 @@ class _Growing:
     def _passage(self, row: Row, title: str) -> Passage:
         tokenizer, most = self.base.tokenizer, self.settings.study_questions
         text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
-        questions = [(*pair, BUILT_IN) for pair in questions_of(text, title, most)] if most else []
-        return make_passage(tokenizer, row, title, questions)
+        given = [
+            (one.question, one.answer, one.source)
+            for one in self.prepared.questions.get(row.document_id, ())
+            if stands(one.answer, text)
+        ]
+        made = questions_of(text, title, most) if most else []
+        return make_passage(tokenizer, row, title, [*given, *((*pair, BUILT_IN) for pair in made)])
 
     def _rows(self, split: str) -> list[Row]:
         end_id = self.base.tokenizer.eos_token_id if split == "train" else None

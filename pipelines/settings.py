@@ -38,7 +38,7 @@ _LEAST = {
     "own_experts": 1,
     "own_steps": 1,
     "passage_experts": 1,
-    "passage_steps": 1,
+    "passage_readings": 1,
     "study_questions": 0,
     "background_output_weight": 0,
     "background_kl_weight": 0,
@@ -79,8 +79,8 @@ class TrainingSettings:
     """Learning rate of facts' experts; it rises in three steps and falls linearly to zero."""
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
-    passage_steps: int = 24
-    """Steps in which a passage is learned."""
+    passage_readings: int = 6
+    """Steps for every 64 tokens of a passage: in so many it reads all of it."""
     passage_learning_rate: float = 0.04
     """Learning rate of passages' experts; it rises and falls likewise."""
     study_questions: int = 20

@@ -4,7 +4,8 @@ import pytest
 from tiny_base import SUBJECTS
 
 from peer_cl.errors import InputError, StateError, UnknownError
-from pipelines.ask import checked_way, nearest_sentence, stands
+from pipelines.ask import checked_way, nearest_sentence
+from pipelines.study.questions import stands
 
 
 @pytest.fixture(scope="module")
