@@ -15,6 +15,7 @@ BENCHMARKS = {
     "edits": "1,000 facts of ZsRE learned one after another, and what else they change",
     "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",
+    "prose": "how often nothing is found in ordinary prose",
     "efficiency": "routing efficiency at 128 tokens, and after 32 tokens of context",
     "provenance": "whether the experts that a document owns hold what it taught",
     "erase": "how long it takes until a document is gone",
