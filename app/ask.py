@@ -13,7 +13,7 @@ from typer import Argument
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
 from app.output import print_json, print_objects, print_table, say, show_progress
-from app.report import describe_weights, print_report, print_writings
+from app.report import describe_answer, describe_weights, print_report, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
@@ -81,30 +81,17 @@ def _lines(file: Path) -> list[str]:
 def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
     if not is_alone:
         say(("" if is_first else "\n") + one.question)
-    if one.text is None:
-        say("no answer: nothing that was learned is near to this question")
-        return
-    say(one.text or "(an empty answer)")
-    if not one.is_found:
-        say("\nthe base model's own words: nothing that was learned is near to this question")
-        return
-    how = {"memory": "from memory", "reading": "by reading", "both": "from memory, and by reading"}
-    sure = "" if one.probability is None else f", probability {one.probability:.2f}"
-    say(f"\n{how[one.way]}: {one.domain}{sure}")
-    if one.stands_in:
-        say(f"the answer stands in {', '.join(one.stands_in)}")
-    else:
-        say("the answer stands in none of these sources")
-    if one.memory is not None and one.way != "memory":
-        say(f"from memory alone: {one.memory or '(nothing)'}")
-    if one.base is not None:
-        say(f"the base alone: {one.base or '(nothing)'}")
-    print_objects(
-        "\nsources",
-        one.sources,
-        "domain source score sentence",
-        sentence=lambda source: shorten(source.sentence, 160),
-    )
+    if one.text is not None:
+        say((one.text or "(an empty answer)") + "\n")
+    for line in describe_answer(one):
+        say(line)
+    if one.sources:
+        print_objects(
+            "\nsources",
+            one.sources,
+            "domain source score sentence",
+            sentence=lambda source: shorten(source.sentence, 160),
+        )
 
 
 @reads
