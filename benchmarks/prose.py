@@ -29,7 +29,10 @@ MIN_CHARACTERS = 200
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Return what a store finds in prose (`--data` has lambada_openai.jsonl, wikitext2_valid.txt)."""
+    """Return what a store finds in prose.
+
+    `--data` is a folder with lambada_openai.jsonl and wikitext2_valid.txt.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks prose")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--store", default="knowledge")
