@@ -127,7 +127,8 @@ def make_passage(
         document_id=row.document_id,
         ids=row.ids,
         title=tuple(tokenise(tokenizer, [f"{title}\n\n"])[0][1:]) if title else (),
-        sentences=tuple(_sentences(tokenizer, text)),
+        # A piece may hold an end token alone.
+        sentences=tuple(_sentences(tokenizer, text)) or (row.ids[:SENTENCE_LENGTH],),
         asked=tuple(asked),
         questions=tuple(learned),
     )
@@ -140,7 +141,7 @@ def _sentences(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
         if len(parts[-1].split()) >= _MIN_WORDS:
             parts.append("")
         parts[-1] = f"{parts[-1]} {sentence}".strip()
-    rows = tokenise(tokenizer, [part for part in parts if part] or [text])
+    rows = tokenise(tokenizer, [part for part in parts if part])
     return [tuple(ids[:SENTENCE_LENGTH]) for ids in rows]
 
 
