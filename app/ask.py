@@ -89,7 +89,7 @@ def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
         print_objects(
             "\nsources",
             one.sources,
-            "domain source score sentence",
+            "domain source title score sentence",
             sentence=lambda source: shorten(source.sentence, 160),
         )
 

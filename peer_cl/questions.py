@@ -28,9 +28,9 @@ NUMBER_NATS = 9.0
 PAIR_WEIGHT = 0.3
 SATURATION, LENGTH_SHARE, USUAL_LENGTH = 0.7, 0.5, 170
 """k1, b and the average length, in tokens, of BM25."""
-LEAST_NATS = 40.0
+LEAST_NATS = 25.0
 """A question whose terms tell less is compared as if they told so much."""
-THRESHOLD = 0.6
+THRESHOLD = 0.55
 """Least score of a passage that a question is taken to ask about."""
 
 
