@@ -1,8 +1,10 @@
-"""The verbs that run the model: generate, trace, experts, verify, demo."""
+"""The verbs that run the model: ask, generate, trace, search, experts, verify, demo."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +13,85 @@ from typer import Argument
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
 from app.output import print_json, print_objects, print_table, say, show_progress
-from app.report import describe_weights, print_report, print_writings
+from app.report import describe_answer, describe_weights, print_report, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
+    from pipelines.ask import Answer as Answered
     from pipelines.experts import Expert, ItemExperts
     from pipelines.store import Store
     from pipelines.trace import Trace, TracedExpert
 
 SHOWN_EXPERTS = 3
 """Experts shown beside a token."""
+
+
+@reads
+def ask(
+    opened: Store,
+    questions: Annotated[
+        list[str] | None, Argument(metavar="QUESTION...", help="What to ask.")
+    ] = None,
+    file: Annotated[
+        Path | None, opt("FILE", "Ask each line of a file, too; - reads standard input.")
+    ] = None,
+    domain: Domains = None,
+    way: Annotated[
+        str, opt("WAY", "Answer from memory, by reading what was found, or by both.")
+    ] = "both",
+    strict: Annotated[
+        bool, flag("--strict", "No answer where nothing that was learned is found.")
+    ] = False,
+    compare: Annotated[bool, flag("--compare", "Show what the base alone answers, too.")] = False,
+) -> Answer:
+    """Answer questions from what was learned, with the sources."""
+    asked = [*(questions or ()), *(_lines(file) if file is not None else ())]
+    if not asked:
+        raise InputError('ask something: peer-cl ask "Who founded Kiel?", or --file FILE')
+    from pipelines.ask import checked_way
+
+    way = checked_way(way)
+    model, tokenizer = opened.load()
+    answers = [
+        opened.ask(
+            one,
+            model=model,
+            tokenizer=tokenizer,
+            domains=domain,
+            way=way,
+            strict=strict,
+            compare=compare,
+        )
+        for one in asked
+    ]
+    yield answers
+    for number, one in enumerate(answers):
+        _print_answer(one, is_alone=len(answers) == 1, is_first=not number)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read questions from {file}: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
+    if not is_alone:
+        say(("" if is_first else "\n") + one.question)
+    if one.text is not None:
+        say((one.text or "(an empty answer)") + "\n")
+    for line in describe_answer(one):
+        say(line)
+    if one.sources:
+        print_objects(
+            "\nsources",
+            one.sources,
+            "domain source title score sentence",
+            sentence=lambda source: shorten(source.sentence, 160),
+        )
 
 
 @reads

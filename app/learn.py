@@ -135,6 +135,9 @@ def ingest(
         ),
     ] = None,
     facts: Annotated[str | None, opt("FILE", "Facts to learn too, as jsonl.")] = None,
+    questions: Annotated[
+        str | None, opt("FILE", "Questions on the documents to learn too, as `study` writes them.")
+    ] = None,
     settings: Annotated[str | None, opt("FILE.toml", "Training settings: docs/cli.md.")] = None,
     hold_out: Annotated[float | None, opt("PERCENT", "Documents held out; default: 23.")] = None,
     passes: Annotated[float | None, opt("N", "Readings of each document; default: 1.5.")] = None,
@@ -169,6 +172,7 @@ def ingest(
         from pipelines.corpora import read_corpus
         from pipelines.facts import read_facts
         from pipelines.files.tables import Columns
+        from pipelines.study.questions import read_questions
 
         corpus = read_corpus(
             paths or [],
@@ -178,7 +182,8 @@ def ingest(
             progress=progress,
         )
         known, skipped = read_facts(facts, on_bad_row) if facts is not None else ((), ())
-        corpus = replace(corpus, skipped=(*corpus.skipped, *skipped))
+        asked, unread = read_questions(questions, on_bad_row) if questions else ((), ())
+        corpus = replace(corpus, skipped=(*corpus.skipped, *skipped, *unread))
     wanted = _training_settings(settings, hold_out, passes, seed)
     if dry_run:
         from pipelines.preview import preview
@@ -191,6 +196,7 @@ def ingest(
                 domain,
                 corpus,
                 facts=known,
+                questions=asked,
                 settings=wanted,
                 message=message,
                 prune=prune,

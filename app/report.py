@@ -9,9 +9,15 @@ from app.output import print_objects, print_table, say
 from pipelines.corpora import several
 
 if TYPE_CHECKING:
+    from pipelines.ask import Answer
     from pipelines.report import EvaluationReport
     from pipelines.writing import Writing
 
+WAYS = {
+    "memory": "from memory",
+    "reading": "by reading",
+    "both": "from memory and by reading",
+}
 ROUTING = (
     "domain documents base=base_loss_nats oracle=oracle_loss_nats mixture=loss_nats reduction "
     "efficiency after_context=efficiency_continuation found worst_added=max_added_nats"
@@ -94,3 +100,19 @@ def describe_weights(writing: Writing) -> str:
     """Return the posterior weight of the base and of each active domain after the prompt."""
     weights = {"base": writing.base_weight, **writing.weights}
     return ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
+
+
+def describe_answer(answer: Answer) -> list[str]:
+    """Return in lines how sure an answer is, and where it comes from."""
+    if answer.text is None:
+        return ["no answer: nothing that was learned is near to this question"]
+    if not answer.is_found:
+        return ["the base model's own words: nothing that was learned is near to this question"]
+    sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
+    where = ", ".join(answer.stands_in) or "none of these sources"
+    lines = [f"{WAYS[answer.way]}: {answer.domain}{sure}", f"the answer stands in {where}"]
+    if answer.memory is not None and answer.way != "memory":
+        lines.append(f"from memory alone: {answer.memory or '(nothing)'}")
+    if answer.base is not None:
+        lines.append(f"the base alone: {answer.base or '(nothing)'}")
+    return lines

@@ -96,7 +96,7 @@ def _figures(
     questions = [q.ids[: q.num_prompt] for q, _ in asked]
     negatives = list(_negatives(tokenizer, data))
     every = [own for one in domains for own in model.pool(one.name).own_experts()]
-    learned = [own for own in every if not own.pairs]  # facts; no question repeats a passage
+    learned = [own for own in every if not own.texts]  # facts; no question repeats a passage
     num_learned = sum(len(own.items) for own in learned)
     base_seconds, read = _read(model, [*questions, *negatives])
     num_tokens = sum(map(len, [*questions, *negatives]))

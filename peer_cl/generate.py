@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from peer_cl.errors import InputError, UnsupportedError
+from peer_cl.items import FoundItem
 from peer_cl.pool import pool_names
 from peer_cl.read import Reader, check_text, read
 
@@ -33,6 +34,8 @@ class PromptWeights:
     """int64; the branch that writes greedily: its place, the base's is 0."""
     items_PBT: Mapping[str, Tensor]
     """By domain, which item is active at each token of the prompts; see `peer_cl.items`."""
+    found: Mapping[str, Sequence[FoundItem]]
+    """By domain, the items that were found."""
 
     def writer(self, row: int = 0) -> str | None:
         """Return the domain whose pool writes a row greedily; None: the base."""
@@ -47,13 +50,15 @@ def weigh_prompt(
     *,
     domains: str | Sequence[str] | None = None,
     evidence_mask: Tensor | None = None,
+    routing: str = "prompt",
 ) -> PromptWeights:
-    """Return the weights of the base and of the domains that a prompt finds; args as for `read`."""
+    """Return the weights of the base and of the domains that a prompt finds; args as for `read`,
+    with routing "prompt" or "question"."""
     reading = read(
         model,
         input_ids,
         attention_mask,
-        routing="prompt",
+        routing=routing,
         domains=domains,
         evidence_mask=evidence_mask,
     )
@@ -62,7 +67,9 @@ def weigh_prompt(
         for name, found in reading.items.items()
         if found and (index := model.items(name)) is not None
     }
-    return PromptWeights(reading.domains, reading.posterior_QBU[..., -1], reading.writers_B, active)
+    return PromptWeights(
+        reading.domains, reading.posterior_QBU[..., -1], reading.writers_B, active, reading.items
+    )
 
 
 @torch.no_grad()

@@ -111,6 +111,7 @@ class Hooks:
         *,
         own: Sequence[OwnExperts] = (),
         items_BT: Tensor | None = None,
+        alike: bool = False,
     ) -> Iterator[None]:
         """Run a branch inside: the whole model, with experts in their host layers.
 
@@ -121,6 +122,7 @@ class Hooks:
             items_BT: and which of them are active at which token of what is read first. What comes
                 after it, a cached step's token for example, has the last token's; of beams, each
                 row's.
+            alike: rows are as `OwnExperts.read_alike` needs them.
         """
         self.check_segments(segments)
         inputs: dict[int, Tensor] = {}
@@ -138,7 +140,7 @@ class Hooks:
                         hook = functools.partial(_add_experts, here, number, inputs, watch)
                         stack.callback(module.register_forward_hook(hook).remove)
                 if items_BT is not None and any(number in one.host_layers for one in own):
-                    hook = functools.partial(_add_own, own, number, inputs, items_BT)
+                    hook = functools.partial(_add_own, own, number, inputs, items_BT, alike)
                     stack.callback(self.layers[number].register_forward_hook(hook).remove)
             yield
 
@@ -165,17 +167,31 @@ class Hooks:
         For training on the same rows in every step: the base's lower layers say the same each time.
         """
         passed_on = (states_BTD,) if self._returns_tuple else states_BTD
-        skipped = list(self.layers)[:first]
-        own = [layer.__dict__.get("forward") for layer in skipped]  # accelerate gives them one
+        with self._replaced(list(self.layers)[:first], lambda *_, **__: passed_on):
+            yield
+
+    @contextmanager
+    def below(self, first: int) -> Iterator[None]:
+        """Skip layer `first` and those above it inside: for reading states that lie below."""
+
+        def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            return (hidden_states,) if self._returns_tuple else hidden_states
+
+        with self._replaced(list(self.layers)[first:], pass_on):
+            yield
+
+    @contextmanager
+    def _replaced(self, layers: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+        own = [layer.__dict__.get("forward") for layer in layers]  # accelerate gives them one
         try:
-            for layer in skipped:
-                layer.__dict__["forward"] = lambda *_, **__: passed_on
+            for layer in layers:
+                layer.__dict__["forward"] = forward
             yield
         finally:
-            for layer, forward in zip(skipped, own, strict=True):
+            for layer, before in zip(layers, own, strict=True):
                 del layer.__dict__["forward"]
-                if forward is not None:
-                    layer.__dict__["forward"] = forward
+                if before is not None:
+                    layer.__dict__["forward"] = before
 
     @contextmanager
     def head_at(self, places_BT: Tensor) -> Iterator[None]:
@@ -341,6 +357,7 @@ def _add_own(
     number: int,
     inputs: dict[int, Tensor],
     items_BT: Tensor,
+    alike: bool,
     _: nn.Module,
     __: tuple[Any, ...],
     output: Any,
@@ -358,6 +375,7 @@ def _add_own(
     for one in own:
         if number in one.host_layers:
             here_BT = torch.where(items_BT < first + len(one.items), items_BT - first, -1)
-            states_BTD = states_BTD + one(inputs_BTD, number, here_BT)
+            added = one.read_alike if alike else one
+            states_BTD = states_BTD + added(inputs_BTD, number, here_BT)
         first += len(one.items)
     return (states_BTD, *output[1:]) if isinstance(output, tuple) else states_BTD

@@ -24,6 +24,8 @@ from torch.nn import functional
 
 from peer_cl.own import NO_ITEM, OwnExperts
 from peer_cl.passages import PassageIndex
+from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
+from peer_cl.questions import QuestionIndex, Terms
 
 WINDOW = 32
 """What is asked is looked for in so many tokens, and the subject has to stand among them."""
@@ -88,19 +90,20 @@ class Pairs(NamedTuple):
 
 
 class FoundItem(NamedTuple):
-    """A fact that a text asks for, or a passage that it repeats."""
+    """A fact that a text asks for, or a passage that it repeats or asks about."""
 
     row: int
     item: int
     begin: int
-    """The last token of a fact's subject; where a text begins to repeat a passage."""
+    """The last token of a fact's subject; where a text begins to repeat a passage; a
+    question's last."""
     at: int
     """The token behind which its answer is expected, or what stands next in a passage."""
     until: int
     """In scored text, the token from which on it is no longer active."""
     score: float
     """Of a fact, the cosine to the nearest of its relation keys; of a passage, the share of what
-    the last tokens tell that stands in it."""
+    the last tokens tell that stands in it; of a question's, `QuestionIndex.scores`."""
     is_passage: bool = False
 
 
@@ -186,9 +189,11 @@ class ItemIndex:
             for subject in item.subjects:
                 self._by_subject.setdefault(subject, []).append(number)
         self._lengths = sorted({len(subject) for subject in self._by_subject}, reverse=True)
-        keyed = [pairs for one in own for pairs in (one.pairs or [None] * len(one.items))]
-        self._passage_items = [number for number, pairs in enumerate(keyed) if pairs is not None]
-        self._passages = PassageIndex([pairs for pairs in keyed if pairs is not None])
+        texts = [ids for one in own for ids in (one.texts or [None] * len(one.items))]
+        self._texts = {number: ids for number, ids in enumerate(texts) if ids is not None}
+        self._passage_items = list(self._texts)
+        self._passages = PassageIndex([*self._texts.values()])
+        self._by_question: tuple[Terms, QuestionIndex] | None = None
 
     def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
         """Return the items whose subjects stand in texts, and from which token on each no longer
@@ -238,6 +243,48 @@ class ItemIndex:
                 at = one.at if prompt_ends_B is None else end - 1
                 item = self._passage_items[one.passage]
                 found.append(FoundItem(one.row, item, one.at, at, one.until, one.score, True))
+        return found
+
+    def text(self, item: int) -> Tensor | None:
+        """Return the token ids of a passage, its title included; None for a fact."""
+        return self._texts.get(item)
+
+    def asked(
+        self,
+        terms: Terms,
+        ids_BT: Tensor,
+        counted_BT: Tensor,
+        prompt_ends_B: Tensor,
+        *,
+        is_given: bool = False,
+    ) -> list[FoundItem]:
+        """Return the passages that questions ask about: those of a row one after the other, the
+        best first.
+
+        Args:
+            terms: the base's.
+            ids_BT: token ids of prompts that hold a question.
+            counted_BT: bool; which tokens are the question's own.
+            prompt_ends_B: behind which token the answer is expected (its number plus one).
+            is_given: the best passage of a row, whatever its score.
+        """
+        if not self._texts:
+            return []
+        if self._by_question is None or self._by_question[0] is not terms:
+            texts = [ids[1:].tolist() for ids in self._texts.values()]
+            self._by_question = terms, QuestionIndex(terms, texts)
+        found = []
+        for row, (ids_T, counted_T) in enumerate(zip(ids_BT, counted_BT, strict=True)):
+            scores_P = self._by_question[1].scores(ids_T[counted_T].tolist())
+            end = int(prompt_ends_B[row])
+            # Of two that are as near, the one that was learned later.
+            best = sorted(range(len(scores_P)), key=lambda n: (scores_P[n], n), reverse=True)
+            least = float(scores_P[best[0]]) if is_given else ASKED_THRESHOLD
+            for number in best:
+                if scores_P[number] < least:
+                    break
+                score, item = float(scores_P[number]), self._passage_items[number]
+                found.append(FoundItem(row, item, end - 1, end - 1, end, score, True))
         return found
 
     def find(

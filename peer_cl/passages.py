@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,14 +39,15 @@ class Run(NamedTuple):
     """The greatest share, 0 to 1."""
 
 
-def token_pairs(ids: Sequence[int]) -> Tensor:
+def token_pairs(ids: Tensor) -> Tensor:
     """Return a text's pairs of neighbouring tokens, the start token left out: int64, ascending.
 
     Example:
-        >>> token_pairs([0, 1, 2, 1, 2]).tolist() == [(1 << 32) + 2, (2 << 32) + 1]
+        >>> import torch
+        >>> token_pairs(torch.tensor([0, 1, 2, 1, 2])).tolist() == [(1 << 32) + 2, (2 << 32) + 1]
         True
     """
-    pairs: Tensor = _paired(torch.tensor(ids[1:], dtype=torch.long)).unique()
+    pairs: Tensor = _paired(ids[1:].long()).unique()
     return pairs
 
 
@@ -59,11 +59,11 @@ class PassageIndex:
     """An inverted index of passages.
 
     Args:
-        keys: the pairs of each passage, as `token_pairs` gives them.
+        texts: the token ids of each passage, the start token first.
     """
 
-    def __init__(self, keys: Sequence[Tensor]) -> None:
-        self.num_passages = len(keys)
+    def __init__(self, texts: Sequence[Tensor]) -> None:
+        self.num_passages, keys = len(texts), [token_pairs(ids) for ids in texts]
         pairs_X = np.concatenate([np.empty(0, np.int64), *(one.numpy() for one in keys)])
         owners_X = np.repeat(np.arange(len(keys)), [len(one) for one in keys])
         order_X = np.argsort(pairs_X, kind="stable")

@@ -34,9 +34,10 @@ from peer_cl.router import (
     token_evidence,
 )
 
-ROUTINGS = ("causal", "prompt", "all")
+ROUTINGS = ("causal", "prompt", "question", "all")
 """How a text's domains are found: each when its key matches what was read so far; those whose key
-matches the whole prompt, from its first token on; or every active pool from the first token on."""
+matches the whole prompt, from its first token on; the same of a prompt that asks a question, which
+finds passages by what it asks; or every active pool from the first token on."""
 
 
 class Reader(Protocol):
@@ -187,8 +188,8 @@ def read(
         domains: oracle routing: these domains (or this one), and no others, are active from the
             first token on; of a prompt, the item that it asks for most, whatever its score.
         evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
-        prompt_lengths: (B,), for routing="prompt": how many tokens are the prompt, padding not
-            counted; default: all.
+        prompt_lengths: (B,), for routing="prompt" and "question": how many tokens are the prompt,
+            padding not counted; default: all.
         watch: called with what each segment of a branch reads; see `peer_cl.hooks`.
         keep_logits: keep every branch's logits; else those that are needed are dropped at once.
         with_items: False: no item is active; what is read is what it would be without them.
@@ -232,10 +233,16 @@ def read(
     )
     evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
     ends_B = prompt_ends(prompt_lengths, present_BT)
-    is_prompt = routing == "prompt"
+    is_prompt = routing in ("prompt", "question")
+    ends = ends_B if is_prompt else None
     items: dict[str, list[FoundItem]] = {}
-    if model.background is not None and indexes:
-        ids_BT, ends = input_ids.cpu(), ends_B if is_prompt else None
+    if routing == "question" and model.background is not None:
+        for name, index in indexes.items():
+            items[name] = _asked(
+                model.background, index, input_ids, evidence_BT, ends_B, is_given=named is not None
+            )
+    elif model.background is not None and indexes:
+        ids_BT = input_ids.cpu()
         told_BT = model.background.words.nats(ids_BT)
         for name, index in indexes.items():
             items[name] = index.passages(ids_BT, evidence_BT.cpu(), told_BT, ends)
@@ -300,6 +307,24 @@ def read(
         base_logits_BTV=kept_BTV,
         branch_logits=branch_logits,
     )
+
+
+def _asked(
+    background: Background,
+    index: ItemIndex,
+    ids_BT: Tensor,
+    counted_BT: Tensor,
+    ends_B: Tensor,
+    *,
+    is_given: bool,
+) -> list[FoundItem]:
+    """Return the best passage that each question asks about, where there is one."""
+    if background.terms is None:
+        raise StateError("the background statistics hold no terms of questions: make a new store")
+    question = (ids_BT.cpu(), counted_BT.cpu(), ends_B.cpu())
+    found = index.asked(background.terms, *question, is_given=is_given)
+    best = {one.row: one for one in reversed(found)}
+    return [best[row] for row in sorted(best)]
 
 
 @torch.no_grad()

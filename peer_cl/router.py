@@ -27,6 +27,7 @@ from torch import Tensor
 
 from peer_cl.errors import DamageError
 from peer_cl.items import RelationSpace
+from peer_cl.questions import Terms
 
 # --- states -------------------------------------------------------------------------------------
 
@@ -259,6 +260,17 @@ class Background:
     """Token ids of how texts begin, the start token first: training keeps a pool quiet there."""
     relations: RelationSpace | None = None
     """Where prompts' relations lie; without it no item is found."""
+    terms_V: Tensor | None = None
+    """int64; which tokens are one term to questions (`peer_cl.questions`); without it none is found
+    by a question."""
+
+    @cached_property
+    def terms(self) -> Terms | None:
+        """What tokens are to questions."""
+        if self.terms_V is None:
+            return None
+        counts, marks_M = self.words.counts, self.words.marks_M
+        return Terms.weighed(self.terms_V, counts.ids_X, counts.counts_X, marks_M)
 
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
@@ -272,8 +284,10 @@ class Background:
         tokens = [token for row in self.beginnings for token in row]
         lengths = [len(row) for row in self.beginnings]
         relations = {} if self.relations is None else self.relations.to_tensors()
+        terms = {} if self.terms_V is None else {"terms": self.terms_V}
         return save(
             relations
+            | terms
             | {
                 "mean": self.mean_D.contiguous(),
                 "whitening": self.whitening_DD.contiguous(),
@@ -307,6 +321,7 @@ class Background:
                 relations=(
                     RelationSpace.from_tensors(tensors) if "relation_layers" in tensors else None
                 ),
+                terms_V=tensors.get("terms"),
             )
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error

@@ -27,7 +27,7 @@ from pipelines.store import Store, open_store
 from pipelines.writing import Writing, write
 from stores.queries import Snapshot
 
-TOKENS = {"security": 21_000, "medicine": 26_000, "geography": 19_000, "minerals": 17_000}
+TOKENS = {"security": 5_000, "medicine": 5_000, "geography": 5_000, "minerals": 5_000}
 CAPACITY = 8
 QUESTION = "In mineralogy, beryl is placed among the"
 """Answered with the domain that is removed last, and not without it."""
@@ -68,7 +68,7 @@ class DemoSize:
 
 
 QUICK = DemoSize(
-    tokens={"security": 7_000, "minerals": 7_000},
+    tokens={"security": 2_500, "minerals": 2_500},
     facts=30,
     settings=TrainingSettings(text_passes=1.0),
 )

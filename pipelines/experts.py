@@ -312,7 +312,7 @@ def _owned(held: Sequence[_Held]) -> Owned:
     tensors = [
         tensor[place]
         for _, own, place in held
-        for tensor in (own.down_ILRD, own.up_ILRD, own.relations_IKE, own.pairs)
+        for tensor in (own.down_ILRD, own.up_ILRD, own.relations_IKE, own.texts)
         if len(tensor)
     ]
     return Owned(

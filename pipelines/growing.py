@@ -30,10 +30,12 @@ from pipelines.facts import Fact
 from pipelines.keys import grow_router_key, make_router_key, read_texts, segment_words
 from pipelines.loading import load_background_statistics, load_key, load_shards
 from pipelines.own_training import background_words, fact_losses, needed_space, train_own
-from pipelines.passage_training import train_passages
+from pipelines.passage_training import Passage, make_passage, train_passages
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, resolve_precision
 from pipelines.splits import Splits, percentages, split_documents
+from pipelines.study.builtin import questions_of
+from pipelines.study.questions import BUILT_IN, StudyQuestion, stands
 from pipelines.training import Loss, TrainingRun, train_segment
 from pipelines.usage import RecordedUse, record_use
 from stores.queries import Document
@@ -144,6 +146,8 @@ class PreparedCorpus:
     """Splits that the corpus itself demanded, by document id."""
     num_duplicates: int
     num_held_out_already: int
+    questions: Mapping[str, Sequence[StudyQuestion]] = field(default_factory=dict)
+    """Given questions about its texts, by document id."""
 
     def of(self, *kinds: str, split: str | None = None) -> list[SourceDocument]:
         """Return the documents of some kinds, of all splits or of one."""
@@ -420,7 +424,12 @@ class _Growing:
     def passages(self, kept: Kept) -> OwnExperts:
         """Return the own experts of all rows that are learned, in their order."""
         known, rows = _item_ids(kept.passages), self._rows("train")
-        new = [row for row in rows if row.document_id not in known]
+        titles = {one.document_id: one.title for one in self.prepared.of("text")}
+        new = [
+            self._passage(row, titles[row.document_id])
+            for row in rows
+            if row.document_id not in known
+        ]
         trained = None
         if new:
             trained = train_passages(
@@ -432,6 +441,17 @@ class _Growing:
             )
         ids = [*dict.fromkeys(row.document_id for row in rows)]
         return cast(OwnExperts, gathered([kept.passages, trained], ids))
+
+    def _passage(self, row: Row, title: str) -> Passage:
+        tokenizer, most = self.base.tokenizer, self.settings.study_questions
+        text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
+        given = [
+            (one.question, one.answer, one.source)
+            for one in self.prepared.questions.get(row.document_id, ())
+            if stands(one.answer, text)
+        ]
+        made = questions_of(text, title, most) if most else []
+        return make_passage(tokenizer, row, title, [*given, *((*pair, BUILT_IN) for pair in made)])
 
     def _rows(self, split: str) -> list[Row]:
         end_id = self.base.tokenizer.eos_token_id if split == "train" else None

@@ -24,6 +24,7 @@ from pipelines.growing import Chain, Grown, PreparedCorpus, grow, prepare, read_
 from pipelines.loading import load_store_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.settings import TrainingSettings
+from pipelines.study.questions import StudyQuestion, by_document
 from stores.records import NewDocument, check_domain_name, check_text
 from stores.registry import Registry
 
@@ -78,6 +79,7 @@ def ingest(
     *,
     author: str,
     facts: Iterable[Fact] = (),
+    questions: Iterable[StudyQuestion] = (),
     settings: TrainingSettings | None = None,
     message: str = "",
     on_bad_row: BadRowPolicy = "stop",
@@ -98,6 +100,7 @@ def ingest(
         corpus: paths, rows, a dataset or documents, or what `read_corpus` made of them.
         facts: each learned by experts of its own, half of its readings in changed wordings; their
             paraphrases are kept to be asked, and never learned.
+        questions: about documents of the corpus, learned beside those that are made of them.
         settings: of the training, and how much is held out.
         on_bad_row: "stop" or "skip", for malformed rows.
         prune: also leave out the documents of files that are gone from a folder.
@@ -136,10 +139,13 @@ def ingest(
                 f"num_shards is {settings.num_shards}, and {domain!r} began with "
                 f"{rows[0].config['num_shards']}: a domain keeps its number; give that"
             )
+        asked = by_document(questions, documents)
         chain = read_chain(registry, base, domain, rows)
         onto, left = leave_out(registry, known, rows, gone) if gone else (parent, [])
         chain = chain.without(gone, left[-1].segment_id if left else onto)
-        prepared = prepare(chain, documents, left_facts, base, settings.hold_out_percent)
+        prepared = replace(
+            prepare(chain, documents, left_facts, base, settings.hold_out_percent), questions=asked
+        )
         given_ids = {one.document_id for one in found.documents}
         given_ids |= {fact.document_id for fact in given_facts}
         erased_ids = tuple(sorted(given_ids & erased.keys()))

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.hooks import Hooks
+from peer_cl.questions import make_terms
 from peer_cl.router import (
     Background,
     BackgroundWords,
@@ -156,6 +157,7 @@ def make_background(
         held_XD=torch.cat(whites).half(),
         held_lengths=torch.tensor([len(one) for one in whites]),
         beginnings=beginnings_of(texts),
+        terms_V=make_terms(_each_token(tokenizer)),
     )
 
 
@@ -194,9 +196,14 @@ def _mark_ids(tokenizer: Any) -> Tensor:
 
     Where texts are cut into bytes, a piece of a letter that takes several is a word's.
     """
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    texts = _each_token(tokenizer)
     marks = [token for token, text in enumerate(texts) if not any(map(_is_of_word, text))]
     return torch.tensor(marks, dtype=torch.long)
+
+
+def _each_token(tokenizer: Any) -> list[str]:
+    decoded: list[str] = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return decoded
 
 
 def _is_of_word(sign: str) -> bool:

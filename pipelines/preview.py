@@ -15,6 +15,8 @@ from stores.registry import Registry
 
 TOKENS_A_SECOND = 150.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
+STUDIED = 4.5
+"""Tokens of questions, sentences and text that a passage reads for each of its own, a reading."""
 NUM_SAMPLES = 3
 
 
@@ -70,7 +72,7 @@ def preview(
     num_tokens = [len(row) - 1 for row in ids]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
-    to_read = (settings.text_passes + settings.passage_steps) * text_tokens
+    to_read = (settings.text_passes + STUDIED * settings.passage_readings) * text_tokens
     to_read += settings.own_steps * fact_tokens
     spaced = new[:: max(1, len(new) // NUM_SAMPLES)]
     return Preview(
@@ -93,7 +95,7 @@ def _tokens_a_second(registry: Registry) -> float:
     versions = [state.version for state in registry.queries.live().domains]
     chains = registry.queries.chains(versions).values()
     past = [segment for chain in chains for segment in chain if not segment.objects_of("facts")]
-    passes = [one.config["text_passes"] + one.config["passage_steps"] for one in past]
+    passes = [one.config["text_passes"] + STUDIED * one.config["passage_readings"] for one in past]
     read = sum(one.num_tokens * times for one, times in zip(past, passes, strict=True))
     seconds = sum(segment.seconds for segment in past)
     return read / seconds if seconds else TOKENS_A_SECOND

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 
-RECIPE = 5
+RECIPE = 6
 """What the settings mean: raised when the same ones would train other weights than before."""
 _POSITIVE = (
     "text_passes",
@@ -38,7 +38,8 @@ _LEAST = {
     "own_experts": 1,
     "own_steps": 1,
     "passage_experts": 1,
-    "passage_steps": 1,
+    "passage_readings": 1,
+    "study_questions": 0,
     "background_output_weight": 0,
     "background_kl_weight": 0,
     "tokens_per_step": 2,
@@ -78,10 +79,12 @@ class TrainingSettings:
     """Learning rate of facts' experts; it rises in three steps and falls linearly to zero."""
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
-    passage_steps: int = 6
-    """Steps in which a passage is learned."""
+    passage_readings: int = 6
+    """Steps for every 64 tokens of a passage: in so many it reads all of it."""
     passage_learning_rate: float = 0.04
     """Learning rate of passages' experts; it rises and falls likewise."""
+    study_questions: int = 20
+    """Questions that are made of each passage, at most, and learned with it."""
     background_output_weight: float = 0.02
     """Weight, against the loss in nats, of the squared length of what the segment adds in
     background text."""

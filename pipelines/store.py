@@ -19,6 +19,7 @@ from stores.registry import Registry
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
+    from pipelines.ask import Answer
     from pipelines.corpora import CorpusSource
     from pipelines.erase import Erasure
     from pipelines.experts import DomainExperts
@@ -112,6 +113,15 @@ class Store:
         from pipelines.trace import search
 
         return search(self.registry, prompt, **options)
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Return the answer to a question, how sure it is, and where it stands.
+
+        Options: model and tokenizer, domains, way, strict, compare; see `pipelines.ask.ask`.
+        """
+        from pipelines.ask import ask
+
+        return ask(self.registry, question, **options)
 
     def experts(self, domain: str, **options: Any) -> DomainExperts:
         """Return the own and the shared experts of a live domain.

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.dashboard import (
+    page_ask,
     page_document,
     page_domains,
     page_experts,
@@ -18,6 +19,7 @@ from app.dashboard import (
 )
 
 ORDER = (
+    page_ask.show,
     page_overview.show,
     page_retention.show,
     page_domains.show,

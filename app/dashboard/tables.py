@@ -328,6 +328,8 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "statement": ("fact", "wide", None),
     "about": ("item", "wide", None),
     "nearest": ("most similar item", "words", "Whose experts add the most similar."),
+    "sentence": ("sentence", "wide", "What of it is nearest to question and answer."),
+    "near": ("near", "bar", "How much of what the question tells stands there."),
     "asked_behind": ("asked behind", "words", "The token behind which its answer is expected."),
     "weight_share": ("share", "percent", "Of its layer's router weight."),
     "weight": ("router weight", "%.3f", None),

@@ -111,7 +111,8 @@ def tsv_rows(text: str) -> Iterator[Row]:
 
 
 def _delimited(text: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(len(text) + 1)  # by default a long document is an error
+    # By default a long document is an error. The limit is the whole process's: never lower it.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         yield from table_rows(lines)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from peer_cl.errors import CorpusError, InputError
-from pipelines.corpora import BadRowPolicy, Skipped, checked_text, composed_text, read_json_lines
+from pipelines.corpora import (
+    BadRowPolicy,
+    Skipped,
+    SourceDocument,
+    checked_text,
+    composed_text,
+    read_json_lines,
+)
 
 OWN, BUILT_IN, ENDPOINT = "own", "built-in", "endpoint:"
 """Sources: people; the built-in rules; a model behind an endpoint, whose name follows."""
@@ -75,6 +83,52 @@ def is_clear(question: str) -> bool:
         (True, False)
     """
     return len(question.split()) >= _MIN_WORDS and not _NEEDS_ITS_TEXT.search(question)
+
+
+def by_document(
+    questions: Iterable[StudyQuestion], documents: Iterable[SourceDocument]
+) -> dict[str, list[StudyQuestion]]:
+    """Return questions by the ids of the documents that they name by id, title or source.
+
+    Raises: CorpusError: when none of the documents has the name, or an answer does not stand in the
+    document: it could not be learned from it.
+    """
+    names: dict[str, list[SourceDocument]] = defaultdict(list)
+    for document in documents:
+        for name in {document.document_id, document.title, document.source}:
+            names[name].append(document)
+    found: dict[str, list[StudyQuestion]] = defaultdict(list)
+    for one in questions:
+        if one.document not in names:
+            raise CorpusError(
+                f"question {one.question!r} is about {one.document!r}, which is no id, title or "
+                "source of a document that is learned"
+            )
+        holding = [own for own in names[one.document] if stands(one.answer, own.text)]
+        if not holding:
+            raise CorpusError(
+                f"the answer {one.answer!r} to {one.question!r} does not stand in "
+                f"{one.document!r}, word for word"
+            )
+        for own in holding:
+            found[own.document_id].append(one)
+    return dict(found)
+
+
+def stands(answer: str, text: str) -> bool:
+    """Return whether an answer stands in a text, whatever its case, blanks and marks.
+
+    Example:
+        >>> stands("marie curie.", "Polonium was found by Marie\\nCurie in 1898.")
+        True
+    """
+    wanted, within = (plain_words(one) for one in (answer, text))
+    return bool(wanted) and f" {wanted} " in f" {within} "
+
+
+def plain_words(text: str) -> str:
+    """Return the words of a text in lower case, without marks, a blank between them."""
+    return " ".join(re.findall(r"[\w%€$£°]+", text.casefold()))
 
 
 def _question(row: Mapping[str, Any]) -> StudyQuestion:

@@ -27,8 +27,8 @@ VERBS = {
         trainable_parameters
     """,
     "pipelines.Store": """
-        close disable doctor enable erase evaluate experts freeze ingest load load_base purge remove
-        restore roll_back roll_back_to search trace unfreeze verify
+        ask close disable doctor enable erase evaluate experts freeze ingest load load_base purge
+        remove restore roll_back roll_back_to search trace unfreeze verify
     """,
 }
 

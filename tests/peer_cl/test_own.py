@@ -136,10 +136,10 @@ def test_experts_without_some_items_keep_their_bits():
 
 
 def passages_of(*numbers):
-    """Random experts of some passages, each with a key of as many pairs as its number."""
-    items = [Item(f"text {number}") for number in numbers]
-    pairs = [torch.arange(number) + 100 * number for number in numbers]
-    return make_own(items, torch.empty(len(items), 0, 0), 0, pairs)
+    """Random experts of some passages, each of as many tokens as its number."""
+    items = [Item(f"text {n}", questions=(("Who?", f"{n}", "own"),) * (n % 3)) for n in numbers]
+    texts = [torch.arange(number).int() + 100 * number for number in numbers]
+    return make_own(items, torch.empty(len(items), 0, 0), 0, texts)
 
 
 @pytest.mark.parametrize("make", [own_of, passages_of])
@@ -159,8 +159,8 @@ def test_experts_come_back_bit_for_bit(make):
     assert (found.items, found.host_layers) == (own.items, own.host_layers)
     for name in ("relations_IKE", "down_ILRD", "up_ILRD"):
         assert same_bits(getattr(found, name), getattr(own, name))
-    assert all(map(same_bits, found.pairs, own.pairs))
-    assert len(found.pairs) == len(own.pairs)
+    assert all(map(same_bits, found.texts, own.texts))
+    assert len(found.texts) == len(own.texts)
     assert not any(parameter.requires_grad for parameter in found.parameters())
     with pytest.raises(BaseMismatchError, match="facts"):
         load_own(data, BaseIdentity("c" * 64, "b" * 64), name="facts")

@@ -18,7 +18,7 @@ def passage(first, length=60):
     return [START, *range(first, first + length)]
 
 
-KEYS = [token_pairs(passage(first)) for first in (100, 200, 300)]
+TEXTS = [torch.tensor(passage(first)) for first in (100, 200, 300)]
 
 
 def find(index, ids, masked=()):
@@ -36,7 +36,7 @@ def at_each_token(runs, num_tokens):
 
 
 def test_a_text_that_repeats_a_passage_finds_it_within_its_first_tokens():
-    (run,) = find(PassageIndex(KEYS), passage(200))
+    (run,) = find(PassageIndex(TEXTS), passage(200))
     assert (run.passage, run.until, run.score) == (1, 61, 1.0)
     needed = THRESHOLD * LEAST_NATS / (2 * NATS)
     assert needed <= run.at - 1 < needed + 1
@@ -44,31 +44,31 @@ def test_a_text_that_repeats_a_passage_finds_it_within_its_first_tokens():
 
 
 def test_from_one_passage_to_another():
-    runs = find(PassageIndex(KEYS), [*passage(100), *passage(300)[1:]])
+    runs = find(PassageIndex(TEXTS), [*passage(100), *passage(300)[1:]])
     assert [run.passage for run in runs] == [0, 2]
     assert 60 <= runs[0].until <= runs[1].at < 60 + WINDOW
 
 
 def test_a_passage_is_found_in_its_middle_and_left_behind_it():
     other = list(range(900, 900 + 2 * WINDOW))
-    (run,) = find(PassageIndex(KEYS), [START, *other, *passage(100)[20:60], *other])
+    (run,) = find(PassageIndex(TEXTS), [START, *other, *passage(100)[20:60], *other])
     assert run.passage == 0
     assert run.until < 1 + len(other) + 40 + WINDOW
 
 
 def test_other_text_finds_nothing_and_neither_do_single_tokens():
-    index = PassageIndex(KEYS)
+    index = PassageIndex(TEXTS)
     assert not find(index, passage(500))
     assert not find(index, [START, *passage(100)[:0:-1]])
     assert not find(PassageIndex([]), passage(100))
 
 
 def test_tokens_that_are_no_evidence_are_none():
-    assert not find(PassageIndex(KEYS), passage(100), masked=range(61))
+    assert not find(PassageIndex(TEXTS), passage(100), masked=range(61))
 
 
 def test_of_two_that_are_as_near_the_newer_is_found():
-    (run,) = find(PassageIndex([KEYS[0], KEYS[0]]), passage(100))
+    (run,) = find(PassageIndex([TEXTS[0], TEXTS[0]]), passage(100))
     assert run.passage == 1
 
 
@@ -78,7 +78,7 @@ texts = st.lists(st.integers(1, 12), min_size=2, max_size=90).map(lambda ids: [S
 @settings(max_examples=60, deadline=None)
 @given(texts, st.lists(texts, min_size=1, max_size=4), st.integers(2, 90))
 def test_what_is_found_depends_neither_on_later_tokens_nor_on_other_passages(text, others, cut):
-    keys = [token_pairs(one) for one in [text[: len(text) // 2 + 2], *others]]
+    keys = [torch.tensor(one) for one in [text[: len(text) // 2 + 2], *others]]
     whole = at_each_token(find(PassageIndex(keys), text), len(text))
     cut = min(cut, len(text))
     assert at_each_token(find(PassageIndex(keys), text[:cut]), cut) == whole[:cut]
@@ -92,5 +92,5 @@ def test_what_is_found_depends_neither_on_later_tokens_nor_on_other_passages(tex
 
 @pytest.mark.parametrize("ids", [[START, 1], [START, 1, 2, 1, 2]])
 def test_pairs_are_of_neighbours_without_the_start(ids):
-    pairs = {(int(one) >> 32, int(one) & 0xFFFFFFFF) for one in token_pairs(ids)}
+    pairs = {(int(one) >> 32, int(one) & 0xFFFFFFFF) for one in token_pairs(torch.tensor(ids))}
     assert pairs == {*pairwise(ids[1:])}

@@ -1,5 +1,6 @@
 """Passages' own experts: each a function of the passage alone, to the bit, and they learn it."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,17 @@ from torch.nn import functional
 
 from peer_cl.bases import load_base
 from peer_cl.hooks import Hooks
+from peer_cl.own import NO_ITEM
 from pipelines.batches import Row, tokenise
-from pipelines.passage_training import GROUP_TOKENS, train_passages
+from pipelines.passage_training import (
+    GROUP_TOKENS,
+    LENGTHS,
+    make_passage,
+    question_ids,
+    train_passages,
+)
 
-FEW_STEPS = replace(SETTINGS, passage_steps=3)
+FEW_STEPS = replace(SETTINGS, passage_readings=1)
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +31,17 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(base):
-    """More short ones than a group takes, and two long ones."""
-    texts = [one.text for one in documents("law", 20, 1)]
+    """Short ones, more than a group takes, some without questions, and two long ones."""
+    texts = [one.text for one in documents("law", 12, 1)]
     texts += [" ".join(texts[:4]), " ".join(texts[4:9])]
-    found = [Row(f"{n:064x}", tuple(ids)) for n, ids in enumerate(tokenise(base.tokenizer, texts))]
-    assert sum(len(row.ids) <= 32 for row in found) > GROUP_TOKENS // 32
+    rows = [Row(f"{n:064x}", tuple(ids)) for n, ids in enumerate(tokenise(base.tokenizer, texts))]
+    questions = [(f"Who is {n}?", f"{n} it", "own") for n in range(12)]
+    found = [
+        make_passage(base.tokenizer, row, f"Text {n}", questions[: 4 * (n % 4)])
+        for n, row in enumerate(rows)
+    ]
+    shapes = Counter((one.num_stretches, bool(one.asked)) for one in found)
+    assert max(shapes.values()) > GROUP_TOKENS // LENGTHS // 3
     return found
 
 
@@ -90,4 +104,29 @@ def test_they_learn_their_passage_and_no_other(base, rows, tmp_path):
 
     for number, row in enumerate(rows[-2:]):
         assert nats(row, number) < nats(row, -1) - 0.1
-        assert nats(row, number) < nats(row, 1 - number) - 0.1
+        assert nats(row, number) < nats(row, 1 - number) - 0.05
+
+
+def test_a_question_is_learned_in_the_form_in_which_it_is_asked(base, rows):
+    prompt, begin, end = question_ids(base.tokenizer, "Who is 3?")
+    (asked,) = [one for one in rows[3].asked if one.prompt == tuple(prompt)]
+    decode = base.tokenizer.decode
+    assert decode(asked.prompt[1:]) == "Question: Who is 3?\nAnswer:"
+    assert decode(asked.answer) == " 3 it\n"
+    assert decode(prompt[begin:end]) == " Who is 3?"
+
+
+def test_passages_answer_their_questions(base, rows, tmp_path):
+    passage = rows[3]
+    own, hooks = learn(base, [passage], tmp_path, SETTINGS), Hooks(base.model)
+    assert own.items[0].questions[0][0] == "Who is 0?"
+    for asked in passage.asked:
+        ids_BT = torch.tensor([[*asked.prompt, *asked.answer]])
+        begin, nats = len(asked.prompt) - 1, []
+        for item in (0, NO_ITEM):
+            items_BT = torch.full_like(ids_BT, NO_ITEM)
+            items_BT[:, begin:] = item
+            with torch.no_grad(), hooks.branch((), own=[own], items_BT=items_BT):
+                logits_TV = base.model(input_ids=ids_BT, use_cache=False).logits[0]
+            nats.append(functional.cross_entropy(logits_TV[begin:-1], ids_BT[0, begin + 1 :]))
+        assert nats[0] < nats[1] - 0.1

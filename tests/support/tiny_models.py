@@ -14,7 +14,6 @@ from peer_cl import Background, ExpertPool, PeerModel, PoolShape, RouterKey
 from peer_cl.bases import tensors_sha256
 from peer_cl.items import Pairs, RelationSpace, RelationStates
 from peer_cl.own import Item, OwnExperts
-from peer_cl.passages import token_pairs
 from peer_cl.read import evidence_tokens
 from peer_cl.router import (
     BackgroundWords,
@@ -176,11 +175,11 @@ def make_space(width: int = 32, threshold: float = 0.8) -> RelationSpace:
 
 
 def make_own(
-    items: Sequence[Item], relations_IKE: Tensor, seed: int = 0, pairs: Sequence[Tensor] = ()
+    items: Sequence[Item], relations_IKE: Tensor, seed: int = 0, texts: Sequence[Tensor] = ()
 ) -> OwnExperts:
     """Return random own experts, rounded as trained ones are."""
     keys_IKE = relations_IKE.half()
-    own = OwnExperts(items, keys_IKE, pairs, host_layers=(1, 2), width=32, num_experts=2)
+    own = OwnExperts(items, keys_IKE, texts, host_layers=(1, 2), width=32, num_experts=2)
     generator = torch.Generator().manual_seed(seed)
     for parameter in own.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator).bfloat16()
@@ -218,8 +217,8 @@ def give_items(model: PeerModel, name: str, *prompts: Tensor) -> None:
 def give_passages(model: PeerModel, name: str, *texts: Tensor) -> None:
     """Give a pool random own experts of each text (1, T), whose first token is its start."""
     items = [Item(f"{name} text {n}") for n in range(len(texts))]
-    pairs = [token_pairs(ids_BT[0].tolist()) for ids_BT in texts]
-    own = make_own(items, torch.empty(len(items), 0, 0), 1 + ord(name), pairs)
+    ids = [ids_BT[0].int() for ids_BT in texts]
+    own = make_own(items, torch.empty(len(items), 0, 0), 1 + ord(name), ids)
     _add_own(model, name, own)
 
 

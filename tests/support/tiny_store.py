@@ -16,7 +16,12 @@ from pipelines.settings import TrainingSettings
 
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 SETTINGS = TrainingSettings(
-    shape=SHAPE, num_shards=2, text_passes=3.0, min_steps=1, precision="fp32"
+    shape=SHAPE,
+    num_shards=2,
+    text_passes=3.0,
+    min_steps=1,
+    study_questions=0,
+    precision="fp32",
 )
 """In fp32, so that every processor gives the same bits."""
 OWNER = Relation("owner", "The owner of {subject} is", ("{subject} belongs to",))

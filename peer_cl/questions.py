@@ -1,0 +1,137 @@
+"""Which passages a question asks about: the half of the router for questions that are declared so.
+
+A question and a passage are compared by their *terms*: tokens, whatever their case, and pairs of
+neighbouring ones. A term weighs what it tells in background text, so a passage's score depends on
+the question, the background and itself alone. As in BM25 (Robertson and Zaragoza, 2009) a term that
+comes again tells less, and less in a long passage.
+
+Shape suffixes: V vocabulary, X terms of a text, P passages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+NO_TERM = -1
+COMMON_NATS = 4.5
+"""A word that tells no more, in nats of background text, tells nothing of what is asked."""
+NUMBER_NATS = 9.0
+"""What a piece of a number tells beside its neighbour; alone it tells nothing."""
+PAIR_WEIGHT = 0.3
+SATURATION, LENGTH_SHARE, USUAL_LENGTH = 0.7, 0.5, 170
+"""k1, b and the average length, in tokens, of BM25."""
+LEAST_NATS = 25.0
+"""A question whose terms tell less is compared as if they told so much."""
+THRESHOLD = 0.55
+"""Least score of a passage that a question is taken to ask about."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a base's tokens are to questions."""
+
+    terms_V: NDArray[np.int64]
+    """One number for all tokens that differ in case or blanks; `NO_TERM` for marks."""
+    alone_V: NDArray[np.float64]
+    """What each token tells, in nats,"""
+    paired_V: NDArray[np.float64]
+    """and what beside a neighbour."""
+
+    @staticmethod
+    def weighed(terms_V: Tensor, ids_X: Tensor, counts_X: Tensor, marks_M: Tensor) -> Terms:
+        """Return terms with what they tell.
+
+        Args:
+            terms_V: as `make_terms` gives them.
+            ids_X, counts_X: how often tokens stand in background text, those without a letter left
+                out.
+            marks_M: the tokens without a letter. A term among them is of a number.
+        """
+        terms, ids = terms_V.numpy(), ids_X.numpy()
+        is_term_V = terms != NO_TERM
+        known = ids[is_term_V[ids]]
+        counts_V = np.bincount(
+            terms[known], counts_X.numpy()[is_term_V[ids]].astype(float), minlength=len(terms)
+        )
+        likely_V = (counts_V[terms] + 0.5) / max(1.0, float(counts_X.sum()))
+        alone_V = np.where(is_term_V, np.maximum(0.0, -np.log(likely_V) - COMMON_NATS), 0.0)
+        is_number_V = is_term_V & np.isin(np.arange(len(terms)), marks_M.numpy())
+        return Terms(
+            terms,
+            np.where(is_number_V, 0.0, alone_V),
+            np.where(is_number_V, NUMBER_NATS, alone_V),
+        )
+
+    def told(self, ids: Sequence[int]) -> dict[int, tuple[float, int]]:
+        """Return the terms of a text: what each tells, and how often it stands there."""
+        kept = [one for one in ids if one < len(self.terms_V) and self.terms_V[one] != NO_TERM]
+        terms = [int(self.terms_V[one]) for one in kept]
+        counts = Counter(terms)
+        found = {
+            term: (float(self.alone_V[one]), counts[term])
+            for one, term in zip(kept, terms, strict=True)
+        }
+        pairs = [((a + 1) << 32) + b for a, b in pairwise(terms)]
+        numbers = Counter(pairs)
+        for pair, (one, other) in zip(pairs, pairwise(kept), strict=True):
+            nats = PAIR_WEIGHT * float(self.paired_V[one] + self.paired_V[other])
+            found[pair] = (nats, numbers[pair])
+        return {term: about for term, about in found.items() if about[0] > 0}
+
+
+class QuestionIndex:
+    """An inverted index of passages, for questions.
+
+    Args:
+        terms: the base's.
+        passages: their token ids, titles included.
+    """
+
+    def __init__(self, terms: Terms, passages: Sequence[Sequence[int]]) -> None:
+        self.terms, self.num_passages = terms, len(passages)
+        rows = [terms.told(ids) for ids in passages]
+        terms_X = np.array([term for row in rows for term in row], np.int64)
+        counts_X = np.array([num for row in rows for _, num in row.values()], np.float64)
+        owners_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        lengths_P = np.array([len(ids) for ids in passages]) / USUAL_LENGTH
+        slack_X = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * lengths_P[owners_X])
+        order_X = np.argsort(terms_X, kind="stable")
+        self._terms_X, self._owners_X = terms_X[order_X], owners_X[order_X]
+        self._factors_X = (counts_X * (SATURATION + 1) / (counts_X + slack_X))[order_X]
+
+    def scores(self, question: Sequence[int]) -> NDArray[np.float64]:
+        """Return each passage's score: (P,), about 1 where all that a question tells stands in it.
+
+        Args:
+            question: token ids, without special tokens.
+        """
+        told = self.terms.told(question)
+        scores_P = np.zeros(self.num_passages)
+        for term, (nats, _) in told.items():
+            first, last = np.searchsorted(self._terms_X, [term, term + 1])
+            np.add.at(scores_P, self._owners_X[first:last], nats * self._factors_X[first:last])
+        return scores_P / max(LEAST_NATS, sum(nats for nats, _ in told.values()))
+
+
+def make_terms(texts: Sequence[str]) -> Tensor:
+    """Return the terms of a base whose tokens read so, each alone: int64 (V,).
+
+    Example:
+        >>> make_terms([" Quartz", "quartz", ".", " 7"]).tolist()
+        [0, 0, -1, 3]
+    """
+    first: dict[str, int] = {}
+    terms = []
+    for number, text in enumerate(texts):
+        plain = text.strip().casefold()
+        is_term = any(sign.isalnum() or sign == "\N{REPLACEMENT CHARACTER}" for sign in plain)
+        terms.append(first.setdefault(plain, number) if is_term else NO_TERM)
+    return torch.tensor(terms)

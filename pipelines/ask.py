@@ -1,0 +1,303 @@
+"""Asking: a question finds what was learned, is answered, and the answer is looked up in it.
+
+Three ways lead to an answer: from *memory*, by the experts of the fact or passage that the question
+finds; by *reading*, the base with the passages that it finds before the question; and by both at
+once. Where nothing is found the base answers, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+
+from peer_cl.bases import context_length
+from peer_cl.errors import InputError
+from peer_cl.generate import PromptWeights, weigh_prompt, write_branches
+from peer_cl.items import FoundItem
+from peer_cl.model import PeerModel
+from peer_cl.pool import pool_names
+from peer_cl.read import check_text
+from pipelines.batches import tokenise
+from pipelines.corpora import composed_text
+from pipelines.loading import load
+from pipelines.passage_training import SENTENCE_END, question_ids
+from pipelines.study.questions import plain_words, stands
+from stores.registry import Registry
+
+Way = Literal["memory", "reading", "both", "base"]
+WAYS: tuple[Way, ...] = ("memory", "reading", "both")
+DEFAULT_WAY: Way = "both"
+MAX_ANSWER_TOKENS = 24
+NUM_SOURCES = 3
+"""Passages that are read, and shown."""
+_LEAST_LEFT = 16
+"""Tokens of a passage that are worth reading, where the base's context is nearly full."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A fact or a passage that a question finds."""
+
+    domain: str
+    document_id: str
+    title: str
+    source: str
+    """Of the document: its file, with page or heading where it has one."""
+    sentence: str
+    """What of it is nearest to question and answer; a fact's statement."""
+    score: float
+    """The router's."""
+    is_passage: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's answer, and where it comes from."""
+
+    question: str
+    text: str | None
+    """None: nothing was found, and only what was learned was to answer."""
+    way: Way
+    domain: str | None
+    """Whose experts answered; None: the base's own words."""
+    probability: float | None
+    """Of the answer, token by token, under the branch that wrote it."""
+    memory: str | None
+    """What experts alone answer; None where nothing was found."""
+    base: str | None
+    """What the base alone answers, where that was wanted or nothing was found."""
+    sources: tuple[Source, ...]
+    """What the question found, the best first."""
+    stands_in: tuple[str, ...]
+    """Sources of the documents, among those found, in which the answer stands word for word."""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether anything that was learned answers."""
+        return self.domain is not None
+
+
+def ask(
+    registry: Registry,
+    question: str,
+    *,
+    model: PeerModel | None = None,
+    tokenizer: Any = None,
+    domains: str | Sequence[str] | None = None,
+    way: Way = DEFAULT_WAY,
+    strict: bool = False,
+    compare: bool = False,
+    max_new_tokens: int = MAX_ANSWER_TOKENS,
+) -> Answer:
+    """Return the answer to a question: one line, greedily.
+
+    Args:
+        registry: the store's.
+        model, tokenizer: as `load` returns them; default: the live snapshot's.
+        domains: only what these (or this one) learned; the best of it, whatever its score.
+        way: of an answer from what was learned.
+        strict: no answer where nothing is found.
+        compare: what the base alone answers, too.
+
+    Raises:
+        InputError: for an empty question, or one longer than the base's context.
+        UnknownError: for an unknown domain. StateError: for one that is not active.
+    """
+    question = composed_text(" ".join(question.split()))
+    if not question:
+        raise InputError('the question is empty; ask something: peer-cl ask "Who founded Kiel?"')
+    for name in () if domains is None else pool_names(domains):
+        registry.queries.check_active(name)
+    if model is None or tokenizer is None:
+        model, tokenizer = load(registry)
+    ids, begin, end = question_ids(tokenizer, question)
+    ids_BT = torch.tensor([ids])
+    check_text(model.base, ids_BT, num_new=max_new_tokens)
+    asker = _Asker(registry, model, tokenizer, max_new_tokens)
+    weights = None
+    if model.active_pools:
+        counted_BT = torch.zeros_like(ids_BT).bool()
+        counted_BT[:, begin:end] = True
+        weights = weigh_prompt(
+            model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
+        )
+    found = [] if weights is None else asker.ranked(weights, ids_BT, (begin, end), domains)
+    if weights is None or not found:
+        text, probability = (None, None) if strict else asker.write(None, ids, 0)
+        return Answer(question, text, "base", None, probability, None, text, (), ())
+    domain = found[0][0]
+    by_memory = asker.write(domain, ids, 0, weights)
+    text, probability = by_memory
+    texts = asker.texts(found)
+    if way != "memory" and (context := asker.context(texts, found, len(ids))):
+        whole = [ids[0], *context, *ids[1:]]
+        own = weights if way == "both" else None
+        text, probability = asker.write(domain, whole, len(context), own)
+    else:
+        way = "memory"
+    return Answer(
+        question=question,
+        text=text,
+        way=way,
+        domain=domain,
+        probability=probability,
+        memory=by_memory[0],
+        base=asker.write(None, ids, 0)[0] if compare else None,
+        sources=tuple(asker.source(*one, question, text) for one in found),
+        stands_in=tuple(dict.fromkeys(asker.standing(found, texts, text))),
+    )
+
+
+def checked_way(way: str) -> Way:
+    """Return a way that leads from what was learned to an answer; InputError for another word."""
+    if way not in WAYS:
+        raise InputError(f"way must be one of {', '.join(WAYS)}, not {way!r}")
+    return way
+
+
+@dataclass(frozen=True)
+class _Asker:
+    registry: Registry
+    model: PeerModel
+    tokenizer: Any
+    max_new_tokens: int
+
+    def ranked(
+        self,
+        weights: PromptWeights,
+        ids_BT: torch.Tensor,
+        span: tuple[int, int],
+        domains: str | Sequence[str] | None,
+    ) -> list[tuple[str, FoundItem]]:
+        """Return what a question finds, the writer's first: facts before passages."""
+        terms = self.model.background.terms if self.model.background is not None else None
+        found = [(name, one) for name, items in weights.found.items() for one in items]
+        counted_BT = torch.zeros_like(ids_BT).bool()
+        counted_BT[:, span[0] : span[1]] = True
+        ends_B = torch.tensor([ids_BT.shape[1]])
+        names = weights.found if domains is not None else self.model.active_pools
+        for name in names:
+            index = self.model.items(name)
+            if index is not None and terms is not None:
+                more = index.asked(terms, ids_BT, counted_BT, ends_B)
+                found += [(name, one) for one in more[: NUM_SOURCES + 1]]
+        unique = {(name, one.item): (name, one) for name, one in found}
+        order = sorted(
+            unique.values(), key=lambda pair: (pair[1].is_passage, -pair[1].score, pair[0])
+        )
+        return order[:NUM_SOURCES]
+
+    def texts(self, found: Sequence[tuple[str, FoundItem]]) -> list[str]:
+        """Return the passages that were found, with their titles, and facts' statements."""
+        texts = []
+        for name, one in found:
+            index = self.model.items(name)
+            ids = None if index is None else index.text(one.item)
+            if ids is None:
+                texts.append(self.source(name, one, "", None).sentence)
+            else:
+                texts.append(str(self.tokenizer.decode(ids[1:], skip_special_tokens=True)))
+        return texts
+
+    def context(
+        self, texts: Sequence[str], found: Sequence[tuple[str, FoundItem]], num_asked: int
+    ) -> list[int]:
+        """Return token ids of the best passage, to be read before the question; cut to fit."""
+        most = context_length(self.model.base) or 2048
+        left = most - num_asked - self.max_new_tokens
+        passages = [t for t, (_, one) in zip(texts, found, strict=True) if one.is_passage]
+        if not passages or left < _LEAST_LEFT:
+            return []
+        return tokenise(self.tokenizer, [passages[0].strip()])[0][1:left] + self._blank_line
+
+    @property
+    def _blank_line(self) -> list[int]:
+        return tokenise(self.tokenizer, ["\n\n"])[0][1:]
+
+    @torch.no_grad()
+    def write(
+        self,
+        domain: str | None,
+        ids: Sequence[int],
+        skip: int,
+        weights: PromptWeights | None = None,
+    ) -> tuple[str, float]:
+        """Return an answer and its probability: of the base, or with a domain's found item active.
+
+        Args:
+            ids: of the prompt.
+            skip: tokens behind the start token that are read before the question.
+            weights: which items are active in the question; None: none.
+        """
+        ids_BT, items = torch.tensor([ids]), {}
+        if domain is not None and weights is not None:
+            own_BT = weights.items_PBT[domain]
+            before_BT = own_BT[:, :1].expand(-1, skip)
+            items = {domain: torch.cat([own_BT[:, :1], before_BT, own_BT[:, 1:]], 1)}
+        is_own = bool(items)
+        written = write_branches(
+            self.model,
+            (None, domain),
+            torch.tensor([int(is_own)]),
+            ids_BT,
+            torch.ones_like(ids_BT),
+            items,
+            {
+                "max_new_tokens": self.max_new_tokens,
+                "do_sample": False,
+                "num_beams": 1,
+                "repetition_penalty": 1.0,
+                "pad_token_id": self.tokenizer.eos_token_id,
+                "stop_strings": ["\n"],
+                "tokenizer": self.tokenizer,
+                "return_dict_in_generate": True,
+                "output_logits": True,
+            },
+        )
+        new = written.sequences[0, len(ids) :].tolist()
+        log_probs = [
+            float(step.float().log_softmax(-1)[0, token])
+            for step, token in zip(written.logits, new, strict=True)
+        ]
+        text = str(self.tokenizer.decode(new, skip_special_tokens=True)).split("\n")[0].strip()
+        return text, float(torch.tensor(log_probs).sum().exp())
+
+    def source(self, domain: str, one: FoundItem, question: str, answer: str | None) -> Source:
+        """Return a found item as it is shown."""
+        index = self.model.items(domain)
+        item = cast(Any, index).items[one.item]
+        place = self.registry.queries.places(item.item_id)[-1].document
+        ids = cast(Any, index).text(one.item)
+        if ids is None:
+            sentence = self.registry.queries.document_text(place)
+        else:
+            text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
+            sentence = nearest_sentence(text, question, answer)
+        return Source(
+            domain, item.item_id, place.title, place.source, sentence, one.score, one.is_passage
+        )
+
+    def standing(
+        self, found: Sequence[tuple[str, FoundItem]], texts: Sequence[str], answer: str
+    ) -> list[str]:
+        """Return the sources of those texts in which the answer stands word for word."""
+        return [
+            self.source(name, one, "", None).source
+            for (name, one), text in zip(found, texts, strict=True)
+            if stands(answer, text)
+        ]
+
+
+def nearest_sentence(text: str, question: str, answer: str | None) -> str:
+    """Return the sentence of a text in which most of a question stands, and its answer."""
+    wanted = set(plain_words(question).split())
+
+    def nearness(sentence: str) -> tuple[bool, int]:
+        has_answer = answer is not None and stands(answer, sentence)
+        return has_answer, len(wanted & set(plain_words(sentence).split()))
+
+    sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
+    return max(sentences, key=nearness, default="")

@@ -1,0 +1,59 @@
+"""Questions find passages by what they tell; no passage changes another's score."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer_cl.questions import LEAST_NATS, PAIR_WEIGHT, QuestionIndex, Terms, make_terms
+
+TOKENS = ["<s>", " the", ".", " Owl", "owl", " tower", " burns", " 1", "9", " rare", " 8"]
+THE, MARK, OWL, SMALL_OWL, TOWER, BURNS, ONE, NINE, RARE, EIGHT = range(1, 11)
+TERMS = Terms.weighed(
+    make_terms(TOKENS),
+    torch.tensor([THE, OWL, SMALL_OWL, TOWER, BURNS]),
+    torch.tensor([9000, 2, 1, 3, 3]),
+    torch.tensor([0, MARK, ONE, NINE, EIGHT]),
+)
+texts = st.lists(st.sampled_from(range(1, 11)), min_size=1, max_size=30)
+
+
+def scores(question, *passages):
+    return QuestionIndex(TERMS, passages).scores(question).tolist()
+
+
+def test_common_words_and_marks_tell_nothing_and_rare_ones_most():
+    told = TERMS.told([THE, MARK, RARE, TOWER])
+    assert THE not in told
+    assert told[TERMS.terms_V[RARE]][0] > told[TERMS.terms_V[TOWER]][0] > 0
+
+
+def test_case_and_blanks_make_no_other_term():
+    assert TERMS.told([OWL]) == TERMS.told([SMALL_OWL])
+    assert scores([SMALL_OWL, TOWER], [OWL, TOWER]) == scores([OWL, TOWER], [OWL, TOWER])
+
+
+def test_numbers_tell_beside_their_neighbours_alone():
+    assert TERMS.told([ONE]) == {}
+    assert len(TERMS.told([ONE, NINE])) == 1
+    year, other = scores([ONE, NINE], [ONE, NINE], [ONE, EIGHT])
+    assert year > other == 0
+
+
+def test_a_passage_of_the_same_words_in_order_is_nearer():
+    near, far = scores([OWL, TOWER, BURNS], [OWL, TOWER, BURNS, RARE], [BURNS, TOWER, OWL, RARE])
+    assert near > far > 0
+
+
+def test_a_question_that_tells_little_is_sure_of_nothing():
+    (score,) = scores([TOWER], [TOWER])
+    nats = TERMS.told([TOWER])[TERMS.terms_V[TOWER]][0]
+    assert nats < LEAST_NATS
+    assert score < 2 * nats / LEAST_NATS < 1
+    assert PAIR_WEIGHT < 1  # words count for more than their order
+
+
+@given(texts, st.lists(texts, min_size=1, max_size=5))
+def test_no_passage_changes_anothers_score(question, passages):
+    together = scores(question, *passages)
+    np.testing.assert_allclose(together, [scores(question, one)[0] for one in passages], rtol=1e-12)
