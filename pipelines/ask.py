@@ -275,7 +275,8 @@ class _Asker:
             sentence = self.registry.queries.document_text(place)
         else:
             text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
-            sentence = nearest_sentence(text, question, answer)
+            body = text.removeprefix(place.title).strip() or text
+            sentence = nearest_sentence(body, question, answer)
         return Source(
             domain, item.item_id, place.title, place.source, sentence, one.score, one.is_passage
         )
