@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
 from app.output import print_json, print_objects, print_table, say, show_progress
@@ -38,7 +38,8 @@ def ask(
     ] = None,
     domain: Domains = None,
     way: Annotated[
-        str, opt("WAY", "Answer from memory, by reading what was found, or by both.")
+        Literal["memory", "reading", "both"],
+        Option(help="Answer from memory, by reading what was found, or by both."),
     ] = "both",
     strict: Annotated[
         bool, flag("--strict", "No answer where nothing that was learned is found.")
@@ -49,9 +50,6 @@ def ask(
     asked = [*(questions or ()), *(_lines(file) if file is not None else ())]
     if not asked:
         raise InputError('ask something: peer-cl ask "Who founded Kiel?", or --file FILE')
-    from pipelines.ask import checked_way
-
-    way = checked_way(way)
     model, tokenizer = opened.load()
     answers = [
         opened.ask(

@@ -81,7 +81,7 @@ def init(
 
 def study(
     paths: Annotated[
-        list[str], Argument(metavar="PATH...", help="txt, md or jsonl files, or folders of them.")
+        list[str], Argument(metavar="PATH...", help="Files, folders or globs, as `ingest` reads.")
     ],
     out: Annotated[Path, opt("FILE", "Questions, as jsonl; what it holds stays.")],
     endpoint: Annotated[
@@ -101,8 +101,8 @@ def study(
     from pipelines.study import making
     from pipelines.study.endpoint import EndpointMaker
 
-    documents = [document for path in paths for document in read_corpus(path).documents]
-    passages = list(making.passages_of(documents))
+    corpus = read_corpus(paths)
+    passages = list(making.passages_of(corpus.documents))
     maker: making.QuestionMaker = making.BuiltinMaker()
     if endpoint is not None and model is not None:
         maker = EndpointMaker(endpoint, model)
@@ -121,6 +121,7 @@ def study(
     if isinstance(maker, EndpointMaker):
         say(f"{maker.num_prompt_tokens:,} tokens read, {maker.num_answer_tokens:,} written")
     say(f"questions in {out}")
+    _print_reading(corpus)
 
 
 @acts

@@ -277,13 +277,11 @@ class ItemIndex:
         for row, (ids_T, counted_T) in enumerate(zip(ids_BT, counted_BT, strict=True)):
             scores_P = self._by_question[1].scores(ids_T[counted_T].tolist())
             end = int(prompt_ends_B[row])
+            least = scores_P.max() if is_given else ASKED_THRESHOLD
+            near = [(float(scores_P[n]), int(n)) for n in (scores_P >= least).nonzero()[0]]
             # Of two that are as near, the one that was learned later.
-            best = sorted(range(len(scores_P)), key=lambda n: (scores_P[n], n), reverse=True)
-            least = float(scores_P[best[0]]) if is_given else ASKED_THRESHOLD
-            for number in best:
-                if scores_P[number] < least:
-                    break
-                score, item = float(scores_P[number]), self._passage_items[number]
+            for score, number in sorted(near, reverse=True):
+                item = self._passage_items[number]
                 found.append(FoundItem(row, item, end - 1, end - 1, end, score, True))
         return found
 

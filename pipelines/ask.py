@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError
 from peer_cl.generate import PromptWeights, weigh_prompt, write_branches
-from peer_cl.items import FoundItem
+from peer_cl.items import FoundItem, ItemIndex
 from peer_cl.model import PeerModel
 from peer_cl.pool import pool_names
 from peer_cl.read import check_text
@@ -25,6 +25,7 @@ from pipelines.corpora import composed_text
 from pipelines.loading import load
 from pipelines.passage_training import SENTENCE_END, question_ids
 from pipelines.study.questions import plain_words, stands
+from stores.queries import Document
 from stores.registry import Registry
 
 Way = Literal["memory", "reading", "both", "base"]
@@ -32,7 +33,7 @@ WAYS: tuple[Way, ...] = ("memory", "reading", "both")
 DEFAULT_WAY: Way = "both"
 MAX_ANSWER_TOKENS = 24
 NUM_SOURCES = 3
-"""Passages that are read, and shown."""
+"""Facts and passages that are shown; the best passage is read."""
 _LEAST_LEFT = 16
 """Tokens of a passage that are worth reading, where the base's context is nearly full."""
 
@@ -106,6 +107,7 @@ def ask(
         InputError: for an empty question, or one longer than the base's context.
         UnknownError: for an unknown domain. StateError: for one that is not active.
     """
+    way = checked_way(way)
     question = composed_text(" ".join(question.split()))
     if not question:
         raise InputError('the question is empty; ask something: peer-cl ask "Who founded Kiel?"')
@@ -116,28 +118,28 @@ def ask(
     ids, begin, end = question_ids(tokenizer, question)
     ids_BT = torch.tensor([ids])
     check_text(model.base, ids_BT, num_new=max_new_tokens)
+    counted_BT = torch.zeros_like(ids_BT).bool()
+    counted_BT[:, begin:end] = True
     asker = _Asker(registry, model, tokenizer, max_new_tokens)
-    weights = None
+    weights, found = None, list[_Found]()
     if model.active_pools:
-        counted_BT = torch.zeros_like(ids_BT).bool()
-        counted_BT[:, begin:end] = True
         weights = weigh_prompt(
             model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
         )
-    found = [] if weights is None else asker.ranked(weights, ids_BT, (begin, end), domains)
-    if weights is None or not found:
+        found = asker.ranked(weights, ids_BT, counted_BT)
+    if not found:
         text, probability = (None, None) if strict else asker.write(None, ids, 0)
         return Answer(question, text, "base", None, probability, None, text, (), ())
-    domain = found[0][0]
+    domain = found[0].domain
     by_memory = asker.write(domain, ids, 0, weights)
     text, probability = by_memory
-    texts = asker.texts(found)
-    if way != "memory" and (context := asker.context(texts, found, len(ids))):
+    if way != "memory" and (context := asker.context(found, len(ids))):
         whole = [ids[0], *context, *ids[1:]]
         own = weights if way == "both" else None
         text, probability = asker.write(domain, whole, len(context), own)
     else:
         way = "memory"
+    standing = [one.document.source for one in found if stands(text, one.text)]
     return Answer(
         question=question,
         text=text,
@@ -146,8 +148,8 @@ def ask(
         probability=probability,
         memory=by_memory[0],
         base=asker.write(None, ids, 0)[0] if compare else None,
-        sources=tuple(asker.source(*one, question, text) for one in found),
-        stands_in=tuple(dict.fromkeys(asker.standing(found, texts, text))),
+        sources=tuple(one.source(question, text) for one in found),
+        stands_in=tuple(dict.fromkeys(standing)),
     )
 
 
@@ -158,6 +160,32 @@ def checked_way(way: str) -> Way:
     return way
 
 
+class _Found(NamedTuple):
+    """What a question finds, with its document and its text."""
+
+    domain: str
+    item: FoundItem
+    document: Document
+    text: str
+    """Of a passage, with its title; of a fact, its statement."""
+
+    def source(self, question: str, answer: str) -> Source:
+        """Return it as it is shown."""
+        document, sentence = self.document, self.text
+        if self.item.is_passage:
+            body = self.text.removeprefix(document.title).strip() or self.text
+            sentence = nearest_sentence(body, question, answer)
+        return Source(
+            domain=self.domain,
+            document_id=document.document_id,
+            title=document.title,
+            source=document.source,
+            sentence=sentence,
+            score=self.item.score,
+            is_passage=self.item.is_passage,
+        )
+
+
 @dataclass(frozen=True)
 class _Asker:
     registry: Registry
@@ -166,49 +194,36 @@ class _Asker:
     max_new_tokens: int
 
     def ranked(
-        self,
-        weights: PromptWeights,
-        ids_BT: torch.Tensor,
-        span: tuple[int, int],
-        domains: str | Sequence[str] | None,
-    ) -> list[tuple[str, FoundItem]]:
+        self, weights: PromptWeights, ids_BT: torch.Tensor, counted_BT: torch.Tensor
+    ) -> list[_Found]:
         """Return what a question finds, the writer's first: facts before passages."""
         terms = self.model.background.terms if self.model.background is not None else None
-        found = [(name, one) for name, items in weights.found.items() for one in items]
-        counted_BT = torch.zeros_like(ids_BT).bool()
-        counted_BT[:, span[0] : span[1]] = True
-        ends_B = torch.tensor([ids_BT.shape[1]])
-        names = weights.found if domains is not None else self.model.active_pools
-        for name in names:
+        ends_B, found = torch.tensor([ids_BT.shape[1]]), dict[tuple[str, int], FoundItem]()
+        for name, items in weights.found.items():
             index = self.model.items(name)
-            if index is not None and terms is not None:
-                more = index.asked(terms, ids_BT, counted_BT, ends_B)
-                found += [(name, one) for one in more[: NUM_SOURCES + 1]]
-        unique = {(name, one.item): (name, one) for name, one in found}
+            # Of passages the reading has the nearest alone.
+            more = index.asked(terms, ids_BT, counted_BT, ends_B) if index and terms else []
+            found |= {(name, one.item): one for one in (*items, *more[:NUM_SOURCES])}
         order = sorted(
-            unique.values(), key=lambda pair: (pair[1].is_passage, -pair[1].score, pair[0])
+            found.items(), key=lambda pair: (pair[1].is_passage, -pair[1].score, pair[0])
         )
-        return order[:NUM_SOURCES]
+        return [self._look_up(name, one) for (name, _), one in order[:NUM_SOURCES]]
 
-    def texts(self, found: Sequence[tuple[str, FoundItem]]) -> list[str]:
-        """Return the passages that were found, with their titles, and facts' statements."""
-        texts = []
-        for name, one in found:
-            index = self.model.items(name)
-            ids = None if index is None else index.text(one.item)
-            if ids is None:
-                texts.append(self.source(name, one, "", None).sentence)
-            else:
-                texts.append(str(self.tokenizer.decode(ids[1:], skip_special_tokens=True)))
-        return texts
+    def _look_up(self, domain: str, one: FoundItem) -> _Found:
+        index = cast(ItemIndex, self.model.items(domain))
+        queries = self.registry.queries
+        document = queries.places(index.items[one.item].item_id)[-1].document
+        ids = index.text(one.item)
+        if ids is None:
+            return _Found(domain, one, document, queries.document_text(document))
+        text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
+        return _Found(domain, one, document, text)
 
-    def context(
-        self, texts: Sequence[str], found: Sequence[tuple[str, FoundItem]], num_asked: int
-    ) -> list[int]:
+    def context(self, found: Sequence[_Found], num_asked: int) -> list[int]:
         """Return token ids of the best passage, to be read before the question; cut to fit."""
         most = context_length(self.model.base) or 2048
         left = most - num_asked - self.max_new_tokens
-        passages = [t for t, (_, one) in zip(texts, found, strict=True) if one.is_passage]
+        passages = [one.text for one in found if one.item.is_passage]
         if not passages or left < _LEAST_LEFT:
             return []
         return tokenise(self.tokenizer, [passages[0].strip()])[0][1:left] + self._blank_line
@@ -265,40 +280,13 @@ class _Asker:
         text = str(self.tokenizer.decode(new, skip_special_tokens=True)).split("\n")[0].strip()
         return text, float(torch.tensor(log_probs).sum().exp())
 
-    def source(self, domain: str, one: FoundItem, question: str, answer: str | None) -> Source:
-        """Return a found item as it is shown."""
-        index = self.model.items(domain)
-        item = cast(Any, index).items[one.item]
-        place = self.registry.queries.places(item.item_id)[-1].document
-        ids = cast(Any, index).text(one.item)
-        if ids is None:
-            sentence = self.registry.queries.document_text(place)
-        else:
-            text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
-            body = text.removeprefix(place.title).strip() or text
-            sentence = nearest_sentence(body, question, answer)
-        return Source(
-            domain, item.item_id, place.title, place.source, sentence, one.score, one.is_passage
-        )
 
-    def standing(
-        self, found: Sequence[tuple[str, FoundItem]], texts: Sequence[str], answer: str
-    ) -> list[str]:
-        """Return the sources of those texts in which the answer stands word for word."""
-        return [
-            self.source(name, one, "", None).source
-            for (name, one), text in zip(found, texts, strict=True)
-            if stands(answer, text)
-        ]
-
-
-def nearest_sentence(text: str, question: str, answer: str | None) -> str:
+def nearest_sentence(text: str, question: str, answer: str) -> str:
     """Return the sentence of a text in which most of a question stands, and its answer."""
     wanted = set(plain_words(question).split())
 
     def nearness(sentence: str) -> tuple[bool, int]:
-        has_answer = answer is not None and stands(answer, sentence)
-        return has_answer, len(wanted & set(plain_words(sentence).split()))
+        return stands(answer, sentence), len(wanted & set(plain_words(sentence).split()))
 
     sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
     return max(sentences, key=nearness, default="")

@@ -34,7 +34,6 @@ from pipelines.passage_training import Passage, make_passage, train_passages
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, resolve_precision
 from pipelines.splits import Splits, percentages, split_documents
-from pipelines.study.builtin import questions_of
 from pipelines.study.questions import BUILT_IN, StudyQuestion, stands
 from pipelines.training import Loss, TrainingRun, train_segment
 from pipelines.usage import RecordedUse, record_use
@@ -450,8 +449,12 @@ class _Growing:
             for one in self.prepared.questions.get(row.document_id, ())
             if stands(one.answer, text)
         ]
-        made = questions_of(text, title, most) if most else []
-        return make_passage(tokenizer, row, title, [*given, *((*pair, BUILT_IN) for pair in made)])
+        made = list[tuple[str, str, str]]()
+        if most:
+            from pipelines.study.builtin import questions_of  # spaCy takes seconds to load
+
+            made = [(*pair, BUILT_IN) for pair in questions_of(text, title, most)]
+        return make_passage(tokenizer, row, title, [*given, *made])
 
     def _rows(self, split: str) -> list[Row]:
         end_id = self.base.tokenizer.eos_token_id if split == "train" else None

@@ -96,7 +96,11 @@ class Passage:
     @property
     def num_stretches(self) -> int:
         """Its length in units of `LENGTHS`: the shape of its batch follows from it alone."""
-        return -(-len(self.ids) // LENGTHS)
+        return _num_stretches(self.ids)
+
+
+def _num_stretches(ids: Sequence[int]) -> int:
+    return -(-len(ids) // LENGTHS)
 
 
 def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
@@ -114,7 +118,7 @@ def make_passage(
 ) -> Passage:
     """Return a row of a document as a passage, with the questions that it is to answer."""
     text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
-    most = -(-len(row.ids) // LENGTHS) * QUESTIONS_OF_STRETCH
+    most = _num_stretches(row.ids) * QUESTIONS_OF_STRETCH
     asked, learned = list[_Asked](), []
     for one in questions:
         prompt = question_ids(tokenizer, one[0])[0]

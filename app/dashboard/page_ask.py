@@ -70,7 +70,9 @@ def _show_answer(answer: Answer) -> None:
         st.text(line)
     st.markdown("**Sources**")
     table = tables.rows(
-        answer.sources, "domain source title sentence open near", open=tables.document_address,
+        answer.sources,
+        "domain source title sentence open near",
+        open=tables.document_address,
         near=lambda one: min(1.0, one.score),
-    )  # fmt: skip
+    )
     tables.show(table, "The facts and passages that the question finds, the nearest first")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from peer_cl.errors import StateError
-from pipelines.study.questions import ENDPOINT, is_clear
+from pipelines.study.questions import ENDPOINT, is_clear, plain_words, stands
 
 KEY_VARIABLE = "PEER_CL_ENDPOINT_KEY"
 """Holds the key. Not OPENAI_API_KEY: that one would go to whatever address is named."""
@@ -116,17 +116,17 @@ def checked_pairs(pairs: Iterable[tuple[str, str]], text: str) -> list[tuple[str
         >>> checked_pairs(pairs, "Kiel was founded by Adolf IV of Holstein.")
         [('Who founded Kiel?', 'Adolf IV')]
     """
-    whole, kept = f" {_plain(text)} ", dict[str, tuple[str, str]]()
+    kept = dict[str, tuple[str, str]]()
     for question, answer in pairs:
-        asked, said = _plain(question), _plain(answer)
-        stands = said and f" {said} " in whole and len(said.split()) <= MAX_ANSWER_WORDS
-        if stands and is_clear(question) and f" {said} " not in f" {asked} ":
-            kept.setdefault(asked, (question.strip(), answer.strip()))
+        is_short = len(plain_words(answer).split()) <= MAX_ANSWER_WORDS
+        if (
+            is_short
+            and stands(answer, text)
+            and is_clear(question)
+            and not stands(answer, question)
+        ):
+            kept.setdefault(plain_words(question), (question.strip(), answer.strip()))
     return list(kept.values())[: NUM_QUESTIONS[1]]
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _pairs(content: str) -> Iterator[tuple[str, str]]:
