@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml tools/venv.sh
 	@sh tools/venv.sh
 	@touch $@
 
-demo: $(STAMP) ## learn four real corpora into ./knowledge, evaluate, freeze, remove, restore
+demo: $(STAMP) ## learn four real corpora into ./knowledge and ask them; erase, remove, restore
 	@.venv/bin/peer-cl demo
 
 test: $(STAMP) ## the default tests: offline, on the CPU, 2 to 4 minutes on two cores

@@ -1,7 +1,10 @@
-"""The verbs that run the model: ask, generate, trace, search, experts, verify, demo."""
+"""The verbs that run the model: ask, serve, generate, trace, search, experts, verify, demo."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +16,18 @@ from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
 from app.output import print_json, print_objects, print_table, say, show_progress
-from app.report import describe_answer, describe_weights, print_report, print_writings
+from app.report import describe_answer, describe_weights, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer as Answered
+    from pipelines.demo import Asked
     from pipelines.experts import Expert, ItemExperts
     from pipelines.store import Store
     from pipelines.trace import Trace, TracedExpert
 
+KEY_VARIABLE = "PEER_CL_KEY"
 SHOWN_EXPERTS = 3
 """Experts shown beside a token."""
 
@@ -90,6 +95,30 @@ def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
             "domain source title score sentence",
             sentence=lambda source: shorten(source.sentence, 160),
         )
+
+
+def serve(
+    port: Annotated[int, Option(metavar="N", min=1, max=65535, help="Port to listen at.")] = 8000,
+    store: Folder = DEFAULT_STORE,
+) -> None:
+    """Answer other programs as an OpenAI-compatible endpoint that only this machine reaches.
+
+    The model is "peer-cl", or "peer-cl/DOMAIN" for one domain alone; replies carry their sources.
+    The key is $PEER_CL_KEY, or else a new one, which is printed.
+    """
+    import uvicorn
+
+    from app.server import make_app
+
+    with open_store(store) as opened:
+        try:
+            listening = socket.create_server(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(f"cannot listen at port {port}: {error.strerror}; --port N") from None
+        key = os.environ.get(KEY_VARIABLE) or secrets.token_urlsafe(24)
+        say(f"serving {store} at http://127.0.0.1:{port}/v1, key {key}")
+        config = uvicorn.Config(make_app(opened, key), log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 @reads
@@ -325,9 +354,20 @@ def demo(
     quick: Annotated[bool, flag("--quick", "Two small domains instead of four.")] = False,
     store: Folder = DEFAULT_STORE,
 ) -> None:
-    """Learn four real corpora, evaluate, freeze, remove and restore, and show each result."""
+    """Learn four real corpora and ask them; erase a document, take a domain out and restore it."""
     from pipelines.demo import DemoFace, run_demo
 
     with show_progress() as progress:
-        face = DemoFace(say, print_report, print_writings)
-        run_demo(store, face, quick=quick, progress=progress)
+        run_demo(store, DemoFace(say, _print_asked), quick=quick, progress=progress)
+
+
+def _print_asked(domain: str, asked: Sequence[Asked]) -> None:
+    print_objects(
+        f"\n{domain} is asked what nothing was trained on: {sum(one.is_right for one in asked)} of "
+        f"{len(asked)} right",
+        asked,
+        "question=kept.question wanted=kept.answer answer=answer.text right=is_right "
+        "from_memory=answer.memory base_alone source",
+        base_alone=lambda one: shorten(one.answer.base or "", 60),
+        source=lambda one: one.answer.sources[0].title if one.answer.sources else "none",
+    )

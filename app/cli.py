@@ -30,7 +30,9 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Learn": _named(
         *(learn.init, learn.study, learn.ingest, learn.evaluate, learn.report, ask.demo)
     ),
-    "Ask": _named(ask.ask, ask.generate, ask.trace, ask.search, ask.experts, ask.verify),
+    "Ask": _named(
+        *(ask.ask, ask.serve, ask.generate, ask.trace, ask.search, ask.experts, ask.verify)
+    ),
     "Look": _named(
         *(look.list_, look.show, look.documents, look.document, look.log),
         *(look.status, look.doctor, look.runs, look.dashboard),

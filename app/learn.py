@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Author, Domain, Folder, Json, Message, flag, opt
 from app.output import moment, print_json, say, show_progress, size
-from app.report import print_report
+from app.report import describe_asked, print_report
 from app.verbs import Answer, acts, reads
 from peer_cl.errors import InputError, UnknownError
 from pipelines.corpora import several
@@ -140,7 +140,9 @@ def ingest(
         str | None, opt("FILE", "Questions on the documents to learn too, as `study` writes them.")
     ] = None,
     settings: Annotated[str | None, opt("FILE.toml", "Training settings: docs/cli.md.")] = None,
-    hold_out: Annotated[float | None, opt("PERCENT", "Documents held out; default: 23.")] = None,
+    hold_out: Annotated[
+        float | None, opt("PERCENT", "Documents held out to measure on; default: 0.")
+    ] = None,
     passes: Annotated[float | None, opt("N", "Readings of each document; default: 1.5.")] = None,
     seed: Annotated[int | None, opt("N", "Seed of the training; default: 0.")] = None,
     on_bad_row: Annotated[
@@ -256,11 +258,11 @@ def _print_reading(corpus: Corpus) -> None:
 def _print_ingest(report: IngestReport) -> None:
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
     learned = f"{several(report.num_learned_texts, 'text')}, {several(report.num_facts, 'fact')}"
+    if report.answers is not None:
+        say(describe_asked(report.answers))
     say(f"learned {learned}; held out {several(report.num_held_out_texts, 'text')}")
     for name, num_sections in report.held_out_files:
         say(f"held out whole: {name} ({several(num_sections, 'section')})")
-    if not report.is_measurable:
-        say("no text of the domain is held out for testing: `evaluate` cannot measure it")
     for kind, (before, after) in report.mean_losses_nats.items():
         say(f"mean loss of each {kind}: {before:.3f} -> {after:.3f} nats a token")
     left_out = {
@@ -284,15 +286,25 @@ def _print_ingest(report: IngestReport) -> None:
 def evaluate(
     opened: Store,
     background: Annotated[bool, Option(help="Score background text too.")] = True,
-    recall: Annotated[bool, Option(help="Ask the learned facts too.")] = True,
+    recall: Annotated[bool, Option(help="Ask facts, and the questions kept for it.")] = True,
+    questions: Annotated[
+        str | None, opt("FILE", "Ask these about their documents too: jsonl, as `study` writes.")
+    ] = None,
     max_documents: Annotated[
         int | None, opt("N", "The most documents of each background source; default: all.", min=1)
     ] = None,
 ) -> Answer:
-    """Measure what was learned, kept and lost on held-out documents."""
+    """Measure what was learned, kept and lost: by questions, facts and held-out documents."""
     with show_progress() as progress:
+        from pipelines.study.questions import read_questions
+
+        asked = read_questions(questions)[0] if questions else ()
         report = opened.evaluate(
-            progress, background=background, with_recall=recall, max_documents=max_documents
+            progress,
+            background=background,
+            with_recall=recall,
+            questions=asked,
+            max_documents=max_documents,
         )
     yield report.to_json()
     print_report(report)

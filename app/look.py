@@ -79,9 +79,22 @@ def documents(
     kind: Annotated[
         Literal["text", "fact", "question"] | None, Option(help="Only this kind; default: all.")
     ] = None,
+    questions: Annotated[
+        bool, flag("--questions", "The questions that were made of them, in their place.")
+    ] = False,
     limit: Limit = 50,
 ) -> Answer:
-    """List the documents of a domain's live version."""
+    """List the documents of a domain's live version, or what they were taught to answer."""
+    if questions:
+        from pipelines.experts import study_questions
+
+        made = study_questions(opened.registry, domain)
+        yield made[:limit]
+        columns = "question answer made_by=source is_kept document=document_id"
+        print_objects("questions (kept: to be asked, never learned)", made[:limit], columns)
+        if len(made) > limit:
+            say(f"{len(made) - limit:,} more; --limit shows more of them")
+        return
     found = opened.registry.queries.documents(domain, split=split, kind=kind)
     yield found[:limit]
     columns = "document=document_id split kind tokens=num_tokens base=base_nats with_pool=nats"

@@ -10,7 +10,7 @@ from pipelines.corpora import several
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer
-    from pipelines.report import EvaluationReport
+    from pipelines.report import AskedRow, EvaluationReport
     from pipelines.writing import Writing
 
 WAYS = {
@@ -40,27 +40,31 @@ METRICS = {
 
 def print_report(report: EvaluationReport) -> None:
     """Print what an evaluation found."""
+    for one in report.asked:
+        say(describe_asked(one))
     say(f"snapshot {report.snapshot}, budget {report.budget:g}")
     say(
         "an answer whose prompt asks for an item of one domain loses at most "
         f"{report.answer_bound_nats:.4f} nats"
     )
-    names = ["base", *(f"after {domain}" for domain in report.domains)]
-    print_table(
-        "\nloss on unseen documents (nats a token)",
-        ["", *report.domains],
-        [(name, *losses) for name, losses in zip(names, report.matrix.loss_nats, strict=True)],
-    )
-    print_table(
-        "\nmetrics (a score is a loss with its sign flipped)",
-        ["metric", "value", "unit", "sense"],
-        [(name, getattr(report.metrics, name), *sense) for name, sense in METRICS.items()],
-    )
-    for domain in report.unmeasured:
-        say(f"{domain}: not measured, it has no unseen document")
+    if report.metrics is not None:
+        names = ["base", *(f"after {domain}" for domain in report.domains)]
+        print_table(
+            "\nloss on unseen documents (nats a token)",
+            ["", *report.domains],
+            [(name, *losses) for name, losses in zip(names, report.matrix.loss_nats, strict=True)],
+        )
+        print_table(
+            "\nmetrics (a score is a loss with its sign flipped)",
+            ["metric", "value", "unit", "sense"],
+            [(name, getattr(report.metrics, name), *sense) for name, sense in METRICS.items()],
+        )
+    if report.unmeasured:
+        say(f"no document is held out of: {', '.join(report.unmeasured)} (--hold-out 20 would)")
     for domain, near in report.near_learned.items():
         say(f"{domain}: {len(near)} held out, not measured: a live domain learned a near copy")
-    print_objects("\ndomains (losses in nats a token)", report.routing, ROUTING)
+    if report.routing:
+        print_objects("\ndomains (losses in nats a token)", report.routing, ROUTING)
     if num := sum(row.cut_documents for row in report.routing):
         say(f"{several(num, 'document')} scored up to {report.scored_tokens:,} tokens only")
     if report.background:
@@ -93,6 +97,15 @@ def print_writings(title: str, writings: Sequence[Writing]) -> None:
         base_alone=lambda one: (one.base_text or "").strip(),
         with_pools=lambda one: one.text.strip(),
         weights_after_the_prompt=describe_weights,
+    )
+
+
+def describe_asked(row: AskedRow) -> str:
+    """Return in a line how many of a domain's kept questions are answered."""
+    return (
+        f"{row.domain} answers {row.answered} of {several(row.num, 'question')} "
+        f"({'made of its documents' if row.source == 'made' else 'of people'}, never learned): "
+        f"{row.memory} from memory alone; {row.found} find their document first"
     )
 
 

@@ -10,8 +10,8 @@ from benchmarks.results import table, write_results
 from peer_cl.errors import PeerError, StateError, unknown_name
 
 BENCHMARKS = {
-    "demo": "the demo's store, which make demo left, against its goals",
     "stream": "eight domains learned in turn, ours beside what people know",
+    "answers": "questions that people asked about articles: memory, reading, both, RAG",
     "edits": "1,000 facts of ZsRE learned one after another, and what else they change",
     "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from peer_cl.bases import BaseIdentity, seal, unseal
 
-FORMAT = "peer-cl-own-experts-3"
+FORMAT = "peer-cl-own-experts-4"
 OUTPUT_SCALE = 4.0
 """Factor on what an item's experts add, as for shared experts."""
 NO_ITEM = -1
@@ -39,7 +40,9 @@ class Item:
     num_answer: int = 0
     """Of a fact: in scored text it stays active for so many tokens."""
     questions: tuple[tuple[str, str, str], ...] = ()
-    """Of a passage: what it was taught to answer, as question, answer and who made it."""
+    """Of a passage: what it was taught to answer, as question, answer and who made it,"""
+    kept: tuple[tuple[str, str, str], ...] = ()
+    """and what is kept to be asked."""
 
 
 class OwnExperts(nn.Module):
@@ -84,12 +87,16 @@ class OwnExperts(nn.Module):
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Initialise each item's experts from its own seed; they add nothing yet."""
+        for place, seed in enumerate(seeds):
+            self.reset_item(place, seed)
+
+    def reset_item(self, place: int, seed: int) -> None:
+        """Initialise the experts of one item."""
+        generator = torch.Generator().manual_seed(seed)
+        drawn_LRD = torch.randn(self.down_ILRD.shape[1:], generator=generator)
         with torch.no_grad():
-            self.up_ILRD.zero_()
-            for place, seed in enumerate(seeds):
-                generator = torch.Generator().manual_seed(seed)
-                drawn_LRD = torch.randn(self.down_ILRD.shape[1:], generator=generator)
-                self.down_ILRD[place] = drawn_LRD / math.sqrt(self.width)
+            self.up_ILRD[place] = 0
+            self.down_ILRD[place] = drawn_LRD / math.sqrt(self.width)
 
     def forward(self, inputs_BTD: Tensor, host_layer: int, items_BT: Tensor) -> Tensor:
         """Return what active items add at a host layer: (B, T, D), dtype of the inputs.
@@ -160,7 +167,8 @@ class OwnExperts(nn.Module):
             "host_layers": list(self.host_layers),
             "num_experts": self.num_experts,
             "items": [
-                [one.item_id, one.subjects, one.num_answer, one.questions] for one in self.items
+                [one.item_id, one.subjects, one.num_answer, one.questions, one.kept]
+                for one in self.items
             ],
         }
         tensors = {
@@ -193,6 +201,10 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
     )
 
 
+def _tuples(rows: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(map(tuple, rows))
+
+
 def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
     """Return the own experts in bytes that `OwnExperts.to_bytes` wrote.
 
@@ -202,8 +214,8 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
     """
     about, tensors = unseal(data, "own", FORMAT, identity, name=name, what="own experts")
     items = [
-        Item(item_id, tuple(map(tuple, subjects)), num_answer, tuple(map(tuple, questions)))
-        for item_id, subjects, num_answer, questions in about["items"]
+        Item(item_id, _tuples(subjects), num_answer, _tuples(questions), _tuples(kept))
+        for item_id, subjects, num_answer, questions, kept in about["items"]
     ]
     own = OwnExperts(
         items,

@@ -2,16 +2,18 @@
 
 Three ways lead to an answer: from *memory*, by the experts of the fact or passage that the question
 finds; by *reading*, the base with the passages that it finds before the question; and by both at
-once. Where nothing is found the base answers, and that is said.
+once. Where nothing is found the base answers through its chat template, and that is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from transformers import TextStreamer
 
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError
@@ -21,9 +23,9 @@ from peer_cl.model import PeerModel
 from peer_cl.pool import pool_names
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
-from pipelines.corpora import composed_text
+from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.loading import load
-from pipelines.passage_training import SENTENCE_END, question_ids
+from pipelines.passage_training import SENTENCE_END, context_ids, question_ids
 from pipelines.study.questions import plain_words, stands
 from stores.queries import Document
 from stores.registry import Registry
@@ -32,8 +34,13 @@ Way = Literal["memory", "reading", "both", "base"]
 WAYS: tuple[Way, ...] = ("memory", "reading", "both")
 DEFAULT_WAY: Way = "both"
 MAX_ANSWER_TOKENS = 24
+"""Of an answer from what was learned, which is one line."""
+MAX_OWN_TOKENS = 128
+"""Of the base's own words."""
 NUM_SOURCES = 3
 """Facts and passages that are shown; the best passage is read."""
+_BLANK_TOKENS = 4
+"""Of a blank line, at most."""
 _LEAST_LEFT = 16
 """Tokens of a passage that are worth reading, where the base's context is nearly full."""
 
@@ -73,7 +80,7 @@ class Answer:
     sources: tuple[Source, ...]
     """What the question found, the best first."""
     stands_in: tuple[str, ...]
-    """Sources of the documents, among those found, in which the answer stands word for word."""
+    """Sources of learned documents in which the answer stands word for word; at most three."""
 
     @property
     def is_found(self) -> bool:
@@ -91,9 +98,11 @@ def ask(
     way: Way = DEFAULT_WAY,
     strict: bool = False,
     compare: bool = False,
-    max_new_tokens: int = MAX_ANSWER_TOKENS,
+    before: Sequence[Mapping[str, str]] = (),
+    max_new_tokens: int | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Answer:
-    """Return the answer to a question: one line, greedily.
+    """Return the answer to a question, greedily; one line where it comes from what was learned.
 
     Args:
         registry: the store's.
@@ -102,6 +111,10 @@ def ask(
         way: of an answer from what was learned.
         strict: no answer where nothing is found.
         compare: what the base alone answers, too.
+        before: of a chat, its earlier messages, each with "role" and "content": what the base reads
+            where it answers. The router sees the question alone.
+        max_new_tokens: of the answer; default: 24 from what was learned, 128 of the base's own.
+        tell: called with each piece of the answer as it is written.
 
     Raises:
         InputError: for an empty question, or one longer than the base's context.
@@ -117,29 +130,32 @@ def ask(
         model, tokenizer = load(registry)
     ids, begin, end = question_ids(tokenizer, question)
     ids_BT = torch.tensor([ids])
-    check_text(model.base, ids_BT, num_new=max_new_tokens)
+    most = max_new_tokens or MAX_ANSWER_TOKENS
+    check_text(model.base, ids_BT, num_new=most)
     counted_BT = torch.zeros_like(ids_BT).bool()
     counted_BT[:, begin:end] = True
-    asker = _Asker(registry, model, tokenizer, max_new_tokens)
+    asker = _Asker(registry, model, tokenizer, most, tell)
     weights, found = None, list[_Found]()
     if model.active_pools:
         weights = weigh_prompt(
             model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
         )
         found = asker.ranked(weights, ids_BT, counted_BT)
+    own_words = replace(asker, max_new_tokens=max_new_tokens or MAX_OWN_TOKENS)
     if not found:
-        text, probability = (None, None) if strict else asker.write(None, ids, 0)
-        return Answer(question, text, "base", None, probability, None, text, (), ())
-    domain = found[0].domain
-    by_memory = asker.write(domain, ids, 0, weights)
+        text = None if strict else own_words.own(question, before)
+        return Answer(question, text, "base", None, None, None, text, (), ())
+    domain, context = found[0].domain, list[int]()
+    if way != "memory":
+        context = asker.context(found, len(ids))
+    if not context:
+        way = "memory"
+    by_memory = (asker if way == "memory" else asker.silent).write(domain, ids, 0, weights)
     text, probability = by_memory
-    if way != "memory" and (context := asker.context(found, len(ids))):
+    if context:
         whole = [ids[0], *context, *ids[1:]]
         own = weights if way == "both" else None
         text, probability = asker.write(domain, whole, len(context), own)
-    else:
-        way = "memory"
-    standing = [one.document.source for one in found if stands(text, one.text)]
     return Answer(
         question=question,
         text=text,
@@ -147,10 +163,28 @@ def ask(
         domain=domain,
         probability=probability,
         memory=by_memory[0],
-        base=asker.write(None, ids, 0)[0] if compare else None,
+        base=own_words.silent.own(question, before) if compare else None,
         sources=tuple(one.source(question, text) for one in found),
-        stands_in=tuple(dict.fromkeys(standing)),
+        stands_in=_standing(registry, text, found),
     )
+
+
+def _standing(registry: Registry, answer: str, found: Sequence[_Found]) -> tuple[str, ...]:
+    """Return sources of learned documents in which an answer stands: among those found, else among
+    all that are live."""
+    near = dict.fromkeys(one.document.source for one in found if stands(answer, one.text))
+    if near or not plain_words(answer):
+        return tuple(near)
+    queries = registry.queries
+    documents = (
+        document
+        for state in queries.live().domains
+        if state.is_enabled
+        for document in queries.documents(state.domain, split="train")
+        if document.kind in LEARNED_KINDS and document.text_object is not None
+    )
+    holding = (one.source for one in documents if stands(answer, queries.document_text(one)))
+    return tuple(dict.fromkeys(islice(holding, NUM_SOURCES)))
 
 
 def checked_way(way: str) -> Way:
@@ -192,6 +226,12 @@ class _Asker:
     model: PeerModel
     tokenizer: Any
     max_new_tokens: int
+    tell: Callable[[str], None] | None = None
+
+    @property
+    def silent(self) -> _Asker:
+        """The same, and nobody is told what it writes."""
+        return replace(self, tell=None)
 
     def ranked(
         self, weights: PromptWeights, ids_BT: torch.Tensor, counted_BT: torch.Tensor
@@ -222,41 +262,73 @@ class _Asker:
     def context(self, found: Sequence[_Found], num_asked: int) -> list[int]:
         """Return token ids of the best passage, to be read before the question; cut to fit."""
         most = context_length(self.model.base) or 2048
-        left = most - num_asked - self.max_new_tokens
+        left = most - num_asked - self.max_new_tokens - _BLANK_TOKENS
         passages = [one.text for one in found if one.item.is_passage]
         if not passages or left < _LEAST_LEFT:
             return []
-        return tokenise(self.tokenizer, [passages[0].strip()])[0][1:left] + self._blank_line
+        return context_ids(self.tokenizer, passages[0], left)
 
-    @property
-    def _blank_line(self) -> list[int]:
-        return tokenise(self.tokenizer, ["\n\n"])[0][1:]
-
-    @torch.no_grad()
     def write(
         self,
-        domain: str | None,
+        domain: str,
         ids: Sequence[int],
         skip: int,
         weights: PromptWeights | None = None,
     ) -> tuple[str, float]:
-        """Return an answer and its probability: of the base, or with a domain's found item active.
+        """Return an answer from what was learned, and its probability.
 
         Args:
+            domain: whose found item answers.
             ids: of the prompt.
             skip: tokens behind the start token that are read before the question.
             weights: which items are active in the question; None: none.
         """
-        ids_BT, items = torch.tensor([ids]), {}
-        if domain is not None and weights is not None:
+        items = {}
+        if weights is not None:
             own_BT = weights.items_PBT[domain]
             before_BT = own_BT[:, :1].expand(-1, skip)
             items = {domain: torch.cat([own_BT[:, :1], before_BT, own_BT[:, 1:]], 1)}
-        is_own = bool(items)
+        # The base alone would often answer by an empty line.
+        text, probability = self._write(
+            domain if items else None,
+            ids,
+            items,
+            stop_strings=["\n"],
+            begin_suppress_tokens=None if items else self._empty_beginnings,
+        )
+        return text.split("\n")[0].strip(), probability
+
+    def own(self, question: str, before: Sequence[Mapping[str, str]]) -> str:
+        """Return what the base says of its own, through its chat template where it has one."""
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            ids = question_ids(self.tokenizer, question)[0]
+            return self._write(None, ids, {}, stop_strings=["\n"])[0].split("\n")[0].strip()
+        prompt = self.tokenizer.apply_chat_template(
+            [*before, {"role": "user", "content": question}],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
+        check_text(self.model.base, torch.tensor([ids]), num_new=self.max_new_tokens)
+        return self._write(None, ids, {})[0].strip()
+
+    @property
+    def _empty_beginnings(self) -> list[int]:
+        ends = self.model.base.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        return sorted({*ends, *(tokenise(self.tokenizer, [one])[0][1] for one in ("\n", "\n\n"))})
+
+    @torch.no_grad()
+    def _write(
+        self, domain: str | None, ids: Sequence[int], items: Mapping[str, torch.Tensor], **how: Any
+    ) -> tuple[str, float]:
+        """Return what a domain, or the base, writes after a prompt, and its probability."""
+        streamer = None if self.tell is None else _Told(self.tokenizer, self.tell)
+        ids_BT = torch.tensor([ids])
         written = write_branches(
             self.model,
             (None, domain),
-            torch.tensor([int(is_own)]),
+            torch.tensor([int(domain is not None)]),
             ids_BT,
             torch.ones_like(ids_BT),
             items,
@@ -266,10 +338,11 @@ class _Asker:
                 "num_beams": 1,
                 "repetition_penalty": 1.0,
                 "pad_token_id": self.tokenizer.eos_token_id,
-                "stop_strings": ["\n"],
                 "tokenizer": self.tokenizer,
                 "return_dict_in_generate": True,
                 "output_logits": True,
+                "streamer": streamer,
+                **how,
             },
         )
         new = written.sequences[0, len(ids) :].tolist()
@@ -277,8 +350,21 @@ class _Asker:
             float(step.float().log_softmax(-1)[0, token])
             for step, token in zip(written.logits, new, strict=True)
         ]
-        text = str(self.tokenizer.decode(new, skip_special_tokens=True)).split("\n")[0].strip()
+        text = str(self.tokenizer.decode(new, skip_special_tokens=True))
         return text, float(torch.tensor(log_probs).sum().exp())
+
+
+class _Told(TextStreamer):
+    """Tells each piece of what is written."""
+
+    def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._tell = tell
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Pass a piece on; called by transformers."""
+        if text:
+            self._tell(text)
 
 
 def nearest_sentence(text: str, question: str, answer: str) -> str:

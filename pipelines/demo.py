@@ -1,4 +1,4 @@
-"""The demo: four real corpora are learned, measured, frozen, rolled back and restored.
+"""The demo: four real corpora are learned and asked, a document is erased, a domain taken out.
 
 Run again, it does only what is missing.
 """
@@ -6,72 +6,76 @@ Run again, it does only what is missing.
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from peer_cl.errors import StateError
+from peer_cl.model import PeerModel
 from pipelines import demo_corpora
+from pipelines.answers import KeptQuestion, kept_questions
+from pipelines.ask import MAX_ANSWER_TOKENS, Answer
 from pipelines.batches import tokenise
 from pipelines.init import init_store
 from pipelines.loading import SMOLLM2
 from pipelines.progress import Progress, no_progress
-from pipelines.report import EvaluationReport
-from pipelines.settings import TrainingSettings
 from pipelines.store import Store, open_store
-from pipelines.writing import Writing, write
+from pipelines.study.questions import stands
 from stores.queries import Snapshot
 
-TOKENS = {"security": 5_000, "medicine": 5_000, "geography": 5_000, "minerals": 5_000}
 CAPACITY = 8
-QUESTION = "In mineralogy, beryl is placed among the"
-"""Answered with the domain that is removed last, and not without it."""
+NUM_QUESTIONS = 10
+"""Asked a domain."""
 LEARNED, LEARNED_QUICK = "demo", "demo --quick"
-FROZE = "demo: it shall learn nothing more"
 REMOVED = "demo: remove it and prove that nothing is left"
-ROLLED_BACK = "demo: all domains again"
-"""Messages of the demo's acts. With ROLLED_BACK in the history, the proofs were given."""
-TEXTS = (
-    "The capital of France is",
-    QUESTION,
-    "Attackers use Trusted Relationship for the tactic of",
-    "Miosis: abnormal constriction of the",
-)
-"""Texts whose logits prove that a removal is exact."""
-NEXT_STEPS = f"""
+ERASED = "demo: erase one document"
+ROLLED_BACK = "demo: as it was"
+DONE = "demo: as it was, with the erased document"
+"""Messages of the demo's acts. With DONE in the history, the proofs were given."""
+TEXT = "The capital of France is"
+NEXT_STEPS = """
 what to try next:
-  {{verb}} dashboard
-  {{verb}} generate 'The chemical formula of corundum is' --compare
-  {{verb}} trace '{QUESTION}'
-  {{verb}} log
-  {{verb}} remove {{domain}} -m 'to see what is left'
-  {{verb}} ingest notes my-notes/
-  {{verb}} verify"""
+  {verb} dashboard
+  {verb} ask {question} --compare
+  {verb} evaluate
+  {verb} log
+  {verb} ingest notes my-notes/"""
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much of everything a demo does."""
+    """How much a demo learns."""
 
-    tokens: Mapping[str, int] = field(default_factory=lambda: dict(TOKENS))
-    """Of documents read a domain, held-out ones included: about 23 of 100."""
-    facts: int = 100
-    background_documents: int = 8
-    background_tokens: int = 192
-    """Of each test source so many documents, cut to so many tokens."""
-    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    tokens: Mapping[str, int]
+    """Of documents, a domain."""
+    facts: int
 
 
-QUICK = DemoSize(
-    tokens={"security": 2_500, "minerals": 2_500},
-    facts=30,
-    settings=TrainingSettings(text_passes=1.0),
-)
+FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 3_000), facts=40)
+QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 1_200), facts=10)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that nothing was trained on, and how it is answered."""
+
+    kept: KeptQuestion
+    answer: Answer
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the wanted answer stands in what is said."""
+        return self.answer.is_found and stands(self.kept.answer, self.answer.text or "")
+
+    @property
+    def finds_its_document(self) -> bool:
+        """Whether its own document comes first among the sources."""
+        return [one.document_id for one in self.answer.sources[:1]] == [self.kept.document_id]
 
 
 @dataclass(frozen=True)
@@ -79,23 +83,22 @@ class DemoFace:
     """Where a demo shows what it finds: the command line's tables, or a test's list."""
 
     say: Callable[[str], None]
-    show_report: Callable[[EvaluationReport], None]
-    show_writings: Callable[[str, list[Writing]], None]
+    show_asked: Callable[[str, Sequence[Asked]], None]
 
 
 def run_demo(
     folder: str | Path, face: DemoFace, *, quick: bool = False, progress: Progress = no_progress
-) -> EvaluationReport:
-    """Run the demo in a store, which is made where it is missing, and return its evaluation.
+) -> list[Asked]:
+    """Run the demo in a store, which is made where it is missing, and return what was asked.
 
-    `quick` does less of everything, to see that it works.
+    `quick` learns less, to see that it works.
 
     Raises:
         StateError: when a proof fails, or the store is not one that a demo made.
         CorpusError: when a package is neither in the cache nor to be downloaded.
     """
     began, folder = time.monotonic(), Path(folder)
-    size, message = (QUICK, LEARNED_QUICK) if quick else (DemoSize(), LEARNED)
+    size, message = (QUICK, LEARNED_QUICK) if quick else (FULL, LEARNED)
     if (folder / "store.toml").is_file():
         opened = open_store(folder)
     else:
@@ -103,15 +106,16 @@ def run_demo(
         opened = init_store(folder, capacity=CAPACITY, progress=progress)
     with opened as store:
         _check_own(store, size, message)
-        report = _learn(store, size, message, face, progress)
-        face.show_report(report)
-        _complete(store, size, face)
-        _prove(store, tuple(size.tokens), face)
+        _learn(store, size, message, face, progress)
+        asked = ask_domains(store, [*size.tokens], face, progress)
+        if not any(act.message == DONE for act in store.registry.queries.events()):
+            _prove(store, [*size.tokens][-1], asked, face)
     is_default = folder.resolve() == Path("knowledge").resolve()
     verb = "peer-cl" if is_default else f"peer-cl --store {shlex.quote(str(folder))}"
-    face.say(NEXT_STEPS.format(verb=verb, domain=[*size.tokens][-1]))
+    question = shlex.quote(asked[0].kept.question)
+    face.say(NEXT_STEPS.format(verb=verb, question=question))
     face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
-    return report
+    return asked
 
 
 def _check_own(store: Store, size: DemoSize, message: str) -> None:
@@ -128,92 +132,91 @@ def _check_own(store: Store, size: DemoSize, message: str) -> None:
             raise StateError(f"{what}; {other}")
 
 
-def _learn(
-    store: Store, size: DemoSize, message: str, face: DemoFace, progress: Progress
-) -> EvaluationReport:
-    """Ingest and evaluate one missing domain after the other; return the last evaluation."""
+def _learn(store: Store, size: DemoSize, message: str, face: DemoFace, progress: Progress) -> None:
+    """Ingest one missing domain after the other."""
     queries = store.registry.queries
     came = {act.domain for act in queries.events() if act.action == "ingest"}
-    for number, domain in enumerate(size.tokens):
+    for domain, num_tokens in size.tokens.items():
         if queries.live().state(domain) is not None:
             face.say(f"{domain} is there already")
             continue
         if domain in came:  # stopped in the middle of the proofs, or removed by hand
             store.restore(domain, "demo: continued")
             continue
-        corpus = demo_corpora.load(domain, size.tokens[domain])
+        corpus = demo_corpora.load(domain, num_tokens)
         face.say(f"\n{domain}: {corpus.notice}")
         done = store.ingest(
             domain,
             corpus.documents,
             facts=corpus.facts[: size.facts],
-            settings=size.settings,
             message=message,
             progress=progress,
         )
         face.say(
-            f"{domain}: {sum(done.num_documents.values())} documents, {done.num_steps} steps, "
+            f"{domain}: {done.num_learned_texts} documents, {done.num_facts} facts, "
             f"{done.size_bytes / 1e6:.1f} MB, {done.seconds:.0f} s"
         )
-        if number + 1 < len(size.tokens):
-            early = store.evaluate(progress, background=False, with_recall=False)
-            losses = early.matrix.loss_nats
-            columns = zip(early.domains, losses[0], losses[-1], strict=True)
-            parts = [f"{name} {base:.3f} -> {now:.3f}" for name, base, now in columns]
-            face.say(f"loss on unseen documents, nats a token: {', '.join(parts)}")
-    if (stored := queries.evaluation(queries.live().id)) is not None:
-        return EvaluationReport.from_json(stored.report)
-    return store.evaluate(
-        progress,
-        max_documents=size.background_documents,
-        max_background_tokens=size.background_tokens,
-    )
 
 
-def _complete(store: Store, size: DemoSize, face: DemoFace) -> None:
-    """Show how base and pools continue the beginnings of two held-out documents a domain."""
+def ask_domains(
+    store: Store, domains: Sequence[str], face: DemoFace, progress: Progress = no_progress
+) -> list[Asked]:
+    """Ask each domain questions that nothing was trained on, and show the answers."""
     model, tokenizer = store.load()
-    queries = store.registry.queries
-    for domain in size.tokens:
-        writings = []
-        for document in queries.documents(domain, split="test", kind="text")[:2]:
-            text = queries.document_text(document)
-            words = list(re.finditer(r"\S+", text))
-            num_words = max(1, min(12, int(0.4 * len(words))))
-            prompt = text[: words[num_words - 1].end()]
-            writings.append(write(model, tokenizer, prompt, max_new_tokens=20, compare=True))
-        face.show_writings(domain, writings)
+    asked = list[Asked]()
+    for domain in domains:
+        kept = kept_questions(model, domain)[:NUM_QUESTIONS]
+        for number, one in enumerate(kept, start=1):
+            answer = _ask(store, one.question, model, tokenizer, compare=True)
+            asked.append(Asked(one, answer))
+            progress(f"asking {domain}", number, len(kept), "")
+        face.show_asked(domain, asked[len(asked) - len(kept) :])
+    return asked
 
 
-def _prove(store: Store, domains: tuple[str, ...], face: DemoFace) -> None:
-    """Freeze one domain, remove the newest, prove it exact, and roll the store back to before."""
-    queries = store.registry.queries
-    if any(act.message == ROLLED_BACK for act in queries.events()):
-        return
-    full, frozen, removed = queries.live(), domains[0], domains[-1]
-    before = _before(store, removed)
-    with_it, answered = look(store)
-    if (state := full.state(frozen)) is not None and not state.is_frozen:
-        store.freeze(frozen, FROZE)
-    face.say(f"\nfroze {frozen}; removing {removed} ...")
-    store.remove(removed, REMOVED)
-    after, forgotten = look(store)
-    if after != look(store, before.id)[0]:
-        what = f"without {removed} the logits differ from snapshot {before.id}'s"
-        raise StateError(f"{what}; run `peer-cl doctor` and `peer-cl verify`")
-    face.say(f"{QUESTION} ...\n  with {removed}: {answered}\n  without {removed}: {forgotten}")
-    face.say(
-        f"without {removed}: logits of {len(TEXTS)} texts equal snapshot {before.id}'s, which "
-        f"never held it, bit for bit (with it they {'are equal' if with_it == after else 'differ'})"
+def _ask(store: Store, question: str, model: PeerModel, tokenizer: Any, **how: Any) -> Answer:
+    return store.ask(
+        question, model=model, tokenizer=tokenizer, max_new_tokens=MAX_ANSWER_TOKENS, **how
     )
-    store.roll_back_to(full.id, ROLLED_BACK)
-    if look(store)[0] != with_it:
+
+
+def _prove(store: Store, newest: str, asked: Sequence[Asked], face: DemoFace) -> None:
+    """Take the newest domain out, prove that exact, and roll back; erase one document, ask its
+    question again, and roll back.
+    """
+    queries = store.registry.queries
+    texts = [TEXT, *(one.kept.question for one in asked[:: NUM_QUESTIONS // 2])]
+    full, before = queries.live(), _before(store, newest)
+    whole = look(store, texts)
+    store.remove(newest, REMOVED)
+    if look(store, texts) != look(store, texts, before.id):
+        what = f"without {newest} the logits differ from snapshot {before.id}'s"
+        raise StateError(f"{what}; run `peer-cl doctor` and `peer-cl verify`")
+    face.say(
+        f"\nwithout {newest}: logits of {len(texts)} texts equal snapshot {before.id}'s, which "
+        "never held it, bit for bit"
+    )
+    _roll_back(store, full, ROLLED_BACK, texts, whole)
+    face.say(f"rolled back to snapshot {full.id}: {newest} is there again, bit for bit")
+    right = [one for one in asked if one.is_right and one.finds_its_document]
+    if right:
+        first = right[0]
+        title = first.answer.sources[0].title
+        face.say(f"\n{first.kept.question}\n  with {title!r}: {first.answer.text}")
+        store.erase(first.kept.domain, first.kept.document_id, ERASED)
+        again = _ask(store, first.kept.question, *store.load())
+        said = again.text if again.is_found else f"the base's own words: {again.text}"
+        face.say(f"  {title!r} erased: {' '.join((said or '').split())}")
+    _roll_back(store, full, DONE, texts, whole)
+    face.say(f"rolled back to snapshot {full.id}: all as it was, bit for bit")
+
+
+def _roll_back(
+    store: Store, full: Snapshot, message: str, texts: Sequence[str], whole: str
+) -> None:
+    store.roll_back_to(full.id, message, with_erased=True)
+    if look(store, texts) != whole:
         raise StateError(f"rolling back to snapshot {full.id} gave other logits than it had")
-    if stored := queries.evaluation(full.id):  # the live snapshot equals the evaluated one
-        live = queries.live().id
-        store.registry.put_evaluation(live, {**stored.report, "snapshot": live})
-    all_there = f"all {len(domains)} domains are there again, bit for bit"
-    face.say(f"rolled the store back to snapshot {full.id}: {all_there}")
 
 
 def _before(store: Store, domain: str) -> Snapshot:
@@ -224,14 +227,13 @@ def _before(store: Store, domain: str) -> Snapshot:
 
 
 @torch.no_grad()
-def look(store: Store, snapshot_id: int | None = None) -> tuple[str, str]:
-    """Return a hash over the texts' logits, and what is written after the question."""
+def look(store: Store, texts: Sequence[str], snapshot_id: int | None = None) -> str:
+    """Return a hash over the logits of texts, of a snapshot or the live one."""
     model, tokenizer = store.load(snapshot_id)
     digest = hashlib.sha256()
-    for text in TEXTS:
+    for text in texts:
         ids_BT = torch.tensor(tokenise(tokenizer, [text]))
-        for routing in ("all", "prompt"):
+        for routing in ("all", "prompt", "question"):
             logits_BTV = model(ids_BT, routing=routing).logits
             digest.update(logits_BTV.float().contiguous().numpy().tobytes())
-    answer = write(model, tokenizer, QUESTION, max_new_tokens=8).text.strip()
-    return digest.hexdigest(), answer
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -27,6 +27,7 @@ from peer_cl.metrics import (
 )
 from peer_cl.mixture import answer_bound_nats, worst_added_nats
 from peer_cl.model import PeerModel
+from pipelines.answers import MADE, PEOPLE, ask_kept, kept_questions, people_questions
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_logits import equal_to_bare
 from pipelines.batches import tokenise
@@ -35,9 +36,18 @@ from pipelines.facts import Fact
 from pipelines.loading import empty_model, load_pool, load_store_base, resolve_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.recall import is_readable, questions, recall
-from pipelines.report import BackgroundRow, EvaluationReport, Matrix, Metrics, RecallRow, RoutingRow
+from pipelines.report import (
+    AskedRow,
+    BackgroundRow,
+    EvaluationReport,
+    Matrix,
+    Metrics,
+    RecallRow,
+    RoutingRow,
+)
 from pipelines.scoring import MAX_TOKENS, ScoreBook, ScoredText
 from pipelines.splits import near_copies
+from pipelines.study.questions import StudyQuestion
 from stores.queries import Document, Snapshot
 from stores.records import BASE_SUBJECT
 from stores.registry import Registry
@@ -65,6 +75,7 @@ def evaluate(
     author: str,
     background: bool | Sequence[BackgroundSource] = True,
     with_recall: bool = True,
+    questions: Iterable[StudyQuestion] = (),
     max_documents: int | None = None,
     max_background_tokens: int | None = None,
     progress: Progress = no_progress,
@@ -72,17 +83,21 @@ def evaluate(
     """Score what is missing, and return and store the report on the live snapshot.
 
     `background`: the pinned test sources, other ones, or none; of each at most `max_documents` are
-    scored, up to `max_background_tokens`, or as far as all documents. `with_recall`: ask the facts.
+    scored, up to `max_background_tokens`, or as far as all documents. `with_recall`: ask the facts,
+    and the questions that domains keep. `questions`: ask these, too, about documents that they
+    name.
 
     Raises:
-        StateError: when no domain is live, or none has an unseen document.
-        CorpusError: when background sources are neither cached nor to be downloaded.
+        StateError: when no domain is live, or there is nothing to measure any on.
+        CorpusError: when background sources are neither cached nor to be downloaded, or a question
+            names no live document.
         DamageError: when the base gives a text no finite probability.
     """
     live = registry.queries.live()
     with recorded_run(registry, "evaluate", None, author, progress=progress) as run:
         base = load_store_base(registry)
         learned = _unseen_documents(registry, base, _learned_order(registry, live), run.progress)
+        people = people_questions(registry, questions)
         if isinstance(background, bool):
             background = load_background("test") if background else []
         sources = [
@@ -107,6 +122,18 @@ def evaluate(
         recalled, too_long = (
             _recall(registry, base, model, learned, run.progress) if with_recall else ((), {})
         )
+        asked = tuple[AskedRow, ...]()
+        if with_recall:
+            made = [one for name in model.active_pools for one in kept_questions(model, name)]
+            asked = ask_kept(registry, model, base.tokenizer, made, MADE, run.progress)
+        is_on = {one.domain for one in learned if one.is_enabled}
+        people = [one for one in people if one.domain in is_on]
+        asked += ask_kept(registry, model, base.tokenizer, people, PEOPLE, run.progress)
+        if not (measured or recalled or asked):
+            raise StateError(
+                "there is nothing to measure a live domain on: ingest facts, or longer documents, "
+                "or some to be held out (`peer-cl ingest --hold-out 20`), or give --questions FILE"
+            )
         matrix, config = _matrix(book, learned, enabled), registry.config
         report = EvaluationReport(
             snapshot=live.id,
@@ -115,7 +142,7 @@ def evaluate(
             unmeasured=tuple(one.domain for one in learned if not one.unseen),
             near_learned={one.domain: one.near_learned for one in learned if one.near_learned},
             matrix=matrix,
-            metrics=_metrics(matrix),
+            metrics=_metrics(matrix) if measured else None,
             budget=config.budget,
             bound_nats=worst_added_nats(config.budget),
             answer_bound_nats=answer_bound_nats(config.budget),
@@ -128,6 +155,7 @@ def evaluate(
             ),
             with_recall=with_recall,
             recall=recalled,
+            asked=asked,
             too_long_questions=too_long,
         )
         registry.put_evaluation(live.id, report.to_json())
@@ -169,11 +197,6 @@ def _unseen_documents(
         items = tuple(replace(item, document_id=key) for item, key in scored)
         near_learned = tuple(key for key in ids if key in near)
         found.append(replace(one, unseen=items, near_learned=near_learned))
-    if not any(one.unseen for one in found):
-        raise StateError(
-            "no live domain has a held-out document to be measured on: ingest documents in a store "
-            "that keeps texts, and let some be held out (`peer-cl ingest --hold-out`)"
-        )
     return tuple(found)
 
 
@@ -223,9 +246,9 @@ def _matrix(book: ScoreBook, learned: Sequence[Learned], enabled: Sequence[str])
     base = tuple(book.loss(BASE_SUBJECT, own) for own in unseen)
     came = [losses(*versions[: place + 1]) for place in places]
     return Matrix(
-        loss_nats=(base, *came[:-1], losses(*enabled)),
+        loss_nats=(base, *came[:-1], losses(*enabled)) if came else (base,),
         before_nats=tuple(losses(*versions[:place]) for place in places),
-        coming_nats=came[-1],
+        coming_nats=came[-1] if came else (),
     )
 
 

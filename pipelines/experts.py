@@ -307,6 +307,32 @@ def owned_experts(registry: Registry, places: Sequence[DocumentPlace]) -> list[O
     return found
 
 
+@dataclass(frozen=True)
+class TaughtQuestion:
+    """A question on a passage: it was learned with it, or is kept to be asked."""
+
+    document_id: str
+    question: str
+    answer: str
+    source: str
+    """Who made it: own, built-in, or endpoint: and the model's name."""
+    is_kept: bool
+
+
+def study_questions(registry: Registry, domain: str) -> list[TaughtQuestion]:
+    """Return the questions that a domain's live version was taught, or keeps; loads no model.
+
+    Raises: UnknownError: for an unknown domain.
+    """
+    found = []
+    for segment in registry.queries.domain(domain).chain:
+        for own in load_owns(registry, segment, store_identity(registry), ["passages"]):
+            for item in own.items:
+                for is_kept, asked in ((False, item.questions), (True, item.kept)):
+                    found += [TaughtQuestion(item.item_id, *one, is_kept) for one in asked]
+    return found
+
+
 def _owned(held: Sequence[_Held]) -> Owned:
     segment = held[-1].segment
     tensors = [

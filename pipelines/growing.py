@@ -453,7 +453,7 @@ class _Growing:
         if most:
             from pipelines.study.builtin import questions_of  # spaCy takes seconds to load
 
-            made = [(*pair, BUILT_IN) for pair in questions_of(text, title, most)]
+            made = [(*pair, BUILT_IN) for pair in questions_of(text, title, most + 1)]
         return make_passage(tokenizer, row, title, [*given, *made])
 
     def _rows(self, split: str) -> list[Row]:

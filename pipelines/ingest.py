@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from peer_cl.bases import Base
 from peer_cl.errors import CorpusError, InputError, StateError
+from pipelines.answers import MADE, ask_kept, kept_questions
 from pipelines.changes import FileChanges, file_changes
 from pipelines.corpora import (
     LEARNED_KINDS,
@@ -21,8 +23,9 @@ from pipelines.corpora import (
 from pipelines.erase import leave_out, train_pending
 from pipelines.facts import Fact, checked_facts
 from pipelines.growing import Chain, Grown, PreparedCorpus, grow, prepare, read_chain
-from pipelines.loading import load_store_base
+from pipelines.loading import empty_model, load_pool, load_store_base
 from pipelines.progress import Progress, no_progress, recorded_run
+from pipelines.report import AskedRow
 from pipelines.settings import TrainingSettings
 from pipelines.study.questions import StudyQuestion, by_document
 from stores.records import NewDocument, check_domain_name, check_text
@@ -67,6 +70,8 @@ class IngestReport:
     other_files: tuple[tuple[str, int], ...]
     """Suffix and number of files that are of no known format."""
     size_bytes: int
+    answers: AskedRow | None
+    """Of the questions that the domain keeps to be asked; None: it keeps none."""
     mean_losses_nats: dict[str, tuple[float, float]]
     """By kind (text, fact), of learned documents: loss a token of the base, and with the pool."""
     seconds: float
@@ -169,6 +174,7 @@ def ingest(
         run.snapshot_id = snapshot.id
         if grown is not None:
             shutil.rmtree(grown.checkpoints, ignore_errors=True)
+        answers = _answers(registry, base, domain, run.progress)
     runs = () if grown is None else grown.runs.values()
     now, texts = snapshot.state(domain), prepared.of("text")
     num_learned_texts = len(prepared.of("text", split="train"))
@@ -196,6 +202,7 @@ def ingest(
         skipped=found.skipped,
         other_files=found.other_files,
         size_bytes=0 if grown is None else grown.new.size_bytes,
+        answers=answers,
         mean_losses_nats={} if grown is None else _mean_losses(grown.new.documents),
         seconds=time.monotonic() - began,
     )
@@ -227,6 +234,17 @@ def _check_learnable(
 
 
 # What the report says
+
+
+def _answers(registry: Registry, base: Base, domain: str, progress: Progress) -> AskedRow | None:
+    """Return how many of the questions that a domain keeps are answered by it."""
+    state = registry.queries.live().state(domain)
+    if state is None:
+        return None
+    model = empty_model(registry, base)
+    model.add_pool(domain, load_pool(registry, domain, state.version))
+    asked = kept_questions(model, domain)
+    return next(iter(ask_kept(registry, model, base.tokenizer, asked, MADE, progress)), None)
 
 
 def _held_out_files(prepared: PreparedCorpus) -> tuple[tuple[str, int], ...]:

@@ -1,58 +1,61 @@
-"""Training the own experts of passages: each alone, on the frozen base, several in one batch.
+"""Training the own experts of passages: each alone, on the frozen base, a few side by side.
 
 As with facts (`pipelines.own_training`), a passage's experts are a function of the base, the
-settings and the passage, to the last bit: the shape of its batch follows from the passage alone.
+settings and the passage, to the last bit: every step has one shape, whichever passages take part.
 
 In each step a passage answers some questions, in the form in which they are asked, and reads some
-of its sentences, so that each may begin a text; in some steps also its whole text. What experts
-cannot change is computed once: what the base's lower layers make of a row, and all that it makes of
-a question, since experts are active from its last token on.
+pieces of its text that begin with a sentence, each as if it began a text. What experts cannot
+change is computed once: what the base's lower layers make of a row, and all that it makes of a
+question, since experts are active from its last token on.
 
-Shape suffixes: G passages of a group, R rows of a group, T tokens, X places that predict a token.
+Shape suffixes: G places, R rows, T tokens, P tokens or places before others, U = P + T.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import random
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, cast
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional
 
+from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, predicts, tokenise
-from pipelines.own_training import Group, fit, in_groups
+from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
+from pipelines.study.questions import BUILT_IN
+from stores.objects import replace_file
 
-LENGTHS = 64
-"""Whole texts are padded to a multiple of so many tokens, a *stretch*."""
-SENTENCE_LENGTH, QUESTION_LENGTH, ANSWER_LENGTH = 32, 32, 10
-"""To which sentences, questions and answers are padded, in tokens. Longer sentences are cut; longer
-questions and answers are left out."""
-SENTENCES, QUESTIONS = 3, 12
-"""Of a passage in a step."""
-QUESTIONS_OF_STRETCH = 6
+STRETCH = 64
+"""Steps and questions are counted by so many tokens of a text."""
+TEXT_LENGTH, QUESTION_LENGTH, ANSWER_LENGTH = 32, 32, 7
+"""Of rows, in tokens. Longer sentences are cut; longer questions and answers are left out."""
+TEXTS, QUESTIONS = 4, 8
+"""Rows of a passage in a step."""
+SLOTS = 4
+"""Passages that are learned side by side."""
+QUESTIONS_OF_STRETCH = 4
 """A passage learns so many questions for each of its stretches."""
-WHOLE_EVERY = 3
-"""Steps from one reading of the whole text to the next."""
+LEAST_QUESTIONS = 4
+"""A passage with fewer made questions learns them all; of others one is kept to be asked."""
 LEAST_STEPS = 12
-GROUP_TOKENS = 1024
-"""Padded tokens of a step; a smaller one is filled up with copies of its last passage."""
-T = TypeVar("T")
+BETAS = (0.7, 0.95)
+"""Of Adam; shorter memories than usual, for few steps."""
 NUM_HOSTS = 5
-PASSAGE_RECIPE = 2
+PASSAGE_RECIPE = 3
 """Part of each passage's seed, as of a fact's."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _MIN_WORDS = 5
@@ -88,19 +91,18 @@ class Passage:
     """Of its text."""
     title: tuple[int, ...]
     """Of its title, without a start token."""
-    sentences: tuple[tuple[int, ...], ...]
+    texts: tuple[tuple[int, ...], ...]
+    """What of its text is read at a time."""
     asked: tuple[_Asked, ...]
     questions: tuple[tuple[str, str, str], ...]
-    """What is asked, as question, answer and who made it."""
+    """What is asked, as question, answer and who made it,"""
+    kept: tuple[tuple[str, str, str], ...]
+    """and what is kept to be asked, likewise."""
 
     @property
-    def num_stretches(self) -> int:
-        """Its length in units of `LENGTHS`: the shape of its batch follows from it alone."""
-        return _num_stretches(self.ids)
-
-
-def _num_stretches(ids: Sequence[int]) -> int:
-    return -(-len(ids) // LENGTHS)
+    def num_tokens(self) -> int:
+        """Of its text."""
+        return len(self.ids) - 1
 
 
 def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
@@ -113,40 +115,59 @@ def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
     return [*before, *own[1:], *after[1:]], len(before), len(before) + len(own) - 1
 
 
+def context_ids(tokenizer: Any, text: str, most: int | None = None) -> list[int]:
+    """Return the token ids, without a start token, of a text that is read before a question; at
+    most so many of the text's own.
+    """
+    body, blank_line = tokenise(tokenizer, [text.strip(), "\n\n"])
+    return [*body[1:][:most], *blank_line[1:]]
+
+
 def make_passage(
     tokenizer: Any, row: Row, title: str, questions: Sequence[tuple[str, str, str]]
 ) -> Passage:
-    """Return a row of a document as a passage, with the questions that it is to answer."""
+    """Return a row of a document as a passage, with the questions that it is to answer.
+
+    One question that was made is kept to be asked: the next of them, or of few the last.
+    """
     text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
-    most = _num_stretches(row.ids) * QUESTIONS_OF_STRETCH
-    asked, learned = list[_Asked](), []
+    most = -(-len(row.ids) // STRETCH) * QUESTIONS_OF_STRETCH
+    fitting = list[tuple[tuple[str, str, str], _Asked]]()
     for one in questions:
         prompt = question_ids(tokenizer, one[0])[0]
         answer = tokenise(tokenizer, [f" {one[1]}\n"])[0][1:]
-        fits = len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH
-        if fits and len(asked) < most:
-            asked.append(_Asked(tuple(prompt), tuple(answer)))
-            learned.append(one)
+        if len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH:
+            fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
+    learned, left = fitting[:most], fitting[most:]
+    if not left and len(learned) >= LEAST_QUESTIONS and learned[-1][0][2] == BUILT_IN:
+        learned, left = learned[:-1], learned[-1:]
     return Passage(
         document_id=row.document_id,
         ids=row.ids,
         title=tuple(tokenise(tokenizer, [f"{title}\n\n"])[0][1:]) if title else (),
         # A piece may hold an end token alone.
-        sentences=tuple(_sentences(tokenizer, text)) or (row.ids[:SENTENCE_LENGTH],),
-        asked=tuple(asked),
-        questions=tuple(learned),
+        texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
+        asked=tuple(asked for _, asked in learned),
+        questions=tuple(one for one, _ in learned),
+        kept=tuple(one for one, _ in left if one[2] == BUILT_IN)[:1],
     )
 
 
-def _sentences(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
-    """Return a text's sentences as token ids, cut to a length; very short ones with the next."""
-    parts = [""]
-    for sentence in SENTENCE_END.split(text):
-        if len(parts[-1].split()) >= _MIN_WORDS:
-            parts.append("")
-        parts[-1] = f"{parts[-1]} {sentence}".strip()
-    rows = tokenise(tokenizer, [part for part in parts if part])
-    return [tuple(ids[:SENTENCE_LENGTH]) for ids in rows]
+def _texts(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
+    """Return what of a text is read at a time, as token ids: from each sentence's beginning on, and
+    of a longer one from where the last ended.
+    """
+    begins = [0]
+    for match in SENTENCE_END.finditer(text):
+        if len(text[begins[-1] : match.start()].split()) >= _MIN_WORDS:
+            begins.append(match.end())
+    found = []
+    for begin, end in zip(begins, [*begins[1:], len(text)], strict=True):
+        (ids,) = tokenise(tokenizer, [text[begin:] or text])
+        num_own = len(tokenise(tokenizer, [text[begin:end] or text])[0])
+        for at in range(1, num_own, TEXT_LENGTH - 1):
+            found.append((ids[0], *ids[at : at + TEXT_LENGTH - 1]))
+    return found
 
 
 def train_passages(
@@ -163,39 +184,59 @@ def train_passages(
         hooks: on the base.
         passages: at least one.
         settings: of the training.
-        checkpoints: a folder to which each finished group is written. Where it holds some, these
+        checkpoints: a folder to which each finished passage is written. Where it holds some, these
             are not trained again.
-        progress: called after each group.
+        progress: called after each passage.
 
     Raises:
         DamageError: when experts are not finite.
     """
-    by_shape: dict[tuple[int, bool], list[int]] = defaultdict(list)
-    for number, one in enumerate(passages):
-        by_shape[one.num_stretches, bool(one.asked)].append(number)
 
-    def groups() -> Iterator[Group[int]]:
-        for (stretches, _), numbers in sorted(by_shape.items()):
-            step = stretches * LENGTHS + SENTENCES * SENTENCE_LENGTH + QUESTIONS * ANSWER_LENGTH
-            size = max(1, GROUP_TOKENS // step)
-            for at in range(0, len(numbers), size):
-                chosen = [passages[number] for number in numbers[at : at + size]]
-                about = [PASSAGE_RECIPE, settings.seed, *map(_read, chosen)]
-                yield Group(numbers[at : at + size], about, partial(train, chosen, size))
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    about = [[PASSAGE_RECIPE, settings.seed, _about(one)] for one in passages]
+    digests = [hashlib.sha256(json.dumps(one).encode()).hexdigest() for one in about]
+    paths = [checkpoints / f"{digest}.safetensors" for digest in digests]
+    waiting = [number for number, path in enumerate(paths) if not path.is_file()]
+    progress("learning passages", len(paths) - len(waiting), len(paths), "")
+    for number, learned in _learn(hooks, passages, waiting, settings):
+        replace_file(paths[number], save(learned))
+        progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
+    stored = [load(path.read_bytes()) for path in paths]
+    down, up = (torch.stack([one[name] for one in stored]) for name in ("down", "up"))
+    return _empty(hooks, passages, settings).holding(down, up)
 
-    def train(chosen: Sequence[Passage], size: int) -> dict[str, Tensor]:
-        filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
-        down, up = _train(hooks, filled, settings)
-        return {"down": down[: len(chosen)], "up": up[: len(chosen)]}
 
-    order = range(len(passages))
-    learned = in_groups(groups(), order, checkpoints, "learning passages", progress)
-    return _empty(hooks, passages, settings).holding(learned["down"], learned["up"])
+def _learn(
+    hooks: Hooks, passages: Sequence[Passage], waiting: Sequence[int], settings: TrainingSettings
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield the numbers of passages, as they are done, with what they learned."""
+    if not waiting:
+        return
+    own = _empty(hooks, [passages[waiting[0]]] * SLOTS, settings)
+    slots, device = _Slots(hooks, own, settings), next(hooks.base.parameters()).device.type
+    # Where no passage waits any more, the last one is learned again, to keep the shape.
+    left = iter([*waiting, *[waiting[-1]] * SLOTS])
+    held, is_done = list[int](), set[int]()
+    with (
+        hooks.frozen(),
+        fast_training(hooks.base, settings.precision),
+        torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"),
+    ):
+        for place in range(SLOTS):
+            held.append(next(left))
+            slots.put(place, _Studied(hooks, passages[held[place]], settings))
+        while len(is_done) < len(waiting):
+            for place in slots.step():
+                if held[place] not in is_done:
+                    is_done.add(held[place])
+                    yield held[place], slots.learned(place)
+                held[place] = next(left, waiting[-1])
+                slots.put(place, _Studied(hooks, passages[held[place]], settings))
 
 
 def _empty(hooks: Hooks, passages: Sequence[Passage], settings: TrainingSettings) -> OwnExperts:
     return OwnExperts(
-        [Item(one.document_id, questions=one.questions) for one in passages],
+        [Item(one.document_id, questions=one.questions, kept=one.kept) for one in passages],
         torch.empty(len(passages), 0, 0),
         [torch.tensor([one.ids[0], *one.title, *one.ids[1:]]).int() for one in passages],
         host_layers=passage_host_layers(len(hooks.layers)),
@@ -205,12 +246,14 @@ def _empty(hooks: Hooks, passages: Sequence[Passage], settings: TrainingSettings
 
 
 class _Rows:
-    """Rows of a group's passages as one batch, equally many of each, one passage after the other.
+    """Rows of one passage, with what the base's lower layers make of them, which stays the same.
 
     Args:
-        rows: their token ids; the start token first.
-        length: to which they are padded.
-        past: what the base has made of questions before them, on whose answers these rows go on.
+        rows: their token ids.
+        length: to which they are padded. One place at least, here or before, must be padding: with
+            nothing to hide transformers leaves the mask away, and other kernels run.
+        first: the first layer that carries experts.
+        past: what the base has made of tokens before the rows.
         before_RP: int64; 1 where the past holds a token, 0 for padding.
     """
 
@@ -219,139 +262,179 @@ class _Rows:
         hooks: Hooks,
         rows: Sequence[Sequence[int]],
         length: int,
-        own: OwnExperts,
+        first: int,
         past: Any = None,
         before_RP: Tensor | None = None,
     ) -> None:
-        self._hooks, self._own, self._past = hooks, own, past
-        self._ids_RT, mask_RT = pad(rows, pad_id=0, length=length)
-        if before_RP is None:
-            self._given = {"attention_mask": mask_RT}
-        else:
-            whole_RT = torch.cat([before_RP, mask_RT], 1)
-            positions_RT = (whole_RT.cumsum(1) - 1)[:, -length:]
-            self._given = {"attention_mask": whole_RT, "position_ids": positions_RT}
-        self._counted_RT = predicts(mask_RT)
-        self._targets_X = self._ids_RT.roll(-1, 1)[self._counted_RT]
-        num_each = len(rows) // len(own.items)
-        weights_R1 = 1 / (num_each * self._counted_RT.sum(1, keepdim=True))
-        self._weights_X = weights_R1.expand(self._counted_RT.shape)[self._counted_RT]
-        numbers_R1 = torch.arange(len(own.items)).repeat_interleave(num_each)[:, None]
-        self._items_RT = numbers_R1.where(mask_RT.bool(), NO_ITEM)
-        self._first = own.host_layers[0]
-        below = max(0, self._first - 1)
+        self.past = past
+        self.ids_RT, mask_RT = pad(rows, pad_id=0, length=length)
+        before_RP = mask_RT[:, :0] if before_RP is None else before_RP
+        self.mask_RU = torch.cat([before_RP, mask_RT], 1)
+        counted_RT = predicts(mask_RT)[:, :-1].float()
+        self.weights_RT = counted_RT / counted_RT.sum(1, keepdim=True).clamp_min(1)
+        below = max(0, first - 1)
         with (
             torch.no_grad(),
             hooks.bare(keep_states=[below]) as seen,
             hooks.below(below + 1),
-            hooks.head_at(torch.zeros_like(self._counted_RT)),
+            hooks.head_at(torch.zeros_like(mask_RT).bool()),
         ):
-            self._read()
-        self._states_RTD = seen.states[below]
+            _read(hooks, self.ids_RT, self.mask_RU, _copied([past]) if past else None)
+        self.states_RTD = seen.states[below]
 
-    def _read(self) -> Tensor:
-        # What is read is added to the past: a copy's.
-        past = None if self._past is None else copy.deepcopy(self._past)
-        output = self._hooks.base(
-            input_ids=self._ids_RT,
-            cache=past,
-            use_cache=past is not None,
-            **self._given,
+
+def _read(hooks: Hooks, ids_RT: Tensor, mask_RU: Tensor, past: Any, *, keeps: bool = False) -> Any:
+    """Return the base's output for rows behind a past, which it `keeps` where there was none."""
+    given = {}
+    if "position_ids" in inspect.signature(hooks.base.forward).parameters:
+        positions_RU = (mask_RU.cumsum(1) - 1).clamp_min(0)  # padding counts for nothing
+        given = {"position_ids": positions_RU[:, -ids_RT.shape[1] :]}
+    return hooks.base(
+        input_ids=ids_RT,
+        attention_mask=mask_RU,
+        cache=past,
+        use_cache=keeps or past is not None,
+        **given,
+    )
+
+
+def _copied(pasts: Sequence[Any], rows: Sequence[Sequence[int]] | None = None) -> Any:
+    """Return some rows of several caches as one, to which more can be added."""
+    whole = copy.copy(pasts[0])
+    whole.layers = []
+    for layers in zip(*(past.layers for past in pasts), strict=True):
+        layer = copy.copy(layers[0])
+        if rows is not None:
+            for name, value in vars(layers[0]).items():
+                if isinstance(value, Tensor) and value.ndim:
+                    parts = [vars(one)[name][own] for one, own in zip(layers, rows, strict=True)]
+                    setattr(layer, name, torch.cat(parts))
+        whole.layers.append(layer)
+    return whole
+
+
+class _Studied:
+    """A passage that is being learned: its rows, and in which order it reads them."""
+
+    def __init__(self, hooks: Hooks, passage: Passage, settings: TrainingSettings) -> None:
+        self.seed = _seed(passage, settings)
+        self.num_steps = max(
+            LEAST_STEPS, round(settings.passage_readings * passage.num_tokens / STRETCH)
         )
-        logits_XV: Tensor = output.logits[0]
-        return logits_XV
+        first, draw = passage_host_layers(len(hooks.layers))[0], random.Random(self.seed)
+        self.texts = _Rows(
+            hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH + 1, first
+        )
+        self.answers = self._answers(hooks, draw.sample(passage.asked, len(passage.asked)), first)
 
-    def loss(self) -> Tensor:
-        """Return the sum over passages of the mean over their rows of nats a token."""
-        with (
-            self._hooks.branch((), own=[self._own], items_BT=self._items_RT, alike=True),
-            self._hooks.above(self._first, self._states_RTD),
-            self._hooks.head_at(self._counted_RT),
-        ):
-            logits_XV = self._read()
-        nats_X = functional.cross_entropy(logits_XV.float(), self._targets_X, reduction="none")
-        return (nats_X * self._weights_X).sum()
+    @torch.no_grad()
+    def _answers(self, hooks: Hooks, asked: Sequence[_Asked], first: int) -> _Rows:
+        """Return the answers to questions as rows; what the base makes of these is their past.
+
+        Questions are padded on the left, so that answers stand side by side. A passage without any
+        has a row that counts for nothing.
+        """
+        rows = [(one.prompt[-1], *one.answer) for one in asked] or [(0,)]
+        prompts = [one.prompt[:-1] for one in asked] or [(0,)]
+        turned_RP, mask_RP = pad([ids[::-1] for ids in prompts], pad_id=0, length=QUESTION_LENGTH)
+        ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
+        with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
+            past = _read(hooks, ids_RP, mask_RP, None, keeps=True).cache
+        return _Rows(hooks, rows, 1 + ANSWER_LENGTH, first, past, mask_RP)
 
 
-@torch.no_grad()
-def _answers(hooks: Hooks, asked: Sequence[_Asked], own: OwnExperts) -> _Rows:
-    """Return the answers to questions as rows; what the base makes of the questions is their past.
+class _Slots:
+    """Passages that are learned side by side; where one is done the next takes its place.
 
-    Questions are padded on the left, so that answers stand side by side.
+    Each step has the same shape, so that neither neighbours nor places change a passage's bits.
     """
-    prompts = [one.prompt[:-1] for one in asked]
-    turned_RP, mask_RP = pad([ids[::-1] for ids in prompts], pad_id=0, length=QUESTION_LENGTH)
-    ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
-    with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
-        past = hooks.base(
-            input_ids=ids_RP,
-            attention_mask=mask_RP,
-            position_ids=(mask_RP.cumsum(1) - 1).clamp_min(0),
-            use_cache=True,
-        ).cache
-    rows = [(one.prompt[-1], *one.answer) for one in asked]
-    return _Rows(hooks, rows, 1 + ANSWER_LENGTH, own, past, mask_RP)
 
+    def __init__(self, hooks: Hooks, own: OwnExperts, settings: TrainingSettings) -> None:
+        self._hooks, self._own, self._rate = hooks, own, settings.passage_learning_rate
+        self._studied: list[_Studied | None] = [None] * SLOTS
+        self._steps = torch.zeros(SLOTS)
+        self._moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in own.parameters()]
 
-def _train(
-    hooks: Hooks, passages: Sequence[Passage], settings: TrainingSettings
-) -> tuple[Tensor, Tensor]:
-    """Return what a group's passages learn: down and up (G, L, R, D), bf16."""
-    own = _empty(hooks, passages, settings)
-    seeds = [_seed(one, settings) for one in passages]
-    own.reset(seeds)
-    num_stretches = passages[0].num_stretches
-    device = next(hooks.base.parameters()).device.type
-    with (
-        hooks.frozen(),
-        fast_training(hooks.base, settings.precision),
-        torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"),
-    ):
-        whole = _Rows(hooks, [one.ids for one in passages], num_stretches * LENGTHS, own)
-        sentences = [
-            _Rows(hooks, rows, SENTENCE_LENGTH, own)
-            for rows in _turns([one.sentences for one in passages], seeds, SENTENCES, num_stretches)
+    def put(self, place: int, studied: _Studied) -> None:
+        """Let a passage be learned at a place from now on."""
+        self._studied[place] = studied
+        self._steps[place] = 0
+        self._own.reset_item(place, studied.seed)
+        for first, second in self._moments:
+            first[place], second[place] = 0, 0
+
+    def step(self) -> list[int]:
+        """Let every passage read once, and return the places of those that are done."""
+        studied = [cast(_Studied, one) for one in self._studied]
+        loss = self._loss([one.texts for one in studied], TEXTS)
+        loss = loss + self._loss([one.answers for one in studied], QUESTIONS)
+        gradients = torch.autograd.grad(loss, list(self._own.parameters()))
+        self._steps += 1
+        nums = torch.tensor([float(one.num_steps) for one in studied])
+        rates = (self._steps / WARMUP_STEPS).clamp_max(1) * (1 - (self._steps - 1) / nums)
+        with torch.no_grad():
+            for one, gradient, moments in zip(
+                self._own.parameters(), gradients, self._moments, strict=True
+            ):
+                self._move(one, gradient, *moments, self._rate * rates)
+        return (self._steps >= nums).nonzero()[:, 0].tolist()
+
+    def _move(
+        self, one: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rates_G: Tensor
+    ) -> None:
+        """Make a step of Adam, each place with its own count of steps and rate."""
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.lerp_(gradient.square(), 1 - BETAS[1])
+        steps, rates = (own.view(-1, 1, 1, 1) for own in (self._steps, rates_G))
+        mean = first / (1 - BETAS[0] ** steps)
+        size = (second / (1 - BETAS[1] ** steps)).sqrt()
+        one -= rates * mean / (size + 1e-8)
+
+    def _loss(self, rows: Sequence[_Rows], num: int) -> Tensor:
+        """Return the sum over passages of the mean over `num` rows of nats a token."""
+        chosen = [
+            [(int(step) * num + turn) % len(one.ids_RT) for turn in range(num)]
+            for one, step in zip(rows, self._steps, strict=True)
         ]
-        num_turns = -(-num_stretches * QUESTIONS_OF_STRETCH // QUESTIONS)
-        answers = [
-            _answers(hooks, rows, own)
-            for rows in _turns([one.asked for one in passages], seeds, QUESTIONS, num_turns)
-        ]
 
-        def loss(step: int) -> Tensor:
-            read = [sentences[step % len(sentences)]]
-            if answers:
-                read.append(answers[step % len(answers)])
-            if not step % WHOLE_EVERY:
-                read.append(whole)
-            return torch.stack([rows.loss() for rows in read]).sum()
+        def taken(name: str) -> Tensor:
+            pairs = zip(rows, chosen, strict=True)
+            return torch.cat([getattr(one, name)[own] for one, own in pairs])
 
-        num_steps = max(LEAST_STEPS, settings.passage_readings * num_stretches)
-        return fit(own, loss, num_steps, settings.passage_learning_rate)
+        ids_RT, mask_RU, weights_RT = map(taken, ("ids_RT", "mask_RU", "weights_RT"))
+        past = None if rows[0].past is None else _copied([one.past for one in rows], chosen)
+        mask_RT = mask_RU[:, -ids_RT.shape[1] :].bool()
+        items_R = torch.arange(SLOTS).repeat_interleave(num)
+        places_RP = torch.arange(ids_RT.shape[1] - 1).expand(len(ids_RT), -1)
+        with (
+            self._hooks.branch(
+                (), own=[self._own], items_BT=items_R[:, None].where(mask_RT, NO_ITEM), alike=True
+            ),
+            self._hooks.above(self._own.host_layers[0], taken("states_RTD")),
+            self._hooks.head_at(places_RP),
+        ):
+            logits_RPV = _read(self._hooks, ids_RT, mask_RU, past).logits
+        nats_RP = functional.cross_entropy(
+            logits_RPV.float().flatten(0, 1), ids_RT[:, 1:].flatten(), reduction="none"
+        ).view(weights_RT.shape)
+        return (nats_RP * weights_RT).sum() / num
+
+    def learned(self, place: int) -> dict[str, Tensor]:
+        """Return what was learned at a place: down and up (L, R, D), bf16."""
+        own = self._own
+        found = {"down": own.down_ILRD[place], "up": own.up_ILRD[place]}
+        found = {name: one.detach().bfloat16() for name, one in found.items()}
+        if not all(bool(one.isfinite().all()) for one in found.values()):
+            raise DamageError(
+                "own experts became infinite; nothing was registered. Lower passage_learning_rate"
+            )
+        return found
 
 
-def _turns(
-    rows: Sequence[Sequence[T]], seeds: Sequence[int], num: int, turns: int
-) -> list[list[T]]:
-    """Return which rows the passages of a group read in turn, `num` of each passage, in an order of
-    its own; the last are filled up with the first."""
-    orders = []
-    for own, seed in zip(rows, seeds, strict=True):
-        if not own:
-            return []
-        order = [*own]
-        random.Random(seed).shuffle(order)
-        orders.append((order * -(-num * turns // len(order)))[: num * turns])
-    return [
-        [row for order in orders for row in order[at : at + num]]
-        for at in range(0, num * turns, num)
-    ]
-
-
-def _read(passage: Passage) -> list[Any]:
-    return [passage.ids, passage.sentences, passage.asked]
+def _about(passage: Passage) -> list[Any]:
+    return [passage.num_tokens, passage.texts, passage.asked]
 
 
 def _seed(passage: Passage, settings: TrainingSettings) -> int:
-    about = json.dumps([PASSAGE_RECIPE, settings.seed, _read(passage)])
+    about = json.dumps([PASSAGE_RECIPE, settings.seed, _about(passage)])
     return int.from_bytes(hashlib.sha256(about.encode()).digest()[:7], "big")

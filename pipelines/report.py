@@ -100,6 +100,22 @@ class RecallRow:
 
 
 @dataclass(frozen=True)
+class AskedRow:
+    """How many questions on a domain's documents, which nothing was trained on, are answered."""
+
+    domain: str
+    source: str
+    """Who made them: made (by rules), or people."""
+    num: int
+    memory: int
+    """Answered by experts alone."""
+    answered: int
+    """Answered as `ask` does: from memory and by reading."""
+    found: int
+    """Those that find their own document first."""
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """What an evaluation of one snapshot found; made by `pipelines.evaluate.evaluate`."""
 
@@ -113,7 +129,8 @@ class EvaluationReport:
     near_learned: dict[str, tuple[str, ...]]
     """By domain the ids of held-out documents of which a live domain learned a near copy."""
     matrix: Matrix
-    metrics: Metrics
+    metrics: Metrics | None
+    """None: no domain has an unseen document."""
     budget: float
     bound_nats: float
     """A scored document loses at most this much over the base."""
@@ -123,6 +140,7 @@ class EvaluationReport:
     routing: tuple[RoutingRow, ...] = ()
     with_recall: bool = True
     recall: tuple[RecallRow, ...] = ()
+    asked: tuple[AskedRow, ...] = ()
     too_long_questions: dict[str, int] = field(default_factory=dict)
     """By domain, questions that the base cannot read whole; they are not asked."""
 
@@ -130,7 +148,7 @@ class EvaluationReport:
     def max_added_nats(self) -> float:
         """The worst scored document's loss above the base's, background included; nats."""
         scored: list[BackgroundRow | RoutingRow] = [*self.background, *self.routing]
-        return max(row.max_added_nats for row in scored)
+        return max((row.max_added_nats for row in scored), default=0.0)
 
     @property
     def is_within_bound(self) -> bool:
@@ -149,10 +167,11 @@ class EvaluationReport:
             "unmeasured": tuple(stored["unmeasured"]),
             "near_learned": {name: tuple(ids) for name, ids in stored["near_learned"].items()},
             "matrix": Matrix(**{key: _tuples(rows) for key, rows in stored["matrix"].items()}),
-            "metrics": Metrics(**stored["metrics"]),
+            "metrics": None if stored["metrics"] is None else Metrics(**stored["metrics"]),
             "background": tuple(BackgroundRow(**row) for row in stored["background"]),
             "routing": tuple(RoutingRow(**row) for row in stored["routing"]),
             "recall": tuple(RecallRow(**row) for row in stored["recall"]),
+            "asked": tuple(AskedRow(**row) for row in stored["asked"]),
         }
         return cls(**{**stored, **typed})
 

@@ -82,6 +82,21 @@ def matrix_chart(table: pd.DataFrame, mode: str) -> Any:
     return alt.layer(tiles, words.encode(alt.Text("value:Q", format=form)))
 
 
+def answers_chart(table: pd.DataFrame, colours: Mapping[str, str]) -> Any:
+    """Return the shares of an `answers_table` by snapshot, a line a domain."""
+    return (
+        alt.Chart(table, height=260)
+        .mark_line(point=True)
+        .encode(
+            alt.X("snapshot:O").title("evaluated snapshot"),
+            alt.Y("answered:Q").title("answered").axis(format="%").scale(domain=[0, 1]),
+            _colour(table, "domain", colours),
+            alt.StrokeDash("source:N").legend(title=None, orient="top"),
+            tooltip=_tooltip(snapshot="d", domain="", source="", answered=".0%"),
+        )
+    )
+
+
 def training_chart(table: pd.DataFrame, colour: str) -> Any:
     """Return losses by step: on what each step read (faint), smoothed, and on validation texts.
 

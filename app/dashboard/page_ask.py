@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.dashboard import tables
-from app.dashboard.state import View, borrowed_model, page, plain, say_empty
+from app.dashboard.state import View, act, borrowed_model, page, plain, say_empty
 from app.report import describe_answer
+from pipelines.corpora import several
+from pipelines.store import Store
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer
 
 QUESTION, DOMAINS, STRICT, ASKED = "ask-question", "ask-domains", "ask-strict", "asked"
 """Session keys: the fields, and what was asked with them."""
+SHOWN_QUESTIONS = 8
 
 
 @page("ask", "forum", "What the learned documents answer, and where it stands in them.")
@@ -41,7 +44,10 @@ def show(seen: View) -> None:
     question, domains, strict = st.session_state.get(ASKED, ("", (), False))
     if question.strip():
         kept = tuple(domain for domain in domains if domain in enabled)
-        _show_answer(_answered(seen.key, question, kept, strict, seen))
+        answer = _answered(seen.key, question, kept, strict, seen)
+        _show_answer(answer)
+        if answer.sources:
+            _offer_to_take_out(seen, answer)
 
 
 @st.cache_data(show_spinner="Looking it up", max_entries=64)
@@ -57,6 +63,47 @@ def _answered(
             strict=strict,
             compare=True,
         )
+
+
+def _offer_to_take_out(seen: View, answer: Answer) -> None:
+    """Offer to erase a source, with the questions that would be answered otherwise."""
+    titles = {one.document_id: one.title or one.source for one in answer.sources}
+    domains = {one.document_id: one.domain for one in answer.sources}
+    with st.expander("Take a source out", icon=":material/ink_eraser:"):
+        chosen = st.selectbox(
+            "Document", [*titles], format_func=titles.__getitem__, key="ask-take-out"
+        )
+        domain = domains[chosen]
+        asked = _asking(seen.key, domain, chosen, seen)
+        st.text(
+            f"{several(len(asked), 'known question')} of {domain} would be answered from another "
+            "document, or no longer."
+        )
+        for one in asked[:SHOWN_QUESTIONS]:
+            st.text(f"· {one}")
+        if len(asked) > SHOWN_QUESTIONS:
+            st.text(f"and {len(asked) - SHOWN_QUESTIONS} more")
+        done = f"{titles[chosen]} is out of {domain}. History can roll that back."
+        icon = ":material/ink_eraser:"
+        act(
+            "Take it out",
+            lambda store: _take_out(store, domain, chosen),
+            seen,
+            done=done,
+            icon=icon,
+        )
+
+
+def _take_out(store: Store, domain: str, document_id: str) -> None:
+    store.erase(domain, document_id, "taken out of an answer's sources")
+
+
+@st.cache_data(show_spinner="Looking for its questions", max_entries=64)
+def _asking(key: tuple[str, int], domain: str, document_id: str, _seen: View) -> list[str]:
+    from pipelines.answers import questions_that_find
+
+    with borrowed_model(_seen) as (model, tokenizer):
+        return questions_that_find(model, tokenizer, domain, document_id)
 
 
 def _show_answer(answer: Answer) -> None:

@@ -88,17 +88,25 @@ def _offer_check(seen: View) -> None:
 def show_report(report: EvaluationReport) -> None:
     """Show the main figures of an evaluation."""
     recall, taught = (tables.mean_recall(report, name) for name in ("paraphrase", "taught"))
-    retention, asked = report.metrics.retention, taught is not None
+    retention = None if report.metrics is None else report.metrics.retention
+    asked = taught is not None
     gain, worst = tables.mean_gain(report), f"{report.max_added_nats:+.4f}"
+    gained = "–" if gain is None else f"{gain:+.3f}"
     share = "–" if retention is None else f"{retention:.2%}"
     right = "–" if recall is None else f"{recall:.0%}"
     bound, as_taught = (
         f"bound {report.bound_nats:.4f}",
         f"{taught:.0%} as taught" if asked else "none asked",
     )
+    num, answered = (
+        sum(getattr(row, name) for row in report.asked) for name in ("num", "answered")
+    )
+    kept = "Questions that nothing was trained on, answered from what was learned."
+    answers = [("Answers", f"{answered} of {num}", "kept questions", kept)] if num else []
     show_figures(
         [
-            ("Mean gain", f"{gain:+.3f}", "nats a token", "The base's loss less the loss now."),
+            *answers,
+            ("Mean gain", gained, "nats a token", "The base's loss less the loss now."),
             ("Retention", share, "of all gains", tables.MEANINGS["retention"][1]),
             ("Recall, paraphrased", right, as_taught, "Questions whose whole answer is right."),
             ("Worst added loss", worst, bound, "The most that a scored document lost, nats."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import streamlit as st
 
 from app.dashboard import charts, tables
@@ -9,11 +11,13 @@ from app.dashboard.page_overview import show_report
 from app.dashboard.processes import offer_evaluation
 from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty
 from pipelines.report import EvaluationReport
+from stores.queries import Evaluation
 
 ROUTING = (
     "domain documents base_loss_nats oracle_loss_nats loss_nats reduction efficiency "
     "efficiency_continuation found max_added_nats"
 )
+ASKED = "domain source num answered memory found"
 BACKGROUND = "source kind documents identical base_loss_nats loss_nats max_added_nats"
 
 
@@ -42,9 +46,16 @@ def show(seen: View) -> None:
     if report.unmeasured:
         names = ", ".join(report.unmeasured)
         st.caption(plain(f"Not measured, since no text of them is held out: {names}."))
-    matrix, recall, other, metrics = st.tabs(["Matrix", "Recall", "Other text", "Metrics"])
+    answers, matrix, recall, other, metrics = st.tabs(
+        ["Answers", "Matrix", "Recall", "Other text", "Metrics"]
+    )
+    with answers:
+        _show_answers(report, [*by_id.values()], seen.colours)
     with matrix:
-        _show_matrix(report)
+        if report.metrics is None:
+            st.info("No document is held out to measure losses on.", icon=":material/straighten:")
+        else:
+            _show_matrix(report)
     with recall:
         st.caption("Questions whose whole answer is right.")
         asked = tables.rows(report.recall, "domain wording num base routed oracle")
@@ -57,9 +68,27 @@ def show(seen: View) -> None:
         )
         tables.show(tables.rows(report.background, BACKGROUND), "Sources of other text")
     with metrics:
-        tables.show(tables.metrics_table(report), "Metrics with units and meanings")
+        if report.metrics is not None:
+            tables.show(tables.metrics_table(report), "Metrics with units and meanings")
         st.caption("A score is a loss with its sign flipped. The formulas are in docs/metrics.md.")
         tables.show(tables.rows(report.routing, ROUTING), "Losses and routing of each domain")
+
+
+def _show_answers(
+    report: EvaluationReport, past: Sequence[Evaluation], colours: Mapping[str, str]
+) -> None:
+    """Show how many kept questions are answered, and how many were in earlier evaluations."""
+    st.caption(
+        "Questions that nothing was trained on: made of a domain's documents and kept, or given by "
+        "people. Found: their own document comes first."
+    )
+    tables.show(tables.rows(report.asked, ASKED), "Kept questions that are answered")
+    table = tables.answers_table(past)
+    if len(table):
+        st.altair_chart(
+            charts.answers_chart(table, colours),
+            alt="Answered kept questions by evaluated snapshot",
+        )
 
 
 def _show_matrix(report: EvaluationReport) -> None:

@@ -12,9 +12,8 @@ import logging
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ import streamlit as st
 from app.dashboard.charts import domain_colours
 from app.options import DEFAULT_STORE, STORE_VARIABLE
 from peer_cl.errors import ChangedError, PeerError
+from pipelines.live import LiveModel
 from pipelines.store import Store, open_store
 from stores.config import StoreConfig
 from stores.queries import DomainSummary, Evaluation, Queries, Snapshot
@@ -53,7 +53,7 @@ class Page:
             title=self.path.title(),
             icon=self.icon,
             url_path=self.path,
-            default=self.path == "overview",
+            default=self.path == "ask",
             visibility="hidden" if self.path == "document" else "visible",
         )
 
@@ -248,34 +248,19 @@ def message_box(subject: str) -> Callable[[], str]:
 # The model
 
 
-class _ModelKeeper:
-    """The one model that all sessions share, and the tag of the snapshot that it is of."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.loaded: tuple[PeerModel, Any] | None = None
-        self.tag = ""
-
-
 @st.cache_resource(show_spinner=False, max_entries=1)
-def _model_keeper(store_id: str) -> _ModelKeeper:
-    return _ModelKeeper()
+def _live_model(store_id: str) -> LiveModel:
+    return LiveModel()
 
 
 @contextmanager
 def borrowed_model(seen: View) -> Iterator[tuple[PeerModel, Any]]:
     """Yield the model of the snapshot that is seen, and its tokenizer, to one session at a time."""
-    from pipelines.loading import set_snapshot
-
-    keeper = _model_keeper(seen.store.registry.config.store_id)
-    with keeper.lock:
-        loaded, keeper.loaded = keeper.loaded, None  # dropped where the move fails halfway
-        if loaded is None:
-            with st.spinner("Loading the model, once for everybody"):
-                loaded = seen.store.load(seen.live.id)
-        elif keeper.tag != seen.live.index_tag:
-            set_snapshot(loaded[0], seen.store.registry, seen.live)
-        keeper.loaded, keeper.tag = loaded, seen.live.index_tag
+    model = _live_model(seen.store.registry.config.store_id)
+    waiting = "Loading the model, once for everybody"
+    with ExitStack() as stack:
+        with nullcontext() if model.is_loaded else st.spinner(waiting):
+            loaded = stack.enter_context(model.borrowed(seen.store, seen.live))
         yield loaded
 
 

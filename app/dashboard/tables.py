@@ -20,7 +20,7 @@ import streamlit as st
 from app.output import moment
 from app.report import METRICS
 from pipelines.report import EvaluationReport
-from stores.queries import DomainDetail, Event, Run, Snapshot
+from stores.queries import DomainDetail, Evaluation, Event, Run, Snapshot
 
 if TYPE_CHECKING:  # this loads torch, which the Overview does without
     from pipelines.trace import TracedToken
@@ -220,9 +220,20 @@ def mean_recall(report: EvaluationReport, wording: str) -> float | None:
     return sum(row.routed * row.num for row in asked) / num if num else None
 
 
-def mean_gain(report: EvaluationReport) -> float:
-    """Return the base's loss less the mixture's, nats a token, averaged over domains."""
-    return float(np.mean([row.base_loss_nats - row.loss_nats for row in report.routing]))
+def mean_gain(report: EvaluationReport) -> float | None:
+    """Return the base's loss less the mixture's, nats a token, averaged over measured domains."""
+    gains = [row.base_loss_nats - row.loss_nats for row in report.routing]
+    return float(np.mean(gains)) if gains else None
+
+
+def answers_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """Return the share of kept questions that are answered, a row an evaluation and domain."""
+    found = [
+        (one.snapshot.id, row["domain"], row["source"], row["answered"] / row["num"])
+        for one in evaluations
+        for row in one.report["asked"]
+    ]
+    return pd.DataFrame(found, columns=["snapshot", "domain", "source", "answered"])
 
 
 # A trace

@@ -51,6 +51,6 @@ def candidates(name: str) -> list[Fact]:
 
 def load(name: str) -> StreamDomain:
     """Return a domain: the same documents, splits, facts and questions on every machine."""
-    kept = frozen("stream", name)
+    kept = frozen(name)
     documents, facts = kept.choose(_READERS[name](), name)
     return StreamDomain(name, tuple(documents), with_paraphrases(facts, name), kept.scored)

@@ -12,7 +12,6 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from peer_cl.errors import CorpusError
 from pipelines.corpora import SourceDocument, Split
@@ -54,9 +53,9 @@ class FrozenDomain:
 
 
 @functools.cache
-def frozen(stream: Literal["stream", "demo"], name: str) -> FrozenDomain:
+def frozen(name: str) -> FrozenDomain:
     """Return a domain's frozen splits and facts."""
-    kept = json.loads((FOLDER / f"{stream}.json").read_text(encoding="utf-8"))[name]
+    kept = json.loads((FOLDER / "stream.json").read_text(encoding="utf-8"))[name]
     return FrozenDomain(kept["documents"], tuple(kept.get("scored", ())), tuple(kept["facts"]))
 
 

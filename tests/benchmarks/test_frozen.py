@@ -7,11 +7,8 @@ from benchmarks import corpora
 from benchmarks.corpora.frozen import FOLDER, document_key, frozen
 from benchmarks.corpora.questions import general_prompts, naming_sentences, paraphrases
 from peer_cl.errors import CorpusError
-from pipelines import demo_corpora
-from pipelines.demo import DemoSize
 from pipelines.facts import FRAMES, Fact, folded_wording
 from pipelines.relations import KEY_FRAMES, relations
-from pipelines.splits import split_documents
 
 WORD = re.compile(r"\w+(?:'\w+)?")
 
@@ -21,12 +18,11 @@ def runs(text, n=4):
     return {tuple(words[start : start + n]) for start in range(len(words) - n + 1)}
 
 
-@pytest.mark.parametrize(("stream", "num"), [("stream", 8), ("demo", 4)])
-def test_each_domain_has_three_sides_and_a_hundred_facts(stream, num):
-    names = list(json.loads((FOLDER / f"{stream}.json").read_text()))
-    assert len(names) == num
+def test_each_domain_has_three_sides_and_a_hundred_facts():
+    names = list(json.loads((FOLDER / "stream.json").read_text()))
+    assert len(names) == 8
     for name in names:
-        kept = frozen(stream, name)
+        kept = frozen(name)
         assert len(set(kept.facts)) == 100
         assert set(kept.splits.values()) == {"train", "validation", "test"}
         assert all(kept.splits[key] == "test" for key in kept.scored)
@@ -34,7 +30,7 @@ def test_each_domain_has_three_sides_and_a_hundred_facts(stream, num):
 
 def test_a_frozen_document_that_is_gone_is_an_error():
     with pytest.raises(CorpusError, match="lore: 500 of its frozen"):
-        frozen("stream", "lore").choose(([], []), "lore")
+        frozen("lore").choose(([], []), "lore")
 
 
 def test_no_paraphrase_shares_four_words_with_a_sentence_that_is_trained_for_any_relation():
@@ -65,17 +61,8 @@ def test_prompts_of_no_domain():
 @pytest.mark.parametrize("name", corpora.NAMES)
 def test_packages_give_the_frozen_texts_and_facts(name):
     domain = corpora.load(name)
-    assert {document_key(one) for one in domain.documents} == set(frozen("stream", name).splits)
+    assert {document_key(one) for one in domain.documents} == set(frozen(name).splits)
     taught = {fact.taught_prompt.replace(fact.subject, "{subject}", 1) for fact in domain.facts}
     trained = set().union(*map(runs, taught))
     for wordings in paraphrases(name).values():
         assert not trained & set().union(*map(runs, wordings))
-
-
-@pytest.mark.smollm2
-@pytest.mark.parametrize("name", demo_corpora.DOMAINS)
-def test_the_demo_divides_its_corpora_as_it_always_did(name):
-    corpus, kept = demo_corpora.load(name, DemoSize().tokens[name]), frozen("demo", name)
-    split = split_documents(corpus.documents).split
-    assert {document_key(d): split[d.document_id] for d in corpus.documents} == kept.splits
-    assert [fact.document_id[:16] for fact in corpus.facts] == list(kept.facts)

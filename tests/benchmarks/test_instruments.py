@@ -1,17 +1,16 @@
 """The instruments, on the tiny store of three domains."""
 
+import json
 from operator import lt
 
 import pytest
 import torch
 from tiny_base import sentences
 
-from benchmarks import demo, efficiency, erase, provenance, size
+from benchmarks import answers, efficiency, erase, provenance, size
 from benchmarks.prompts import added_nats, largest_posteriors, num_found
 from benchmarks.results import share_above_half
-from peer_cl.errors import StateError
 from peer_cl.mixture import worst_added_nats
-from pipelines import open_store
 from pipelines.batches import tokenise
 
 
@@ -87,17 +86,25 @@ def test_erasures_are_timed_on_a_copy(measured):
     assert [path.name for path in folder.parent.glob("tmp*")] == []
 
 
-def test_the_demos_figures_and_floors(measured, tiny_store):
-    store, report = measured
-    assert demo.evaluation(store) == report
-    figures = list(demo.figures(store, report))
-    names = {one.figure for one in figures}
-    for domain in report.domains:
-        assert f"routing efficiency, every domain active, {domain} (share)" in names
-        assert f"loss on {domain}, base (nats a token)" in names
-    assert any("loss reduction" in line for line in demo.broken_floors(report))
-    with open_store(tiny_store) as bare, pytest.raises(StateError, match="was not evaluated"):
-        demo.evaluation(bare)
+def test_answers_are_compared_as_squad_does():
+    assert answers.contains("It was the Norman conquest.", "a norman Conquest")
+    assert not answers.contains("", "x")
+    assert not answers.contains("inception", "in")
+    assert answers.f1("the red house", "red car") == pytest.approx(0.5)
+    assert answers.f1("nothing", "red car") == 0
+
+
+def test_an_article_is_drawn_by_its_name_and_a_question_by_its_hash(tmp_path):
+    lines = [
+        {"domain": name, "doc_id": f"{name}/0", "text": "A text.", "questions": asked}
+        for name in ("Kiel", "Oslo")
+        for asked in [[{"question": f"Who {n}?", "answer": "x"} for n in range(8)]]
+    ]
+    path = tmp_path / "squad.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    found = answers.read_articles(path)
+    assert {one.name for one in found} == {"Kiel", "Oslo"}
+    assert {question.is_studied for question in found[0].questions} == {True, False}
 
 
 def test_no_module_imports_another_in_a_circle():

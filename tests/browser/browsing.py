@@ -89,7 +89,7 @@ def wait_until_it_stands(page, title):
 
 def open_page(page, address, title, **query):
     """Open a page of the dashboard by its address, and wait until it stands."""
-    path = "" if title == "Overview" else title.lower()
+    path = "" if title == "Ask" else title.lower()
     words = "&".join(f"{name}={value}" for name, value in query.items())
     page.goto(f"{address}/{path}?{words}")
     wait_until_it_stands(page, title)

@@ -1,12 +1,11 @@
 """The demo's proofs on a tiny store; .ci/run runs the demo itself on the real model."""
 
-from dataclasses import replace
-
 import pytest
+from tiny_base import SUBJECTS
 
 from peer_cl.errors import StateError
 from pipelines import demo
-from pipelines.report import EvaluationReport
+from pipelines.answers import KeptQuestion
 
 
 @pytest.fixture
@@ -16,39 +15,48 @@ def lines():
 
 @pytest.fixture
 def face(lines):
-    return demo.DemoFace(lines.append, lambda _: None, lambda *_: None)
+    return demo.DemoFace(lines.append, lambda *_: None)
 
 
-def test_removing_and_rolling_back_leaves_the_store_as_it_was(store, face, lines):
+@pytest.fixture
+def asked(store):
+    """A question that is answered rightly, as the demo asks it."""
+    answer = store.ask(SUBJECTS["law"])
+    kept = KeptQuestion("law", answer.sources[0].document_id, answer.question, answer.text)
+    return [demo.Asked(kept, answer)]
+
+
+def test_what_is_taken_out_comes_back_and_is_proved_once(store, face, lines, asked):
     queries = store.registry.queries
-    before, report = queries.live(), store.evaluate(background=False)
-    demo._prove(store, ("law", "medicine"), face)
+    before = queries.live()
+    assert asked[0].is_right
+    demo._prove(store, "medicine", asked, face)
     live = queries.live()
     assert live.domains == before.domains
-    kept = EvaluationReport.from_json(queries.evaluation(live.id).report)
-    assert kept == replace(report, snapshot=live.id)
-    assert sum("bit for bit" in line for line in lines) == 2
-    acts = [(event.action, event.message) for event in queries.events(3)]
+    assert sum("bit for bit" in line for line in lines) == 3
+    title = asked[0].answer.sources[0].title
+    assert any(f"{title!r} erased" in line for line in lines)
+    acts = [(event.action, event.message) for event in queries.events(4)]
     assert acts == [
+        ("rollback-store", demo.DONE),
+        ("erase", demo.ERASED),
         ("rollback-store", demo.ROLLED_BACK),
         ("remove", demo.REMOVED),
-        ("freeze", demo.FROZE),
     ]
-    demo._prove(store, ("law", "medicine"), face)
-    assert queries.live() == live, "given once, the proofs are not given again"
 
 
-def test_a_proof_that_fails_is_an_error(store, face, monkeypatch):
-    answers = iter("abc")
-    monkeypatch.setattr(demo, "look", lambda *_: (next(answers), ""))
+def test_a_proof_that_fails_is_an_error(store, face, monkeypatch, asked):
+    hashes = iter("abc")
+    monkeypatch.setattr(demo, "look", lambda *_: next(hashes))
     with pytest.raises(StateError, match="the logits differ from snapshot"):
-        demo._prove(store, ("law", "medicine"), face)
+        demo._prove(store, "medicine", asked, face)
 
 
 def test_bits_tell_one_snapshot_from_another(store):
     live, first = store.registry.queries.live().id, demo._before(store, "medicine").id
-    assert demo.look(store) == demo.look(store, live)
-    assert demo.look(store)[0] != demo.look(store, first)[0]
+    texts = [SUBJECTS["law"], SUBJECTS["medicine"]]
+    assert demo.look(store, texts) == demo.look(store, texts, live)
+    assert demo.look(store, texts) != demo.look(store, texts, first)
 
 
 def test_a_store_that_a_demo_did_not_make_is_refused(store, face, monkeypatch):
@@ -58,5 +66,5 @@ def test_a_store_that_a_demo_did_not_make_is_refused(store, face, monkeypatch):
     monkeypatch.setattr(demo, "SMOLLM2", config.base_id)
     monkeypatch.setattr(demo, "CAPACITY", config.capacity)
     with pytest.raises(StateError, match="a domain 'law' that `demo` did not learn"):
-        demo._check_own(store, demo.DemoSize(tokens={"law": 1}), "demo")
-    demo._check_own(store, demo.DemoSize(tokens={"security": 1}), "demo")
+        demo._check_own(store, demo.DemoSize({"law": 1}, 0), "demo")
+    demo._check_own(store, demo.DemoSize({"security": 1}, 0), "demo")

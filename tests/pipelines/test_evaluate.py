@@ -199,6 +199,6 @@ def test_without_anything_to_measure_on_it_is_refused(store):
         store.evaluate()
     corpus = [SourceDocument(text, text, "m.txt", split="train") for text in sentences("law", 10)]
     store.ingest("notes", corpus, settings=SETTINGS)
-    with pytest.raises(StateError, match="no live domain has a held-out document"):
+    with pytest.raises(StateError, match="there is nothing to measure a live domain on"):
         store.evaluate()
     assert store.registry.queries.runs()[0].state == "failed"

@@ -1,6 +1,5 @@
 """Passages' own experts: each a function of the passage alone, to the bit, and they learn it."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,12 +13,13 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM
 from pipelines.batches import Row, tokenise
 from pipelines.passage_training import (
-    GROUP_TOKENS,
-    LENGTHS,
+    SLOTS,
+    TEXT_LENGTH,
     make_passage,
     question_ids,
     train_passages,
 )
+from pipelines.study.questions import BUILT_IN, OWN
 
 FEW_STEPS = replace(SETTINGS, passage_readings=1)
 
@@ -31,7 +31,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(base):
-    """Short ones, more than a group takes, some without questions, and two long ones."""
+    """Short ones, more than are learned side by side, some without questions, and two long ones."""
     texts = [one.text for one in documents("law", 12, 1)]
     texts += [" ".join(texts[:4]), " ".join(texts[4:9])]
     rows = [Row(f"{n:064x}", tuple(ids)) for n, ids in enumerate(tokenise(base.tokenizer, texts))]
@@ -40,8 +40,7 @@ def rows(base):
         make_passage(base.tokenizer, row, f"Text {n}", questions[: 4 * (n % 4)])
         for n, row in enumerate(rows)
     ]
-    shapes = Counter((one.num_stretches, bool(one.asked)) for one in found)
-    assert max(shapes.values()) > GROUP_TOKENS // LENGTHS // 3
+    assert len(found) > 2 * SLOTS
     return found
 
 
@@ -79,15 +78,15 @@ class StoppedError(Exception):
     pass
 
 
-def test_stopped_behind_a_group_it_goes_on_to_the_same_bits(base, rows, trained, tmp_path):
+def test_stopped_behind_a_passage_it_goes_on_to_the_same_bits(base, rows, trained, tmp_path):
     def stop(what, done, total, note):
-        if done:
+        if done == 2:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         learn(base, rows, tmp_path, progress=stop)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(written) == 1
+    assert len(written) == 2
     assert each(learn(base, rows, tmp_path), base) == each(trained, base)
     assert all(path.stat().st_mtime_ns == at for path, at in written.items())
 
@@ -130,3 +129,30 @@ def test_passages_answer_their_questions(base, rows, tmp_path):
                 logits_TV = base.model(input_ids=ids_BT, use_cache=False).logits[0]
             nats.append(functional.cross_entropy(logits_TV[begin:-1], ids_BT[0, begin + 1 :]))
         assert nats[0] < nats[1] - 0.1
+
+
+def test_a_piece_begins_with_each_sentence_and_all_of_the_text_is_read(base):
+    text = "The court of appeal held that. " * 3 + "word " * 60
+    (ids,) = tokenise(base.tokenizer, [text])
+    passage = make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", [])
+    decoded = [base.tokenizer.decode(piece[1:]) for piece in passage.texts]
+    assert sum(piece.lstrip().startswith("The court of appeal held") for piece in decoded) == 3
+    assert max(map(len, passage.texts)) == TEXT_LENGTH
+    assert sum(len(piece) - 1 for piece in passage.texts) >= len(ids) - 1
+
+
+def test_one_made_question_is_kept_to_be_asked_and_never_one_of_people(base):
+    (ids,) = tokenise(base.tokenizer, ["The court of appeal held that."])
+    row = Row("0" * 64, tuple(ids))
+
+    def passage(*sources):
+        asked = [(f"Who is {n}?", f"{n} it", source) for n, source in enumerate(sources)]
+        return make_passage(base.tokenizer, row, "", asked)
+
+    few = passage(*[BUILT_IN] * 3)
+    assert (len(few.questions), few.kept) == (3, ())
+    more = passage(*[BUILT_IN] * 4)
+    assert (len(more.questions), [one[0] for one in more.kept]) == (3, ["Who is 3?"])
+    most = passage(*[BUILT_IN] * 9)
+    assert (len(most.questions), [one[0] for one in most.kept]) == (4, ["Who is 4?"])
+    assert passage(*[OWN] * 4).kept == ()

@@ -49,7 +49,7 @@ def test_the_keys_are_those_of_evaluate_json():
     assert set(stored) == {
         "snapshot", "domains", "scored_tokens", "unmeasured", "near_learned", "matrix", "metrics",
         "budget", "bound_nats", "answer_bound_nats", "background", "routing",
-        "with_recall", "recall", "too_long_questions",
+        "with_recall", "recall", "asked", "too_long_questions",
     }  # fmt: skip
     assert set(stored["routing"][0]) == {
         "domain", "documents", "cut_documents", "base_loss_nats", "oracle_loss_nats", "loss_nats",

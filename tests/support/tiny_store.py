@@ -17,6 +17,7 @@ from pipelines.settings import TrainingSettings
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 SETTINGS = TrainingSettings(
     shape=SHAPE,
+    hold_out_percent=23.0,
     num_shards=2,
     text_passes=3.0,
     min_steps=1,

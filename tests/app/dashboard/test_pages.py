@@ -61,7 +61,7 @@ def test_each_view_of_an_evaluation(show, evaluated, mode):
     at = show("retention", evaluated, mode=mode)
     assert errors(at) == []
     assert at.warning == []  # it is current
-    assert len(at.dataframe) == 4
+    assert len(at.dataframe) == 5
 
 
 def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):

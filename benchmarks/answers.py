@@ -1,0 +1,392 @@
+"""Questions that people asked about articles: from memory, by reading, by both, and by RAG.
+
+SQuAD's articles, each a domain (`--data FOLDER` with squad_stream.jsonl): the first eight by the
+sha256 of their names are learned, with what `--study` gives them, and asked in a sample drawn by
+the hash of each question. An answer is right that contains the wanted one (first line, 16 tokens).
+RAG is the base with the nearest passage of the same articles, in the form that was best on others.
+Every answer is kept in `--work`, so a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+
+from app.output import show_progress
+from benchmarks.corpora.questions import general_prompts
+from benchmarks.results import Figure
+from peer_cl.generate import weigh_prompt
+from peer_cl.model import PeerModel
+from peer_cl.questions import THRESHOLD, QuestionIndex
+from pipelines import init_store, open_store
+from pipelines.batches import tokenise
+from pipelines.corpora import SourceDocument
+from pipelines.packages import cache_folder
+from pipelines.passage_training import question_ids
+from pipelines.progress import Progress
+from pipelines.settings import TrainingSettings
+from pipelines.store import Store
+from pipelines.study.questions import StudyQuestion, plain_words
+
+COMMAND = "python -m benchmarks answers --data FOLDER"
+ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
+NEGATIVES = 500
+"""Of ARC-easy and of PIQA."""
+Study = Literal["built-in", "half", "all"]
+"""What is learned of questions: those that rules make, half of people's, or all of them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that somebody asked about a passage."""
+
+    article: str
+    passage: str
+    question: str
+    answer: str
+
+    @property
+    def key(self) -> str:
+        """The sha256 of passage and question."""
+        return hashlib.sha256(f"{self.passage}\n{self.question}".encode()).hexdigest()
+
+    @property
+    def is_studied(self) -> bool:
+        """Whether it is in the half that is learned with `--study half`."""
+        return int(self.key[0], 16) % 2 == 0
+
+
+@dataclass(frozen=True)
+class Article:
+    """An article: its passages by id, and what people asked about them."""
+
+    name: str
+    passages: dict[str, str]
+    questions: tuple[Question, ...]
+
+    @property
+    def domain(self) -> str:
+        """Its name as a domain's."""
+        return re.sub(r"\W+", "-", self.name).strip("-").lower()
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Return how many questions are answered (`--data`, `--work`, `--articles`, `--asked`)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks answers")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=cache_folder() / "answers")
+    parser.add_argument("--articles", type=int, default=ARTICLES)
+    parser.add_argument("--asked", type=int, default=ASKED)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--study", choices=["built-in", "half", "all"], default="built-in")
+    options = parser.parse_args(list(arguments))
+    every = read_articles(options.data / "squad_stream.jsonl")
+    articles = every[: options.articles]
+    place = options.work / f"{options.study}-{options.seed}"
+    with show_progress() as progress:
+        store = _store(place, progress)
+        with store:
+            _learn(store, articles, options.study, options.seed, progress)
+            model, tokenizer = store.load()
+            kept = _Kept(place / "answers.jsonl")
+            asker = _Asker(store, model, tokenizer, articles)
+            for article in articles:
+                asked = _sample(article.questions, options.asked)
+                for number, one in enumerate(asked, start=1):
+                    kept.put(one, asker.ask)
+                    progress(f"asking {article.name}", number, len(asked), "")
+            said = [
+                (one, kept.found[one.key])
+                for a in articles
+                for one in _sample(a.questions, options.asked)
+            ]
+            return [
+                *_answered(said, options.study),
+                *_continued(store, model, tokenizer, articles),
+                *_routed(model, tokenizer, every),
+                *_refused(model, tokenizer, options.data),
+                Figure("seconds a thousand tokens learned", _pace(store, articles)),
+            ]
+
+
+def read_articles(path: Path) -> list[Article]:
+    """Return the articles of a file, by the sha256 of their names."""
+    rows = defaultdict[str, list[dict[str, Any]]](list)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows[row["domain"]].append(row)
+    return [
+        Article(
+            name=name,
+            passages={row["doc_id"]: row["text"] for row in rows[name]},
+            questions=tuple(
+                Question(name, row["doc_id"], " ".join(one["question"].split()), one["answer"])
+                for row in rows[name]
+                for one in row["questions"]
+            ),
+        )
+        for name in sorted(rows, key=lambda one: hashlib.sha256(one.encode()).hexdigest())
+    ]
+
+
+def _sample(questions: Sequence[Question], num: int) -> list[Question]:
+    return sorted(questions, key=lambda one: one.key)[:num]
+
+
+def _store(place: Path, progress: Progress) -> Store:
+    if (place / "store.toml").is_file():
+        return open_store(place)
+    return init_store(place, capacity=48, progress=progress)
+
+
+def _learn(
+    store: Store, articles: Sequence[Article], study: Study, seed: int, progress: Progress
+) -> None:
+    for article in articles:
+        if store.registry.queries.live().state(article.domain) is not None:
+            continue
+        documents = [
+            SourceDocument(text, article.name, key) for key, text in article.passages.items()
+        ]
+        questions = [
+            StudyQuestion(one.passage, one.question, one.answer)
+            for one in article.questions
+            if study == "all" or (study == "half" and one.is_studied)
+        ]
+        num_made = TrainingSettings().study_questions if study == "built-in" else 0
+        settings = TrainingSettings(seed=seed, study_questions=num_made)
+        store.ingest(
+            article.domain, documents, questions=questions, settings=settings, progress=progress
+        )
+
+
+def _pace(store: Store, articles: Sequence[Article]) -> float:
+    chains = [store.registry.queries.domain(one.domain).chain for one in articles]
+    rows = [row for chain in chains for row in chain]
+    return 1000 * sum(row.seconds for row in rows) / sum(row.num_tokens for row in rows)
+
+
+# Asking
+
+
+@dataclass(frozen=True)
+class Said:
+    """What each way says to a question."""
+
+    memory: str
+    """Empty where nothing is found, as of the two below."""
+    reading: str
+    both: str
+    base: str
+    rag: str
+    found: str
+    """The source of the passage that is found; empty: none."""
+    stands_in: int
+    """In how many learned documents the answer of both stands, at most three."""
+
+
+class _Kept:
+    """Answers in a file, each written once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.found = path, dict[str, Said]()
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.found[row.pop("key")] = Said(**row)
+
+    def put(self, question: Question, ask: Callable[[str], Said]) -> None:
+        if question.key in self.found:
+            return
+        said = self.found[question.key] = ask(question.question)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": question.key, **asdict(said)}, ensure_ascii=False) + "\n")
+
+
+class _Asker:
+    def __init__(
+        self, store: Store, model: PeerModel, tokenizer: Any, articles: Sequence[Article]
+    ) -> None:
+        self._store, self._model, self._tokenizer = store, model, tokenizer
+        self._passages = [(a.name, text) for a in articles for text in a.passages.values()]
+        self._index = _question_index(model, tokenizer, self._passages)
+
+    def ask(self, question: str) -> Said:
+        """Return what each way says to a question."""
+        given = {"model": self._model, "tokenizer": self._tokenizer, "strict": True}
+        both = self._store.ask(question, max_new_tokens=ANSWER_TOKENS, **given)
+        reading = self._store.ask(question, way="reading", max_new_tokens=ANSWER_TOKENS, **given)
+        ids = tokenise(self._tokenizer, [f" {question}"])[0][1:]
+        title, text = self._passages[int(self._index.scores(ids).argmax())]
+        return Said(
+            memory=both.memory or "",
+            reading=reading.text or "",
+            both=both.text or "",
+            base=self._chat(f"Question: {question}\nAnswer:"),
+            rag=self._chat(f"{title}\n\n{text}\n\nQuestion: {question}\nAnswer:"),
+            found=both.sources[0].source if both.sources else "",
+            stands_in=len(both.stands_in),
+        )
+
+    @torch.no_grad()
+    def _chat(self, content: str) -> str:
+        prompt = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        ids_BT = torch.tensor([self._tokenizer(prompt, add_special_tokens=False).input_ids])
+        written = self._model.base.generate(
+            ids_BT,
+            attention_mask=torch.ones_like(ids_BT),
+            max_new_tokens=ANSWER_TOKENS,
+            do_sample=False,
+            repetition_penalty=1.0,
+            pad_token_id=self._tokenizer.eos_token_id,
+        )
+        new = written[0, ids_BT.shape[1] :]
+        return str(self._tokenizer.decode(new, skip_special_tokens=True)).strip().split("\n")[0]
+
+
+def _question_index(
+    model: PeerModel, tokenizer: Any, passages: Sequence[tuple[str, str]]
+) -> QuestionIndex:
+    terms = None if model.background is None else model.background.terms
+    assert terms is not None  # noqa: S101 - every store's statistics have them
+    texts = tokenise(tokenizer, [f"{title}\n\n{text}" for title, text in passages])
+    return QuestionIndex(terms, [ids[1:] for ids in texts])
+
+
+def _normalised(text: str) -> str:
+    words = [word for word in plain_words(text).split() if word not in ("a", "an", "the")]
+    return " ".join(words)
+
+
+def contains(said: str, answer: str) -> bool:
+    """Return whether an answer stands in what was said, articles left out."""
+    wanted = _normalised(answer)
+    return bool(wanted) and f" {wanted} " in f" {_normalised(said)} "
+
+
+def f1(said: str, answer: str) -> float:
+    """Return the F1 of the words that two answers share, as SQuAD counts it."""
+    one, other = _normalised(said).split(), _normalised(answer).split()
+    shared = sum(min(one.count(word), other.count(word)) for word in set(one))
+    return 2 * shared / (len(one) + len(other)) if shared else 0.0
+
+
+def _answered(said: Sequence[tuple[Question, Said]], study: Study) -> Iterator[Figure]:
+    sets = {"all asked": said}
+    if study == "half":
+        sets = {
+            "the half that was studied": [pair for pair in said if pair[0].is_studied],
+            "the other half": [pair for pair in said if not pair[0].is_studied],
+        }
+    for name, pairs in sets.items():
+        shares = {
+            way: fmean(contains(getattr(one, way), q.answer) for q, one in pairs)
+            for way in ("base", "memory", "reading", "both", "rag")
+        }
+        about = f"{name}, {len(pairs)} questions"
+        least = {"built-in": 0.08, "half": 0.10, "all": 0.90}[study]
+        if name == "the half that was studied":
+            least = 0.90
+        for way, share in shares.items():
+            yield Figure(f"{about}: {way} (contains, share)", share)
+            exact = [_normalised(getattr(one, way)) == _normalised(q.answer) for q, one in pairs]
+            yield Figure(f"{about}: {way} (exact, share)", fmean(exact))
+            words = [f1(getattr(one, way), q.answer) for q, one in pairs]
+            yield Figure(f"{about}: {way} (F1)", fmean(words))
+        yield Figure(f"{about}: memory less base", shares["memory"] - shares["base"], least=least)
+        if study == "built-in":
+            yield Figure(f"{about}: both less RAG", shares["both"] - shares["rag"], least=0.05)
+        found = [one.found for _, one in pairs]
+        yield Figure(f"{about}: a passage found (share)", fmean(map(bool, found)))
+        right = [one.found == q.passage for q, one in pairs if one.found]
+        yield Figure(f"{about}: the right one, of those found (share)", fmean(right))
+        given = [(q, one) for q, one in pairs if one.found == q.passage]
+        for way in ("memory", "reading", "both"):
+            share = fmean(contains(getattr(one, way), q.answer) for q, one in given)
+            yield Figure(f"{about}: {way}, the right passage found (contains, share)", share)
+        nowhere = fmean(one.found != "" and not one.stands_in for _, one in pairs)
+        yield Figure(f"{about}: answers that stand in no document, marked so (share)", nowhere)
+
+
+# What was learned, found and refused
+
+
+@torch.no_grad()
+def _continued(
+    store: Store, model: PeerModel, tokenizer: Any, articles: Sequence[Article]
+) -> Iterator[Figure]:
+    """Yield how many sentences go on as they do, from their first halves with nothing before."""
+    hits = []
+    for article in articles:
+        sentences = [
+            sentence.split()
+            for text in article.passages.values()
+            for sentence in re.split(r"(?<=[.!?])\s+", text)
+        ]
+        long = [words for words in sentences if 8 <= len(words) <= 30]
+        order = sorted(long, key=lambda words: hashlib.sha256(" ".join(words).encode()).digest())
+        for words in order[:25]:
+            half = len(words) // 2
+            ids_BT = torch.tensor(tokenise(tokenizer, [" ".join(words[:half])]))
+            written = model.generate(
+                ids_BT, max_new_tokens=12, do_sample=False, domains=article.domain
+            )
+            new = tokenizer.decode(written[0, ids_BT.shape[1] :], skip_special_tokens=True)
+            hits.append(new.split()[:3] == words[half : half + 3])
+    name = f"{len(hits)} learned sentences, given their first half: go on as learned (share)"
+    yield Figure(name, fmean(hits), least=0.8)
+
+
+def _routed(model: PeerModel, tokenizer: Any, every: Sequence[Article]) -> Iterator[Figure]:
+    """Yield what questions find among the passages of all articles."""
+    keys = [(article, key) for article in every for key in article.passages]
+    texts = [(article.name, article.passages[key]) for article, key in keys]
+    index = _question_index(model, tokenizer, texts)
+    first, right, passed = [], [], []
+    for article in every:
+        for one in article.questions:
+            scores = index.scores(tokenise(tokenizer, [f" {one.question}"])[0][1:])
+            best = int(scores.argmax())
+            first.append(keys[best][1] == one.passage)
+            right.append(keys[best][0] is article)
+            passed.append(float(scores[best]) >= THRESHOLD)
+    about = f"{len(first):,} questions, {len(keys):,} passages"
+    yield Figure(f"{about}: right passage first (share)", fmean(first), least=0.77)
+    yield Figure(f"{about}: right article first (share)", fmean(right), least=0.95)
+    yield Figure(f"{about}: find a passage (share)", fmean(passed))
+
+
+def _refused(model: PeerModel, tokenizer: Any, data: Path) -> Iterator[Figure]:
+    """Yield how many prompts that no article answers find one."""
+    sets = {"general prompts": [one.prompt for one in general_prompts()]}
+    for name in ("arc_easy", "piqa"):
+        lines = (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:NEGATIVES]
+        sets[name] = [
+            json.loads(line)["query"].strip().removeprefix("Question: ") for line in lines
+        ]
+    hits = []
+    for name, prompts in sets.items():
+        own = []
+        for prompt in prompts:
+            ids, begin, end = question_ids(tokenizer, prompt)
+            counted_BT = torch.zeros(1, len(ids)).bool()
+            counted_BT[:, begin:end] = True
+            weights = weigh_prompt(
+                model, torch.tensor([ids]), evidence_mask=counted_BT, routing="question"
+            )
+            own.append(any(weights.found.values()))
+        hits += own
+        yield Figure(f"{name}, {len(own)}: an article is found (share)", fmean(own))
+    yield Figure("prompts that no article answers: one is found (share)", fmean(hits), most=0.02)

@@ -1,0 +1,129 @@
+"""Questions that a domain keeps to be asked: of people, or made and never learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from peer_cl.errors import CorpusError
+from peer_cl.model import PeerModel
+from pipelines.ask import ask
+from pipelines.passage_training import question_ids
+from pipelines.progress import Progress, no_progress
+from pipelines.report import AskedRow
+from pipelines.study.questions import StudyQuestion, stands
+from stores.registry import Registry
+
+MOST_ASKED = 20
+"""Made questions of a domain that are asked: each takes about a second."""
+MADE, PEOPLE = "made", "people"
+
+
+@dataclass(frozen=True)
+class KeptQuestion:
+    """A question that nothing was trained on."""
+
+    domain: str
+    document_id: str
+    question: str
+    answer: str
+
+
+def kept_questions(model: PeerModel, domain: str) -> list[KeptQuestion]:
+    """Return the made questions that a domain keeps: the same ones as long as its passages stay, at
+    most `MOST_ASKED`, spread over them.
+    """
+    index = model.items(domain)
+    found = [
+        KeptQuestion(domain, item.item_id, question, answer)
+        for item in (index.items if index is not None else ())
+        for question, answer, _ in item.kept
+    ]
+    return sorted(found, key=lambda one: hashlib.sha256(one.question.encode()).digest())[
+        :MOST_ASKED
+    ]
+
+
+def people_questions(registry: Registry, questions: Iterable[StudyQuestion]) -> list[KeptQuestion]:
+    """Return questions with the live domains whose documents they name by id, title or source.
+
+    Raises: CorpusError: when no live document has the name.
+    """
+    names = defaultdict[str, dict[str, str]](dict)
+    for state in registry.queries.live().domains:
+        for document in registry.queries.documents(state.domain, kind="text"):
+            for name in (document.document_id, document.title, document.source):
+                names[name].setdefault(state.domain, document.document_id)
+    found = []
+    for one in questions:
+        if one.document not in names:
+            raise CorpusError(
+                f"question {one.question!r} is about {one.document!r}, which is no id, title or "
+                "source of a live document"
+            )
+        for domain, document_id in names[one.document].items():
+            found.append(KeptQuestion(domain, document_id, one.question, one.answer))
+    return found
+
+
+def ask_kept(
+    registry: Registry,
+    model: PeerModel,
+    tokenizer: Any,
+    asked: Sequence[KeptQuestion],
+    source: str,
+    progress: Progress = no_progress,
+) -> tuple[AskedRow, ...]:
+    """Return by domain how many questions are answered: the answer stands in what is said.
+
+    Args:
+        registry: the store's.
+        model, tokenizer: as `load` returns them.
+        asked: what is asked.
+        source: who made the questions, `MADE` or `PEOPLE`.
+        progress: called after each question.
+    """
+    hits = defaultdict[str, list[tuple[bool, bool, bool]]](list)
+    for number, one in enumerate(asked, start=1):
+        said = ask(registry, one.question, model=model, tokenizer=tokenizer)
+        hits[one.domain].append(
+            (
+                said.is_found and stands(one.answer, said.memory or ""),
+                said.is_found and stands(one.answer, said.text or ""),
+                bool(said.sources) and said.sources[0].document_id == one.document_id,
+            )
+        )
+        progress("asking kept questions", number, len(asked), "")
+    return tuple(
+        AskedRow(domain, source, len(own), *(sum(one) for one in zip(*own, strict=True)))
+        for domain, own in hits.items()
+    )
+
+
+def questions_that_find(
+    model: PeerModel, tokenizer: Any, domain: str, document_id: str
+) -> list[str]:
+    """Return which of a document's own questions, and of those that its domain keeps, find it
+    first: once it is erased they are answered otherwise, or not at all.
+    """
+    index, background = model.items(domain), model.background
+    if index is None or background is None or background.terms is None:
+        return []
+    own = [one for one in index.items if one.item_id == document_id]
+    asked = [question for item in own for question, _, _ in (*item.questions, *item.kept)]
+    asked += [question for item in index.items for question, _, _ in item.kept]
+    found = []
+    for question in dict.fromkeys(asked):
+        ids, begin, end = question_ids(tokenizer, question)
+        counted = [begin <= place < end for place in range(len(ids))]
+        first = index.asked(
+            background.terms, torch.tensor([ids]), torch.tensor([counted]), torch.tensor([len(ids)])
+        )[:1]
+        if first and index.items[first[0].item].item_id == document_id:
+            found.append(question)
+    return found
