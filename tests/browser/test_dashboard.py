@@ -9,7 +9,7 @@ from tests.browser.browsing import go_to, open_page, wait_until_it_stands
 
 pytestmark = pytest.mark.browser
 
-TITLES = ("Overview", "Retention", "Domains", "Experts", "Trace", "Ingest", "History")
+TITLES = ("Ask", "Overview", "Retention", "Domains", "Experts", "Trace", "Ingest", "History")
 
 
 def live(knowledge):
@@ -62,6 +62,7 @@ def test_a_domain_s_life(page, address, knowledge, picture, tmp_path):
     page.get_by_role("link", name="Follow it").click()
     page.get_by_text("The evaluation is done").wait_for()
     page.get_by_role("link", name="See what it found").click()
+    page.get_by_role("tab", name="Matrix").click()
     page.get_by_text("Download the matrix").wait_for()
     picture(page, "life-3-evaluated")
 
@@ -116,3 +117,21 @@ def test_a_text_is_traced_and_continued(page, address, picture):
     press(page, "Continue it")
     page.get_by_text("Written by").wait_for()
     picture(page, "trace-continued")
+
+
+def test_a_question_is_answered_and_a_click_takes_its_source_out(page, address, knowledge, picture):
+    before = live(knowledge)
+    open_page(page, address, "Ask")
+    page.get_by_label("Question").fill("The court of appeal held that the contract was void")
+    press(page, "Ask")
+    page.get_by_text("Sources").wait_for()
+    picture(page, "ask-1-answered")
+    page.get_by_text("Take a source out").click()
+    page.get_by_text("of law would be answered from another document").wait_for()
+    picture(page, "ask-2-preview")
+    press(page, "Take it out")
+    said(page, "is out of law")
+    with open_store(knowledge) as store:
+        (event,) = store.registry.queries.events(limit=1)
+        assert (event.action, event.domain) == ("erase", "law")
+        store.roll_back_to(before.id, with_erased=True)
