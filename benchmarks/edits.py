@@ -64,7 +64,7 @@ class Edit:
     near: str
     """and one about its subject."""
     is_contradicted: bool
-    """Whether another edit of the set gives its prompt another answer."""
+    """Whether another edit of its subject has another answer."""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
@@ -94,14 +94,14 @@ def read_edits(path: Path) -> list[Edit]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     answers = defaultdict(set)
     for row in rows:
-        answers[row["prompt"]].add(row["target"])
+        answers[row["subject"]].add(row["target"])
     return [
         Edit(
             fact=_fact(row),
             rephrase=row["rephrase"],
             elsewhere=row["locality_prompt"].removeprefix("nq question: "),
             near=NEAR[number % len(NEAR)].format(subject=row["subject"]),
-            is_contradicted=len(answers[row["prompt"]]) > 1,
+            is_contradicted=len(answers[row["subject"]]) > 1,
         )
         for number, row in enumerate(rows)
     ]

@@ -42,12 +42,14 @@ class RelationSpace:
     mean_XE: Tensor
     """and from the mean over the window's tokens outside of the subject."""
     offset_E: Tensor
+    usual_E: Tensor
+    """Where background prompts lie on the average, each relation counted once."""
     threshold: float
-    """Least cosine of a prompt that asks for an item's relation."""
+    """Least score of a prompt that asks for an item's relation."""
 
     @property
     def text_threshold(self) -> float:
-        """Least cosine in scored text, where an item is tried behind every token: half way to 1."""
+        """Least score in scored text, where an item is tried behind every token: half way to 1."""
         return (1 + self.threshold) / 2
 
     def points(self, last_X: Tensor, mean_X: Tensor) -> Tensor:
@@ -56,6 +58,15 @@ class RelationSpace:
             last_X @ self.last_XE + mean_X @ self.mean_XE + self.offset_E, dim=-1
         )
 
+    def scores(self, points: Tensor, keys_KE: Tensor) -> Tensor:
+        """Return how near points (..., E) lie to the nearest of some keys, in cosines, against what
+        is usual for them in the background: 1 at a key, 0 where it is no nearer than others.
+
+        A prompt that lies near to every relation asks for none of them in particular.
+        """
+        usual = points @ self.usual_E
+        return ((points @ keys_KE.T).amax(-1) - usual) / (1 - usual)
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Return everything as tensors, for a file."""
         return {
@@ -63,6 +74,7 @@ class RelationSpace:
             "relation_last": self.last_XE,
             "relation_mean": self.mean_XE,
             "relation_offset": self.offset_E,
+            "relation_usual": self.usual_E,
             "relation_threshold": torch.tensor(self.threshold, dtype=torch.float64),
         }
 
@@ -74,6 +86,7 @@ class RelationSpace:
             tensors["relation_last"],
             tensors["relation_mean"],
             tensors["relation_offset"],
+            tensors["relation_usual"],
             float(tensors["relation_threshold"]),
         )
 
@@ -102,7 +115,7 @@ class FoundItem(NamedTuple):
     until: int
     """In scored text, the token from which on it is no longer active."""
     score: float
-    """Of a fact, the cosine to the nearest of its relation keys; of a passage, the share of what
+    """Of a fact, `RelationSpace.scores` of its relation keys; of a passage, the share of what
     the last tokens tell that stands in it; of a question's, `QuestionIndex.scores`."""
     is_passage: bool = False
 
@@ -335,7 +348,7 @@ class ItemIndex:
         points_AOE = states.points(pairs, at_AO)
         scores_AO = torch.stack(
             [
-                (points_OE @ self.relations[item].T).amax(-1)
+                states.space.scores(points_OE, self.relations[item])
                 for points_OE, item in zip(points_AOE, pairs.items, strict=True)
             ]
         )

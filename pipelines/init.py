@@ -28,7 +28,7 @@ from stores.registry import Registry
 
 MAX_BACKGROUND_TOKENS = 160
 """How much of each background text is read."""
-STATISTICS_VERSION = 3
+STATISTICS_VERSION = 4
 """Raised when the same texts would give other background statistics than before."""
 SHIPPED_STATISTICS = Path(__file__).parent / "data"
 """Background statistics of the default base, made by `python -m pipelines.init`."""

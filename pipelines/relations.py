@@ -36,7 +36,7 @@ _NAMING_SHARE, _CHANGED_SHARE = 0.3, 0.15
 wordings of the file."""
 _HELD_SHARE = 0.15
 """Share of the relations, and of naming sentences, that set the threshold."""
-MOST_NAMING = 0.02
+MOST_NAMING = 0.05
 """Share of the held-out naming sentences that may look as if they asked."""
 DEPTHS = (0.4, 0.53)
 """Where in the base the space reads states."""
@@ -243,8 +243,21 @@ def fit_space(
     matrix_XE = matrix_XE.detach() * scale_X[:, None] / len(mean_X) ** 0.5
     last_XE, mean_XE = matrix_XE.split(len(mean_X) // 2)
     space = RelationSpace(
-        tuple(layers), last_XE.contiguous(), mean_XE.contiguous(), -mean_X @ matrix_XE, 0.0
+        tuple(layers),
+        last_XE.contiguous(),
+        mean_XE.contiguous(),
+        -mean_X @ matrix_XE,
+        torch.zeros(WIDTH),
+        0.0,
     )
+    points_NE = space.points(states_N2X[:, 0], states_N2X[:, 1])
+    means_RE = torch.stack(
+        [
+            points_NE[(relation_N == number) & ~is_held_N].mean(0)
+            for number in relation_N[asking].unique().tolist()
+        ]
+    )
+    space = replace(space, usual_E=functional.normalize(means_RE, dim=-1).mean(0))
     return replace(space, threshold=_threshold(space, states_N2X, relation_N, is_held_N))
 
 
@@ -269,14 +282,16 @@ def _contrast(asked_AE: Tensor, naming_ME: Tensor, relation_A: Tensor) -> Tensor
 def _threshold(
     space: RelationSpace, states_N2X: Tensor, relation_N: Tensor, is_held_N: Tensor
 ) -> float:
-    """Return the cosine that few held-out naming sentences reach.
+    """Return the score that few held-out naming sentences reach.
 
     Each is compared with some held-out wordings of one relation, as with an item's keys.
     """
     points_NE = space.points(states_N2X[:, 0], states_N2X[:, 1])
     naming_ME = points_NE[is_held_N & (relation_N < 0)]
     best = [
-        (naming_ME @ points_NE[is_held_N & (relation_N == number)][: 1 + len(KEY_FRAMES)].T).amax(1)
+        space.scores(
+            naming_ME, points_NE[is_held_N & (relation_N == number)][: 1 + len(KEY_FRAMES)]
+        )
         for number in relation_N[is_held_N & (relation_N >= 0)].unique().tolist()
     ]
     return float(torch.cat(best).quantile(1 - MOST_NAMING))
@@ -294,6 +309,8 @@ KEY_FRAMES = (
 )
 """Wordings by a relation's name that give an item keys beside its own wording. Changed wordings, as
 they are learned from, found fewer questions (docs/LOG.md)."""
+MOST_NAME_WORDS = 4
+"""A relation of more words is a wording itself, which no frame fits: the fact's own is its key."""
 
 
 def relation_keys(
@@ -307,6 +324,8 @@ def relation_keys(
     keys = []
     for fact in facts:
         framed = [one.format(subject=fact.subject, relation=fact.relation) for one in KEY_FRAMES]
+        if len(fact.relation.split()) > MOST_NAME_WORDS:
+            framed = [fact.taught_prompt] * len(KEY_FRAMES)
         # What is kept to be asked gives no key.
         kept = {folded_wording(one) for one in fact.paraphrase_prompts}
         framed = [one if folded_wording(one) not in kept else fact.taught_prompt for one in framed]

@@ -114,8 +114,8 @@ def _show_items(trace: Trace) -> None:
     st.markdown("**Facts that the text asks for, and passages that it repeats**")
     st.caption(
         "Their own experts are active. A fact is found by its subject and by what is asked: the "
-        "score is the cosine to the nearest wording known of it. A passage is found by what the "
-        "last tokens tell: the score is the share of it that stands in the passage."
+        "score is the cosine to the nearest wording known of it, less what is usual. A passage is "
+        "found by what the last tokens tell: the score is the share that stands in the passage."
     )
     table = tables.rows(
         trace.items,

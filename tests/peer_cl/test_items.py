@@ -24,7 +24,12 @@ TABLE = draw(0, 9, WIDTH)
 """The state that each token has, whatever stands before it."""
 NORMALISED = normalize(TABLE, dim=-1)
 SPACE = RelationSpace(
-    (0,), draw(1, WIDTH, POINTS), draw(2, WIDTH, POINTS), draw(3, POINTS), threshold=0.3
+    (0,),
+    draw(1, WIDTH, POINTS),
+    draw(2, WIDTH, POINTS),
+    draw(3, POINTS),
+    torch.zeros(POINTS),
+    threshold=0.3,
 )
 
 
@@ -225,3 +230,12 @@ def test_an_item_is_active_behind_its_subject_or_for_as_long_as_its_answer():
     assert index.active(found[:1], ids.shape, is_prompt=False).tolist() == [[-1, 0, 0, -1, -1, -1]]
     later = [found[0], found[0]._replace(at=2, until=4, item=1)]
     assert index.active(later, ids.shape, is_prompt=False).tolist() == [[-1, 0, 1, 1, -1, -1]]
+
+
+def test_a_prompt_that_is_near_to_everything_asks_for_nothing_in_particular():
+    keys_KE = normalize(draw(7, 3, POINTS), dim=-1)
+    usual = normalize(draw(8, POINTS), dim=0)
+    space = replace(SPACE, usual_E=0.5 * usual)
+    assert space.scores(keys_KE, keys_KE).tolist() == pytest.approx([1.0] * 3, abs=1e-5)
+    assert SPACE.scores(usual, keys_KE) == (usual @ keys_KE.T).max()
+    assert space.scores(usual, keys_KE) < SPACE.scores(usual, keys_KE)

@@ -36,7 +36,7 @@ def learn(base):
     """Train own experts of facts, in a space of relations that was drawn at random."""
     generator = torch.Generator().manual_seed(0)
     last_XE, mean_XE = torch.randn(2, 32, 64, generator=generator)
-    space = RelationSpace((2,), last_XE, mean_XE, torch.zeros(64), 0.0)
+    space = RelationSpace((2,), last_XE, mean_XE, torch.zeros(64), torch.zeros(64), 0.0)
 
     def run(facts, checkpoints, settings=FEW_STEPS, **options):
         return train_own(

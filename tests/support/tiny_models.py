@@ -171,7 +171,7 @@ def make_space(width: int = 32, threshold: float = 0.8) -> RelationSpace:
     """Return a random space of relations: texts that end alike lie near to each other there."""
     generator = torch.Generator().manual_seed(3)
     last_XE, mean_XE = (torch.randn(2 * width, 16, generator=generator) for _ in range(2))
-    return RelationSpace((1, 2), last_XE, mean_XE, torch.zeros(16), threshold)
+    return RelationSpace((1, 2), last_XE, mean_XE, torch.zeros(16), torch.zeros(16), threshold)
 
 
 def make_own(
