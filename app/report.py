@@ -122,7 +122,7 @@ def describe_answer(answer: Answer) -> list[str]:
     if not answer.is_found:
         return ["the base model's own words: nothing that was learned is near to this question"]
     sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
-    where = ", ".join(answer.stands_in) or "none of these sources"
+    where = ", ".join(answer.stands_in) or "no learned document"
     lines = [f"{WAYS[answer.way]}: {answer.domain}{sure}", f"the answer stands in {where}"]
     if answer.memory is not None and answer.way != "memory":
         lines.append(f"from memory alone: {answer.memory or '(nothing)'}")

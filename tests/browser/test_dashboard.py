@@ -124,7 +124,7 @@ def test_a_question_is_answered_and_a_click_takes_its_source_out(page, address, 
     open_page(page, address, "Ask")
     page.get_by_label("Question").fill("The court of appeal held that the contract was void")
     press(page, "Ask")
-    page.get_by_text("Sources").wait_for()
+    page.get_by_text("Sources", exact=True).wait_for()
     picture(page, "ask-1-answered")
     page.get_by_text("Take a source out").click()
     page.get_by_text("of law would be answered from another document").wait_for()
