@@ -56,8 +56,8 @@ class DemoSize:
     facts: int
 
 
-FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 3_000), facts=40)
-QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 1_200), facts=10)
+FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 1_800), facts=30)
+QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 800), facts=10)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def make_passage(
 ) -> Passage:
     """Return a row of a document as a passage, with the questions that it is to answer.
 
-    One question that was made is kept to be asked: the next of them, or of few the last.
+    One question that was made is kept to be asked, drawn by its hash.
     """
     text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
     most = -(-len(row.ids) // STRETCH) * QUESTIONS_OF_STRETCH
@@ -138,9 +138,10 @@ def make_passage(
         answer = tokenise(tokenizer, [f" {one[1]}\n"])[0][1:]
         if len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH:
             fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
-    learned, left = fitting[:most], fitting[most:]
-    if not left and len(learned) >= LEAST_QUESTIONS and learned[-1][0][2] == BUILT_IN:
-        learned, left = learned[:-1], learned[-1:]
+    made, kept = [one for one, _ in fitting if one[2] == BUILT_IN], ()
+    if len(made) >= LEAST_QUESTIONS:
+        kept = (min(made, key=lambda one: hashlib.sha256(one[0].encode()).digest()),)
+    learned = [pair for pair in fitting if pair[0] not in kept][:most]
     return Passage(
         document_id=row.document_id,
         ids=row.ids,
@@ -149,7 +150,7 @@ def make_passage(
         texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
         asked=tuple(asked for _, asked in learned),
         questions=tuple(one for one, _ in learned),
-        kept=tuple(one for one, _ in left if one[2] == BUILT_IN)[:1],
+        kept=kept,
     )
 
 
