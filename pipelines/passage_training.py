@@ -138,7 +138,8 @@ def make_passage(
         answer = tokenise(tokenizer, [f" {one[1]}\n"])[0][1:]
         if len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH:
             fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
-    made, kept = [one for one, _ in fitting if one[2] == BUILT_IN], ()
+    made = [one for one, _ in fitting if one[2] == BUILT_IN]
+    kept: tuple[tuple[str, str, str], ...] = ()
     if len(made) >= LEAST_QUESTIONS:
         kept = (min(made, key=lambda one: hashlib.sha256(one[0].encode()).digest()),)
     learned = [pair for pair in fitting if pair[0] not in kept][:most]
