@@ -366,8 +366,9 @@ def _print_asked(domain: str, asked: Sequence[Asked]) -> None:
         f"\n{domain} is asked what nothing was trained on: {sum(one.is_right for one in asked)} of "
         f"{len(asked)} right",
         asked,
-        "question=kept.question wanted=kept.answer answer=answer.text right=is_right "
+        "question=kept.question wanted=kept.answer answer right=is_right "
         "from_memory=answer.memory base_alone source",
+        answer=lambda one: shorten(one.answer.text or "", 60) if one.answer.is_found else None,
         base_alone=lambda one: shorten(one.answer.base or "", 60),
         source=lambda one: one.answer.sources[0].title if one.answer.sources else "none",
     )
