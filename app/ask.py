@@ -21,8 +21,8 @@ from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
+    from pipelines.answers import Asked
     from pipelines.ask import Answer as Answered
-    from pipelines.demo import Asked
     from pipelines.experts import Expert, ItemExperts
     from pipelines.store import Store
     from pipelines.trace import Trace, TracedExpert

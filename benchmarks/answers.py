@@ -29,14 +29,14 @@ from peer_cl.generate import weigh_prompt
 from peer_cl.model import PeerModel
 from peer_cl.questions import THRESHOLD, QuestionIndex
 from pipelines import init_store, open_store
+from pipelines.ask import question_prompt
 from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument
 from pipelines.packages import cache_folder
-from pipelines.passage_training import question_ids
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-from pipelines.study.questions import StudyQuestion, plain_words
+from pipelines.study.questions import StudyQuestion, plain_words, stands
 
 COMMAND = "python -m benchmarks answers --data FOLDER"
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
@@ -272,8 +272,7 @@ def _normalised(text: str) -> str:
 
 def contains(said: str, answer: str) -> bool:
     """Return whether an answer stands in what was said, articles left out."""
-    wanted = _normalised(answer)
-    return bool(wanted) and f" {wanted} " in f" {_normalised(said)} "
+    return stands(_normalised(answer), _normalised(said))
 
 
 def f1(said: str, answer: str) -> float:
@@ -380,12 +379,8 @@ def _refused(model: PeerModel, tokenizer: Any, data: Path) -> Iterator[Figure]:
     for name, prompts in sets.items():
         own = []
         for prompt in prompts:
-            ids, begin, end = question_ids(tokenizer, prompt)
-            counted_BT = torch.zeros(1, len(ids)).bool()
-            counted_BT[:, begin:end] = True
-            weights = weigh_prompt(
-                model, torch.tensor([ids]), evidence_mask=counted_BT, routing="question"
-            )
+            ids_BT, counted_BT = question_prompt(tokenizer, prompt)
+            weights = weigh_prompt(model, ids_BT, evidence_mask=counted_BT, routing="question")
             own.append(any(weights.found.values()))
         hits += own
         yield Figure(f"{name}, {len(own)}: an article is found (share)", fmean(own))

@@ -12,8 +12,7 @@ import torch
 
 from peer_cl.errors import CorpusError
 from peer_cl.model import PeerModel
-from pipelines.ask import ask
-from pipelines.passage_training import question_ids
+from pipelines.ask import Answer, ask, question_prompt
 from pipelines.progress import Progress, no_progress
 from pipelines.report import AskedRow
 from pipelines.study.questions import StudyQuestion, stands
@@ -32,6 +31,32 @@ class KeptQuestion:
     document_id: str
     question: str
     answer: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that nothing was trained on, and how it is answered."""
+
+    kept: KeptQuestion
+    answer: Answer
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the wanted answer stands in what is said."""
+        return self._says(self.answer.text)
+
+    @property
+    def is_right_from_memory(self) -> bool:
+        """Whether it stands in what experts alone say."""
+        return self._says(self.answer.memory)
+
+    @property
+    def finds_its_document(self) -> bool:
+        """Whether its own document comes first among the sources."""
+        return [one.document_id for one in self.answer.sources[:1]] == [self.kept.document_id]
+
+    def _says(self, text: str | None) -> bool:
+        return self.answer.is_found and stands(self.kept.answer, text or "")
 
 
 def kept_questions(model: PeerModel, domain: str) -> list[KeptQuestion]:
@@ -90,14 +115,8 @@ def ask_kept(
     """
     hits = defaultdict[str, list[tuple[bool, bool, bool]]](list)
     for number, one in enumerate(asked, start=1):
-        said = ask(registry, one.question, model=model, tokenizer=tokenizer)
-        hits[one.domain].append(
-            (
-                said.is_found and stands(one.answer, said.memory or ""),
-                said.is_found and stands(one.answer, said.text or ""),
-                bool(said.sources) and said.sources[0].document_id == one.document_id,
-            )
-        )
+        said = Asked(one, ask(registry, one.question, model=model, tokenizer=tokenizer))
+        hits[one.domain].append((said.is_right_from_memory, said.is_right, said.finds_its_document))
         progress("asking kept questions", number, len(asked), "")
     return tuple(
         AskedRow(domain, source, len(own), *(sum(one) for one in zip(*own, strict=True)))
@@ -116,14 +135,12 @@ def questions_that_find(
         return []
     own = [one for one in index.items if one.item_id == document_id]
     asked = [question for item in own for question, _, _ in (*item.questions, *item.kept)]
-    asked += [question for item in index.items for question, _, _ in item.kept]
+    asked += [one.question for one in kept_questions(model, domain)]
     found = []
     for question in dict.fromkeys(asked):
-        ids, begin, end = question_ids(tokenizer, question)
-        counted = [begin <= place < end for place in range(len(ids))]
-        first = index.asked(
-            background.terms, torch.tensor([ids]), torch.tensor([counted]), torch.tensor([len(ids)])
-        )[:1]
+        ids_BT, counted_BT = question_prompt(tokenizer, question)
+        ends_B = torch.tensor([ids_BT.shape[1]])
+        first = index.asked(background.terms, ids_BT, counted_BT, ends_B)[:1]
         if first and index.items[first[0].item].item_id == document_id:
             found.append(question)
     return found

@@ -25,7 +25,7 @@ from peer_cl.read import check_text
 from pipelines.batches import tokenise
 from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.loading import load
-from pipelines.passage_training import SENTENCE_END, context_ids, question_ids
+from pipelines.passage_training import SENTENCE_END, question_ids
 from pipelines.study.questions import plain_words, stands
 from stores.queries import Document
 from stores.registry import Registry
@@ -39,8 +39,6 @@ MAX_OWN_TOKENS = 128
 """Of the base's own words."""
 NUM_SOURCES = 3
 """Facts and passages that are shown; the best passage is read."""
-_BLANK_TOKENS = 4
-"""Of a blank line, at most."""
 _LEAST_LEFT = 16
 """Tokens of a passage that are worth reading, where the base's context is nearly full."""
 
@@ -128,12 +126,10 @@ def ask(
         registry.queries.check_active(name)
     if model is None or tokenizer is None:
         model, tokenizer = load(registry)
-    ids, begin, end = question_ids(tokenizer, question)
-    ids_BT = torch.tensor([ids])
+    ids_BT, counted_BT = question_prompt(tokenizer, question)
+    ids = ids_BT[0].tolist()
     most = max_new_tokens or MAX_ANSWER_TOKENS
     check_text(model.base, ids_BT, num_new=most)
-    counted_BT = torch.zeros_like(ids_BT).bool()
-    counted_BT[:, begin:end] = True
     asker = _Asker(registry, model, tokenizer, most, tell)
     weights, found = None, list[_Found]()
     if model.active_pools:
@@ -167,6 +163,17 @@ def ask(
         sources=tuple(one.source(question, text) for one in found),
         stands_in=_standing(registry, text, found),
     )
+
+
+def question_prompt(tokenizer: Any, question: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a question in the form in which it is asked, as token ids (1, T), and which of them
+    are its own, bool (1, T): what the router sees.
+    """
+    ids, begin, end = question_ids(tokenizer, question)
+    ids_BT = torch.tensor([ids])
+    counted_BT = torch.zeros_like(ids_BT).bool()
+    counted_BT[:, begin:end] = True
+    return ids_BT, counted_BT
 
 
 def _standing(registry: Registry, answer: str, found: Sequence[_Found]) -> tuple[str, ...]:
@@ -262,11 +269,12 @@ class _Asker:
     def context(self, found: Sequence[_Found], num_asked: int) -> list[int]:
         """Return token ids of the best passage, to be read before the question; cut to fit."""
         most = context_length(self.model.base) or 2048
-        left = most - num_asked - self.max_new_tokens - _BLANK_TOKENS
+        blank_line = tokenise(self.tokenizer, ["\n\n"])[0][1:]
+        left = most - num_asked - self.max_new_tokens - len(blank_line)
         passages = [one.text for one in found if one.item.is_passage]
         if not passages or left < _LEAST_LEFT:
             return []
-        return context_ids(self.tokenizer, passages[0], left)
+        return [*tokenise(self.tokenizer, [passages[0].strip()])[0][1:][:left], *blank_line]
 
     def write(
         self,

@@ -18,14 +18,13 @@ import torch
 from peer_cl.errors import StateError
 from peer_cl.model import PeerModel
 from pipelines import demo_corpora
-from pipelines.answers import KeptQuestion, kept_questions
+from pipelines.answers import Asked, kept_questions
 from pipelines.ask import MAX_ANSWER_TOKENS, Answer
 from pipelines.batches import tokenise
 from pipelines.init import init_store
 from pipelines.loading import SMOLLM2
 from pipelines.progress import Progress, no_progress
 from pipelines.store import Store, open_store
-from pipelines.study.questions import stands
 from stores.queries import Snapshot
 
 CAPACITY = 8
@@ -58,24 +57,6 @@ class DemoSize:
 
 FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 1_800), facts=30)
 QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 800), facts=10)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question that nothing was trained on, and how it is answered."""
-
-    kept: KeptQuestion
-    answer: Answer
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the wanted answer stands in what is said."""
-        return self.answer.is_found and stands(self.kept.answer, self.answer.text or "")
-
-    @property
-    def finds_its_document(self) -> bool:
-        """Whether its own document comes first among the sources."""
-        return [one.document_id for one in self.answer.sources[:1]] == [self.kept.document_id]
 
 
 @dataclass(frozen=True)

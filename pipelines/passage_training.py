@@ -115,14 +115,6 @@ def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
     return [*before, *own[1:], *after[1:]], len(before), len(before) + len(own) - 1
 
 
-def context_ids(tokenizer: Any, text: str, most: int | None = None) -> list[int]:
-    """Return the token ids, without a start token, of a text that is read before a question; at
-    most so many of the text's own.
-    """
-    body, blank_line = tokenise(tokenizer, [text.strip(), "\n\n"])
-    return [*body[1:][:most], *blank_line[1:]]
-
-
 def make_passage(
     tokenizer: Any, row: Row, title: str, questions: Sequence[tuple[str, str, str]]
 ) -> Passage:

@@ -5,7 +5,7 @@ from tiny_base import SUBJECTS
 
 from peer_cl.errors import StateError
 from pipelines import demo
-from pipelines.answers import KeptQuestion
+from pipelines.answers import Asked, KeptQuestion
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def asked(store):
     """A question that is answered rightly, as the demo asks it."""
     answer = store.ask(SUBJECTS["law"])
     kept = KeptQuestion("law", answer.sources[0].document_id, answer.question, answer.text)
-    return [demo.Asked(kept, answer)]
+    return [Asked(kept, answer)]
 
 
 def test_what_is_taken_out_comes_back_and_is_proved_once(store, face, lines, asked):
