@@ -25,7 +25,7 @@ from torch.nn import functional
 from peer_cl.own import NO_ITEM, OwnExperts
 from peer_cl.passages import PassageIndex
 from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
-from peer_cl.questions import QuestionIndex, Terms
+from peer_cl.questions import QuestionIndex, QuestionSpace
 
 WINDOW = 32
 """What is asked is looked for in so many tokens, and the subject has to stand among them."""
@@ -206,7 +206,8 @@ class ItemIndex:
         self._texts = {number: ids for number, ids in enumerate(texts) if ids is not None}
         self._passage_items = list(self._texts)
         self._passages = PassageIndex([*self._texts.values()])
-        self._by_question: tuple[Terms, QuestionIndex] | None = None
+        self._vectors = [vectors_SE for one in own for vectors_SE in one.vectors]
+        self._by_question: QuestionIndex | None = None
 
     def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
         """Return the items whose subjects stand in texts, and from which token on each no longer
@@ -264,7 +265,7 @@ class ItemIndex:
 
     def asked(
         self,
-        terms: Terms,
+        space: QuestionSpace,
         ids_BT: Tensor,
         counted_BT: Tensor,
         prompt_ends_B: Tensor,
@@ -275,7 +276,7 @@ class ItemIndex:
         best first.
 
         Args:
-            terms: the base's.
+            space: the model's.
             ids_BT: token ids of prompts that hold a question.
             counted_BT: bool; which tokens are the question's own.
             prompt_ends_B: behind which token the answer is expected (its number plus one).
@@ -283,12 +284,12 @@ class ItemIndex:
         """
         if not self._texts:
             return []
-        if self._by_question is None or self._by_question[0] is not terms:
+        if self._by_question is None or self._by_question.space is not space:
             texts = [ids[1:].tolist() for ids in self._texts.values()]
-            self._by_question = terms, QuestionIndex(terms, texts)
+            self._by_question = QuestionIndex(space, texts, self._vectors)
         found = []
         for row, (ids_T, counted_T) in enumerate(zip(ids_BT, counted_BT, strict=True)):
-            scores_P = self._by_question[1].scores(ids_T[counted_T].tolist())
+            scores_P = self._by_question.scores(ids_T[counted_T].tolist())
             end = int(prompt_ends_B[row])
             least = scores_P.max() if is_given else ASKED_THRESHOLD
             near = [(float(scores_P[n]), int(n)) for n in (scores_P >= least).nonzero()[0]]

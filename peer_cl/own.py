@@ -6,7 +6,8 @@ item is active at which token is the router's answer (`peer_cl.items`, `peer_cl.
 one of a domain at a time.
 
 Shape suffixes: I items, L host layers, R experts an item and layer, D width, B rows, T tokens,
-X places at which an item is active, K relation keys of an item, E width of the relation space.
+X places at which an item is active, K relation keys of an item, S sentences of a passage, E width
+of the relation space, or of the sentence encoder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from peer_cl.bases import BaseIdentity, seal, unseal
 
-FORMAT = "peer-cl-own-experts-4"
+FORMAT = "peer-cl-own-experts-5"
 OUTPUT_SCALE = 4.0
 """Factor on what an item's experts add, as for shared experts."""
 NO_ITEM = -1
@@ -54,6 +55,7 @@ class OwnExperts(nn.Module):
             passages, K is 0.
         texts: each passage's token ids, int32, the start token first and its title before it: what
             the router finds it by; of facts, none.
+        vectors: of each passage, its sentences as the encoder's vectors, fp16 (S, E).
         host_layers: the decoder layers that carry them, ascending.
         width: D of the base.
         num_experts: R.
@@ -64,6 +66,7 @@ class OwnExperts(nn.Module):
         items: Sequence[Item],
         relations_IKE: Tensor,
         texts: Sequence[Tensor] = (),
+        vectors: Sequence[Tensor] = (),
         *,
         host_layers: Sequence[int],
         width: int,
@@ -74,7 +77,7 @@ class OwnExperts(nn.Module):
         self.width, self.num_experts = width, num_experts
         shape = (len(self.items), len(self.host_layers), num_experts, width)
         self.register_buffer("relations_IKE", relations_IKE)
-        self.texts = tuple(texts)
+        self.texts, self.vectors = tuple(texts), tuple(vectors)
         self.down_ILRD = nn.Parameter(torch.zeros(shape))
         self.up_ILRD = nn.Parameter(torch.zeros(shape))
 
@@ -148,6 +151,7 @@ class OwnExperts(nn.Module):
             [self.items[n] for n in places],
             self.relations_IKE[places],
             [self.texts[n] for n in places] if self.texts else (),
+            [self.vectors[n] for n in places] if self.vectors else (),
             host_layers=self.host_layers,
             width=self.width,
             num_experts=self.num_experts,
@@ -173,10 +177,12 @@ class OwnExperts(nn.Module):
         }
         tensors = {
             "down": self.down_ILRD.bfloat16(),
+            "num_sentences": torch.tensor([len(one) for one in self.vectors], dtype=torch.long),
             "num_tokens": torch.tensor([len(one) for one in self.texts], dtype=torch.long),
             "relations": self.relations_IKE.half(),
             "texts": torch.cat([torch.empty(0, dtype=torch.int32), *self.texts]),
             "up": self.up_ILRD.bfloat16(),
+            "vectors": torch.cat([torch.empty(0, dtype=torch.half), *self.vectors]),
         }
         tensors = {key: one.detach().cpu().contiguous() for key, one in tensors.items()}
         return seal("own", about, tensors, identity)
@@ -191,6 +197,7 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
         [item for one in lists for item in one.items],
         torch.cat([one.relations_IKE for one in lists]),
         [text for one in lists for text in one.texts],
+        [vectors_SE for one in lists for vectors_SE in one.vectors],
         host_layers=first.host_layers,
         width=first.width,
         num_experts=first.num_experts,
@@ -221,6 +228,7 @@ def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") 
         items,
         tensors["relations"],
         tensors["texts"].split(tensors["num_tokens"].tolist()),
+        tensors["vectors"].split(tensors["num_sentences"].tolist()),
         host_layers=about["host_layers"],
         width=about["width"],
         num_experts=about["num_experts"],

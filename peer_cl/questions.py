@@ -1,17 +1,18 @@
-"""Which passages a question asks about: the half of the router for questions that are declared so.
+"""Which passages a question asks about: the half of the router for questions declared so.
 
-A question and a passage are compared by their *terms*: tokens, whatever their case, and pairs of
-neighbouring ones. A term weighs what it tells in background text, so a passage's score depends on
-the question, the background and itself alone. As in BM25 (Robertson and Zaragoza, 2009) a term that
-comes again tells less, and less in a long passage.
+A question and a passage are compared in two ways. By their *terms*: tokens, whatever their case,
+and pairs of neighbouring ones. A term weighs what it tells in background text; as in BM25
+(Robertson and Zaragoza, 2009) one that comes again tells less, and less in a long passage. And by
+their *meaning*: a sentence encoder's vectors of the question and of each sentence, which find what
+is asked in other words. A passage's score depends on the question, the background and itself alone.
 
-Shape suffixes: V vocabulary, X terms of a text, P passages.
+Shape suffixes: V vocabulary, X terms of a text, P passages, S sentences, E width of the encoder.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,8 +31,11 @@ SATURATION, LENGTH_SHARE, USUAL_LENGTH = 0.7, 0.5, 170
 """k1, b and the average length, in tokens, of BM25."""
 LEAST_NATS = 25.0
 """A question whose terms tell less is compared as if they told so much."""
-THRESHOLD = 0.55
-"""Least score of a passage that a question is taken to ask about."""
+MEANING_SHARE = 2 / 3
+"""Of a score; the rest is words'."""
+THRESHOLD = 0.475
+"""Least score of a passage that a question is taken to ask about: among some 2,000 passages about
+other things, 5 of 100 questions find one (docs/LOG.md, "Which passage")."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,29 @@ class Terms:
         return {term: about for term, about in found.items() if about[0] > 0}
 
 
+@dataclass(frozen=True)
+class QuestionSpace:
+    """What questions and passages are compared by."""
+
+    terms: Terms
+    encode: Callable[[tuple[int, ...]], Tensor]
+    """The vector of a question, given as the base's token ids: fp32 (E,), of length one."""
+
+
 class QuestionIndex:
-    """An inverted index of passages, for questions.
+    """An inverted index of passages, and their sentences' vectors, for questions.
 
     Args:
-        terms: the base's.
+        space: of the base and the encoder.
         passages: their token ids, titles included.
+        vectors: each passage's sentences, (S, E), of length one.
     """
 
-    def __init__(self, terms: Terms, passages: Sequence[Sequence[int]]) -> None:
-        self.terms, self.num_passages = terms, len(passages)
+    def __init__(
+        self, space: QuestionSpace, passages: Sequence[Sequence[int]], vectors: Sequence[Tensor]
+    ) -> None:
+        self.space, self.num_passages = space, len(passages)
+        terms = space.terms
         rows = [terms.told(ids) for ids in passages]
         terms_X = np.array([term for row in rows for term in row], np.int64)
         counts_X = np.array([num for row in rows for _, num in row.values()], np.float64)
@@ -107,13 +124,22 @@ class QuestionIndex:
         self._terms_X, self._owners_X = terms_X[order_X], owners_X[order_X]
         self._factors_X = (counts_X * (SATURATION + 1) / (counts_X + slack_X))[order_X]
 
+        self._vectors_SE = torch.cat([one.float() for one in vectors])
+        self._passages_S = np.repeat(np.arange(len(vectors)), [len(one) for one in vectors])
+
     def scores(self, question: Sequence[int]) -> NDArray[np.float64]:
         """Return each passage's score: (P,), about 1 where all that a question tells stands in it.
 
         Args:
             question: token ids, without special tokens.
         """
-        told = self.terms.told(question)
+        words_P, meaning_P = self._shared_words(question), np.zeros(self.num_passages)
+        near_S = self._vectors_SE @ self.space.encode(tuple(question))
+        np.maximum.at(meaning_P, self._passages_S, near_S.numpy())
+        return MEANING_SHARE * meaning_P + (1 - MEANING_SHARE) * words_P
+
+    def _shared_words(self, question: Sequence[int]) -> NDArray[np.float64]:
+        told = self.space.terms.told(question)
         scores_P = np.zeros(self.num_passages)
         for term, (nats, _) in told.items():
             first, last = np.searchsorted(self._terms_X, [term, term + 1])

@@ -24,6 +24,7 @@ from peer_cl.hooks import Hooks, Watch
 from peer_cl.items import FoundItem, ItemIndex, RelationStates
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
+from peer_cl.questions import QuestionSpace
 from peer_cl.router import (
     Background,
     NearestSearch,
@@ -45,6 +46,7 @@ class Reader(Protocol):
 
     hooks: Hooks
     background: Background | None
+    questions: QuestionSpace | None
     search: NearestSearch
     special_ids: Tensor
     prior: float
@@ -236,10 +238,10 @@ def read(
     is_prompt = routing in ("prompt", "question")
     ends = ends_B if is_prompt else None
     items: dict[str, list[FoundItem]] = {}
-    if routing == "question" and model.background is not None:
+    if routing == "question":
         for name, index in indexes.items():
             items[name] = _asked(
-                model.background, index, input_ids, evidence_BT, ends_B, is_given=named is not None
+                model.questions, index, input_ids, evidence_BT, ends_B, is_given=named is not None
             )
     elif model.background is not None and indexes:
         ids_BT = input_ids.cpu()
@@ -310,7 +312,7 @@ def read(
 
 
 def _asked(
-    background: Background,
+    space: QuestionSpace | None,
     index: ItemIndex,
     ids_BT: Tensor,
     counted_BT: Tensor,
@@ -319,10 +321,10 @@ def _asked(
     is_given: bool,
 ) -> list[FoundItem]:
     """Return the best passage that each question asks about, where there is one."""
-    if background.terms is None:
-        raise StateError("the background statistics hold no terms of questions: make a new store")
+    if space is None:
+        raise StateError("the model was given nothing that compares questions: load it by a store")
     question = (ids_BT.cpu(), counted_BT.cpu(), ends_B.cpu())
-    found = index.asked(background.terms, *question, is_given=is_given)
+    found = index.asked(space, *question, is_given=is_given)
     best = {one.row: one for one in reversed(found)}
     return [best[row] for row in sorted(best)]
 

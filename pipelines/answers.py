@@ -130,8 +130,8 @@ def questions_that_find(
     """Return which of a document's own questions, and of those that its domain keeps, find it
     first: once it is erased they are answered otherwise, or not at all.
     """
-    index, background = model.items(domain), model.background
-    if index is None or background is None or background.terms is None:
+    index, space = model.items(domain), model.questions
+    if index is None or space is None:
         return []
     own = [one for one in index.items if one.item_id == document_id]
     asked = [question for item in own for question, _, _ in (*item.questions, *item.kept)]
@@ -140,7 +140,7 @@ def questions_that_find(
     for question in dict.fromkeys(asked):
         ids_BT, counted_BT = question_prompt(tokenizer, question)
         ends_B = torch.tensor([ids_BT.shape[1]])
-        first = index.asked(background.terms, ids_BT, counted_BT, ends_B)[:1]
+        first = index.asked(space, ids_BT, counted_BT, ends_B)[:1]
         if first and index.items[first[0].item].item_id == document_id:
             found.append(question)
     return found

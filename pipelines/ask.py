@@ -244,12 +244,12 @@ class _Asker:
         self, weights: PromptWeights, ids_BT: torch.Tensor, counted_BT: torch.Tensor
     ) -> list[_Found]:
         """Return what a question finds, the writer's first: facts before passages."""
-        terms = self.model.background.terms if self.model.background is not None else None
+        space = self.model.questions
         ends_B, found = torch.tensor([ids_BT.shape[1]]), dict[tuple[str, int], FoundItem]()
         for name, items in weights.found.items():
             index = self.model.items(name)
             # Of passages the reading has the nearest alone.
-            more = index.asked(terms, ids_BT, counted_BT, ends_B) if index and terms else []
+            more = index.asked(space, ids_BT, counted_BT, ends_B) if index and space else []
             found |= {(name, one.item): one for one in (*items, *more[:NUM_SOURCES])}
         order = sorted(
             found.items(), key=lambda pair: (pair[1].is_passage, -pair[1].score, pair[0])

@@ -338,7 +338,13 @@ def _owned(held: Sequence[_Held]) -> Owned:
     tensors = [
         tensor[place]
         for _, own, place in held
-        for tensor in (own.down_ILRD, own.up_ILRD, own.relations_IKE, own.texts)
+        for tensor in (
+            own.down_ILRD,
+            own.up_ILRD,
+            own.relations_IKE,
+            own.texts,
+            own.vectors,
+        )
         if len(tensor)
     ]
     return Owned(

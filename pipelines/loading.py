@@ -19,6 +19,7 @@ from peer_cl.model import PeerModel
 from peer_cl.own import OwnExperts, joined, load_own
 from peer_cl.pool import ExpertPool, Segment, load_segment
 from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
+from pipelines.encoder import question_space
 from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
 from stores.index import VectorIndex
 from stores.queries import Segment as StoredSegment
@@ -209,16 +210,17 @@ def store_identity(registry: Registry) -> BaseIdentity:
 
 def empty_model(registry: Registry, base: Base) -> PeerModel:
     """Return the store's model without any pool."""
-    config = registry.config
+    config, background = registry.config, load_background_statistics(registry)
     return PeerModel(
         base.model,
         host_layers=config.host_layers,
         state_layer=config.state_layer,
         identity=base.identity,
-        background=load_background_statistics(registry),
+        background=background,
         budget=config.budget,
         capacity=config.capacity,
         special_ids=base.tokenizer.all_special_ids,
+        questions=question_space(background, base.tokenizer),
     )
 
 

@@ -33,6 +33,7 @@ from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, predicts, tokenise
+from pipelines.encoder import sentence_vector
 from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
@@ -93,6 +94,8 @@ class Passage:
     """Of its title, without a start token."""
     texts: tuple[tuple[int, ...], ...]
     """What of its text is read at a time."""
+    sentences: tuple[str, ...]
+    """Of its text, the title before each: what a question is compared with."""
     asked: tuple[_Asked, ...]
     questions: tuple[tuple[str, str, str], ...]
     """What is asked, as question, answer and who made it,"""
@@ -141,10 +144,17 @@ def make_passage(
         title=tuple(tokenise(tokenizer, [f"{title}\n\n"])[0][1:]) if title else (),
         # A piece may hold an end token alone.
         texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
+        sentences=titled_sentences(title, text),
         asked=tuple(asked for _, asked in learned),
         questions=tuple(one for one, _ in learned),
         kept=kept,
     )
+
+
+def titled_sentences(title: str, text: str) -> tuple[str, ...]:
+    """Return the sentences of a text, its title before each."""
+    sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
+    return tuple(f"{title}: {one}" if title else one for one in sentences or [title])
 
 
 def _texts(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
@@ -197,7 +207,11 @@ def train_passages(
         progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
     stored = [load(path.read_bytes()) for path in paths]
     down, up = (torch.stack([one[name] for one in stored]) for name in ("down", "up"))
-    return _empty(hooks, passages, settings).holding(down, up)
+    vectors = list[Tensor]()
+    for number, one in enumerate(passages, start=1):
+        vectors.append(torch.stack([sentence_vector(text) for text in one.sentences]).half())
+        progress("reading sentences", number, len(passages), "")
+    return _empty(hooks, passages, settings, vectors).holding(down, up)
 
 
 def _learn(
@@ -228,11 +242,17 @@ def _learn(
                 slots.put(place, _Studied(hooks, passages[held[place]], settings))
 
 
-def _empty(hooks: Hooks, passages: Sequence[Passage], settings: TrainingSettings) -> OwnExperts:
+def _empty(
+    hooks: Hooks,
+    passages: Sequence[Passage],
+    settings: TrainingSettings,
+    vectors: Sequence[Tensor] = (),
+) -> OwnExperts:
     return OwnExperts(
         [Item(one.document_id, questions=one.questions, kept=one.kept) for one in passages],
         torch.empty(len(passages), 0, 0),
         [torch.tensor([one.ids[0], *one.title, *one.ids[1:]]).int() for one in passages],
+        vectors,
         host_layers=passage_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.passage_experts,

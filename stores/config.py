@@ -16,7 +16,7 @@ from peer_cl.errors import DamageError, InputError, StoreFormatError
 from stores.objects import replace_file
 from stores.records import utc_now
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 CONFIG_NAME = "store.toml"
 
 

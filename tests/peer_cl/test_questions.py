@@ -5,7 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer_cl.questions import LEAST_NATS, PAIR_WEIGHT, QuestionIndex, Terms, make_terms
+from peer_cl.questions import (
+    LEAST_NATS,
+    MEANING_SHARE,
+    PAIR_WEIGHT,
+    QuestionIndex,
+    QuestionSpace,
+    Terms,
+    make_terms,
+)
 
 TOKENS = ["<s>", " the", ".", " Owl", "owl", " tower", " burns", " 1", "9", " rare", " 8"]
 THE, MARK, OWL, SMALL_OWL, TOWER, BURNS, ONE, NINE, RARE, EIGHT = range(1, 11)
@@ -18,8 +26,23 @@ TERMS = Terms.weighed(
 texts = st.lists(st.sampled_from(range(1, 11)), min_size=1, max_size=30)
 
 
-def scores(question, *passages):
-    return QuestionIndex(TERMS, passages).scores(question).tolist()
+def scores(question, *passages, vectors=None):
+    """Return scores; without vectors no sentence means what a question does."""
+    space = QuestionSpace(TERMS, lambda ids: torch.eye(2)[0])
+    vectors = vectors or [torch.eye(2)[1:]] * len(passages)
+    return QuestionIndex(space, passages, vectors).scores(question).tolist()
+
+
+def test_a_sentence_that_means_the_same_is_near_whatever_its_words():
+    same, both, other = scores(
+        [OWL, TOWER],
+        [RARE],
+        [OWL, TOWER],
+        [RARE],
+        vectors=[torch.eye(2), torch.eye(2), torch.eye(2)[1:]],
+    )
+    assert same == MEANING_SHARE
+    assert both > same > other == 0
 
 
 def test_common_words_and_marks_tell_nothing_and_rare_ones_most():
