@@ -34,11 +34,10 @@ from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument
 from pipelines.encoder import sentence_vector
 from pipelines.packages import cache_folder
-from pipelines.passage_training import titled_sentences
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-from pipelines.study.questions import StudyQuestion, plain_words, stands
+from pipelines.study.questions import StudyQuestion, plain_words, sentences_of, stands, with_title
 
 COMMAND = "python -m benchmarks answers --data FOLDER"
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
@@ -267,7 +266,7 @@ def _question_index(
     assert model.questions is not None  # noqa: S101 - every store's statistics have terms
     texts = tokenise(tokenizer, [f"{title}\n\n{text}" for title, text in passages])
     vectors = [
-        torch.stack([sentence_vector(one) for one in titled_sentences(title, text)]).half()
+        torch.stack([sentence_vector(with_title(title, one)) for one in sentences_of(text)]).half()
         for title, text in passages
     ]
     return QuestionIndex(model.questions, [ids[1:] for ids in texts], vectors)

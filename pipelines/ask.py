@@ -1,14 +1,16 @@
 """Asking: a question finds what was learned, is answered, and the answer is looked up in it.
 
 Three ways lead to an answer: from *memory*, by the experts of the fact or passage that the question
-finds; by *reading*, the base with the passages that it finds before the question; and by both at
-once. Where nothing is found the base answers through its chat template, and that is said.
+finds; by *reading*, in words of a passage that the base has before the question; and by *both*, in
+those words of it that memory and reading together find likeliest. A fact answers from memory. Where
+nothing is found the base answers through its chat template, and that is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple, cast
 
@@ -20,13 +22,16 @@ from peer_cl.errors import InputError
 from peer_cl.generate import PromptWeights, weigh_prompt, write_branches
 from peer_cl.items import FoundItem, ItemIndex
 from peer_cl.model import PeerModel
+from peer_cl.own import NO_ITEM
 from peer_cl.pool import pool_names
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
 from pipelines.corpora import LEARNED_KINDS, composed_text
+from pipelines.encoder import sentence_vector
 from pipelines.loading import load
-from pipelines.passage_training import SENTENCE_END, question_ids
-from pipelines.study.questions import plain_words, stands
+from pipelines.passage_training import question_ids
+from pipelines.spans import Reader, weigh_spans
+from pipelines.study.questions import plain_words, sentences_of, stands, with_title
 from stores.queries import Document
 from stores.registry import Registry
 
@@ -39,6 +44,8 @@ MAX_OWN_TOKENS = 128
 """Of the base's own words."""
 NUM_SOURCES = 3
 """Facts and passages that are shown; the best passage is read."""
+NUM_READ = 2
+"""Passages whose words may be the answer."""
 _LEAST_LEFT = 16
 """Tokens of a passage that are worth reading, where the base's context is nearly full."""
 
@@ -70,7 +77,8 @@ class Answer:
     domain: str | None
     """Whose experts answered; None: the base's own words."""
     probability: float | None
-    """Of the answer, token by token, under the branch that wrote it."""
+    """Of the answer, under the branch that wrote it; of words of a passage, their share of the
+    weight of all that were likely."""
     memory: str | None
     """What experts alone answer; None where nothing was found."""
     base: str | None
@@ -141,24 +149,27 @@ def ask(
     if not found:
         text = None if strict else own_words.own(question, before)
         return Answer(question, text, "base", None, None, None, text, (), ())
-    domain, context = found[0].domain, list[int]()
-    if way != "memory":
-        context = asker.context(found, len(ids))
-    if not context:
+    if not found[0].item.is_passage:
         way = "memory"
-    by_memory = (asker if way == "memory" else asker.silent).write(domain, ids, 0, weights)
-    text, probability = by_memory
-    if context:
-        whole = [ids[0], *context, *ids[1:]]
-        own = weights if way == "both" else None
-        text, probability = asker.write(domain, whole, len(context), own)
+    writer = asker if way == "memory" else asker.silent
+    text, probability = writer.write(found[0], ids)
+    memory = text
+    if way != "memory":
+        if spans := asker.spans(found, question, ids, way):
+            # The passage that the answer stands in comes first.
+            text, probability, answering = spans
+            found = [answering, *(one for one in found if one is not answering)]
+        else:
+            way = "memory"
+        if tell is not None:
+            tell(text)
     return Answer(
         question=question,
         text=text,
         way=way,
-        domain=domain,
+        domain=found[0].domain,
         probability=probability,
-        memory=by_memory[0],
+        memory=memory,
         base=own_words.silent.own(question, before) if compare else None,
         sources=tuple(one.source(question, text) for one in found),
         stands_in=_standing(registry, text, found),
@@ -210,12 +221,16 @@ class _Found(NamedTuple):
     text: str
     """Of a passage, with its title; of a fact, its statement."""
 
+    @property
+    def body(self) -> str:
+        """The text without its title."""
+        return self.text.removeprefix(self.document.title).strip() or self.text
+
     def source(self, question: str, answer: str) -> Source:
         """Return it as it is shown."""
         document, sentence = self.document, self.text
         if self.item.is_passage:
-            body = self.text.removeprefix(document.title).strip() or self.text
-            sentence = nearest_sentence(body, question, answer)
+            sentence = nearest_sentence(self.body, document.title, question, answer)
         return Source(
             domain=self.domain,
             document_id=document.document_id,
@@ -266,45 +281,59 @@ class _Asker:
         text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
         return _Found(domain, one, document, text)
 
-    def context(self, found: Sequence[_Found], num_asked: int) -> list[int]:
-        """Return token ids of the best passage, to be read before the question; cut to fit."""
-        most = context_length(self.model.base) or 2048
-        blank_line = tokenise(self.tokenizer, ["\n\n"])[0][1:]
-        left = most - num_asked - self.max_new_tokens - len(blank_line)
-        passages = [one.text for one in found if one.item.is_passage]
-        if not passages or left < _LEAST_LEFT:
-            return []
-        return [*tokenise(self.tokenizer, [passages[0].strip()])[0][1:][:left], *blank_line]
+    def write(self, one: _Found, ids: Sequence[int]) -> tuple[str, float]:
+        """Return what the experts of a fact or passage answer to a prompt, and its probability."""
+        items = {one.domain: self._active(one, ids)}
+        text, probability = self._write(one.domain, ids, items, stop_strings=["\n"])
+        return text.split("\n")[0].strip(), probability
 
-    def write(
-        self,
-        domain: str,
-        ids: Sequence[int],
-        skip: int,
-        weights: PromptWeights | None = None,
-    ) -> tuple[str, float]:
-        """Return an answer from what was learned, and its probability.
+    def _active(self, one: _Found, ids: Sequence[int]) -> torch.Tensor:
+        items_BT = torch.full((1, len(ids)), NO_ITEM)
+        items_BT[:, one.item.begin :] = one.item.item
+        return items_BT
+
+    def spans(
+        self, found: Sequence[_Found], question: str, ids: Sequence[int], way: Way
+    ) -> tuple[str, float, _Found] | None:
+        """Return the answer that stands in the best passages, its share of the weight of all spans
+        that were found, and its passage; None where there is no span.
 
         Args:
-            domain: whose found item answers.
-            ids: of the prompt.
-            skip: tokens behind the start token that are read before the question.
-            weights: which items are active in the question; None: none.
+            found: what the question finds.
+            question: that is asked.
+            ids: of its prompt.
+            way: whether memory counts beside reading.
         """
-        items = {}
-        if weights is not None:
-            own_BT = weights.items_PBT[domain]
-            before_BT = own_BT[:, :1].expand(-1, skip)
-            items = {domain: torch.cat([own_BT[:, :1], before_BT, own_BT[:, 1:]], 1)}
-        # The base alone would often answer by an empty line.
-        text, probability = self._write(
-            domain if items else None,
-            ids,
-            items,
-            stop_strings=["\n"],
-            begin_suppress_tokens=None if items else self._empty_beginnings,
-        )
-        return text.split("\n")[0].strip(), probability
+        spans = list[tuple[float, str, _Found]]()
+        for one in [one for one in found if one.item.is_passage][:NUM_READ]:
+            context = self._context(one, len(ids))
+            if not context:
+                continue
+            readers = [Reader([ids[0], *context, *ids[1:]], lambda: self.model.hooks.lock)]
+            if way == "both":
+                branch = partial(self.model.branch, one.domain, items_BT=self._active(one, ids))
+                readers.append(Reader(ids, branch))
+            asked = sentence_vector(question)
+            sentences = [
+                (sentence, float(sentence_vector(with_title(one.document.title, sentence)) @ asked))
+                for sentence in sentences_of(one.body)
+            ]
+            weighed = weigh_spans(self.model.base, self.tokenizer, question, sentences, readers)
+            spans += [(score, text, one) for text, score in weighed.items()]
+        if not spans:
+            return None
+        shares = torch.tensor([score for score, _, _ in spans]).softmax(0)
+        best = int(shares.argmax())
+        return spans[best][1], float(shares[best]), spans[best][2]
+
+    def _context(self, one: _Found, num_asked: int) -> list[int]:
+        """Return token ids of a passage, to be read before the question; cut to fit."""
+        most = context_length(self.model.base) or 2048
+        blank_line = tokenise(self.tokenizer, ["\n\n"])[0][1:]
+        left = most - num_asked - MAX_ANSWER_TOKENS - len(blank_line)
+        if left < _LEAST_LEFT:
+            return []
+        return [*tokenise(self.tokenizer, [one.text.strip()])[0][1:][:left], *blank_line]
 
     def own(self, question: str, before: Sequence[Mapping[str, str]]) -> str:
         """Return what the base says of its own, through its chat template where it has one."""
@@ -319,12 +348,6 @@ class _Asker:
         ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
         check_text(self.model.base, torch.tensor([ids]), num_new=self.max_new_tokens)
         return self._write(None, ids, {})[0].strip()
-
-    @property
-    def _empty_beginnings(self) -> list[int]:
-        ends = self.model.base.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        return sorted({*ends, *(tokenise(self.tokenizer, [one])[0][1] for one in ("\n", "\n\n"))})
 
     @torch.no_grad()
     def _write(
@@ -375,12 +398,11 @@ class _Told(TextStreamer):
             self._tell(text)
 
 
-def nearest_sentence(text: str, question: str, answer: str) -> str:
-    """Return the sentence of a text in which most of a question stands, and its answer."""
-    wanted = set(plain_words(question).split())
+def nearest_sentence(text: str, title: str, question: str, answer: str) -> str:
+    """Return the sentence of a text that holds an answer, else the one nearest to a question."""
+    asked = sentence_vector(question)
 
-    def nearness(sentence: str) -> tuple[bool, int]:
-        return stands(answer, sentence), len(wanted & set(plain_words(sentence).split()))
+    def nearness(sentence: str) -> tuple[bool, float]:
+        return stands(answer, sentence), float(sentence_vector(with_title(title, sentence)) @ asked)
 
-    sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
-    return max(sentences, key=nearness, default="")
+    return max(sentences_of(text), key=nearness, default="")

@@ -18,7 +18,6 @@ import hashlib
 import inspect
 import json
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from pipelines.encoder import sentence_vector
 from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
-from pipelines.study.questions import BUILT_IN
+from pipelines.study.questions import BUILT_IN, SENTENCE_END, sentences_of, with_title
 from stores.objects import replace_file
 
 STRETCH = 64
@@ -58,7 +57,6 @@ BETAS = (0.7, 0.95)
 NUM_HOSTS = 5
 PASSAGE_RECIPE = 3
 """Part of each passage's seed, as of a fact's."""
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _MIN_WORDS = 5
 """Of a part of a text that is read alone; shorter ones go on to the next end."""
 
@@ -144,17 +142,11 @@ def make_passage(
         title=tuple(tokenise(tokenizer, [f"{title}\n\n"])[0][1:]) if title else (),
         # A piece may hold an end token alone.
         texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
-        sentences=titled_sentences(title, text),
+        sentences=tuple(with_title(title, one) for one in sentences_of(text)) or (title,),
         asked=tuple(asked for _, asked in learned),
         questions=tuple(one for one, _ in learned),
         kept=kept,
     )
-
-
-def titled_sentences(title: str, text: str) -> tuple[str, ...]:
-    """Return the sentences of a text, its title before each."""
-    sentences = [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
-    return tuple(f"{title}: {one}" if title else one for one in sentences or [title])
 
 
 def _texts(tokenizer: Any, text: str) -> list[tuple[int, ...]]:

@@ -1,0 +1,71 @@
+"""Spans: an answer is words of a sentence, weighed by readers and by the sentence's nearness."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from tiny_base import make_tiny_base
+
+from peer_cl.bases import load_base
+from pipelines.batches import tokenise
+from pipelines.spans import BEAMS, LENGTH_POWER, NEAR_NATS, Reader, weigh_spans
+
+QUESTION = "Which court hears an appeal?"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return load_base(str(make_tiny_base(tmp_path_factory.mktemp("base"))))
+
+
+@pytest.fixture(scope="module")
+def weigh(base):
+    def weigh(*sentences, question=QUESTION, near=0.5, readers=1):
+        prompts = [f"Question: {question}", f"Text. Question: {question}"][:readers]
+        read = [Reader(tokenise(base.tokenizer, [one])[0], nullcontext) for one in prompts]
+        given = [(one, near) for one in sentences]
+        return weigh_spans(base.model, base.tokenizer, question, given, read)
+
+    return weigh
+
+
+def nats(base, prompt, answer):
+    """Return the log probability of an answer and its line's end, without a cache."""
+    ids = tokenise(base.tokenizer, [prompt])[0]
+    own = tokenise(base.tokenizer, [f" {answer}"])[0][1:]
+    told = [*own, tokenise(base.tokenizer, ["\n"])[0][1]]
+    with torch.no_grad():
+        logits_TV = base.model(torch.tensor([[*ids, *told[:-1]]])).logits[0]
+    log_probs_TV = logits_TV[len(ids) - 1 :].log_softmax(-1)
+    return float(log_probs_TV.gather(1, torch.tensor(told)[:, None]).sum()), len(own)
+
+
+def test_a_span_weighs_what_its_readers_say_together(base, weigh):
+    sentence = "the judge"
+    spans = weigh(sentence, readers=2, near=0.5)
+    assert set(spans) == {"the", "judge", "the judge"}
+    for text, score in spans.items():
+        said, length = zip(
+            *(nats(base, f"{begin}Question: {QUESTION}", text) for begin in ("", "Text. ")),
+            strict=True,
+        )
+        expected = sum(said) / length[0] ** LENGTH_POWER + NEAR_NATS * 0.5
+        assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_spans_lie_within_a_sentence_and_a_cell_and_are_no_words_of_the_question(weigh):
+    spans = weigh("| judge | 46 27 |", "An appeal!")
+    assert spans
+    assert set(spans) <= {"judge", "46", "27", "46 27"}
+    assert not weigh("...")
+
+
+def test_a_near_sentence_counts_more(base, weigh):
+    assert weigh("judge", near=1.0)["judge"] - weigh("judge", near=0.0)["judge"] == pytest.approx(
+        NEAR_NATS, abs=1e-3
+    )
+
+
+def test_a_long_text_gives_its_likeliest_spans(weigh):
+    words = [f"word{number}" for number in range(4 * BEAMS)]
+    assert 0 < len(weigh(" ".join(words))) < len(words) * 8
