@@ -31,13 +31,13 @@ from peer_cl.questions import THRESHOLD, QuestionIndex
 from pipelines import init_store, open_store
 from pipelines.ask import question_prompt
 from pipelines.batches import tokenise
-from pipelines.corpora import SourceDocument
+from pipelines.corpora import SourceDocument, sentences_of
 from pipelines.encoder import sentence_vector
 from pipelines.packages import cache_folder
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-from pipelines.study.questions import StudyQuestion, plain_words, sentences_of, stands, with_title
+from pipelines.study.questions import StudyQuestion, plain_words, stands, with_title
 
 COMMAND = "python -m benchmarks answers --data FOLDER"
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16

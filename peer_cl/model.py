@@ -112,6 +112,23 @@ class PeerModel(nn.Module):
         """The base's config; the pools' settings are in `get_model_status`."""
         return self.base.config
 
+    # What a pipeline of transformers asks of a model.
+
+    @property
+    def device(self) -> torch.device:
+        """The base's."""
+        device: torch.device = self.base.device
+        return device
+
+    @property
+    def generation_config(self) -> Any:
+        """The base's."""
+        return self.base.generation_config
+
+    def can_generate(self) -> bool:
+        """Return whether the base writes text."""
+        return bool(self.base.can_generate())
+
     # --- pools: PEFT's verbs, with pool for adapter -------------------------------------------
 
     def add_pool(self, name: str, pool: ExpertPool | PoolShape | None = None) -> ExpertPool:

@@ -19,7 +19,7 @@ from pipelines.study.questions import StudyQuestion, stands
 from stores.registry import Registry
 
 MOST_ASKED = 20
-"""Made questions of a domain that are asked: each takes about a second."""
+"""Made questions of a domain that are asked: each takes some seconds."""
 MADE, PEOPLE = "made", "people"
 
 

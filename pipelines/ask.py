@@ -26,12 +26,12 @@ from peer_cl.own import NO_ITEM
 from peer_cl.pool import pool_names
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
-from pipelines.corpora import LEARNED_KINDS, composed_text
+from pipelines.corpora import LEARNED_KINDS, composed_text, sentences_of
 from pipelines.encoder import sentence_vector
 from pipelines.loading import load
 from pipelines.passage_training import question_ids
 from pipelines.spans import Reader, weigh_spans
-from pipelines.study.questions import plain_words, sentences_of, stands, with_title
+from pipelines.study.questions import plain_words, stands, with_title
 from stores.queries import Document
 from stores.registry import Registry
 

@@ -9,6 +9,7 @@ Shape suffixes: B rows, T tokens.
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from peer_cl.bases import start_token_id
 from peer_cl.errors import CorpusError, InputError
+from pipelines.corpora import SENTENCE_END
 
 WINDOW_STEPS = 8
 """Rows are sorted by length within so many steps: little padding, yet a mixed order."""
@@ -73,16 +75,39 @@ def num_shared(beginning: Sequence[int], whole: Sequence[int]) -> int:
     return next((place for place, (one, other) in pairs if one != other), len(beginning))
 
 
-def pieces(ids: Sequence[int], max_tokens: int) -> list[tuple[int, ...]]:
+def pieces(
+    ids: Sequence[int], max_tokens: int, begins: Sequence[int] = ()
+) -> list[tuple[int, ...]]:
     """Return a document's rows: pieces of at most `max_tokens`, each with the start token.
+
+    Args:
+        ids: of the document, the start token first.
+        max_tokens: of a row.
+        begins: places at which sentences begin; where one lies in the latter half of a row, the
+            next row begins there.
 
     Example:
         >>> pieces([0, 1, 2, 3, 4, 5], 3)
         [(0, 1, 2), (0, 3, 4), (0, 5)]
+        >>> pieces([0, 1, 2, 3, 4, 5], 4, begins=[1, 3])
+        [(0, 1, 2), (0, 3, 4, 5)]
     """
-    start, tokens = ids[0], ids[1:]
-    width = max_tokens - 1
-    return [(start, *tokens[i : i + width]) for i in range(0, len(tokens), width)]
+    width, at, rows = max_tokens - 1, 1, []
+    while at < len(ids):
+        end = at + width
+        if end < len(ids):
+            end = max((one for one in begins if at + width // 2 < one <= end), default=end)
+        rows.append((ids[0], *ids[at:end]))
+        at = end
+    return rows
+
+
+def sentence_begins(tokenizer: Any, text: str) -> list[int]:
+    """Return the places in a text's token ids, the start token first, at which sentences begin."""
+    read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in read.offset_mapping]
+    begins = [match.end() for match in SENTENCE_END.finditer(text)]
+    return [bisect_right(ends, begin) + 1 for begin in begins]
 
 
 def pad(

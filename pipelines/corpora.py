@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import tempfile
 import unicodedata
 from collections import Counter
@@ -25,6 +26,9 @@ DocumentKind = Literal["text", "fact", "question"]
 """A text; the statement of a fact; or a fact as JSON, kept to be asked and never learned."""
 Split = Literal["train", "validation", "test"]
 LEARNED_KINDS: tuple[DocumentKind, ...] = ("text", "fact")
+
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,11 @@ def composed_text(text: str) -> str:
         'Café\n '
     """
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a text, a line being one at most."""
+    return [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
 
 
 def several(num: int, what: str) -> str:

@@ -20,7 +20,7 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import OwnExperts, joined
 from peer_cl.pool import Segment, load_segment
 from peer_cl.router import Background, RouterKey
-from pipelines.batches import Row, pieces, tokenise
+from pipelines.batches import Row, pieces, sentence_begins, tokenise
 from pipelines.corpora import (
     LEARNED_KINDS,
     SourceDocument,
@@ -145,6 +145,8 @@ class PreparedCorpus:
     """Splits that the corpus itself demanded, by document id."""
     num_duplicates: int
     num_held_out_already: int
+    begins: Mapping[str, Sequence[int]]
+    """Where sentences begin among them."""
     questions: Mapping[str, Sequence[StudyQuestion]] = field(default_factory=dict)
     """Given questions about its texts, by document id."""
 
@@ -161,7 +163,8 @@ class PreparedCorpus:
         rows = []
         for document in self.of("text", split=split):
             ids = self.ids[document.document_id] + ([] if end_id is None else [end_id])
-            rows += [Row(document.document_id, piece) for piece in pieces(ids, max_tokens)]
+            parts = pieces(ids, max_tokens, self.begins[document.document_id])
+            rows += [Row(document.document_id, part) for part in parts]
         return rows
 
 
@@ -212,6 +215,11 @@ def prepare(
         stated={key: one.split for key, one in fresh.items() if one.split is not None},
         num_duplicates=len(documents) + len(facts) - len(fresh),
         num_held_out_already=len((chain.held_out_ids & given) - fresh.keys()),
+        begins={
+            one.document_id: sentence_begins(base.tokenizer, one.text)
+            for one in kept
+            if one.kind == "text"
+        },
     )
 
 

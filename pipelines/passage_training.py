@@ -32,11 +32,12 @@ from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, predicts, tokenise
+from pipelines.corpora import SENTENCE_END, sentences_of
 from pipelines.encoder import sentence_vector
 from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
-from pipelines.study.questions import BUILT_IN, SENTENCE_END, sentences_of, with_title
+from pipelines.study.questions import BUILT_IN, with_title
 from stores.objects import replace_file
 
 STRETCH = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.batches import pieces, tokenise
+from pipelines.batches import pieces, sentence_begins, tokenise
 from pipelines.changes import file_changes
 from pipelines.corpora import Corpus
 from pipelines.facts import Fact
@@ -68,7 +68,8 @@ def preview(
     new = [one for key, one in texts.items() if key not in known | erased]
     new_facts = [one for one in facts if one.document_id not in known | erased]
     rows = [one.text for one in new] + [one.statement for one in new_facts]
-    ids = tokenise(load_tokenizer(registry), rows)
+    tokenizer = load_tokenizer(registry)
+    ids = tokenise(tokenizer, rows)
     num_tokens = [len(row) - 1 for row in ids]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
@@ -83,7 +84,10 @@ def preview(
         num_replaced=len(changes.replaced_ids),
         missing_files=changes.missing_files,
         num_new=len(new),
-        num_passages=sum(len(pieces(row, settings.max_tokens)) for row in ids[: len(new)]),
+        num_passages=sum(
+            len(pieces(row, settings.max_tokens, sentence_begins(tokenizer, one.text)))
+            for one, row in zip(new, ids, strict=False)
+        ),
         num_tokens=sum(num_tokens),
         seconds=to_read / _tokens_a_second(registry),
         samples=tuple((one.source, one.text) for one in spaced[:NUM_SAMPLES]),

@@ -28,7 +28,6 @@ _NEEDS_ITS_TEXT = re.compile(
     r"|\b(?:mentioned|described|listed|shown|stated) (?:above|below|here)\b",
     re.IGNORECASE,
 )
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _MIN_WORDS = 3
 """Of a question."""
 
@@ -125,11 +124,6 @@ def stands(answer: str, text: str) -> bool:
     """
     wanted, within = (plain_words(one) for one in (answer, text))
     return bool(wanted) and f" {wanted} " in f" {within} "
-
-
-def sentences_of(text: str) -> list[str]:
-    """Return the sentences of a text, a line being one at most."""
-    return [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
 
 
 def with_title(title: str, sentence: str) -> str:

@@ -18,6 +18,7 @@ from pipelines.batches import (
     pieces,
     plan_steps,
     predicts,
+    sentence_begins,
     tokenise,
 )
 
@@ -34,11 +35,26 @@ def test_texts_become_ids_after_a_start_token(tmp_path):
         tokenise(tokenizer, ["the", ""])
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(2, 8))
-def test_pieces_hold_every_token_once_and_begin_alike(tokens, max_tokens):
-    found = pieces([0, *tokens], max_tokens)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    st.integers(2, 8),
+    st.lists(st.integers(1, 41)),
+)
+def test_pieces_hold_every_token_once_and_begin_alike(tokens, max_tokens, begins):
+    found = pieces([0, *tokens], max_tokens, begins)
     assert [token for piece in found for token in piece[1:]] == tokens
     assert all(piece[0] == 0 and len(piece) <= max_tokens for piece in found)
+
+
+def test_long_texts_are_cut_where_a_sentence_begins(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(make_tiny_base(tmp_path / "base"))
+    text = "The court held the contract void. The tenant owed no rent.\nA fever may show."
+    (ids,) = tokenise(tokenizer, [text])
+    begins = sentence_begins(tokenizer, text)
+    most = begins[0] + 2  # the first sentence, and two tokens more
+    texts = [tokenizer.decode(one[1:]).strip() for one in pieces(ids, most, begins)]
+    assert texts[0] == "The court held the contract void."
+    assert texts[1].startswith("The tenant")
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=9), min_size=1, max_size=5))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_base import make_tiny_base
 from tiny_store import SETTINGS, documents, store_logits
+from transformers import pipeline
 
 from peer_cl.errors import BaseMismatchError, DamageError, StateError, UnknownError
 from peer_cl.router import nearest_distances
@@ -50,6 +51,21 @@ def test_a_model_knows_its_snapshot_and_others_are_refused(store):
         check_loaded(registry, model, live, ["law"])
     with pytest.raises(UnknownError, match="minerals"):
         check_loaded(registry, model, live, ["minerals"])
+
+
+def test_a_pipeline_of_transformers_writes_with_the_experts(store):
+    model, tokenizer = store.load()
+    written = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    text = store.registry.queries.document_text(
+        next(one for one in store.registry.queries.documents("law") if one.kind == "text")
+    )
+    how = {"max_new_tokens": 8, "do_sample": False, "domains": "law", "oracle": True}
+    (said,) = written(text, **how)
+    ids = tokenise(tokenizer, [text])
+    own = model.generate(torch.tensor(ids)[:, 1:], **how)
+    assert said["generated_text"] == tokenizer.decode(own[0], skip_special_tokens=True)
+    with pytest.raises(UnknownError, match="nobody"):
+        written(text, domains="nobody")
 
 
 def test_search_by_index_gives_the_bits_of_search_without(store):
