@@ -88,10 +88,10 @@ def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
         say((one.text or "(an empty answer)") + "\n")
     for line in describe_answer(one):
         say(line)
-    if one.sources:
+    if sources := one.sources or one.nearest:
         print_objects(
-            "\nsources",
-            one.sources,
+            "\nsources" if one.sources else "\nnearest, and too far to answer from",
+            sources,
             "domain source title score sentence",
             sentence=lambda source: shorten(source.sentence, 160),
         )

@@ -118,9 +118,11 @@ def describe_weights(writing: Writing) -> str:
 def describe_answer(answer: Answer) -> list[str]:
     """Return in lines how sure an answer is, and where it comes from."""
     if answer.text is None:
-        return ["no answer: nothing that was learned is near to this question"]
+        return ["no answer: nothing that was learned is near enough to this question"]
     if not answer.is_found:
-        return ["the base model's own words: nothing that was learned is near to this question"]
+        return [
+            "the base model's own words: nothing that was learned is near enough to this question"
+        ]
     sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
     where = ", ".join(answer.stands_in) or "no learned document"
     lines = [f"{WAYS[answer.way]}: {answer.domain}{sure}", f"the answer stands in {where}"]

@@ -270,7 +270,7 @@ class ItemIndex:
         counted_BT: Tensor,
         prompt_ends_B: Tensor,
         *,
-        is_given: bool = False,
+        least: float = ASKED_THRESHOLD,
     ) -> list[FoundItem]:
         """Return the passages that questions ask about: those of a row one after the other, the
         best first.
@@ -280,7 +280,7 @@ class ItemIndex:
             ids_BT: token ids of prompts that hold a question.
             counted_BT: bool; which tokens are the question's own.
             prompt_ends_B: behind which token the answer is expected (its number plus one).
-            is_given: the best passage of a row, whatever its score.
+            least: score of what is returned.
         """
         if not self._texts:
             return []
@@ -291,7 +291,6 @@ class ItemIndex:
         for row, (ids_T, counted_T) in enumerate(zip(ids_BT, counted_BT, strict=True)):
             scores_P = self._by_question.scores(ids_T[counted_T].tolist())
             end = int(prompt_ends_B[row])
-            least = scores_P.max() if is_given else ASKED_THRESHOLD
             near = [(float(scores_P[n]), int(n)) for n in (scores_P >= least).nonzero()[0]]
             # Of two that are as near, the one that was learned later.
             for score, number in sorted(near, reverse=True):

@@ -9,6 +9,7 @@ U = T + 1 borders between tokens, D width, V vocabulary.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from peer_cl.hooks import Hooks, Watch
 from peer_cl.items import FoundItem, ItemIndex, RelationStates
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
-from peer_cl.questions import QuestionSpace
+from peer_cl.questions import THRESHOLD, QuestionSpace
 from peer_cl.router import (
     Background,
     NearestSearch,
@@ -324,7 +325,8 @@ def _asked(
     if space is None:
         raise StateError("the model was given nothing that compares questions: load it by a store")
     question = (ids_BT.cpu(), counted_BT.cpu(), ends_B.cpu())
-    found = index.asked(space, *question, is_given=is_given)
+    least = -math.inf if is_given else THRESHOLD
+    found = index.asked(space, *question, least=least)
     best = {one.row: one for one in reversed(found)}
     return [best[row] for row in sorted(best)]
 

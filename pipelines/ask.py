@@ -8,6 +8,7 @@ nothing is found the base answers through its chat template, and that is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from peer_cl.items import FoundItem, ItemIndex
 from peer_cl.model import PeerModel
 from peer_cl.own import NO_ITEM
 from peer_cl.pool import pool_names
+from peer_cl.questions import THRESHOLD
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
 from pipelines.corpora import LEARNED_KINDS, composed_text, sentences_of
@@ -85,6 +87,9 @@ class Answer:
     """What the base alone answers, where that was wanted or nothing was found."""
     sources: tuple[Source, ...]
     """What the question found, the best first."""
+    nearest: tuple[Source, ...]
+    """Where nothing was found: the passages that are nearest to the question, yet too far to answer
+    it."""
     stands_in: tuple[str, ...]
     """Sources of learned documents in which the answer stands word for word; at most three."""
 
@@ -144,11 +149,13 @@ def ask(
         weights = weigh_prompt(
             model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
         )
-        found = asker.ranked(weights, ids_BT, counted_BT)
+        is_given = domains is not None
+        found = asker.ranked(weights, ids_BT, counted_BT, is_given=is_given)
     own_words = replace(asker, max_new_tokens=max_new_tokens or MAX_OWN_TOKENS)
     if not found:
         text = None if strict else own_words.own(question, before)
-        return Answer(question, text, "base", None, None, None, text, (), ())
+        near = tuple(one.source(question, "") for one in asker.nearest(ids_BT, counted_BT, domains))
+        return Answer(question, text, "base", None, None, None, text, (), near, ())
     if not found[0].item.is_passage:
         way = "memory"
     writer = asker if way == "memory" else asker.silent
@@ -172,6 +179,7 @@ def ask(
         memory=memory,
         base=own_words.silent.own(question, before) if compare else None,
         sources=tuple(one.source(question, text) for one in found),
+        nearest=(),
         stands_in=_standing(registry, text, found),
     )
 
@@ -256,20 +264,53 @@ class _Asker:
         return replace(self, tell=None)
 
     def ranked(
-        self, weights: PromptWeights, ids_BT: torch.Tensor, counted_BT: torch.Tensor
+        self,
+        weights: PromptWeights,
+        ids_BT: torch.Tensor,
+        counted_BT: torch.Tensor,
+        *,
+        is_given: bool,
     ) -> list[_Found]:
-        """Return what a question finds, the writer's first: facts before passages."""
-        space = self.model.questions
-        ends_B, found = torch.tensor([ids_BT.shape[1]]), dict[tuple[str, int], FoundItem]()
+        """Return what a question finds, the writer's first: facts before passages.
+
+        Args:
+            weights: that the question gives.
+            ids_BT: of the question, in its form.
+            counted_BT: bool; which tokens are its own.
+            is_given: whether domains were named: then their passages are, whatever their scores.
+        """
+        found = dict[tuple[str, int], FoundItem]()
         for name, items in weights.found.items():
-            index = self.model.items(name)
-            # Of passages the reading has the nearest alone.
-            more = index.asked(space, ids_BT, counted_BT, ends_B) if index and space else []
-            found |= {(name, one.item): one for one in (*items, *more[:NUM_SOURCES])}
+            # Of passages the weights have the nearest alone.
+            least = -math.inf if is_given else THRESHOLD
+            more = self._passages(name, ids_BT, counted_BT, least)
+            found |= {(name, one.item): one for one in (*items, *more)}
         order = sorted(
             found.items(), key=lambda pair: (pair[1].is_passage, -pair[1].score, pair[0])
         )
         return [self._look_up(name, one) for (name, _), one in order[:NUM_SOURCES]]
+
+    def nearest(
+        self, ids_BT: torch.Tensor, counted_BT: torch.Tensor, domains: str | Sequence[str] | None
+    ) -> list[_Found]:
+        """Return the passages that are nearest to a question, whatever their scores."""
+        named = self.model.active_pools if domains is None else pool_names(domains)
+        near = [
+            (name, one)
+            for name in named
+            for one in self._passages(name, ids_BT, counted_BT, -math.inf)
+        ]
+        near.sort(key=lambda pair: -pair[1].score)
+        return [self._look_up(name, one) for name, one in near[:NUM_SOURCES]]
+
+    def _passages(
+        self, domain: str, ids_BT: torch.Tensor, counted_BT: torch.Tensor, least: float
+    ) -> list[FoundItem]:
+        index, space = self.model.items(domain), self.model.questions
+        if index is None or space is None:
+            return []
+        ends_B = torch.tensor([ids_BT.shape[1]])
+        return index.asked(space, ids_BT, counted_BT, ends_B, least=least)[:NUM_SOURCES]
 
     def _look_up(self, domain: str, one: FoundItem) -> _Found:
         index = cast(ItemIndex, self.model.items(domain))

@@ -112,14 +112,16 @@ def _show_answer(answer: Answer) -> None:
     lines = describe_answer(answer)
     if not answer.is_found:
         st.info(plain(lines[0]), icon=":material/filter_alt_off:")
-        return
-    for line in lines:
-        st.text(line)
-    st.markdown("**Sources**")
+        if not answer.nearest:
+            return
+    else:
+        for line in lines:
+            st.text(line)
+    st.markdown("**Sources**" if answer.sources else "**Nearest, and too far to answer from**")
     table = tables.rows(
-        answer.sources,
+        answer.sources or answer.nearest,
         "domain source title sentence open near",
         open=tables.document_address,
         near=lambda one: min(1.0, one.score),
     )
-    tables.show(table, "The facts and passages that the question finds, the nearest first")
+    tables.show(table, "The facts and passages that are near to the question")

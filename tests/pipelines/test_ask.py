@@ -4,6 +4,7 @@ import pytest
 from tiny_base import SUBJECTS
 
 from peer_cl.errors import InputError, StateError, UnknownError
+from peer_cl.questions import THRESHOLD
 from pipelines.ask import checked_way, nearest_sentence
 from pipelines.study.questions import stands
 
@@ -60,13 +61,18 @@ def test_where_nothing_is_found_the_base_answers_or_nobody(opened, strict):
     assert (found.is_found, found.sources, found.stands_in, found.way) == (False, (), (), "base")
     assert (found.text is None) == strict
     assert found.text == found.base
+    scores = [one.score for one in found.nearest]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert max(scores) < THRESHOLD
 
 
 def test_a_named_domain_gives_its_best_passage_whatever_its_score(opened):
     store, given = opened
     found = store.ask("zebra quay voyage", domains="law", **given)
     assert found.domain == "law"
-    assert len(found.sources) == 1
+    assert {one.domain for one in found.sources} == {"law"}
+    assert found.nearest == ()
 
 
 def test_memory_alone_is_told_apart(opened, learned):
