@@ -41,7 +41,7 @@ from pipelines.study.questions import StudyQuestion, plain_words, stands, with_t
 
 COMMAND = "python -m benchmarks answers --data FOLDER"
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
-NEGATIVES = 500
+NEGATIVES = 250
 """Of ARC-easy and of PIQA."""
 CHOSEN_ON = 70
 """Questions of each article, the first by hash, on which the router's numbers were chosen: which

@@ -121,7 +121,7 @@ def _search(
     for reader in readers:
         with reader.running():
             output = base(input_ids=torch.tensor([reader.ids]), use_cache=True)
-        caches.append(output.past_key_values)
+        caches.append(output.cache)
         told_WV = told_WV + output.logits[:, -1].float().log_softmax(-1)
     beams: list[tuple[tuple[int, ...], _Node, float]] = [((), root, 0.0)]
     for num_read in range(MAX_TOKENS + 1):
