@@ -207,7 +207,8 @@ class _Kept:
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
-                self.found[row.pop("key")] = Said(**row)
+                key = row.pop("key")
+                self.found[key] = Said(**row)
 
     def put(self, question: Question, ask: Callable[[str], Said]) -> None:
         if question.key in self.found:
