@@ -28,12 +28,12 @@ from peer_cl.pool import pool_names
 from peer_cl.questions import THRESHOLD
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
-from pipelines.corpora import LEARNED_KINDS, composed_text, sentences_of
-from pipelines.encoder import sentence_vector
+from pipelines.corpora import LEARNED_KINDS, composed_text
+from pipelines.encoder import near_sentences
 from pipelines.loading import load
 from pipelines.passage_training import question_ids
 from pipelines.spans import Reader, weigh_spans
-from pipelines.study.questions import plain_words, stands, with_title
+from pipelines.study.questions import plain_words, stands
 from stores.queries import Document
 from stores.registry import Registry
 
@@ -124,7 +124,8 @@ def ask(
         compare: what the base alone answers, too.
         before: of a chat, its earlier messages, each with "role" and "content": what the base reads
             where it answers. The router sees the question alone.
-        max_new_tokens: of the answer; default: 24 from what was learned, 128 of the base's own.
+        max_new_tokens: of an answer that is written freely; default: 24 from memory, 128 of the
+            base's own.
         tell: called with each piece of the answer as it is written.
 
     Raises:
@@ -144,7 +145,7 @@ def ask(
     most = max_new_tokens or MAX_ANSWER_TOKENS
     check_text(model.base, ids_BT, num_new=most)
     asker = _Asker(registry, model, tokenizer, most, tell)
-    weights, found = None, list[_Found]()
+    found = list[_Found]()
     if model.active_pools:
         weights = weigh_prompt(
             model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
@@ -354,11 +355,7 @@ class _Asker:
             if way == "both":
                 branch = partial(self.model.branch, one.domain, items_BT=self._active(one, ids))
                 readers.append(Reader(ids, branch))
-            asked = sentence_vector(question)
-            sentences = [
-                (sentence, float(sentence_vector(with_title(one.document.title, sentence)) @ asked))
-                for sentence in sentences_of(one.body)
-            ]
+            sentences = near_sentences(one.document.title, one.body, question)
             weighed = weigh_spans(self.model.base, self.tokenizer, question, sentences, readers)
             spans += [(score, text, one) for text, score in weighed.items()]
         if not spans:
@@ -441,9 +438,5 @@ class _Told(TextStreamer):
 
 def nearest_sentence(text: str, title: str, question: str, answer: str) -> str:
     """Return the sentence of a text that holds an answer, else the one nearest to a question."""
-    asked = sentence_vector(question)
-
-    def nearness(sentence: str) -> tuple[bool, float]:
-        return stands(answer, sentence), float(sentence_vector(with_title(title, sentence)) @ asked)
-
-    return max(sentences_of(text), key=nearness, default="")
+    near = near_sentences(title, text, question)
+    return max(near, key=lambda one: (stands(answer, one[0]), one[1]), default=("", 0.0))[0]

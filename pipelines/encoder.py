@@ -17,6 +17,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from peer_cl.questions import QuestionSpace
 from peer_cl.router import Background
+from pipelines.corpora import sentences_of
+from pipelines.study.questions import with_title
 
 MAX_TOKENS = 256
 """Of a sentence that are read; the encoder was trained on no longer ones."""
@@ -37,6 +39,15 @@ def sentence_vector(text: str) -> Tensor:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         states_TE = model(**read).last_hidden_state[0]
     return functional.normalize(states_TE.mean(0), dim=0).clone()
+
+
+def near_sentences(title: str, text: str, question: str) -> list[tuple[str, float]]:
+    """Return the sentences of a text, each with its cosine to a question."""
+    asked_E = sentence_vector(question)
+    return [
+        (one, float(sentence_vector(with_title(title, one)) @ asked_E))
+        for one in sentences_of(text)
+    ]
 
 
 def question_space(background: Background, tokenizer: Any) -> QuestionSpace | None:
