@@ -116,7 +116,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             ]
             return [
                 *_answered(said, options.study),
-                *_continued(store, model, tokenizer, articles),
+                *_continued(model, tokenizer, articles),
                 *_routed(model, tokenizer, every),
                 *_refused(model, tokenizer, options.data),
                 Figure("seconds a thousand tokens learned", _pace(store, articles)),
@@ -331,11 +331,9 @@ def _answered(said: Sequence[tuple[Question, Said]], study: Study) -> Iterator[F
 
 
 @torch.no_grad()
-def _continued(
-    store: Store, model: PeerModel, tokenizer: Any, articles: Sequence[Article]
-) -> Iterator[Figure]:
+def _continued(model: PeerModel, tokenizer: Any, articles: Sequence[Article]) -> Iterator[Figure]:
     """Yield how many sentences go on as they do, from their first halves with nothing before."""
-    hits = []
+    hits: dict[str, list[bool]] = {"": [], ", its domain named": []}
     for article in articles:
         sentences = [
             sentence.split()
@@ -347,13 +345,16 @@ def _continued(
         for words in order[:25]:
             half = len(words) // 2
             ids_BT = torch.tensor(tokenise(tokenizer, [" ".join(words[:half])]))
-            written = model.generate(
-                ids_BT, max_new_tokens=12, do_sample=False, domains=article.domain
-            )
-            new = tokenizer.decode(written[0, ids_BT.shape[1] :], skip_special_tokens=True)
-            hits.append(new.split()[:3] == words[half : half + 3])
-    name = f"{len(hits)} learned sentences, given their first half: go on as learned (share)"
-    yield Figure(name, fmean(hits), least=0.8)
+            for about, own in hits.items():
+                domains = article.domain if about else None
+                written = model.generate(
+                    ids_BT, max_new_tokens=12, do_sample=False, domains=domains
+                )
+                new = tokenizer.decode(written[0, ids_BT.shape[1] :], skip_special_tokens=True)
+                own.append(new.split()[:3] == words[half : half + 3])
+    for about, own in hits.items():
+        name = f"{len(own)} learned sentences, given their first half{about}: go on as learned"
+        yield Figure(f"{name} (share)", fmean(own), least=0.8)
 
 
 def _routed(model: PeerModel, tokenizer: Any, every: Sequence[Article]) -> Iterator[Figure]:

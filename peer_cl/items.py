@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.own import NO_ITEM, OwnExperts
-from peer_cl.passages import PassageIndex
+from peer_cl.passages import GIVEN_BAR, PROMPT_BAR, TEXT_BAR, PassageIndex
 from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
 from peer_cl.questions import QuestionIndex, QuestionSpace
 
@@ -242,6 +242,8 @@ class ItemIndex:
         counted_BT: Tensor,
         nats_BT: Tensor,
         prompt_ends_B: Tensor | None = None,
+        *,
+        is_given: bool = False,
     ) -> list[FoundItem]:
         """Return the passages that texts repeat, in the order of the texts.
 
@@ -249,14 +251,25 @@ class ItemIndex:
             ids_BT, counted_BT, nats_BT: as for `PassageIndex.find`.
             prompt_ends_B: of prompts, the number of their last token plus one: only what they
                 repeat at their end.
+            is_given: of prompts, a passage that shares half of what one tells is repeated.
         """
+        if not self._passage_items:
+            return []
+        bar = TEXT_BAR
+        if prompt_ends_B is not None:
+            bar = GIVEN_BAR if is_given else PROMPT_BAR
+            # Tokens differ between a text's beginning and the same words within one.
+            counted_BT = counted_BT & (counted_BT.cumsum(1) > 1)
         found = []
-        for one in self._passages.find(ids_BT, counted_BT, nats_BT) if self._passage_items else ():
+        for one in self._passages.find(ids_BT, counted_BT, nats_BT, bar):
             end = one.until if prompt_ends_B is None else int(prompt_ends_B[one.row])
             if one.at < end <= one.until:
-                at = one.at if prompt_ends_B is None else end - 1
+                begin = at = one.at
+                if prompt_ends_B is not None:
+                    # What was compared is read as it was learned: experts are active in all of it.
+                    begin, at = min(one.at, max(0, end - WINDOW)), end - 1
                 item = self._passage_items[one.passage]
-                found.append(FoundItem(one.row, item, one.at, at, one.until, one.score, True))
+                found.append(FoundItem(one.row, item, begin, at, one.until, one.score, True))
         return found
 
     def text(self, item: int) -> Tensor | None:

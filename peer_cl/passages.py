@@ -3,7 +3,8 @@
 A passage's key is the set of its pairs of neighbouring tokens. A text is compared with it over its
 last `WINDOW` tokens: which share of what these pairs tell, in nats of background text, stands in
 the passage. A passage is found by a fixed threshold on that share, so none changes whether another
-is found; of those that are found at one place the nearest is active.
+is found; of those that are found at one place the nearest is active. In scored text, where every
+token could begin to repeat something, more has to match than at the end of a prompt.
 
 Shape suffixes: B rows, T tokens, X entries of all passages' keys, C candidates.
 """
@@ -20,10 +21,24 @@ from torch import Tensor
 
 WINDOW = 32
 """Tokens of a text that are compared with passages."""
-THRESHOLD = 0.7
-"""Least share, in nats, of a window's pairs that stand in a passage that it repeats."""
-LEAST_NATS = 200.0
-"""A window that tells less is compared as if it told so much: some twelve tokens of prose."""
+
+
+class Bar(NamedTuple):
+    """What a window has to share with a passage that it repeats."""
+
+    share: float
+    """Least share, in nats, of its pairs that stand in the passage."""
+    nats: float
+    """A window that tells less is compared as if it told so much."""
+
+
+TEXT_BAR = Bar(0.7, 200.0)
+"""In scored text: some twelve tokens of prose."""
+PROMPT_BAR = Bar(0.8, 60.0)
+"""At a prompt's end: some four tokens. Of other articles' sentences, cut in half, 2 in 1,000 find
+one of 2,067 passages (docs/LOG.md, "Half a sentence")."""
+GIVEN_BAR = Bar(0.5, 1.0)
+"""Of a prompt, where its domain is named."""
 
 
 class Run(NamedTuple):
@@ -69,7 +84,9 @@ class PassageIndex:
         order_X = np.argsort(pairs_X, kind="stable")
         self._pairs_X, self._owners_X = pairs_X[order_X], owners_X[order_X]
 
-    def find(self, ids_BT: Tensor, counted_BT: Tensor, nats_BT: Tensor) -> list[Run]:
+    def find(
+        self, ids_BT: Tensor, counted_BT: Tensor, nats_BT: Tensor, bar: Bar = TEXT_BAR
+    ) -> list[Run]:
         """Return the passages that texts repeat, at most one at a place.
 
         Whether one is found behind token i depends on tokens 0..i alone.
@@ -78,16 +95,17 @@ class PassageIndex:
             ids_BT: token ids.
             counted_BT: bool; which tokens are evidence.
             nats_BT: fp64; what each token tells: minus its log probability in background text.
+            bar: what has to be shared.
         """
         pairs_BT = _paired(ids_BT).numpy()
         counts_BT = (counted_BT[:, 1:] & counted_BT[:, :-1]).numpy()
         both_BT = (nats_BT[:, 1:] + nats_BT[:, :-1]).numpy()
         rows = zip(pairs_BT, np.where(counts_BT, both_BT, 0.0), strict=True)
         return [run for row, (pairs_T, told_T) in enumerate(rows)
-                for run in self._runs(row, pairs_T, told_T)]  # fmt: skip
+                for run in self._runs(row, pairs_T, told_T, bar)]  # fmt: skip
 
     def _runs(
-        self, row: int, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64]
+        self, row: int, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64], bar: Bar
     ) -> Iterator[Run]:
         first_T = np.searchsorted(self._pairs_X, pairs_T, "left")
         nums_T = np.searchsorted(self._pairs_X, pairs_T, "right") - first_T
@@ -97,7 +115,7 @@ class PassageIndex:
         owners_X = self._owners_X[np.repeat(first_T, nums_T) + within_X]
         totals = np.bincount(owners_X, told_T[places_X], minlength=self.num_passages)
         # The newest first: of two that are as near, it is active.
-        candidates_C = (totals >= THRESHOLD * LEAST_NATS).nonzero()[0][::-1]
+        candidates_C = (totals >= bar.share * bar.nats).nonzero()[0][::-1]
         if not len(candidates_C):
             return
         hits_CT = np.zeros((len(candidates_C), len(pairs_T)))
@@ -106,9 +124,9 @@ class PassageIndex:
         is_kept_X = place_of[owners_X] >= 0
         kept_X = places_X[is_kept_X]
         hits_CT[place_of[owners_X[is_kept_X]], kept_X] = told_T[kept_X]
-        shares_CT = _windows(hits_CT) / np.maximum(_windows(told_T[None]), LEAST_NATS)
+        shares_CT = _windows(hits_CT) / np.maximum(_windows(told_T[None]), bar.nats)
         best_T, score_T = shares_CT.argmax(0), shares_CT.max(0)
-        found_T = np.where(score_T >= THRESHOLD, best_T, -1)
+        found_T = np.where(score_T >= bar.share, best_T, -1)
         for best, group in groupby(range(len(found_T)), found_T.__getitem__):
             if best >= 0:
                 places = list(group)

@@ -248,7 +248,9 @@ def read(
         ids_BT = input_ids.cpu()
         told_BT = model.background.words.nats(ids_BT)
         for name, index in indexes.items():
-            items[name] = index.passages(ids_BT, evidence_BT.cpu(), told_BT, ends)
+            items[name] = index.passages(
+                ids_BT, evidence_BT.cpu(), told_BT, ends, is_given=named is not None
+            )
     if space is not None and indexes:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
         for name, index in indexes.items():

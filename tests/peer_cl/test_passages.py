@@ -1,5 +1,6 @@
 """Passages are found by what a text repeats of them, causally, and none changes another."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer_cl.passages import LEAST_NATS, THRESHOLD, WINDOW, PassageIndex, token_pairs
+from peer_cl.passages import GIVEN_BAR, PROMPT_BAR, TEXT_BAR, WINDOW, PassageIndex, token_pairs
 
 NATS = 8.0
 START = 0
@@ -21,11 +22,11 @@ def passage(first, length=60):
 TEXTS = [torch.tensor(passage(first)) for first in (100, 200, 300)]
 
 
-def find(index, ids, masked=()):
+def find(index, ids, masked=(), bar=TEXT_BAR):
     ids_BT = torch.tensor([ids])
     counted = torch.ones_like(ids_BT).bool()
     counted[0, [0, *masked]] = False
-    return index.find(ids_BT, counted, torch.full(ids_BT.shape, NATS, dtype=torch.float64))
+    return index.find(ids_BT, counted, torch.full(ids_BT.shape, NATS, dtype=torch.float64), bar)
 
 
 def at_each_token(runs, num_tokens):
@@ -38,7 +39,7 @@ def at_each_token(runs, num_tokens):
 def test_a_text_that_repeats_a_passage_finds_it_within_its_first_tokens():
     (run,) = find(PassageIndex(TEXTS), passage(200))
     assert (run.passage, run.until, run.score) == (1, 61, 1.0)
-    needed = THRESHOLD * LEAST_NATS / (2 * NATS)
+    needed = TEXT_BAR.share * TEXT_BAR.nats / (2 * NATS)
     assert needed <= run.at - 1 < needed + 1
     assert run.at < WINDOW
 
@@ -94,3 +95,14 @@ def test_what_is_found_depends_neither_on_later_tokens_nor_on_other_passages(tex
 def test_pairs_are_of_neighbours_without_the_start(ids):
     pairs = {(int(one) >> 32, int(one) & 0xFFFFFFFF) for one in token_pairs(torch.tensor(ids))}
     assert pairs == {*pairwise(ids[1:])}
+
+
+def test_a_prompt_of_a_few_tokens_finds_what_it_repeats_and_scored_text_needs_more():
+    index = PassageIndex(TEXTS)
+    beginning = passage(200)[: 2 + math.ceil(PROMPT_BAR.share * PROMPT_BAR.nats / (2 * NATS))]
+    assert not find(index, beginning)
+    (run,) = find(index, beginning, bar=PROMPT_BAR)
+    assert (run.passage, run.until) == (1, len(beginning))
+    assert not find(index, beginning[:-1], bar=PROMPT_BAR)
+    assert not find(index, [*passage(500)[:8], *beginning[1:]], bar=PROMPT_BAR)
+    assert find(index, [*passage(500)[:3], *beginning[1:]], bar=GIVEN_BAR)
