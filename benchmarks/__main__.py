@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from benchmarks.results import table, write_results
 from peer_cl.errors import PeerError, StateError, unknown_name
@@ -21,7 +22,9 @@ BENCHMARKS = {
     "erase": "how long it takes until a document is gone",
     "size": "the code in figures: lines, words, files that an act runs through",
 }
-"""By module name; each has `COMMAND` and `measure(arguments) -> list[Figure]`."""
+"""By module name; each has `measure(arguments) -> list[Figure]`."""
+_FOLDERS = ("--data", "--work", "--store")
+"""Options whose values are somebody's folders."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,12 +42,31 @@ def main(arguments: Sequence[str]) -> int:
         figures = module.measure(arguments[1:])
         if not figures:
             raise StateError("the store holds nothing to measure: ingest a domain first")
-        print(table(figures, module.COMMAND))
-        print(f"kept in {write_results(name, figures, module.COMMAND)}")
+        command = typed(arguments)
+        print(table(figures, command))
+        # What is studied is another measurement, with results of its own.
+        kept = "-".join([name, *_values(arguments, "--study")])
+        print(f"kept in {write_results(kept, figures, command)}")
     except PeerError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """Return the command that was typed, folders left out.
+
+    Example:
+        >>> typed(["answers", "--data", "/home/ada/squad", "--articles", "3"])
+        'python -m benchmarks answers --data FOLDER --articles 3'
+    """
+    pairs = zip(["", *arguments], arguments, strict=False)
+    shown = ["FOLDER" if before in _FOLDERS else one for before, one in pairs]
+    return " ".join(["python -m benchmarks", *shown])
+
+
+def _values(arguments: Sequence[str], option: str) -> list[str]:
+    return [value for one, value in pairwise(arguments) if one == option]
 
 
 if __name__ == "__main__":

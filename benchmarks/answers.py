@@ -32,14 +32,13 @@ from pipelines import init_store, open_store
 from pipelines.ask import question_prompt
 from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument, sentences_of
-from pipelines.encoder import sentence_vector
+from pipelines.encoder import passage_vectors
 from pipelines.packages import cache_folder
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 from pipelines.study.questions import StudyQuestion, plain_words, stands, with_title
 
-COMMAND = "python -m benchmarks answers --data FOLDER"
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
 NEGATIVES = 250
 """Of ARC-easy and of PIQA."""
@@ -267,7 +266,7 @@ def _question_index(
     assert model.questions is not None  # noqa: S101 - every store's statistics have terms
     texts = tokenise(tokenizer, [f"{title}\n\n{text}" for title, text in passages])
     vectors = [
-        torch.stack([sentence_vector(with_title(title, one)) for one in sentences_of(text)]).half()
+        passage_vectors([with_title(title, one) for one in sentences_of(text)])
         for title, text in passages
     ]
     return QuestionIndex(model.questions, [ids[1:] for ids in texts], vectors)

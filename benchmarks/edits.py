@@ -32,7 +32,6 @@ from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
 from pipelines.packages import cache_folder
 
-COMMAND = "python -m benchmarks edits --data FOLDER"
 DOMAIN = "edits"
 COUNTS = (1, 10, 100, 1000)
 NEAR_TOKENS = 5

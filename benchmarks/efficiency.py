@@ -18,7 +18,6 @@ from peer_cl.read import Reader, read
 from pipelines import open_store
 from pipelines.batches import pad, tokenise
 
-COMMAND = "python -m benchmarks efficiency"
 BLOCK, CONTEXT = 128, 32
 """Tokens of a document, and of the context before what is scored; the start token left out."""
 MOST_BLOCKS = 16

@@ -17,7 +17,6 @@ from benchmarks.results import Figure, store_options
 from pipelines import open_store
 from pipelines.store import Store
 
-COMMAND = "python -m benchmarks erase"
 NUM_ERASED = 5
 """Documents of each kind, one after another."""
 

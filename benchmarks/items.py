@@ -34,7 +34,6 @@ from pipelines.batches import tokenise
 from pipelines.packages import cache_folder
 from pipelines.relations import subject_spellings
 
-COMMAND = "python -m benchmarks items --data FOLDER"
 COUNTS = (800, 2_000, 5_000, 10_000, 20_000)
 NEGATIVES = 200
 """Of each set."""

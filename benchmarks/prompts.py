@@ -28,7 +28,6 @@ from pipelines.facts import Fact
 from pipelines.recall import answer, questions
 from pipelines.store import Store
 
-COMMAND = "python -m benchmarks prompts"
 TOKENS_PER_PASS = 1024
 BACKGROUND_TOKENS = 128
 """Documents of background sources are cut here."""

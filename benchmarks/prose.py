@@ -20,7 +20,6 @@ from peer_cl.read import read
 from pipelines import open_store
 from pipelines.batches import tokenise
 
-COMMAND = "python -m benchmarks prose --data FOLDER --store FOLDER"
 NUM_TEXTS = 1_000
 NUM_TOKENS = 128
 """Texts are cut here."""

@@ -28,7 +28,6 @@ from pipelines.loading import load_background_statistics
 from pipelines.store import Store
 from stores.queries import Document
 
-COMMAND = "python -m benchmarks provenance"
 MAX_TOKENS = 512
 """Documents are read up to here: what a training row holds at most."""
 NUM_DOCUMENTS, NUM_WATCHED = 6, 12

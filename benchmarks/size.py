@@ -15,7 +15,6 @@ import grimp
 
 from benchmarks.results import RESULTS, Figure
 
-COMMAND = "python -m benchmarks size"
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("peer_cl", "stores", "pipelines", "app", "benchmarks")
 MUST = {

@@ -22,7 +22,7 @@ from pipelines.corpora import (
 )
 from pipelines.erase import leave_out, train_pending
 from pipelines.facts import Fact, checked_facts
-from pipelines.growing import Chain, Grown, PreparedCorpus, grow, prepare, read_chain
+from pipelines.growing import Grown, PreparedCorpus, grow, prepare, read_chain
 from pipelines.loading import empty_model, load_pool, load_store_base
 from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.report import AskedRow
@@ -48,8 +48,6 @@ class IngestReport:
     """Learned facts, each of which is also kept to be asked."""
     held_out_files: tuple[tuple[str, int], ...]
     """Files of several sections of which every new section is held out, and how many it has."""
-    is_measurable: bool
-    """Whether the domain now has a text to test with."""
     num_tokens: int
     """Tokens read in training, all passes."""
     num_steps: int
@@ -190,7 +188,6 @@ def ingest(
         num_held_out_texts=len(texts) - num_learned_texts,
         num_facts=len(prepared.facts),
         held_out_files=_held_out_files(prepared),
-        is_measurable=_is_measurable(chain, prepared),
         num_tokens=sum(run.num_tokens for run in runs),
         num_steps=sum(run.num_steps for run in runs),
         num_duplicates=prepared.num_duplicates,
@@ -258,14 +255,6 @@ def _held_out_files(prepared: PreparedCorpus) -> tuple[tuple[str, int], ...]:
         if split[one.document_id] != "train"
     )
     return tuple((source, num) for (_, source), num in held.items() if num > 1)
-
-
-def _is_measurable(chain: Chain, prepared: PreparedCorpus) -> bool:
-    split = prepared.splits.split
-    known = (one.document_id for one, side in chain.known if side == "test")
-    return bool(prepared.of("text", split="test")) or any(
-        split.get(key, "test") != "train" for key in known
-    )
 
 
 def _mean_losses(documents: Sequence[NewDocument]) -> dict[str, tuple[float, float]]:

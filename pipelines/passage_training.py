@@ -33,7 +33,7 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, predicts, tokenise
 from pipelines.corpora import SENTENCE_END, sentences_of
-from pipelines.encoder import sentence_vector
+from pipelines.encoder import passage_vectors
 from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
@@ -202,7 +202,7 @@ def train_passages(
     down, up = (torch.stack([one[name] for one in stored]) for name in ("down", "up"))
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
-        vectors.append(torch.stack([sentence_vector(text) for text in one.sentences]).half())
+        vectors.append(passage_vectors(one.sentences))
         progress("reading sentences", number, len(passages), "")
     return _empty(hooks, passages, settings, vectors).holding(down, up)
 

@@ -16,15 +16,13 @@ from benchmarks.stream.report import figures, methods_table
 from pipelines.packages import cache_folder
 from pipelines.settings import TrainingSettings
 
-COMMAND = "python -m benchmarks stream"
-
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Measure what is missing of the stream and return the figures of all that is there.
 
     Options: `--report`: measure nothing; `--seed N`; `--work FOLDER` for the store.
     """
-    parser = argparse.ArgumentParser(prog=COMMAND)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks stream")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=cache_folder() / "stream")

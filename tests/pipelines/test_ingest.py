@@ -38,7 +38,6 @@ def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
     assert len(by_kind["question"]) == len(FACTS) == report.num_facts
     assert report.num_documents["train"] == report.num_learned_texts + len(FACTS)
     assert report.num_learned_texts + report.num_held_out_texts == 40
-    assert report.is_measurable
     assert report.label == "v1"
     assert queries.document_text(found[0]).endswith(".")
     before, after = report.mean_losses_nats["text"]
@@ -76,7 +75,6 @@ def test_what_is_held_out_stays_so_until_nothing_is_to_be(store):
         store.ingest("minerals", again, settings=SETTINGS)
     report = store.ingest("minerals", again, settings=replace(SETTINGS, hold_out_percent=0))
     assert report.num_learned_texts == len(held)
-    assert not report.is_measurable
 
 
 def test_a_fact_that_was_held_out_as_a_text_is_learned(store):
@@ -194,7 +192,6 @@ def test_a_corpus_of_one_file_is_learned_whole_though_nothing_is_left_to_measure
     path.write_text("# One\n\n" + "\n\n# Two\n\n".join(sentences("minerals", 2, seed=3)))
     report = store.ingest("minerals", path, settings=SETTINGS)
     assert (report.num_learned_texts, report.num_held_out_texts) == (2, 0)
-    assert not report.is_measurable
 
 
 def test_long_documents_are_learned_in_pieces(store):
