@@ -32,7 +32,7 @@ from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.encoder import near_sentences
 from pipelines.loading import load
 from pipelines.passage_training import question_ids
-from pipelines.spans import Reader, weigh_spans
+from pipelines.spans import ANYHOW_SHARE, Reader, weigh_spans
 from pipelines.study.questions import plain_words, stands
 from stores.queries import Document
 from stores.registry import Registry
@@ -351,7 +351,11 @@ class _Asker:
             context = self._context(one, len(ids))
             if not context:
                 continue
-            readers = [Reader([ids[0], *context, *ids[1:]], lambda: self.model.hooks.lock)]
+            bare = partial(getattr, self.model.hooks, "lock")
+            readers = [
+                Reader([ids[0], *context, *ids[1:]], bare),
+                Reader(ids, bare, weight=-ANYHOW_SHARE),
+            ]
             if way == "both":
                 branch = partial(self.model.branch, one.domain, items_BT=self._active(one, ids))
                 readers.append(Reader(ids, branch))

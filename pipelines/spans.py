@@ -3,7 +3,8 @@
 What a small base writes freely is often said nowhere. So the words of an answer are taken from the
 passage: a beam search over its spans, in which each reader (the base with the passage before the
 question; the passage's experts without it) gives every next token a probability, and their product
-counts. A span in a sentence that is near to the question counts more.
+counts, against half of what the base alone would say: words that answer such a question anyhow
+are no evidence. A span in a sentence that is near to the question counts more.
 
 Shape suffixes: W beams, T tokens, V vocabulary.
 """
@@ -23,11 +24,11 @@ from pipelines.batches import tokenise
 from pipelines.study.questions import plain_words
 
 MAX_WORDS, MAX_TOKENS = 8, 12
-BEAMS = 16
-LENGTH_POWER = 0.6
-"""A span's log probability is divided by its number of tokens to this power;"""
+BEAMS = 12
+ANYHOW_SHARE = 0.5
+"""Of what the base alone says, which counts against a span (docs/LOG.md, "Asking")."""
 NEAR_NATS = 15.0
-"""so much the cosine of question and sentence counts beside it."""
+"""What the cosine of question and sentence counts beside the nats a token."""
 _BEGIN = re.compile(r"(?<!\w)[\w$€£(\"]")
 _END = re.compile(r"\w[%°]?(?!\w)")
 
@@ -39,6 +40,7 @@ class Reader(NamedTuple):
     """Of the prompt that the answer follows."""
     running: Callable[[], AbstractContextManager[Any]]
     """What the base runs inside of."""
+    weight: float = 1.0
 
 
 @dataclass
@@ -75,9 +77,13 @@ def weigh_spans(
     for ids, near, nats in _search(base, root, readers, line_end):
         text = str(tokenizer.decode(ids)).strip()
         if not set(plain_words(text).split()) <= asked:
-            score = nats / len(ids) ** LENGTH_POWER + NEAR_NATS * near
+            score = _score(nats, len(ids), near)
             spans[text] = max(score, spans.get(text, score))
     return spans
+
+
+def _score(nats: float, num_tokens: int, near: float) -> float:
+    return nats / num_tokens + NEAR_NATS * near
 
 
 def _tree(tokenizer: Any, sentences: Iterable[tuple[str, float]]) -> _Node:
@@ -113,16 +119,17 @@ def _beginnings(sentence: str) -> Iterator[tuple[str, Collection[int]]]:
 def _search(
     base: Any, root: _Node, readers: Sequence[Reader], line_end: int
 ) -> Iterator[tuple[tuple[int, ...], float, float]]:
-    """Yield spans as token ids, with their nearness and their log probability, line's end included.
+    """Yield spans as token ids, with their nearness and what readers say, line's end included.
 
-    Beams are ordered by both, so that a likely beginning in a far sentence displaces no near one.
+    Beams are ordered as spans are, so that a likely beginning in a far sentence displaces no near
+    one.
     """
     caches, told_WV = list[Any](), torch.zeros(())
     for reader in readers:
         with reader.running():
             output = base(input_ids=torch.tensor([reader.ids]), use_cache=True)
         caches.append(output.cache)
-        told_WV = told_WV + output.logits[:, -1].float().log_softmax(-1)
+        told_WV = told_WV + reader.weight * output.logits[:, -1].float().log_softmax(-1)
     beams: list[tuple[tuple[int, ...], _Node, float]] = [((), root, 0.0)]
     for num_read in range(MAX_TOKENS + 1):
         longer = list[tuple[float, int, tuple[int, ...], _Node]]()
@@ -131,7 +138,7 @@ def _search(
                 yield ids, node.near, nats + float(told_WV[place, line_end])
             for token, after in node.next.items():
                 longer.append((nats + float(told_WV[place, token]), place, (*ids, token), after))
-        longer.sort(key=lambda one: -one[0] - NEAR_NATS * one[3].near)
+        longer.sort(key=lambda one: -_score(one[0], len(one[2]), one[3].near))
         if not (longer := longer[:BEAMS]):
             return
         beams = [(ids, node, nats) for nats, _, ids, node in longer]
@@ -145,4 +152,4 @@ def _search(
                 output = base(
                     input_ids=last_W1, attention_mask=mask_WT, cache=cache, use_cache=True
                 )
-            told_WV = told_WV + output.logits[:, -1].float().log_softmax(-1)
+            told_WV = told_WV + reader.weight * output.logits[:, -1].float().log_softmax(-1)

@@ -8,7 +8,7 @@ from tiny_base import make_tiny_base
 
 from peer_cl.bases import load_base
 from pipelines.batches import tokenise
-from pipelines.spans import BEAMS, LENGTH_POWER, NEAR_NATS, Reader, weigh_spans
+from pipelines.spans import BEAMS, NEAR_NATS, Reader, weigh_spans
 
 QUESTION = "Which court hears an appeal?"
 
@@ -21,8 +21,11 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def weigh(base):
     def weigh(*sentences, question=QUESTION, near=0.5, readers=1):
-        prompts = [f"Question: {question}", f"Text. Question: {question}"][:readers]
-        read = [Reader(tokenise(base.tokenizer, [one])[0], nullcontext) for one in prompts]
+        prompts = {f"Question: {question}": 1.0, f"Text. Question: {question}": -0.5}
+        read = [
+            Reader(tokenise(base.tokenizer, [one])[0], nullcontext, weight)
+            for one, weight in [*prompts.items()][:readers]
+        ]
         given = [(one, near) for one in sentences]
         return weigh_spans(base.model, base.tokenizer, question, given, read)
 
@@ -45,11 +48,9 @@ def test_a_span_weighs_what_its_readers_say_together(base, weigh):
     spans = weigh(sentence, readers=2, near=0.5)
     assert set(spans) == {"the", "judge", "the judge"}
     for text, score in spans.items():
-        said, length = zip(
-            *(nats(base, f"{begin}Question: {QUESTION}", text) for begin in ("", "Text. ")),
-            strict=True,
-        )
-        expected = sum(said) / length[0] ** LENGTH_POWER + NEAR_NATS * 0.5
+        alone, length = nats(base, f"Question: {QUESTION}", text)
+        against, _ = nats(base, f"Text. Question: {QUESTION}", text)
+        expected = (alone - 0.5 * against) / length + NEAR_NATS * 0.5
         assert score == pytest.approx(expected, abs=1e-3)
 
 
