@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from peer_cl.errors import InputError, UnsupportedError
 from peer_cl.items import FoundItem
 from peer_cl.pool import pool_names
+from peer_cl.questions import ChatQuestion
 from peer_cl.read import Reader, check_text, read
 
 
@@ -86,7 +88,9 @@ def generate(
 ) -> Any:
     """Return what the base's own `generate` returns, each row written under one branch's hooks.
 
-    Where no domain is found it is the base's own call, to the bit.
+    Where no domain is found it is the base's own call, to the bit. Where a chat template made a
+    prompt, its last user turn is the question by which domains are found, and their experts answer
+    it in the form in which they learned questions, with one line.
 
     Args:
         input_ids: (B, L) prompts. In a batch padded on the right, padding is moved to the left
@@ -121,6 +125,10 @@ def generate(
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         evidence_mask = None if evidence_mask is None else evidence_mask.gather(1, order)
     model.check_active(names)
+    if evidence_mask is None:
+        answered = _answer_chats(model, input_ids, attention_mask, domains, options)
+        if answered is not None:
+            return answered
     written_by: tuple[str, ...] = ()
     writers_B = torch.zeros(len(input_ids), dtype=torch.long)
     items: Mapping[str, Tensor] = {}
@@ -144,6 +152,65 @@ def generate(
             writers_B = torch.multinomial(weights_BQ, 1).squeeze(-1)
     branches = (None, *written_by)
     return write_branches(model, branches, writers_B, input_ids, attention_mask, items, options)
+
+
+def _answer_chats(
+    model: Reader,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    domains: str | Sequence[str] | None,
+    options: dict[str, Any],
+) -> Tensor | None:
+    """Return chats, each answered by the experts that its question finds, else by the base; None
+    where no row is a chat whose question finds any.
+    """
+    if model.find_question is None or not model.active_pools:
+        return None
+    mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    answers = list[Tensor | None]()
+    for ids_T, mask_T in zip(input_ids, mask_BT, strict=True):
+        chat = model.find_question(ids_T[mask_T.bool()].tolist())
+        answers.append(None if chat is None else _answer(model, chat, domains, options))
+    if all(one is None for one in answers):
+        return None
+    written = []
+    for row, answer in enumerate(answers):
+        own_1T = input_ids[row : row + 1]
+        if answer is None:
+            given = {"attention_mask": mask_BT[row : row + 1], **options}
+            with model.hooks.lock:
+                written.append(model.hooks.base.generate(own_1T, **given))
+        else:
+            written.append(torch.cat([own_1T.expand(len(answer), -1), answer.to(own_1T)], 1))
+    longest = max(one.shape[1] for one in written)
+    pad_id = _pad_id(model.hooks.base, options)
+    padded = [pad(one, (0, longest - one.shape[1]), value=pad_id) for one in written]
+    return torch.cat(padded)
+
+
+def _answer(
+    model: Reader,
+    chat: ChatQuestion,
+    domains: str | Sequence[str] | None,
+    options: dict[str, Any],
+) -> Tensor | None:
+    """Return the new tokens (N, T) of an answer, one line; None where a question finds nothing."""
+    ids_BT = torch.tensor([chat.ids], device=model.hooks.base.device)
+    counted_BT = torch.zeros_like(ids_BT).bool()
+    counted_BT[:, chat.begin : chat.end] = True
+    weights = weigh_prompt(
+        model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
+    )
+    domain = weights.writer()
+    if domain is None:
+        return None
+    ends = _setting(model.hooks.base, options, "eos_token_id")
+    ends = [*ends] if isinstance(ends, list) else [] if ends is None else [ends]
+    mask_BT, writer_B = torch.ones_like(ids_BT), torch.tensor([0])
+    own = options | {"eos_token_id": [*ends, chat.line_end]}
+    whole_BT = write_branches(model, (domain,), writer_B, ids_BT, mask_BT, weights.items_PBT, own)
+    answer_BT: Tensor = getattr(whole_BT, "sequences", whole_BT)[:, ids_BT.shape[1] :]
+    return answer_BT
 
 
 def write_branches(
@@ -177,17 +244,21 @@ def write_branches(
         if len(numbers) == 1:
             return ids_RT
         written.append((rows_R, ids_RT))
-    pad_id = _setting(base, options, "pad_token_id")
-    if pad_id is None:
-        ends = _setting(base, options, "eos_token_id")
-        pad_id = ends[0] if isinstance(ends, list) else ends
     num_each = len(written[0][1]) // len(written[0][0])
     longest = max(ids_RT.shape[1] for _, ids_RT in written)
-    all_BT = input_ids.new_full((num_each * len(input_ids), longest), int(pad_id or 0))
+    all_BT = input_ids.new_full((num_each * len(input_ids), longest), _pad_id(base, options))
     for rows_R, ids_RT in written:
         places_R = rows_R[:, None] * num_each + torch.arange(num_each, device=rows_R.device)
         all_BT[places_R.flatten(), : ids_RT.shape[1]] = ids_RT
     return all_BT
+
+
+def _pad_id(base: Any, options: dict[str, Any]) -> int:
+    pad_id = _setting(base, options, "pad_token_id")
+    if pad_id is None:
+        ends = _setting(base, options, "eos_token_id")
+        pad_id = ends[0] if isinstance(ends, list) else ends
+    return int(pad_id or 0)
 
 
 def _setting(base: Any, options: dict[str, Any], name: str) -> Any:

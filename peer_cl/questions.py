@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,6 +99,22 @@ class QuestionSpace:
     terms: Terms
     encode: Callable[[tuple[int, ...]], Tensor]
     """The vector of a question, given as the base's token ids: fp32 (E,), of length one."""
+
+
+class ChatQuestion(NamedTuple):
+    """The question of a chat's last user turn, in the form in which questions are learned."""
+
+    ids: list[int]
+    begin: int
+    """The question's own first token,"""
+    end: int
+    """and the one behind its last."""
+    line_end: int
+    """The token with which an answer ends."""
+
+
+FindQuestion = Callable[[Sequence[int]], ChatQuestion | None]
+"""Finds the question in a prompt's token ids; None where no chat template made the prompt."""
 
 
 class QuestionIndex:

@@ -25,7 +25,7 @@ from peer_cl.hooks import Hooks, Watch
 from peer_cl.items import FoundItem, ItemIndex, RelationStates
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
-from peer_cl.questions import THRESHOLD, QuestionSpace
+from peer_cl.questions import THRESHOLD, FindQuestion, QuestionSpace
 from peer_cl.router import (
     Background,
     NearestSearch,
@@ -48,6 +48,7 @@ class Reader(Protocol):
     hooks: Hooks
     background: Background | None
     questions: QuestionSpace | None
+    find_question: FindQuestion | None
     search: NearestSearch
     special_ids: Tensor
     prior: float

@@ -1,0 +1,41 @@
+"""The question in a chat: what the router sees of a prompt that a chat template made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from peer_cl.questions import ChatQuestion, FindQuestion
+from pipelines.passage_training import question_ids
+
+_MARK = "QUESTION"
+
+
+def question_finder(tokenizer: Any) -> FindQuestion | None:
+    """Return what finds the last user turn of a prompt; None for a tokenizer without a template."""
+    if getattr(tokenizer, "chat_template", None) is None:
+        return None
+    turn = {"role": "user", "content": _MARK}
+    chats = [[turn], [turn, {"role": "assistant", "content": "."}, turn]]
+    texts = [
+        str(tokenizer.apply_chat_template(one, add_generation_prompt=True, tokenize=False))
+        for one in chats
+    ]
+    ends = [text.rpartition(_MARK) for text in texts]
+    # What stands before every user turn, whether it is the first or not.
+    pairs = zip(*(reversed(begin) for begin, _, _ in ends), strict=False)
+    before = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))[::-1]
+    after = ends[0][2]
+    (line_end,) = tokenizer("\n", add_special_tokens=False).input_ids[-1:]
+
+    def find(ids: Sequence[int]) -> ChatQuestion | None:
+        text = str(tokenizer.decode(ids))
+        if not (before and after and text.endswith(after)):
+            return None
+        question = " ".join(text.removesuffix(after).rpartition(before)[2].split())
+        if not question:
+            return None
+        return ChatQuestion(*question_ids(tokenizer, question), line_end)
+
+    return find
