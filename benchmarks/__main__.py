@@ -44,8 +44,9 @@ def main(arguments: Sequence[str]) -> int:
             raise StateError("the store holds nothing to measure: ingest a domain first")
         command = typed(arguments)
         print(table(figures, command))
-        # What is studied is another measurement, with results of its own.
-        kept = "-".join([name, *_values(arguments, "--study")])
+        # What is learned makes another measurement, with results of its own.
+        part = ["facts"] if "--facts" in arguments else _values(arguments, "--study")
+        kept = "-".join([name, *part])
         print(f"kept in {write_results(kept, figures, command)}")
     except PeerError as error:
         print(f"benchmarks: {error}", file=sys.stderr)

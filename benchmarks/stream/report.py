@@ -57,7 +57,7 @@ def figures(raw: RawFolder, seed: int = 0) -> list[Figure]:
         if mixture is not None:
             found += _of_mixture(base, mixture, method)
     if ours is not None:
-        found += _of_items(base, ours)
+        found += of_items(base, ours)
     if wordings := every[OURS]["pieces"].get(f"s{seed}/wordings"):
         routed = list(wordings["routed"].values())
         name = f"ours: recall, routed, all {len(routed):,} paraphrases (share)"
@@ -276,7 +276,7 @@ def _of_mixture(base: BaseScores, mixture: Piece, method: str) -> Iterator[Figur
             yield figure(f"nothing found, {group} (share)", inactive, least=goal)
 
 
-def _of_items(base: BaseScores, prompts: Piece) -> Iterator[Figure]:
+def of_items(base: BaseScores, prompts: Piece) -> Iterator[Figure]:
     """Yield what prompts find and what is answered; goals are the least that is wanted."""
     recall = prompts["recall"]
     for column, words, goals in (

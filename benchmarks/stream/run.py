@@ -62,6 +62,18 @@ class Stream:
                 self.raw.add(OURS, named)
             ours.detach()
 
+    def facts_alone(self) -> tuple[Piece, float]:
+        """Return what is answered and found where no document is learned, and the seconds in which
+        a hundred facts were.
+        """
+        with self.store(has_documents=False) as store:
+            ours, tokenizer = store.load()
+            piece = asked_piece(ours, tokenizer, self.prepared, self.progress)
+            seconds = [_about_pool(store, ours, name)["seconds"] for name in self.names]
+            ours.detach()
+        num = sum(len(one.facts) for one in self.prepared)
+        return piece, 100 * sum(seconds) / num
+
     def _measured(
         self, part: str, store: Store, ours: PeerModel, tokenizer: Any
     ) -> dict[str, Piece]:
@@ -92,9 +104,10 @@ class Stream:
         stream_data.check_as_committed(self.raw.base(), self.prepared, found)
         return found
 
-    def store(self) -> Store:
+    def store(self, *, has_documents: bool = True) -> Store:
         """Return our store, with those domains ingested that it lacked."""
-        folder = self.work / f"{OURS}-s{self.settings.seed}"
+        about = "" if has_documents else "-facts"
+        folder = self.work / f"{OURS}{about}-s{self.settings.seed}"
         if (folder / "store.toml").is_file():
             store = open_store(folder)
         else:
@@ -105,7 +118,7 @@ class Stream:
             if store.registry.queries.live().state(one.name) is None:
                 store.ingest(
                     one.name,
-                    one.documents,
+                    one.documents if has_documents else [],
                     facts=one.facts,
                     settings=self.settings,
                     progress=self.progress,

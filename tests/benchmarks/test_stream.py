@@ -11,7 +11,7 @@ from benchmarks.corpora import StreamDomain
 from benchmarks.corpora.frozen import document_key, text_key
 from benchmarks.efficiency import blocks
 from benchmarks.stream.raw import RawFolder
-from benchmarks.stream.report import METHODS, OURS, WORDINGS, figures
+from benchmarks.stream.report import METHODS, OURS, WORDINGS, figures, of_items
 from benchmarks.stream.run import Stream
 from peer_cl.errors import StateError
 from pipelines.batches import tokenise
@@ -105,3 +105,15 @@ def test_other_texts_than_the_committed_ones_are_refused(stream):
     other = replace(stream, load=lambda name: replace(domain(name), facts=domain(name).facts[:1]))
     with pytest.raises(StateError, match="the questions about law"):
         _ = other.texts
+
+
+def test_facts_alone_answer_as_they_do_beside_documents(stream):
+    stream.run()
+    beside = stream.raw.read(OURS)["pieces"]["s0/asked"]["recall"]
+    piece, seconds = stream.facts_alone()
+    for column in ("right_item", "item_found", "lookup"):
+        assert piece["recall"][column] == beside[column]
+    assert seconds > 0
+    assert len([*of_items(stream.raw.base(), piece)]) > 10
+    with stream.store(has_documents=False) as store:
+        assert not store.registry.queries.documents("law", kind="text")
