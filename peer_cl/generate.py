@@ -110,7 +110,8 @@ def generate(
         InputError: when oracle comes without exactly one domain, or prompt and new tokens are
             longer than the base's context.
         UnknownError: for an unknown domain. StateError: for one that is not active.
-        UnsupportedError: for return_dict_in_generate where several branches write.
+        UnsupportedError: for return_dict_in_generate where several branches write, or a chat is
+            answered by experts.
     """
     base, names = model.hooks.base, () if domains is None else pool_names(domains)
     if oracle and len(names) != 1:
@@ -202,8 +203,13 @@ def _answer(
         model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
     )
     domain = weights.writer()
-    if domain is None:
+    if domain is None or not weights.found.get(domain):
         return None
+    if _setting(model.hooks.base, options, "return_dict_in_generate"):
+        raise UnsupportedError(
+            "return_dict_in_generate: a chat is answered in the form in which questions are "
+            "learned, so nothing is said of its own prompt's scores; leave it out"
+        )
     ends = _setting(model.hooks.base, options, "eos_token_id")
     ends = [*ends] if isinstance(ends, list) else [] if ends is None else [ends]
     mask_BT, writer_B = torch.ones_like(ids_BT), torch.tensor([0])

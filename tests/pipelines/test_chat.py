@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import pipeline
 
+from peer_cl.errors import UnsupportedError
 from pipelines.chat import question_finder
 from pipelines.passage_training import question_ids
 
@@ -70,6 +71,8 @@ def test_a_chat_is_answered_by_memory(opened, learned):
         learned, model=model, tokenizer=tokenizer, way="memory", max_new_tokens=8
     ).text
     assert said["generated_text"][-1]["content"].split("\n")[0].strip() == expected
+    with pytest.raises(UnsupportedError, match="return_dict_in_generate"):
+        model.generate(prompt_ids(tokenizer, chat(learned)), return_dict_in_generate=True, **how)
 
 
 def test_what_finds_nothing_is_the_bases_own_and_rows_keep_their_order(opened, learned):
