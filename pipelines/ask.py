@@ -32,7 +32,8 @@ from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.encoder import near_sentences
 from pipelines.loading import load
 from pipelines.passage_training import question_ids
-from pipelines.spans import ANYHOW_SHARE, Reader, weigh_spans
+from pipelines.settings import reading, resolve_precision
+from pipelines.spans import ANYHOW_SHARE, Line, Reader, weigh_spans
 from pipelines.study.questions import plain_words, stands
 from stores.queries import Document
 from stores.registry import Registry
@@ -346,22 +347,31 @@ class _Asker:
             ids: of its prompt.
             way: whether memory counts beside reading.
         """
-        spans = list[tuple[float, str, _Found]]()
-        for one in [one for one in found if one.item.is_passage][:NUM_READ]:
-            context = self._context(one, len(ids))
-            if not context:
-                continue
-            bare = partial(getattr, self.model.hooks, "lock")
-            readers = [
-                Reader([ids[0], *context, *ids[1:]], bare),
-                Reader(ids, bare, weight=-ANYHOW_SHARE),
-            ]
-            if way == "both":
-                branch = partial(self.model.branch, one.domain, items_BT=self._active(one, ids))
-                readers.append(Reader(ids, branch))
-            sentences = near_sentences(one.document.title, one.body, question)
-            weighed = weigh_spans(self.model.base, self.tokenizer, question, sentences, readers)
-            spans += [(score, text, one) for text, score in weighed.items()]
+        passages = [one for one in found if one.item.is_passage][:NUM_READ]
+        contexts = [(one, self._context(one, len(ids))) for one in passages]
+        read = [(one, context) for one, context in contexts if context]
+        if not read:
+            return None
+        lines = list[Line]()
+        for number, (_, context) in enumerate(read):
+            lines.append(Line(number, [ids[0], *context, *ids[1:]]))
+            lines.append(Line(number, ids, weight=-ANYHOW_SHARE))
+        readers = [Reader(lines, lambda: self.model.hooks.lock)]
+        if way == "both":
+            for domain in dict.fromkeys(one.domain for one, _ in read):
+                own = [n for n, (one, _) in enumerate(read) if one.domain == domain]
+                active_BT = torch.cat([self._active(read[n][0], ids) for n in own])
+                branch = partial(self.model.branch, domain, items_BT=active_BT)
+                readers.append(Reader([Line(n, ids) for n in own], branch))
+        texts = [near_sentences(one.document.title, one.body, question) for one, _ in read]
+        base = self.model.base
+        with self.model.hooks.lock, reading(base, resolve_precision("auto")):
+            weighed = weigh_spans(base, self.tokenizer, question, texts, readers)
+        spans = [
+            (score, text, one)
+            for (one, _), own in zip(read, weighed, strict=True)
+            for text, score in own.items()
+        ]
         if not spans:
             return None
         shares = torch.tensor([score for score, _, _ in spans]).softmax(0)

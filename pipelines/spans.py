@@ -6,11 +6,12 @@ question; the passage's experts without it) gives every next token a probability
 counts, against half of what the base alone would say: words that answer such a question anyhow
 are no evidence. A span in a sentence that is near to the question counts more.
 
-Shape suffixes: W beams, T tokens, V vocabulary.
+Shape suffixes: W beams, T tokens, V vocabulary, X rows.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pipelines.batches import tokenise
+from pipelines.batches import pad, tokenise
 from pipelines.study.questions import plain_words
 
 MAX_WORDS, MAX_TOKENS = 8, 12
@@ -33,14 +34,20 @@ _BEGIN = re.compile(r"(?<!\w)[\w$€£(\"]")
 _END = re.compile(r"\w[%°]?(?!\w)")
 
 
-class Reader(NamedTuple):
-    """Who weighs spans."""
+class Line(NamedTuple):
+    """A prompt that the answer to a question about a text follows."""
 
+    text: int
+    """The text's number."""
     ids: Sequence[int]
-    """Of the prompt that the answer follows."""
-    running: Callable[[], AbstractContextManager[Any]]
-    """What the base runs inside of."""
     weight: float = 1.0
+
+
+class Reader(NamedTuple):
+    """Who weighs spans: the base, as it is while something runs, reads lines side by side."""
+
+    lines: Sequence[Line]
+    running: Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass
@@ -56,10 +63,10 @@ def weigh_spans(
     base: Any,
     tokenizer: Any,
     question: str,
-    sentences: Iterable[tuple[str, float]],
+    texts: Sequence[Iterable[tuple[str, float]]],
     readers: Sequence[Reader],
-) -> dict[str, float]:
-    """Return the likeliest spans of some sentences as answers to a question, with their scores.
+) -> list[dict[str, float]]:
+    """Return the likeliest spans of texts as answers to a question, with their scores, by text.
 
     A span has at most eight words, begins and ends with one, lies within a sentence and a table's
     cell, and has a word that does not stand in the question.
@@ -67,18 +74,18 @@ def weigh_spans(
     Args:
         base, tokenizer: the model's.
         question: that is asked.
-        sentences: each with how near it is to the question, as a cosine.
-        readers: whose prompts end where the answer begins.
+        texts: their sentences, each with how near it is to the question, as a cosine.
+        readers: what their lines say of a text's spans is added up.
     """
-    root = _tree(tokenizer, sentences)
+    roots = [_tree(tokenizer, sentences) for sentences in texts]
     (_, line_end) = tokenise(tokenizer, ["\n"])[0]
     asked = set(plain_words(question).split())
-    spans = dict[str, float]()
-    for ids, near, nats in _search(base, root, readers, line_end):
+    spans = [dict[str, float]() for _ in texts]
+    for number, ids, near, nats in _search(roots, [_Rows(base, one) for one in readers], line_end):
         text = str(tokenizer.decode(ids)).strip()
         if not set(plain_words(text).split()) <= asked:
-            score = _score(nats, len(ids), near)
-            spans[text] = max(score, spans.get(text, score))
+            score, own = _score(nats, len(ids), near), spans[number]
+            own[text] = max(score, own.get(text, score))
     return spans
 
 
@@ -116,40 +123,96 @@ def _beginnings(sentence: str) -> Iterator[tuple[str, Collection[int]]]:
                 yield words[: ends[-1]], set(ends)
 
 
+class _Beam(NamedTuple):
+    nats: float
+    place: int
+    """Of the beam that it goes on from,"""
+    ids: tuple[int, ...]
+    node: _Node
+
+
 def _search(
-    base: Any, root: _Node, readers: Sequence[Reader], line_end: int
-) -> Iterator[tuple[tuple[int, ...], float, float]]:
-    """Yield spans as token ids, with their nearness and what readers say, line's end included.
+    roots: Sequence[_Node], readers: Sequence[_Rows], line_end: int
+) -> Iterator[tuple[int, tuple[int, ...], float, float]]:
+    """Yield spans: their text's number, their token ids, how near their sentence is and what
+    readers say, line's end included.
 
     Beams are ordered as spans are, so that a likely beginning in a far sentence displaces no near
     one.
     """
-    caches, told_WV = list[Any](), torch.zeros(())
-    for reader in readers:
-        with reader.running():
-            output = base(input_ids=torch.tensor([reader.ids]), use_cache=True)
-        caches.append(output.cache)
-        told_WV = told_WV + reader.weight * output.logits[:, -1].float().log_softmax(-1)
-    beams: list[tuple[tuple[int, ...], _Node, float]] = [((), root, 0.0)]
-    for num_read in range(MAX_TOKENS + 1):
-        longer = list[tuple[float, int, tuple[int, ...], _Node]]()
-        for place, (ids, node, nats) in enumerate(beams):
-            if node.is_end:
-                yield ids, node.near, nats + float(told_WV[place, line_end])
-            for token, after in node.next.items():
-                longer.append((nats + float(told_WV[place, token]), place, (*ids, token), after))
-        longer.sort(key=lambda one: -_score(one[0], len(one[2]), one[3].near))
-        if not (longer := longer[:BEAMS]):
+    beams = [[_Beam(0.0, 0, (), root)] for root in roots]
+    told_NWV = _added([one.begin(len(roots)) for one in readers])
+    for _ in range(MAX_TOKENS + 1):
+        for number, own in enumerate(beams):
+            longer = list[_Beam]()
+            for place, (nats, _, ids, node) in enumerate(own):
+                told_V = told_NWV[number, place]
+                if node.is_end:
+                    yield number, ids, node.near, nats + float(told_V[line_end])
+                for token, after in node.next.items():
+                    longer.append(_Beam(nats + float(told_V[token]), place, (*ids, token), after))
+            longer.sort(key=lambda one: -_score(one.nats, len(one.ids), one.node.near))
+            beams[number] = longer[:BEAMS]
+        width = max(map(len, beams))
+        if not width:
             return
-        beams = [(ids, node, nats) for nats, _, ids, node in longer]
-        places_W = torch.tensor([place for _, place, _, _ in longer])
-        last_W1 = torch.tensor([[ids[-1]] for ids, _, _ in beams])
-        told_WV = torch.zeros(())
-        for reader, cache in zip(readers, caches, strict=True):
-            cache.reorder_cache(places_W)
-            mask_WT = torch.ones(len(beams), len(reader.ids) + num_read + 1, dtype=torch.long)
-            with reader.running():
-                output = base(
-                    input_ids=last_W1, attention_mask=mask_WT, cache=cache, use_cache=True
-                )
-            told_WV = told_WV + reader.weight * output.logits[:, -1].float().log_softmax(-1)
+        # Every text has as many rows; those that stand for no beam say nothing that is read.
+        empty = _Beam(0.0, 0, (line_end,), roots[0])
+        rows = [[*own, *[empty] * (width - len(own))] for own in beams]
+        places_NW = torch.tensor([[one.place for one in own] for own in rows])
+        last_NW = torch.tensor([[one.ids[-1] for one in own] for own in rows])
+        told_NWV = _added([one.step(places_NW, last_NW) for one in readers])
+
+
+def _added(told: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([*told]).sum(0)
+
+
+class _Rows:
+    """A reader's lines, each with a row for every beam of its text.
+
+    Shape suffixes: L lines, N texts.
+    """
+
+    def __init__(self, base: Any, reader: Reader) -> None:
+        self._base, self._running = base, reader.running
+        self._texts_L = torch.tensor([one.text for one in reader.lines])
+        self._weights_L = torch.tensor([one.weight for one in reader.lines])
+        turned_LT, mask_LT = pad([one.ids[::-1] for one in reader.lines], pad_id=0)
+        # The beginnings are padded, so that all end where the answer begins.
+        self._ids_LT, self._mask = turned_LT.flip(1), mask_LT.flip(1)
+        self._cache: Any = None
+        self._num_texts, self._width = 0, 1
+
+    def begin(self, num_texts: int) -> torch.Tensor:
+        """Return what the lines say of the first token: (N, 1, V)."""
+        self._num_texts = num_texts
+        return self._told(self._ids_LT)
+
+    def step(self, places_NW: torch.Tensor, last_NW: torch.Tensor) -> torch.Tensor:
+        """Return what the lines say after beams, which go on from earlier ones: (N, W, V)."""
+        first_L1 = torch.arange(len(self._texts_L))[:, None] * self._width
+        rows_X = (first_L1 + places_NW[self._texts_L]).flatten()
+        self._cache.reorder_cache(rows_X)
+        self._width = places_NW.shape[1]
+        self._mask = torch.nn.functional.pad(self._mask[rows_X], (0, 1), value=1)
+        return self._told(last_NW[self._texts_L].reshape(-1, 1))
+
+    def _told(self, ids: torch.Tensor) -> torch.Tensor:
+        given = {} if self._cache is None else {"cache": self._cache}
+        known = inspect.signature(self._base.forward).parameters
+        if "logits_to_keep" in known:
+            given["logits_to_keep"] = 1
+        if "position_ids" in known:
+            positions = (self._mask.cumsum(1) - 1).clamp_min(0)
+            given["position_ids"] = positions[:, -ids.shape[1] :]
+        with self._running():
+            output = self._base(input_ids=ids, attention_mask=self._mask, use_cache=True, **given)
+        self._cache = output.cache
+        told_LWV = (
+            output.logits[:, -1].float().log_softmax(-1).view(len(self._texts_L), self._width, -1)
+        )
+        told_LWV = told_LWV * self._weights_L[:, None, None]
+        told_NWV: torch.Tensor = told_LWV.new_zeros(self._num_texts, *told_LWV.shape[1:])
+        told_NWV.index_add_(0, self._texts_L, told_LWV)
+        return told_NWV

@@ -8,7 +8,7 @@ from tiny_base import make_tiny_base
 
 from peer_cl.bases import load_base
 from pipelines.batches import tokenise
-from pipelines.spans import BEAMS, NEAR_NATS, Reader, weigh_spans
+from pipelines.spans import BEAMS, NEAR_NATS, Line, Reader, weigh_spans
 
 QUESTION = "Which court hears an appeal?"
 
@@ -18,17 +18,26 @@ def base(tmp_path_factory):
     return load_base(str(make_tiny_base(tmp_path_factory.mktemp("base"))))
 
 
+AGAINST = "A text that is longer."
+
+
 @pytest.fixture(scope="module")
 def weigh(base):
     def weigh(*sentences, question=QUESTION, near=0.5, readers=1):
-        prompts = {f"Question: {question}": 1.0, f"Text. Question: {question}": -0.5}
-        read = [
-            Reader(tokenise(base.tokenizer, [one])[0], nullcontext, weight)
+        (spans,) = weigh_texts([[(one, near) for one in sentences]], question, readers)
+        return spans
+
+    def weigh_texts(texts, question=QUESTION, readers=1):
+        prompts = {f"Question: {question}": 1.0, f"{AGAINST} Question: {question}": -0.5}
+        lines = [
+            Line(number, tokenise(base.tokenizer, [one])[0], weight)
+            for number in range(len(texts))
             for one, weight in [*prompts.items()][:readers]
         ]
-        given = [(one, near) for one in sentences]
-        return weigh_spans(base.model, base.tokenizer, question, given, read)
+        reader = Reader(lines, nullcontext)
+        return weigh_spans(base.model, base.tokenizer, question, texts, [reader])
 
+    weigh.texts = weigh_texts
     return weigh
 
 
@@ -49,7 +58,7 @@ def test_a_span_weighs_what_its_readers_say_together(base, weigh):
     assert set(spans) == {"the", "judge", "the judge"}
     for text, score in spans.items():
         alone, length = nats(base, f"Question: {QUESTION}", text)
-        against, _ = nats(base, f"Text. Question: {QUESTION}", text)
+        against, _ = nats(base, f"{AGAINST} Question: {QUESTION}", text)
         expected = (alone - 0.5 * against) / length + NEAR_NATS * 0.5
         assert score == pytest.approx(expected, abs=1e-3)
 
@@ -70,3 +79,13 @@ def test_a_near_sentence_counts_more(base, weigh):
 def test_a_long_text_gives_its_likeliest_spans(weigh):
     words = [f"word{number}" for number in range(4 * BEAMS)]
     assert 0 < len(weigh(" ".join(words))) < len(words) * 8
+
+
+def test_texts_are_weighed_side_by_side_as_each_alone(weigh):
+    words = " ".join(f"word{number}" for number in range(BEAMS))
+    texts = [[("judge", 0.5)], [(words, 0.2), ("the fever", 0.9)], [("...", 0.1)]]
+    together = weigh.texts(texts, readers=2)
+    for text, found in zip(texts, together, strict=True):
+        (alone,) = weigh.texts([text], readers=2)
+        assert found == {one: pytest.approx(score, abs=1e-3) for one, score in alone.items()}
+    assert [len(found) > 0 for found in together] == [True, True, False]
