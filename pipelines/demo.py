@@ -55,7 +55,7 @@ class DemoSize:
     facts: int
 
 
-FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 1_800), facts=30)
+FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 800), facts=20)
 QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 800), facts=10)
 
 
