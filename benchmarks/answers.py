@@ -29,11 +29,11 @@ from peer_cl.generate import weigh_prompt
 from peer_cl.model import PeerModel
 from peer_cl.questions import THRESHOLD, QuestionIndex
 from pipelines import init_store, open_store
-from pipelines.ask import question_prompt
 from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument, sentences_of
 from pipelines.encoder import passage_vectors
 from pipelines.packages import cache_folder
+from pipelines.passage_training import question_prompt
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store

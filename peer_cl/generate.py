@@ -178,9 +178,8 @@ def _answer_chats(
     for row, answer in enumerate(answers):
         own_1T = input_ids[row : row + 1]
         if answer is None:
-            given = {"attention_mask": mask_BT[row : row + 1], **options}
-            with model.hooks.lock:
-                written.append(model.hooks.base.generate(own_1T, **given))
+            by_base, mask_1T = torch.tensor([0]), mask_BT[row : row + 1]
+            written.append(write_branches(model, (None,), by_base, own_1T, mask_1T, {}, options))
         else:
             written.append(torch.cat([own_1T.expand(len(answer), -1), answer.to(own_1T)], 1))
     longest = max(one.shape[1] for one in written)
@@ -196,9 +195,8 @@ def _answer(
     options: dict[str, Any],
 ) -> Tensor | None:
     """Return the new tokens (N, T) of an answer, one line; None where a question finds nothing."""
-    ids_BT = torch.tensor([chat.ids], device=model.hooks.base.device)
-    counted_BT = torch.zeros_like(ids_BT).bool()
-    counted_BT[:, chat.begin : chat.end] = True
+    device = model.hooks.base.device
+    ids_BT, counted_BT = chat.ids_BT.to(device), chat.counted_BT.to(device)
     weights = weigh_prompt(
         model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
     )

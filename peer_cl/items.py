@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from peer_cl.own import NO_ITEM, OwnExperts
 from peer_cl.passages import GIVEN_BAR, PROMPT_BAR, TEXT_BAR, PassageIndex
+from peer_cl.passages import WINDOW as PASSAGE_WINDOW
 from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
 from peer_cl.questions import QuestionIndex, QuestionSpace
 
@@ -267,7 +268,7 @@ class ItemIndex:
                 begin = at = one.at
                 if prompt_ends_B is not None:
                     # What was compared is read as it was learned: experts are active in all of it.
-                    begin, at = min(one.at, max(0, end - WINDOW)), end - 1
+                    begin, at = min(one.at, max(0, end - PASSAGE_WINDOW)), end - 1
                 item = self._passage_items[one.passage]
                 found.append(FoundItem(one.row, item, begin, at, one.until, one.score, True))
         return found

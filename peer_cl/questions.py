@@ -104,11 +104,10 @@ class QuestionSpace:
 class ChatQuestion(NamedTuple):
     """The question of a chat's last user turn, in the form in which questions are learned."""
 
-    ids: list[int]
-    begin: int
-    """The question's own first token,"""
-    end: int
-    """and the one behind its last."""
+    ids_BT: Tensor
+    """int64, (1, T)."""
+    counted_BT: Tensor
+    """bool; which tokens are the question's own."""
     line_end: int
     """The token with which an answer ends."""
 

@@ -12,7 +12,8 @@ import torch
 
 from peer_cl.errors import CorpusError
 from peer_cl.model import PeerModel
-from pipelines.ask import Answer, ask, question_prompt
+from pipelines.ask import Answer, ask
+from pipelines.passage_training import question_prompt
 from pipelines.progress import Progress, no_progress
 from pipelines.report import AskedRow
 from pipelines.study.questions import StudyQuestion, stands

@@ -31,7 +31,7 @@ from pipelines.batches import tokenise
 from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.encoder import near_sentences
 from pipelines.loading import load
-from pipelines.passage_training import question_ids
+from pipelines.passage_training import question_ids, question_prompt
 from pipelines.settings import reading, resolve_precision
 from pipelines.spans import ANYHOW_SHARE, Line, Reader, weigh_spans
 from pipelines.study.questions import plain_words, stands
@@ -184,17 +184,6 @@ def ask(
         nearest=(),
         stands_in=_standing(registry, text, found),
     )
-
-
-def question_prompt(tokenizer: Any, question: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a question in the form in which it is asked, as token ids (1, T), and which of them
-    are its own, bool (1, T): what the router sees.
-    """
-    ids, begin, end = question_ids(tokenizer, question)
-    ids_BT = torch.tensor([ids])
-    counted_BT = torch.zeros_like(ids_BT).bool()
-    counted_BT[:, begin:end] = True
-    return ids_BT, counted_BT
 
 
 def _standing(registry: Registry, answer: str, found: Sequence[_Found]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from itertools import takewhile
 from typing import Any
 
 from peer_cl.questions import ChatQuestion, FindQuestion
-from pipelines.passage_training import question_ids
+from pipelines.batches import tokenise
+from pipelines.passage_training import question_prompt
 
 _MARK = "QUESTION"
 
@@ -27,7 +28,7 @@ def question_finder(tokenizer: Any) -> FindQuestion | None:
     pairs = zip(*(reversed(begin) for begin, _, _ in ends), strict=False)
     before = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))[::-1]
     after = ends[0][2]
-    (line_end,) = tokenizer("\n", add_special_tokens=False).input_ids[-1:]
+    (_, line_end) = tokenise(tokenizer, ["\n"])[0]
 
     def find(ids: Sequence[int]) -> ChatQuestion | None:
         text = str(tokenizer.decode(ids))
@@ -36,6 +37,6 @@ def question_finder(tokenizer: Any) -> FindQuestion | None:
         question = " ".join(text.removesuffix(after).rpartition(before)[2].split())
         if not question:
             return None
-        return ChatQuestion(*question_ids(tokenizer, question), line_end)
+        return ChatQuestion(*question_prompt(tokenizer, question), line_end)
 
     return find

@@ -117,6 +117,17 @@ def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
     return [*before, *own[1:], *after[1:]], len(before), len(before) + len(own) - 1
 
 
+def question_prompt(tokenizer: Any, question: str) -> tuple[Tensor, Tensor]:
+    """Return a question in the form in which it is asked, as token ids (1, T), and which of them
+    are its own, bool (1, T): what the router sees.
+    """
+    ids, begin, end = question_ids(tokenizer, question)
+    ids_BT = torch.tensor([ids])
+    counted_BT = torch.zeros_like(ids_BT).bool()
+    counted_BT[:, begin:end] = True
+    return ids_BT, counted_BT
+
+
 def make_passage(
     tokenizer: Any, row: Row, title: str, questions: Sequence[tuple[str, str, str]]
 ) -> Passage:

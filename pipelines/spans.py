@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from peer_cl.read import left_padded_positions
 from pipelines.batches import pad, tokenise
 from pipelines.study.questions import plain_words
 
@@ -81,7 +82,8 @@ def weigh_spans(
     (_, line_end) = tokenise(tokenizer, ["\n"])[0]
     asked = set(plain_words(question).split())
     spans = [dict[str, float]() for _ in texts]
-    for number, ids, near, nats in _search(roots, [_Rows(base, one) for one in readers], line_end):
+    rows = [_Rows(base, one, len(texts)) for one in readers]
+    for number, ids, near, nats in _search(roots, rows, line_end):
         text = str(tokenizer.decode(ids)).strip()
         if not set(plain_words(text).split()) <= asked:
             score, own = _score(nats, len(ids), near), spans[number]
@@ -141,7 +143,7 @@ def _search(
     one.
     """
     beams = [[_Beam(0.0, 0, (), root)] for root in roots]
-    told_NWV = _added([one.begin(len(roots)) for one in readers])
+    told_NWV = _added([one.begin() for one in readers])
     for _ in range(MAX_TOKENS + 1):
         for number, own in enumerate(beams):
             longer = list[_Beam]()
@@ -174,19 +176,20 @@ class _Rows:
     Shape suffixes: L lines, N texts.
     """
 
-    def __init__(self, base: Any, reader: Reader) -> None:
-        self._base, self._running = base, reader.running
+    def __init__(self, base: Any, reader: Reader, num_texts: int) -> None:
+        self._base, self._running, self._num_texts = base, reader.running, num_texts
         self._texts_L = torch.tensor([one.text for one in reader.lines])
         self._weights_L = torch.tensor([one.weight for one in reader.lines])
         turned_LT, mask_LT = pad([one.ids[::-1] for one in reader.lines], pad_id=0)
         # The beginnings are padded, so that all end where the answer begins.
         self._ids_LT, self._mask = turned_LT.flip(1), mask_LT.flip(1)
         self._cache: Any = None
-        self._num_texts, self._width = 0, 1
+        self._width = 1
+        takes_places = "logits_to_keep" in inspect.signature(base.forward).parameters
+        self._last_alone = {"logits_to_keep": 1} if takes_places else {}
 
-    def begin(self, num_texts: int) -> torch.Tensor:
+    def begin(self) -> torch.Tensor:
         """Return what the lines say of the first token: (N, 1, V)."""
-        self._num_texts = num_texts
         return self._told(self._ids_LT)
 
     def step(self, places_NW: torch.Tensor, last_NW: torch.Tensor) -> torch.Tensor:
@@ -199,12 +202,11 @@ class _Rows:
         return self._told(last_NW[self._texts_L].reshape(-1, 1))
 
     def _told(self, ids: torch.Tensor) -> torch.Tensor:
-        given = {} if self._cache is None else {"cache": self._cache}
-        known = inspect.signature(self._base.forward).parameters
-        if "logits_to_keep" in known:
-            given["logits_to_keep"] = 1
-        if "position_ids" in known:
-            positions = (self._mask.cumsum(1) - 1).clamp_min(0)
+        given: dict[str, Any] = {**self._last_alone}
+        if self._cache is not None:
+            given["cache"] = self._cache
+        positions = left_padded_positions(self._base, self._mask)
+        if positions is not None:
             given["position_ids"] = positions[:, -ids.shape[1] :]
         with self._running():
             output = self._base(input_ids=ids, attention_mask=self._mask, use_cache=True, **given)

@@ -301,6 +301,11 @@ def test_a_prompt_that_ends_in_a_passage_is_continued_by_it():
     assert same_bits(reading.branch_logits["a"][1], own)
 
 
+def test_a_prompt_that_begins_a_passage_is_continued_by_experts_active_from_its_first_token():
+    (found,) = read(with_passages(), PASSAGES[0][:, :10], routing="prompt").items["a"]
+    assert (found.item, found.begin, found.at) == (0, 0, 9)
+
+
 @pytest.mark.parametrize("routing", ["causal", "prompt"])
 def test_what_repeats_nothing_keeps_the_bases_bits(routing):
     """Other text, the same words in another order, and in a prompt what it repeated long before."""

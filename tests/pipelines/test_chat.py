@@ -52,7 +52,8 @@ def test_the_last_user_turn_is_the_question(opened, before):
     _, model, tokenizer = opened
     found = model.find_question(prompt_ids(tokenizer, [*before, *chat("Which court?")])[0].tolist())
     ids, begin, end = question_ids(tokenizer, "Which court?")
-    assert (found.ids, found.begin, found.end) == (ids, begin, end)
+    assert found.ids_BT.tolist() == [ids]
+    assert found.counted_BT.nonzero()[:, 1].tolist() == [*range(begin, end)]
 
 
 @pytest.mark.parametrize("text", ["Which court?", "[user] [assistant]", "[user]Which court?\n"])
