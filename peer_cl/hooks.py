@@ -215,6 +215,32 @@ class Hooks:
             handle.remove()
 
     @contextmanager
+    def head_of(self, tokens_GV: Tensor) -> Iterator[None]:
+        """Compute the logits of some tokens alone inside: for training, where few of them matter.
+
+        Rows must come in G groups of one size, each with V tokens of its own; logits come as
+        (B, T, V). What a model does to logits after its head must treat every token alike.
+        """
+        head = self.base.get_output_embeddings()
+        is_plain, whole = type(head) is nn.Linear, cast(Callable[[Tensor], Tensor], head.forward)
+        weights_GVD: Tensor | None = head.weight.detach()[tokens_GV] if is_plain else None
+        biases_G1V = (
+            head.bias.detach()[tokens_GV][:, None] if is_plain and head.bias is not None else 0
+        )
+
+        def product(states_BTD: Tensor) -> Tensor:
+            if weights_GVD is None:  # a quantised head
+                logits_BTW = whole(states_BTD)
+                tokens_BV = tokens_GV.repeat_interleave(len(logits_BTW) // len(tokens_GV), 0)
+                return logits_BTW.gather(-1, tokens_BV[:, None].expand(-1, logits_BTW.shape[1], -1))
+            states_GXD = states_BTD.reshape(len(tokens_GV), -1, states_BTD.shape[-1])
+            logits_GXV: Tensor = states_GXD @ weights_GVD.transpose(1, 2) + biases_G1V
+            return logits_GXV.view(*states_BTD.shape[:2], -1)
+
+        with self._replaced([head], product):
+            yield
+
+    @contextmanager
     def frozen(self) -> Iterator[None]:
         """Compute no gradient of the base inside; its flags come back as they were at the end."""
         trained = [parameter for parameter in self.base.parameters() if parameter.requires_grad]

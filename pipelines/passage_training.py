@@ -6,9 +6,11 @@ settings and the passage, to the last bit: every step has one shape, whichever p
 In each step a passage answers some questions, in the form in which they are asked, and reads some
 pieces of its text that begin with a sentence, each as if it began a text. What experts cannot
 change is computed once: what the base's lower layers make of a row, and all that it makes of a
-question, since experts are active from its last token on.
+question, since experts are active from its last token on. Of the vocabulary, a step weighs the
+passage's own tokens and those that the base takes for likely in it.
 
-Shape suffixes: G places, R rows, T tokens, P tokens or places before others, U = P + T.
+Shape suffixes: G places, R rows, T tokens, P tokens before others, U = P + T, V tokens that are
+weighed, W the vocabulary.
 """
 
 from __future__ import annotations
@@ -31,10 +33,9 @@ from torch.nn import functional
 from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
-from pipelines.batches import Row, pad, predicts, tokenise
+from pipelines.batches import Row, pad, tokenise
 from pipelines.corpora import SENTENCE_END, sentences_of
 from pipelines.encoder import passage_vectors
-from pipelines.own_training import WARMUP_STEPS
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
 from pipelines.study.questions import BUILT_IN, with_title
@@ -52,11 +53,13 @@ QUESTIONS_OF_STRETCH = 4
 """A passage learns so many questions for each of its stretches."""
 LEAST_QUESTIONS = 4
 """A passage with fewer made questions learns them all; of others one is kept to be asked."""
-LEAST_STEPS = 12
+LEAST_STEPS, WARMUP_STEPS = 10, 2
+WEIGHED_TOKENS = 3072
+"""Of the vocabulary, in a step."""
 BETAS = (0.7, 0.95)
 """Of Adam; shorter memories than usual, for few steps."""
 NUM_HOSTS = 5
-PASSAGE_RECIPE = 3
+PASSAGE_RECIPE = 4
 """Part of each passage's seed, as of a fact's."""
 _MIN_WORDS = 5
 """Of a part of a text that is read alone; shorter ones go on to the next end."""
@@ -267,7 +270,7 @@ class _Rows:
     """Rows of one passage, with what the base's lower layers make of them, which stays the same.
 
     Args:
-        rows: their token ids.
+        rows: their token ids, the last of which is foreseen alone.
         length: to which they are padded. One place at least, here or before, must be padding: with
             nothing to hide transformers leaves the mask away, and other kernels run.
         first: the first layer that carries experts.
@@ -285,20 +288,21 @@ class _Rows:
         before_RP: Tensor | None = None,
     ) -> None:
         self.past = past
-        self.ids_RT, mask_RT = pad(rows, pad_id=0, length=length)
+        self.ids_RT, mask_RT = pad([row[:-1] for row in rows], pad_id=0, length=length)
+        self.targets_RT, _ = pad([row[1:] for row in rows], pad_id=0, length=length)
         before_RP = mask_RT[:, :0] if before_RP is None else before_RP
         self.mask_RU = torch.cat([before_RP, mask_RT], 1)
-        counted_RT = predicts(mask_RT)[:, :-1].float()
-        self.weights_RT = counted_RT / counted_RT.sum(1, keepdim=True).clamp_min(1)
+        self.weights_RT = mask_RT / mask_RT.sum(1, keepdim=True).clamp_min(1)
         below = max(0, first - 1)
-        with (
-            torch.no_grad(),
-            hooks.bare(keep_states=[below]) as seen,
-            hooks.below(below + 1),
-            hooks.head_at(torch.zeros_like(mask_RT).bool()),
-        ):
-            _read(hooks, self.ids_RT, self.mask_RU, _copied([past]) if past else None)
+        with torch.no_grad(), hooks.bare(keep_states=[below]) as seen:
+            logits_RTW = _read(
+                hooks, self.ids_RT, self.mask_RU, _copied([past]) if past else None
+            ).logits
         self.states_RTD = seen.states[below]
+        self.expected_W = torch.zeros(logits_RTW.shape[-1])
+        for logits_TW, mask_T in zip(logits_RTW, mask_RT, strict=True):
+            self.expected_W += mask_T.float() @ logits_TW.float().softmax(-1)
+        self.expected_W[self.targets_RT.flatten()] = torch.inf
 
 
 def _read(hooks: Hooks, ids_RT: Tensor, mask_RU: Tensor, past: Any, *, keeps: bool = False) -> Any:
@@ -341,9 +345,12 @@ class _Studied:
         )
         first, draw = passage_host_layers(len(hooks.layers))[0], random.Random(self.seed)
         self.texts = _Rows(
-            hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH + 1, first
+            hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH, first
         )
         self.answers = self._answers(hooks, draw.sample(passage.asked, len(passage.asked)), first)
+        expected_W = self.texts.expected_W + self.answers.expected_W
+        num_weighed = min(WEIGHED_TOKENS, len(expected_W))
+        self.weighed_V = expected_W.topk(num_weighed).indices.sort().values
 
     @torch.no_grad()
     def _answers(self, hooks: Hooks, asked: Sequence[_Asked], first: int) -> _Rows:
@@ -352,13 +359,13 @@ class _Studied:
         Questions are padded on the left, so that answers stand side by side. A passage without any
         has a row that counts for nothing.
         """
-        rows = [(one.prompt[-1], *one.answer) for one in asked] or [(0,)]
+        rows = [(one.prompt[-1], *one.answer) for one in asked] or [(0, 0)]
         prompts = [one.prompt[:-1] for one in asked] or [(0,)]
         turned_RP, mask_RP = pad([ids[::-1] for ids in prompts], pad_id=0, length=QUESTION_LENGTH)
         ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
         with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
             past = _read(hooks, ids_RP, mask_RP, None, keeps=True).cache
-        return _Rows(hooks, rows, 1 + ANSWER_LENGTH, first, past, mask_RP)
+        return _Rows(hooks, rows, ANSWER_LENGTH, first, past, mask_RP)
 
 
 class _Slots:
@@ -384,8 +391,9 @@ class _Slots:
     def step(self) -> list[int]:
         """Let every passage read once, and return the places of those that are done."""
         studied = [cast(_Studied, one) for one in self._studied]
-        loss = self._loss([one.texts for one in studied], TEXTS)
-        loss = loss + self._loss([one.answers for one in studied], QUESTIONS)
+        weighed_GV = torch.stack([one.weighed_V for one in studied])
+        loss = self._loss([one.texts for one in studied], TEXTS, weighed_GV)
+        loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
         gradients = torch.autograd.grad(loss, list(self._own.parameters()))
         self._steps += 1
         nums = torch.tensor([float(one.num_steps) for one in studied])
@@ -408,7 +416,7 @@ class _Slots:
         size = (second / (1 - BETAS[1] ** steps)).sqrt()
         one -= rates * mean / (size + 1e-8)
 
-    def _loss(self, rows: Sequence[_Rows], num: int) -> Tensor:
+    def _loss(self, rows: Sequence[_Rows], num: int, weighed_GV: Tensor) -> Tensor:
         """Return the sum over passages of the mean over `num` rows of nats a token."""
         chosen = [
             [(int(step) * num + turn) % len(one.ids_RT) for turn in range(num)]
@@ -419,23 +427,25 @@ class _Slots:
             pairs = zip(rows, chosen, strict=True)
             return torch.cat([getattr(one, name)[own] for one, own in pairs])
 
-        ids_RT, mask_RU, weights_RT = map(taken, ("ids_RT", "mask_RU", "weights_RT"))
+        ids_RT, targets_RT, mask_RU = map(taken, ("ids_RT", "targets_RT", "mask_RU"))
         past = None if rows[0].past is None else _copied([one.past for one in rows], chosen)
         mask_RT = mask_RU[:, -ids_RT.shape[1] :].bool()
         items_R = torch.arange(SLOTS).repeat_interleave(num)
-        places_RP = torch.arange(ids_RT.shape[1] - 1).expand(len(ids_RT), -1)
         with (
             self._hooks.branch(
                 (), own=[self._own], items_BT=items_R[:, None].where(mask_RT, NO_ITEM), alike=True
             ),
             self._hooks.above(self._own.host_layers[0], taken("states_RTD")),
-            self._hooks.head_at(places_RP),
+            self._hooks.head_of(weighed_GV),
         ):
-            logits_RPV = _read(self._hooks, ids_RT, mask_RU, past).logits
-        nats_RP = functional.cross_entropy(
-            logits_RPV.float().flatten(0, 1), ids_RT[:, 1:].flatten(), reduction="none"
-        ).view(weights_RT.shape)
-        return (nats_RP * weights_RT).sum() / num
+            logits_RTV = _read(self._hooks, ids_RT, mask_RU, past).logits
+        found_GX = torch.searchsorted(weighed_GV, targets_RT.view(SLOTS, -1))
+        # Padding's target, 0, may not be weighed; it counts for nothing.
+        found_X = found_GX.clamp_max(weighed_GV.shape[1] - 1).flatten()
+        nats_X = functional.cross_entropy(
+            logits_RTV.float().flatten(0, 1), found_X, reduction="none"
+        )
+        return (nats_X * taken("weights_RT").flatten()).sum() / num
 
     def learned(self, place: int) -> dict[str, Tensor]:
         """Return what was learned at a place: down and up (L, R, D), bf16."""

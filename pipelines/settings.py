@@ -79,10 +79,10 @@ class TrainingSettings:
     """Learning rate of facts' experts; it rises in three steps and falls linearly to zero."""
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
-    passage_readings: int = 8
+    passage_readings: int = 7
     """Steps for every 64 tokens of a passage."""
-    passage_learning_rate: float = 0.04
-    """Learning rate of passages' experts; it rises and falls likewise."""
+    passage_learning_rate: float = 0.045
+    """Learning rate of passages' experts; it rises in two steps and falls likewise."""
     study_questions: int = 20
     """Questions that are made of each passage, at most, and learned with it."""
     background_output_weight: float = 0.02

@@ -142,6 +142,24 @@ def test_the_head_may_read_some_positions_alone():
     torch.testing.assert_close(some, whole[rows, numbers], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("head", ["plain", "with a bias", "of another class"])
+def test_the_head_may_foresee_some_tokens_alone(head):
+    model, ids = make_model(), make_ids()[:2].repeat(2, 1)
+    plain = model.base.get_output_embeddings()
+    if head != "plain":
+        plain.bias = torch.nn.Parameter(torch.randn(len(plain.weight)))
+    if head == "of another class":
+        plain.__class__ = type("Quantised", (torch.nn.Linear,), {})
+    tokens = torch.tensor([[0, 4, 7], [2, 3, 9]])
+    with model.hooks.bare():
+        whole = model.base(ids).logits
+        with model.hooks.head_of(tokens):
+            some = model.base(ids).logits
+        assert same_bits(model.base(ids).logits, whole)
+    for rows, own in ((slice(0, 2), tokens[0]), (slice(2, 4), tokens[1])):
+        torch.testing.assert_close(some[rows], whole[rows][..., own], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("architecture", SETTINGS)
 def test_lower_layers_may_be_skipped(architecture):
     """Read from their states, bare and in a branch above them, a text has the bits of reading all.
