@@ -46,7 +46,7 @@ CHOSEN_ON = 70
 """Questions of each article, the first by hash, on which the router's numbers were chosen: which
 passage they find is not reported."""
 Study = Literal["built-in", "half", "all"]
-"""What is learned of questions: those that rules make, half of people's, or all of them."""
+"""What is learned of questions: those that rules make; half of people's, or all, before them."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,7 @@ def _learn(
             # A few answers are not spelled as the text has them; those can only be asked.
             and stands(one.answer, article.passages[one.passage])
         ]
-        num_made = TrainingSettings().study_questions if study == "built-in" else 0
-        settings = TrainingSettings(seed=seed, study_questions=num_made)
+        settings = TrainingSettings(seed=seed)
         store.ingest(
             article.domain, documents, questions=questions, settings=settings, progress=progress
         )

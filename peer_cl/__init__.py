@@ -29,7 +29,7 @@ from peer_cl.errors import (
 if TYPE_CHECKING:
     from peer_cl.bases import Base, BaseIdentity, load_base
     from peer_cl.generate import PromptWeights, weigh_prompt
-    from peer_cl.hooks import Hooks
+    from peer_cl.hooks import Hooks, register_decoder
     from peer_cl.layer import PeerLayer, PoolShape
     from peer_cl.model import ModelStatus, PeerModel
     from peer_cl.pool import ExpertPool, Segment
@@ -44,7 +44,7 @@ except PackageNotFoundError:  # a checkout that only lies on the path
 _MODULES = {
     "bases": ("Base", "BaseIdentity", "load_base"),
     "generate": ("PromptWeights", "weigh_prompt"),
-    "hooks": ("Hooks",),
+    "hooks": ("Hooks", "register_decoder"),
     "layer": ("PeerLayer", "PoolShape"),
     "model": ("ModelStatus", "PeerModel"),
     "pool": ("ExpertPool", "Segment"),

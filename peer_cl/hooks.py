@@ -24,8 +24,18 @@ from peer_cl.layer import AUGMENT, REPLACE
 from peer_cl.own import OwnExperts
 from peer_cl.pool import Segment
 
-FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "ff")
-"""What decoder layers call their feed-forward."""
+FEED_FORWARD_NAMES = (
+    "mlp",
+    "feed_forward",
+    "ffn",
+    "ff",
+    "block_sparse_moe",
+    "mlp_block",
+    "fc1",
+)
+"""What decoder layers call their feed-forward, or the first part of one that is no module."""
+_REGISTERED: dict[str, tuple[str, str]] = {}
+"""By model type: the path of the list of decoder layers, and the feed-forward's name in a layer."""
 
 Watch = Callable[[Segment, int, Tensor, Tensor, Tensor], None]
 """Called in a branch with each segment, its host layer, what it reads there (T, D), and the weights
@@ -75,11 +85,13 @@ class Hooks:
         if any(hasattr(module, "_orig_mod") for module in base.modules()):
             raise UnsupportedError("hooks need the base as it was before torch.compile: give that")
         self.layers = decoder_layers(base)
-        self._feed_forwards = [cast(nn.Module, feed_forward_of(layer)) for layer in self.layers]
+        self._feed_forwards = [feed_forward_of(layer, base) for layer in self.layers]
         self.state_layer = (2 * len(self.layers)) // 3 if state_layer is None else state_layer
         self.check_layers([self.state_layer])
         self.width = int(self.base.config.get_text_config(decoder=True).hidden_size)
-        self.lock, self._is_open, self._returns_tuple = threading.RLock(), False, False
+        self.lock, self._is_open = threading.RLock(), False
+        # Of a layer, beside its states; None: it returns these alone, in no tuple.
+        self._num_more: int | None = None
         self._check_base()
 
     @contextmanager
@@ -90,7 +102,7 @@ class Hooks:
         seen = Seen()
 
         def keep_state(layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-            self._returns_tuple = isinstance(output, tuple)
+            self._num_more = len(output) - 1 if isinstance(output, tuple) else None
             seen.states[layer] = output[0] if isinstance(output, tuple) else output
             if layer == self.state_layer:
                 seen.state_BTD = seen.states[layer]
@@ -166,7 +178,7 @@ class Hooks:
 
         For training on the same rows in every step: the base's lower layers say the same each time.
         """
-        passed_on = (states_BTD,) if self._returns_tuple else states_BTD
+        passed_on = self._returned(states_BTD)
         with self._replaced(list(self.layers)[:first], lambda *_, **__: passed_on):
             yield
 
@@ -175,10 +187,16 @@ class Hooks:
         """Skip layer `first` and those above it inside: for reading states that lie below."""
 
         def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-            return (hidden_states,) if self._returns_tuple else hidden_states
+            return self._returned(hidden_states)
 
         with self._replaced(list(self.layers)[first:], pass_on):
             yield
+
+    def _returned(self, states_BTD: Tensor) -> Any:
+        """Return states as a layer does; what it returns beside them is not read in training."""
+        if self._num_more is None:
+            return states_BTD
+        return (states_BTD, *[None] * self._num_more)
 
     @contextmanager
     def _replaced(self, layers: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
@@ -277,6 +295,11 @@ class Hooks:
                     f"mode {REPLACE!r} would drop the residual, which the feed-forwards of "
                     f"{type(self.base).__name__} add themselves: use mode {AUGMENT!r}"
                 )
+            if segment.shape.mode == REPLACE and isinstance(self._feed_forwards[0], nn.Linear):
+                raise UnsupportedError(
+                    f"mode {REPLACE!r} needs feed-forwards that are modules, and those of "
+                    f"{type(self.base).__name__} are parts of its layers: use mode {AUGMENT!r}"
+                )
 
     def _keep_inputs(self, stack: ExitStack, layer: int, inputs: dict[int, Tensor]) -> None:
         """Keep what a layer's feed-forward reads, until the stack is undone."""
@@ -310,7 +333,8 @@ class Hooks:
                 f"layers {silent} of {kind} never call their feed-forward as a module (a compiled "
                 "base?): no pool can be attached; give another base, or this one uncompiled"
             )
-        shapes = {tuple(one.shape) for one in (seen.state_BTD, *seen.feed_forward_inputs.values())}
+        read = (seen.state_BTD, *seen.feed_forward_inputs.values())
+        shapes = {tuple(getattr(one, "shape", ())) for one in read}
         # Some feed-forwards read rows and tokens as one dimension.
         if not shapes <= {(2, 2, self.width), (4, self.width)}:
             raise UnsupportedError(
@@ -326,30 +350,63 @@ class Hooks:
             )
 
 
+def register_decoder(model_type: str, *, layers: str, feed_forward: str) -> None:
+    """Say where the decoder layers of an architecture are, whose structure tells too little.
+
+    Args:
+        model_type: as the base's config has it ("opt").
+        layers: the path from the base to the list of its layers ("model.decoder.layers").
+        feed_forward: what a layer calls its feed-forward ("fc1"), or the first module of it: what
+            this reads, experts read.
+    """
+    _REGISTERED[model_type] = (layers, feed_forward)
+
+
 def decoder_layers(base: Any) -> nn.ModuleList:
     """Return a model's list of decoder layers.
 
     It is searched below the language decoder, so that a vision tower of equal depth is never taken.
     """
-    depth = base.config.get_text_config(decoder=True).num_hidden_layers
+    config = base.config.get_text_config(decoder=True)
+    if registered := _REGISTERED.get(config.model_type):
+        try:
+            return cast(nn.ModuleList, base.get_submodule(registered[0]))
+        except AttributeError as error:
+            raise UnsupportedError(
+                f"{type(base).__name__} was registered with layers at {registered[0]!r}: {error}"
+            ) from None
+    depth = config.num_hidden_layers
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else base
     for module in decoder.modules():
         if (
             isinstance(module, nn.ModuleList)
             and len(module) == depth
-            and all(map(feed_forward_of, module))
+            and all(_named(layer, FEED_FORWARD_NAMES) is not None for layer in module)
         ):
             return module
     raise UnsupportedError(
         f"{type(base).__name__} has no list of {depth} decoder layers with a feed-forward called "
-        f"one of {', '.join(FEED_FORWARD_NAMES)}: this architecture is not supported"
+        f"one of {', '.join(FEED_FORWARD_NAMES)}: say where they are with "
+        f"peer_cl.register_decoder({config.model_type!r}, layers=..., feed_forward=...)"
     )
 
 
-def feed_forward_of(layer: nn.Module) -> nn.Module | None:
-    """Return a decoder layer's feed-forward, found by its name."""
+def feed_forward_of(layer: nn.Module, base: Any) -> nn.Module:
+    """Return the feed-forward of a base's decoder layer, found by its name."""
+    registered = _REGISTERED.get(base.config.get_text_config(decoder=True).model_type)
+    names = FEED_FORWARD_NAMES if registered is None else (registered[1],)
+    found = _named(layer, names)
+    if found is None:
+        raise UnsupportedError(
+            f"a layer of {type(base).__name__} has no module called {' or '.join(names)}, but "
+            f"{', '.join(name for name, _ in layer.named_children())}"
+        )
+    return found
+
+
+def _named(layer: nn.Module, names: Sequence[str]) -> nn.Module | None:
     named = dict(layer.named_children())
-    return next((named[name] for name in FEED_FORWARD_NAMES if name in named), None)
+    return next((named[name] for name in names if name in named), None)
 
 
 def _add_experts(

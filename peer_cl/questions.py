@@ -3,8 +3,9 @@
 A question and a passage are compared in two ways. By their *terms*: tokens, whatever their case,
 and pairs of neighbouring ones. A term weighs what it tells in background text; as in BM25
 (Robertson and Zaragoza, 2009) one that comes again tells less, and less in a long passage. And by
-their *meaning*: a sentence encoder's vectors of the question and of each sentence, which find what
-is asked in other words. A passage's score depends on the question, the background and itself alone.
+their *meaning*: a sentence encoder's vectors of the question, and of each sentence and each of
+people's questions that the passage learned, which find what is asked in other words. A passage's
+score depends on the question, the background and itself alone.
 
 Shape suffixes: V vocabulary, X terms of a text, P passages, S sentences, E width of the encoder.
 """
@@ -34,6 +35,9 @@ LEAST_NATS = 25.0
 """A question whose terms tell less is compared as if they told so much."""
 MEANING_SHARE = 2 / 3
 """Of a score; the rest is words'."""
+QUESTION_NORM = 2.0
+"""Of the vector of a question that a passage learned; sentences' have length one. Questions are
+near to each other, whatever they ask: of these 2 cos - 1 counts."""
 THRESHOLD = 0.475
 """Least score of a passage that a question is taken to ask about: among some 2,000 passages about
 other things, 5 of 100 questions find one (docs/LOG.md, "Which passage")."""
@@ -122,7 +126,8 @@ class QuestionIndex:
     Args:
         space: of the base and the encoder.
         passages: their token ids, titles included.
-        vectors: each passage's sentences, (S, E), of length one.
+        vectors: each passage's sentences, (S, E), of length one, and questions, of length
+            `QUESTION_NORM`.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class QuestionIndex:
         self._factors_X = (counts_X * (SATURATION + 1) / (counts_X + slack_X))[order_X]
 
         self._vectors_SE = torch.cat([one.float() for one in vectors])
+        self._offsets_S = 1 - self._vectors_SE.norm(dim=1).round()
         self._passages_S = np.repeat(np.arange(len(vectors)), [len(one) for one in vectors])
 
     def scores(self, question: Sequence[int]) -> NDArray[np.float64]:
@@ -150,7 +156,7 @@ class QuestionIndex:
             question: token ids, without special tokens.
         """
         words_P, meaning_P = self._shared_words(question), np.zeros(self.num_passages)
-        near_S = self._vectors_SE @ self.space.encode(tuple(question))
+        near_S = self._vectors_SE @ self.space.encode(tuple(question)) + self._offsets_S
         np.maximum.at(meaning_P, self._passages_S, near_S.numpy())
         return MEANING_SHARE * meaning_P + (1 - MEANING_SHARE) * words_P
 

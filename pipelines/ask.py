@@ -49,6 +49,9 @@ NUM_SOURCES = 3
 """Facts and passages that are shown; the best passage is read."""
 NUM_READ = 2
 """Passages whose words may be the answer."""
+SURE = 0.6
+"""Probability from which on an answer from memory that stands in its passage is not weighed against
+reading (docs/LOG.md, "Asking"). That of a question which was studied never is."""
 _LEAST_LEFT = 16
 """Tokens of a passage that are worth reading, where the base's context is nearly full."""
 
@@ -163,15 +166,18 @@ def ask(
     writer = asker if way == "memory" else asker.silent
     text, probability = writer.write(found[0], ids)
     memory = text
-    if way != "memory":
+    is_sure = found[0].has_studied(question) or probability >= SURE
+    if way == "both" and is_sure and stands(text, found[0].text):
+        way = "memory"
+    elif way != "memory":
         if spans := asker.spans(found, question, ids, way):
             # The passage that the answer stands in comes first.
             text, probability, answering = spans
             found = [answering, *(one for one in found if one is not answering)]
         else:
             way = "memory"
-        if tell is not None:
-            tell(text)
+    if tell is not None and writer is not asker:
+        tell(text)
     return Answer(
         question=question,
         text=text,
@@ -219,6 +225,12 @@ class _Found(NamedTuple):
     document: Document
     text: str
     """Of a passage, with its title; of a fact, its statement."""
+    studied: tuple[str, ...] = ()
+    """The questions that a passage learned."""
+
+    def has_studied(self, question: str) -> bool:
+        """Return whether a passage learned this question, in these words."""
+        return plain_words(question) in map(plain_words, self.studied)
 
     @property
     def body(self) -> str:
@@ -311,7 +323,8 @@ class _Asker:
         if ids is None:
             return _Found(domain, one, document, queries.document_text(document))
         text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
-        return _Found(domain, one, document, text)
+        studied = tuple(question for question, _, _ in index.items[one.item].questions)
+        return _Found(domain, one, document, text, studied)
 
     def write(self, one: _Found, ids: Sequence[int]) -> tuple[str, float]:
         """Return what the experts of a fact or passage answer to a prompt, and its probability."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
-from peer_cl.questions import QuestionSpace
+from peer_cl.questions import QUESTION_NORM, QuestionSpace
 from peer_cl.router import Background
 from pipelines.corpora import sentences_of
 from pipelines.study.questions import with_title
@@ -42,9 +42,12 @@ def sentence_vector(text: str) -> Tensor:
     return functional.normalize(states_TE.mean(0), dim=0).clone()
 
 
-def passage_vectors(sentences: Sequence[str]) -> Tensor:
-    """Return where the sentences of a passage lie, as experts keep it: fp16 (S, 384)."""
-    return torch.stack([sentence_vector(one) for one in sentences]).half()
+def passage_vectors(sentences: Sequence[str], questions: Sequence[str] = ()) -> Tensor:
+    """Return where the sentences of a passage lie, and questions on it, as experts keep it: fp16
+    (S, 384). A question's vector has `QUESTION_NORM`.
+    """
+    asked = [QUESTION_NORM * sentence_vector(one) for one in questions]
+    return torch.stack([*map(sentence_vector, sentences), *asked]).half()
 
 
 def near_sentences(title: str, text: str, question: str) -> list[tuple[str, float]]:

@@ -14,6 +14,7 @@ from peer_cl.bases import Base, load_base, within_context
 from peer_cl.errors import CorpusError, DamageError, StoreFormatError
 from peer_cl.hooks import Hooks
 from peer_cl.router import Background
+from peer_cl.trial import try_base
 from pipelines.background import load_background
 from pipelines.batches import tokenise
 from pipelines.keys import MAX_HELD_TEXTS, beginnings_of, make_background, read_texts
@@ -88,6 +89,7 @@ def init_store(
         width=hooks.width,
         host_layers=spread_layers(depth) if host_layers is None else tuple(host_layers),
         state_layer=hooks.state_layer,
+        base_trial=try_base(hooks),
         budget=budget,
         capacity=capacity,
         keep_text=keep_text,

@@ -44,13 +44,17 @@ from stores.objects import replace_file
 STRETCH = 64
 """Steps and questions are counted by so many tokens of a text."""
 TEXT_LENGTH, QUESTION_LENGTH, ANSWER_LENGTH = 32, 32, 7
-"""Of rows, in tokens. Longer sentences are cut; longer questions and answers are left out."""
+"""Of rows, in tokens. Longer sentences are cut; questions and answers that are longer are left out
+where they were made, and people's are cut, a question at its beginning and an answer at its end."""
 TEXTS, QUESTIONS = 4, 8
 """Rows of a passage in a step."""
 SLOTS = 4
 """Passages that are learned side by side."""
 QUESTIONS_OF_STRETCH = 4
-"""A passage learns so many questions for each of its stretches."""
+"""A passage learns so many made questions for each of its stretches, fewer beside people's; with
+more of these it takes more steps."""
+OWN_TURNS = 2
+"""How often a question of people is answered where a made one is answered once."""
 LEAST_QUESTIONS = 4
 """A passage with fewer made questions learns them all; of others one is kept to be asked."""
 LEAST_STEPS, WARMUP_STEPS = 10, 2
@@ -136,7 +140,7 @@ def make_passage(
 ) -> Passage:
     """Return a row of a document as a passage, with the questions that it is to answer.
 
-    One question that was made is kept to be asked, drawn by its hash.
+    Those of people come first. One question that was made is kept to be asked, drawn by its hash.
     """
     text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
     most = -(-len(row.ids) // STRETCH) * QUESTIONS_OF_STRETCH
@@ -144,13 +148,19 @@ def make_passage(
     for one in questions:
         prompt = question_ids(tokenizer, one[0])[0]
         answer = tokenise(tokenizer, [f" {one[1]}\n"])[0][1:]
+        if one[2] != BUILT_IN:
+            prompt = [prompt[0], *prompt[1:][1 - QUESTION_LENGTH :]]
+            answer = answer[:ANSWER_LENGTH]
         if len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH:
             fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
-    made = [one for one, _ in fitting if one[2] == BUILT_IN]
+    made = [pair for pair in fitting if pair[0][2] == BUILT_IN]
+    own = [pair for pair in fitting if pair[0][2] != BUILT_IN]
     kept: tuple[tuple[str, str, str], ...] = ()
     if len(made) >= LEAST_QUESTIONS:
-        kept = (min(made, key=lambda one: hashlib.sha256(one[0].encode()).digest()),)
-    learned = [pair for pair in fitting if pair[0] not in kept][:most]
+        kept = (min((one for one, _ in made), key=_by_hash),)
+        made = [pair for pair in made if pair[0] not in kept]
+    learned = [*own, *made[: max(0, most - OWN_TURNS * len(own))]]
+    turns = [*own * (OWN_TURNS - 1), *learned]
     return Passage(
         document_id=row.document_id,
         ids=row.ids,
@@ -158,10 +168,14 @@ def make_passage(
         # A piece may hold an end token alone.
         texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
         sentences=tuple(with_title(title, one) for one in sentences_of(text)) or (title,),
-        asked=tuple(asked for _, asked in learned),
+        asked=tuple(asked for _, asked in turns),
         questions=tuple(one for one, _ in learned),
         kept=kept,
     )
+
+
+def _by_hash(question: tuple[str, str, str]) -> bytes:
+    return hashlib.sha256(question[0].encode()).digest()
 
 
 def _texts(tokenizer: Any, text: str) -> list[tuple[int, ...]]:
@@ -216,7 +230,8 @@ def train_passages(
     down, up = (torch.stack([one[name] for one in stored]) for name in ("down", "up"))
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
-        vectors.append(passage_vectors(one.sentences))
+        asked = [question for question, _, source in one.questions if source != BUILT_IN]
+        vectors.append(passage_vectors(one.sentences, asked))
         progress("reading sentences", number, len(passages), "")
     return _empty(hooks, passages, settings, vectors).holding(down, up)
 
@@ -340,9 +355,9 @@ class _Studied:
 
     def __init__(self, hooks: Hooks, passage: Passage, settings: TrainingSettings) -> None:
         self.seed = _seed(passage, settings)
-        self.num_steps = max(
-            LEAST_STEPS, round(settings.passage_readings * passage.num_tokens / STRETCH)
-        )
+        num_own = OWN_TURNS * sum(source != BUILT_IN for _, _, source in passage.questions)
+        stretches = max(passage.num_tokens / STRETCH, num_own / QUESTIONS_OF_STRETCH)
+        self.num_steps = max(LEAST_STEPS, round(settings.passage_readings * stretches))
         first, draw = passage_host_layers(len(hooks.layers))[0], random.Random(self.seed)
         self.texts = _Rows(
             hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH, first

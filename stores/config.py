@@ -40,6 +40,9 @@ class StoreConfig:
     """Layers beside which pools stand, ascending."""
     state_layer: int
     """Layer after which the router reads hidden states."""
+    base_trial: dict[str, float] = field(default_factory=dict)
+    """How far logits with experts lay from those of a plain call, by the way of calling the base:
+    see `peer_cl.trial.try_base`."""
     background_object: str = ""
     """Object with the background statistics; `Registry.create` puts it and fills this in."""
     budget: float = 0.02

@@ -1,6 +1,9 @@
 """Questions find passages by what they tell; no passage changes another's score."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from peer_cl.questions import (
     LEAST_NATS,
     MEANING_SHARE,
     PAIR_WEIGHT,
+    QUESTION_NORM,
     QuestionIndex,
     QuestionSpace,
     Terms,
@@ -43,6 +47,17 @@ def test_a_sentence_that_means_the_same_is_near_whatever_its_words():
     )
     assert same == MEANING_SHARE
     assert both > same > other == 0
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.8, 0.5])
+def test_questions_are_near_to_each_other_so_less_counts(cosine):
+    vector = torch.tensor([[cosine, math.sqrt(1 - cosine**2)]])
+    words, own, asked = scores(
+        [OWL], *[[RARE]] * 3, vectors=[torch.eye(2)[1:], vector, QUESTION_NORM * vector]
+    )
+    assert words == 0
+    assert own == pytest.approx(MEANING_SHARE * cosine)
+    assert asked == pytest.approx(MEANING_SHARE * (2 * cosine - 1), abs=1e-6)
 
 
 def test_common_words_and_marks_tell_nothing_and_rare_ones_most():

@@ -1,5 +1,7 @@
 """Questions that a domain keeps: never learned, asked after an ingest and by `evaluate`."""
 
+from dataclasses import replace
+
 import pytest
 from tiny_store import SETTINGS, copy_store, documents
 
@@ -40,6 +42,18 @@ def test_one_question_of_each_passage_is_kept_and_the_others_are_learned(studied
     assert {one.question for one in made if one.is_kept} == {one.question for one in kept}
     assert len(kept) == report.num_learned_texts
     assert {one.document_id for one in kept} == {one.document_id for one in made}
+
+
+def test_a_question_of_people_finds_its_passage_whatever_its_words(tiny_store, tmp_path):
+    with open_store(copy_store(tiny_store, tmp_path)) as store:
+        corpus, question = documents("law", 3, 9), "Who owns the quay?"
+        assert not store.ask(question, strict=True).is_found
+        asked = StudyQuestion(corpus[1].document_id, question, corpus[1].text.split()[0])
+        settings = replace(SETTINGS, hold_out_percent=0.0)
+        store.ingest("notes", corpus, questions=[asked], settings=settings)
+        found = store.ask(question)
+        assert found.sources[0].source == corpus[1].source
+        assert not store.ask("Which piano, in winter?", strict=True).is_found
 
 
 def test_an_ingest_ends_by_asking_them_and_evaluate_asks_them_again(studied, kept):

@@ -13,6 +13,8 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM
 from pipelines.batches import Row, tokenise
 from pipelines.passage_training import (
+    ANSWER_LENGTH,
+    QUESTION_LENGTH,
     SLOTS,
     TEXT_LENGTH,
     make_passage,
@@ -103,12 +105,13 @@ def test_they_learn_their_passage_and_no_other(base, rows, tmp_path):
 
     for number, row in enumerate(rows[-2:]):
         assert nats(row, number) < nats(row, -1) - 0.1
-        assert nats(row, number) < nats(row, 1 - number) - 0.05
+        assert nats(row, number) < nats(row, 1 - number) - 0.02
 
 
 def test_a_question_is_learned_in_the_form_in_which_it_is_asked(base, rows):
     prompt, begin, end = question_ids(base.tokenizer, "Who is 3?")
-    (asked,) = [one for one in rows[3].asked if one.prompt == tuple(prompt)]
+    asked, again = [one for one in rows[3].asked if one.prompt == tuple(prompt)]
+    assert asked == again, "people's questions come twice"
     decode = base.tokenizer.decode
     assert decode(asked.prompt[1:]) == "Question: Who is 3?\nAnswer:"
     assert decode(asked.answer) == " 3 it\n"
@@ -156,3 +159,16 @@ def test_one_made_question_is_kept_to_be_asked_and_never_one_of_people(base):
         assert (len(more.questions), len(more.kept)) == (num_learned, 1)
         assert more.kept[0] not in more.questions
     assert passage(*[OWN] * 4).kept == ()
+
+
+def test_no_question_of_people_is_left_out(base):
+    (ids,) = tokenise(base.tokenizer, ["The court of appeal held that."])
+    long = "held that the court of appeal held " * 9
+    asked = [(f"Who is {n}? {long}" if n % 2 else f"Who {n}?", long, OWN) for n in range(30)]
+    passage = make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", asked)
+    assert passage.questions == tuple(asked)
+    assert len({one.prompt for one in passage.asked}) > 15
+    assert max(len(one.prompt) for one in passage.asked) == QUESTION_LENGTH
+    assert {len(one.answer) for one in passage.asked} == {ANSWER_LENGTH}
+    made = [(question, answer, BUILT_IN) for question, answer, _ in asked]
+    assert make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", made).asked == ()

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from families import make_family
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from peer_cl import Background, ExpertPool, PeerModel, PoolShape, RouterKey
 from peer_cl.bases import tensors_sha256
@@ -28,54 +28,13 @@ VOCABULARY = 97
 SPECIAL = (0, 1)
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 
-_COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-_LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2304,
-}
-_LAYER_TYPES = ["sliding_attention", "full_attention"] * 2
-_GEMMA = _LLAMA | {"head_dim": 8, "sliding_window": 8, "layer_types": _LAYER_TYPES}
-_VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "image_size": 8,
-    "patch_size": 4,
-}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 2304},
-    "gemma3_text": _GEMMA,
-    "mistral": _LLAMA | {"sliding_window": 8},
-    "qwen2": _LLAMA,
-    "phi": _LLAMA | {"num_key_value_heads": 4},
-    "gpt_neox": _LLAMA,
-    "mixtral": _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "bloom": {"hidden_size": 32, "n_layer": 4, "n_head": 4},
-    "mpt": {"d_model": 32, "n_layers": 4, "n_heads": 4, "max_seq_len": 512, "expansion_ratio": 2},
-    "gemma4_text": _GEMMA
-    | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY},
-    "gemma3": {
-        "text_config": _COMMON | _GEMMA,
-        "vision_config": _VISION,
-        "mm_tokens_per_image": 4,
-    },
-}
-"""By architecture, as transformers names it; gemma3 has a vision tower as deep as its decoder."""
 MAIN = ("llama", "gpt2", "gemma3_text")
 """Most tests take these; the others get a quick check."""
 
 
 def make_base(architecture: str = "llama") -> Any:
     """Return a random model of an architecture; the same weights every time."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, **_COMMON | SETTINGS[architecture])
-    return AutoModelForCausalLM.from_config(config).eval()
+    return make_family(architecture)
 
 
 def teach(model: PeerModel, name: str, seed: int, scale: float = 0.3) -> None:
