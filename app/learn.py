@@ -33,6 +33,7 @@ SHOWN_CHARACTERS = 160
 
 def init(
     base: Annotated[str, opt("BASE", "Model: smollm2, a folder or a Hugging Face id.")] = "smollm2",
+    dtype: Annotated[str, opt("DTYPE", "The base's: fp32, bf16 or fp16.")] = "fp32",
     host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
     budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
     capacity: Annotated[int, opt("N", "The most live domains; they share the budget.")] = 16,
@@ -57,6 +58,7 @@ def init(
         made = init_store(
             store,
             base=base,
+            dtype=dtype,
             host_layers=layers,
             budget=budget,
             capacity=capacity,
@@ -73,7 +75,9 @@ def init(
         print_json(config)
         return
     say(f"made a store in {store}")
-    say(f"base {config.base_id} ({config.architecture}, {config.num_layers} layers)")
+    say(
+        f"base {config.base_id} ({config.architecture}, {config.num_layers} layers, {config.dtype})"
+    )
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget:g}: at most {-math.log1p(-config.budget):.4f} nats a document")
     say("next: `peer-cl ingest DOMAIN PATH`")

@@ -20,6 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peer_cl.errors import BaseMismatchError, DamageError, InputError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""In which a base may be loaded; experts are trained in fp32, whatever the base is."""
+
 
 @dataclass(frozen=True)
 class BaseIdentity:

@@ -24,7 +24,8 @@ PACKAGES = ("peer_cl", "stores", "pipelines", "app")
 def bits(logits: torch.Tensor) -> str:
     """Return a hash over a tensor's type, shape and bytes."""
     about = f"{logits.dtype} {tuple(logits.shape)} ".encode()
-    return hashlib.sha256(about + logits.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    whole = logits.detach().cpu().contiguous().view(torch.uint8)  # NumPy has no bf16
+    return hashlib.sha256(about + whole.numpy().tobytes()).hexdigest()
 
 
 @torch.no_grad()
@@ -62,11 +63,11 @@ def measure(
 
 
 def run_bare(
-    source: str, rows: Sequence[Sequence[int]], attention: str | None, *, generates: bool = True
+    source: str, rows: Sequence[Sequence[int]], model: Any, *, generates: bool = True
 ) -> list[dict[str, str]]:
     """Return `measure` of the bare model, in a fresh process without this project's code.
 
-    `source` is what transformers loads, `attention` the attention implementation.
+    `source` is what transformers loads, in the dtype and with the attention of `model`.
 
     Raises: DamageError: when the process fails, or had this project's code loaded.
     """
@@ -76,7 +77,8 @@ def run_bare(
         "source": source,
         "rows": [list(row) for row in rows],
         "num_threads": torch.get_num_threads(),
-        "attention": attention,
+        "attention": model.config._attn_implementation,
+        "dtype": str(model.base.dtype).removeprefix("torch."),
         "generates": generates,
     }
     # -P keeps the script's own folder, which is this package, off the path.
@@ -101,7 +103,7 @@ def equal_to_bare(model: Any, source: str, rows: Sequence[Sequence[int]]) -> lis
     """
     if not rows:
         return []
-    bare = run_bare(source, rows, model.config._attn_implementation, generates=False)
+    bare = run_bare(source, rows, model, generates=False)
     ours = measure(lambda **inputs: model(routing="prompt", **inputs), rows)
     return [found == expected for found, expected in zip(ours, bare, strict=True)]
 
@@ -115,7 +117,7 @@ def _main() -> None:
     transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         wanted["source"],
-        dtype=torch.float32,
+        dtype=getattr(torch, wanted["dtype"]),
         attn_implementation=wanted["attention"],
         trust_remote_code=False,
         use_safetensors=True,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from peer_cl.bases import Base, load_base, within_context
-from peer_cl.errors import CorpusError, DamageError, StoreFormatError
+from peer_cl.bases import DTYPES, Base, load_base, within_context
+from peer_cl.errors import CorpusError, DamageError, InputError, StoreFormatError
 from peer_cl.hooks import Hooks
 from peer_cl.router import Background
 from peer_cl.trial import try_base
@@ -39,6 +39,7 @@ def init_store(
     folder: str | Path,
     *,
     base: str = SMOLLM2,
+    dtype: str = "fp32",
     host_layers: Sequence[int] | None = None,
     budget: float = 0.02,
     capacity: int = 16,
@@ -55,6 +56,7 @@ def init_store(
         folder: where.
         base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
             store can be used from anywhere), or a hub id.
+        dtype: in which the base is loaded, fp32, bf16 or fp16.
         host_layers: decoder layers that get experts; default: all but the lowest tenth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among.
@@ -76,7 +78,10 @@ def init_store(
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
     if background is not None and len(background) < 2:
         raise CorpusError(f"background statistics need at least 2 texts, not {len(background)}")
-    loaded = load_base(resolve_base(base, lambda what: progress(what, 0, 0, "")))
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    source = resolve_base(base, lambda what: progress(what, 0, 0, ""))
+    loaded = load_base(source, dtype=DTYPES[dtype])
     depth = int(loaded.model.config.get_text_config(decoder=True).num_hidden_layers)
     hooks = Hooks(loaded.model)
     config = StoreConfig(
@@ -85,6 +90,7 @@ def init_store(
         base_weights_sha256=loaded.identity.weights_sha256,
         base_tokenizer_sha256=loaded.identity.tokenizer_sha256,
         architecture=type(loaded.model).__name__,
+        dtype=dtype,
         num_layers=depth,
         width=hooks.width,
         host_layers=spread_layers(depth) if host_layers is None else tuple(host_layers),

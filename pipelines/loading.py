@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from peer_cl.bases import Base, BaseIdentity, load_base
+from peer_cl.bases import DTYPES, Base, BaseIdentity, load_base
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
 from peer_cl.own import OwnExperts, joined, load_own
@@ -186,7 +186,7 @@ def load_store_base(registry: Registry) -> Base:
     """
     config = registry.config
     try:
-        base = load_base(resolve_base(config.base_id))
+        base = load_base(resolve_base(config.base_id), dtype=DTYPES[config.dtype])
     except InputError as error:
         raise StateError(
             f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "

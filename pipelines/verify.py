@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from peer_cl.bases import load_base
+from peer_cl.bases import DTYPES, load_base
 from peer_cl.errors import PeerError
 from peer_cl.model import PeerModel
 from peer_cl.read import read
@@ -71,7 +71,7 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
         checks.append(Check("database and the sha256 of every object", "good"))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
-    base = load_base(source)
+    base = load_base(source, dtype=DTYPES[registry.config.dtype])
     identity = base.identity
     what, note = "sha256 of the base's weights and tokenizer", identity.weights_sha256[:16]
     checks.append(_tried(what, note, identity.check, store_identity(registry), "the store"))
@@ -95,7 +95,7 @@ def compare_with_bare(
 ) -> list[Check]:
     """Compare the model, no domain active, with the bare model in a fresh process, bit by bit."""
     progress("running the bare model in a fresh process", 0, 0, "")
-    bare = run_bare(source, rows, model.config._attn_implementation)
+    bare = run_bare(source, rows, model)
     progress("comparing bits", 0, 0, "")
     named = measure(
         functools.partial(model, domains=[]), rows, functools.partial(model.generate, domains=[])

@@ -33,6 +33,8 @@ class StoreConfig:
     base_tokenizer_sha256: str
     architecture: str
     """Model type of the base ("llama")."""
+    dtype: str = "fp32"
+    """In which the base is loaded: one of `peer_cl.bases.DTYPES`."""
     num_layers: int
     width: int
     """D, of the base's hidden states."""

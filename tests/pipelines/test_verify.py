@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import make_model
 from tiny_store import copy_store
 
 from peer_cl.errors import DamageError
@@ -87,4 +88,4 @@ def test_a_moved_weight_or_an_active_domain_shows_in_the_bits(tiny_store):
 
 def test_a_bare_process_that_fails_is_reported_in_a_line(tmp_path):
     with pytest.raises(DamageError, match=r"the bare model's process failed \(1\): \S"):
-        run_bare(str(tmp_path), [[0, 1]], "sdpa")
+        run_bare(str(tmp_path), [[0, 1]], make_model(domains=""))

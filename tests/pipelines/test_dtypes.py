@@ -1,0 +1,37 @@
+"""A base in half precision: it stays as it is, experts learn beside it, and its bits come back."""
+
+import pytest
+import torch
+from tiny_base import background, make_tiny_base, write_corpus
+from tiny_store import FACTS, SETTINGS
+
+from peer_cl.errors import InputError
+from pipelines import init_store, open_store
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_a_store_on_a_base_in_half_precision(tmp_path, dtype):
+    base = str(make_tiny_base(tmp_path / "base"))
+    with init_store(
+        tmp_path / "knowledge", base=base, dtype=dtype, background=background()
+    ) as store:
+        report = store.ingest(
+            "law", write_corpus(tmp_path / "law.jsonl", "law"), facts=FACTS, settings=SETTINGS
+        )
+    for kind in ("text", "fact"):
+        bare, learned = report.mean_losses_nats[kind]
+        assert learned < bare - 0.05
+    with open_store(tmp_path / "knowledge") as store:
+        model, _ = store.load()
+        assert model.base.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        assert store.verify().is_good
+        assert store.ask("Who owns house 1?", domains="law").is_found
+        store.remove("law")
+        assert store.verify().is_good
+
+
+def test_another_dtype_is_refused(tmp_path):
+    base = str(make_tiny_base(tmp_path / "base"))
+    with pytest.raises(InputError, match="dtype must be one of fp32, bf16, fp16, not 'int4'"):
+        init_store(tmp_path / "knowledge", base=base, dtype="int4", background=background())
+    assert not (tmp_path / "knowledge").exists()
