@@ -41,7 +41,7 @@ from pipelines.study.questions import StudyQuestion, plain_words, stands, with_t
 
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
 NEGATIVES = 250
-"""Of ARC-easy and of PIQA."""
+"""Of ARC-easy, of PIQA and of LAMBADA."""
 CHOSEN_ON = 70
 """Questions of each article, the first by hash, on which the router's numbers were chosen: which
 passage they find is not reported."""
@@ -119,7 +119,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
                 found += _continued(model, tokenizer, articles)
                 found += _routed(model, tokenizer, every)
                 found += _refused(model, tokenizer, options.data)
-            return [*found, Figure("seconds a thousand tokens learned", _pace(store, articles))]
+            return found
 
 
 def read_articles(path: Path) -> list[Article]:
@@ -172,12 +172,6 @@ def _learn(
         store.ingest(
             article.domain, documents, questions=questions, settings=settings, progress=progress
         )
-
-
-def _pace(store: Store, articles: Sequence[Article]) -> float:
-    chains = [store.registry.queries.domain(one.domain).chain for one in articles]
-    rows = [row for chain in chains for row in chain]
-    return 1000 * sum(row.seconds for row in rows) / sum(row.num_tokens for row in rows)
 
 
 # Asking
@@ -384,6 +378,8 @@ def _refused(model: PeerModel, tokenizer: Any, data: Path) -> Iterator[Figure]:
         sets[name] = [
             json.loads(line)["query"].strip().removeprefix("Question: ") for line in lines
         ]
+    lines = (data / "lambada_openai.jsonl").read_text(encoding="utf-8").splitlines()[:NEGATIVES]
+    sets["lambada"] = [json.loads(line)["context"].strip() for line in lines]
     hits = []
     for name, prompts in sets.items():
         own = []
