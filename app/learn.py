@@ -15,8 +15,7 @@ from app.output import moment, print_json, say, show_progress, size
 from app.report import describe_asked, print_report
 from app.verbs import Answer, acts, reads
 from peer_cl.errors import InputError, UnknownError
-from pipelines.corpora import several
-from stores.records import check_domain_name
+from pipelines.words import several
 
 if TYPE_CHECKING:
     from pipelines.corpora import Corpus
@@ -174,6 +173,8 @@ def ingest(
     """
     if not paths and facts is None:
         raise InputError("there is nothing to learn: name a corpus, --facts FILE, or both")
+    from stores.records import check_domain_name
+
     check_domain_name(domain)  # before much is read
     with show_progress() as progress:
         from pipelines.corpora import read_corpus

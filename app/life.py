@@ -12,7 +12,7 @@ from app.options import Domain, Message, flag, opt
 from app.output import say, show_progress, size
 from app.verbs import Answer, acts
 from peer_cl.errors import InputError, StateError, UnknownError, unknown_name
-from pipelines.corpora import several
+from pipelines.words import several
 
 if TYPE_CHECKING:
     from pipelines.erase import Erasure

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.output import print_objects, print_table, say
-from pipelines.corpora import several
+from pipelines.words import several
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer

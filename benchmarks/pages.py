@@ -1,8 +1,8 @@
 """Thirty pages as people have them - pdf, docx, html, md, csv - read, studied and learned.
 
 Their text is of SQuAD's articles (`--data FOLDER` with squad_stream.jsonl) that `answers` does not
-learn: some three hundred words a page under a heading for each passage; of a csv file every sentence
-is a row. The time is that of one ingest with no options, its closing questions included.
+learn: some three hundred words a page under a heading for each passage; of a csv file every
+sentence is a row. The time is that of one ingest with no options, its closing questions included.
 """
 
 from __future__ import annotations

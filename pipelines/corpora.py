@@ -21,6 +21,7 @@ from pipelines.files.plain import TEXT_READERS, decoded, json_rows
 from pipelines.files.tables import Columns, choose_columns, row_text, shown_value
 from pipelines.files.worker import Worker
 from pipelines.progress import Progress, no_progress
+from pipelines.words import several
 
 DocumentKind = Literal["text", "fact", "question"]
 """A text; the statement of a fact; or a fact as JSON, kept to be asked and never learned."""
@@ -124,16 +125,6 @@ def composed_text(text: str) -> str:
 def sentences_of(text: str) -> list[str]:
     """Return the sentences of a text, a line being one at most."""
     return [one.strip() for one in SENTENCE_END.split(text) if one.strip()]
-
-
-def several(num: int, what: str) -> str:
-    """Return a number with what it counts.
-
-    Example:
-        >>> several(1, "document"), several(2000, "text")
-        ('1 document', '2,000 texts')
-    """
-    return f"{num:,} {what}{'s' * (num != 1)}"
 
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from pipelines.corpora import (
     CorpusSource,
     Skipped,
     read_corpus,
-    several,
 )
 from pipelines.erase import leave_out, train_pending
 from pipelines.facts import Fact, checked_facts
@@ -28,6 +27,7 @@ from pipelines.progress import Progress, no_progress, recorded_run
 from pipelines.report import AskedRow
 from pipelines.settings import TrainingSettings
 from pipelines.study.questions import StudyQuestion, by_document
+from pipelines.words import several
 from stores.records import NewDocument, check_domain_name, check_text
 from stores.registry import Registry
 

@@ -9,8 +9,8 @@ import streamlit as st
 from app.dashboard import tables
 from app.dashboard.state import View, act, borrowed_model, page, plain, say_empty
 from app.report import describe_answer
-from pipelines.corpora import several
 from pipelines.store import Store
+from pipelines.words import several
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer

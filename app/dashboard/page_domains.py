@@ -14,8 +14,8 @@ from app.dashboard.state import View, act, choose_domain, link, message_box, pag
 from app.look import describe_state
 from app.output import size
 from peer_cl.errors import InputError
-from pipelines.corpora import several
 from pipelines.store import Store
+from pipelines.words import several
 from stores.queries import DomainDetail, DomainSummary, Snapshot
 
 MOST_DOCUMENTS = 10_000

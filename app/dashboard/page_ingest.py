@@ -22,8 +22,9 @@ from app.dashboard.processes import (
 from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures, view
 from app.look import describe_progress
 from peer_cl.errors import PeerError
-from pipelines.corpora import read_corpus, several
+from pipelines.corpora import read_corpus
 from pipelines.files.finding import COMPRESSED, SUFFIXES
+from pipelines.words import several
 from stores.queries import Run
 from stores.records import check_domain_name
 

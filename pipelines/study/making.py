@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from pipelines.corpora import SourceDocument, document_id, several
+from pipelines.corpora import SourceDocument, document_id
 from pipelines.progress import Progress, no_progress
 from pipelines.study.builtin import MAX_QUESTIONS, questions_of
 from pipelines.study.questions import BUILT_IN, StudyQuestion, append_questions, read_questions
+from pipelines.words import several
 
 PASSAGE_CHARACTERS = 2000
 """About 500 tokens; a paragraph is not cut."""
