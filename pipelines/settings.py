@@ -79,7 +79,7 @@ class TrainingSettings:
     """Learning rate of facts' experts; it rises in three steps and falls linearly to zero."""
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
-    passage_readings: int = 7
+    passage_readings: int = 8
     """Steps for every 64 tokens of a passage."""
     passage_learning_rate: float = 0.045
     """Learning rate of passages' experts; it rises in two steps and falls likewise."""
