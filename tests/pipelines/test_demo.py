@@ -21,7 +21,7 @@ def face(lines):
 @pytest.fixture
 def asked(store):
     """A question that is answered rightly, as the demo asks it."""
-    answer = store.ask(SUBJECTS["law"])
+    answer = store.ask("What did the court of appeal hold?", domains="law")
     kept = KeptQuestion("law", answer.sources[0].document_id, answer.question, answer.text)
     return [Asked(kept, answer)]
 
