@@ -89,13 +89,12 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=cache_folder() / "answers")
     parser.add_argument("--articles", type=int, default=ARTICLES)
-    parser.add_argument("--skip", type=int, default=0, help="so many articles before these")
     parser.add_argument("--asked", type=int, default=ASKED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--study", choices=["built-in", "half", "all"], default="built-in")
     options = parser.parse_args(list(arguments))
     every = read_articles(options.data / "squad_stream.jsonl")
-    articles = every[options.skip : options.skip + options.articles]
+    articles = every[: options.articles]
     place = options.work / f"{options.study}-{options.seed}"
     with show_progress() as progress:
         store = _store(place, progress)

@@ -407,8 +407,9 @@ class _Slots:
         """Let every passage read once, and return the places of those that are done."""
         studied = [cast(_Studied, one) for one in self._studied]
         weighed_GV = torch.stack([one.weighed_V for one in studied])
-        loss = self._loss([one.texts for one in studied], TEXTS, weighed_GV)
-        loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
+        with self._hooks.head_of(weighed_GV):
+            loss = self._loss([one.texts for one in studied], TEXTS, weighed_GV)
+            loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
         gradients = torch.autograd.grad(loss, list(self._own.parameters()))
         self._steps += 1
         nums = torch.tensor([float(one.num_steps) for one in studied])
@@ -451,7 +452,6 @@ class _Slots:
                 (), own=[self._own], items_BT=items_R[:, None].where(mask_RT, NO_ITEM), alike=True
             ),
             self._hooks.above(self._own.host_layers[0], taken("states_RTD")),
-            self._hooks.head_of(weighed_GV),
         ):
             logits_RTV = _read(self._hooks, ids_RT, mask_RU, past).logits
         found_GX = torch.searchsorted(weighed_GV, targets_RT.view(SLOTS, -1))

@@ -269,3 +269,5 @@ def test_a_base_that_cannot_be_used_is_refused():
     narrow = Segment(width=16, host_layers=(1,), shape=SHAPE)
     with pytest.raises(ShapeError, match=r"width 16 .* width 32"):
         Hooks(make_base()).check_segments([narrow])
+    with pytest.raises(UnsupportedError, match="no list of 4 decoder layers with a feed-forward"):
+        Hooks(make_base("mamba"))

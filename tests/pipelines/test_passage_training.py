@@ -105,7 +105,7 @@ def test_they_learn_their_passage_and_no_other(base, rows, tmp_path):
 
     for number, row in enumerate(rows[-2:]):
         assert nats(row, number) < nats(row, -1) - 0.1
-        assert nats(row, number) < nats(row, 1 - number) - 0.02
+        assert nats(row, number) < nats(row, 1 - number) - 0.05
 
 
 def test_a_question_is_learned_in_the_form_in_which_it_is_asked(base, rows):

@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 """By architecture: its settings, and why."""
 
 
-def make_family(architecture: str) -> Any:
+def make_base(architecture: str = "llama") -> Any:
     """Return a random model of an architecture; the same weights every time."""
     settings = SERVED.get(architecture) or REFUSED[architecture][0]
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from families import make_family
+from families import COMMON, make_base
 from torch import Tensor, nn
 
 from peer_cl import Background, ExpertPool, PeerModel, PoolShape, RouterKey
@@ -24,17 +24,12 @@ from peer_cl.router import (
     whitening,
 )
 
-VOCABULARY = 97
+VOCABULARY = COMMON["vocab_size"]
 SPECIAL = (0, 1)
 SHAPE = PoolShape(num_experts=64, num_heads=2, top_k=4, key_width=16)
 
 MAIN = ("llama", "gpt2", "gemma3_text")
 """Most tests take these; the others get a quick check."""
-
-
-def make_base(architecture: str = "llama") -> Any:
-    """Return a random model of an architecture; the same weights every time."""
-    return make_family(architecture)
 
 
 def teach(model: PeerModel, name: str, seed: int, scale: float = 0.3) -> None:
