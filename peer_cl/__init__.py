@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from peer_cl.pool import ExpertPool, Segment
     from peer_cl.read import Reading
     from peer_cl.router import Background, RouterKey
+    from peer_cl.sparse import PoolOptimiser
 
 try:
     __version__ = version("peer-cl")
@@ -50,6 +51,7 @@ _MODULES = {
     "pool": ("ExpertPool", "Segment"),
     "read": ("Reading",),
     "router": ("Background", "RouterKey"),
+    "sparse": ("PoolOptimiser",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from peer_cl.errors import InputError, ShapeError
 from peer_cl.product_keys import ProductKeys
+from peer_cl.sparse import chosen_products, chosen_sum
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -24,9 +25,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """The activations that a pool may use, by the name that its metadata stores."""
 
-DENSE_LIMIT = 8192
-"""Up to this many experts, one dense product over all of them beats gathering the chosen ones on a
-CPU: a gather moves T*H*K*D numbers through memory, the product reads N*D once."""
+DENSE_LIMIT = 1024
+"""Up to this many experts, one dense product over all of them beats reading the chosen ones; above,
+the experts' gradients are sparse, one row for each expert that was chosen."""
 
 
 class Experts(nn.Module):
@@ -51,7 +52,9 @@ class Experts(nn.Module):
 
         Returns:
             (T, D), dtype of the inputs.
-        Cost: O(N*D) a token up to DENSE_LIMIT experts, O(H*K*D) above.
+
+        Cost: O(N*D) a token up to DENSE_LIMIT experts, O(H*K*D) above. There the experts' gradients
+        are sparse: train them with `peer_cl.PoolOptimiser`, or another optimiser that takes such.
         """
         ids_TC, weights_TC = ids_THK.flatten(1), weights_THK.flatten(1)
         if len(self.down_ND) <= DENSE_LIMIT:
@@ -60,12 +63,9 @@ class Experts(nn.Module):
             active_TC = self.activation(hidden_TC) * weights_TC.to(hidden_TC.dtype)
             mixed_TN = torch.zeros_like(hidden_TN).scatter_add(1, ids_TC, active_TC)
             return mixed_TN @ self.up_ND
-        down_TCD = functional.embedding(ids_TC, self.down_ND)
-        hidden_TC = torch.bmm(down_TCD, inputs_TD.unsqueeze(-1)).squeeze(-1)
+        hidden_TC = chosen_products(inputs_TD, self.down_ND, ids_TC)
         active_TC = self.activation(hidden_TC) * weights_TC.to(hidden_TC.dtype)
-        return functional.embedding_bag(
-            ids_TC, self.up_ND, per_sample_weights=active_TC, mode="sum"
-        )
+        return chosen_sum(active_TC, self.up_ND, ids_TC)
 
 
 LayerWatch = Callable[[Tensor, Tensor, Tensor], None]

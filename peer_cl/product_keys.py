@@ -22,8 +22,9 @@ def top_k_lowest_index(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> values.tolist(), ids.tolist()
         ([3.0, 3.0], [1, 2])
     """
-    values, ids = torch.sort(scores, dim=-1, descending=True, stable=True)
-    return values[..., :k], ids[..., :k]
+    places = torch.arange(scores.shape[-1], device=scores.device)
+    ids = _ranked_lowest_id(scores.detach().float(), places).topk(k, dim=-1).indices
+    return scores.gather(-1, ids), ids
 
 
 class ProductKeys(nn.Module):
@@ -57,7 +58,12 @@ class ProductKeys(nn.Module):
         ids_THKK = places_TH2K[:, :, 0, :, None] * self.num_sub_keys + places_TH2K[:, :, 1, None, :]
         sums_THC, ids_THC = sums_THKK.flatten(2), ids_THKK.flatten(2)
         chosen_THK = _ranked_lowest_id(sums_THC.detach(), ids_THC).topk(k, dim=-1).indices
-        return sums_THC.gather(-1, chosen_THK), ids_THC.gather(-1, chosen_THK)
+        # Taken from the halves, whose gradient is a K-th of that of all sums.
+        first_THK, second_THK = (
+            best_TH2K[:, :, half].gather(-1, places_THK)
+            for half, places_THK in enumerate((chosen_THK // k, chosen_THK % k))
+        )
+        return first_THK + second_THK, ids_THC.gather(-1, chosen_THK)
 
 
 def _ranked_lowest_id(scores: Tensor, ids: Tensor) -> Tensor:
@@ -71,5 +77,5 @@ def _ranked_lowest_id(scores: Tensor, ids: Tensor) -> Tensor:
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: a zero has one form only
     # A positive float's bits are in the order of its size; a negative one's in reverse.
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-    return (ordered << 32) - ids
+    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    return ordered.long().bitwise_left_shift_(32).sub_(ids)

@@ -6,8 +6,8 @@ import pytest
 
 SURFACE = {
     "peer_cl": """
-        Background Base BaseIdentity ExpertPool Hooks ModelStatus PeerLayer PeerModel PoolShape
-        PromptWeights Reading RouterKey Segment load_base register_decoder weigh_prompt
+        Background Base BaseIdentity ExpertPool Hooks ModelStatus PeerLayer PeerModel PoolOptimiser
+        PoolShape PromptWeights Reading RouterKey Segment load_base register_decoder weigh_prompt
         BaseMismatchError ChangedError CorpusError DamageError FrozenError InputError PeerError
         ShapeError StateError StoreFormatError StoreLockedError UnknownError UnsupportedError
     """,
