@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import peer_cl
 from app import ask, learn, life, look
-from app.options import DEFAULT_STORE, STORE_VARIABLE, flag, opt
+from app.options import DEFAULT_STORE, DEVICE_VARIABLE, STORE_VARIABLE, flag, opt
 from app.output import say
 from peer_cl.errors import InputError, PeerError, StateError, UnknownError, unknown_name
 
@@ -107,11 +107,20 @@ def _before_the_verb(
     store: Annotated[
         Path, opt("FOLDER", "Folder of the store; before or after the verb.", envvar=STORE_VARIABLE)
     ] = DEFAULT_STORE,
+    device: Annotated[
+        str,
+        opt(
+            "DEVICE",
+            "cpu, cuda, cuda:1, mps; auto: an accelerator, else the processor.",
+            envvar=DEVICE_VARIABLE,
+        ),
+    ] = "auto",
     debug: Annotated[bool, flag("--debug", "Show an error's traceback.")] = False,
     version: Annotated[
         bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
+    os.environ[DEVICE_VARIABLE] = device
     ctx.default_map = {
         verb: {"store": store} for verbs in (*VERBS.values(), ALIASES) for verb in verbs
     }

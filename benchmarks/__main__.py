@@ -18,9 +18,11 @@ BENCHMARKS = {
     "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",
     "prose": "how often nothing is found in ordinary prose",
+    "ability": "ARC-easy, PIQA, HellaSwag and LAMBADA beside a store, by lm-evaluation-harness",
     "efficiency": "routing efficiency at 128 tokens, and after 32 tokens of context",
     "provenance": "whether the experts that a document owns hold what it taught",
     "erase": "how long it takes until a document is gone",
+    "speed": "the layer beside PEER-pytorch, a model beside its base, acts, commands",
     "size": "the code in figures: lines, words, files that an act runs through",
 }
 """By module name; each has `measure(arguments) -> list[Figure]`."""
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         command = typed(arguments)
         print(table(figures, command))
         # What is learned makes another measurement, with results of its own.
-        part = ["facts"] if "--facts" in arguments else _values(arguments, "--study")
+        part = ["facts"] if "--facts" in arguments else []
+        part += [*_values(arguments, "--study"), *_values(arguments, "--part")]
         kept = "-".join([name, *part])
         print(f"kept in {write_results(kept, figures, command)}")
     except PeerError as error:

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from peer_cl.devices import AUTO, pick_device
 from peer_cl.errors import BaseMismatchError, DamageError, InputError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,15 +57,22 @@ class Base:
     identity: BaseIdentity
 
 
-def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
+def load_base(source: str, *, dtype: torch.dtype = torch.float32, device: str = AUTO) -> Base:
     """Return the pretrained model and tokenizer in a folder or under a hub id.
 
-    Every promise about bits holds for one dtype at a time.
+    Every promise about bits holds for one dtype on one device.
+
+    Args:
+        source: the folder or hub id.
+        dtype: in which the model is loaded.
+        device: where it lies, as for `peer_cl.devices.pick_device`.
 
     Raises:
         InputError: when nothing can be loaded from there (the loader's own words follow), weights
-            are missing or of another model, or the tokenizer is another model's.
+            are missing or of another model, the tokenizer is another model's, or there is no such
+            device.
     """
+    place = pick_device(device)
     is_folder = Path(source).is_dir()
     if not source.strip() or (source.startswith((".", "/", "~")) and not is_folder):
         raise InputError(f"there is no folder {source!r}; give a base model's folder, or a hub id")
@@ -103,7 +111,8 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32) -> Base:
             f"{num_known} rows: put the tokenizer there that the model was trained with"
         )
     model.eval()
-    return Base(source, model, tokenizer, identify(model, tokenizer))
+    identity = identify(model, tokenizer)
+    return Base(source, model.to(place), tokenizer, identity)
 
 
 def identify(model: Any, tokenizer: Any | None = None) -> BaseIdentity:

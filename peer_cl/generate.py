@@ -120,6 +120,10 @@ def generate(
         options["generation_config"] = generation_config
     num_new = int(_setting(base, options, "max_new_tokens") or 0)
     check_text(base, input_ids, attention_mask, evidence_mask, num_new)
+    input_ids = input_ids.to(model.hooks.device)
+    attention_mask, evidence_mask = (
+        None if one is None else one.to(input_ids.device) for one in (attention_mask, evidence_mask)
+    )
     if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         # Padding moves from the right to the left; the tokens keep their order.
         order = attention_mask.long().sort(dim=1, stable=True).indices
@@ -195,8 +199,7 @@ def _answer(
     options: dict[str, Any],
 ) -> Tensor | None:
     """Return the new tokens (N, T) of an answer, one line; None where a question finds nothing."""
-    device = model.hooks.base.device
-    ids_BT, counted_BT = chat.ids_BT.to(device), chat.counted_BT.to(device)
+    ids_BT, counted_BT = chat.ids_BT.to(model.hooks.device), chat.counted_BT
     weights = weigh_prompt(
         model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
     )
@@ -235,10 +238,10 @@ def write_branches(
             "generate row by row, or leave it out"
         )
     for number in numbers:
-        rows_R = (writers_B == number).nonzero().squeeze(-1).to(input_ids.device)
+        rows_R = (writers_B == number).nonzero().squeeze(-1)
         name = branches[number]
         own_BT = None if name is None else items.get(name)
-        items_RT = None if own_BT is None else own_BT[rows_R.cpu()]
+        items_RT = None if own_BT is None else own_BT[rows_R]
         with model.hooks.lock if name is None else model.branch(name, items_BT=items_RT):
             ids_RT = base.generate(
                 input_ids[rows_R],
@@ -252,7 +255,7 @@ def write_branches(
     longest = max(ids_RT.shape[1] for _, ids_RT in written)
     all_BT = input_ids.new_full((num_each * len(input_ids), longest), _pad_id(base, options))
     for rows_R, ids_RT in written:
-        places_R = rows_R[:, None] * num_each + torch.arange(num_each, device=rows_R.device)
+        places_R = rows_R[:, None] * num_each + torch.arange(num_each)
         all_BT[places_R.flatten(), : ids_RT.shape[1]] = ids_RT
     return all_BT
 

@@ -94,6 +94,12 @@ class Hooks:
         self._num_more: int | None = None
         self._check_base()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the base reads tokens."""
+        device: torch.device = self.base.get_input_embeddings().weight.device
+        return device
+
     @contextmanager
     def bare(
         self, keep_inputs: Sequence[int] = (), keep_states: Sequence[int] = ()
@@ -140,6 +146,7 @@ class Hooks:
         inputs: dict[int, Tensor] = {}
         hosts = {layer for segment in segments for layer in segment.host_layers}
         if items_BT is not None:
+            items_BT = items_BT.to(self.device)
             hosts |= {layer for one in own for layer in one.host_layers}
         self.check_layers(sorted(hosts) or [0])
         with self._open() as stack:
@@ -323,8 +330,7 @@ class Hooks:
             )
         own = inspect.signature(self._feed_forwards[0].forward).parameters
         self._adds_residual = any(name.startswith("residual") for name in own)  # BLOOM, MPT
-        device = self.base.get_input_embeddings().weight.device
-        ids_BT = torch.tensor([[2, 3], [2, 4]], device=device)
+        ids_BT = torch.tensor([[2, 3], [2, 4]], device=self.device)
         with self.bare(keep_inputs=range(len(self.layers))) as seen:
             logits_BTV = self.base(input_ids=ids_BT, use_cache=False).logits
         silent = [n for n in range(len(self.layers)) if n not in seen.feed_forward_inputs]
@@ -448,7 +454,7 @@ def _add_own(
     """Return a layer's output with what the active items' experts add."""
     states_BTD = output[0] if isinstance(output, tuple) else output
     rows, num_tokens = states_BTD.shape[:2]
-    items_BT = items_BT.to(states_BTD.device).repeat_interleave(rows // len(items_BT), 0)
+    items_BT = items_BT.repeat_interleave(rows // len(items_BT), 0)
     num_more = num_tokens - items_BT.shape[1]
     if num_more > 0:  # all is read again, without a cache
         items_BT = torch.cat([items_BT, items_BT[:, -1:].expand(-1, num_more)], 1)

@@ -53,6 +53,13 @@ class RelationSpace:
         """Least score in scored text, where an item is tried behind every token: half way to 1."""
         return (1 + self.threshold) / 2
 
+    def maps_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return both maps into the space on a device, brought there once."""
+        found: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_maps", {})
+        if device not in found:
+            found[device] = self.last_XE.to(device), self.mean_XE.to(device)
+        return found[device]
+
     def points(self, last_X: Tensor, mean_X: Tensor) -> Tensor:
         """Return where prompts lie, from their states: (..., E), of length one."""
         return functional.normalize(
@@ -175,11 +182,12 @@ class RelationStates:
         counted_BT: Tensor,
         present_BT: Tensor,
     ) -> None:
-        self.space, self.counted_BT, self.present_BT = space, counted_BT.cpu(), present_BT.cpu()
+        self.space, self.counted_BT, self.present_BT = space, counted_BT, present_BT
         with torch.no_grad():
-            flat_BTX = directions([states[layer].cpu() for layer in space.layers])
-            self._last_BTE = flat_BTX @ space.last_XE
-            self._mean_BTE = flat_BTX @ space.mean_XE
+            flat_BTX = directions([states[layer] for layer in space.layers])
+            self._last_BTE, self._mean_BTE = (
+                (flat_BTX @ one_XE).cpu() for one_XE in space.maps_on(flat_BTX.device)
+            )
 
     def points(self, pairs: Pairs, at_AO: Tensor) -> Tensor:
         """Return what texts ask about subjects at some tokens: (A, O, E), of length one."""
@@ -348,13 +356,13 @@ class ItemIndex:
         """Return every item whose subject is named, at every place at which it may be asked for,
         with its score; args as for `find`.
         """
-        pairs, untils_A = self.named(ids_BT.cpu(), states.counted_BT, states.present_BT)
+        pairs, untils_A = self.named(ids_BT, states.counted_BT, states.present_BT)
         if not pairs.items:
             return []
         if prompt_ends_B is None:
             at_AO = pairs.ends_A[:, None] - 1 + torch.arange(WINDOW)
         else:
-            at_AO = prompt_ends_B.cpu()[pairs.rows_A, None] - 1
+            at_AO = prompt_ends_B[pairs.rows_A, None] - 1
         is_tried_AO = (at_AO < ids_BT.shape[1]) & (at_AO >= pairs.ends_A[:, None] - 1)
         is_tried_AO &= (pairs.begins_A[:, None] > at_AO - WINDOW) & (at_AO < untils_A[:, None])
         at_AO = at_AO.clamp_max(ids_BT.shape[1] - 1)

@@ -177,7 +177,7 @@ def mix_logits(
         branches: of each domain, the rows that it read, (R,), and its logits there, (R, T, V).
         log_posterior_QBU: of the base and of these domains, in their order.
     """
-    weights_QBT1 = log_posterior_QBU[..., 1:, None].float()
+    weights_QBT1 = log_posterior_QBU[..., 1:, None].float().to(base_BTV.device)
     mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
     for weights_BT1, (rows_R, logits_RTV) in zip(weights_QBT1[1:], branches, strict=True):
         own_RTV = weights_BT1[rows_R] + logits_RTV.float().log_softmax(-1)

@@ -121,8 +121,7 @@ class PeerModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """The base's."""
-        device: torch.device = self.base.device
-        return device
+        return self.hooks.device
 
     @property
     def generation_config(self) -> Any:
@@ -154,7 +153,7 @@ class PeerModel(nn.Module):
         # Module names may hold no dots.
         module = "pool_" + quote(name, safe="").replace(".", "%2E")
         self._modules_by_name[name] = module
-        self.pools[module] = pool.requires_grad_(False).to(self.base.device).train(self.training)
+        self.pools[module] = pool.requires_grad_(False).to(self.device).train(self.training)
         return pool
 
     def new_segment(self, shape: PoolShape | None = None) -> Segment:
@@ -311,7 +310,7 @@ class PeerModel(nn.Module):
         """
         if position_ids is None and left_padded_positions(self.base, attention_mask) is not None:
             # `read` would count from each row's first token; the base, called so, does not.
-            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+            position_ids = torch.arange(input_ids.shape[1])[None]
         reading = read(self, input_ids, attention_mask, position_ids, keep_logits=True, **options)
         return CausalLMOutputWithPast(logits=reading.logits_BTV)
 

@@ -96,10 +96,11 @@ class OwnExperts(nn.Module):
     def reset_item(self, place: int, seed: int) -> None:
         """Initialise the experts of one item."""
         generator = torch.Generator().manual_seed(seed)
+        # Drawn on the CPU, so that every device begins alike.
         drawn_LRD = torch.randn(self.down_ILRD.shape[1:], generator=generator)
         with torch.no_grad():
             self.up_ILRD[place] = 0
-            self.down_ILRD[place] = drawn_LRD / math.sqrt(self.width)
+            self.down_ILRD[place] = (drawn_LRD / math.sqrt(self.width)).to(self.down_ILRD.device)
 
     def forward(self, inputs_BTD: Tensor, host_layer: int, items_BT: Tensor) -> Tensor:
         """Return what active items add at a host layer: (B, T, D), dtype of the inputs.

@@ -1,6 +1,8 @@
 """Reading a text: the base once, the router, and a branch of each active domain.
 
 Scores, logits, the weights that a prompt gives, traces and evaluations are views of one `Reading`.
+Ids may lie anywhere; logits and states lie where the base does. What is decided and mixed, in fp64,
+is on the CPU: a few numbers a token, and not every device has fp64.
 
 Shape suffixes: Q branches with the base first, P domains, B rows, R rows of one branch, T tokens,
 U = T + 1 borders between tokens, D width, V vocabulary.
@@ -98,7 +100,7 @@ class Reading:
     base_logits_BTV: Tensor | None = None
     """The base's logits, in its own bits; kept on request, as are those of the branches."""
     branch_logits: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """By domain, the rows that it read, (R,), and its logits there, (R, T, V)."""
+    """By domain, the rows that it read, (R,), on the CPU, and its logits there, (R, T, V)."""
 
     @cached_property
     def posterior_QBU(self) -> Tensor:
@@ -163,7 +165,8 @@ class Reading:
             return base_BTV
         branches = [self.branch_logits[domain] for domain in self.domains]
         mixed_BTV = mix_logits(base_BTV, branches, self._log_posterior_QBU)
-        return torch.where((entered_BT & self.mixes_BT)[..., None], mixed_BTV, base_BTV.float())
+        is_mixed_BT1 = (entered_BT & self.mixes_BT)[..., None].to(base_BTV.device)
+        return torch.where(is_mixed_BT1, mixed_BTV, base_BTV.float())
 
 
 @torch.no_grad()
@@ -208,6 +211,12 @@ def read(
     """
     base, num_tokens = model.hooks.base, input_ids.shape[-1]
     check_text(base, input_ids, attention_mask, evidence_mask)
+    device = model.hooks.device
+    input_ids = input_ids.cpu()
+    attention_mask, position_ids, evidence_mask, prompt_lengths = (
+        None if one is None else one.cpu()
+        for one in (attention_mask, position_ids, evidence_mask, prompt_lengths)
+    )
     if position_ids is None:
         position_ids = left_padded_positions(base, attention_mask)
 
@@ -215,9 +224,11 @@ def read(
         """Call the model as a user would; positions that nobody gave are the model's own."""
         given = {}
         if position_ids is not None:
-            given["position_ids"] = position_ids[rows] if len(position_ids) > 1 else position_ids
-        mask = None if attention_mask is None else attention_mask[rows]
-        output = base(input_ids=input_ids[rows], attention_mask=mask, use_cache=False, **given)
+            places = position_ids[rows] if len(position_ids) > 1 else position_ids
+            given["position_ids"] = places.to(device)
+        mask = None if attention_mask is None else attention_mask[rows].to(device)
+        ids = input_ids[rows].to(device)
+        output = base(input_ids=ids, attention_mask=mask, use_cache=False, **given)
         logits_RTV: Tensor = output.logits
         return logits_RTV
 
@@ -246,11 +257,10 @@ def read(
                 model.questions, index, input_ids, evidence_BT, ends_B, is_given=named is not None
             )
     elif model.background is not None and indexes:
-        ids_BT = input_ids.cpu()
-        told_BT = model.background.words.nats(ids_BT)
+        told_BT = model.background.words.nats(input_ids)
         for name, index in indexes.items():
             items[name] = index.passages(
-                ids_BT, evidence_BT.cpu(), told_BT, ends, is_given=named is not None
+                input_ids, evidence_BT, told_BT, ends, is_given=named is not None
             )
     if space is not None and indexes:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
@@ -286,7 +296,7 @@ def read(
         rows_R = (at_B >= 0).nonzero().squeeze(-1)
         items_RT = None
         if own := items.get(domain):
-            items_RT = indexes[domain].active(own, input_ids.shape, is_prompt)[rows_R.cpu()]
+            items_RT = indexes[domain].active(own, input_ids.shape, is_prompt)[rows_R]
         with model.branch(domain, watch, items_RT):
             logits_RTV = logits_of(rows_R)
         own_BT = torch.zeros_like(log_probs[0])
@@ -327,9 +337,8 @@ def _asked(
     """Return the best passage that each question asks about, where there is one."""
     if space is None:
         raise StateError("the model was given nothing that compares questions: load it by a store")
-    question = (ids_BT.cpu(), counted_BT.cpu(), ends_B.cpu())
     least = -math.inf if is_given else THRESHOLD
-    found = index.asked(space, *question, least=least)
+    found = index.asked(space, ids_BT, counted_BT, ends_B, least=least)
     best = {one.row: one for one in reversed(found)}
     return [best[row] for row in sorted(best)]
 
@@ -345,8 +354,10 @@ def relation_states(
     space = None if model.background is None else model.background.relations
     if space is None:
         return None
+    device = model.hooks.device
+    mask_BT = None if attention_mask is None else attention_mask.to(device)
     with model.hooks.bare(keep_states=space.layers) as seen:
-        model.hooks.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        model.hooks.base(input_ids=input_ids.to(device), attention_mask=mask_BT, use_cache=False)
     present_BT = (
         torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
     )
@@ -479,9 +490,9 @@ def left_padded_positions(base: Any, attention_mask: Tensor | None) -> Tensor | 
 
 
 def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
-    """Return the log probability of each token given those before it: (B, T), fp64, nats.
+    """Return the log probability of each token given those before it: (B, T), nats.
 
-    It is 0 for the first token, which nothing predicts.
+    They are fp64, on the CPU. It is 0 for the first token, which nothing predicts.
 
     Example:
         >>> log_probs = token_log_probs(torch.zeros(1, 2, 4), torch.tensor([[3, 1]]))
@@ -489,6 +500,7 @@ def token_log_probs(logits_BTV: Tensor, input_ids: Tensor) -> Tensor:
         [[1.0, 0.25]]
     """
     scores_BTV = logits_BTV[:, :-1].float()
-    chosen_BT = scores_BTV.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
-    log_probs_BT = (chosen_BT - scores_BTV.logsumexp(-1)).double()
+    targets_BT1 = input_ids[:, 1:, None].to(scores_BTV.device)
+    chosen_BT = scores_BTV.gather(-1, targets_BT1).squeeze(-1)
+    log_probs_BT = (chosen_BT - scores_BTV.logsumexp(-1)).cpu().double()
     return torch.nn.functional.pad(log_probs_BT, (1, 0))

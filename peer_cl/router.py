@@ -275,9 +275,14 @@ class Background:
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
         device = states_TD.device
+        # They are brought to a device once.
+        kept: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_white", {})
+        if device not in kept:
+            kept[device] = self.mean_D.to(device), self.whitening_DD.to(device)
+        mean_D, whitening_DD = kept[device]
         # Centroids were made in fp32, whatever the caller's autocast does to products.
         with torch.autocast(device.type, enabled=False):
-            return (states_TD.float() - self.mean_D.to(device)) @ self.whitening_DD.to(device)
+            return (states_TD.float() - mean_D) @ whitening_DD
 
     def to_bytes(self) -> bytes:
         """Return the statistics as safetensors bytes."""
@@ -446,21 +451,21 @@ def token_evidence(
 ) -> TokenEvidence:
     """Return the evidence of every token for every domain: O(C*D) a token, C centroids in all.
 
-    `states_BTD` are the base's after the state layer; an index may serve `search`.
+    `states_BTD` are the base's after the state layer, wherever they lie; all else is on the CPU. An
+    index may serve `search`.
     """
     # Centroids and the index over them stay on the CPU, wherever the base runs; no gradient goes
     # through a decision.
     white_XD = background.whiten(states_BTD.detach().flatten(0, 1)).cpu()
     log_odds_XP, distance_XP = white_evidence(white_XD, background, keys, search)
-    shape, device = states_BTD.shape[:2], counted_BT.device
-    ids_BT = input_ids.cpu()
-    likely_BT = background.words.likelihood(ids_BT)
+    shape = states_BTD.shape[:2]
+    likely_BT = background.words.likelihood(input_ids)
     return TokenEvidence(
-        log_odds_XP.unflatten(0, shape).to(device),
-        distance_XP.unflatten(0, shape).to(device),
+        log_odds_XP.unflatten(0, shape),
+        distance_XP.unflatten(0, shape),
         counted_BT,
         tuple(
-            torch.stack([words.log_odds(ids_BT, likely_BT) for words in key.words], -1).to(device)
+            torch.stack([words.log_odds(input_ids, likely_BT) for words in key.words], -1)
             for key in keys
         ),
     )

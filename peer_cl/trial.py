@@ -33,7 +33,7 @@ def try_base(hooks: Hooks) -> dict[str, float]:
             or when a distance is more than rounding.
     """
     base, kind = hooks.base, type(hooks.base).__name__
-    device, generator = base.get_input_embeddings().weight.device, torch.Generator().manual_seed(0)
+    device, generator = hooks.device, torch.Generator().manual_seed(0)
     num_known = base.get_input_embeddings().weight.shape[0]
     ids_BT = torch.randint(2, num_known, (NUM_ROWS, NUM_TOKENS), generator=generator).to(device)
     hosts = range(len(hooks.layers) // 10, len(hooks.layers))

@@ -50,7 +50,8 @@ class UsageWatch:
         hidden_TC = torch.einsum("td,tcd->tc", inputs_TD, experts.down_ND[ids_TC])
         scale_TC = layer.shape.output_scale * weights_TC * experts.activation(hidden_TC)
         strengths_TC = scale_TC.abs() * experts.up_ND[ids_TC].norm(dim=-1)
-        self.fired.append(Fired(segment, host_layer, ids_TC, weights_TC, strengths_TC))
+        kept = (one.cpu() for one in (ids_TC, weights_TC, strengths_TC))
+        self.fired.append(Fired(segment, host_layer, *kept))
 
 
 def expert_usage(weights_N: Sequence[float]) -> float:

@@ -367,7 +367,7 @@ class _Asker:
                 readers.append(Reader([Line(n, ids) for n in own], branch))
         texts = [near_sentences(one.document.title, one.body, question) for one, _ in read]
         base = self.model.base
-        with self.model.hooks.lock, reading(base, resolve_precision("auto")):
+        with self.model.hooks.lock, reading(base, resolve_precision("auto", self.model.device)):
             weighed = weigh_spans(base, self.tokenizer, question, texts, readers)
         spans = [
             (score, text, one)

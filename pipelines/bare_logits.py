@@ -33,21 +33,27 @@ def measure(
     forward: Callable[..., Any],
     rows: Sequence[Sequence[int]],
     generate: Callable[..., Any] | None = None,
+    device: str = "cpu",
 ) -> list[dict[str, str]]:
     """Return for each text, given as token ids, the bits of its logits by how it is read.
 
-    Each is read alone; where `generate` is given, also in a padded batch and with a continuation.
+    Each is read alone; where `generate` is given, also in a padded batch and with a continuation,
+    whose greedy tokens stand there, too. Ids are given on `device`.
     """
-    measured = [{"alone": bits(forward(input_ids=torch.tensor([row])).logits)} for row in rows]
+
+    def tensor(values: Any) -> torch.Tensor:
+        return torch.tensor(values, device=device)
+
+    measured = [{"alone": bits(forward(input_ids=tensor([row])).logits)} for row in rows]
     if generate is None:
         return measured
     width = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    ids = tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
+    mask = tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     together = forward(input_ids=ids, attention_mask=mask).logits
     for found, row, batched in zip(measured, rows, together, strict=True):
         found["in a batch"] = bits(batched[: len(row)])
-        prompt = torch.tensor([row])
+        prompt = tensor([row])
         written = generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
@@ -59,15 +65,22 @@ def measure(
             output_logits=True,
         )
         found["writing"] = bits(torch.stack(written.logits))
+        found["greedy tokens"] = " ".join(map(str, written.sequences[0].tolist()))
     return measured
 
 
 def run_bare(
-    source: str, rows: Sequence[Sequence[int]], model: Any, *, generates: bool = True
+    source: str,
+    rows: Sequence[Sequence[int]],
+    model: Any,
+    *,
+    generates: bool = True,
+    device: str = "",
 ) -> list[dict[str, str]]:
     """Return `measure` of the bare model, in a fresh process without this project's code.
 
-    `source` is what transformers loads, in the dtype and with the attention of `model`.
+    `source` is what transformers loads, in the dtype, with the attention and, unless a `device` is
+    given, on the device of `model`.
 
     Raises: DamageError: when the process fails, or had this project's code loaded.
     """
@@ -80,6 +93,7 @@ def run_bare(
         "attention": model.config._attn_implementation,
         "dtype": str(model.base.dtype).removeprefix("torch."),
         "generates": generates,
+        "device": device or str(model.device),
     }
     # -P keeps the script's own folder, which is this package, off the path.
     command = [sys.executable, "-P", str(Path(__file__))]
@@ -122,7 +136,9 @@ def _main() -> None:
         trust_remote_code=False,
         use_safetensors=True,
     ).eval()
-    measured = measure(model, wanted["rows"], model.generate if wanted["generates"] else None)
+    model.to(wanted["device"])
+    generate = model.generate if wanted["generates"] else None
+    measured = measure(model, wanted["rows"], generate, wanted["device"])
     loaded = [name for name in PACKAGES if name in sys.modules]
     json.dump({"loaded": loaded, "measured": measured}, sys.stdout)
 

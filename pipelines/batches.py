@@ -111,11 +111,15 @@ def sentence_begins(tokenizer: Any, text: str) -> list[int]:
 
 
 def pad(
-    rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None
+    rows: Sequence[Sequence[int]],
+    pad_id: int,
+    length: int | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return rows as one tensor, padded on the right, and its mask: 1 for tokens, 0 for padding.
 
-    They are as long as the longest of them, or have a given `length`.
+    They are as long as the longest of them, or have a given `length`; they lie on the CPU, or on a
+    given `device`.
 
     Example:
         >>> pad([[5, 6], [7]], 0)[0].tolist()
@@ -127,7 +131,7 @@ def pad(
     for number, row in enumerate(rows):
         ids_BT[number, : len(row)] = torch.tensor(row)
         mask_BT[number, : len(row)] = 1
-    return ids_BT, mask_BT
+    return ids_BT.to(device), mask_BT.to(device)
 
 
 def predicts(mask_BT: Tensor) -> Tensor:

@@ -304,7 +304,7 @@ def grow(
     # "auto" may mean another thing elsewhere: config and checkpoint name what is used.
     settings = replace(
         settings,
-        precision=resolve_precision(settings.precision),
+        precision=resolve_precision(settings.precision, base.model.device),
         max_tokens=within_context(base.model, settings.max_tokens),
     )
     checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
@@ -471,6 +471,8 @@ class _Growing:
     def shared(self, kept: Kept, passages: OwnExperts) -> _Shared:
         """Return shared experts, a shard after the other, with the domain's router key."""
         config, settings = self.registry.config, self.settings
+        for one in (passages, *(segment for own in self.chain.shards for segment in own.values())):
+            one.to(self.hooks.device)
         end_id = self.base.tokenizer.eos_token_id
         rows, validation = self._rows("train"), self._rows("validation")
         learned, held = (
@@ -495,13 +497,13 @@ class _Growing:
                 continue
             if shard in kept.shards:
                 data = self.registry.objects.read(kept.shards[shard])
-                shards[shard] = load_segment(data, self.base.identity)
+                shards[shard] = load_segment(data, self.base.identity).to(self.hooks.device)
                 continue
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
-                segment = Segment(
+                segment = Segment(  # drawn on the CPU, so that every device begins alike
                     width=config.width, host_layers=config.host_layers, shape=settings.shape
-                )
+                ).to(self.hooks.device)
             runs[shard] = train_segment(
                 self.hooks,
                 segment,

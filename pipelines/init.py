@@ -40,6 +40,7 @@ def init_store(
     *,
     base: str = SMOLLM2,
     dtype: str = "fp32",
+    device: str = "auto",
     host_layers: Sequence[int] | None = None,
     budget: float = 0.02,
     capacity: int = 16,
@@ -57,6 +58,7 @@ def init_store(
         base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
             store can be used from anywhere), or a hub id.
         dtype: in which the base is loaded, fp32, bf16 or fp16.
+        device: where it computes, as for `open_store`.
         host_layers: decoder layers that get experts; default: all but the lowest tenth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among.
@@ -81,7 +83,7 @@ def init_store(
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     source = resolve_base(base, lambda what: progress(what, 0, 0, ""))
-    loaded = load_base(source, dtype=DTYPES[dtype])
+    loaded = load_base(source, dtype=DTYPES[dtype], device=device)
     depth = int(loaded.model.config.get_text_config(decoder=True).num_hidden_layers)
     hooks = Hooks(loaded.model)
     config = StoreConfig(
@@ -105,7 +107,7 @@ def init_store(
     statistics = background_statistics(loaded, hooks, background, progress)
     author = author or getpass.getuser()
     registry = Registry.create(folder, config, statistics.to_bytes(), author)
-    return Store(registry, author=author)
+    return Store(registry, author=author, device=device)
 
 
 def spread_layers(depth: int) -> tuple[int, ...]:

@@ -92,7 +92,9 @@ def read_texts(
     done = 0
     with reading(hooks.base, precision):
         for group in group_by_length([len(ids) for ids in texts], READ_TOKENS):
-            ids_BT, mask_BT = pad([texts[number] for number in group], pad_id=0)
+            ids_BT, mask_BT = pad(
+                [texts[number] for number in group], pad_id=0, device=hooks.device
+            )
             text_BT = is_text(ids_BT, mask_BT, end_id)
             predicts_BT = torch.zeros_like(text_BT) if only_states else text_BT.roll(-1, 1)
             with hooks.bare() as seen, hooks.head_at(predicts_BT):

@@ -186,7 +186,9 @@ def load_store_base(registry: Registry) -> Base:
     """
     config = registry.config
     try:
-        base = load_base(resolve_base(config.base_id), dtype=DTYPES[config.dtype])
+        base = load_base(
+            resolve_base(config.base_id), dtype=DTYPES[config.dtype], device=registry.device
+        )
     except InputError as error:
         raise StateError(
             f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "

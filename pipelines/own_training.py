@@ -198,7 +198,7 @@ def _empty(
         host_layers=own_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.own_experts,
-    )
+    ).to(hooks.device)
 
 
 def _read(
@@ -289,7 +289,7 @@ def fit(
         optimiser.zero_grad()
         loss(step).backward()
         optimiser.step()
-    down, up = (one.detach().bfloat16() for one in (own.down_ILRD, own.up_ILRD))
+    down, up = (one.detach().bfloat16().cpu() for one in (own.down_ILRD, own.up_ILRD))
     if not bool(down.isfinite().all() and up.isfinite().all()):
         raise DamageError(
             "own experts became infinite; nothing was registered. Lower own_learning_rate or "
@@ -303,17 +303,17 @@ def _loss(
 ) -> Tensor:
     """Return the sum of the facts' losses: no fact's gradient depends on another fact."""
     length, num_places = shape
-    ids_GT, mask_GT = pad([row.ids for row in rows], pad_id=0, length=length)
-    items_GT = torch.full_like(ids_GT, NO_ITEM)
+    ids_GT, mask_GT = pad([row.ids for row in rows], pad_id=0, length=length, device=hooks.device)
+    items_GT = torch.full(ids_GT.shape, NO_ITEM)
     places_GP = torch.zeros(len(rows), num_places, dtype=torch.long)
     weights_GP = torch.zeros(len(rows), num_places)
     for number, row in enumerate(rows):
         items_GT[number, row.begin : len(row.ids)] = number
         places_GP[number, : len(row.places)] = torch.tensor(row.places)
         weights_GP[number, : len(row.places)] = 1 / len(row.places)
-    device = ids_GT.device.type
+    places_GP, weights_GP = places_GP.to(hooks.device), weights_GP.to(hooks.device)
     with (
-        torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"),
+        torch.autocast(hooks.device.type, torch.bfloat16, enabled=precision == "bf16"),
         hooks.branch((), own=[own], items_BT=items_GT, alike=True),
         hooks.head_at(places_GP),
     ):
@@ -340,15 +340,16 @@ def fact_losses(
         tokenizer: the base's.
         precision: of the base's products.
     """
+    own.to(hooks.device)
     places = {item.item_id: number for number, item in enumerate(own.items)}
     keys = list(facts)
     rows = tokenise(tokenizer, [facts[key].statement for key in keys])
     prompts = tokenise(tokenizer, [facts[key].taught_prompt for key in keys])
     found = {}
     for group in group_by_length([len(ids) for ids in rows], READ_TOKENS):
-        ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0)
+        ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0, device=hooks.device)
         text_BT = is_text(ids_BT, mask_BT, None)
-        items_BT = torch.full_like(ids_BT, NO_ITEM)
+        items_BT = torch.full(ids_BT.shape, NO_ITEM)
         for row, number in enumerate(group):
             start = num_shared(prompts[number], rows[number])
             items_BT[row, start - 1 : len(rows[number])] = places[keys[number]]

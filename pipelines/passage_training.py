@@ -243,7 +243,7 @@ def _learn(
     if not waiting:
         return
     own = _empty(hooks, [passages[waiting[0]]] * SLOTS, settings)
-    slots, device = _Slots(hooks, own, settings), next(hooks.base.parameters()).device.type
+    slots, device = _Slots(hooks, own, settings), hooks.device.type
     # Where no passage waits any more, the last one is learned again, to keep the shape.
     left = iter([*waiting, *[waiting[-1]] * SLOTS])
     held, is_done = list[int](), set[int]()
@@ -278,7 +278,7 @@ def _empty(
         host_layers=passage_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.passage_experts,
-    )
+    ).to(hooks.device)
 
 
 class _Rows:
@@ -303,8 +303,9 @@ class _Rows:
         before_RP: Tensor | None = None,
     ) -> None:
         self.past = past
-        self.ids_RT, mask_RT = pad([row[:-1] for row in rows], pad_id=0, length=length)
-        self.targets_RT, _ = pad([row[1:] for row in rows], pad_id=0, length=length)
+        device = hooks.device
+        self.ids_RT, mask_RT = pad([row[:-1] for row in rows], 0, length, device)
+        self.targets_RT, _ = pad([row[1:] for row in rows], 0, length, device)
         before_RP = mask_RT[:, :0] if before_RP is None else before_RP
         self.mask_RU = torch.cat([before_RP, mask_RT], 1)
         self.weights_RT = mask_RT / mask_RT.sum(1, keepdim=True).clamp_min(1)
@@ -314,7 +315,7 @@ class _Rows:
                 hooks, self.ids_RT, self.mask_RU, _copied([past]) if past else None
             ).logits
         self.states_RTD = seen.states[below]
-        self.expected_W = torch.zeros(logits_RTW.shape[-1])
+        self.expected_W = torch.zeros(logits_RTW.shape[-1], device=device)
         for logits_TW, mask_T in zip(logits_RTW, mask_RT, strict=True):
             self.expected_W += mask_T.float() @ logits_TW.float().softmax(-1)
         self.expected_W[self.targets_RT.flatten()] = torch.inf
@@ -376,7 +377,8 @@ class _Studied:
         """
         rows = [(one.prompt[-1], *one.answer) for one in asked] or [(0, 0)]
         prompts = [one.prompt[:-1] for one in asked] or [(0,)]
-        turned_RP, mask_RP = pad([ids[::-1] for ids in prompts], pad_id=0, length=QUESTION_LENGTH)
+        backwards = [ids[::-1] for ids in prompts]
+        turned_RP, mask_RP = pad(backwards, 0, QUESTION_LENGTH, hooks.device)
         ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
         with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
             past = _read(hooks, ids_RP, mask_RP, None, keeps=True).cache
@@ -392,7 +394,7 @@ class _Slots:
     def __init__(self, hooks: Hooks, own: OwnExperts, settings: TrainingSettings) -> None:
         self._hooks, self._own, self._rate = hooks, own, settings.passage_learning_rate
         self._studied: list[_Studied | None] = [None] * SLOTS
-        self._steps = torch.zeros(SLOTS)
+        self._steps = torch.zeros(SLOTS, device=hooks.device)
         self._moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in own.parameters()]
 
     def put(self, place: int, studied: _Studied) -> None:
@@ -412,7 +414,7 @@ class _Slots:
             loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
         gradients = torch.autograd.grad(loss, list(self._own.parameters()))
         self._steps += 1
-        nums = torch.tensor([float(one.num_steps) for one in studied])
+        nums = torch.tensor([float(one.num_steps) for one in studied], device=self._steps.device)
         rates = (self._steps / WARMUP_STEPS).clamp_max(1) * (1 - (self._steps - 1) / nums)
         with torch.no_grad():
             for one, gradient, moments in zip(
@@ -436,7 +438,7 @@ class _Slots:
         """Return the sum over passages of the mean over `num` rows of nats a token."""
         chosen = [
             [(int(step) * num + turn) % len(one.ids_RT) for turn in range(num)]
-            for one, step in zip(rows, self._steps, strict=True)
+            for one, step in zip(rows, self._steps.tolist(), strict=True)
         ]
 
         def taken(name: str) -> Tensor:
@@ -446,7 +448,7 @@ class _Slots:
         ids_RT, targets_RT, mask_RU = map(taken, ("ids_RT", "targets_RT", "mask_RU"))
         past = None if rows[0].past is None else _copied([one.past for one in rows], chosen)
         mask_RT = mask_RU[:, -ids_RT.shape[1] :].bool()
-        items_R = torch.arange(SLOTS).repeat_interleave(num)
+        items_R = torch.arange(SLOTS, device=ids_RT.device).repeat_interleave(num)
         with (
             self._hooks.branch(
                 (), own=[self._own], items_BT=items_R[:, None].where(mask_RT, NO_ITEM), alike=True
@@ -466,7 +468,7 @@ class _Slots:
         """Return what was learned at a place: down and up (L, R, D), bf16."""
         own = self._own
         found = {"down": own.down_ILRD[place], "up": own.up_ILRD[place]}
-        found = {name: one.detach().bfloat16() for name, one in found.items()}
+        found = {name: one.detach().bfloat16().cpu() for name, one in found.items()}
         if not all(bool(one.isfinite().all()) for one in found.values()):
             raise DamageError(
                 "own experts became infinite; nothing was registered. Lower passage_learning_rate"

@@ -166,13 +166,14 @@ def read_prompts(
     with reading(hooks.base, "fp32"):
         done = 0
         for group in group_by_length([len(ids) for ids in rows], READ_TOKENS):
-            ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0)
+            ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0, device=hooks.device)
             with (
                 hooks.bare(keep_states=layers) as seen,
                 hooks.head_at(torch.zeros_like(mask_BT).bool()),
             ):
                 hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
-            flat_BTX = directions([seen.states[layer] for layer in layers])
+            flat_BTX = directions([seen.states[layer].cpu() for layer in layers])
+            mask_BT = mask_BT.cpu()
             counted_BT = mask_BT.bool()
             counted_BT[:, 0] = False
             spans = [subject_span(tokenizer, prompts[n].text, prompts[n].subject) for n in group]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from peer_cl.devices import CPU
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 
@@ -188,15 +189,19 @@ class TrainingSettings:
 # Precision
 
 
-def resolve_precision(wanted: str) -> str:
-    """Return "fp32" or "bf16"; "auto" is whichever the processor multiplies faster.
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """Return "fp32" or "bf16"; "auto" is whichever a device multiplies faster.
 
     By capability, not by a stopwatch: a machine must always choose the same, or a run could not be
     repeated to the bit.
     """
     if wanted != "auto":
         return wanted
-    return "bf16" if _is_faster_in_bf16(torch.cpu.get_capabilities()) else "fp32"
+    if device.type == CPU:
+        is_faster = _is_faster_in_bf16(torch.cpu.get_capabilities())
+    else:
+        is_faster = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    return "bf16" if is_faster else "fp32"
 
 
 def _is_faster_in_bf16(found: Mapping[str, Any]) -> bool:
@@ -240,7 +245,7 @@ def fast_training(model: nn.Module, precision: str) -> Iterator[None]:
     """
     keep_freed_memory()
     with cast_once(model, precision):
-        if next(model.parameters()).device.type != "cpu":
+        if next(model.parameters()).device.type != CPU:
             yield
             return
         with sdpa_kernel(SDPBackend.MATH):

@@ -178,9 +178,10 @@ class _Rows:
 
     def __init__(self, base: Any, reader: Reader, num_texts: int) -> None:
         self._base, self._running, self._num_texts = base, reader.running, num_texts
-        self._texts_L = torch.tensor([one.text for one in reader.lines])
-        self._weights_L = torch.tensor([one.weight for one in reader.lines])
-        turned_LT, mask_LT = pad([one.ids[::-1] for one in reader.lines], pad_id=0)
+        device = base.get_input_embeddings().weight.device
+        self._texts_L = torch.tensor([one.text for one in reader.lines], device=device)
+        self._weights_L = torch.tensor([one.weight for one in reader.lines], device=device)
+        turned_LT, mask_LT = pad([one.ids[::-1] for one in reader.lines], pad_id=0, device=device)
         # The beginnings are padded, so that all end where the answer begins.
         self._ids_LT, self._mask = turned_LT.flip(1), mask_LT.flip(1)
         self._cache: Any = None
@@ -194,7 +195,9 @@ class _Rows:
 
     def step(self, places_NW: torch.Tensor, last_NW: torch.Tensor) -> torch.Tensor:
         """Return what the lines say after beams, which go on from earlier ones: (N, W, V)."""
-        first_L1 = torch.arange(len(self._texts_L))[:, None] * self._width
+        device = self._texts_L.device
+        places_NW, last_NW = places_NW.to(device), last_NW.to(device)
+        first_L1 = torch.arange(len(self._texts_L), device=device)[:, None] * self._width
         rows_X = (first_L1 + places_NW[self._texts_L]).flatten()
         self._cache.reorder_cache(rows_X)
         self._width = places_NW.shape[1]
@@ -217,4 +220,4 @@ class _Rows:
         told_LWV = told_LWV * self._weights_L[:, None, None]
         told_NWV: torch.Tensor = told_LWV.new_zeros(self._num_texts, *told_LWV.shape[1:])
         told_NWV.index_add_(0, self._texts_L, told_LWV)
-        return told_NWV
+        return told_NWV.cpu()  # where beams are searched

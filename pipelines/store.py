@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from pipelines.verify import VerifyReport
 
 
-def open_store(folder: str | Path = "knowledge", *, author: str | None = None) -> Store:
+def open_store(
+    folder: str | Path = "knowledge", *, author: str | None = None, device: str = "auto"
+) -> Store:
     """Return the store in a folder; acts are recorded with the author (default: the user's name).
+
+    Models compute on `device`: "auto" (the machine's accelerator, else its processor), "cpu",
+    "cuda", "cuda:1", "mps".
 
     Raises: StoreFormatError: when there is none, or it is of another format.
     """
-    return Store(Registry.open(Path(folder)), author=author)
+    return Store(Registry.open(Path(folder)), author=author, device=device)
 
 
 class Store:
@@ -44,8 +49,11 @@ class Store:
     need them.
     """
 
-    def __init__(self, registry: Registry, *, author: str | None = None) -> None:
+    def __init__(
+        self, registry: Registry, *, author: str | None = None, device: str = "auto"
+    ) -> None:
         self.registry = registry
+        self.registry.device = device
         self.author = author or getpass.getuser()
 
     def __enter__(self) -> Store:

@@ -22,6 +22,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,7 +85,7 @@ def train_segment(
     checkpoint: Path,
     progress: Progress = no_progress,
 ) -> TrainingRun:
-    """Train a segment in place, on the CPU or on the GPU where it lies.
+    """Train a segment in place, where it lies: beside the base.
 
     Args:
         older: the domain's older segments, active and unchanged.
@@ -107,13 +108,13 @@ def train_segment(
             f"text_passes {settings.text_passes} read none of {len(rows)} rows: raise it"
         )
     module = SegmentModule(hooks, segment, older, beginnings, settings, total_steps=len(steps))
-    loader = PlannedSteps(rows, steps, end_id or 0)
+    loader = PlannedSteps(rows, steps, end_id or 0, hooks.device)
     groups = group_by_length([len(row.ids) for row in validation], settings.tokens_per_step)
-    held = PlannedSteps(validation, groups, end_id or 0)
+    held = PlannedSteps(validation, groups, end_id or 0, hooks.device)
     with hooks.frozen():
         _fit(module, loader, held, checkpoint, progress)
     check_finite(segment)
-    segment.requires_grad_(False)
+    segment.requires_grad_(False).to(hooks.device)  # Lightning takes it from there
     # What the upper third of host layers writes comes out nearly as it stands: they learn the
     # training texts' own words, and say them in other texts too.
     layers = segment.peer_layers()
@@ -134,8 +135,14 @@ class PlannedSteps:
     A loader with a state, so that Lightning continues within the epoch.
     """
 
-    def __init__(self, rows: Sequence[Row], steps: Sequence[Sequence[int]], end_id: int) -> None:
-        self._rows, self._steps, self._end_id = rows, steps, end_id
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        steps: Sequence[Sequence[int]],
+        end_id: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self._rows, self._steps, self._end_id, self._device = rows, steps, end_id, device
         self._begin = self._num_read = 0
 
     def __len__(self) -> int:
@@ -147,7 +154,7 @@ class PlannedSteps:
             self._num_read = step + 1
             numbers = tuple(self._steps[step])
             rows = [self._rows[number] for number in numbers]
-            ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id)
+            ids_BT, mask_BT = pad([row.ids for row in rows], self._end_id, device=self._device)
             yield Batch(ids_BT, mask_BT, numbers)
 
     def state_dict(self) -> dict[str, int]:
@@ -203,14 +210,16 @@ class BackgroundReader:
     @torch.no_grad()
     def _read(self, steps: Sequence[int]) -> list[BackgroundReading]:
         numbers = [_drawn(len(self._beginnings), self._seed, step) for step in steps]
-        ids_BT, mask_BT = pad([self._beginnings[number] for number in numbers], pad_id=0)
+        device = self._hooks.device
+        own = [self._beginnings[number] for number in numbers]
+        ids_BT, mask_BT = pad(own, pad_id=0, device=device)
         with self._hooks.bare(keep_inputs=self._host_layers) as seen:
             logits_BTV = self._hooks.base(
                 input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
             ).logits
-        places_BT = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+        places_BT = torch.arange(ids_BT.shape[1], device=device).expand_as(ids_BT)
         # Each token but the start tokens goes to one of the steps, whose tokens are of all texts.
-        steps_BT = (places_BT + torch.arange(len(steps))[:, None]) % len(steps)
+        steps_BT = (places_BT + torch.arange(len(steps), device=device)[:, None]) % len(steps)
         steps_BT = steps_BT.masked_fill((places_BT == 0) | (mask_BT == 0), -1)
         return [
             BackgroundReading(
@@ -450,7 +459,7 @@ def _fit(
     progress: Progress,
 ) -> None:
     settings, total = module.settings, len(loader)
-    precision = resolve_precision(settings.precision)
+    precision = resolve_precision(settings.precision, module.hooks.device)
     is_validated = bool(len(validation) and settings.validations)
     every = max(1, total // settings.validations) if is_validated else total
     saving = _checkpoint_interval([*range(every, total, every), total])
@@ -476,7 +485,8 @@ def _fit(
     with _quiet_lightning(), _interruptible(), fast_training(module.hooks.base, precision):
         trainer = lightning.Trainer(
             max_epochs=1,
-            accelerator="gpu" if next(module.segment.parameters()).is_cuda else "cpu",
+            accelerator=module.hooks.device.type,
+            strategy=SingleDeviceStrategy(module.hooks.device),
             devices=1,
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             val_check_interval=every,

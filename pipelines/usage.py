@@ -83,11 +83,14 @@ def record_use(
     done = 0
     with reading(hooks.base, precision):
         for group in group_by_length([len(row.ids) for row in rows], READ_TOKENS):
-            ids_BT, mask_BT = pad([rows[number].ids for number in group], pad_id=0)
+            own_ids = [rows[number].ids for number in group]
+            ids_BT, mask_BT = pad(own_ids, pad_id=0, device=hooks.device)
             text_BT = is_text(ids_BT, mask_BT, end_id)
             predicts_BT = text_BT.roll(-1, 1)
-            recorder.begin(predicts_BT, torch.tensor([row_shards[number] for number in group]))
-            items_BT = torch.tensor(group)[:, None].where(mask_BT.bool(), NO_ITEM)
+            recorder.begin(
+                predicts_BT.cpu(), torch.tensor([row_shards[number] for number in group])
+            )
+            items_BT = torch.tensor(group)[:, None].where(mask_BT.cpu().bool(), NO_ITEM)
             segments = [*older, *shards.values()]
             with (
                 hooks.branch(segments, watch=recorder, own=[own], items_BT=items_BT),
@@ -136,5 +139,5 @@ class _Recorder:
         shard = self._shards.get(id(active))
         if shard is not None:
             is_own_T = self._shard_T == shard
-            ids, weights = ids_THK[is_own_T].flatten(), weights_THK[is_own_T].flatten()
+            ids, weights = (one.cpu()[is_own_T].flatten() for one in (ids_THK, weights_THK))
             self.weights[shard][number].index_add_(0, ids, weights.double())

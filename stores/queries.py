@@ -299,16 +299,24 @@ def _read_snapshots(session: Session, where: ColumnElement[bool]) -> tuple[Snaps
     rows = session.scalars(select(SnapshotRow).where(where).order_by(SnapshotRow.id)).all()
     states: dict[int, list[DomainState]] = {row.id: [] for row in rows}
     entries = (
-        select(SnapshotDomainRow, DomainRow.name, SegmentRow.label)
+        # Columns, not rows as objects: of many domains these take longer than all else.
+        select(
+            SnapshotDomainRow.snapshot_id,
+            DomainRow.name,
+            SnapshotDomainRow.segment_id,
+            SegmentRow.label,
+            SnapshotDomainRow.is_frozen,
+            SnapshotDomainRow.is_enabled,
+        )
         .join(DomainRow, DomainRow.id == SnapshotDomainRow.domain_id)
         .join(SegmentRow, SegmentRow.id == SnapshotDomainRow.segment_id)
         .join(SnapshotRow, SnapshotRow.id == SnapshotDomainRow.snapshot_id)
         .where(where)
         .order_by(DomainRow.name)
     )
-    for row, name, label in session.execute(entries):
-        state = DomainState(name, row.segment_id, label, row.is_frozen, row.is_enabled)
-        states[row.snapshot_id].append(state)
+    for snapshot_id, name, version, label, is_frozen, is_enabled in session.execute(entries):
+        state = DomainState(name, version, label, is_frozen, is_enabled)
+        states[snapshot_id].append(state)
     return tuple(from_row(Snapshot, row, domains=tuple(states[row.id])) for row in rows)
 
 

@@ -72,6 +72,9 @@ class Registry:
     def __init__(self, folder: Path, config: StoreConfig, database: Database) -> None:
         self.config = config
         self.folder = folder
+        self.device = "auto"
+        """Where models of this store are to compute, as long as it is open; nothing of it is
+        stored."""
         self.staging = folder / "staging"
         self.objects = _objects(folder, config)
         self.database = database
@@ -581,17 +584,19 @@ def _commit(
     domain: str | None = None,
 ) -> Snapshot:
     """Fill a new snapshot, make it live, and record the act with its domain (None: the store)."""
-    ids = {row.name: row.id for row in session.scalars(select(DomainRow))}
-    session.add_all(
-        SnapshotDomainRow(
-            snapshot_id=snapshot_id,
-            domain_id=ids[state.domain],
-            segment_id=state.version,
-            is_frozen=state.is_frozen,
-            is_enabled=state.is_enabled,
-        )
+    ids = {row.name: row.id for row in session.execute(select(DomainRow.name, DomainRow.id))}
+    rows = [
+        {
+            "snapshot_id": snapshot_id,
+            "domain_id": ids[state.domain],
+            "segment_id": state.version,
+            "is_frozen": state.is_frozen,
+            "is_enabled": state.is_enabled,
+        }
         for state in states
-    )
+    ]
+    if rows:
+        session.execute(insert(SnapshotDomainRow), rows)
     session.execute(update(LiveRow).values(snapshot_id=snapshot_id))
     session.flush()
     made = read_snapshot(session, snapshot_id)

@@ -8,10 +8,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that meet in tiny products cost the most
 
 import pytest
+import torch
 from hypothesis import settings
 from measured_store import open_measured
 from tiny_store import copy_store, make_tiny_store
 
+from peer_cl.devices import pick_device
 from peer_cl.errors import CorpusError
 from pipelines import init, open_store
 from pipelines.packages import fetch
@@ -20,6 +22,11 @@ from pipelines.packages import fetch
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_report_header():
+    """Say on which devices tests run: contracts/test_devices.py adds one that is not there."""
+    return f"device: {pick_device()}, torch {torch.__version__}"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,0 +1,337 @@
+"""How fast it is: the PEER layer beside PEER-pytorch, a store's model beside its bare base, acts
+among 1,000 domains, and commands.
+
+Rivals take turns in one process, after one turn that is not counted; figures are medians, and
+ratios of medians. Threads are pinned (`--threads`). `--part` measures one part; "store" and
+"command" need a store that holds something (`--store FOLDER`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.corpora.questions import general_prompts
+from benchmarks.results import Figure
+from peer_cl.layer import PeerLayer, PoolShape
+from peer_cl.model import PeerModel
+from peer_cl.sparse import PoolOptimiser
+from pipelines import open_store
+from pipelines.batches import tokenise
+from pipelines.loading import resolve_base
+from pipelines.settings import keep_freed_memory
+from stores.config import StoreConfig
+from stores.records import NewDocument, NewSegment
+from stores.registry import Registry
+
+PARTS = ("layer", "store", "domains", "command")
+TURNS = 7
+WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
+NUM_DOMAINS = 1_000
+SCORED_TOKENS, PROMPT_TOKENS, NEW_TOKENS = 128, 32, 32
+Turn = Callable[[], object]
+
+
+def measure(arguments: Sequence[str] = ()) -> list[Figure]:
+    """Return the figures of some parts (`--part`, default: all)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks speed")
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--store", type=Path, default=Path("knowledge"))
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(list(arguments))
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()  # for all rivals alike
+    figures: list[Figure] = []
+    for part in options.part or PARTS:
+        if part == "layer":
+            figures += _layer()
+        elif part == "store":
+            figures += _store(options.store)
+        elif part == "domains":
+            figures += _acts()
+        else:
+            figures += _commands(options.store, options.threads)
+    return figures
+
+
+def in_turn(turns: Mapping[str, Turn], num: int = TURNS) -> dict[str, float]:
+    """Return the median seconds of some acts, which take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(num + 1):
+        for name, act in turns.items():
+            began = time.perf_counter()
+            act()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: median(found[1:]) for name, found in seconds.items()}
+
+
+# The layer
+
+
+def _ours(num_experts: int) -> PeerLayer:
+    shape = PoolShape(num_experts=num_experts, num_heads=HEADS, top_k=TOP_K, key_width=KEY_WIDTH)
+    return PeerLayer(width=WIDTH, shape=shape)
+
+
+def _theirs(num_experts: int) -> nn.Module:
+    """Return PEER-pytorch's layer as the paper has it: a softmax over what a head chose."""
+    from PEER_pytorch import PEER
+
+    layer: nn.Module = PEER(
+        dim=WIDTH,
+        heads=HEADS,
+        num_experts=num_experts,
+        num_experts_per_head=TOP_K,
+        dim_key=KEY_WIDTH // 2,
+        non_competing_scores=False,
+    )
+    return layer
+
+
+def _step(layer: nn.Module, optimiser: torch.optim.Optimizer, inputs: Tensor) -> Turn:
+    def act() -> None:
+        layer(inputs).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return act
+
+
+def _layer() -> Iterator[Figure]:
+    torch.manual_seed(0)
+    ours: nn.Module
+    ours, theirs = _ours(16_384), _theirs(16_384)
+    for num_tokens in (128, 2_048):
+        inputs = torch.randn(num_tokens, WIDTH)
+        with torch.no_grad():
+            found = in_turn(
+                {"ours": partial(ours, inputs), "theirs": partial(theirs, inputs[None])}
+            )
+        said = f"forward, 16,384 experts, {num_tokens:,} tokens"
+        yield Figure(f"{said} (ms)", 1000 * found["ours"])
+        yield Figure(
+            f"{said}: times as fast as PEER-pytorch", found["theirs"] / found["ours"], least=1.5
+        )
+    inputs = torch.randn(128, WIDTH)
+    ours, theirs = _ours(65_536), _theirs(65_536)
+    found = in_turn(
+        {
+            "ours": _step(ours, PoolOptimiser(ours.parameters()), inputs),
+            "theirs": _step(theirs, torch.optim.AdamW(theirs.parameters()), inputs[None]),
+        }
+    )
+    said = "forward, backward and step, 65,536 experts, 128 tokens"
+    yield Figure(f"{said} (ms)", 1000 * found["ours"])
+    yield Figure(
+        f"{said}: times as fast as PEER-pytorch with AdamW",
+        found["theirs"] / found["ours"],
+        least=6.0,
+    )
+    del ours, theirs
+    small, large = _ours(16_384), _ours(1_048_576)
+    found = in_turn(
+        {
+            "small": _step(small, PoolOptimiser(small.parameters()), inputs),
+            "large": _step(large, PoolOptimiser(large.parameters()), inputs),
+        }
+    )
+    said = "forward, backward and step, 1,048,576 experts, 128 tokens"
+    yield Figure(f"{said} (ms)", 1000 * found["large"])
+    yield Figure(f"{said}: times that of 16,384", found["large"] / found["small"], most=2.5)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    yield Figure("most memory of the process so far (GB)", peak, most=16.0)
+    # Down and up of the chosen rows are read twice, and written with their gradients.
+    num_bytes = 4 * WIDTH * 128 * HEADS * TOP_K
+    limit = 1000 * 8 * num_bytes / _bandwidth()
+    yield Figure(f"{said}: limit, bytes of touched experts over measured bandwidth (ms)", limit)
+
+
+def _bandwidth() -> float:
+    """Return the bytes a second that a sum over a large tensor reads."""
+    large = torch.ones(64_000_000)
+    return 4 * len(large) / in_turn({"sum": large.sum})["sum"]
+
+
+# A store's model
+
+
+def _store(folder: Path) -> Iterator[Figure]:
+    with open_store(folder) as store:
+        model, tokenizer = store.load()
+        queries = store.registry.queries
+        learned = [
+            (state.domain, queries.document_text(one))
+            for state in queries.live().domains
+            for one in queries.documents(state.domain, split="train", kind="text")
+            if one.text_object is not None
+        ]
+    prompts = [one.prompt for one in general_prompts()]
+    ids = [token for row in tokenise(tokenizer, prompts) for token in row[1:]]
+    plain_BT = torch.tensor([ids[:SCORED_TOKENS]])
+    yield from _beside_base(model, plain_BT, "where nothing is found", 1.10, 1.10)
+    long = (
+        (domain, torch.tensor(tokenise(tokenizer, [text])))
+        for domain, text in sorted(
+            learned, key=lambda one: hashlib.sha256(one[1].encode()).digest()
+        )
+    )
+    domain, own_BT = next(
+        (domain, ids_BT[:, :SCORED_TOKENS])
+        for domain, ids_BT in long
+        if ids_BT.shape[1] > SCORED_TOKENS
+    )
+    model.set_pool(domain)
+    yield from _beside_base(model, own_BT, "in a learned document", 2.2, 1.25)
+
+
+def _beside_base(
+    model: PeerModel, ids_BT: Tensor, said: str, most_scoring: float, most_decoding: float
+) -> Iterator[Figure]:
+    base = model.base
+    mask_BT = torch.ones_like(ids_BT[:, :PROMPT_TOKENS])
+    plain = {"do_sample": False, "attention_mask": mask_BT, "pad_token_id": 0, "eos_token_id": None}
+
+    def writes(one: Any, num: int, **more: Any) -> Turn:
+        given = {**plain, **more, "max_new_tokens": num, "min_new_tokens": num}
+        return lambda: one.generate(ids_BT[:, :PROMPT_TOKENS], **given)
+
+    @torch.no_grad()
+    def read_by_base() -> object:
+        return base(ids_BT, use_cache=False).logits
+
+    found = in_turn(
+        {
+            "score": lambda: model(ids_BT),
+            "base scores": read_by_base,
+            "first": writes(model, 1),
+            "base's first": writes(base, 1),
+            "all": writes(model, 1 + NEW_TOKENS),
+            "base's all": writes(base, 1 + NEW_TOKENS),
+        }
+    )
+    yield Figure(
+        f"{said}: scoring {SCORED_TOKENS} tokens, times the bare base",
+        found["score"] / found["base scores"],
+        most=most_scoring,
+    )
+    yield Figure(
+        f"{said}: {PROMPT_TOKENS} tokens and one new one, times the bare base",
+        found["first"] / found["base's first"],
+    )
+    own, bare = found["all"] - found["first"], found["base's all"] - found["base's first"]
+    yield Figure(
+        f"{said}: a token behind the prompt, times the bare base", own / bare, most=most_decoding
+    )
+
+
+# Acts among many domains
+
+
+def _acts() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = StoreConfig(
+            base_id="invented",
+            base_weights_sha256="a" * 64,
+            base_tokenizer_sha256="b" * 64,
+            architecture="llama",
+            num_layers=4,
+            width=32,
+            host_layers=(0, 2),
+            state_layer=2,
+            capacity=NUM_DOMAINS,
+        )
+        with Registry.create(Path(folder) / "store", config, b"background", "ann") as registry:
+            names = [f"domain-{number}" for number in range(NUM_DOMAINS)]
+            for name in [*names, *names[: TURNS + 1]]:  # some have a version to roll back to
+                _add(registry, name)
+            twice, others = iter(names[: TURNS + 1]), iter(names[TURNS + 1 :])
+            acts: dict[str, Turn] = {
+                "roll back": lambda: registry.roll_back_domain(next(twice), "v1", "ann"),
+                "freeze": lambda: registry.switch("freeze", next(others), "ann"),
+                "remove": lambda: registry.remove(next(others), "ann"),
+            }
+            for act, seconds in in_turn(acts).items():
+                yield Figure(f"{act}, among {NUM_DOMAINS:,} domains (ms)", 1000 * seconds, most=100)
+
+
+def _add(registry: Registry, domain: str) -> None:
+    """Add a segment of one invented document to a domain."""
+    text = f"{domain} {time.monotonic_ns()}"
+    (stored,) = registry.objects.put_texts([text])
+    document = NewDocument(
+        document_id=hashlib.sha256(text.encode()).hexdigest(),
+        title=domain,
+        source=f"{domain}.txt",
+        split="train",
+        num_tokens=10,
+        near_group=domain,
+        text_object=stored,
+    )
+    state = registry.queries.live().state(domain)
+    segment = NewSegment(
+        domain=domain,
+        objects={"shared.0": registry.objects.put_bytes(text.encode())},
+        host_layers=(0, 2),
+        num_experts=16,
+        size_bytes=1,
+        num_tokens=10,
+        parent=None if state is None else state.version,
+        documents=[document],
+    )
+    registry.add_segment(segment, "ann")
+
+
+# Commands
+
+_BARE = """
+import sys, torch, transformers
+torch.set_num_threads(int(sys.argv[2]))
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+ids = tokenizer("What is known about it?", return_tensors="pt")
+model.generate(**ids, max_new_tokens=1, do_sample=False, pad_token_id=0)
+"""
+
+
+def _commands(folder: Path, threads: int) -> Iterator[Figure]:
+    with open_store(folder) as store:
+        source = resolve_base(store.registry.config.base_id)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def runs(*command: str) -> Turn:
+        return lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
+
+    cli = (sys.executable, "-m", "app.cli")
+    store_of = ("--store", str(folder))
+    found = in_turn(
+        {
+            "help": runs(*cli, "--help"),
+            "domains": runs(*cli, "domains", *store_of),
+            "ask": runs(*cli, "ask", "What is known about it?", "--max-new-tokens", "1", *store_of),
+            "bare": runs(sys.executable, "-c", _BARE, source, str(threads)),
+        },
+        num=3,
+    )
+    yield Figure("peer-cl --help (s)", found["help"], most=0.5)
+    yield Figure("peer-cl domains (s)", found["domains"], most=0.5)
+    yield Figure("peer-cl ask, one token (s)", found["ask"])
+    yield Figure("the bare base loaded by transformers, one token (s)", found["bare"])
+    yield Figure(
+        "peer-cl ask, times loading the bare base and writing a token",
+        found["ask"] / found["bare"],
+        most=1.5,
+    )
