@@ -32,7 +32,7 @@ SHOWN_CHARACTERS = 160
 
 def init(
     base: Annotated[str, opt("BASE", "Model: smollm2, a folder or a Hugging Face id.")] = "smollm2",
-    dtype: Annotated[str, opt("DTYPE", "The base's: fp32, bf16 or fp16.")] = "fp32",
+    dtype: Annotated[str, opt("DTYPE", "The base's: fp32, bf16, fp16 or int8.")] = "fp32",
     host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
     budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
     capacity: Annotated[int, opt("N", "The most live domains; they share the budget.")] = 16,

@@ -25,6 +25,7 @@ from benchmarks.prompts import batches
 from benchmarks.results import Figure
 from benchmarks.stream.mixing import nearest_items
 from peer_cl.model import PeerModel
+from peer_cl.own import joined
 from peer_cl.pool import ExpertPool
 from peer_cl.read import read
 from pipelines import init_store, open_store
@@ -116,7 +117,7 @@ def _figures(
     model: PeerModel, tokenizer: Any, edits: Sequence[Edit], seconds: float
 ) -> Iterator[Figure]:
     whole = model.pool(DOMAIN)
-    (own,) = whole.own_experts()
+    own = joined(whole.own_experts())
     places = {item.item_id: number for number, item in enumerate(own.items)}
     answers = {edit.fact.document_id: edit.fact.answer for edit in edits}
     for count in COUNTS:

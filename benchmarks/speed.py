@@ -29,18 +29,24 @@ from benchmarks.corpora.questions import general_prompts
 from benchmarks.results import Figure
 from peer_cl.layer import PeerLayer, PoolShape
 from peer_cl.model import PeerModel
+from peer_cl.own import Item, OwnExperts, load_own
+from peer_cl.pool import ExpertPool
+from peer_cl.read import read
 from peer_cl.sparse import PoolOptimiser
-from pipelines import open_store
+from pipelines import init_store, open_store
 from pipelines.batches import tokenise
 from pipelines.loading import resolve_base
-from pipelines.settings import keep_freed_memory
+from pipelines.passage_training import passage_host_layers
+from pipelines.settings import TrainingSettings, keep_freed_memory
 from stores.config import StoreConfig
 from stores.records import NewDocument, NewSegment
 from stores.registry import Registry
 
-PARTS = ("layer", "store", "domains", "command")
+PARTS = ("layer", "own", "store", "domains", "command")
 TURNS = 7
 WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
+FEW_ITEMS, MANY_ITEMS, ITEMS_A_FILE = 13, 15_000, 250
+"""Passages of 80 own experts each: some 1,000 experts, and 1,200,000."""
 NUM_DOMAINS = 1_000
 SCORED_TOKENS, PROMPT_TOKENS, NEW_TOKENS = 128, 32, 32
 Turn = Callable[[], object]
@@ -59,6 +65,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     for part in options.part or PARTS:
         if part == "layer":
             figures += _layer()
+        elif part == "own":
+            figures += _own()
         elif part == "store":
             figures += _store(options.store)
         elif part == "domains":
@@ -164,6 +172,82 @@ def _bandwidth() -> float:
     """Return the bytes a second that a sum over a large tensor reads."""
     large = torch.ones(64_000_000)
     return 4 * len(large) / in_turn({"sum": large.sum})["sum"]
+
+
+# Own experts
+
+
+def _own() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        with init_store(Path(folder) / "store") as store:
+            few, tokenizer = store.load_base()
+        many = PeerModel(
+            few.base,
+            host_layers=few.host_layers,
+            identity=few.identity,
+            background=few.background,
+            special_ids=few.special_ids.tolist(),
+        )
+        texts = _texts(len(tokenizer))
+        few.add_pool("own", ExpertPool("own", own=_random_own(few, texts[:FEW_ITEMS], folder)))
+        lists = _random_own(few, texts, folder)
+        held = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")) / 1e9
+        before = _resident_files()
+        many.add_pool("own", ExpertPool("own", own=lists))
+        ids_BT = texts[0][None].long()  # repeats an item, which is then active
+        for model in (few, many):
+            assert read(model, ids_BT).items["own"], "the text must find its item"  # noqa: S101
+        found = in_turn(
+            {"few": partial(read, few, ids_BT), "many": partial(read, many, ids_BT)}, num=15
+        )
+        num = sum(one.down_ILRD[..., 0].numel() for one in lists)
+        said = f"{num:,} own experts, {held:.1f} GB in files"
+        yield Figure(f"{said}: a token of a text that finds one (ms)",
+                     1000 * found["many"] / ids_BT.shape[1])  # fmt: skip
+        yield Figure(
+            f"{said}: times that of {FEW_ITEMS * num // len(texts):,}",
+            found["many"] / found["few"],
+            most=1.2,
+        )
+        yield Figure(f"{said}: of files, resident afterwards (GB)", _resident_files() - before)
+
+
+def _texts(num_tokens: int) -> list[Tensor]:
+    """Return random texts of a hundred tokens, the start token first."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(100, num_tokens, (MANY_ITEMS, 101), generator=generator).int()
+    drawn[:, 0] = 0
+    return [*drawn]
+
+
+def _random_own(model: PeerModel, texts: Sequence[Tensor], folder: str) -> list[OwnExperts]:
+    """Return random own experts of passages, mapped from files."""
+    layers, width = passage_host_layers(len(model.hooks.layers)), model.hooks.width
+    settings, found = TrainingSettings(), list[OwnExperts]()
+    generator = torch.Generator().manual_seed(1)
+    for begin in range(0, len(texts), ITEMS_A_FILE):
+        some = texts[begin : begin + ITEMS_A_FILE]
+        own = OwnExperts(
+            [Item(str(begin + number)) for number in range(len(some))],
+            torch.empty(len(some), 0, 0),
+            some,
+            [torch.zeros(1, 384).half() for _ in some],
+            host_layers=layers,
+            width=width,
+            num_experts=settings.passage_experts,
+        )
+        shape = own.down_ILRD.shape
+        weights = (torch.randn(shape, generator=generator).bfloat16() / 30 for _ in range(2))
+        path = Path(folder) / f"{len(texts)}-{begin}.safetensors"
+        path.write_bytes(own.holding(*weights).to_bytes(model.identity))
+        found.append(load_own(path, model.identity))
+    return found
+
+
+def _resident_files() -> float:
+    """Return how much of mapped files lies in memory, GB."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("RssFile:")[1].split()[0]) / 1e6
 
 
 # A store's model

@@ -7,22 +7,31 @@ code is run and nothing of it is unpickled: weights are safetensors.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TorchAoConfig
 
 from peer_cl.devices import AUTO, pick_device
 from peer_cl.errors import BaseMismatchError, DamageError, InputError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""In which a base may be loaded; experts are trained in fp32, whatever the base is."""
+INT8 = "int8"
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    INT8: torch.bfloat16,
+}
+"""In which a base may be loaded, and computes; experts are trained in fp32, whatever the base is.
+With int8 the weights of its linear layers are kept in 8 bits (torchao)."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +66,35 @@ class Base:
     identity: BaseIdentity
 
 
-def load_base(source: str, *, dtype: torch.dtype = torch.float32, device: str = AUTO) -> Base:
+def load_base(source: str, *, dtype: str = "fp32", device: str = AUTO) -> Base:
     """Return the pretrained model and tokenizer in a folder or under a hub id.
 
     Every promise about bits holds for one dtype on one device.
 
     Args:
-        source: the folder or hub id.
-        dtype: in which the model is loaded.
+        source: the folder or hub id. A quantised checkpoint is loaded as it is.
+        dtype: in which the model is loaded, one of DTYPES.
         device: where it lies, as for `peer_cl.devices.pick_device`.
 
     Raises:
         InputError: when nothing can be loaded from there (the loader's own words follow), weights
-            are missing or of another model, the tokenizer is another model's, or there is no such
-            device.
+            are missing or of another model, the tokenizer is another model's, there is no such
+            device or dtype, or a library for it is not installed.
     """
-    place = pick_device(device)
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    place, quantised = pick_device(device), _quantisation() if dtype == INT8 else {}
     is_folder = Path(source).is_dir()
     if not source.strip() or (source.startswith((".", "/", "~")) and not is_folder):
         raise InputError(f"there is no folder {source!r}; give a base model's folder, or a hub id")
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=dtype,
+            dtype=DTYPES[dtype],
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
+            **quantised,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the libraries below raise a dozen kinds for damaged files
@@ -112,7 +124,18 @@ def load_base(source: str, *, dtype: torch.dtype = torch.float32, device: str = 
         )
     model.eval()
     identity = identify(model, tokenizer)
-    return Base(source, model.to(place), tokenizer, identity)
+    if model.device.type != place.type or place.index is not None:  # some refuse to be moved
+        model.to(place)
+    return Base(source, model, tokenizer, identity)
+
+
+def _quantisation() -> dict[str, Any]:
+    """Return what makes transformers keep the weights of linear layers in 8 bits."""
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig
+    except ImportError as error:
+        raise InputError(f'{INT8} needs torchao: pip install "peer-cl[int8]" ({error})') from error
+    return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())}
 
 
 def identify(model: Any, tokenizer: Any | None = None) -> BaseIdentity:
@@ -145,11 +168,21 @@ def tensors_sha256(tensors: dict[str, Tensor]) -> str:
         True
     """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().to("cpu").contiguous()
+    plain = dict(part for name, tensor in tensors.items() for part in _parts(name, tensor))
+    for name in sorted(plain):
+        tensor = plain[name].detach().to("cpu").contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _parts(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield a tensor by its name, or of a quantised one the tensors that it is made of."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _parts(f"{name}.{part}", getattr(tensor, part))
+    elif isinstance(tensor, Tensor):
+        yield name, tensor
 
 
 def context_length(model: Any) -> int | None:
@@ -206,11 +239,13 @@ def seal(
 
 
 def unseal(
-    data: bytes, kind: str, form: str, identity: BaseIdentity, *, name: str, what: str
+    data: bytes | Path, kind: str, form: str, identity: BaseIdentity, *, name: str, what: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the header and the tensors in bytes that `seal` wrote.
 
     Args:
+        data: the bytes; or a file that holds them, already verified: its tensors are mapped into
+            memory, and read when they are used.
         kind: the header's name in the file.
         form: its "format".
         identity: of the base that it is to be used with.
@@ -221,11 +256,11 @@ def unseal(
         BaseMismatchError: when it was made for another base or tokenizer; both hashes shown.
     """
     try:
-        tensors = load(data)
-        size = int.from_bytes(data[:8], "little")
-        about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][kind])
-        # safetensors itself loads a flipped byte silently.
-        is_whole = about["format"] == form and about["sha256"] == _checksum(about, tensors)
+        tensors = load_file(data) if isinstance(data, Path) else load(data)
+        about: dict[str, Any] = json.loads(_header(data)["__metadata__"][kind])
+        is_whole = about["format"] == form
+        if not isinstance(data, Path):  # safetensors itself loads a flipped byte silently
+            is_whole = is_whole and about["sha256"] == _checksum(about, tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamageError(f"{name} cannot be read as {what}: {error!r:.200}") from error
     if not is_whole:
@@ -233,6 +268,13 @@ def unseal(
     made_for = BaseIdentity(about["base_weights_sha256"], about["base_tokenizer_sha256"])
     identity.check(made_for, name)
     return about, tensors
+
+
+def _header(data: bytes | Path) -> dict[str, Any]:
+    """Return the header of a safetensors file."""
+    with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+        found: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return found
 
 
 def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:

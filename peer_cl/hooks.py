@@ -145,9 +145,16 @@ class Hooks:
         self.check_segments(segments)
         inputs: dict[int, Tensor] = {}
         hosts = {layer for segment in segments for layer in segment.host_layers}
+        touched: list[tuple[int, OwnExperts]] = []
         if items_BT is not None:
+            # A store may hold many lists; those without an active item cost nothing.
+            active, first = items_BT.unique().tolist(), 0
+            for one in own:
+                if any(first <= item < first + len(one.items) for item in active):
+                    touched.append((first, one))
+                first += len(one.items)
             items_BT = items_BT.to(self.device)
-            hosts |= {layer for one in own for layer in one.host_layers}
+            hosts |= {layer for _, one in touched for layer in one.host_layers}
         self.check_layers(sorted(hosts) or [0])
         with self._open() as stack:
             for number in sorted(hosts):
@@ -158,8 +165,8 @@ class Hooks:
                     if here:
                         hook = functools.partial(_add_experts, here, number, inputs, watch)
                         stack.callback(module.register_forward_hook(hook).remove)
-                if items_BT is not None and any(number in one.host_layers for one in own):
-                    hook = functools.partial(_add_own, own, number, inputs, items_BT, alike)
+                if items_BT is not None and any(number in one.host_layers for _, one in touched):
+                    hook = functools.partial(_add_own, touched, number, inputs, items_BT, alike)
                     stack.callback(self.layers[number].register_forward_hook(hook).remove)
             yield
 
@@ -247,14 +254,16 @@ class Hooks:
         (B, T, V). What a model does to logits after its head must treat every token alike.
         """
         head = self.base.get_output_embeddings()
-        is_plain, whole = type(head) is nn.Linear, cast(Callable[[Tensor], Tensor], head.forward)
+        # The rows of a quantised head cannot be taken apart.
+        is_plain = type(head) is nn.Linear and not hasattr(head.weight, "__tensor_flatten__")
+        whole = cast(Callable[[Tensor], Tensor], head.forward)
         weights_GVD: Tensor | None = head.weight.detach()[tokens_GV] if is_plain else None
         biases_G1V = (
             head.bias.detach()[tokens_GV][:, None] if is_plain and head.bias is not None else 0
         )
 
         def product(states_BTD: Tensor) -> Tensor:
-            if weights_GVD is None:  # a quantised head
+            if weights_GVD is None:
                 logits_BTW = whole(states_BTD)
                 tokens_BV = tokens_GV.repeat_interleave(len(logits_BTW) // len(tokens_GV), 0)
                 return logits_BTW.gather(-1, tokens_BV[:, None].expand(-1, logits_BTW.shape[1], -1))
@@ -442,7 +451,7 @@ def _add_experts(
 
 
 def _add_own(
-    own: Sequence[OwnExperts],
+    own: Sequence[tuple[int, OwnExperts]],
     number: int,
     inputs: dict[int, Tensor],
     items_BT: Tensor,
@@ -451,7 +460,10 @@ def _add_own(
     __: tuple[Any, ...],
     output: Any,
 ) -> Any:
-    """Return a layer's output with what the active items' experts add."""
+    """Return a layer's output with what the active items' experts add.
+
+    Each list of own experts comes with the number of its first item.
+    """
     states_BTD = output[0] if isinstance(output, tuple) else output
     rows, num_tokens = states_BTD.shape[:2]
     items_BT = items_BT.repeat_interleave(rows // len(items_BT), 0)
@@ -460,11 +472,10 @@ def _add_own(
         items_BT = torch.cat([items_BT, items_BT[:, -1:].expand(-1, num_more)], 1)
     elif num_more < 0:
         items_BT = items_BT[:, -1:].expand(-1, num_tokens)
-    inputs_BTD, first = inputs[number].view(states_BTD.shape), 0
-    for one in own:
+    inputs_BTD = inputs[number].view(states_BTD.shape)
+    for first, one in own:
         if number in one.host_layers:
             here_BT = torch.where(items_BT < first + len(one.items), items_BT - first, -1)
             added = one.read_alike if alike else one
             states_BTD = states_BTD + added(inputs_BTD, number, here_BT)
-        first += len(one.items)
     return (states_BTD, *output[1:]) if isinstance(output, tuple) else states_BTD

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -213,8 +214,12 @@ def _tuples(rows: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, rows))
 
 
-def load_own(data: bytes, identity: BaseIdentity, *, name: str = "own experts") -> OwnExperts:
+def load_own(
+    data: bytes | Path, identity: BaseIdentity, *, name: str = "own experts"
+) -> OwnExperts:
     """Return the own experts in bytes that `OwnExperts.to_bytes` wrote.
+
+    Of a file that holds such, already verified, an item's experts are read when it is active.
 
     Raises:
         DamageError: when these are none, or any byte changed since they were written.

@@ -94,6 +94,7 @@ def run_bare(
         "dtype": str(model.base.dtype).removeprefix("torch."),
         "generates": generates,
         "device": device or str(model.device),
+        "is_int8": any(hasattr(one, "__tensor_flatten__") for one in model.base.parameters()),
     }
     # -P keeps the script's own folder, which is this package, off the path.
     command = [sys.executable, "-P", str(Path(__file__))]
@@ -129,12 +130,18 @@ def _main() -> None:
     torch.set_num_threads(wanted["num_threads"])
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    quantised = {}
+    if wanted["is_int8"]:
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        quantised["quantization_config"] = transformers.TorchAoConfig(Int8WeightOnlyConfig())
     model = transformers.AutoModelForCausalLM.from_pretrained(
         wanted["source"],
         dtype=getattr(torch, wanted["dtype"]),
         attn_implementation=wanted["attention"],
         trust_remote_code=False,
         use_safetensors=True,
+        **quantised,
     ).eval()
     model.to(wanted["device"])
     generate = model.generate if wanted["generates"] else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from peer_cl.errors import FrozenError, InputError, StateError, UnknownError, UnsupportedError
-from peer_cl.own import load_own
+from peer_cl.own import joined, load_own
 from pipelines.corpora import LEARNED_KINDS, SourceDocument
 from pipelines.facts import Fact
 from pipelines.growing import (
@@ -325,7 +325,7 @@ class _Left:
         shards = row.objects_of("shared")
         identity = store_identity(self._registry)
         facts, passages = (
-            next(iter(load_owns(self._registry, row, identity, [kind])), None)
+            joined(lists) if (lists := load_owns(self._registry, row, identity, [kind])) else None
             for kind in ("facts", "passages")
         )
         losses = {

@@ -286,7 +286,7 @@ class DomainExperts:
         if not up_D.any():
             return []
         unembedding: Any = self.model.base.get_output_embeddings()
-        raised_V = unembedding.weight.float() @ up_D.to(unembedding.weight.device)
+        raised_V = unembedding(up_D.to(self.model.device, self.model.base.dtype)).float()
         best = raised_V.topk(NUM_PROMOTED).indices.tolist()
         return [str(self.tokenizer.decode([token])) for token in best]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from peer_cl.bases import DTYPES, Base, load_base, within_context
-from peer_cl.errors import CorpusError, DamageError, InputError, StoreFormatError
+from peer_cl.bases import Base, load_base, within_context
+from peer_cl.errors import CorpusError, DamageError, StoreFormatError
 from peer_cl.hooks import Hooks
 from peer_cl.router import Background
 from peer_cl.trial import try_base
@@ -57,7 +57,7 @@ def init_store(
         folder: where.
         base: "smollm2" for the embedded model, a folder (stored as an absolute path, so that the
             store can be used from anywhere), or a hub id.
-        dtype: in which the base is loaded, fp32, bf16 or fp16.
+        dtype: in which the base is loaded, fp32, bf16, fp16 or int8 (`peer_cl.bases.DTYPES`).
         device: where it computes, as for `open_store`.
         host_layers: decoder layers that get experts; default: all but the lowest tenth.
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
@@ -80,10 +80,8 @@ def init_store(
         raise StoreFormatError(f"there is a store in {folder} already; choose another folder")
     if background is not None and len(background) < 2:
         raise CorpusError(f"background statistics need at least 2 texts, not {len(background)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     source = resolve_base(base, lambda what: progress(what, 0, 0, ""))
-    loaded = load_base(source, dtype=DTYPES[dtype], device=device)
+    loaded = load_base(source, dtype=dtype, device=device)
     depth = int(loaded.model.config.get_text_config(decoder=True).num_hidden_layers)
     hooks = Hooks(loaded.model)
     config = StoreConfig(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from peer_cl.bases import DTYPES, Base, BaseIdentity, load_base
+from peer_cl.bases import Base, BaseIdentity, load_base
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
-from peer_cl.own import OwnExperts, joined, load_own
+from peer_cl.own import OwnExperts, load_own
 from peer_cl.pool import ExpertPool, Segment, load_segment
 from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
 from pipelines.chat import question_finder
@@ -186,9 +186,7 @@ def load_store_base(registry: Registry) -> Base:
     """
     config = registry.config
     try:
-        base = load_base(
-            resolve_base(config.base_id), dtype=DTYPES[config.dtype], device=registry.device
-        )
+        base = load_base(resolve_base(config.base_id), dtype=config.dtype, device=registry.device)
     except InputError as error:
         raise StateError(
             f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
@@ -259,15 +257,15 @@ def load_owns(
     identity: BaseIdentity,
     kinds: Sequence[str] = ("facts", "passages"),
 ) -> list[OwnExperts]:
-    """Return the own experts that one ingest learned, a list a kind; DamageError where they are
-    damaged."""
-    name = f"own experts of {row.domain} {row.label}"
-    read = registry.objects.read
-    lists = [
-        [load_own(read(one), identity, name=name) for one in row.objects_of(kind).values()]
+    """Return the own experts that one ingest learned, a list an object, facts first; DamageError
+    where they are damaged. Those in local files are read when they are used.
+    """
+    name, objects = f"own experts of {row.domain} {row.label}", registry.objects
+    return [
+        load_own(objects.local_file(one) or objects.read(one), identity, name=name)
         for kind in kinds
+        for one in row.objects_of(kind).values()
     ]
-    return [joined(own) for own in lists if own]
 
 
 def load_shards(

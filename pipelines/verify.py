@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from peer_cl.bases import DTYPES, load_base
+from peer_cl.bases import load_base
 from peer_cl.devices import CPU
 from peer_cl.errors import PeerError
 from peer_cl.model import PeerModel
@@ -72,7 +72,7 @@ def verify(registry: Registry, *, progress: Progress = no_progress) -> VerifyRep
         checks.append(Check("database and the sha256 of every object", "good"))
     progress("checking the base", 0, 0, "")
     source = resolve_base(registry.config.base_id)
-    base = load_base(source, dtype=DTYPES[registry.config.dtype], device=registry.device)
+    base = load_base(source, dtype=registry.config.dtype, device=registry.device)
     identity = base.identity
     what, note = "sha256 of the base's weights and tokenizer", identity.weights_sha256[:16]
     checks.append(_tried(what, note, identity.check, store_identity(registry), "the store"))

@@ -12,7 +12,7 @@ import re
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,6 +85,19 @@ class ObjectStore:
         raise DamageError(
             f"object {object_id} {fault}; restore it from a copy, or run `peer-cl doctor`"
         )
+
+    def local_file(self, object_id: str) -> Path | None:
+        """Return the file of an object, its bytes verified, without holding them in memory; None
+        where objects lie elsewhere. DamageError as for `read`.
+        """
+        if self._folder is None:
+            return None
+        path = self.path(object_id)
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == object_id:
+                return path
+        self.read(object_id)  # says what is wrong
+        return None
 
     def read_text(self, object_id: str) -> str:
         """Return the text of an object that `put_texts` stored, verified."""

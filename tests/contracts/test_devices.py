@@ -15,6 +15,7 @@ from tiny_store import FACTS, SETTINGS, documents
 
 from peer_cl.devices import DEVICE_VARIABLE, pick_device
 from peer_cl.errors import InputError
+from peer_cl.own import joined
 from pipelines import init_store, open_store
 from pipelines.loading import load_owns, store_identity
 
@@ -80,7 +81,7 @@ def test_what_was_learned_elsewhere_differs_by_rounding_alone(stores):
     for folder in stores:
         with open_store(folder, device="cpu") as store:
             (row,) = store.registry.queries.domain("law").chain
-            (own,) = load_owns(store.registry, row, store_identity(store.registry))
+            own = joined(load_owns(store.registry, row, store_identity(store.registry)))
             learned.append(own.up_ILRD.float())
     assert learned[0].abs().max() > 0.01
     torch.testing.assert_close(*learned, atol=2e-3, rtol=0.05)

@@ -1,16 +1,16 @@
-"""A base in half precision: it stays as it is, experts learn beside it, and its bits come back."""
+"""A base in fewer bits: it stays as it is, experts learn beside it, and its bits come back."""
 
 import pytest
-import torch
 from tiny_base import background, make_tiny_base, write_corpus
 from tiny_store import FACTS, SETTINGS
 
+from peer_cl.bases import DTYPES
 from peer_cl.errors import InputError
 from pipelines import init_store, open_store
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_a_store_on_a_base_in_half_precision(tmp_path, dtype):
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "int8"])
+def test_a_store_on_a_base_in_lower_precision(tmp_path, dtype):
     base = str(make_tiny_base(tmp_path / "base"))
     with init_store(
         tmp_path / "knowledge", base=base, dtype=dtype, background=background()
@@ -23,7 +23,9 @@ def test_a_store_on_a_base_in_half_precision(tmp_path, dtype):
         assert learned < bare - 0.05
     with open_store(tmp_path / "knowledge") as store:
         model, _ = store.load()
-        assert model.base.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        assert model.base.dtype == DTYPES[dtype]
+        weight = model.base.model.layers[0].mlp.up_proj.weight
+        assert (type(weight).__name__ == "Int8Tensor") == (dtype == "int8")
         assert store.verify().is_good
         assert store.ask("Who owns house 1?", domains="law").is_found
         store.remove("law")
@@ -32,6 +34,6 @@ def test_a_store_on_a_base_in_half_precision(tmp_path, dtype):
 
 def test_another_dtype_is_refused(tmp_path):
     base = str(make_tiny_base(tmp_path / "base"))
-    with pytest.raises(InputError, match="dtype must be one of fp32, bf16, fp16, not 'int4'"):
+    with pytest.raises(InputError, match="dtype must be one of fp32, bf16, fp16, int8, not 'int4'"):
         init_store(tmp_path / "knowledge", base=base, dtype="int4", background=background())
     assert not (tmp_path / "knowledge").exists()

@@ -7,6 +7,7 @@ import torch
 from tiny_store import FACTS
 
 from peer_cl.errors import StateError, UnknownError
+from peer_cl.own import joined
 from pipelines.experts import owned_experts, parse_expert
 from pipelines.usage import read_use
 
@@ -26,8 +27,15 @@ def minerals(measured, loaded):
     return measured[0].experts("minerals", model=loaded[0], tokenizer=loaded[1])
 
 
+def _by_kind(model, domain):
+    """Return a pool's own experts, facts' and passages', each as one list."""
+    lists = model.pool(domain).own_experts()
+    kinds = [[own for own in lists if bool(own.texts) == is_text] for is_text in (False, True)]
+    return [joined(own) for own in kinds if own]
+
+
 def test_an_item_is_shown_with_what_it_owns(measured, minerals):
-    registry, lists = measured[0].registry, minerals.model.pool("minerals").own_experts()
+    registry, lists = measured[0].registry, _by_kind(minerals.model, "minerals")
     learned = registry.queries.documents("minerals", split="train")
     report = minerals.report(num=2)
     assert (report.num_items, len(report.items)) == (len(learned), 2)
@@ -49,7 +57,7 @@ def test_an_item_is_shown_with_what_it_owns(measured, minerals):
 
 def test_an_item_promotes_what_it_writes_and_names_the_most_similar_other(minerals):
     model, left = minerals.model, minerals.report(num=99).items
-    for own in model.pool("minerals").own_experts():
+    for own in _by_kind(model, "minerals"):
         shown, left = left[: len(own.items)], left[len(own.items) :]
         up_ILRD = own.up_ILRD.float()
         added = up_ILRD.sum(2).flatten(1)

@@ -8,7 +8,7 @@ from tiny_base import sentences, write_corpus
 from tiny_store import FACTS, SETTINGS, documents, store_logits
 
 from peer_cl.errors import CorpusError, DamageError, FrozenError, InputError, StateError
-from peer_cl.own import load_own
+from peer_cl.own import joined, load_own
 from pipelines.corpora import SourceDocument
 from pipelines.growing import group_of
 from pipelines.loading import load_owns, store_identity
@@ -205,7 +205,7 @@ def test_long_documents_are_learned_in_pieces(store):
     assert report.num_tokens >= document.num_tokens > 3 * 32
     assert torch.isfinite(store_logits(store, TEXT)).all()
     (segment,) = store.registry.queries.domain("minerals").chain
-    (own,) = load_owns(store.registry, segment, store_identity(store.registry))
+    own = joined(load_owns(store.registry, segment, store_identity(store.registry)))
     assert {item.item_id for item in own.items} == {document.document_id}
     assert len(own.items) >= document.num_tokens / 32, "each piece is a passage of its own"
 

@@ -5,6 +5,7 @@ import torch
 
 from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
+from peer_cl.own import joined
 from peer_cl.read import token_log_probs
 from pipelines.batches import tokenise
 from pipelines.growing import shard_of
@@ -52,7 +53,7 @@ class Hits:
 @pytest.fixture(scope="module")
 def hits(learned):
     registry, base, hooks, row, shards, found = learned
-    (own,) = load_owns(registry, row, base.identity)
+    own = joined(load_owns(registry, row, base.identity))
     place_of = {item.item_id: place for place, item in enumerate(own.items)}
     hits = {}
     for one in found:
