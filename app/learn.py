@@ -160,6 +160,9 @@ def ingest(
     prune: Annotated[
         bool, flag("--prune", "Leave out the documents of files that are gone from a folder.")
     ] = False,
+    processes: Annotated[
+        int, opt("N", "Learn in N processes, each with the base: the same bits.", min=1)
+    ] = 1,
     dry_run: Annotated[bool, flag("--dry-run", "Only say what would be learned.")] = False,
     message: Message = "",
 ) -> Answer:
@@ -208,6 +211,7 @@ def ingest(
                 settings=wanted,
                 message=message,
                 prune=prune,
+                processes=processes,
                 progress=progress,
             )
         yield report

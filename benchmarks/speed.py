@@ -30,12 +30,13 @@ from benchmarks.results import Figure
 from peer_cl.layer import PeerLayer, PoolShape
 from peer_cl.model import PeerModel
 from peer_cl.own import Item, OwnExperts, load_own
-from peer_cl.pool import ExpertPool
+from peer_cl.pool import ExpertPool, Segment
 from peer_cl.read import read
+from peer_cl.router import DomainWords, RouterKey, TokenCounts
 from peer_cl.sparse import PoolOptimiser
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
-from pipelines.loading import resolve_base
+from pipelines.loading import index_search, resolve_base
 from pipelines.passage_training import passage_host_layers
 from pipelines.settings import TrainingSettings, keep_freed_memory
 from stores.config import StoreConfig
@@ -70,7 +71,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         elif part == "store":
             figures += _store(options.store)
         elif part == "domains":
-            figures += _acts()
+            figures += [*_live(), *_acts()]
         else:
             figures += _commands(options.store, options.threads)
     return figures
@@ -263,10 +264,7 @@ def _store(folder: Path) -> Iterator[Figure]:
             for one in queries.documents(state.domain, split="train", kind="text")
             if one.text_object is not None
         ]
-    prompts = [one.prompt for one in general_prompts()]
-    ids = [token for row in tokenise(tokenizer, prompts) for token in row[1:]]
-    plain_BT = torch.tensor([ids[:SCORED_TOKENS]])
-    yield from _beside_base(model, plain_BT, "where nothing is found", 1.10, 1.10)
+    yield from _beside_base(model, _general_text(tokenizer), "where nothing is found", 1.10, 1.10)
     long = (
         (domain, torch.tensor(tokenise(tokenizer, [text])))
         for domain, text in sorted(
@@ -323,6 +321,68 @@ def _beside_base(
 
 
 # Acts among many domains
+
+
+def _live() -> Iterator[Figure]:
+    """Yield what scoring takes beside many live domains, where none is found."""
+    with tempfile.TemporaryDirectory() as folder, init_store(Path(folder) / "store") as store:
+        one, tokenizer = store.load_base()
+    many = PeerModel(
+        one.base,
+        host_layers=one.host_layers,
+        identity=one.identity,
+        background=one.background,
+        special_ids=one.special_ids.tolist(),
+        capacity=NUM_DOMAINS,
+    )
+    generator = torch.Generator().manual_seed(0)
+    for number in range(NUM_DOMAINS):
+        pool = _random_pool(many, len(tokenizer), generator)
+        many.add_pool(f"domain-{number}", pool)
+        if not number:
+            one.add_pool("domain-0", pool)
+    for model in (one, many):
+        model.search = index_search(model)
+    ids_BT = _general_text(tokenizer)
+    found = in_turn({"one": partial(read, one, ids_BT), "many": partial(read, many, ids_BT)})
+    yield Figure(
+        f"scoring {SCORED_TOKENS} tokens among {NUM_DOMAINS:,} domains, times among one",
+        found["many"] / found["one"],
+        most=1.1,
+    )
+
+
+def _random_pool(model: PeerModel, num_tokens: int, generator: torch.Generator) -> ExpertPool:
+    """Return a small random pool, with a key of a thousand words and four facts."""
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randint(100, num_tokens, shape, generator=generator)
+
+    assert model.background is not None  # noqa: S101
+    shape = PoolShape(num_experts=16, num_heads=1, top_k=4, key_width=8)
+    segment = Segment(width=model.hooks.width, host_layers=model.host_layers[::9], shape=shape)
+    centroids_CD = model.background.centroids_CD[::8] + 0.3 * torch.randn(
+        32, model.hooks.width, generator=generator
+    )
+    counts = TokenCounts.of([[*drawn(2_000).tolist()]])
+    key = RouterKey(centroids_CD, 0.0, words=(DomainWords(counts, 1.0),))
+    items = [Item(str(n), (tuple(drawn(3).tolist()),), 4) for n in range(4)]
+    assert model.background.relations is not None  # noqa: S101
+    width = len(model.background.relations.offset_E)
+    own = OwnExperts(
+        items,
+        torch.randn(4, 3, width, generator=generator),
+        host_layers=(model.host_layers[-1],),
+        width=model.hooks.width,
+        num_experts=8,
+    )
+    return ExpertPool("", [segment], key, [own])
+
+
+def _general_text(tokenizer: Any) -> Tensor:
+    """Return token ids (1, T) of text that no domain teaches."""
+    rows = tokenise(tokenizer, [one.prompt for one in general_prompts()])
+    return torch.tensor([[token for row in rows for token in row[1:]][:SCORED_TOKENS]])
 
 
 def _acts() -> Iterator[Figure]:

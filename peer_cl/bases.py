@@ -134,7 +134,7 @@ def _quantisation() -> dict[str, Any]:
     try:
         from torchao.quantization import Int8WeightOnlyConfig
     except ImportError as error:
-        raise InputError(f'{INT8} needs torchao: pip install "peer-cl[int8]" ({error})') from error
+        raise InputError(f"int8 needs torchao ({error}): pip install 'peer-cl[int8]'") from error
     return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())}
 
 

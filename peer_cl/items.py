@@ -14,7 +14,8 @@ relation space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -196,6 +197,53 @@ class RelationStates:
         return functional.normalize(last_AOE + mean_AOE + self.space.offset_E, dim=-1)
 
 
+class JointIndex:
+    """Which of many pools a text can be about at all, in one pass over it.
+
+    A pool that is left out would find nothing; of the others each looks for itself.
+
+    Args:
+        indexes: of the pools.
+    """
+
+    def __init__(self, indexes: Sequence[ItemIndex]) -> None:
+        self._by_subject: dict[tuple[int, ...], set[int]] = {}
+        for place, index in enumerate(indexes):
+            for subject in index.subjects():
+                self._by_subject.setdefault(subject, set()).add(place)
+        self._lengths = sorted({len(subject) for subject in self._by_subject})
+        texts = [(place, ids) for place, index in enumerate(indexes) for ids in index.texts()]
+        self._passages = PassageIndex([ids for _, ids in texts])
+        self._owners = [place for place, _ in texts]
+
+    def named(self, ids_BT: Tensor) -> list[int]:
+        """Return the places of pools of which a subject stands in some text."""
+        found = set[int]()
+        for ids in ids_BT.tolist():
+            for begin in range(len(ids)):
+                for length in self._lengths:
+                    found |= self._by_subject.get(tuple(ids[begin : begin + length]), set())
+        return sorted(found)
+
+    def repeated(self, ids_BT: Tensor, nats_BT: Tensor) -> list[int]:
+        """Return the places of pools of which some text may repeat a passage.
+
+        `nats_BT`: what each token tells, as for `PassageIndex.find`.
+        """
+        bar = min((TEXT_BAR, PROMPT_BAR, GIVEN_BAR), key=lambda one: one.share * one.nats)
+        return sorted({self._owners[one] for one in self._passages.shared(ids_BT, nats_BT, bar)})
+
+
+@functools.lru_cache(maxsize=4)
+def _joint(indexes: tuple[ItemIndex, ...]) -> JointIndex:
+    return JointIndex(indexes)
+
+
+def joint_index(indexes: Sequence[ItemIndex]) -> JointIndex:
+    """Return the joint index of some pools' items, made once for the same ones."""
+    return _joint(tuple(indexes))
+
+
 class ItemIndex:
     """The items of a pool: facts by their subjects, passages by their pairs of tokens.
 
@@ -280,6 +328,14 @@ class ItemIndex:
                 item = self._passage_items[one.passage]
                 found.append(FoundItem(one.row, item, begin, at, one.until, one.score, True))
         return found
+
+    def subjects(self) -> Iterable[tuple[int, ...]]:
+        """Return all facts' subjects, as token ids."""
+        return self._by_subject.keys()
+
+    def texts(self) -> Iterable[Tensor]:
+        """Return all passages' token ids."""
+        return self._texts.values()
 
     def text(self, item: int) -> Tensor | None:
         """Return the token ids of a passage, its title included; None for a fact."""

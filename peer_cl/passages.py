@@ -104,9 +104,21 @@ class PassageIndex:
         return [run for row, (pairs_T, told_T) in enumerate(rows)
                 for run in self._runs(row, pairs_T, told_T, bar)]  # fmt: skip
 
-    def _runs(
-        self, row: int, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64], bar: Bar
-    ) -> Iterator[Run]:
+    def shared(self, ids_BT: Tensor, nats_BT: Tensor, bar: Bar) -> set[int]:
+        """Return the passages of which some text may share enough, if all its tokens count."""
+        both_BT = (nats_BT[:, 1:] + nats_BT[:, :-1]).numpy()
+        found = set[int]()
+        for pairs_T, told_T in zip(_paired(ids_BT).numpy(), both_BT, strict=True):
+            found |= set(self._shared(pairs_T, told_T, bar)[2].tolist())
+        return found
+
+    def _shared(
+        self, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64], bar: Bar
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return where pairs of a text stand in passages, in which, and which share enough in all.
+
+        The newest come first: of two that are as near, it is active.
+        """
         first_T = np.searchsorted(self._pairs_X, pairs_T, "left")
         nums_T = np.searchsorted(self._pairs_X, pairs_T, "right") - first_T
         nums_T[told_T <= 0] = 0
@@ -114,8 +126,12 @@ class PassageIndex:
         within_X = np.arange(len(places_X)) - np.repeat(nums_T.cumsum() - nums_T, nums_T)
         owners_X = self._owners_X[np.repeat(first_T, nums_T) + within_X]
         totals = np.bincount(owners_X, told_T[places_X], minlength=self.num_passages)
-        # The newest first: of two that are as near, it is active.
-        candidates_C = (totals >= bar.share * bar.nats).nonzero()[0][::-1]
+        return places_X, owners_X, (totals >= bar.share * bar.nats).nonzero()[0][::-1]
+
+    def _runs(
+        self, row: int, pairs_T: NDArray[np.int64], told_T: NDArray[np.float64], bar: Bar
+    ) -> Iterator[Run]:
+        places_X, owners_X, candidates_C = self._shared(pairs_T, told_T, bar)
         if not len(candidates_C):
             return
         hits_CT = np.zeros((len(candidates_C), len(pairs_T)))

@@ -24,7 +24,7 @@ from torch import Tensor
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError, ShapeError, StateError
 from peer_cl.hooks import Hooks, Watch
-from peer_cl.items import FoundItem, ItemIndex, RelationStates
+from peer_cl.items import FoundItem, ItemIndex, RelationStates, joint_index
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
 from peer_cl.questions import THRESHOLD, FindQuestion, QuestionSpace
@@ -35,6 +35,7 @@ from peer_cl.router import (
     Routing,
     find_by_prompt,
     find_causally,
+    possible_domains,
     token_evidence,
 )
 
@@ -258,17 +259,18 @@ def read(
             )
     elif model.background is not None and indexes:
         told_BT = model.background.words.nats(input_ids)
-        for name, index in indexes.items():
-            items[name] = index.passages(
+        for name in _some(indexes, joint_index([*indexes.values()]).repeated(input_ids, told_BT)):
+            items[name] = indexes[name].passages(
                 input_ids, evidence_BT, told_BT, ends, is_given=named is not None
             )
     if space is not None and indexes:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
-        for name, index in indexes.items():
+        for name in _some(indexes, joint_index([*indexes.values()]).named(input_ids)):
+            index = indexes[name]
             is_given = is_prompt and named is not None
             # One that is named, and asked for too little, does not stand in a passage's way.
-            repeating = {one.row for one in items[name]}
-            items[name] += [
+            repeating = {one.row for one in items.get(name, ())}
+            items[name] = [*items.get(name, ())] + [
                 one
                 for one in index.find(states, input_ids, ends, is_given=is_given)
                 if one.score >= space.threshold or one.row not in repeating
@@ -323,6 +325,11 @@ def read(
         base_logits_BTV=kept_BTV,
         branch_logits=branch_logits,
     )
+
+
+def _some(indexes: Mapping[str, ItemIndex], places: Sequence[int]) -> list[str]:
+    names = [*indexes]
+    return [names[place] for place in places]
 
 
 def _asked(
@@ -389,6 +396,13 @@ def _route(
     keys = {name: key for name in names if (key := model.key(name)) is not None}
     if not keys:
         return Routing(names, at_PB)
+    if model.background is not None:
+        ends = None if routing == "causal" else ends_B
+        known, every = [*keys], [*keys.values()]
+        left = possible_domains(every, input_ids, evidence_BT, model.background, ends)
+        keys = {known[place]: every[place] for place in left}
+        if not keys:
+            return Routing(names, at_PB)
     if model.background is None:
         raise StateError(
             "no background statistics, which the router needs: make the model with "
@@ -406,7 +420,8 @@ def _route(
         found = find_causally(tuple(keys), evidence, list(keys.values()))
     else:
         found = find_by_prompt(tuple(keys), evidence, list(keys.values()), ends_B)
-    at_PB[[names.index(name) for name in keys]] = found.at_PB
+    places = {name: place for place, name in enumerate(names)}
+    at_PB[[places[name] for name in keys]] = found.at_PB
     return Routing(names, at_PB)
 
 

@@ -13,6 +13,7 @@ P domains, Q branches with the base first, S segments of a domain, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -332,7 +333,7 @@ class Background:
             raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RouterKey:
     """What a domain's own text looks like, and from which score on its pool is active."""
 
@@ -469,6 +470,73 @@ def token_evidence(
             for key in keys
         ),
     )
+
+
+class _WordTable:
+    """The words of many domains' segments, looked up together."""
+
+    def __init__(self, keys: Sequence[RouterKey]) -> None:
+        words = [(place, one) for place, key in enumerate(keys) for one in key.words]
+        self.owners_S = torch.tensor([place for place, _ in words], dtype=torch.long)
+        self.least_S = torch.tensor([one.threshold for _, one in words], dtype=torch.float64)
+        self._totals_S = torch.tensor([one.counts.total for _, one in words]).double()
+        ids_X = torch.cat([one.counts.ids_X for _, one in words])
+        self._ids_X, order_X = ids_X.sort(stable=True)
+        self._counts_X = torch.cat([one.counts.counts_X for _, one in words])[order_X].double()
+        sizes_S = torch.tensor([len(one.counts.ids_X) for _, one in words])
+        self._segments_X = torch.arange(len(words)).repeat_interleave(sizes_S)[order_X]
+
+    def log_odds(self, ids_BT: Tensor, likelihood_BT: Tensor) -> Tensor:
+        """Return what `DomainWords.log_odds` does of every segment: (B, T, S), fp64."""
+        ids_U, places_BT = ids_BT.unique(return_inverse=True)
+        first_U = torch.searchsorted(self._ids_X, ids_U)
+        nums_U = torch.searchsorted(self._ids_X, ids_U, right=True) - first_U
+        rows_Y = torch.arange(len(ids_U)).repeat_interleave(nums_U)
+        within_Y = torch.arange(len(rows_Y)) - (nums_U.cumsum(0) - nums_U)[rows_Y]
+        found_Y = first_U[rows_Y] + within_Y
+        counts_US = torch.zeros(len(ids_U), len(self._totals_S), dtype=torch.float64)
+        counts_US[rows_Y, self._segments_X[found_Y]] = self._counts_X[found_Y]
+        likely_U = likelihood_BT.new_zeros(len(ids_U))
+        likely_U[places_BT.flatten()] = likelihood_BT.flatten()
+        likelier_US = (counts_US / likely_U[:, None] + PRIOR_TOKENS) / (
+            self._totals_S + PRIOR_TOKENS
+        )
+        odds_US = likelier_US.log().clamp_min(LEAST_LOG_ODDS).nan_to_num(nan=0.0)
+        return odds_US[places_BT]
+
+
+@functools.lru_cache(maxsize=4)
+def _word_table(keys: tuple[RouterKey, ...]) -> _WordTable:
+    return _WordTable(keys)
+
+
+def possible_domains(
+    keys: Sequence[RouterKey],
+    input_ids: Tensor,
+    counted_BT: Tensor,
+    background: Background,
+    lengths_B: Tensor | None = None,
+) -> list[int]:
+    """Return the places of those domains that texts may find, whatever their states say.
+
+    States count little, and looking for the nearest centroid takes long where there are many
+    domains: it is done for these alone, by which nothing that is found changes. Args as for
+    `find_by_prompt`, and without `lengths_B` as for `find_causally`.
+    """
+    table = _word_table(tuple(keys))
+    odds_BTS = table.log_odds(input_ids, background.words.likelihood(input_ids))
+    if lengths_B is None:
+        words = leaky_mean(odds_BTS, counted_BT)
+        ones_BT1 = torch.ones_like(odds_BTS[..., :1])
+        count, least_nats = _leaky_sum(ones_BT1, counted_BT), LEAST_NATS_TRIED
+    else:
+        counted_BT1 = (counted_BT & _first_tokens(counted_BT.shape[1], lengths_B))[..., None]
+        words, count, least_nats = _mean(odds_BTS, counted_BT1), counted_BT1.sum(1), LEAST_NATS
+    most_lenient_S = table.least_S - STATES_SHARE * MOST_OF_STATES
+    needed = torch.maximum(most_lenient_S, least_nats / count.clamp_min(1))
+    is_possible_S = (words >= needed - 1e-9).flatten(0, -2).any(0)
+    places: list[int] = table.owners_S[is_possible_S].unique().tolist()
+    return places
 
 
 def white_evidence(

@@ -9,7 +9,9 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +30,15 @@ from pipelines.corpora import (
 )
 from pipelines.facts import Fact
 from pipelines.keys import grow_router_key, make_router_key, read_texts, segment_words
-from pipelines.loading import load_background_statistics, load_key, load_shards
+from pipelines.loading import (
+    load_background_statistics,
+    load_key,
+    load_shards,
+    resolve_base,
+)
 from pipelines.own_training import background_words, fact_losses, needed_space, train_own
 from pipelines.passage_training import Passage, make_passage, train_passages
+from pipelines.processes import Learn, Processes, processes
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, resolve_precision
 from pipelines.splits import Splits, percentages, split_documents
@@ -294,9 +302,11 @@ def grow(
     run_id: str | None,
     progress: Progress = no_progress,
     kept: Kept | None = None,
+    num_processes: int = 1,
 ) -> Grown:
     """Train each fact's and each passage's own experts, and shared experts on a chain; record their
     use; make the domain's router key; store the objects. What is `kept` is not trained again.
+    With more than one, own experts and shards are learned in so many processes.
 
     Nothing is registered. Raises: DamageError: when training gave numbers that are not finite.
     """
@@ -309,8 +319,17 @@ def grow(
     )
     checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    stack = ExitStack()
+    team = None
+    if num_processes > 1:
+        config = registry.config
+        source = resolve_base(config.base_id)
+        team = stack.enter_context(
+            processes(num_processes, source, config.dtype, config.state_layer, base.model.device)
+        )
     growing = _Growing(
         base=base,
+        team=team,
         hooks=Hooks(base.model, registry.config.state_layer),
         background=load_background_statistics(registry),
         registry=registry,
@@ -321,13 +340,14 @@ def grow(
         progress=progress,
     )
     objects, put = dict[str, str | None](), registry.objects.put_bytes
-    facts, nats = growing.facts(kept)
-    shared = _Shared({}, chain.key, {}, None)
-    passages = None
-    if prepared.of("text", split="train"):
-        passages = growing.passages(kept)
-        shared = growing.shared(kept, passages)
-        nats |= {} if shared.use is None else shared.use.losses
+    with stack:
+        facts, nats = growing.facts(kept)
+        shared = _Shared({}, chain.key, {}, None)
+        passages = None
+        if prepared.of("text", split="train"):
+            passages = growing.passages(kept)
+            shared = growing.shared(kept, passages)
+            nats |= {} if shared.use is None else shared.use.losses
     size = 0
     for name, own in (("facts", facts), ("passages", passages)):
         for number, group in _grouped(own):
@@ -398,6 +418,7 @@ class _Growing:
     """A segment while it is learned."""
 
     base: Base
+    team: Processes | None
     hooks: Hooks
     background: Background
     registry: Registry
@@ -414,16 +435,13 @@ class _Growing:
         losses = {key: kept.losses[key] for key in self.prepared.facts if key in kept.losses}
         trained = None
         if new:
-            trained = train_own(
-                self.hooks,
-                new,
-                tokenizer=self.base.tokenizer,
+            learn = partial(
+                _learn_facts,
                 space=needed_space(self.background),
                 words=background_words(self.base.tokenizer, self.background.beginnings),
                 settings=self.settings,
-                checkpoints=self.checkpoints,
-                progress=self.progress,
             )
+            trained = self._learned(learn, [*new.items()], "learning facts")
             tokenizer, precision = self.base.tokenizer, self.settings.precision
             losses |= fact_losses(self.hooks, trained, new, tokenizer, precision)
         return gathered([kept.facts, trained], [*self.prepared.facts]), losses
@@ -439,15 +457,18 @@ class _Growing:
         ]
         trained = None
         if new:
-            trained = train_passages(
-                self.hooks,
-                new,
-                settings=self.settings,
-                checkpoints=self.checkpoints,
-                progress=self.progress,
-            )
+            learn = partial(_learn_passages, settings=self.settings)
+            trained = self._learned(learn, new, "learning passages")
         ids = [*dict.fromkeys(row.document_id for row in rows)]
         return cast(OwnExperts, gathered([kept.passages, trained], ids))
+
+    def _learned(self, learn: Learn, items: Sequence[Any], what: str) -> OwnExperts:
+        """Return items' own experts, learned here or by several processes."""
+        given = items, self.checkpoints
+        if self.team is not None:
+            return self.team.learn(self.base, learn, *given, what, self.progress)
+        here: Any = partial(learn, progress=self.progress)
+        return cast(OwnExperts, here(self.base, self.hooks, *given))
 
     def _passage(self, row: Row, title: str) -> Passage:
         tokenizer, most = self.base.tokenizer, self.settings.study_questions
@@ -488,6 +509,7 @@ class _Growing:
             for some in (rows, validation)
         )
         num, shards, runs = settings.num_shards, dict[int, Segment](), dict[int, TrainingRun]()
+        jobs = dict[int, _ShardJob]()
         for shard in range(num):
             own, own_held = (
                 [row for row in some if shard_of(row.document_id, num) == shard]
@@ -499,25 +521,24 @@ class _Growing:
                 data = self.registry.objects.read(kept.shards[shard])
                 shards[shard] = load_segment(data, self.base.identity).to(self.hooks.device)
                 continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(settings.seed)
-                segment = Segment(  # drawn on the CPU, so that every device begins alike
-                    width=config.width, host_layers=config.host_layers, shape=settings.shape
-                ).to(self.hooks.device)
-            runs[shard] = train_segment(
-                self.hooks,
-                segment,
-                older=[one[shard].scaled(num) for one in self.chain.shards if shard in one],
+            jobs[shard] = _ShardJob(
+                host_layers=tuple(config.host_layers),
+                older=tuple(
+                    one[shard].scaled(num).to_bytes(self.base.identity)
+                    for one in self.chain.shards
+                    if shard in one
+                ),
                 rows=own,
                 validation=own_held,
                 beginnings=self.background.beginnings,
                 end_id=end_id,
                 settings=settings,
                 checkpoint=self.checkpoints / f"shard-{shard}.ckpt",
-                progress=self.progress,
             )
+        for shard, (segment, runs[shard]) in self._trained(jobs):
             # Shards are trained alone and used together: their mean is what they have in common.
-            shards[shard] = segment.scaled(1 / num)
+            shards[shard] = segment.scaled(1 / num).to(self.hooks.device)
+        shards, runs = dict(sorted(shards.items())), dict(sorted(runs.items()))
         use = record_use(
             self.hooks,
             shards,
@@ -537,6 +558,93 @@ class _Growing:
         key = make_router_key(self.background, learned.states, states, words, settings.seed)
         key = key if self.chain.key is None else grow_router_key(self.chain.key, key)
         return _Shared(shards, key, runs, use)
+
+    def _trained(
+        self, jobs: Mapping[int, _ShardJob]
+    ) -> Iterator[tuple[int, tuple[Segment, TrainingRun]]]:
+        """Yield the shared experts of shards, trained here or by several processes."""
+        if self.team is None:
+            for shard, job in jobs.items():
+                yield shard, _train_shard(self.base, self.hooks, job, self.progress)
+            return
+        self.progress("training shared experts", 0, 0, "")
+        found = self.team.all([(_train_shard_apart, job) for job in jobs.values()])
+        for shard, (data, run) in zip(jobs, found, strict=True):
+            yield shard, (load_segment(data, self.base.identity), run)
+
+
+def _learn_facts(
+    base: Base,
+    hooks: Hooks,
+    facts: Sequence[tuple[str, Fact]],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    **given: Any,
+) -> OwnExperts:
+    return train_own(
+        hooks,
+        dict(facts),
+        tokenizer=base.tokenizer,
+        checkpoints=folder,
+        progress=progress,
+        **given,
+    )
+
+
+def _learn_passages(
+    _: Base,
+    hooks: Hooks,
+    passages: Sequence[Passage],
+    folder: Path,
+    *,
+    settings: TrainingSettings,
+    progress: Progress = no_progress,
+) -> OwnExperts:
+    return train_passages(hooks, passages, settings=settings, checkpoints=folder, progress=progress)
+
+
+@dataclass(frozen=True)
+class _ShardJob:
+    """All that the shared experts of a shard depend on, beside the base."""
+
+    host_layers: tuple[int, ...]
+    older: tuple[bytes, ...]
+    """Segments of the same shard, oldest first."""
+    rows: Sequence[Row]
+    validation: Sequence[Row]
+    beginnings: Sequence[Sequence[int]]
+    end_id: int | None
+    settings: TrainingSettings
+    checkpoint: Path
+
+
+def _train_shard(
+    base: Base, hooks: Hooks, job: _ShardJob, progress: Progress = no_progress
+) -> tuple[Segment, TrainingRun]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.settings.seed)
+        segment = Segment(  # drawn on the CPU, so that every device begins alike
+            width=hooks.width, host_layers=job.host_layers, shape=job.settings.shape
+        ).to(hooks.device)
+    run = train_segment(
+        hooks,
+        segment,
+        older=[load_segment(one, base.identity).to(hooks.device) for one in job.older],
+        rows=job.rows,
+        validation=job.validation,
+        beginnings=job.beginnings,
+        end_id=job.end_id,
+        settings=job.settings,
+        checkpoint=job.checkpoint,
+        progress=progress,
+    )
+    return segment, run
+
+
+def _train_shard_apart(base: Base, hooks: Hooks, job: _ShardJob) -> tuple[bytes, TrainingRun]:
+    segment, run = _train_shard(base, hooks, job)
+    return segment.to_bytes(base.identity), run
 
 
 def _item_ids(own: OwnExperts | None) -> set[str]:

@@ -87,6 +87,7 @@ def ingest(
     message: str = "",
     on_bad_row: BadRowPolicy = "stop",
     prune: bool = False,
+    processes: int = 1,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Learn a corpus as a new segment of a new or known domain.
@@ -107,15 +108,19 @@ def ingest(
         settings: of the training, and how much is held out.
         on_bad_row: "stop" or "skip", for malformed rows.
         prune: also leave out the documents of files that are gone from a folder.
+        processes: learn in so many processes, each with the base in memory: to the same bits, on
+            several GPUs, or on a machine of many cores.
 
     Raises:
-        InputError: when the domain's name or the message cannot be kept, or its texts were divided
-            into another number of shards so far.
+        InputError: when there is no process to learn in, the domain's name or the message cannot be
+            kept, or its texts were divided into another number of shards so far.
         CorpusError: when nothing can be learned, or a document or fact is malformed.
         FrozenError, StateError: when the domain may not grow now.
         DamageError: when training gave numbers that are not finite; nothing is registered.
     """
     began, settings = time.monotonic(), settings or TrainingSettings()
+    if processes < 1:
+        raise InputError(f"processes must be 1 or more, not {processes}")
     check_domain_name(domain)
     check_text("message", message)
     queries = registry.queries
@@ -155,7 +160,16 @@ def ingest(
         grown: Grown | None = None
         if not gone or prepared.of(*LEARNED_KINDS, split="train"):
             _check_learnable(prepared, domain, len(erased_ids), changes.missing_files)
-            grown = grow(registry, base, chain, prepared, settings, run.run_id, run.progress)
+            grown = grow(
+                registry,
+                base,
+                chain,
+                prepared,
+                settings,
+                run.run_id,
+                run.progress,
+                num_processes=processes,
+            )
             left.append(grown.new)
         elif chain.document_ids:
             prepared = replace(prepared, documents=[])  # near copies of what is held out, at most

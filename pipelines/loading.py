@@ -311,13 +311,13 @@ def index_search(model: PeerModel) -> NearestSearch:
     }
     index = VectorIndex({name: one.numpy() for name, one in centroids.items()})
     # The tensors themselves are held: another one might get the id of one that is gone.
-    places = {id(one): (index.names.index(name), one) for name, one in centroids.items()}
+    names = {id(one): (name, one) for name, one in centroids.items()}
 
     def search(vectors_TD: Tensor, centroid_sets: Sequence[Tensor]) -> Tensor:
         # A pool that was added by hand is measured alone: none changes another's distances.
-        if not all(id(one) in places for one in centroid_sets):
+        if not all(id(one) in names for one in centroid_sets):
             return nearest_distances(vectors_TD, centroid_sets)
-        distances_TP = torch.from_numpy(index.distances(vectors_TD.numpy()))
-        return distances_TP[:, [places[id(one)][0] for one in centroid_sets]]
+        wanted = [names[id(one)][0] for one in centroid_sets]
+        return torch.from_numpy(index.distances(vectors_TD.numpy(), wanted))
 
     return search

@@ -71,7 +71,7 @@ class Store:
     def ingest(self, domain: str, corpus: CorpusSource, **options: Any) -> IngestReport:
         """Learn a corpus as a new segment of a domain.
 
-        Options: facts, settings, message, on_bad_row, prune, progress; see
+        Options: facts, questions, settings, message, on_bad_row, prune, processes, progress; see
         `pipelines.ingest.ingest`.
         """
         from pipelines.ingest import ingest

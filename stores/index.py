@@ -7,7 +7,7 @@ the vectors that FAISS chose: its own depend, in the last bits, on how many quer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,14 +54,16 @@ class VectorIndex:
         self.names.append(name)
         self._vectors[name], self._searchers[name] = vectors_CD, index
 
-    def distances(self, vectors: Floats) -> Floats:
-        """Return the squared distance (T, P) of each query (T, D) to the nearest of each set.
+    def distances(self, vectors: Floats, names: Sequence[str] | None = None) -> Floats:
+        """Return the squared distance (T, P) of each query (T, D) to the nearest of some sets.
 
-        The same bits as `peer_cl.router.nearest_distances`; sets in the order of `names`.
+        The same bits as `peer_cl.router.nearest_distances`; sets in the order of `names`, default:
+        all.
         """
         queries_TD = _checked("the queries", vectors, least=0)
-        distances_TP = np.empty((len(queries_TD), len(self.names)), dtype=np.float32)
-        for column, name in enumerate(self.names):
+        names = self.names if names is None else names
+        distances_TP = np.empty((len(queries_TD), len(names)), dtype=np.float32)
+        for column, name in enumerate(names):
             vectors_CD = self._vectors[name]
             num = min(_CANDIDATES, len(vectors_CD))
             _, ids_TK = self._searchers[name].search(queries_TD, num)

@@ -62,6 +62,10 @@ auto)
 *) index=$TORCH_INDEX ;;
 esac
 
-echo "installing peer-cl [$hardware,$EXTRAS] into .venv; about $size to download, 2 GB on disk"
+# FAISS comes for CUDA on x86-64 alone.
+faiss=cpu
+if [ $hardware = gpu ] && [ "$(uname -m)" = x86_64 ]; then faiss=gpu; fi
+
+echo "installing peer-cl [$faiss,$EXTRAS] into .venv; about $size to download, 2 GB on disk"
 .venv/bin/python -m pip install --disable-pip-version-check --no-input \
-    ${index:+--extra-index-url "$index"} --editable ".[$hardware,$EXTRAS]"
+    ${index:+--extra-index-url "$index"} --editable ".[$faiss,$EXTRAS]"

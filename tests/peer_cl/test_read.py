@@ -17,6 +17,7 @@ from tiny_models import (
     text_of,
 )
 
+from peer_cl import read as read_module
 from peer_cl.errors import InputError, ShapeError, StateError, UnknownError
 from peer_cl.mixture import answer_bound_nats, mix_logits
 from peer_cl.read import read, token_log_probs
@@ -371,3 +372,32 @@ def test_a_text_that_cannot_be_read_is_refused():
     model.background = None
     with pytest.raises(StateError, match="no background statistics"):
         model(make_ids())
+
+
+@pytest.mark.parametrize("routing", ["causal", "prompt"])
+def test_looking_only_where_something_can_be_found_finds_the_same(routing, monkeypatch):
+    model = make_model(domains="abc")
+    give_keys(model)
+    give_items(model, "a", asking(5, 24))
+    give_passages(model, "b", text_of("b", 1, 24, seed=9))
+    rows = [text_of(name, 2, 24, seed=8) for name in ("a", "b", "c", None)]
+    ids = torch.cat([*rows, asking(5, 24), text_of("b", 1, 24, seed=9)])
+    found = read(model, ids, routing=routing)
+    assert set(found.domains) == {"a", "b", "c"}
+    assert found.items["a"]
+    assert found.items["b"]
+
+    class Everywhere:
+        def named(self, *_):
+            return [0, 1]
+
+        repeated = named
+
+    monkeypatch.setattr(read_module, "possible_domains", lambda keys, *_: [*range(len(keys))])
+    monkeypatch.setattr(read_module, "joint_index", lambda _: Everywhere())
+    expected = read(model, ids, routing=routing)
+    assert found.domains == expected.domains
+    assert {k: v for k, v in found.items.items() if v} == {
+        k: v for k, v in expected.items.items() if v
+    }
+    assert torch.equal(found.entries_PBU, expected.entries_PBU)
