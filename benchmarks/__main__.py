@@ -49,7 +49,11 @@ def main(arguments: Sequence[str]) -> int:
         print(table(figures, command))
         # What is learned makes another measurement, with results of its own.
         part = ["facts"] if "--facts" in arguments else []
-        part += [*_values(arguments, "--study"), *_values(arguments, "--part")]
+        part += [
+            *_values(arguments, "--study"),
+            *_values(arguments, "--part"),
+            *_values(arguments, "--base"),
+        ]
         kept = "-".join([name, *part])
         print(f"kept in {write_results(kept, figures, command)}")
     except PeerError as error:

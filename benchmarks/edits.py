@@ -31,6 +31,7 @@ from peer_cl.read import read
 from pipelines import init_store, open_store
 from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
+from pipelines.loading import SMOLLM2
 from pipelines.packages import cache_folder
 
 DOMAIN = "edits"
@@ -73,13 +74,14 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=cache_folder() / "edits")
     parser.add_argument("--num", type=int, default=max(COUNTS))
+    parser.add_argument("--base", default=SMOLLM2)
     options = parser.parse_args(list(arguments))
     edits = read_edits(options.data / "zsre_1000.jsonl")[: options.num]
     with show_progress() as progress:
         if (options.work / "store.toml").is_file():
             store = open_store(options.work)
         else:
-            store = init_store(options.work, progress=progress)
+            store = init_store(options.work, base=options.base, progress=progress)
         with store:
             if store.registry.queries.live().state(DOMAIN) is None:
                 facts = list({edit.fact.statement: edit.fact for edit in edits}.values())
@@ -120,9 +122,7 @@ def _figures(
     own = joined(whole.own_experts())
     places = {item.item_id: number for number, item in enumerate(own.items)}
     answers = {edit.fact.document_id: edit.fact.answer for edit in edits}
-    for count in COUNTS:
-        if count > len(edits):
-            continue
+    for count in sorted({*(num for num in COUNTS if num < len(edits)), len(edits)}):
         some = edits[:count]
         model.delete_pool(DOMAIN)
         held = sorted({places[edit.fact.document_id] for edit in some})

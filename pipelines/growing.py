@@ -467,8 +467,8 @@ class _Growing:
         given = items, self.checkpoints
         if self.team is not None:
             return self.team.learn(self.base, learn, *given, what, self.progress)
-        here: Any = partial(learn, progress=self.progress)
-        return cast(OwnExperts, here(self.base, self.hooks, *given))
+        here: Any = learn
+        return cast(OwnExperts, here(self.base, self.hooks, *given, progress=self.progress))
 
     def _passage(self, row: Row, title: str) -> Passage:
         tokenizer, most = self.base.tokenizer, self.settings.study_questions

