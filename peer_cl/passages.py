@@ -34,8 +34,8 @@ class Bar(NamedTuple):
 
 TEXT_BAR = Bar(0.7, 200.0)
 """In scored text: some twelve tokens of prose."""
-PROMPT_BAR = Bar(0.8, 60.0)
-"""At a prompt's end: some four tokens. Of other articles' sentences, cut in half, 2 in 1,000 find
+PROMPT_BAR = Bar(0.8, 40.0)
+"""At a prompt's end: some three tokens. Of other articles' sentences, cut in half, 2 in 1,000 find
 one of 2,067 passages (docs/LOG.md, "Half a sentence")."""
 GIVEN_BAR = Bar(0.5, 1.0)
 """Of a prompt, where its domain is named."""
