@@ -105,20 +105,20 @@ class _Mode(TorchDispatchMode):
 
 
 class _Hook(_DummyPrivateUse1Hook):
-    is_there = False
-
     def is_available(self):
-        return _Hook.is_there
+        return getattr(torch, NAME).is_there
 
 
 class _Module:
     """torch.away."""
 
+    is_there = False
+
     def get_amp_supported_dtype(self):
         return [torch.bfloat16, torch.float16]
 
     def is_available(self):
-        return _Hook.is_there
+        return self.is_there
 
     def is_initialized(self):
         return True
@@ -145,7 +145,8 @@ class _Module:
         pass
 
 
-_setup_privateuseone_for_python_backend(NAME, backend_module=_Module(), hook=_Hook())
+if not hasattr(torch, NAME):  # pytest imports this file by two names
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module(), hook=_Hook())
 
 
 class _Accelerator(CPUAccelerator):
@@ -167,13 +168,13 @@ class _Accelerator(CPUAccelerator):
         return True
 
 
-AcceleratorRegistry.register(NAME, _Accelerator)
+AcceleratorRegistry.register(NAME, _Accelerator, override=True)
 
 
 @contextmanager
 def away():
     """Let the device be there inside."""
-    _Hook.is_there = True
+    getattr(torch, NAME).is_there = True
     # torch.tensor(..., device=...) makes a tensor on the processor, then moves it by the mode.
     torch._C._set_only_lift_cpu_tensors(True)
     try:
@@ -181,4 +182,4 @@ def away():
             yield torch.device(f"{NAME}:0")
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
-        _Hook.is_there = False
+        getattr(torch, NAME).is_there = False
