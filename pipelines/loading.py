@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from peer_cl.bases import Base, BaseIdentity, load_base
+from peer_cl.devices import pick_device
 from peer_cl.errors import DamageError, InputError, StateError
 from peer_cl.model import PeerModel
 from peer_cl.own import OwnExperts, load_own
@@ -214,10 +215,12 @@ def load_store_base(registry: Registry) -> Base:
     """Return the store's base model, checked against the hashes in store.toml.
 
     Raises:
+        InputError: when there is no such device.
         StateError: when nothing can be loaded from its place; the loader's own words follow.
         BaseMismatchError: when another model or tokenizer stands there now.
     """
     config = registry.config
+    pick_device(registry.device)  # a wrong one is no fault of the base's place
     try:
         base = load_base(resolve_base(config.base_id), dtype=config.dtype, device=registry.device)
     except InputError as error:
