@@ -17,8 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 
 import peer_cl
 from app import ask, learn, life, look
-from app.options import DEFAULT_STORE, DEVICE_VARIABLE, STORE_VARIABLE, flag, opt
+from app.options import DEFAULT_STORE, STORE_VARIABLE, flag, opt
 from app.output import say
+from peer_cl.devices import AUTO, DEVICE_VARIABLE
 from peer_cl.errors import InputError, PeerError, StateError, UnknownError, unknown_name
 
 
@@ -114,7 +115,7 @@ def _before_the_verb(
             "cpu, cuda, cuda:1, mps; auto: an accelerator, else the processor.",
             envvar=DEVICE_VARIABLE,
         ),
-    ] = "auto",
+    ] = AUTO,
     debug: Annotated[bool, flag("--debug", "Show an error's traceback.")] = False,
     version: Annotated[
         bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)

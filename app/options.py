@@ -11,7 +11,7 @@ from typer import Argument, Option
 if TYPE_CHECKING:
     from pipelines.store import Store
 
-STORE_VARIABLE, DEVICE_VARIABLE = "PEER_CL_STORE", "PEER_CL_DEVICE"
+STORE_VARIABLE = "PEER_CL_STORE"
 DEFAULT_STORE = Path("knowledge")
 
 

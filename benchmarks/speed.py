@@ -182,13 +182,7 @@ def _own() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         with init_store(Path(folder) / "store") as store:
             few, tokenizer = store.load_base()
-        many = PeerModel(
-            few.base,
-            host_layers=few.host_layers,
-            identity=few.identity,
-            background=few.background,
-            special_ids=few.special_ids.tolist(),
-        )
+        many = _again(few)
         texts = _texts(len(tokenizer))
         few.add_pool("own", ExpertPool("own", own=_random_own(few, texts[:FEW_ITEMS], folder)))
         lists = _random_own(few, texts, folder)
@@ -211,6 +205,18 @@ def _own() -> Iterator[Figure]:
             most=1.2,
         )
         yield Figure(f"{said}: of files, resident afterwards (GB)", _resident_files() - before)
+
+
+def _again(model: PeerModel, **options: Any) -> PeerModel:
+    """Return another model on a model's base, without pools."""
+    return PeerModel(
+        model.base,
+        host_layers=model.host_layers,
+        identity=model.identity,
+        background=model.background,
+        special_ids=model.special_ids.tolist(),
+        **options,
+    )
 
 
 def _texts(num_tokens: int) -> list[Tensor]:
@@ -327,14 +333,7 @@ def _live() -> Iterator[Figure]:
     """Yield what scoring takes beside many live domains, where none is found."""
     with tempfile.TemporaryDirectory() as folder, init_store(Path(folder) / "store") as store:
         one, tokenizer = store.load_base()
-    many = PeerModel(
-        one.base,
-        host_layers=one.host_layers,
-        identity=one.identity,
-        background=one.background,
-        special_ids=one.special_ids.tolist(),
-        capacity=NUM_DOMAINS,
-    )
+    many = _again(one, capacity=NUM_DOMAINS)
     generator = torch.Generator().manual_seed(0)
     for number in range(NUM_DOMAINS):
         pool = _random_pool(many, len(tokenizer), generator)

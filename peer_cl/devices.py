@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from peer_cl.errors import InputError
+
+if TYPE_CHECKING:  # the command line reads the variable's name, and loads no torch for it
+    import torch
+    from torch import Tensor
 
 AUTO, CPU = "auto", "cpu"
 DEVICE_VARIABLE = "PEER_CL_DEVICE"
@@ -20,6 +23,8 @@ def pick_device(wanted: str = AUTO) -> torch.device:
 
     Raises: InputError: when this machine, or this build of torch, has no such device.
     """
+    import torch
+
     if wanted == AUTO:
         wanted = os.environ.get(DEVICE_VARIABLE) or AUTO
     there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -36,3 +41,11 @@ def pick_device(wanted: str = AUTO) -> torch.device:
             f"{' and '.join(names)}; give one of these, or auto"
         )
     return device
+
+
+def brought(owner: object, device: torch.device, *names: str) -> tuple[Tensor, ...]:
+    """Return some of an object's tensors on a device, brought there once."""
+    kept: dict[tuple[object, ...], tuple[Tensor, ...]] = vars(owner).setdefault("_brought", {})
+    if (device, *names) not in kept:
+        kept[device, *names] = tuple(getattr(owner, name).to(device) for name in names)
+    return kept[device, *names]

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from peer_cl.devices import brought
 from peer_cl.own import NO_ITEM, OwnExperts
-from peer_cl.passages import GIVEN_BAR, PROMPT_BAR, TEXT_BAR, PassageIndex
 from peer_cl.passages import WINDOW as PASSAGE_WINDOW
+from peer_cl.passages import PassageIndex, bar_of
 from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
 from peer_cl.questions import QuestionIndex, QuestionSpace
 
@@ -56,10 +57,8 @@ class RelationSpace:
 
     def maps_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return both maps into the space on a device, brought there once."""
-        found: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_maps", {})
-        if device not in found:
-            found[device] = self.last_XE.to(device), self.mean_XE.to(device)
-        return found[device]
+        last_XE, mean_XE = brought(self, device, "last_XE", "mean_XE")
+        return last_XE, mean_XE
 
     def points(self, last_X: Tensor, mean_X: Tensor) -> Tensor:
         """Return where prompts lie, from their states: (..., E), of length one."""
@@ -225,12 +224,14 @@ class JointIndex:
                     found |= self._by_subject.get(tuple(ids[begin : begin + length]), set())
         return sorted(found)
 
-    def repeated(self, ids_BT: Tensor, nats_BT: Tensor) -> list[int]:
+    def repeated(
+        self, ids_BT: Tensor, nats_BT: Tensor, *, is_prompt: bool, is_given: bool
+    ) -> list[int]:
         """Return the places of pools of which some text may repeat a passage.
 
-        `nats_BT`: what each token tells, as for `PassageIndex.find`.
+        `nats_BT`: what each token tells, as for `PassageIndex.find`; the others as for `bar_of`.
         """
-        bar = min((TEXT_BAR, PROMPT_BAR, GIVEN_BAR), key=lambda one: one.share * one.nats)
+        bar = bar_of(is_prompt=is_prompt, is_given=is_given)
         return sorted({self._owners[one] for one in self._passages.shared(ids_BT, nats_BT, bar)})
 
 
@@ -312,9 +313,8 @@ class ItemIndex:
         """
         if not self._passage_items:
             return []
-        bar = TEXT_BAR
+        bar = bar_of(is_prompt=prompt_ends_B is not None, is_given=is_given)
         if prompt_ends_B is not None:
-            bar = GIVEN_BAR if is_given else PROMPT_BAR
             # Tokens differ between a text's beginning and the same words within one.
             counted_BT = counted_BT & (counted_BT.cumsum(1) > 1)
         found = []

@@ -41,6 +41,13 @@ GIVEN_BAR = Bar(0.5, 1.0)
 """Of a prompt, where its domain is named."""
 
 
+def bar_of(*, is_prompt: bool, is_given: bool) -> Bar:
+    """Return what a scored text, a prompt, or a prompt whose domain is named has to share."""
+    if not is_prompt:
+        return TEXT_BAR
+    return GIVEN_BAR if is_given else PROMPT_BAR
+
+
 class Run(NamedTuple):
     """Tokens in a row at which one passage is the nearest of those that are found."""
 

@@ -252,6 +252,7 @@ def read(
     is_prompt = routing in ("prompt", "question")
     ends = ends_B if is_prompt else None
     items: dict[str, list[FoundItem]] = {}
+    names, joint = [*indexes], joint_index([*indexes.values()])
     if routing == "question":
         for name, index in indexes.items():
             items[name] = _asked(
@@ -259,18 +260,20 @@ def read(
             )
     elif model.background is not None and indexes:
         told_BT = model.background.words.nats(input_ids)
-        for name in _some(indexes, joint_index([*indexes.values()]).repeated(input_ids, told_BT)):
-            items[name] = indexes[name].passages(
-                input_ids, evidence_BT, told_BT, ends, is_given=named is not None
+        is_given = named is not None
+        for place in joint.repeated(input_ids, told_BT, is_prompt=is_prompt, is_given=is_given):
+            items[names[place]] = indexes[names[place]].passages(
+                input_ids, evidence_BT, told_BT, ends, is_given=is_given
             )
     if space is not None and indexes:
         states = RelationStates(space, seen.states, evidence_BT, present_BT)
-        for name in _some(indexes, joint_index([*indexes.values()]).named(input_ids)):
-            index = indexes[name]
+        for place in joint.named(input_ids):
+            name, index = names[place], indexes[names[place]]
             is_given = is_prompt and named is not None
             # One that is named, and asked for too little, does not stand in a passage's way.
-            repeating = {one.row for one in items.get(name, ())}
-            items[name] = [*items.get(name, ())] + [
+            known = items.setdefault(name, [])
+            repeating = {one.row for one in known}
+            known += [
                 one
                 for one in index.find(states, input_ids, ends, is_given=is_given)
                 if one.score >= space.threshold or one.row not in repeating
@@ -325,11 +328,6 @@ def read(
         base_logits_BTV=kept_BTV,
         branch_logits=branch_logits,
     )
-
-
-def _some(indexes: Mapping[str, ItemIndex], places: Sequence[int]) -> list[str]:
-    names = [*indexes]
-    return [names[place] for place in places]
 
 
 def _asked(

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from peer_cl.devices import brought
 from peer_cl.errors import DamageError
 from peer_cl.items import RelationSpace
 from peer_cl.questions import Terms
@@ -184,7 +185,7 @@ class DomainWords:
         return word_log_odds(self.counts.at(ids), self.counts.total, likelihood)
 
 
-def word_log_odds(counts: Tensor, total: int, likelihood: Tensor) -> Tensor:
+def word_log_odds(counts: Tensor, total: int | Tensor, likelihood: Tensor) -> Tensor:
     """Return the log odds of tokens that stand so often among `total`, against background text.
 
     Example:
@@ -276,11 +277,7 @@ class Background:
     def whiten(self, states_TD: Tensor) -> Tensor:
         """Return states with the background's mean removed and its covariance made round, fp32."""
         device = states_TD.device
-        # They are brought to a device once.
-        kept: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_white", {})
-        if device not in kept:
-            kept[device] = self.mean_D.to(device), self.whitening_DD.to(device)
-        mean_D, whitening_DD = kept[device]
+        mean_D, whitening_DD = brought(self, device, "mean_D", "whitening_DD")
         # Centroids were made in fp32, whatever the caller's autocast does to products.
         with torch.autocast(device.type, enabled=False):
             return (states_TD.float() - mean_D) @ whitening_DD
@@ -498,11 +495,7 @@ class _WordTable:
         counts_US[rows_Y, self._segments_X[found_Y]] = self._counts_X[found_Y]
         likely_U = likelihood_BT.new_zeros(len(ids_U))
         likely_U[places_BT.flatten()] = likelihood_BT.flatten()
-        likelier_US = (counts_US / likely_U[:, None] + PRIOR_TOKENS) / (
-            self._totals_S + PRIOR_TOKENS
-        )
-        odds_US = likelier_US.log().clamp_min(LEAST_LOG_ODDS).nan_to_num(nan=0.0)
-        return odds_US[places_BT]
+        return word_log_odds(counts_US, self._totals_S, likely_U[:, None])[places_BT]
 
 
 @functools.lru_cache(maxsize=4)

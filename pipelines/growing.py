@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -319,28 +319,20 @@ def grow(
     )
     checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    stack = ExitStack()
-    team = None
-    if num_processes > 1:
-        config = registry.config
-        source = resolve_base(config.base_id)
-        team = stack.enter_context(
-            processes(num_processes, source, config.dtype, config.state_layer, base.model.device)
-        )
-    growing = _Growing(
-        base=base,
-        team=team,
-        hooks=Hooks(base.model, registry.config.state_layer),
-        background=load_background_statistics(registry),
-        registry=registry,
-        chain=chain,
-        prepared=prepared,
-        settings=settings,
-        checkpoints=checkpoints,
-        progress=progress,
-    )
     objects, put = dict[str, str | None](), registry.objects.put_bytes
-    with stack:
+    with _team(registry, base, num_processes) as team:
+        growing = _Growing(
+            base=base,
+            team=team,
+            hooks=Hooks(base.model, registry.config.state_layer),
+            background=load_background_statistics(registry),
+            registry=registry,
+            chain=chain,
+            prepared=prepared,
+            settings=settings,
+            checkpoints=checkpoints,
+            progress=progress,
+        )
         facts, nats = growing.facts(kept)
         shared = _Shared({}, chain.key, {}, None)
         passages = None
@@ -383,6 +375,14 @@ def grow(
         run_id=run_id,
     )
     return Grown(new, shared.shards, shared.key, shared.runs, checkpoints)
+
+
+def _team(registry: Registry, base: Base, num: int) -> AbstractContextManager[Processes | None]:
+    """Return so many processes on the store's base; None where this one is enough."""
+    if num == 1:
+        return nullcontext()
+    config, source = registry.config, resolve_base(registry.config.base_id)
+    return processes(num, source, config.dtype, config.state_layer, base.model.device)
 
 
 def _grouped(own: OwnExperts | None) -> Iterator[tuple[int, OwnExperts]]:

@@ -388,7 +388,7 @@ def test_looking_only_where_something_can_be_found_finds_the_same(routing, monke
     assert found.items["b"]
 
     class Everywhere:
-        def named(self, *_):
+        def named(self, *_, **__):
             return [0, 1]
 
         repeated = named
