@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import socket
@@ -15,7 +16,7 @@ import typer
 from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
-from app.output import print_json, print_objects, print_table, say, show_progress
+from app.output import Teller, print_json, print_objects, print_table, say, show_progress
 from app.report import describe_answer, describe_weights, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
@@ -56,21 +57,24 @@ def ask(
     if not asked:
         raise InputError('ask something: peer-cl ask "Who founded Kiel?", or --file FILE')
     model, tokenizer = opened.load()
-    answers = [
-        opened.ask(
-            one,
-            model=model,
-            tokenizer=tokenizer,
-            domains=domain,
-            way=way,
-            strict=strict,
-            compare=compare,
-        )
-        for one in asked
-    ]
-    yield answers
-    for number, one in enumerate(answers):
-        _print_answer(one, is_alone=len(answers) == 1, is_first=not number)
+    answered = functools.partial(
+        opened.ask,
+        model=model,
+        tokenizer=tokenizer,
+        domains=domain,
+        way=way,
+        strict=strict,
+        compare=compare,
+    )
+    yield lambda: [answered(one) for one in asked]
+    for number, question in enumerate(asked):
+        if len(asked) > 1:
+            say(("\n" if number else "") + question)
+        teller = Teller()
+        answer = answered(question, tell=teller)
+        if teller.has_told or answer.text is not None:
+            say("\n" if teller.has_told else f"{answer.text or '(an empty answer)'}\n")
+        _print_sources(answer)
 
 
 def _lines(file: Path) -> list[str]:
@@ -81,11 +85,7 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _print_answer(one: Answered, *, is_alone: bool, is_first: bool) -> None:
-    if not is_alone:
-        say(("" if is_first else "\n") + one.question)
-    if one.text is not None:
-        say((one.text or "(an empty answer)") + "\n")
+def _print_sources(one: Answered) -> None:
     for line in describe_answer(one):
         say(line)
     if sources := one.sources or one.nearest:

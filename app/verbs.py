@@ -12,7 +12,8 @@ from app.options import DEFAULT_STORE, Author, Folder, Json, open_store
 from app.output import print_json
 
 Answer = Iterator[object]
-"""A verb yields once: what --json prints. What it does afterwards is for people alone."""
+"""A verb yields once: what --json prints, or a function that returns it, where people are told bit
+by bit. What it does afterwards is for people alone."""
 
 
 def _verb(answer: Callable[..., Answer], **shared: tuple[Any, object]) -> Callable[..., None]:
@@ -23,7 +24,10 @@ def _verb(answer: Callable[..., Answer], **shared: tuple[Any, object]) -> Callab
         with open_store(store, author) as opened:
             answers = answer(opened, **given)
             found = next(answers)
-            print_json(found) if as_json else next(answers, None)
+            if as_json:
+                print_json(found() if callable(found) else found)
+            else:
+                next(answers, None)
 
     kinds = get_type_hints(
         answer, localns={"Store": Any}, include_extras=True

@@ -453,6 +453,14 @@ print(model.generate(**ids, max_new_tokens=1, do_sample=False, pad_token_id=0))
 def _commands(folder: Path, threads: int) -> Iterator[Figure]:
     with open_store(folder) as store:
         source = resolve_base(store.registry.config.base_id)
+        model, _ = store.load()
+        learned = next(
+            question
+            for name in model.active_pools
+            for item in model.pool(name).items.items
+            for question, _, _ in item.questions
+        )
+        del model
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def runs(*command: str) -> Turn:
@@ -462,23 +470,39 @@ def _commands(folder: Path, threads: int) -> Iterator[Figure]:
 
         return act
 
+    def begins(*command: str) -> Turn:
+        """Run a command until it prints."""
+
+        def act() -> None:
+            with subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process:
+                assert process.stdout is not None  # noqa: S101
+                assert process.stdout.read(1), f"{command} printed nothing"  # noqa: S101
+                process.kill()
+
+        return act
+
     cli = (sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main())")
     store_of = ("--store", str(folder))
     found = in_turn(
         {
             "help": runs(*cli, "--help"),
             "domains": runs(*cli, "domains", *store_of),
-            "ask": runs(*cli, "ask", "What is known about it?", *store_of),
-            "bare": runs(sys.executable, "-c", _BARE, source, str(threads)),
+            "ask": begins(*cli, "ask", learned, *store_of),
+            "ask, nothing found": begins(*cli, "ask", "What is known about it?", *store_of),
+            "bare": begins(sys.executable, "-c", _BARE, source, str(threads)),
         },
-        num=3,
+        num=5,
     )
     yield Figure("peer-cl --help (s)", found["help"], most=0.5)
     yield Figure("peer-cl domains (s)", found["domains"], most=0.5)
-    yield Figure("peer-cl ask, a whole answer (s)", found["ask"])
+    yield Figure("peer-cl ask, a learned question, first words (s)", found["ask"])
+    yield Figure("peer-cl ask, nothing found, first words (s)", found["ask, nothing found"])
     yield Figure("the bare base loaded by transformers, one token (s)", found["bare"])
-    yield Figure(
-        "peer-cl ask, a whole answer, times loading the bare base and writing one token",
-        found["ask"] / found["bare"],
-        most=1.5,
-    )
+    for what in ("ask", "ask, nothing found"):
+        yield Figure(
+            f"peer-cl {what}: first words, times loading the bare base and writing one token",
+            found[what] / found["bare"],
+            most=1.5,
+        )

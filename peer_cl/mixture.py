@@ -178,10 +178,14 @@ def mix_logits(
         log_posterior_QBU: of the base and of these domains, in their order.
     """
     weights_QBT1 = log_posterior_QBU[..., 1:, None].float().to(base_BTV.device)
-    mixed_BTV = weights_QBT1[0] + base_BTV.float().log_softmax(-1)
+    # In place where it can be: a tensor of all logits takes longer to make than to fill.
+    mixed_BTV = base_BTV.float().log_softmax(-1).add_(weights_QBT1[0])
     for weights_BT1, (rows_R, logits_RTV) in zip(weights_QBT1[1:], branches, strict=True):
-        own_RTV = weights_BT1[rows_R] + logits_RTV.float().log_softmax(-1)
+        own_RTV = logits_RTV.float().log_softmax(-1).add_(weights_BT1[rows_R])
         # An overflow adds nothing, here and where the branch's mass does not show it yet.
-        own_RTV = torch.where(own_RTV.isnan(), -torch.inf, own_RTV)
-        mixed_BTV[rows_R] = torch.logaddexp(mixed_BTV[rows_R], own_RTV)
+        own_RTV.nan_to_num_(-torch.inf, torch.inf, -torch.inf)
+        if len(rows_R) == len(mixed_BTV):
+            torch.logaddexp(mixed_BTV, own_RTV, out=mixed_BTV)
+        else:
+            mixed_BTV[rows_R] = torch.logaddexp(mixed_BTV[rows_R], own_RTV)
     return mixed_BTV

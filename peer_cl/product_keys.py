@@ -10,6 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+_FEW_SUMS = 4096
+"""Up to so many sums a head, of all tokens, computing them all is faster than leaving most out: a
+token that is written among 196 experts."""
+
 
 def top_k_lowest_index(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest scores of the last dimension, descending, and their int64 places.
@@ -53,6 +57,8 @@ class ProductKeys(nn.Module):
         """
         halves_TH2Q = queries_THQ.float().unflatten(-1, (2, self.key_width // 2))
         scores_TH2S = torch.einsum("thpq,hpsq->thps", halves_TH2Q, self.sub_keys_H2SQ.float())
+        if len(queries_THQ) * self.num_sub_keys**2 <= _FEW_SUMS:
+            return self._best_of_all(scores_TH2S, k)
         best_TH2K, places_TH2K = top_k_lowest_index(scores_TH2S, k)
         sums_THKK = best_TH2K[:, :, 0, :, None] + best_TH2K[:, :, 1, None, :]
         ids_THKK = places_TH2K[:, :, 0, :, None] * self.num_sub_keys + places_TH2K[:, :, 1, None, :]
@@ -64,6 +70,12 @@ class ProductKeys(nn.Module):
             for half, places_THK in enumerate((chosen_THK // k, chosen_THK % k))
         )
         return first_THK + second_THK, ids_THC.gather(-1, chosen_THK)
+
+    def _best_of_all(self, scores_TH2S: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the same from all S*S sums: one search in place of three."""
+        first_THS, second_THS = scores_TH2S.unbind(2)
+        sums_THN = (first_THS[..., None] + second_THS[..., None, :]).flatten(2)
+        return top_k_lowest_index(sums_THN, k)
 
 
 def _ranked_lowest_id(scores: Tensor, ids: Tensor) -> Tensor:

@@ -519,9 +519,8 @@ def possible_domains(
     table = _word_table(tuple(keys))
     odds_BTS = table.log_odds(input_ids, background.words.likelihood(input_ids))
     if lengths_B is None:
-        words = leaky_mean(odds_BTS, counted_BT)
-        ones_BT1 = torch.ones_like(odds_BTS[..., :1])
-        count, least_nats = _leaky_sum(ones_BT1, counted_BT), LEAST_NATS_TRIED
+        (words,), count = leaky_means([odds_BTS], counted_BT)
+        least_nats = LEAST_NATS_TRIED
     else:
         counted_BT1 = (counted_BT & _first_tokens(counted_BT.shape[1], lengths_B))[..., None]
         words, count, least_nats = _mean(odds_BTS, counted_BT1), counted_BT1.sum(1), LEAST_NATS
@@ -600,28 +599,30 @@ def _mean(values_BTP: Tensor, counted_BT1: Tensor) -> Tensor:
     return totals_BTP[:, -1] / counted_BT1.sum(1).clamp_min(1)
 
 
-def leaky_mean(values_BTP: Tensor, counted_BT: Tensor) -> Tensor:
-    """Return, at each token, the mean of what was counted so far, older tokens weighing less.
+def leaky_means(values: Sequence[Tensor], counted_BT: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return, at each token, the means of what was counted so far, older tokens weighing less, and
+    how many tokens that is, older ones counted by their weight: (B, T, 1).
 
-    Other tokens neither add nor make older ones fade.
+    Other tokens neither add nor make older ones fade. All values, each (B, T, ...), are summed in
+    one walk over the tokens.
 
     Example:
         >>> values, counted = torch.tensor([[[1.0], [9.0], [4.9]]]), torch.tensor([[1, 0, 1]])
-        >>> leaky_mean(values.double(), counted.bool())[0, :, 0].round(decimals=4).tolist()
+        >>> (means,), _ = leaky_means([values.double()], counted.bool())
+        >>> means[0, :, 0].round(decimals=4).tolist()
         [1.0, 1.0, 3.0]
     """
-    total_BTP = _leaky_sum(values_BTP, counted_BT)
-    weight_BT1 = _leaky_sum(torch.ones_like(values_BTP[..., :1]), counted_BT)
-    return total_BTP / weight_BT1.clamp_min(1e-9)
-
-
-def _leaky_sum(values_BTP: Tensor, counted_BT: Tensor) -> Tensor:
-    total_BP, totals = torch.zeros_like(values_BTP[:, 0]), []
-    for token in range(values_BTP.shape[1]):
-        counts_B1 = counted_BT[:, token, None]
-        total_BP = torch.where(counts_B1, LEAK * total_BP + values_BTP[:, token], total_BP)
+    ones_BT1 = torch.ones_like(values[0][..., :1])
+    joint_BTP = torch.cat([*values, ones_BT1], -1).double()
+    added_BTP = torch.where(counted_BT[..., None], joint_BTP, 0.0)
+    faded_BT1 = torch.where(counted_BT[..., None], LEAK, 1.0).double()
+    total_BP, totals = torch.zeros_like(joint_BTP[:, 0]), []
+    for added_BP, faded_B1 in zip(added_BTP.unbind(1), faded_BT1.unbind(1), strict=True):
+        total_BP = torch.addcmul(added_BP, total_BP, faded_B1)
         totals.append(total_BP)
-    return torch.stack(totals, 1)
+    sizes = [one.shape[-1] for one in values]
+    *sums, weight_BT1 = torch.stack(totals, 1).split([*sizes, 1], -1)
+    return tuple(one / weight_BT1.clamp_min(1e-9) for one in sums), weight_BT1
 
 
 # --- routing ------------------------------------------------------------------------------------
@@ -650,17 +651,16 @@ def find_causally(
     """
     counted_BT = evidence.counted_BT
     count_BT1 = counted_BT.cumsum(1)[..., None]
-    # All domains in one walk over the tokens: there may be many.
-    words_BTS = leaky_mean(torch.cat(evidence.words, -1), counted_BT)
-    states_BTX = torch.cat([evidence.log_odds_BTP, evidence.distance_BTP], -1)
-    log_odds_BTP, distance_BTP = leaky_mean(states_BTX, counted_BT).chunk(2, -1)
+    (log_odds_BTP, distance_BTP, *words), words_count_BT1 = leaky_means(
+        [evidence.log_odds_BTP, evidence.distance_BTP, *evidence.words], counted_BT
+    )
     found_BTP = _found(
         keys,
         log_odds_BTP,
         distance_BTP,
-        words_BTS.split([words.shape[-1] for words in evidence.words], -1),
+        words,
         count_B1=torch.where(count_BT1 >= MIN_TOKENS, TRIED_TOKENS, 0),
-        words_count_B1=_leaky_sum(torch.ones_like(count_BT1, dtype=torch.float64), counted_BT),
+        words_count_B1=words_count_BT1,
         least_nats=LEAST_NATS_TRIED,
     )
     first_BP = found_BTP.int().argmax(1)

@@ -38,8 +38,11 @@ def try_base(hooks: Hooks) -> dict[str, float]:
     ids_BT = torch.randint(2, num_known, (NUM_ROWS, NUM_TOKENS), generator=generator).to(device)
     hosts = range(len(hooks.layers) // 10, len(hooks.layers))
     experts = Segment(width=hooks.width, host_layers=tuple(hosts), shape=SHAPE).to(device)
-    with hooks.bare():
+    middle = (len(hooks.layers) + 1) // 2
+    with hooks.bare(keep_states=[middle - 1]) as seen:
         bare_BTV = base(input_ids=ids_BT, use_cache=False).logits
+    with hooks.above(middle, seen.states[middle - 1]):
+        above_BTV = base(input_ids=ids_BT, use_cache=False).logits
     with hooks.branch([experts]):
         silent_BTV = base(input_ids=ids_BT, use_cache=False).logits
     if not torch.equal(bare_BTV, silent_BTV):
@@ -66,6 +69,7 @@ def try_base(hooks: Hooks) -> dict[str, float]:
             **({} if positions is None else {"position_ids": positions}),
         )
     found = {
+        "read from the middle on": _distance(above_BTV, bare_BTV),
         "cached": _distance(torch.cat([first.logits, then.logits], 1), whole_BTV),
         "padded on the left": _distance(padded.logits[:, NUM_PADDING:], whole_BTV),
     }

@@ -148,10 +148,16 @@ def _bestiary(content: bytes) -> Iterator[str]:
 
 def _encyclopedia(content: bytes) -> Iterator[str]:
     """Yield the first paragraphs of the articles in a MediaWiki dump, without markup."""
-    for match in _WIKI_TEXT.finditer(bz2.decompress(content).decode()):
-        lead = plain_wiki(html.unescape(match.group(1))).partition("\n==")[0]
-        if not lead.lstrip().upper().startswith("#REDIRECT"):
-            yield lead
+    for article in wiki_texts(bz2.decompress(content).decode()):
+        yield plain_wiki(article).partition("\n==")[0]
+
+
+def wiki_texts(dump: str) -> Iterator[str]:
+    """Yield the articles of a MediaWiki dump with their markup, redirects left out."""
+    for match in _WIKI_TEXT.finditer(dump):
+        article = html.unescape(match.group(1))
+        if not article.lstrip().upper().startswith("#REDIRECT"):
+            yield article
 
 
 def plain_wiki(text: str) -> str:

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 from sqlalchemy import CTE, ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session
 
@@ -618,6 +617,8 @@ class Queries:
 
     def scores(self, subject: str, keys: Iterable[str]) -> dict[str, Score]:
         """Return the stored scores of a subject, by document key."""
+        import numpy as np  # verbs that only look at the registry do without
+
         found: dict[str, Score] = {}
         with self._database.reading() as session:
             of_subject = select(ScoreRow).where(ScoreRow.subject == subject)

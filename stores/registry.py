@@ -16,9 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import ChangedError, DamageError, FrozenError, StateError
@@ -456,6 +454,8 @@ class Registry:
 
         Raises: StateError: when a subject's segment, or a scored document, was purged.
         """
+        import numpy as np  # verbs that only look at the registry do without
+
         row, subjects = SegmentDocumentRow, {score.subject for score in new}
         ids = {score.document_id for score in new if score.document_id is not None}
         now = utc_now()
@@ -549,8 +549,13 @@ def _objects(folder: Path, config: StoreConfig) -> ObjectStore:
 
 def _insert(session: Session) -> Callable[..., Any]:
     """Return the dialect's own insert, which can say what happens where a row is there."""
-    is_server = session.get_bind().dialect.name == "postgresql"
-    return postgresql.insert if is_server else sqlite.insert
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # with its drivers: a twentieth of a second
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def _with(live: Snapshot, changed: DomainState) -> list[DomainState]:

@@ -176,6 +176,13 @@ def test_a_fact_is_found_answered_and_erased(at, tmp_path):
     assert "facts that the text asks for" in at("trace", prompt).out
     writing = at("generate", prompt, "--max-new-tokens", 1, "--json").json
     assert (writing["writer"], writing["text"]) == ("law", " rent")
+    asked = ["Who owns house 1?", "Who owns the law?"]
+    answers = at("ask", *asked, "--domain", "law", "--json").json
+    assert answers[0]["domain"] == "law"
+    shown = at("ask", *asked, "--domain", "law").out
+    for one in answers:
+        assert f"{one['question']}\n{one['text'] or '(an empty answer)'}\n\n" in shown
+    assert at("ask", asked[0], "--domain", "law").out.startswith(f"{answers[0]['text']}\n\n")
     (done,) = at("erase", found["document_id"][:8], "--domain", "law", "--yes", "--json").json
     assert (done["num_kept"], done["num_dropped"], done["num_pending"]) == (1, 0, 0)
     assert "it names the subject of no fact" in at("search", prompt).out
