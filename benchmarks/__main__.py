@@ -23,6 +23,7 @@ BENCHMARKS = {
     "provenance": "whether the experts that a document owns hold what it taught",
     "erase": "how long it takes until a document is gone",
     "speed": "the layer beside PEER-pytorch, a model beside its base, acts, commands",
+    "gpu": "the same on an accelerator",
     "claims": "PEER's own claims: small language models from scratch, their feed-forwards replaced",
     "size": "the code in figures: lines, words, files that an act runs through",
 }

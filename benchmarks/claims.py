@@ -19,11 +19,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import altair as alt
+import pandas as pd
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
@@ -359,7 +361,7 @@ def _figures(done: Mapping[str, Any]) -> Iterator[Figure]:
         if other in of and LARGEST in of:
             said = f"{LARGEST.name}: loss less than that of {other.name} by (nats)"
             yield Figure(said, of[other] - of[LARGEST], least=0.0)
-    for less, more in zip(SIDES, SIDES[1:], strict=False):
+    for less, more in pairwise(SIDES):
         few, many = Rival("peer", less), Rival("peer", more)
         if few in of and many in of:
             said = f"{many.name}: loss less than that of {few.name} by (nats)"
@@ -387,13 +389,18 @@ def _draw(done: Mapping[str, Any]) -> None:
         for name, rival in named.items()
         for side in SIDES
     ]
-    x = alt.X("experts:Q", scale=alt.Scale(type="log"), title="experts a layer")
-    y = alt.Y("perplexity:Q", scale=alt.Scale(zero=False), title="perplexity of unseen articles")
     lines = (
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart(pd.DataFrame(rows))
         .mark_line(point=True)
-        .encode(x=x, y=alt.Y("mean(perplexity):Q", scale=y.scale, title=y.title),
-                color=alt.Color("feed-forward:N", title=None))  # fmt: skip
+        .encode(
+            x=alt.X("experts:Q", scale=alt.Scale(type="log"), title="experts a layer"),
+            y=alt.Y(
+                "mean(perplexity):Q",
+                scale=alt.Scale(zero=False),
+                title="perplexity of unseen articles",
+            ),
+            color=alt.Color("feed-forward:N", title=None),
+        )
     )
     lines.properties(width=480, height=280).save(PICTURES / "claims-perplexity.svg")
     used = [
@@ -408,7 +415,7 @@ def _draw(done: Mapping[str, Any]) -> None:
         )
     ]
     bars = (
-        alt.Chart(alt.Data(values=used))
+        alt.Chart(pd.DataFrame(used))
         .mark_bar()
         .encode(
             x=alt.X("experts:N", sort=None, title="experts a layer"),

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.corpora.questions import general_prompts
 from benchmarks.results import Figure
+from peer_cl.devices import pick_device
 from peer_cl.layer import PeerLayer, PoolShape
 from peer_cl.model import PeerModel
 from peer_cl.own import Item, OwnExperts, load_own
@@ -84,6 +85,8 @@ def in_turn(turns: Mapping[str, Turn], num: int = TURNS) -> dict[str, float]:
         for name, act in turns.items():
             began = time.perf_counter()
             act()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             seconds[name].append(time.perf_counter() - began)
     return {name: median(found[1:]) for name, found in seconds.items()}
 
@@ -122,10 +125,10 @@ def _step(layer: nn.Module, optimiser: torch.optim.Optimizer, inputs: Tensor) ->
 
 def _layer() -> Iterator[Figure]:
     torch.manual_seed(0)
-    ours: nn.Module
-    ours, theirs = _ours(16_384), _theirs(16_384)
+    device = pick_device()
+    ours, theirs = _ours(16_384).to(device), _theirs(16_384).to(device)
     for num_tokens in (128, 2_048):
-        inputs = torch.randn(num_tokens, WIDTH)
+        inputs = torch.randn(num_tokens, WIDTH, device=device)
         with torch.no_grad():
             found = in_turn(
                 {"ours": partial(ours, inputs), "theirs": partial(theirs, inputs[None])}
@@ -135,8 +138,8 @@ def _layer() -> Iterator[Figure]:
         yield Figure(
             f"{said}: times as fast as PEER-pytorch", found["theirs"] / found["ours"], least=1.5
         )
-    inputs = torch.randn(128, WIDTH)
-    ours, theirs = _ours(65_536), _theirs(65_536)
+    inputs = torch.randn(128, WIDTH, device=device)
+    ours, theirs = _ours(65_536).to(device), _theirs(65_536).to(device)
     found = in_turn(
         {
             "ours": _step(ours, PoolOptimiser(ours.parameters()), inputs),
@@ -151,7 +154,7 @@ def _layer() -> Iterator[Figure]:
         least=6.0,
     )
     del ours, theirs
-    small, large = _ours(16_384), _ours(1_048_576)
+    small, large = _ours(16_384).to(device), _ours(1_048_576).to(device)
     found = in_turn(
         {
             "small": _step(small, PoolOptimiser(small.parameters()), inputs),
@@ -165,13 +168,13 @@ def _layer() -> Iterator[Figure]:
     yield Figure("most memory of the process so far (GB)", peak, most=16.0)
     # Down and up of the chosen rows are read twice, and written with their gradients.
     num_bytes = 4 * WIDTH * 128 * HEADS * TOP_K
-    limit = 1000 * 8 * num_bytes / _bandwidth()
+    limit = 1000 * 8 * num_bytes / _bandwidth(device)
     yield Figure(f"{said}: limit, bytes of touched experts over measured bandwidth (ms)", limit)
 
 
-def _bandwidth() -> float:
+def _bandwidth(device: torch.device) -> float:
     """Return the bytes a second that a sum over a large tensor reads."""
-    large = torch.ones(64_000_000)
+    large = torch.ones(64_000_000, device=device)
     return 4 * len(large) / in_turn({"sum": large.sum})["sum"]
 
 

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_ids, make_model
 
-from peer_cl import PeerLayer, PoolOptimiser, PoolShape
+from peer_cl import PeerLayer, PoolOptimiser, PoolShape, product_keys
 from peer_cl import layer as layer_module
-from peer_cl import product_keys
 from peer_cl.errors import InputError
 from peer_cl.layer import Experts
 from peer_cl.product_keys import ProductKeys
