@@ -1,5 +1,5 @@
 """How fast it is: the PEER layer beside PEER-pytorch, a store's model beside its bare base, acts
-among 1,000 domains, and commands.
+among 1,000 domains, and commands; and what memory an ingest takes that is ten times as large.
 
 Rivals take turns in one process, after one turn that is not counted; figures are medians, and
 ratios of medians. Threads are pinned (`--threads`). `--part` measures one part; "store" and
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,10 +25,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.corpora.questions import general_prompts
 from benchmarks.results import Figure
 from peer_cl.devices import pick_device
+from peer_cl.errors import StateError
 from peer_cl.layer import PeerLayer, PoolShape
 from peer_cl.model import PeerModel
 from peer_cl.own import Item, OwnExperts, load_own
@@ -37,19 +40,20 @@ from peer_cl.router import DomainWords, RouterKey, TokenCounts
 from peer_cl.sparse import PoolOptimiser
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
-from pipelines.loading import index_search, resolve_base
+from pipelines.loading import SMOLLM2, index_search, resolve_base
 from pipelines.passage_training import passage_host_layers
 from pipelines.settings import TrainingSettings, keep_freed_memory
 from stores.config import StoreConfig
 from stores.records import NewDocument, NewSegment
 from stores.registry import Registry
 
-PARTS = ("layer", "own", "store", "domains", "command")
+PARTS = ("layer", "own", "store", "domains", "memory", "command")
 TURNS = 7
 WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
 FEW_ITEMS, MANY_ITEMS, ITEMS_A_FILE = 13, 15_000, 250
 """Passages of 80 own experts each: some 1,000 experts, and 1,200,000."""
 NUM_DOMAINS = 1_000
+DOCUMENTS = (300, 3_000)
 SCORED_TOKENS, PROMPT_TOKENS, NEW_TOKENS = 128, 32, 32
 Turn = Callable[[], object]
 
@@ -73,6 +77,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             figures += _store(options.store)
         elif part == "domains":
             figures += [*_live(), *_acts()]
+        elif part == "memory":
+            figures += _memory()
         else:
             figures += _commands(options.store, options.threads)
     return figures
@@ -237,6 +243,8 @@ def _random_own(model: PeerModel, texts: Sequence[Tensor], folder: str) -> list[
     generator = torch.Generator().manual_seed(1)
     for begin in range(0, len(texts), ITEMS_A_FILE):
         some = texts[begin : begin + ITEMS_A_FILE]
+        shape = (len(some), len(layers), settings.passage_experts, width)
+        down, up = (torch.randn(shape, generator=generator).bfloat16() / 30 for _ in range(2))
         own = OwnExperts(
             [Item(str(begin + number)) for number in range(len(some))],
             torch.empty(len(some), 0, 0),
@@ -245,11 +253,10 @@ def _random_own(model: PeerModel, texts: Sequence[Tensor], folder: str) -> list[
             host_layers=layers,
             width=width,
             num_experts=settings.passage_experts,
+            weights=(down, up),
         )
-        shape = own.down_ILRD.shape
-        weights = (torch.randn(shape, generator=generator).bfloat16() / 30 for _ in range(2))
         path = Path(folder) / f"{len(texts)}-{begin}.safetensors"
-        path.write_bytes(own.holding(*weights).to_bytes(model.identity))
+        path.write_bytes(own.to_bytes(model.identity))
         found.append(load_own(path, model.identity))
     return found
 
@@ -439,6 +446,48 @@ def _add(registry: Registry, domain: str) -> None:
         documents=[document],
     )
     registry.add_segment(segment, "ann")
+
+
+# Memory
+
+_INGEST = """
+import random, sys
+from pipelines import init_store
+from pipelines.settings import TrainingSettings
+folder, num = sys.argv[1], int(sys.argv[2])
+draw = random.Random(num)
+words = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(5_000)]
+texts = [" ".join(draw.choices(words, k=30)) + "." for _ in range(num)]
+with init_store(f"{folder}/store-{num}", base=f"{folder}/base") as store:
+    store.ingest("words", texts, settings=TrainingSettings(passage_readings=1, study_questions=0))
+"""
+
+
+def _memory() -> Iterator[Figure]:
+    """Yield what memory learning takes, on a base of the default one's width with four layers."""
+    source = resolve_base(SMOLLM2)
+    with tempfile.TemporaryDirectory() as folder:
+        config = AutoConfig.from_pretrained(source)
+        config.num_hidden_layers = 4
+        AutoModelForCausalLM.from_config(config).save_pretrained(f"{folder}/base")
+        AutoTokenizer.from_pretrained(source).save_pretrained(f"{folder}/base")
+        few, many = (_peak(sys.executable, "-c", _INGEST, folder, str(num)) for num in DOCUMENTS)
+    yield Figure(f"ingest of {DOCUMENTS[0]:,} documents: most memory, files left out (GB)", few)
+    yield Figure(f"ingest of {DOCUMENTS[1]:,} documents: times that", many / few, most=1.1)
+
+
+def _peak(*command: str) -> float:
+    """Return the most memory that a command takes, but for mapped files, GB."""
+    peak = 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            with suppress(OSError, IndexError):  # it ends meanwhile
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                peak = max(peak, int(status.split("RssAnon:")[1].split()[0]) / 1e6)
+            time.sleep(0.1)
+    if process.returncode:
+        raise StateError(f"an ingest failed with exit code {process.returncode}")
+    return peak
 
 
 # Commands

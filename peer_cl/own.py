@@ -60,6 +60,7 @@ class OwnExperts(nn.Module):
         host_layers: the decoder layers that carry them, ascending.
         width: D of the base.
         num_experts: R.
+        weights: learned ones, down and up (I, L, R, D), frozen; default: zeros, to be learned.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class OwnExperts(nn.Module):
         host_layers: Sequence[int],
         width: int,
         num_experts: int,
+        weights: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.items, self.host_layers = tuple(items), tuple(host_layers)
@@ -79,15 +81,11 @@ class OwnExperts(nn.Module):
         shape = (len(self.items), len(self.host_layers), num_experts, width)
         self.register_buffer("relations_IKE", relations_IKE)
         self.texts, self.vectors = tuple(texts), tuple(vectors)
-        self.down_ILRD = nn.Parameter(torch.zeros(shape))
-        self.up_ILRD = nn.Parameter(torch.zeros(shape))
+        down_ILRD, up_ILRD = weights or (torch.zeros(shape), torch.zeros(shape))
+        self.down_ILRD = nn.Parameter(down_ILRD, requires_grad=weights is None)
+        self.up_ILRD = nn.Parameter(up_ILRD, requires_grad=weights is None)
 
     relations_IKE: Tensor
-
-    def holding(self, down_ILRD: Tensor, up_ILRD: Tensor) -> OwnExperts:
-        """Put learned weights in, frozen, and return these experts."""
-        self.down_ILRD, self.up_ILRD = nn.Parameter(down_ILRD), nn.Parameter(up_ILRD)
-        return self.requires_grad_(False)
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Initialise each item's experts from its own seed; they add nothing yet."""
@@ -149,7 +147,7 @@ class OwnExperts(nn.Module):
 
     def at(self, places: Sequence[int]) -> OwnExperts:
         """Return the experts of some items, in their bits."""
-        left = OwnExperts(
+        return OwnExperts(
             [self.items[n] for n in places],
             self.relations_IKE[places],
             [self.texts[n] for n in places] if self.texts else (),
@@ -157,9 +155,7 @@ class OwnExperts(nn.Module):
             host_layers=self.host_layers,
             width=self.width,
             num_experts=self.num_experts,
-        )
-        return left.holding(
-            *(one.detach()[places].clone() for one in (self.down_ILRD, self.up_ILRD))
+            weights=(self.down_ILRD.detach()[places], self.up_ILRD.detach()[places]),
         )
 
     def to_bytes(self, identity: BaseIdentity) -> bytes:
@@ -195,7 +191,7 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
     first = lists[0]
     if len(lists) == 1:
         return first
-    whole = OwnExperts(
+    return OwnExperts(
         [item for one in lists for item in one.items],
         torch.cat([one.relations_IKE for one in lists]),
         [text for one in lists for text in one.texts],
@@ -203,10 +199,10 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
         host_layers=first.host_layers,
         width=first.width,
         num_experts=first.num_experts,
-    )
-    return whole.holding(
-        torch.cat([one.down_ILRD.detach() for one in lists]),
-        torch.cat([one.up_ILRD.detach() for one in lists]),
+        weights=(
+            torch.cat([one.down_ILRD.detach() for one in lists]),
+            torch.cat([one.up_ILRD.detach() for one in lists]),
+        ),
     )
 
 
@@ -230,7 +226,7 @@ def load_own(
         Item(item_id, _tuples(subjects), num_answer, _tuples(questions), _tuples(kept))
         for item_id, subjects, num_answer, questions, kept in about["items"]
     ]
-    own = OwnExperts(
+    return OwnExperts(
         items,
         tensors["relations"],
         tensors["texts"].split(tensors["num_tokens"].tolist()),
@@ -238,5 +234,5 @@ def load_own(
         host_layers=about["host_layers"],
         width=about["width"],
         num_experts=about["num_experts"],
+        weights=(tensors["down"], tensors["up"]),
     )
-    return own.holding(tensors["down"], tensors["up"])

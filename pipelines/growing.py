@@ -660,7 +660,8 @@ def gathered(own: Sequence[OwnExperts | None], item_ids: Sequence[str]) -> OwnEx
     places: dict[str, list[int]] = {}
     for place, item in enumerate(whole.items):
         places.setdefault(item.item_id, []).append(place)
-    return whole.at([place for key in item_ids for place in places[key]])
+    wanted = [place for key in item_ids for place in places[key]]
+    return whole if wanted == [*range(len(whole.items))] else whole.at(wanted)
 
 
 def _digest(chain: Chain, prepared: PreparedCorpus, settings: TrainingSettings) -> str:

@@ -37,8 +37,8 @@ from stores.index import kmeans
 
 READ_TOKENS = 1024
 """Padded tokens a pass where texts are only read."""
-MAX_STATES = 2**18
-"""Of a larger corpus every n-th state of a row is kept: k-means looks at fewer, and all states of
+MAX_STATES = 2**15
+"""Of a larger corpus every n-th state of a row is kept: k-means looks at no more, and all states of
 two million tokens would take 5 GB."""
 BACKGROUND_CENTROIDS = 256
 DOMAIN_CENTROIDS = 128

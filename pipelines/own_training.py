@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +24,8 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from safetensors.torch import load, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -143,8 +146,8 @@ def train_own(
         Item(key, one.spellings, max(len(row.places) for row in one.rows))
         for key, one in readings.items()
     ]
-    own = _empty(hooks, items, learned["relations"], settings)
-    return own.holding(learned["down"], learned["up"])
+    weights = learned["down"], learned["up"]
+    return _own(hooks, items, learned["relations"], settings, weights)
 
 
 class Group(NamedTuple, Generic[K]):
@@ -174,23 +177,49 @@ def in_groups(
         what: is done, for `progress`, which is called after each group.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    found: dict[K, dict[str, Tensor]] = {}
+    found: dict[K, tuple[Path, int]] = {}
     progress(what, 0, len(order), "")
     for group in groups:
         digest = hashlib.sha256(json.dumps(group.about).encode()).hexdigest()
         path = checkpoints / f"{digest}.safetensors"
         if not path.is_file():
             replace_file(path, save(group.train()))
-        stored = load(path.read_bytes())
-        for row, key in enumerate(group.keys):
-            found[key] = {name: tensor[row] for name, tensor in stored.items()}
+        found |= {key: (path, row) for row, key in enumerate(group.keys)}
         progress(what, len(found), len(order), "")
-    names = found[order[0]].keys()
-    return {name: torch.stack([found[key][name] for key in order]) for name in names}
+    return mapped_rows([found[key] for key in order], checkpoints)
 
 
-def _empty(
-    hooks: Hooks, items: Sequence[Item], relations_IKE: Tensor, settings: TrainingSettings
+def mapped_rows(places: Sequence[tuple[Path, int | None]], folder: Path) -> dict[str, Tensor]:
+    """Return rows of tensors in files, by name, one below the other, in a file of a folder that is
+    mapped: what many items learned need not fit into memory. The file has no name any more.
+
+    Args:
+        places: a safetensors file each, and the number of a row in it, or None for all of it.
+        folder: on a disk with room for them.
+    """
+    found = dict[str, Tensor]()
+    for number, (path, row) in enumerate(places):
+        with safe_open(path, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - no mapping
+                whole = row is None
+                tensor = stored.get_tensor(name) if whole else stored.get_slice(name)[row]
+                if name not in found:
+                    found[name] = _mapped((len(places), *tensor.shape), tensor.dtype, folder)
+                found[name][number] = tensor
+    return found
+
+
+def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        return torch.from_file(file.name, True, math.prod(shape), dtype=dtype).view(shape)
+
+
+def _own(
+    hooks: Hooks,
+    items: Sequence[Item],
+    relations_IKE: Tensor,
+    settings: TrainingSettings,
+    weights: tuple[Tensor, Tensor] | None = None,
 ) -> OwnExperts:
     return OwnExperts(
         items,
@@ -198,6 +227,7 @@ def _empty(
         host_layers=own_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.own_experts,
+        weights=weights,
     ).to(hooks.device)
 
 
@@ -255,7 +285,7 @@ def _train(
 ) -> tuple[Tensor, Tensor]:
     """Return what a group's facts learn: down and up (G, L, R, D), bf16."""
     filled = [*readings, *[readings[-1]] * (GROUP - len(readings))]
-    own = _empty(hooks, [Item("")] * GROUP, torch.empty(GROUP, 0, 0), settings)
+    own = _own(hooks, [Item("")] * GROUP, torch.empty(GROUP, 0, 0), settings)
     own.reset([one.seed for one in filled])
 
     def loss(step: int) -> Tensor:

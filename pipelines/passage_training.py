@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,6 +36,7 @@ from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, tokenise
 from pipelines.corpora import SENTENCE_END, sentences_of
 from pipelines.encoder import passage_vectors
+from pipelines.own_training import mapped_rows
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
 from pipelines.study.questions import BUILT_IN, with_title
@@ -223,17 +224,16 @@ def train_passages(
     paths = [checkpoints / f"{digest}.safetensors" for digest in digests]
     waiting = [number for number, path in enumerate(paths) if not path.is_file()]
     progress("learning passages", len(paths) - len(waiting), len(paths), "")
-    for number, learned in _learn(hooks, passages, waiting, settings):
-        replace_file(paths[number], save(learned))
+    for number, weights in _learn(hooks, passages, waiting, settings):
+        replace_file(paths[number], save(weights))
         progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
-    stored = [load(path.read_bytes()) for path in paths]
-    down, up = (torch.stack([one[name] for one in stored]) for name in ("down", "up"))
+    learned = mapped_rows([(path, None) for path in paths], checkpoints)
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
         asked = [question for question, _, source in one.questions if source != BUILT_IN]
         vectors.append(passage_vectors(one.sentences, asked))
         progress("reading sentences", number, len(passages), "")
-    return _empty(hooks, passages, settings, vectors).holding(down, up)
+    return _own(hooks, passages, settings, vectors, (learned["down"], learned["up"]))
 
 
 def _learn(
@@ -242,7 +242,7 @@ def _learn(
     """Yield the numbers of passages, as they are done, with what they learned."""
     if not waiting:
         return
-    own = _empty(hooks, [passages[waiting[0]]] * SLOTS, settings)
+    own = _own(hooks, [passages[waiting[0]]] * SLOTS, settings)
     slots, device = _Slots(hooks, own, settings), hooks.device.type
     # Where no passage waits any more, the last one is learned again, to keep the shape.
     left = iter([*waiting, *[waiting[-1]] * SLOTS])
@@ -264,11 +264,12 @@ def _learn(
                 slots.put(place, _Studied(hooks, passages[held[place]], settings))
 
 
-def _empty(
+def _own(
     hooks: Hooks,
     passages: Sequence[Passage],
     settings: TrainingSettings,
     vectors: Sequence[Tensor] = (),
+    weights: tuple[Tensor, Tensor] | None = None,
 ) -> OwnExperts:
     return OwnExperts(
         [Item(one.document_id, questions=one.questions, kept=one.kept) for one in passages],
@@ -278,6 +279,7 @@ def _empty(
         host_layers=passage_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.passage_experts,
+        weights=weights,
     ).to(hooks.device)
 
 

@@ -13,7 +13,7 @@ from pipelines.loading import load_tokenizer
 from pipelines.settings import TrainingSettings
 from stores.registry import Registry
 
-TOKENS_A_SECOND = 150.0
+TOKENS_A_SECOND = 650.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
 STUDIED = 4.5
 """Tokens of questions, sentences and text that a passage reads for each of its own, a reading."""
