@@ -17,6 +17,8 @@ TOKENS_A_SECOND = 650.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
 STUDIED = 4.5
 """Tokens of questions, sentences and text that a passage reads for each of its own, a reading."""
+FACT_PADDING = 3.5
+"""What a step of facts takes for each of their tokens, where a text's takes one."""
 NUM_SAMPLES = 3
 
 
@@ -74,7 +76,7 @@ def preview(
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
     to_read = (settings.text_passes + STUDIED * settings.passage_readings) * text_tokens
-    to_read += settings.own_steps * fact_tokens
+    to_read += FACT_PADDING * settings.own_steps * fact_tokens
     spaced = new[:: max(1, len(new) // NUM_SAMPLES)]
     return Preview(
         num_documents=len(corpus.documents),
