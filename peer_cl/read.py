@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from peer_cl.bases import context_length
 from peer_cl.errors import InputError, ShapeError, StateError
-from peer_cl.hooks import Hooks, Watch
+from peer_cl.hooks import Hooks, Seen, Watch
 from peer_cl.items import FoundItem, ItemIndex, RelationStates, joint_index
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
@@ -43,6 +43,8 @@ ROUTINGS = ("causal", "prompt", "question", "all")
 """How a text's domains are found: each when its key matches what was read so far; those whose key
 matches the whole prompt, from its first token on; the same of a prompt that asks a question, which
 finds passages by what it asks; or every active pool from the first token on."""
+PROMPT_ROUTINGS = ("prompt", "question")
+"""Those that look at a whole prompt."""
 
 
 class Reader(Protocol):
@@ -255,35 +257,9 @@ def read(
     )
     evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
     ends_B = prompt_ends(prompt_lengths, present_BT)
-    is_prompt = routing in ("prompt", "question")
-    ends = ends_B if is_prompt else None
-    items: dict[str, list[FoundItem]] = {}
-    names, joint = [*indexes], joint_index([*indexes.values()])
-    if routing == "question":
-        for name, index in indexes.items():
-            items[name] = _asked(
-                model.questions, index, input_ids, evidence_BT, ends_B, is_given=named is not None
-            )
-    elif model.background is not None and indexes:
-        told_BT = model.background.words.nats(input_ids)
-        is_given = named is not None
-        for place in joint.repeated(input_ids, told_BT, is_prompt=is_prompt, is_given=is_given):
-            items[names[place]] = indexes[names[place]].passages(
-                input_ids, evidence_BT, told_BT, ends, is_given=is_given
-            )
-    if space is not None and indexes:
-        states = RelationStates(space, seen.states, evidence_BT, present_BT)
-        for place in joint.named(input_ids):
-            name, index = names[place], indexes[names[place]]
-            is_given = is_prompt and named is not None
-            # One that is named, and asked for too little, does not stand in a passage's way.
-            known = items.setdefault(name, [])
-            repeating = {one.row for one in known}
-            known += [
-                one
-                for one in index.find(states, input_ids, ends, is_given=is_given)
-                if one.score >= space.threshold or one.row not in repeating
-            ]
+    is_prompt = routing in PROMPT_ROUTINGS
+    text = _Text(input_ids, present_BT, evidence_BT, ends_B)
+    items = _find_items(model, indexes, text, seen, routing, is_given=named is not None)
     is_routed = named is None and routing != "all"
     routed = _route(
         model, active, seen.state_BTD, input_ids, evidence_BT, ends_B, routing, is_routed=is_routed
@@ -340,20 +316,66 @@ def read(
     )
 
 
-def _asked(
-    space: QuestionSpace | None,
-    index: ItemIndex,
-    ids_BT: Tensor,
-    counted_BT: Tensor,
-    ends_B: Tensor,
+class _Text(NamedTuple):
+    """A batch of texts as they are searched for items."""
+
+    ids_BT: Tensor
+    present_BT: Tensor
+    evidence_BT: Tensor
+    ends_B: Tensor
+    """Where each row's prompt ends."""
+
+
+def _find_items(
+    model: Reader,
+    indexes: Mapping[str, ItemIndex],
+    text: _Text,
+    seen: Seen,
+    routing: str,
     *,
     is_given: bool,
+) -> dict[str, list[FoundItem]]:
+    """Return what texts ask for or repeat, by domain."""
+    items: dict[str, list[FoundItem]] = {}
+    if not indexes:
+        return items
+    names, joint = [*indexes], joint_index([*indexes.values()])
+    is_prompt = routing in PROMPT_ROUTINGS
+    ends = text.ends_B if is_prompt else None
+    if routing == "question":
+        for name, index in indexes.items():
+            items[name] = _asked(model.questions, index, text, is_given=is_given)
+    elif model.background is not None:
+        told_BT = model.background.words.nats(text.ids_BT)
+        for place in joint.repeated(text.ids_BT, told_BT, is_prompt=is_prompt, is_given=is_given):
+            items[names[place]] = indexes[names[place]].passages(
+                text.ids_BT, text.evidence_BT, told_BT, ends, is_given=is_given
+            )
+    space = None if model.background is None else model.background.relations
+    if space is None:
+        return items
+    states = RelationStates(space, seen.states, text.evidence_BT, text.present_BT)
+    for place in joint.named(text.ids_BT):
+        name, index = names[place], indexes[names[place]]
+        # One that is named, and asked for too little, does not stand in a passage's way.
+        known = items.setdefault(name, [])
+        repeating = {one.row for one in known}
+        known += [
+            one
+            for one in index.find(states, text.ids_BT, ends, is_given=is_given and is_prompt)
+            if one.score >= space.threshold or one.row not in repeating
+        ]
+    return items
+
+
+def _asked(
+    space: QuestionSpace | None, index: ItemIndex, text: _Text, *, is_given: bool
 ) -> list[FoundItem]:
     """Return the best passage that each question asks about, where there is one."""
     if space is None:
         raise StateError("the model was given nothing that compares questions: load it by a store")
     least = -math.inf if is_given else THRESHOLD
-    found = index.asked(space, ids_BT, counted_BT, ends_B, least=least)
+    found = index.asked(space, text.ids_BT, text.evidence_BT, text.ends_B, least=least)
     best = {one.row: one for one in reversed(found)}
     return [best[row] for row in sorted(best)]
 
