@@ -457,7 +457,7 @@ from pipelines.settings import TrainingSettings
 folder, num = sys.argv[1], int(sys.argv[2])
 draw = random.Random(num)
 words = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(5_000)]
-texts = [" ".join(draw.choices(words, k=30)) + "." for _ in range(num)]
+texts = [{"text": " ".join(draw.choices(words, k=30)) + "."} for _ in range(num)]
 with init_store(f"{folder}/store-{num}", base=f"{folder}/base") as store:
     store.ingest("words", texts, settings=TrainingSettings(passage_readings=1, study_questions=0))
 """
