@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,8 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 """Silences libraries' own bars and notices, which would tear ours apart."""
+NOISY = ("torchao", "torch.utils._pytree")
+"""Loggers that warn, where torchao is installed, of kernels that a model without it never calls."""
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
@@ -136,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debugging = "--debug" in words
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped ingest ends cleanly
     try:
         code = app(

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from peer_cl.errors import InputError
+
+if TYPE_CHECKING:  # verbs that only look at the registry do without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 BASE_SUBJECT = "base"
 """The subject of the bare base's scores; so no domain may be called so."""
