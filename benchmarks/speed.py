@@ -506,13 +506,16 @@ def _commands(folder: Path, threads: int) -> Iterator[Figure]:
     with open_store(folder) as store:
         source = resolve_base(store.registry.config.base_id)
         model, _ = store.load()
-        learned = next(
+        questions = [
             question
             for name in model.active_pools
             for item in model.pool(name).items.items
             for question, _, _ in item.questions
-        )
-        del model
+        ]
+    if not questions:
+        raise StateError(f"the store in {folder} has learned no question: ingest a text first")
+    learned = questions[0]
+    del model
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def runs(*command: str) -> Turn:

@@ -661,6 +661,7 @@ def gathered(own: Sequence[OwnExperts | None], item_ids: Sequence[str]) -> OwnEx
     for place, item in enumerate(whole.items):
         places.setdefault(item.item_id, []).append(place)
     wanted = [place for key in item_ids for place in places[key]]
+    # What is in order is not copied: it may be mapped, and larger than memory.
     return whole if wanted == [*range(len(whole.items))] else whole.at(wanted)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from peer_cl.errors import ChangedError, DamageError, FrozenError, StateError
@@ -549,13 +550,11 @@ def _objects(folder: Path, config: StoreConfig) -> ObjectStore:
 
 def _insert(session: Session) -> Callable[..., Any]:
     """Return the dialect's own insert, which can say what happens where a row is there."""
-    if session.get_bind().dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql  # with its drivers: a twentieth of a second
+    if session.get_bind().dialect.name != "postgresql":
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql  # with its drivers: a twentieth of a second
 
-        return postgresql.insert
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert
+    return postgresql.insert
 
 
 def _with(live: Snapshot, changed: DomainState) -> list[DomainState]:
