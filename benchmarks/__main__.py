@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         part = ["facts"] if "--facts" in arguments else []
         part += [
             *_values(arguments, "--study"),
+            *(f"seed{seed}" for seed in _values(arguments, "--seed")),
             *_values(arguments, "--part"),
             *_values(arguments, "--base"),
         ]

@@ -32,6 +32,7 @@ from pipelines import init_store, open_store
 from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument, sentences_of
 from pipelines.encoder import passage_vectors
+from pipelines.loading import SMOLLM2
 from pipelines.packages import cache_folder
 from pipelines.passage_training import question_prompt
 from pipelines.progress import Progress
@@ -91,13 +92,15 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--articles", type=int, default=ARTICLES)
     parser.add_argument("--asked", type=int, default=ASKED)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--base", default=SMOLLM2)
     parser.add_argument("--study", choices=["built-in", "half", "all"], default="built-in")
     options = parser.parse_args(list(arguments))
     every = read_articles(options.data / "squad_stream.jsonl")
     articles = every[: options.articles]
-    place = options.work / f"{options.study}-{options.seed}"
+    about = "" if options.base == SMOLLM2 else f"-{options.base}"
+    place = options.work / f"{options.study}-{options.seed}{about}"
     with show_progress() as progress:
-        store = _store(place, progress)
+        store = _store(place, options.base, progress)
         with store:
             _learn(store, articles, options.study, options.seed, progress)
             model, tokenizer = store.load()
@@ -145,10 +148,10 @@ def _sample(questions: Sequence[Question], num: int) -> list[Question]:
     return sorted(questions, key=lambda one: one.key)[:num]
 
 
-def _store(place: Path, progress: Progress) -> Store:
+def _store(place: Path, base: str, progress: Progress) -> Store:
     if (place / "store.toml").is_file():
         return open_store(place)
-    return init_store(place, capacity=48, progress=progress)
+    return init_store(place, base=base, capacity=48, progress=progress)
 
 
 def _learn(
@@ -238,10 +241,15 @@ class _Asker:
 
     @torch.no_grad()
     def _chat(self, content: str) -> str:
-        prompt = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        ids_BT = torch.tensor([self._tokenizer(prompt, add_special_tokens=False).input_ids])
+        """Return the base's answer, through its chat template where it has one."""
+        if self._tokenizer.chat_template is None:
+            ids = tokenise(self._tokenizer, [content])[0]
+        else:
+            prompt = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            ids = self._tokenizer(prompt, add_special_tokens=False).input_ids
+        ids_BT = torch.tensor([ids])
         written = self._model.base.generate(
             ids_BT,
             attention_mask=torch.ones_like(ids_BT),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ class BaseScores:
     def names(self) -> tuple[str, ...]:
         """The domains in the order in which they are learned."""
         return tuple(self.questions)
+
+    def about(self, names: Sequence[str]) -> BaseScores:
+        """Return the same of some domains' questions alone."""
+        found = copy(self)
+        found.questions = {name: self.questions[name] for name in names}
+        return found
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of every group of a kind: test, blocks128, prose, near-domain."""

@@ -107,6 +107,7 @@ class Stream:
     def store(self, *, has_documents: bool = True) -> Store:
         """Return our store, with those domains ingested that it lacked."""
         about = "" if has_documents else "-facts"
+        about += "" if self.base_id == SMOLLM2 else f"-{self.base_id}"
         folder = self.work / f"{OURS}{about}-s{self.settings.seed}"
         if (folder / "store.toml").is_file():
             store = open_store(folder)
