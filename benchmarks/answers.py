@@ -15,7 +15,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -46,8 +46,9 @@ NEGATIVES = 250
 CHOSEN_ON = 70
 """Questions of each article, the first by hash, on which the router's numbers were chosen: which
 passage they find is not reported."""
-Study = Literal["built-in", "half", "all"]
-"""What is learned of questions: those that rules make; half of people's, or all, before them."""
+Study = Literal["none", "built-in", "half", "all"]
+"""What is learned of questions: none; those that rules make; half of people's, or all, before them.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--asked", type=int, default=ASKED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", default=SMOLLM2)
-    parser.add_argument("--study", choices=["built-in", "half", "all"], default="built-in")
+    parser.add_argument("--study", choices=["none", "built-in", "half", "all"], default="built-in")
     options = parser.parse_args(list(arguments))
     every = read_articles(options.data / "squad_stream.jsonl")
     articles = every[: options.articles]
@@ -171,6 +172,8 @@ def _learn(
             and stands(one.answer, article.passages[one.passage])
         ]
         settings = TrainingSettings(seed=seed)
+        if study == "none":
+            settings = replace(settings, study_questions=0)
         store.ingest(
             article.domain, documents, questions=questions, settings=settings, progress=progress
         )
@@ -304,7 +307,7 @@ def _answered(said: Sequence[tuple[Question, Said]], study: Study) -> Iterator[F
             for way in ("base", "memory", "reading", "both", "rag")
         }
         about = f"{name}, {len(pairs)} questions"
-        least = {"built-in": 0.08, "half": 0.10, "all": 0.90}[study]
+        least = {"none": None, "built-in": 0.08, "half": 0.10, "all": 0.90}[study]
         if name == "the half that was studied":
             least = 0.90
         for way, share in shares.items():
