@@ -13,12 +13,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich import progress
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
     from pipelines.progress import Progress
 
 Read = Callable[[Any], object]
@@ -163,6 +165,8 @@ def show_progress() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _plain_lines()
         return
+    from rich import progress  # a tenth of what the quick verbs take
+
     with progress.Progress(
         progress.SpinnerColumn(finished_text="✓"),
         progress.TextColumn("{task.description}", markup=False),
@@ -177,9 +181,9 @@ def show_progress() -> Iterator[Progress]:
         yield _bars(bars)
 
 
-def _bars(bars: progress.Progress) -> Progress:
+def _bars(bars: Bars) -> Progress:
     """Return a progress that draws one bar for each piece of work, the latest three at a time."""
-    tasks: dict[str, progress.TaskID] = {}
+    tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int, note: str) -> None:
         if what not in tasks:

@@ -10,7 +10,8 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ class Base:
     """The folder or hub id that it came from."""
     model: Any
     tokenizer: Any
-    identity: BaseIdentity
+    hashed: Future[BaseIdentity] = field(repr=False)
+
+    @property
+    def identity(self) -> BaseIdentity:
+        """Its hashes; a thread takes them, and this waits for it."""
+        return self.hashed.result()
 
 
 def load_base(source: str, *, dtype: str = "fp32", device: str = AUTO) -> Base:
@@ -87,6 +93,7 @@ def load_base(source: str, *, dtype: str = "fp32", device: str = AUTO) -> Base:
     is_folder = Path(source).is_dir()
     if not source.strip() or (source.startswith((".", "/", "~")) and not is_folder):
         raise InputError(f"there is no folder {source!r}; give a base model's folder, or a hub id")
+    thread = ThreadPoolExecutor(1)
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             source,
@@ -96,6 +103,8 @@ def load_base(source: str, *, dtype: str = "fp32", device: str = AUTO) -> Base:
             use_safetensors=True,
             **quantised,
         )
+        # It takes a second. What is hashed is picked here: the model may be moved meanwhile.
+        weights_sha256 = thread.submit(tensors_sha256, model.state_dict())
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the libraries below raise a dozen kinds for damaged files
         where = "" if is_folder else ", which is no folder, as a hub id"
@@ -123,10 +132,12 @@ def load_base(source: str, *, dtype: str = "fp32", device: str = AUTO) -> Base:
             f"{num_known} rows: put the tokenizer there that the model was trained with"
         )
     model.eval()
-    identity = identify(model, tokenizer)
+    hashed = thread.submit(
+        lambda: BaseIdentity(weights_sha256.result(), _tokenizer_sha256(tokenizer))
+    )
     if model.device.type != place.type or place.index is not None:  # some refuse to be moved
         model.to(place)
-    return Base(source, model, tokenizer, identity)
+    return Base(source, model, tokenizer, hashed)
 
 
 def _quantisation() -> dict[str, Any]:
@@ -145,8 +156,10 @@ def identify(model: Any, tokenizer: Any | None = None) -> BaseIdentity:
     model, vocabulary and special tokens. Padding and truncation are settings of a call.
     """
     weights_sha256 = tensors_sha256(model.state_dict())
-    if tokenizer is None:
-        return BaseIdentity(weights_sha256)
+    return BaseIdentity(weights_sha256, "" if tokenizer is None else _tokenizer_sha256(tokenizer))
+
+
+def _tokenizer_sha256(tokenizer: Any) -> str:
     special = {
         str(key): str(value)
         for key, value in tokenizer.special_tokens_map.items()
@@ -156,7 +169,7 @@ def identify(model: Any, tokenizer: Any | None = None) -> BaseIdentity:
     about = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
     about = {key: about[key] for key in about if key not in ("padding", "truncation")}
     text = json.dumps([about, special], sort_keys=True, ensure_ascii=False)
-    return BaseIdentity(weights_sha256, hashlib.sha256(text.encode()).hexdigest())
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:

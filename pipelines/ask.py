@@ -161,13 +161,12 @@ def ask(
         text = None if strict else own_words.own(question, before)
         near = tuple(one.source(question, "") for one in asker.nearest(ids_BT, counted_BT, domains))
         return Answer(question, text, "base", None, None, None, text, (), near, ())
-    if not found[0].item.is_passage:
+    if not found[0].item.is_passage or (way == "both" and found[0].has_studied(question)):
         way = "memory"
     writer = asker if way == "memory" else asker.silent
     text, probability = writer.write(found[0], ids)
     memory = text
-    is_sure = found[0].has_studied(question) or probability >= SURE
-    if way == "both" and is_sure and stands(text, found[0].text):
+    if way == "both" and probability >= SURE and stands(text, found[0].text):
         way = "memory"
     elif way != "memory":
         if spans := asker.spans(found, question, ids, way):

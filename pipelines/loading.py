@@ -136,16 +136,19 @@ def load(
     """
     queries = registry.queries
     snapshot = queries.live() if snapshot_id is None else queries.snapshot(snapshot_id)
-    base = load_store_base(registry)
-    model = empty_model(registry, base)
+    base = _unchecked_base(registry)
     versions = {
         state.domain: state.version
         for state in snapshot.domains
         if state.is_enabled or with_disabled
     }
-    for domain, version in versions.items():
-        model.add_pool(domain, load_pool(registry, domain, version))
-    _remember(model, registry, snapshot, versions)
+    try:
+        model = empty_model(registry, base)
+        for domain, version in versions.items():
+            model.add_pool(domain, load_pool(registry, domain, version))
+        _remember(model, registry, snapshot, versions)
+    finally:  # the base is hashed meanwhile; another one is what whatever failed above failed of
+        _check_base(registry, base)
     return model, base.tokenizer
 
 
@@ -219,18 +222,26 @@ def load_store_base(registry: Registry) -> Base:
         StateError: when nothing can be loaded from its place; the loader's own words follow.
         BaseMismatchError: when another model or tokenizer stands there now.
     """
+    base = _unchecked_base(registry)
+    _check_base(registry, base)
+    return base
+
+
+def _unchecked_base(registry: Registry) -> Base:
     config = registry.config
     pick_device(registry.device)  # a wrong one is no fault of the base's place
     try:
-        base = load_base(resolve_base(config.base_id), dtype=config.dtype, device=registry.device)
+        return load_base(resolve_base(config.base_id), dtype=config.dtype, device=registry.device)
     except InputError as error:
         raise StateError(
             f"the store in {registry.folder} stands on {config.base_id}, from which nothing can be "
             "loaded here: put the same model there again (a link will do), or let this machine "
             f"reach the hub; the reason: {error}"
         ) from error
+
+
+def _check_base(registry: Registry, base: Base) -> None:
     base.identity.check(store_identity(registry), f"the store in {registry.folder}")
-    return base
 
 
 def load_tokenizer(registry: Registry) -> Any:
@@ -252,7 +263,7 @@ def empty_model(registry: Registry, base: Base) -> PeerModel:
         base.model,
         host_layers=config.host_layers,
         state_layer=config.state_layer,
-        identity=base.identity,
+        identity=store_identity(registry),
         background=background,
         budget=config.budget,
         capacity=config.capacity,
