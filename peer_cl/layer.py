@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from peer_cl.errors import InputError, ShapeError
 from peer_cl.product_keys import ProductKeys
-from peer_cl.sparse import chosen_products, chosen_sum
+from peer_cl.sparse import FEW_ROWS, chosen_products, chosen_sum
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -57,7 +58,9 @@ class Experts(nn.Module):
         are sparse: train them with `peer_cl.PoolOptimiser`, or another optimiser that takes such.
         """
         ids_TC, weights_TC = ids_THK.flatten(1), weights_THK.flatten(1)
-        if len(self.down_ND) <= DENSE_LIMIT:
+        # Of a token that is written, few experts are chosen.
+        is_few = ids_TC.numel() <= FEW_ROWS and not torch.is_grad_enabled()
+        if len(self.down_ND) <= DENSE_LIMIT and not is_few:
             hidden_TN = inputs_TD @ self.down_ND.T
             hidden_TC = hidden_TN.gather(1, ids_TC)
             active_TC = self.activation(hidden_TC) * weights_TC.to(hidden_TC.dtype)
@@ -148,11 +151,15 @@ class PeerLayer(nn.Module):
         """
         # Retrieval in low precision chooses other experts: a pool computes in its own type,
         # whatever the base around it runs in.
-        with torch.autocast(inputs_TD.device.type, enabled=False):
+        kind = inputs_TD.device.type
+        with (
+            torch.autocast(kind, enabled=False)
+            if torch.is_autocast_enabled(kind)
+            else nullcontext()
+        ):
             own_TD = inputs_TD.to(self.query.weight.dtype)
-            queries_THQ = self.query_norm(
-                self.query(own_TD).unflatten(-1, (self.shape.num_heads, self.shape.key_width))
-            )
+            heads = (len(own_TD), self.shape.num_heads, self.shape.key_width)
+            queries_THQ = self.query_norm(self.query(own_TD).view(heads))
             scores_THK, ids_THK = self.keys(queries_THQ, self.shape.top_k)
             weights_THK = scores_THK.softmax(dim=-1)
             if watch is not None:

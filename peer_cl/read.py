@@ -168,8 +168,9 @@ class Reading:
             return base_BTV
         branches = [self.branch_logits[domain] for domain in self.domains]
         mixed_BTV = mix_logits(base_BTV, branches, self._log_posterior_QBU)
-        is_mixed_BT1 = (entered_BT & self.mixes_BT)[..., None].to(base_BTV.device)
-        return torch.where(is_mixed_BT1, mixed_BTV, base_BTV.float())
+        bare_BT = ~(entered_BT & self.mixes_BT).to(base_BTV.device)
+        mixed_BTV[bare_BT] = base_BTV[bare_BT].float()
+        return mixed_BTV
 
 
 @torch.no_grad()

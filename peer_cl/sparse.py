@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+FEW_ROWS = 64
+"""Up to so many chosen rows, gathering them costs less than setting up a sampled product."""
+
 
 def chosen_products(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
     """Return each token's inner products with its chosen rows, (T, C).
@@ -27,7 +30,8 @@ def chosen_products(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Ten
         >>> chosen_products(torch.ones(1, 2), torch.eye(2), torch.tensor([[1, 1]])).tolist()
         [[1.0, 1.0]]
     """
-    return _products_of(inputs_TD, matrix_ND, ids_TC)
+    known = torch.is_grad_enabled()  # a function with a gradient of its own takes a while to call
+    return (_products_of if known else _products)(inputs_TD, matrix_ND, ids_TC)
 
 
 def chosen_sum(weights_TC: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
@@ -37,7 +41,7 @@ def chosen_sum(weights_TC: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
         >>> chosen_sum(torch.tensor([[2.0, 3.0]]), torch.eye(2), torch.tensor([[1, 1]])).tolist()
         [[0.0, 5.0]]
     """
-    return _sum_of(weights_TC, matrix_ND, ids_TC)
+    return (_sum_of if torch.is_grad_enabled() else _sum)(weights_TC, matrix_ND, ids_TC)
 
 
 class _ChosenProducts(torch.autograd.Function):
@@ -80,7 +84,8 @@ _sum_of = cast(Callable[..., Tensor], _ChosenSum.apply)
 
 
 def _products(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
-    if not (inputs_TD.is_cpu and inputs_TD.dtype == matrix_ND.dtype == torch.float32):
+    is_plain = inputs_TD.is_cpu and inputs_TD.dtype == matrix_ND.dtype == torch.float32
+    if ids_TC.numel() <= FEW_ROWS or not is_plain:
         rows_TCD = functional.embedding(ids_TC, matrix_ND)
         return torch.bmm(rows_TCD, inputs_TD.unsqueeze(-1)).squeeze(-1)
     # A sampled product: of all T*N, those that are wanted. It gathers nothing.
