@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -94,7 +94,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--asked", type=int, default=ASKED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", default=SMOLLM2)
-    parser.add_argument("--study", choices=["none", "built-in", "half", "all"], default="built-in")
+    parser.add_argument("--study", choices=get_args(Study), default="built-in")
     options = parser.parse_args(list(arguments))
     every = read_articles(options.data / "squad_stream.jsonl")
     articles = every[: options.articles]

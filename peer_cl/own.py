@@ -109,8 +109,8 @@ class OwnExperts(nn.Module):
             host_layer: one of those that carry own experts.
             items_BT: int64; the number of the item that is active at a token, `NO_ITEM` for none.
 
-        To the bit it depends on no other item. Cost: O(R*D) for each token at which an item is
-        active, whatever the number of items.
+        To the bit it depends neither on other places nor on other items. Cost: O(R*D) for each
+        token at which an item is active, whatever the number of items.
         """
         place, added_BTD = self.host_layers.index(host_layer), torch.zeros_like(inputs_BTD)
         for item in items_BT.unique().tolist():
@@ -119,13 +119,14 @@ class OwnExperts(nn.Module):
             active_BT = items_BT == item
             # Experts compute in fp32, whatever the base around them runs in.
             with torch.autocast(inputs_BTD.device.type, enabled=False):
-                inputs_XD = inputs_BTD[active_BT].float()
+                inputs_X1D = inputs_BTD[active_BT].float()[:, None]
                 down_RD, up_RD = (
                     self.down_ILRD[item, place].float(),
                     self.up_ILRD[item, place].float(),
                 )
-                hidden_XR = functional.gelu(inputs_XD @ down_RD.T)
-                out_XD = hidden_XR @ up_RD * OUTPUT_SCALE
+                # No matrix product: its rounding may depend on how many places there are.
+                hidden_XR = functional.gelu((inputs_X1D * down_RD).sum(-1))
+                out_XD = (hidden_XR[..., None] * up_RD).sum(1) * OUTPUT_SCALE
             added_BTD[active_BT] = out_XD.to(added_BTD.dtype)
         return added_BTD
 

@@ -42,14 +42,14 @@ def test_each_place_gets_what_its_active_item_adds_there_and_others_nothing(acti
     own, inputs = own_of(0, 1, 2, 3), inputs_of(2, 5)
     items = torch.tensor(active).view(2, 5)
     added = own(inputs, layer, items)
-    for item in set(active) - {NO_ITEM}:
-        places = items == item
+    for one in map(tuple, (items >= 0).nonzero().tolist()):
+        item = int(items[one])
         down, up = (each[item, layer - 1].float() for each in (own.down_ILRD, own.up_ILRD))
-        hidden = functional.gelu(inputs[places] @ down.T)
-        torch.testing.assert_close(added[places], OUTPUT_SCALE * hidden @ up)
-        # To the bit it does not depend on other items.
-        alone = own.at([item])(inputs, layer, torch.where(places, 0, NO_ITEM))
-        assert same_bits(added[places], alone[places])
+        hidden = functional.gelu(down @ inputs[one])
+        torch.testing.assert_close(added[one], OUTPUT_SCALE * hidden @ up)
+        # To the bit it depends neither on other places nor on other items.
+        alone = own.at([item])(inputs[one][None, None], layer, torch.zeros(1, 1).long())
+        assert same_bits(added[one], alone[0, 0])
     assert not added[items < 0].any()
 
 
