@@ -14,6 +14,7 @@ BENCHMARKS = {
     "stream": "eight domains learned in turn, ours beside what people know",
     "answers": "questions that people asked about articles: memory, reading, both, RAG",
     "pages": "thirty pages of pdf, docx, html, md and csv: how long they take",
+    "lora": "one LoRA a corpus beside it: what it answers, and how long it takes",
     "edits": "1,000 facts of ZsRE learned one after another, and what else they change",
     "items": "what 20,000 facts beside the learned ones do to finding these",
     "prompts": "general prompts, sentences that only name a subject, near-domain text",

@@ -40,7 +40,7 @@ from pipelines.settings import TrainingSettings
 from pipelines.store import Store
 from pipelines.study.questions import StudyQuestion, plain_words, stands, with_title
 
-ARTICLES, ASKED, ANSWER_TOKENS = 8, 60, 16
+ARTICLES, ASKED, ANSWER_TOKENS = 8, 24, 16
 NEGATIVES = 250
 """Of ARC-easy, of PIQA and of LAMBADA."""
 CHOSEN_ON = 70
@@ -105,17 +105,17 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
         with store:
             _learn(store, articles, options.study, options.seed, progress)
             model, tokenizer = store.load()
-            kept = _Kept(place / "answers.jsonl")
+            kept = KeptAnswers(place / "answers.jsonl")
             asker = _Asker(store, model, tokenizer, articles)
             for article in articles:
-                asked = _sample(article.questions, options.asked)
+                asked = sample(article.questions, options.asked)
                 for number, one in enumerate(asked, start=1):
                     kept.put(one, asker.ask)
                     progress(f"asking {article.name}", number, len(asked), "")
             said = [
                 (one, kept.found[one.key])
                 for a in articles
-                for one in _sample(a.questions, options.asked)
+                for one in sample(a.questions, options.asked)
             ]
             found = [*_answered(said, options.study)]
             if options.study == "built-in":  # what is studied changes no key
@@ -145,7 +145,8 @@ def read_articles(path: Path) -> list[Article]:
     ]
 
 
-def _sample(questions: Sequence[Question], num: int) -> list[Question]:
+def sample(questions: Sequence[Question], num: int) -> list[Question]:
+    """Return so many of the questions, the first by hash."""
     return sorted(questions, key=lambda one: one.key)[:num]
 
 
@@ -198,7 +199,7 @@ class Said:
     """In how many learned documents the answer of both stands, at most three."""
 
 
-class _Kept:
+class KeptAnswers:
     """Answers in a file, each written once."""
 
     def __init__(self, path: Path) -> None:
@@ -210,6 +211,7 @@ class _Kept:
                 self.found[key] = Said(**row)
 
     def put(self, question: Question, ask: Callable[[str], Said]) -> None:
+        """Ask a question, unless it is kept."""
         if question.key in self.found:
             return
         said = self.found[question.key] = ask(question.question)
@@ -368,7 +370,7 @@ def _routed(model: PeerModel, tokenizer: Any, every: Sequence[Article]) -> Itera
     index = _question_index(model, tokenizer, texts)
     first, right, passed = [], [], []
     for article in every:
-        for one in _sample(article.questions, len(article.questions))[CHOSEN_ON:]:
+        for one in sample(article.questions, len(article.questions))[CHOSEN_ON:]:
             scores = index.scores(tokenise(tokenizer, [f" {one.question}"])[0][1:])
             best = int(scores.argmax())
             first.append(keys[best][1] == one.passage)

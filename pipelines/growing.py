@@ -403,6 +403,21 @@ def _one_after_another(losses: Sequence[Sequence[Loss]]) -> tuple[Loss, ...]:
     return tuple(found)
 
 
+def studied(
+    tokenizer: Any, row: Row, title: str, given: Sequence[StudyQuestion], most: int
+) -> Passage:
+    """Return a row of a document as a passage, with given questions about it that it answers, and
+    at most so many that are made.
+    """
+    text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
+    asked = [(one.question, one.answer, one.source) for one in given if stands(one.answer, text)]
+    if most:
+        from pipelines.study.builtin import questions_of  # spaCy takes seconds to load
+
+        asked += [(*pair, BUILT_IN) for pair in questions_of(text, title, most + 1)]
+    return make_passage(tokenizer, row, title, asked)
+
+
 @dataclass(frozen=True)
 class _Shared:
     """What was learned from texts together."""
@@ -471,19 +486,8 @@ class _Growing:
         return cast(OwnExperts, here(self.base, self.hooks, *given, progress=self.progress))
 
     def _passage(self, row: Row, title: str) -> Passage:
-        tokenizer, most = self.base.tokenizer, self.settings.study_questions
-        text = str(tokenizer.decode(row.ids[1:], skip_special_tokens=True))
-        given = [
-            (one.question, one.answer, one.source)
-            for one in self.prepared.questions.get(row.document_id, ())
-            if stands(one.answer, text)
-        ]
-        made = list[tuple[str, str, str]]()
-        if most:
-            from pipelines.study.builtin import questions_of  # spaCy takes seconds to load
-
-            made = [(*pair, BUILT_IN) for pair in questions_of(text, title, most + 1)]
-        return make_passage(tokenizer, row, title, [*given, *made])
+        given = self.prepared.questions.get(row.document_id, ())
+        return studied(self.base.tokenizer, row, title, given, self.settings.study_questions)
 
     def _rows(self, split: str) -> list[Row]:
         end_id = self.base.tokenizer.eos_token_id if split == "train" else None
