@@ -30,6 +30,7 @@ from peer_cl.model import PeerModel
 from peer_cl.questions import THRESHOLD, QuestionIndex
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
+from pipelines.chat import chat_ids
 from pipelines.corpora import SourceDocument, sentences_of
 from pipelines.encoder import passage_vectors
 from pipelines.loading import SMOLLM2
@@ -247,13 +248,9 @@ class _Asker:
     @torch.no_grad()
     def _chat(self, content: str) -> str:
         """Return the base's answer, through its chat template where it has one."""
-        if self._tokenizer.chat_template is None:
+        ids = chat_ids(self._tokenizer, [{"role": "user", "content": content}])
+        if ids is None:
             ids = tokenise(self._tokenizer, [content])[0]
-        else:
-            prompt = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-            ids = self._tokenizer(prompt, add_special_tokens=False).input_ids
         ids_BT = torch.tensor([ids])
         written = self._model.base.generate(
             ids_BT,

@@ -506,15 +506,15 @@ def _commands(folder: Path, threads: int) -> Iterator[Figure]:
     with open_store(folder) as store:
         source = resolve_base(store.registry.config.base_id)
         model, _ = store.load()
-        questions = [
+        every = (
             question
             for name in model.active_pools
             for item in model.pool(name).items.items
             for question, _, _ in item.questions
-        ]
-    if not questions:
+        )
+        learned = next(every, None)
+    if learned is None:
         raise StateError(f"the store in {folder} has learned no question: ingest a text first")
-    learned = questions[0]
     del model
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 

@@ -28,6 +28,7 @@ from peer_cl.pool import pool_names
 from peer_cl.questions import THRESHOLD
 from peer_cl.read import check_text
 from pipelines.batches import tokenise
+from pipelines.chat import chat_ids
 from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.encoder import near_sentences
 from pipelines.loading import load
@@ -390,15 +391,10 @@ class _Asker:
 
     def own(self, question: str, before: Sequence[Mapping[str, str]]) -> str:
         """Return what the base says of its own, through its chat template where it has one."""
-        if getattr(self.tokenizer, "chat_template", None) is None:
+        ids = chat_ids(self.tokenizer, [*before, {"role": "user", "content": question}])
+        if ids is None:
             ids = question_ids(self.tokenizer, question)[0]
             return self._write(None, ids, {}, stop_strings=["\n"])[0].split("\n")[0].strip()
-        prompt = self.tokenizer.apply_chat_template(
-            [*before, {"role": "user", "content": question}],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
         check_text(self.model.base, torch.tensor([ids]), num_new=self.max_new_tokens)
         return self._write(None, ids, {})[0].strip()
 

@@ -1,8 +1,8 @@
-"""The question in a chat: what the router sees of a prompt that a chat template made."""
+"""Chats as a base reads them, and the question in one: what the router sees of such a prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -11,6 +11,14 @@ from pipelines.batches import tokenise
 from pipelines.passage_training import question_prompt
 
 _MARK = "QUESTION"
+
+
+def chat_ids(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> list[int] | None:
+    """Return a chat's token ids up to where the assistant answers; None without a chat template."""
+    if getattr(tokenizer, "chat_template", None) is None:
+        return None
+    prompt = tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(prompt, add_special_tokens=False).input_ids)
 
 
 def question_finder(tokenizer: Any) -> FindQuestion | None:
