@@ -32,7 +32,7 @@ from pipelines.chat import chat_ids
 from pipelines.corpora import LEARNED_KINDS, composed_text
 from pipelines.encoder import near_sentences
 from pipelines.loading import load
-from pipelines.passage_training import question_ids, question_prompt
+from pipelines.passage_training import ANSWER_LENGTHS, question_ids, question_prompt
 from pipelines.settings import reading, resolve_precision
 from pipelines.spans import ANYHOW_SHARE, Line, Reader, weigh_spans
 from pipelines.study.questions import plain_words, stands
@@ -129,8 +129,8 @@ def ask(
         compare: what the base alone answers, too.
         before: of a chat, its earlier messages, each with "role" and "content": what the base reads
             where it answers. The router sees the question alone.
-        max_new_tokens: of an answer that is written freely; default: 24 from memory, 128 of the
-            base's own.
+        max_new_tokens: of an answer that is written freely; default: 24 from memory, 64 where this
+            question was learned, 128 of the base's own.
         tell: called with each piece of the answer as it is written.
 
     Raises:
@@ -162,8 +162,11 @@ def ask(
         text = None if strict else own_words.own(question, before)
         near = tuple(one.source(question, "") for one in asker.nearest(ids_BT, counted_BT, domains))
         return Answer(question, text, "base", None, None, None, text, (), near, ())
-    if not found[0].item.is_passage or (way == "both" and found[0].has_studied(question)):
+    is_studied = found[0].has_studied(question)
+    if not found[0].item.is_passage or (way == "both" and is_studied):
         way = "memory"
+    if is_studied:
+        asker = replace(asker, max_new_tokens=max_new_tokens or ANSWER_LENGTHS[-1])
     writer = asker if way == "memory" else asker.silent
     text, probability = writer.write(found[0], ids)
     memory = text

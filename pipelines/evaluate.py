@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -26,8 +26,7 @@ from peer_cl.metrics import (
     retention,
 )
 from peer_cl.mixture import answer_bound_nats, worst_added_nats
-from peer_cl.model import PeerModel
-from pipelines.answers import MADE, PEOPLE, ask_kept, kept_questions, people_questions
+from pipelines.answers import MADE, PEOPLE, KeptQuestion, ask_kept, kept_questions, people_questions
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_logits import equal_to_bare
 from pipelines.batches import tokenise
@@ -35,14 +34,12 @@ from pipelines.corpora import LEARNED_KINDS
 from pipelines.facts import Fact
 from pipelines.loading import empty_model, load_pool, load_store_base, resolve_base
 from pipelines.progress import Progress, no_progress, recorded_run
-from pipelines.recall import is_readable, questions, recall
+from pipelines.recall import Question, is_readable, questions, recall
 from pipelines.report import (
-    AskedRow,
     BackgroundRow,
     EvaluationReport,
     Matrix,
     Metrics,
-    RecallRow,
     RoutingRow,
 )
 from pipelines.scoring import MAX_TOKENS, ScoreBook, ScoredText
@@ -108,32 +105,35 @@ def evaluate(
         model = empty_model(registry, base)
         for one in learned:
             model.add_pool(one.domain, load_pool(registry, one.domain, one.version))
+        measured = [one for one in learned if one.unseen]
+        is_on = {one.domain: one.version for one in learned if one.is_enabled}
+        people = [one for one in people if one.domain in is_on]
+        asked_facts, too_long = list[Question](), dict[str, int]()
+        made = list[KeptQuestion]()
+        if with_recall:
+            asked_facts, too_long = _fact_questions(registry, base, is_on)
+            made = [one for name in is_on for one in kept_questions(model, name)]
+        if not (measured or asked_facts or made or people):
+            raise StateError(
+                "there is nothing to measure a live domain on: ingest facts, or longer documents, "
+                "or some to be held out (`peer-cl ingest --hold-out 20`), or give --questions FILE"
+            )
         items = [*background_items, *(item for one in learned for item in one.unseen)]
         book = ScoreBook(registry, model, {one.domain: one.version for one in learned})
         book.fill(items, "scoring documents", run.progress)
         if not all(np.isfinite(book.log_probs(BASE_SUBJECT, item)).all() for item in items):
             raise DamageError("the base gives a text no finite probability: run `peer-cl verify`")
-        measured = [one for one in learned if one.unseen]
-        enabled = [one.version for one in learned if one.is_enabled]
+        enabled = [*is_on.values()]
         for one in learned:
             if not one.is_enabled:
                 model.delete_pool(one.domain)
         identical = _identical(book, enabled, background_items, run.progress)
-        recalled, too_long = (
-            _recall(registry, base, model, learned, run.progress) if with_recall else ((), {})
-        )
-        asked = tuple[AskedRow, ...]()
-        if with_recall:
-            made = [one for name in model.active_pools for one in kept_questions(model, name)]
-            asked = ask_kept(registry, model, base.tokenizer, made, MADE, run.progress)
-        is_on = {one.domain for one in learned if one.is_enabled}
-        people = [one for one in people if one.domain in is_on]
-        asked += ask_kept(registry, model, base.tokenizer, people, PEOPLE, run.progress)
-        if not (measured or recalled or asked):
-            raise StateError(
-                "there is nothing to measure a live domain on: ingest facts, or longer documents, "
-                "or some to be held out (`peer-cl ingest --hold-out 20`), or give --questions FILE"
-            )
+        recalled = tuple(recall(model, asked_facts, run.progress)) if asked_facts else ()
+        asked = [
+            row
+            for source, own in ((MADE, made), (PEOPLE, people))
+            for row in ask_kept(registry, model, base.tokenizer, own, source, run.progress)
+        ]
         matrix, config = _matrix(book, learned, enabled), registry.config
         report = EvaluationReport(
             snapshot=live.id,
@@ -155,7 +155,7 @@ def evaluate(
             ),
             with_recall=with_recall,
             recall=recalled,
-            asked=asked,
+            asked=tuple(asked),
             too_long_questions=too_long,
         )
         registry.put_evaluation(live.id, report.to_json())
@@ -353,16 +353,15 @@ def _reduction(base: float, oracle: float) -> float:
     return 1 - oracle / base if base else 0.0
 
 
-def _recall(
-    registry: Registry, base: Base, model: PeerModel, learned: Sequence[Learned], progress: Progress
-) -> tuple[tuple[RecallRow, ...], dict[str, int]]:
-    """Return recall of the enabled domains' facts, and how many questions are too long to ask."""
-    asked = []
-    for one in learned:
-        if one.is_enabled:
-            documents = registry.queries.documents(one.domain, one.version, kind="question")
-            facts = [Fact.from_question(text) for _, text in _kept(registry, documents)]
-            asked += questions(base.tokenizer, one.domain, facts)
+def _fact_questions(
+    registry: Registry, base: Base, versions: Mapping[str, str]
+) -> tuple[list[Question], dict[str, int]]:
+    """Return questions about domains' facts, and by domain how many are too long to ask."""
+    asked = list[Question]()
+    for domain, version in versions.items():
+        documents = registry.queries.documents(domain, version, kind="question")
+        facts = [Fact.from_question(text) for _, text in _kept(registry, documents)]
+        asked += questions(base.tokenizer, domain, facts)
     readable = [question for question in asked if is_readable(base.model, question)]
     too_long = Counter(q.domain for q in asked) - Counter(q.domain for q in readable)
-    return tuple(recall(model, readable, progress)), dict(too_long)
+    return readable, dict(too_long)

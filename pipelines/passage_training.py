@@ -44,11 +44,16 @@ from stores.objects import replace_file
 
 STRETCH = 64
 """Steps and questions are counted by so many tokens of a text."""
-TEXT_LENGTH, QUESTION_LENGTH, ANSWER_LENGTH = 32, 32, 7
-"""Of rows, in tokens. Longer sentences are cut; questions and answers that are longer are left out
-where they were made, and people's are cut, a question at its beginning and an answer at its end."""
-TEXTS, QUESTIONS = 4, 8
-"""Rows of a passage in a step."""
+TEXT_LENGTH, QUESTION_LENGTH = 32, 32
+"""Of rows, in tokens. Longer sentences are cut; longer questions are left out where they were made,
+and people's are cut at their beginning."""
+TEXTS = 4
+"""Rows of a passage's text in a step,"""
+QUESTIONS = {7: 8, 32: 4, 64: 4}
+"""and of its answers, by their length in tokens. A passage's longest answer decides: those whose
+answers are short need not pay for others'. Made answers that are longer than the first are left
+out, and people's are cut at the last."""
+ANSWER_LENGTHS = tuple(QUESTIONS)
 SLOTS = 4
 """Passages that are learned side by side."""
 QUESTIONS_OF_STRETCH = 4
@@ -114,6 +119,12 @@ class Passage:
         """Of its text."""
         return len(self.ids) - 1
 
+    @property
+    def answer_length(self) -> int:
+        """Of the rows of its answers, in tokens: one of `ANSWER_LENGTHS`."""
+        longest = max((len(one.answer) for one in self.asked), default=0)
+        return next(length for length in ANSWER_LENGTHS if length >= longest)
+
 
 def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
     """Return a question in the form in which it is learned and asked: token ids, the start token
@@ -151,8 +162,9 @@ def make_passage(
         answer = tokenise(tokenizer, [f" {one[1]}\n"])[0][1:]
         if one[2] != BUILT_IN:
             prompt = [prompt[0], *prompt[1:][1 - QUESTION_LENGTH :]]
-            answer = answer[:ANSWER_LENGTH]
-        if len(prompt) <= QUESTION_LENGTH and len(answer) <= ANSWER_LENGTH:
+            answer = answer[: ANSWER_LENGTHS[-1]]
+        most_tokens = ANSWER_LENGTHS[0 if one[2] == BUILT_IN else -1]
+        if len(prompt) <= QUESTION_LENGTH and len(answer) <= most_tokens:
             fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
     made = [pair for pair in fitting if pair[0][2] == BUILT_IN]
     own = [pair for pair in fitting if pair[0][2] != BUILT_IN]
@@ -224,9 +236,11 @@ def train_passages(
     paths = [checkpoints / f"{digest}.safetensors" for digest in digests]
     waiting = [number for number, path in enumerate(paths) if not path.is_file()]
     progress("learning passages", len(paths) - len(waiting), len(paths), "")
-    for number, weights in _learn(hooks, passages, waiting, settings):
-        replace_file(paths[number], save(weights))
-        progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
+    for length in ANSWER_LENGTHS:  # a step has one shape
+        alike = [number for number in waiting if passages[number].answer_length == length]
+        for number, weights in _learn(hooks, passages, alike, settings):
+            replace_file(paths[number], save(weights))
+            progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
     learned = mapped_rows([(path, None) for path in paths], checkpoints)
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
@@ -239,7 +253,10 @@ def train_passages(
 def _learn(
     hooks: Hooks, passages: Sequence[Passage], waiting: Sequence[int], settings: TrainingSettings
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Yield the numbers of passages, as they are done, with what they learned."""
+    """Yield the numbers of passages, as they are done, with what they learned.
+
+    Their answers have rows of one length.
+    """
     if not waiting:
         return
     own = _own(hooks, [passages[waiting[0]]] * SLOTS, settings)
@@ -365,7 +382,9 @@ class _Studied:
         self.texts = _Rows(
             hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH, first
         )
-        self.answers = self._answers(hooks, draw.sample(passage.asked, len(passage.asked)), first)
+        asked = draw.sample(passage.asked, len(passage.asked))
+        self.answer_length = passage.answer_length
+        self.answers = self._answers(hooks, asked, first)
         expected_W = self.texts.expected_W + self.answers.expected_W
         num_weighed = min(WEIGHED_TOKENS, len(expected_W))
         self.weighed_V = expected_W.topk(num_weighed).indices.sort().values
@@ -384,7 +403,7 @@ class _Studied:
         ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
         with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
             past = _read(hooks, ids_RP, mask_RP, None, keeps=True).cache
-        return _Rows(hooks, rows, ANSWER_LENGTH, first, past, mask_RP)
+        return _Rows(hooks, rows, self.answer_length, first, past, mask_RP)
 
 
 class _Slots:
@@ -413,7 +432,8 @@ class _Slots:
         weighed_GV = torch.stack([one.weighed_V for one in studied])
         with self._hooks.head_of(weighed_GV):
             loss = self._loss([one.texts for one in studied], TEXTS, weighed_GV)
-            loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
+            num_asked = QUESTIONS[studied[0].answer_length]
+            loss = loss + self._loss([one.answers for one in studied], num_asked, weighed_GV)
         gradients = torch.autograd.grad(loss, list(self._own.parameters()))
         self._steps += 1
         nums = torch.tensor([float(one.num_steps) for one in studied], device=self._steps.device)

@@ -1,8 +1,8 @@
 """A base in fewer bits: it stays as it is, experts learn beside it, and its bits come back."""
 
 import pytest
-from tiny_base import background, make_tiny_base, write_corpus
-from tiny_store import FACTS, SETTINGS
+from tiny_base import background, make_tiny_base
+from tiny_store import FACTS, SETTINGS, documents
 
 from peer_cl.bases import DTYPES
 from peer_cl.errors import InputError
@@ -15,9 +15,7 @@ def test_a_store_on_a_base_in_lower_precision(tmp_path, dtype):
     with init_store(
         tmp_path / "knowledge", base=base, dtype=dtype, background=background()
     ) as store:
-        report = store.ingest(
-            "law", write_corpus(tmp_path / "law.jsonl", "law"), facts=FACTS, settings=SETTINGS
-        )
+        report = store.ingest("law", documents("law", 12, 1), facts=FACTS, settings=SETTINGS)
     for kind in ("text", "fact"):
         bare, learned = report.mean_losses_nats[kind]
         assert learned < bare - 0.05

@@ -13,7 +13,7 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM
 from pipelines.batches import Row, tokenise
 from pipelines.passage_training import (
-    ANSWER_LENGTH,
+    ANSWER_LENGTHS,
     QUESTION_LENGTH,
     SLOTS,
     TEXT_LENGTH,
@@ -31,18 +31,27 @@ def base(tmp_path_factory):
     return load_base(str(make_tiny_base(tmp_path_factory.mktemp("base"))))
 
 
+LONG = {0: 5, 3: 20}
+"""Words of an answer, by the passage's number."""
+
+
 @pytest.fixture(scope="module")
 def rows(base):
-    """Short ones, more than are learned side by side, some without questions, and two long ones."""
+    """Short ones, more than are learned side by side, some without questions, and two long ones.
+
+    Two have a long answer.
+    """
     texts = [one.text for one in documents("law", 12, 1)]
     texts += [" ".join(texts[:4]), " ".join(texts[4:9])]
     rows = [Row(f"{n:064x}", tuple(ids)) for n, ids in enumerate(tokenise(base.tokenizer, texts))]
     questions = [(f"Who is {n}?", f"{n} it", "own") for n in range(12)]
+    long = {n: [("Who was it?", " ".join(["it"] * times), "own")] for n, times in LONG.items()}
     found = [
-        make_passage(base.tokenizer, row, f"Text {n}", questions[: 4 * (n % 4)])
+        make_passage(base.tokenizer, row, f"Text {n}", questions[: 4 * (n % 4)] + long.get(n, []))
         for n, row in enumerate(rows)
     ]
     assert len(found) > 2 * SLOTS
+    assert {one.answer_length for one in found} == set(ANSWER_LENGTHS)
     return found
 
 
@@ -169,6 +178,6 @@ def test_no_question_of_people_is_left_out(base):
     assert passage.questions == tuple(asked)
     assert len({one.prompt for one in passage.asked}) > 15
     assert max(len(one.prompt) for one in passage.asked) == QUESTION_LENGTH
-    assert {len(one.answer) for one in passage.asked} == {ANSWER_LENGTH}
+    assert {len(one.answer) for one in passage.asked} == {ANSWER_LENGTHS[-1]}
     made = [(question, answer, BUILT_IN) for question, answer, _ in asked]
     assert make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", made).asked == ()
