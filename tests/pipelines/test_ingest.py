@@ -37,7 +37,7 @@ def test_a_domain_is_learned_and_its_documents_are_kept(store, tmp_path):
     assert {d.split for d in by_kind["fact"]} == {"train"}
     assert len(by_kind["question"]) == len(FACTS) == report.num_facts
     assert report.num_documents["train"] == report.num_learned_texts + len(FACTS)
-    assert report.num_learned_texts + report.num_held_out_texts == 40
+    assert report.num_learned_texts + report.num_held_out_texts == 24
     assert report.label == "v1"
     assert queries.document_text(found[0]).endswith(".")
     before, after = report.mean_losses_nats["text"]

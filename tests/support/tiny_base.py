@@ -91,7 +91,7 @@ def _gpt2(num_words, context):
     )
 
 
-def write_corpus(path, subject, num=40, *, seed=1):
+def write_corpus(path, subject, num=24, *, seed=1):
     """Write a jsonl corpus of a subject, two sentences a document, and return its path."""
     drawn = sentences(subject, 2 * num, seed=seed)
     lines = [f'{{"text": "{a} {b}"}}' for a, b in zip(drawn[::2], drawn[1::2], strict=True)]
