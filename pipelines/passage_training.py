@@ -47,13 +47,12 @@ STRETCH = 64
 TEXT_LENGTH, QUESTION_LENGTH = 32, 32
 """Of rows, in tokens. Longer sentences are cut; longer questions are left out where they were made,
 and people's are cut at their beginning."""
-TEXTS = 4
-"""Rows of a passage's text in a step,"""
-QUESTIONS = {7: 8, 32: 4, 64: 4}
-"""and of its answers, by their length in tokens. A passage's longest answer decides: those whose
-answers are short need not pay for others'. Made answers that are longer than the first are left
-out, and people's are cut at the last."""
-ANSWER_LENGTHS = tuple(QUESTIONS)
+ANSWER_LENGTHS = (7, 16, 32, 64)
+"""Of answers' rows, in tokens. A passage's longest answer decides: those whose answers are short
+need not pay for others'. Made answers that are longer than the first are left out, and people's are
+cut at the last."""
+TEXTS, QUESTIONS = 4, 8
+"""Rows of a passage in a step."""
 SLOTS = 4
 """Passages that are learned side by side."""
 QUESTIONS_OF_STRETCH = 4
@@ -383,14 +382,13 @@ class _Studied:
             hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH, first
         )
         asked = draw.sample(passage.asked, len(passage.asked))
-        self.answer_length = passage.answer_length
-        self.answers = self._answers(hooks, asked, first)
+        self.answers = self._answers(hooks, asked, passage.answer_length, first)
         expected_W = self.texts.expected_W + self.answers.expected_W
         num_weighed = min(WEIGHED_TOKENS, len(expected_W))
         self.weighed_V = expected_W.topk(num_weighed).indices.sort().values
 
     @torch.no_grad()
-    def _answers(self, hooks: Hooks, asked: Sequence[_Asked], first: int) -> _Rows:
+    def _answers(self, hooks: Hooks, asked: Sequence[_Asked], length: int, first: int) -> _Rows:
         """Return the answers to questions as rows; what the base makes of these is their past.
 
         Questions are padded on the left, so that answers stand side by side. A passage without any
@@ -403,7 +401,7 @@ class _Studied:
         ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
         with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
             past = _read(hooks, ids_RP, mask_RP, None, keeps=True).cache
-        return _Rows(hooks, rows, self.answer_length, first, past, mask_RP)
+        return _Rows(hooks, rows, length, first, past, mask_RP)
 
 
 class _Slots:
@@ -432,8 +430,7 @@ class _Slots:
         weighed_GV = torch.stack([one.weighed_V for one in studied])
         with self._hooks.head_of(weighed_GV):
             loss = self._loss([one.texts for one in studied], TEXTS, weighed_GV)
-            num_asked = QUESTIONS[studied[0].answer_length]
-            loss = loss + self._loss([one.answers for one in studied], num_asked, weighed_GV)
+            loss = loss + self._loss([one.answers for one in studied], QUESTIONS, weighed_GV)
         gradients = torch.autograd.grad(loss, list(self._own.parameters()))
         self._steps += 1
         nums = torch.tensor([float(one.num_steps) for one in studied], device=self._steps.device)
