@@ -53,7 +53,7 @@ WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
 FEW_ITEMS, MANY_ITEMS, ITEMS_A_FILE = 13, 15_000, 250
 """Passages of 80 own experts each: some 1,000 experts, and 1,200,000."""
 NUM_DOMAINS = 1_000
-DOCUMENTS = (100, 1_000)
+DOCUMENTS = (50, 500)
 SCORED_TOKENS, PROMPT_TOKENS, NEW_TOKENS = 128, 32, 32
 Turn = Callable[[], object]
 
