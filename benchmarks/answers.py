@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -118,7 +118,13 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
                 for a in articles
                 for one in sample(a.questions, options.asked)
             ]
-            found = [*_answered(said, options.study)]
+            ends = tokenise(tokenizer, [f" {one.answer}\n" for one, _ in said])
+            fits = {
+                one.key
+                for (one, _), ids in zip(said, ends, strict=True)
+                if len(ids) - 1 <= ANSWER_TOKENS
+            }
+            found = [*_answered(said, options.study, fits)]
             if options.study == "built-in":  # what is studied changes no key
                 found += _continued(model, tokenizer, articles)
                 found += _routed(model, tokenizer, every)
@@ -293,7 +299,10 @@ def f1(said: str, answer: str) -> float:
     return 2 * shared / (len(one) + len(other)) if shared else 0.0
 
 
-def _answered(said: Sequence[tuple[Question, Said]], study: Study) -> Iterator[Figure]:
+def _answered(
+    said: Sequence[tuple[Question, Said]], study: Study, fits: Collection[str]
+) -> Iterator[Figure]:
+    """Yield what each way answers; `fits`: keys of questions whose answers can be told whole."""
     sets = {"all asked": said}
     if study == "half":
         sets = {
@@ -326,6 +335,9 @@ def _answered(said: Sequence[tuple[Question, Said]], study: Study) -> Iterator[F
         for way in ("memory", "reading", "both"):
             share = fmean(contains(getattr(one, way), q.answer) for q, one in given)
             yield Figure(f"{about}: {way}, the right passage found (contains, share)", share)
+        whole = [contains(one.memory, q.answer) for q, one in pairs if q.key in fits]
+        fitting = f"memory, the {len(whole)} with an answer of at most {ANSWER_TOKENS} tokens"
+        yield Figure(f"{about}: {fitting} (contains, share)", fmean(whole))
         nowhere = fmean(one.found != "" and not one.stands_in for _, one in pairs)
         yield Figure(f"{about}: answers that stand in no document, marked so (share)", nowhere)
 
