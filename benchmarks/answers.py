@@ -251,23 +251,28 @@ class _Asker:
             stands_in=len(both.stands_in),
         )
 
-    @torch.no_grad()
     def _chat(self, content: str) -> str:
         """Return the base's answer, through its chat template where it has one."""
         ids = chat_ids(self._tokenizer, [{"role": "user", "content": content}])
         if ids is None:
             ids = tokenise(self._tokenizer, [content])[0]
-        ids_BT = torch.tensor([ids])
-        written = self._model.base.generate(
-            ids_BT,
-            attention_mask=torch.ones_like(ids_BT),
-            max_new_tokens=ANSWER_TOKENS,
-            do_sample=False,
-            repetition_penalty=1.0,
-            pad_token_id=self._tokenizer.eos_token_id,
-        )
-        new = written[0, ids_BT.shape[1] :]
-        return str(self._tokenizer.decode(new, skip_special_tokens=True)).strip().split("\n")[0]
+        return write_line(self._model.base, self._tokenizer, ids)
+
+
+@torch.no_grad()
+def write_line(model: Any, tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return the line that a transformers model writes greedily after token ids."""
+    ids_BT = torch.tensor([ids])
+    written = model.generate(
+        input_ids=ids_BT,
+        attention_mask=torch.ones_like(ids_BT),
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        repetition_penalty=1.0,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    new = written[0, ids_BT.shape[1] :]
+    return str(tokenizer.decode(new, skip_special_tokens=True)).strip().split("\n")[0]
 
 
 def _question_index(

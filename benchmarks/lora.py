@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -31,21 +30,20 @@ from torch.nn import functional
 from app.output import show_progress
 from benchmarks import corpora
 from benchmarks.answers import (
-    ANSWER_TOKENS,
     ASKED,
     Article,
     KeptAnswers,
     contains,
     read_articles,
     sample,
+    write_line,
 )
 from benchmarks.prompts import batches
 from benchmarks.results import Figure
 from benchmarks.stream.data import Prepared, prepare_domain
 from peer_cl.bases import Base, load_base
 from peer_cl.errors import StateError
-from peer_cl.model import PeerModel
-from peer_cl.read import read
+from peer_cl.read import read, token_log_probs
 from pipelines import init_store
 from pipelines.background import load_background
 from pipelines.batches import Row, num_shared, pad, pieces, plan_steps, tokenise
@@ -56,8 +54,9 @@ from pipelines.loading import SMOLLM2, resolve_base
 from pipelines.packages import cache_folder
 from pipelines.passage_training import Passage, question_ids
 from pipelines.progress import Progress
-from pipelines.recall import Question, answer
+from pipelines.recall import Question, answer, is_right
 from pipelines.settings import TrainingSettings, cast_once, resolve_precision
+from pipelines.store import Store
 
 RANK, RATE, WARMUP_STEPS = 27, 1e-3, 10
 FACT_PASSES, ARTICLE_PASSES, ANSWER_WEIGHT = 10, 5, 4.0
@@ -83,7 +82,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     options = parser.parse_args(list(arguments))
     with show_progress() as progress:
         if options.part == "domains":
-            return list(_domains(corpora.NAMES[: options.domains], options.work, progress))
+            return list(_domains(corpora.NAMES[: options.domains], progress))
         if options.data is None:
             parser.error("--part articles needs --data FOLDER, with squad_stream.jsonl")
         articles = read_articles(options.data / "squad_stream.jsonl")[: options.articles]
@@ -167,7 +166,8 @@ def _articles(articles: Sequence[Article], place: Path, progress: Progress) -> I
             hits["memory"].append(contains(said.memory, one.answer))
             # Another article's LoRA would answer what is found there: it says nothing of this one.
             is_own = said.found in article.passages
-            told = _say(model, base.tokenizer, one.question) if is_own else ""
+            ids = question_ids(base.tokenizer, one.question)[0]
+            told = write_line(model, base.tokenizer, ids) if is_own else ""
             hits["LoRA"].append(contains(told, one.answer))
             progress(f"asking {article.name}", len(hits["LoRA"]), len(asked) * len(articles), "")
         del model, base
@@ -193,52 +193,7 @@ def _study_rows(passage: Passage) -> list[Weighed]:
     return [*map(_text_row, passage.texts), *asked]
 
 
-@torch.no_grad()
-def _say(model: Any, tokenizer: Any, question: str) -> str:
-    ids_BT = torch.tensor([question_ids(tokenizer, question)[0]])
-    written = model.generate(
-        input_ids=ids_BT,
-        attention_mask=torch.ones_like(ids_BT),
-        max_new_tokens=ANSWER_TOKENS,
-        do_sample=False,
-        repetition_penalty=1.0,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    new = written[0, ids_BT.shape[1] :]
-    return str(tokenizer.decode(new, skip_special_tokens=True)).strip().split("\n")[0]
-
-
 # Domains of the stream
-
-
-def _domains(names: Sequence[str], work: Path, progress: Progress) -> Iterator[Figure]:
-    path, settings = resolve_base(SMOLLM2), TrainingSettings()
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        store = init_store(Path(folder) / "store", base=SMOLLM2, progress=progress)
-        with store:
-            for name in names:
-                base = load_base(path)
-                one = prepare_domain(corpora.load(name), base)
-                asked = [q for q in one.questions.values() if q.wording == "paraphrase"]
-                found = {"LoRA": _lora_domain(base, one, asked, settings, progress)}
-                del base
-                began = time.perf_counter()
-                store.ingest(
-                    name, one.documents, facts=one.facts, settings=settings, progress=progress
-                )
-                seconds = time.perf_counter() - began
-                model, _ = store.load()
-                own = partial(_own_log_probs, model, name)
-                share = fmean(said.oracle for said in answer(model, asked))
-                found["ours"] = _Learned(seconds, _unseen(own, one), share)
-                model.detach()
-                for method, learned in found.items():
-                    about = f"{name}, {method}"
-                    yield Figure(f"{about}: time to learn (s)", learned.seconds)
-                    yield Figure(f"{about}: unseen loss (nats a token)", learned.unseen)
-                    yield Figure(f"{about}: paraphrases answered (share)", learned.recall)
-                ratio = found["ours"].seconds / found["LoRA"].seconds
-                yield Figure(f"{name}: time to learn, ours over LoRA", ratio, most=2)
 
 
 class _Learned(NamedTuple):
@@ -249,27 +204,66 @@ class _Learned(NamedTuple):
     """Share of the paraphrases that are answered exactly."""
 
 
+def _domains(names: Sequence[str], progress: Progress) -> Iterator[Figure]:
+    path, settings = resolve_base(SMOLLM2), TrainingSettings()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        init_store(Path(folder) / "store", base=SMOLLM2, progress=progress) as store,
+    ):
+        for name in names:
+            base = load_base(path)
+            one = prepare_domain(corpora.load(name), base)
+            lora = _lora_domain(base, one, settings, progress)
+            del base  # before the store loads its own
+            ours = _own_domain(store, one, settings, progress)
+            for method, learned in (("LoRA", lora), ("ours", ours)):
+                about = f"{name}, {method}"
+                yield Figure(f"{about}: time to learn (s)", learned.seconds)
+                yield Figure(f"{about}: unseen loss (nats a token)", learned.unseen)
+                yield Figure(f"{about}: paraphrases answered (share)", learned.recall)
+            ratio = ours.seconds / lora.seconds
+            yield Figure(f"{name}: time to learn, ours over LoRA", ratio, most=2)
+
+
 def _lora_domain(
-    base: Base,
-    one: Prepared,
-    asked: Sequence[Question],
-    settings: TrainingSettings,
-    progress: Progress,
+    base: Base, one: Prepared, settings: TrainingSettings, progress: Progress
 ) -> _Learned:
     began = time.perf_counter()
     rows, steps = _domain_rows(base, one, settings)
     model = _train(base, rows, steps, progress)
     seconds = time.perf_counter() - began
-    read_one = partial(_log_probs, model)
-    hits = []
-    for group, ids_BT, mask_BT in batches([question.ids for question in asked]):
-        best_BT = _logits(model, ids_BT, mask_BT)[:, :-1].argmax(-1)
-        for place, number in enumerate(group):
-            question = asked[number]
-            answer_ids = ids_BT[place, question.num_prompt : len(question.ids)]
-            told = best_BT[place, question.num_prompt - 1 : len(question.ids) - 1]
-            hits.append(torch.equal(told, answer_ids))
-    return _Learned(seconds, _unseen(read_one, one), fmean(hits))
+    asked = _paraphrases(one)
+    hits = [
+        is_right(logits_TV, asked[number])
+        for group, ids_BT, mask_BT in batches([question.ids for question in asked])
+        for number, logits_TV in zip(group, _logits(model, ids_BT, mask_BT), strict=True)
+    ]
+
+    def log_probs(ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return token_log_probs(_logits(model, ids_BT, mask_BT), ids_BT)
+
+    return _Learned(seconds, _unseen(log_probs, one), fmean(hits))
+
+
+def _own_domain(
+    store: Store, one: Prepared, settings: TrainingSettings, progress: Progress
+) -> _Learned:
+    began = time.perf_counter()
+    store.ingest(one.name, one.documents, facts=one.facts, settings=settings, progress=progress)
+    seconds = time.perf_counter() - began
+    model, _ = store.load()
+    share = fmean(said.oracle for said in answer(model, _paraphrases(one)))
+
+    def log_probs(ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return read(model, ids_BT, mask_BT, domains=one.name).log_probs_QBT[1]
+
+    learned = _Learned(seconds, _unseen(log_probs, one), share)
+    model.detach()
+    return learned
+
+
+def _paraphrases(one: Prepared) -> list[Question]:
+    return [question for question in one.questions.values() if question.wording == "paraphrase"]
 
 
 def _domain_rows(
@@ -319,22 +313,14 @@ def _logits(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return logits_BTV
 
 
-def _log_probs(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Return the log probability of each token but the first, (B, T - 1)."""
-    log_probs_BTV = _logits(model, ids_BT, mask_BT)[:, :-1].float().log_softmax(-1)
-    return log_probs_BTV.gather(-1, ids_BT[:, 1:, None])[..., 0]
-
-
-def _own_log_probs(model: PeerModel, domain: str, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Return the same of a domain's branch alone."""
-    return read(model, ids_BT, mask_BT, domains=domain).log_probs_QBT[1, :, 1:]
-
-
 def _unseen(log_probs: Callable[[Tensor, Tensor], Tensor], one: Prepared) -> float:
-    """Return the loss of a domain's test documents, nats a token."""
+    """Return the loss of a domain's test documents, nats a token.
+
+    `log_probs` returns those of a batch's tokens, nats (B, T), from their ids and their mask.
+    """
     total, num = 0.0, 0
     for _, ids_BT, mask_BT in batches(list(one.test.values())):
         is_counted_BT = mask_BT[:, 1:].bool()
-        total -= float(log_probs(ids_BT, mask_BT)[is_counted_BT].sum())
+        total -= float(log_probs(ids_BT, mask_BT)[:, 1:][is_counted_BT].sum())
         num += int(is_counted_BT.sum())
     return total / num

@@ -162,9 +162,9 @@ def make_passage(
         if one[2] != BUILT_IN:
             prompt = [prompt[0], *prompt[1:][1 - QUESTION_LENGTH :]]
             answer = answer[: ANSWER_LENGTHS[-1]]
-        most_tokens = ANSWER_LENGTHS[0 if one[2] == BUILT_IN else -1]
-        if len(prompt) <= QUESTION_LENGTH and len(answer) <= most_tokens:
-            fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
+        elif len(prompt) > QUESTION_LENGTH or len(answer) > ANSWER_LENGTHS[0]:
+            continue
+        fitting.append((one, _Asked(tuple(prompt), tuple(answer))))
     made = [pair for pair in fitting if pair[0][2] == BUILT_IN]
     own = [pair for pair in fitting if pair[0][2] != BUILT_IN]
     kept: tuple[tuple[str, str, str], ...] = ()

@@ -136,16 +136,17 @@ def _answer_batch(model: Reader, batch: Sequence[Question]) -> list[Answer]:
         writer = names[int(routed.writers_B[row])]
         answers.append(
             Answer(
-                base=_is_right(base_logits_BTV[row], question),
-                oracle=_is_right(given[question.domain][row], question),
-                routed=_is_right(logits[row][writer], question),
+                base=is_right(base_logits_BTV[row], question),
+                oracle=is_right(given[question.domain][row], question),
+                routed=is_right(logits[row][writer], question),
                 writer=writer,
             )
         )
     return answers
 
 
-def _is_right(logits_TV: Tensor, question: Question) -> bool:
+def is_right(logits_TV: Tensor, question: Question) -> bool:
+    """Return whether each token of the answer is the likeliest one, by a row's logits (T, V)."""
     span = slice(question.num_prompt - 1, len(question.ids) - 1)
     answer = list(question.ids[question.num_prompt :])
     return bool(logits_TV[span].argmax(-1).tolist() == answer)
