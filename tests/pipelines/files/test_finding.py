@@ -95,7 +95,7 @@ def test_the_files_of_an_archive_are_read(tmp_path):
         ("a.txt.zst", zstandard.compress(b" " * 5000), "unpacks to more than 1 GB"),
         ("a.zip", zip_bytes({"a.txt": " " * 3000, "b.txt": " " * 3000}), "unpacks to more than"),
     ],
-    ids=lambda value: "content" if isinstance(value, bytes) else None,  # gzip writes the time into it
+    ids=lambda value: "content" if isinstance(value, bytes) else None,  # gzip writes the hour in
 )
 def test_a_broken_or_endless_file_is_one_line(tmp_path, monkeypatch, name, content, reason):
     monkeypatch.setattr(finding, "_LIMIT", 4096)
