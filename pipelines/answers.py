@@ -116,7 +116,9 @@ def ask_kept(
     """
     hits = defaultdict[str, list[tuple[bool, bool, bool]]](list)
     for number, one in enumerate(asked, start=1):
-        said = Asked(one, ask(registry, one.question, model=model, tokenizer=tokenizer))
+        said = Asked(
+            one, ask(registry, one.question, model=model, tokenizer=tokenizer, strict=True)
+        )
         hits[one.domain].append((said.is_right_from_memory, said.is_right, said.finds_its_document))
         progress("asking kept questions", number, len(asked), "")
     return tuple(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -357,17 +358,18 @@ class _Asker:
         read = [(one, context) for one, context in contexts if context]
         if not read:
             return None
-        lines = list[Line]()
-        for number, (_, context) in enumerate(read):
-            lines.append(Line(number, [ids[0], *context, *ids[1:]]))
-            lines.append(Line(number, ids, weight=-ANYHOW_SHARE))
-        readers = [Reader(lines, lambda: self.model.hooks.lock)]
+        numbers = range(len(read))
+        whole = [Line(n, [ids[0], *context, *ids[1:]]) for n, (_, context) in enumerate(read)]
+        readers = [
+            Reader(whole, _bare),
+            Reader([Line(n, ids) for n in numbers], _bare, -ANYHOW_SHARE),
+        ]
         if way == "both":
             for domain in dict.fromkeys(one.domain for one, _ in read):
-                own = [n for n, (one, _) in enumerate(read) if one.domain == domain]
-                active_BT = torch.cat([self._active(read[n][0], ids) for n in own])
-                branch = partial(self.model.branch, domain, items_BT=active_BT)
-                readers.append(Reader([Line(n, ids) for n in own], branch))
+                own = [n for n in numbers if read[n][0].domain == domain]
+                active_LT = torch.cat([self._active(read[n][0], ids) for n in own])
+                running = partial(self._branch, domain, active_LT)
+                readers.append(Reader([Line(n, ids) for n in own], running))
         texts = [near_sentences(one.document.title, one.body, question) for one, _ in read]
         base = self.model.base
         with self.model.hooks.lock, reading(base, resolve_precision("auto", self.model.device)):
@@ -382,6 +384,12 @@ class _Asker:
         shares = torch.tensor([score for score, _, _ in spans]).softmax(0)
         best = int(shares.argmax())
         return spans[best][1], float(shares[best]), spans[best][2]
+
+    def _branch(
+        self, domain: str, active_LT: torch.Tensor, lines_X: torch.Tensor, is_first: bool
+    ) -> AbstractContextManager[None]:
+        active_XT = active_LT[lines_X]
+        return self.model.branch(domain, items_BT=active_XT if is_first else active_XT[:, -1:])
 
     def _context(self, one: _Found, num_asked: int) -> list[int]:
         """Return token ids of a passage, to be read before the question; cut to fit."""
@@ -435,6 +443,10 @@ class _Asker:
         ]
         text = str(self.tokenizer.decode(new, skip_special_tokens=True))
         return text, float(torch.tensor(log_probs).sum().exp())
+
+
+def _bare(_: torch.Tensor, __: bool) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class _Told(TextStreamer):

@@ -8,7 +8,15 @@ from tiny_base import make_tiny_base
 
 from peer_cl.bases import load_base
 from pipelines.batches import tokenise
-from pipelines.spans import BEAMS, NEAR_NATS, Line, Reader, weigh_spans
+from pipelines.spans import (
+    BEGINNING_TOKENS,
+    BEGINNINGS,
+    MAX_TOKENS,
+    NEAR_NATS,
+    Line,
+    Reader,
+    weigh_spans,
+)
 
 QUESTION = "Which court hears an appeal?"
 
@@ -29,13 +37,15 @@ def weigh(base):
 
     def weigh_texts(texts, question=QUESTION, readers=1):
         prompts = {f"Question: {question}": 1.0, f"{AGAINST} Question: {question}": -0.5}
-        lines = [
-            Line(number, tokenise(base.tokenizer, [one])[0], weight)
-            for number in range(len(texts))
+        own = [
+            Reader(
+                [Line(n, tokenise(base.tokenizer, [one])[0]) for n in range(len(texts))],
+                lambda *_: nullcontext(),
+                weight,
+            )
             for one, weight in [*prompts.items()][:readers]
         ]
-        reader = Reader(lines, nullcontext)
-        return weigh_spans(base.model, base.tokenizer, question, texts, [reader])
+        return weigh_spans(base.model, base.tokenizer, question, texts, own)
 
     weigh.texts = weigh_texts
     return weigh
@@ -53,14 +63,21 @@ def nats(base, prompt, answer):
 
 
 def test_a_span_weighs_what_its_readers_say_together(base, weigh):
-    sentence = "the judge"
-    spans = weigh(sentence, readers=2, near=0.5)
-    assert set(spans) == {"the", "judge", "the judge"}
+    words = ["the", "judge", "of", "a", "small", "town"]
+    whole = [" ".join(words[i:j]) for i in range(6) for j in range(i + 1, 7)]
+    ids = tokenise(base.tokenizer, [f" {one}" for one in whole])
+    spans = weigh(" ".join(words), readers=2, near=0.5)
+    assert set(spans) == {
+        one for one, own in zip(whole, ids, strict=True) if len(own) - 1 <= MAX_TOKENS
+    }
+    lengths = set()
     for text, score in spans.items():
         alone, length = nats(base, f"Question: {QUESTION}", text)
         against, _ = nats(base, f"{AGAINST} Question: {QUESTION}", text)
         expected = (alone - 0.5 * against) / length + NEAR_NATS * 0.5
         assert score == pytest.approx(expected, abs=1e-3)
+        lengths.add(length)
+    assert max(lengths) > BEGINNING_TOKENS + 1  # some are read token by token, others at once
 
 
 def test_spans_lie_within_a_sentence_and_a_cell_and_are_no_words_of_the_question(weigh):
@@ -77,12 +94,12 @@ def test_a_near_sentence_counts_more(base, weigh):
 
 
 def test_a_long_text_gives_its_likeliest_spans(weigh):
-    words = [f"word{number}" for number in range(4 * BEAMS)]
+    words = [f"word{number}" for number in range(4 * BEGINNINGS)]
     assert 0 < len(weigh(" ".join(words))) < len(words) * 8
 
 
 def test_texts_are_weighed_side_by_side_as_each_alone(weigh):
-    words = " ".join(f"word{number}" for number in range(BEAMS))
+    words = " ".join(f"word{number}" for number in range(BEGINNINGS))
     texts = [[("judge", 0.5)], [(words, 0.2), ("the fever", 0.9)], [("...", 0.1)]]
     together = weigh.texts(texts, readers=2)
     for text, found in zip(texts, together, strict=True):
