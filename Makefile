@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml tools/venv.sh
 demo: $(STAMP) ## learn four real corpora into ./knowledge and ask them; erase, remove, restore
 	@.venv/bin/peer-cl demo
 
-test: $(STAMP) ## the default tests: offline, on the CPU, some 5 minutes on two cores
+test: $(STAMP) ## the default tests: offline, on the CPU, some ten minutes on two cores
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile -m "not smollm2 and not browser"
 
 test-smollm2: $(STAMP) ## tests on the real SmolLM2-135M
