@@ -254,6 +254,7 @@ class ItemIndex:
 
     def __init__(self, own: Sequence[OwnExperts]) -> None:
         self.items = tuple(item for one in own for item in one.items)
+        self._num_experts = [one.num_experts for one in own for _ in one.items]
         self.relations = [keys_KE.float() for one in own for keys_KE in one.relations_IKE]
         self._by_subject: dict[tuple[int, ...], list[int]] = {}
         for number, item in enumerate(self.items):
@@ -340,6 +341,10 @@ class ItemIndex:
     def text(self, item: int) -> Tensor | None:
         """Return the token ids of a passage, its title included; None for a fact."""
         return self._texts.get(item)
+
+    def has_experts(self, item: int) -> bool:
+        """Return whether an item learned anything of its own."""
+        return self._num_experts[item] > 0
 
     def asked(
         self,

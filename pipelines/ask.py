@@ -2,8 +2,9 @@
 
 Three ways lead to an answer: from *memory*, by the experts of the fact or passage that the question
 finds; by *reading*, in words of a passage that the base has before the question; and by *both*, in
-those words of it that memory and reading together find likeliest. A fact answers from memory. Where
-nothing is found the base answers through its chat template, and that is said.
+those words of it that memory and reading together find likeliest. A fact answers from memory, and a
+passage that was given no experts of its own by reading. Where nothing is found the base answers
+through its chat template, and that is said.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Answer:
     """Of the answer, under the branch that wrote it; of words of a passage, their share of the
     weight of all that were likely."""
     memory: str | None
-    """What experts alone answer; None where nothing was found."""
+    """What experts alone answer; None where nothing was found, or a passage without any."""
     base: str | None
     """What the base alone answers, where that was wanted or nothing was found."""
     sources: tuple[Source, ...]
@@ -164,13 +165,17 @@ def ask(
         near = tuple(one.source(question, "") for one in asker.nearest(ids_BT, counted_BT, domains))
         return Answer(question, text, "base", None, None, None, text, (), near, ())
     is_studied = found[0].has_studied(question)
-    if not found[0].item.is_passage or (way == "both" and is_studied):
+    if not found[0].has_experts:
+        way = "reading"
+    elif not found[0].item.is_passage or (way == "both" and is_studied):
         way = "memory"
     if is_studied:
         asker = replace(asker, max_new_tokens=max_new_tokens or ANSWER_LENGTHS[-1])
     writer = asker if way == "memory" else asker.silent
-    text, probability = writer.write(found[0], ids)
-    memory = text
+    text, probability, memory = "", 0.0, None
+    if found[0].has_experts:
+        text, probability = writer.write(found[0], ids)
+        memory = text
     if way == "both" and probability >= SURE and stands(text, found[0].text):
         way = "memory"
     elif way != "memory":
@@ -178,6 +183,8 @@ def ask(
             # The passage that the answer stands in comes first.
             text, probability, answering = spans
             found = [answering, *(one for one in found if one is not answering)]
+        elif memory is None:
+            text, probability = writer.write(found[0], ids)
         else:
             way = "memory"
     if tell is not None and writer is not asker:
@@ -231,6 +238,7 @@ class _Found(NamedTuple):
     """Of a passage, with its title; of a fact, its statement."""
     studied: tuple[str, ...] = ()
     """The questions that a passage learned."""
+    has_experts: bool = True
 
     def has_studied(self, question: str) -> bool:
         """Return whether a passage learned this question, in these words."""
@@ -328,7 +336,7 @@ class _Asker:
             return _Found(domain, one, document, queries.document_text(document))
         text = str(self.tokenizer.decode(ids[1:], skip_special_tokens=True))
         studied = tuple(question for question, _, _ in index.items[one.item].questions)
-        return _Found(domain, one, document, text, studied)
+        return _Found(domain, one, document, text, studied, index.has_experts(one.item))
 
     def write(self, one: _Found, ids: Sequence[int]) -> tuple[str, float]:
         """Return what the experts of a fact or passage answer to a prompt, and its probability."""

@@ -39,7 +39,7 @@ _LEAST = {
     "own_experts": 1,
     "own_steps": 1,
     "passage_experts": 1,
-    "passage_readings": 1,
+    "passage_readings": 0,
     "study_questions": 0,
     "background_output_weight": 0,
     "background_kl_weight": 0,
@@ -81,7 +81,8 @@ class TrainingSettings:
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
     passage_readings: int = 8
-    """Steps for every 64 tokens of a passage."""
+    """Steps for every 64 tokens of a passage. With 0 passages learn nothing of their own: they are
+    found, and a question is answered by reading them alone."""
     passage_learning_rate: float = 0.045
     """Learning rate of passages' experts; it rises in two steps and falls likewise."""
     study_questions: int = 20

@@ -1,12 +1,15 @@
 """Asking: what a question finds, who answers, and where the answer stands."""
 
+from dataclasses import replace
+
 import pytest
 from tiny_base import SUBJECTS
+from tiny_store import SETTINGS, documents
 
 from peer_cl.errors import InputError, StateError, UnknownError
 from peer_cl.questions import THRESHOLD
 from pipelines.ask import checked_way, nearest_sentence
-from pipelines.study.questions import stands
+from pipelines.study.questions import StudyQuestion, stands
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,23 @@ def test_memory_alone_is_told_apart(opened, learned):
     assert (alone.way, both.way) == ("memory", "both")
     assert alone.text == alone.memory == both.memory
     assert (alone.base, both.base is None) == (None, False)
+
+
+def test_a_passage_without_experts_of_its_own_is_found_and_read(store):
+    settings = replace(SETTINGS, passage_readings=0, hold_out_percent=0)
+    texts = documents("minerals", 4, 1)
+    first = texts[0]
+    own = StudyQuestion(first.document_id, "Who is it?", first.text.split()[-1])
+    store.ingest("minerals", texts, questions=[own], settings=settings)
+    for way in ("both", "memory"):
+        for question in (first.text, own.question):
+            found = store.ask(question, way=way)
+            assert (found.domain, found.way, found.memory) == ("minerals", "reading", None)
+            assert first.document_id in {one.document_id for one in found.sources}
+            assert stands(found.text, found.sources[0].sentence)
+    owned = [one.owned for one in store.experts("minerals").report().items]
+    assert len(owned) == 4
+    assert store.verify().is_good
 
 
 def test_what_cannot_be_asked_is_refused(opened):

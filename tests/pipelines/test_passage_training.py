@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from peer_cl.bases import load_base
 from peer_cl.hooks import Hooks
-from peer_cl.own import NO_ITEM
+from peer_cl.own import NO_ITEM, load_own
 from pipelines.batches import Row, tokenise
 from pipelines.passage_training import (
     ANSWER_LENGTHS,
@@ -78,6 +78,16 @@ def each(own, base):
 def test_neither_neighbours_nor_place_change_a_bit(base, rows, trained, tmp_path, chosen):
     found, whole = each(learn(base, rows[chosen], tmp_path), base), each(trained, base)
     assert found == {key: whole[key] for key in found}
+
+
+def test_without_steps_a_passage_has_no_experts_and_is_kept(base, rows, tmp_path):
+    own = learn(base, rows, tmp_path, replace(FEW_STEPS, passage_readings=0))
+    kept = load_own(own.to_bytes(base.identity), base.identity)
+    assert kept.num_experts == 0
+    assert [len(one) for one in kept.texts] == [len(one) for one in own.texts]
+    inputs_BTD, items_BT = torch.randn(1, 2, kept.width), torch.tensor([[0, NO_ITEM]])
+    assert not kept(inputs_BTD, kept.host_layers[0], items_BT).any()
+    assert not any(item.questions for item in kept.items)
 
 
 def test_another_seed_gives_other_experts(base, rows, trained, tmp_path):
