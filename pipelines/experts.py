@@ -242,7 +242,7 @@ class DomainExperts:
     def _nearest(self, document_id: str) -> NearItem | None:
         names, added_IE = self._added[self._held[document_id][0].own.host_layers]
         place = names.index(document_id)
-        if len(names) == 1:
+        if len(names) == 1 or not added_IE[place].any():
             return None
         alike_I = added_IE @ added_IE[place]
         alike_I[place] = -torch.inf

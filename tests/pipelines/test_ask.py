@@ -99,8 +99,8 @@ def test_a_passage_without_experts_of_its_own_is_found_and_read(store):
             assert (found.domain, found.way, found.memory) == ("minerals", "reading", None)
             assert first.document_id in {one.document_id for one in found.sources}
             assert stands(found.text, found.sources[0].sentence)
-    owned = [one.owned for one in store.experts("minerals").report().items]
-    assert len(owned) == 4
+    items = store.experts("minerals").report().items
+    assert [(one.nearest, one.promotes, one.owned.num_experts) for one in items] == [(None, [], 0)] * 4
     assert store.verify().is_good
 
 
