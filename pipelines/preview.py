@@ -15,10 +15,13 @@ from stores.registry import Registry
 
 TOKENS_A_SECOND = 650.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
+SHARED = 6.0
+"""What a token and pass takes shared experts, what is read before and after them included, where one
+that a passage reads takes one."""
 STUDIED = 4.5
 """Tokens of questions, sentences and text that a passage reads for each of its own, a reading."""
 FACT_PADDING = 3.5
-"""What a step of facts takes for each of their tokens, where a text's takes one."""
+"""What a step of facts takes for each of their tokens."""
 NUM_SAMPLES = 3
 
 
@@ -75,7 +78,7 @@ def preview(
     num_tokens = [len(row) - 1 for row in ids]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
-    to_read = (settings.text_passes + STUDIED * settings.passage_readings) * text_tokens
+    to_read = _times_read(settings.text_passes, settings.passage_readings) * text_tokens
     to_read += FACT_PADDING * settings.own_steps * fact_tokens
     spaced = new[:: max(1, len(new) // NUM_SAMPLES)]
     return Preview(
@@ -96,12 +99,16 @@ def preview(
     )
 
 
+def _times_read(text_passes: float, passage_readings: int) -> float:
+    return SHARED * text_passes + STUDIED * passage_readings
+
+
 def _tokens_a_second(registry: Registry) -> float:
     """Return how many tokens the store's earlier trainings on texts read a second."""
     versions = [state.version for state in registry.queries.live().domains]
     chains = registry.queries.chains(versions).values()
     past = [segment for chain in chains for segment in chain if not segment.objects_of("facts")]
-    passes = [one.config["text_passes"] + STUDIED * one.config["passage_readings"] for one in past]
+    passes = [_times_read(one.config["text_passes"], one.config["passage_readings"]) for one in past]
     read = sum(one.num_tokens * times for one, times in zip(past, passes, strict=True))
     seconds = sum(segment.seconds for segment in past)
     return read / seconds if seconds else TOKENS_A_SECOND
