@@ -16,8 +16,8 @@ from stores.registry import Registry
 TOKENS_A_SECOND = 650.0
 """Tokens read a second by the default base on two cores, where the store has learned nothing."""
 SHARED = 6.0
-"""What a token and pass takes shared experts, what is read before and after them included, where one
-that a passage reads takes one."""
+"""What a token and pass takes shared experts, all that is read beside them included, where one that
+a passage reads takes one."""
 STUDIED = 4.5
 """Tokens of questions, sentences and text that a passage reads for each of its own, a reading."""
 FACT_PADDING = 3.5
@@ -108,7 +108,9 @@ def _tokens_a_second(registry: Registry) -> float:
     versions = [state.version for state in registry.queries.live().domains]
     chains = registry.queries.chains(versions).values()
     past = [segment for chain in chains for segment in chain if not segment.objects_of("facts")]
-    passes = [_times_read(one.config["text_passes"], one.config["passage_readings"]) for one in past]
+    passes = [
+        _times_read(one.config["text_passes"], one.config["passage_readings"]) for one in past
+    ]
     read = sum(one.num_tokens * times for one, times in zip(past, passes, strict=True))
     seconds = sum(segment.seconds for segment in past)
     return read / seconds if seconds else TOKENS_A_SECOND

@@ -100,7 +100,8 @@ def test_a_passage_without_experts_of_its_own_is_found_and_read(store):
             assert first.document_id in {one.document_id for one in found.sources}
             assert stands(found.text, found.sources[0].sentence)
     items = store.experts("minerals").report().items
-    assert [(one.nearest, one.promotes, one.owned.num_experts) for one in items] == [(None, [], 0)] * 4
+    owned = [(one.nearest, one.promotes, one.owned.num_experts) for one in items]
+    assert owned == [(None, [], 0)] * 4
     assert store.verify().is_good
 
 
