@@ -64,7 +64,7 @@ OWN_TURNS = 2
 """How often a question of people is answered where a made one is answered once."""
 LEAST_QUESTIONS = 4
 """A passage with fewer made questions learns them all; of others one is kept to be asked."""
-LEAST_STRETCHES, WARMUP_STEPS = 1.25, 2
+LEAST_STEPS, WARMUP_STEPS = 10, 2
 WEIGHED_TOKENS = 3072
 """Of the vocabulary, in a step."""
 BETAS = (0.7, 0.95)
@@ -230,28 +230,38 @@ def train_passages(
     Raises:
         DamageError: when experts are not finite.
     """
-
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    about = [[PASSAGE_RECIPE, settings.seed, _about(one)] for one in passages]
-    digests = [hashlib.sha256(json.dumps(one).encode()).hexdigest() for one in about]
-    paths = [checkpoints / f"{digest}.safetensors" for digest in digests]
     weights: tuple[Tensor, Tensor] | None = None
     if settings.passage_readings:
-        waiting = [number for number, path in enumerate(paths) if not path.is_file()]
-        progress("learning passages", len(paths) - len(waiting), len(paths), "")
-        for length in ANSWER_LENGTHS:  # a step has one shape
-            alike = [number for number in waiting if passages[number].answer_length == length]
-            for number, found in _learn(hooks, passages, alike, settings):
-                replace_file(paths[number], save(found))
-                progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
-        learned = mapped_rows([(path, None) for path in paths], checkpoints)
-        weights = learned["down"], learned["up"]
+        weights = _learned(hooks, passages, settings, checkpoints, progress)
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
         asked = [question for question, _, source in one.questions if source != BUILT_IN]
         vectors.append(passage_vectors(one.sentences, asked))
         progress("reading sentences", number, len(passages), "")
     return _own(hooks, passages, settings, vectors, weights).requires_grad_(False)
+
+
+def _learned(
+    hooks: Hooks,
+    passages: Sequence[Passage],
+    settings: TrainingSettings,
+    checkpoints: Path,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """Return what passages learn, in the order given: down and up (I, L, R, D), mapped."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    about = [[PASSAGE_RECIPE, settings.seed, _about(one)] for one in passages]
+    digests = [hashlib.sha256(json.dumps(one).encode()).hexdigest() for one in about]
+    paths = [checkpoints / f"{digest}.safetensors" for digest in digests]
+    waiting = [number for number, path in enumerate(paths) if not path.is_file()]
+    progress("learning passages", len(paths) - len(waiting), len(paths), "")
+    for length in ANSWER_LENGTHS:  # a step has one shape
+        alike = [number for number in waiting if passages[number].answer_length == length]
+        for number, weights in _learn(hooks, passages, alike, settings):
+            replace_file(paths[number], save(weights))
+            progress("learning passages", sum(path.is_file() for path in paths), len(paths), "")
+    learned = mapped_rows([(path, None) for path in paths], checkpoints)
+    return learned["down"], learned["up"]
 
 
 def _learn(
@@ -384,10 +394,8 @@ class _Studied:
     def __init__(self, hooks: Hooks, passage: Passage, settings: TrainingSettings) -> None:
         self.seed = _seed(passage, settings)
         num_own = OWN_TURNS * sum(source != BUILT_IN for _, _, source in passage.questions)
-        stretches = max(
-            LEAST_STRETCHES, passage.num_tokens / STRETCH, num_own / QUESTIONS_OF_STRETCH
-        )
-        self.num_steps = round(settings.passage_readings * stretches)
+        stretches = max(passage.num_tokens / STRETCH, num_own / QUESTIONS_OF_STRETCH)
+        self.num_steps = max(LEAST_STEPS, round(settings.passage_readings * stretches))
         first, draw = passage_host_layers(len(hooks.layers))[0], random.Random(self.seed)
         self.texts = _Rows(
             hooks, draw.sample(passage.texts, len(passage.texts)), TEXT_LENGTH, first
