@@ -79,5 +79,5 @@ def _last_word(path: Path) -> dict[str, Any]:
     return _task("LAMBADA", path) | {
         "output_type": "loglikelihood",
         "doc_to_text": "{{context}}",
-        "doc_to_target": "{{continuation}}",
+        "doc_to_target": "{{' ' + continuation}}",  # the harness adds no blank here
     }

@@ -4,7 +4,8 @@ Part "articles": four of the articles of `answers`, which must have run in the s
 an article reads the rows that its passages read, and answers where our router finds one of them.
 
 Part "domains": domains of the stream. How long an ingest takes against training one LoRA on the
-same documents and facts, what each foresees of unseen text, and which paraphrases it answers.
+same documents and facts, what each foresees of unseen text and of other prose, and which
+paraphrases it answers. Part "hurry": the same of an ingest in a hurry.
 
 PEFT's LoRA on all linear layers, rank 27; AdamW; the rate that two domains in a row chose
 (docs/LOG.md).
@@ -61,8 +62,17 @@ RANK, RATE, WARMUP_STEPS = 27, 1e-3, 10
 FACT_PASSES, ARTICLE_PASSES, ANSWER_WEIGHT = 10, 5, 4.0
 """Five readings of an article take about as long as ours."""
 ARTICLES, DOMAINS = 4, 1
-HURRIED = TrainingSettings(own_steps=12, passage_readings=0, study_questions=0)
-"""Half the steps of a fact, and passages that are read instead of learned."""
+HURRIED = TrainingSettings(
+    own_steps=12,
+    passage_readings=0,
+    study_questions=0,
+    background_kl_weight=0,
+    background_output_weight=0,
+)
+"""Half the steps of a fact, passages that are read instead of learned, and shared experts that, as
+a LoRA, see nothing but what they learn."""
+PROSE_TEXTS, PROSE_TOKENS = 8, 256
+"""Of each source of background text for measuring."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,17 @@ class Weighed(Row):
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     """Return the figures of one part (`--part`); `--data` and `--work` are those of `answers`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks lora")
-    parser.add_argument("--part", choices=("articles", "domains"), required=True)
+    parser.add_argument("--part", choices=("articles", "domains", "hurry"), required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, default=cache_folder() / "answers")
     parser.add_argument("--articles", type=int, default=ARTICLES)
     parser.add_argument("--domains", type=int, default=DOMAINS)
     options = parser.parse_args(list(arguments))
     with show_progress() as progress:
-        if options.part == "domains":
-            return list(_domains(corpora.NAMES[: options.domains], progress))
+        if options.part != "articles":
+            names = corpora.NAMES[: options.domains]
+            settings = HURRIED if options.part == "hurry" else TrainingSettings()
+            return list(_domains(names, settings, progress))
         if options.data is None:
             parser.error("--part articles needs --data FOLDER, with squad_stream.jsonl")
         articles = read_articles(options.data / "squad_stream.jsonl")[: options.articles]
@@ -200,35 +212,42 @@ def _study_rows(passage: Passage) -> list[Weighed]:
 class _Learned(NamedTuple):
     seconds: float
     unseen: float
-    """Nats a token."""
+    """Of the domain's test documents, nats a token;"""
+    prose: float
+    """of other text, what the domain adds to it where it is given, likewise."""
     recall: float
     """Share of the paraphrases that are answered exactly."""
 
 
-def _domains(names: Sequence[str], progress: Progress) -> Iterator[Figure]:
-    path, settings = resolve_base(SMOLLM2), TrainingSettings()
+def _domains(
+    names: Sequence[str], settings: TrainingSettings, progress: Progress
+) -> Iterator[Figure]:
+    path = resolve_base(SMOLLM2)
     for name in names:
         base = load_base(path)
         one = prepare_domain(corpora.load(name), base)
-        learned = {"LoRA": _lora_domain(base, one, settings, progress)}
+        learned = {"LoRA": _lora_domain(base, one, progress)}
         del base  # before a store loads its own
-        for method, own in (("ours", settings), ("ours, in a hurry", HURRIED)):
-            learned[method] = _own_domain(one, own, progress)
+        learned["ours"] = _own_domain(one, settings, progress)
         for method, figures in learned.items():
             about = f"{name}, {method}"
             yield Figure(f"{about}: time to learn (s)", figures.seconds)
             yield Figure(f"{about}: unseen loss (nats a token)", figures.unseen)
+            yield Figure(f"{about}: loss of other prose, more than the base's", figures.prose)
             yield Figure(f"{about}: paraphrases answered (share)", figures.recall)
-            if method != "LoRA":
-                ratio = figures.seconds / learned["LoRA"].seconds
-                yield Figure(f"{about}: time to learn, over LoRA's", ratio, most=2)
+        ours, lora = learned["ours"], learned["LoRA"]
+        yield Figure(f"{name}: time to learn, over LoRA's", ours.seconds / lora.seconds, most=2)
+        yield Figure(f"{name}: unseen loss, more than LoRA's", ours.unseen - lora.unseen, most=0)
+        yield Figure(
+            f"{name}: paraphrases answered, more than LoRA", ours.recall - lora.recall, least=0
+        )
 
 
-def _lora_domain(
-    base: Base, one: Prepared, settings: TrainingSettings, progress: Progress
-) -> _Learned:
+def _lora_domain(base: Base, one: Prepared, progress: Progress) -> _Learned:
+    prose = _prose(base.tokenizer)
+    before = _loss(lambda *batch: _log_probs(base.model, *batch), prose)
     began = time.perf_counter()
-    rows, steps = _domain_rows(base, one, settings)
+    rows, steps = _domain_rows(base, one, TrainingSettings())
     model = _train(base, rows, steps, progress)
     seconds = time.perf_counter() - began
     asked = _paraphrases(one)
@@ -237,11 +256,11 @@ def _lora_domain(
         for group, ids_BT, mask_BT in batches([question.ids for question in asked])
         for number, logits_TV in zip(group, _logits(model, ids_BT, mask_BT), strict=True)
     ]
-
-    def log_probs(ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        return token_log_probs(_logits(model, ids_BT, mask_BT), ids_BT)
-
-    return _Learned(seconds, _unseen(log_probs, one), fmean(hits))
+    unseen, after = (
+        _loss(lambda *batch: _log_probs(model, *batch), texts)
+        for texts in (list(one.test.values()), prose)
+    )
+    return _Learned(seconds, unseen, after - before, fmean(hits))
 
 
 def _own_domain(one: Prepared, settings: TrainingSettings, progress: Progress) -> _Learned:
@@ -253,13 +272,17 @@ def _own_domain(one: Prepared, settings: TrainingSettings, progress: Progress) -
         texts = [document for document in one.documents if document.split == "train"]
         store.ingest(one.name, texts, facts=one.facts, settings=settings, progress=progress)
         seconds = time.perf_counter() - began
-        model, _ = store.load()
+        model, tokenizer = store.load()
         share = fmean(said.oracle for said in answer(model, _paraphrases(one)))
+        prose = _prose(tokenizer)
 
-        def log_probs(ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-            return read(model, ids_BT, mask_BT, domains=one.name).log_probs_QBT[1]
+        def loss(branch: int, texts: Sequence[Sequence[int]]) -> float:
+            return _loss(
+                lambda *batch: read(model, *batch, domains=one.name).log_probs_QBT[branch], texts
+            )
 
-        return _Learned(seconds, _unseen(log_probs, one), share)
+        unseen = loss(1, list(one.test.values()))
+        return _Learned(seconds, unseen, loss(1, prose) - loss(0, prose), share)
 
 
 def _paraphrases(one: Prepared) -> list[Question]:
@@ -313,13 +336,23 @@ def _logits(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return logits_BTV
 
 
-def _unseen(log_probs: Callable[[Tensor, Tensor], Tensor], one: Prepared) -> float:
-    """Return the loss of a domain's test documents, nats a token.
+def _log_probs(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    return token_log_probs(_logits(model, ids_BT, mask_BT), ids_BT)
+
+
+def _prose(tokenizer: Any) -> list[list[int]]:
+    """Return how texts begin that no domain knows."""
+    texts = [one for source in load_background("test") for one in source.documents[:PROSE_TEXTS]]
+    return [ids[:PROSE_TOKENS] for ids in tokenise(tokenizer, texts)]
+
+
+def _loss(log_probs: Callable[[Tensor, Tensor], Tensor], texts: Sequence[Sequence[int]]) -> float:
+    """Return the loss of texts, nats a token.
 
     `log_probs` returns those of a batch's tokens, nats (B, T), from their ids and their mask.
     """
     total, num = 0.0, 0
-    for _, ids_BT, mask_BT in batches(list(one.test.values())):
+    for _, ids_BT, mask_BT in batches(texts):
         is_counted_BT = mask_BT[:, 1:].bool()
         total -= float(log_probs(ids_BT, mask_BT)[:, 1:][is_counted_BT].sum())
         num += int(is_counted_BT.sum())

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.corpora.questions import general_prompts
 from benchmarks.results import Figure
@@ -40,9 +39,9 @@ from peer_cl.router import DomainWords, RouterKey, TokenCounts
 from peer_cl.sparse import PoolOptimiser
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
-from pipelines.loading import SMOLLM2, index_search, resolve_base
+from pipelines.loading import index_search, resolve_base
 from pipelines.passage_training import passage_host_layers
-from pipelines.settings import TrainingSettings, keep_freed_memory
+from pipelines.settings import TrainingSettings, freed_memory_kept
 from stores.config import StoreConfig
 from stores.records import NewDocument, NewSegment
 from stores.registry import Registry
@@ -66,21 +65,21 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(list(arguments))
     torch.set_num_threads(options.threads)
-    keep_freed_memory()  # for all rivals alike
     figures: list[Figure] = []
-    for part in options.part or PARTS:
-        if part == "layer":
-            figures += _layer()
-        elif part == "own":
-            figures += _own()
-        elif part == "store":
-            figures += _store(options.store)
-        elif part == "domains":
-            figures += [*_live(), *_acts()]
-        elif part == "memory":
-            figures += _memory()
-        else:
-            figures += _commands(options.store, options.threads)
+    with freed_memory_kept():  # for all rivals alike
+        for part in options.part or PARTS:
+            if part == "layer":
+                figures += _layer()
+            elif part == "own":
+                figures += _own()
+            elif part == "store":
+                figures += _store(options.store)
+            elif part == "domains":
+                figures += [*_live(), *_acts()]
+            elif part == "memory":
+                figures += _memory()
+            else:
+                figures += _commands(options.store, options.threads)
     return figures
 
 
@@ -458,19 +457,14 @@ folder, num = sys.argv[1], int(sys.argv[2])
 draw = random.Random(num)
 words = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(5_000)]
 texts = [{"text": " ".join(draw.choices(words, k=30)) + "."} for _ in range(num)]
-with init_store(f"{folder}/store-{num}", base=f"{folder}/base") as store:
+with init_store(f"{folder}/store-{num}", base="smollm2") as store:
     store.ingest("words", texts, settings=TrainingSettings(passage_readings=1, study_questions=0))
 """
 
 
 def _memory() -> Iterator[Figure]:
-    """Yield what memory learning takes, on a base of the default one's width with four layers."""
-    source = resolve_base(SMOLLM2)
+    """Yield what memory learning takes, beside the default base."""
     with tempfile.TemporaryDirectory() as folder:
-        config = AutoConfig.from_pretrained(source)
-        config.num_hidden_layers = 4
-        AutoModelForCausalLM.from_config(config).save_pretrained(f"{folder}/base")
-        AutoTokenizer.from_pretrained(source).save_pretrained(f"{folder}/base")
         few, many = (_peak(sys.executable, "-c", _INGEST, folder, str(num)) for num in DOCUMENTS)
     yield Figure(f"ingest of {DOCUMENTS[0]:,} documents: most memory, files left out (GB)", few)
     yield Figure(f"ingest of {DOCUMENTS[1]:,} documents: times that", many / few, most=1.1)

@@ -500,18 +500,7 @@ class _Growing:
             one.to(self.hooks.device)
         end_id = self.base.tokenizer.eos_token_id
         rows, validation = self._rows("train"), self._rows("validation")
-        learned, held = (
-            read_texts(
-                self.hooks,
-                [row.ids for row in some],
-                end_id=end_id,
-                precision=settings.precision,
-                what="reading documents",
-                progress=self.progress,
-                only_states=some is validation,
-            )
-            for some in (rows, validation)
-        )
+        key, base_nats = self._router_key(rows, validation)
         num, shards, runs = settings.num_shards, dict[int, Segment](), dict[int, TrainingRun]()
         jobs = dict[int, _ShardJob]()
         for shard in range(num):
@@ -550,18 +539,36 @@ class _Growing:
             own=passages,
             rows=rows,
             row_shards=[shard_of(row.document_id, num) for row in rows],
-            base_nats=learned.nats,
+            base_nats=base_nats,
             end_id=end_id,
             precision=settings.precision,
             progress=self.progress,
+        )
+        return _Shared(shards, key, runs, use)
+
+    def _router_key(
+        self, rows: Sequence[Row], validation: Sequence[Row]
+    ) -> tuple[RouterKey, list[float]]:
+        """Return the domain's router key, and the base's loss on each of its rows, summed."""
+        learned, held = (
+            read_texts(
+                self.hooks,
+                [row.ids for row in some],
+                end_id=self.base.tokenizer.eos_token_id,
+                precision=self.settings.precision,
+                what="reading documents",
+                progress=self.progress,
+                only_states=some is validation,
+            )
+            for some in (rows, validation)
         )
         special_ids = set(self.base.tokenizer.all_special_ids)
         near_group = self.prepared.splits.near_group
         words = segment_words(self.background, rows, near_group, special_ids)
         states = held.states or learned.states
-        key = make_router_key(self.background, learned.states, states, words, settings.seed)
+        key = make_router_key(self.background, learned.states, states, words, self.settings.seed)
         key = key if self.chain.key is None else grow_router_key(self.chain.key, key)
-        return _Shared(shards, key, runs, use)
+        return key, learned.nats
 
     def _trained(
         self, jobs: Mapping[int, _ShardJob]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,11 @@ _LEAST = {
 }
 _SHARES = ("upper_scale",)
 _MAX_SEED = 2**31 - 1  # FAISS takes no larger one
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_MALLOC = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3}
 """glibc's mallopt parameters, from its malloc.h."""
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# oneDNN keeps code for each shape of a product, by default of 1,024: with every batch of another
+# length 350 MB. 64 are more than a step needs, and reading is as fast (read at its first product).
 
 
 @dataclass(frozen=True)
@@ -244,13 +248,13 @@ def fast_training(model: nn.Module, precision: str) -> Iterator[None]:
     On a CPU attention is plain products and a softmax: the backward pass of the fused kernel takes
     longer at the lengths of documents (a step is 6 % faster without it, two cores, 64 tokens).
     """
-    keep_freed_memory()
-    with cast_once(model, precision):
-        if next(model.parameters()).device.type != CPU:
-            yield
-            return
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+    is_cpu = next(model.parameters()).device.type == CPU
+    with (
+        freed_memory_kept(),
+        cast_once(model, precision),
+        sdpa_kernel(SDPBackend.MATH) if is_cpu else nullcontext(),
+    ):
+        yield
 
 
 @contextmanager
@@ -286,16 +290,26 @@ def _bf16_product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep up to 1 GB of freed memory; elsewhere nothing is done.
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Let glibc keep up to 1 GB of freed memory inside; elsewhere nothing is done.
 
     A step frees and asks for the same large tensors again. Giving them back to the system each time
-    costs a fifth of a step in page faults (two cores).
+    costs a fifth of a step in page faults (two cores). Behind it all is given back: what lies
+    between tensors of many sizes would add up from one part of an ingest to the next.
     """
-    if not sys.platform.startswith("linux"):
+    libc: Any = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if not hasattr(libc, "mallopt"):  # musl has none
+        yield
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_TRIM_THRESHOLD, 1 << 30)
-        mallopt(_TOP_PAD, 64 << 20)
+    _set_malloc(libc, mmap_threshold=1 << 30, trim_threshold=1 << 30, top_pad=64 << 20)
+    try:
+        yield
+    finally:
+        _set_malloc(libc, mmap_threshold=32 << 20, trim_threshold=64 << 20, top_pad=0)
+        libc.malloc_trim(0)
+
+
+def _set_malloc(libc: Any, **bytes_of: int) -> None:
+    for name, num_bytes in bytes_of.items():
+        libc.mallopt(_MALLOC[name], num_bytes)

@@ -1,12 +1,16 @@
 """Training settings: read from a file, written into a segment's config, read back."""
 
+import platform
+from pathlib import Path
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer_cl.errors import InputError, StateError, UnknownError
 from peer_cl.layer import PoolShape
-from pipelines.settings import TrainingSettings
+from pipelines.settings import TrainingSettings, freed_memory_kept
 
 
 @given(
@@ -75,3 +79,20 @@ def test_what_cannot_be_trained_with_is_refused(name, value):
 def test_settings_of_another_recipe_are_refused(change):
     with pytest.raises(StateError, match="of recipe"):
         TrainingSettings.from_dict({**TrainingSettings().to_dict(), **change})
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_memory_that_training_freed_is_given_back():
+    def held_mb():
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.split("RssAnon:")[1].split()[0]) / 1e3
+
+    before = held_mb()
+    with freed_memory_kept():
+        steps = [torch.ones(2**20) for _ in range(101)]
+        last = steps.pop()  # lies above the others: the heap cannot shrink
+        del steps
+        inside = held_mb()
+    assert inside - before > 350
+    assert held_mb() - before < 50
+    assert last.sum() == 2**20
