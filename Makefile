@@ -15,7 +15,7 @@ export PYTHON EXTRAS TORCH_INDEX
 
 comma := ,
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
-# Processes of the default tests, of one thread each: two do half as much again as one of two.
+# Processes of tests, of one thread each: two do half as much again as one of two.
 WORKERS ?= 2
 PYTEST := HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
@@ -37,7 +37,7 @@ test: $(STAMP) ## the default tests: offline, on the CPU, some ten minutes on tw
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile -m "not smollm2 and not browser"
 
 test-smollm2: $(STAMP) ## tests on the real SmolLM2-135M
-	$(PYTEST) -m smollm2
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile -m smollm2
 
 test-browser: $(STAMP) ## the dashboard in a real Chromium (Debian: apt-get install chromium)
 	$(PYTEST) -m browser
