@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -212,9 +213,9 @@ def _study_rows(passage: Passage) -> list[Weighed]:
 class _Learned(NamedTuple):
     seconds: float
     unseen: float
-    """Of the domain's test documents, nats a token;"""
+    """Loss of the domain's test documents, nats a token;"""
     prose: float
-    """of other text, what the domain adds to it where it is given, likewise."""
+    """and of other text, where the domain is given for it."""
     recall: float
     """Share of the paraphrases that are answered exactly."""
 
@@ -226,14 +227,18 @@ def _domains(
     for name in names:
         base = load_base(path)
         one = prepare_domain(corpora.load(name), base)
-        learned = {"LoRA": _lora_domain(base, one, progress)}
+        prose = _prose(base.tokenizer)
+        bare = _loss(partial(_log_probs, base.model), prose)
+        learned = {"LoRA": _lora_domain(base, one, prose, progress)}
         del base  # before a store loads its own
-        learned["ours"] = _own_domain(one, settings, progress)
+        learned["ours"] = _own_domain(one, prose, settings, progress)
         for method, figures in learned.items():
             about = f"{name}, {method}"
             yield Figure(f"{about}: time to learn (s)", figures.seconds)
             yield Figure(f"{about}: unseen loss (nats a token)", figures.unseen)
-            yield Figure(f"{about}: loss of other prose, more than the base's", figures.prose)
+            yield Figure(
+                f"{about}: loss of other prose, more than the base's", figures.prose - bare
+            )
             yield Figure(f"{about}: paraphrases answered (share)", figures.recall)
         ours, lora = learned["ours"], learned["LoRA"]
         yield Figure(f"{name}: time to learn, over LoRA's", ours.seconds / lora.seconds, most=2)
@@ -243,9 +248,9 @@ def _domains(
         )
 
 
-def _lora_domain(base: Base, one: Prepared, progress: Progress) -> _Learned:
-    prose = _prose(base.tokenizer)
-    before = _loss(lambda *batch: _log_probs(base.model, *batch), prose)
+def _lora_domain(
+    base: Base, one: Prepared, prose: Sequence[Sequence[int]], progress: Progress
+) -> _Learned:
     began = time.perf_counter()
     rows, steps = _domain_rows(base, one, TrainingSettings())
     model = _train(base, rows, steps, progress)
@@ -256,14 +261,16 @@ def _lora_domain(base: Base, one: Prepared, progress: Progress) -> _Learned:
         for group, ids_BT, mask_BT in batches([question.ids for question in asked])
         for number, logits_TV in zip(group, _logits(model, ids_BT, mask_BT), strict=True)
     ]
-    unseen, after = (
-        _loss(lambda *batch: _log_probs(model, *batch), texts)
-        for texts in (list(one.test.values()), prose)
-    )
-    return _Learned(seconds, unseen, after - before, fmean(hits))
+    loss = partial(_loss, partial(_log_probs, model))
+    return _Learned(seconds, loss([*one.test.values()]), loss(prose), fmean(hits))
 
 
-def _own_domain(one: Prepared, settings: TrainingSettings, progress: Progress) -> _Learned:
+def _own_domain(
+    one: Prepared,
+    prose: Sequence[Sequence[int]],
+    settings: TrainingSettings,
+    progress: Progress,
+) -> _Learned:
     with (
         tempfile.TemporaryDirectory() as folder,
         init_store(Path(folder) / "store", base=SMOLLM2, progress=progress) as store,
@@ -272,17 +279,14 @@ def _own_domain(one: Prepared, settings: TrainingSettings, progress: Progress) -
         texts = [document for document in one.documents if document.split == "train"]
         store.ingest(one.name, texts, facts=one.facts, settings=settings, progress=progress)
         seconds = time.perf_counter() - began
-        model, tokenizer = store.load()
+        model, _ = store.load()
         share = fmean(said.oracle for said in answer(model, _paraphrases(one)))
-        prose = _prose(tokenizer)
 
-        def loss(branch: int, texts: Sequence[Sequence[int]]) -> float:
-            return _loss(
-                lambda *batch: read(model, *batch, domains=one.name).log_probs_QBT[branch], texts
-            )
+        def log_probs(ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+            return read(model, ids_BT, mask_BT, domains=one.name).log_probs_QBT[1]
 
-        unseen = loss(1, list(one.test.values()))
-        return _Learned(seconds, unseen, loss(1, prose) - loss(0, prose), share)
+        loss = partial(_loss, log_probs)
+        return _Learned(seconds, loss([*one.test.values()]), loss(prose), share)
 
 
 def _paraphrases(one: Prepared) -> list[Question]:

@@ -56,9 +56,9 @@ _SHARES = ("upper_scale",)
 _MAX_SEED = 2**31 - 1  # FAISS takes no larger one
 _MALLOC = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3}
 """glibc's mallopt parameters, from its malloc.h."""
+# oneDNN keeps the code of so many shapes of products, more than a step needs. With its own 1,024,
+# and batches of many lengths, that took 180 MB more. It looks here at its first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-# oneDNN keeps code for each shape of a product, by default of 1,024: with every batch of another
-# length 350 MB. 64 are more than a step needs, and reading is as fast (read at its first product).
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,8 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _set_malloc(libc, mmap_threshold=32 << 20, trim_threshold=64 << 20, top_pad=0)
+        # What glibc's own thresholds grow to at most: those for growing ended when they were set.
+        _set_malloc(libc, mmap_threshold=32 << 20, trim_threshold=64 << 20, top_pad=128 << 10)
         libc.malloc_trim(0)
 
 
