@@ -5,7 +5,7 @@ an article reads the rows that its passages read, and answers where our router f
 
 Part "domains": domains of the stream. How long an ingest takes against training one LoRA on the
 same documents and facts, what each foresees of unseen text and of other prose, and which
-paraphrases it answers. Part "hurry": the same of an ingest in a hurry.
+paraphrases it answers. Part "hurry": the same of an ingest in a hurry. `--base` names another base.
 
 PEFT's LoRA on all linear layers, rank 27; AdamW; the rate that two domains in a row chose
 (docs/LOG.md).
@@ -91,12 +91,13 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--work", type=Path, default=cache_folder() / "answers")
     parser.add_argument("--articles", type=int, default=ARTICLES)
     parser.add_argument("--domains", type=int, default=DOMAINS)
+    parser.add_argument("--base", default=SMOLLM2)
     options = parser.parse_args(list(arguments))
     with show_progress() as progress:
         if options.part != "articles":
             names = corpora.NAMES[: options.domains]
             settings = HURRIED if options.part == "hurry" else TrainingSettings()
-            return list(_domains(names, settings, progress))
+            return list(_domains(names, options.base, settings, progress))
         if options.data is None:
             parser.error("--part articles needs --data FOLDER, with squad_stream.jsonl")
         articles = read_articles(options.data / "squad_stream.jsonl")[: options.articles]
@@ -221,23 +222,25 @@ class _Learned(NamedTuple):
 
 
 def _domains(
-    names: Sequence[str], settings: TrainingSettings, progress: Progress
+    names: Sequence[str], base_id: str, settings: TrainingSettings, progress: Progress
 ) -> Iterator[Figure]:
-    path = resolve_base(SMOLLM2)
+    path = resolve_base(base_id)
     for name in names:
         base = load_base(path)
         one = prepare_domain(corpora.load(name), base)
         prose = _prose(base.tokenizer)
-        bare = _loss(partial(_log_probs, base.model), prose)
+        bare = partial(_loss, partial(_log_probs, base.model))
+        bare_prose, bare_unseen = bare(prose), bare([*one.test.values()])
         learned = {"LoRA": _lora_domain(base, one, prose, progress)}
         del base  # before a store loads its own
-        learned["ours"] = _own_domain(one, prose, settings, progress)
+        learned["ours"] = _own_domain(one, base_id, prose, settings, progress)
+        yield Figure(f"{name}, base: unseen loss (nats a token)", bare_unseen)
         for method, figures in learned.items():
             about = f"{name}, {method}"
             yield Figure(f"{about}: time to learn (s)", figures.seconds)
             yield Figure(f"{about}: unseen loss (nats a token)", figures.unseen)
             yield Figure(
-                f"{about}: loss of other prose, more than the base's", figures.prose - bare
+                f"{about}: loss of other prose, more than the base's", figures.prose - bare_prose
             )
             yield Figure(f"{about}: paraphrases answered (share)", figures.recall)
         ours, lora = learned["ours"], learned["LoRA"]
@@ -267,13 +270,14 @@ def _lora_domain(
 
 def _own_domain(
     one: Prepared,
+    base_id: str,
     prose: Sequence[Sequence[int]],
     settings: TrainingSettings,
     progress: Progress,
 ) -> _Learned:
     with (
         tempfile.TemporaryDirectory() as folder,
-        init_store(Path(folder) / "store", base=SMOLLM2, progress=progress) as store,
+        init_store(Path(folder) / "store", base=base_id, progress=progress) as store,
     ):
         began = time.perf_counter()
         texts = [document for document in one.documents if document.split == "train"]
