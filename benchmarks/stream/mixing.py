@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +14,14 @@ from benchmarks.corpora.questions import general_prompts, naming_sentences
 from benchmarks.efficiency import CONTEXT, block_losses
 from benchmarks.prompts import batches, largest_posteriors, num_found
 from benchmarks.stream.data import Prepared, Texts
-from benchmarks.stream.raw import DIGITS, Keyed, Piece
+from benchmarks.stream.raw import DIGITS, WORDINGS, Keyed, Piece, Scores
 from peer_cl.mixture import enter_at, mixture_log_probs
-from peer_cl.read import Reader, read, relation_states
+from peer_cl.model import PeerModel
+from peer_cl.read import Reader, read, relation_states, token_log_probs
 from pipelines.batches import num_shared, tokenise
 from pipelines.facts import Fact
 from pipelines.progress import Progress, no_progress
-from pipelines.recall import Question, answer, questions
+from pipelines.recall import Question, answer, is_right, questions
 
 SAID_TOKENS = 2
 """An answer counts as said where so many of its first tokens follow."""
@@ -63,6 +64,47 @@ def text_pieces(
         },
     }
     return pieces
+
+
+def base_scores(model: PeerModel, domains: Sequence[Prepared], texts: Texts) -> Scores:
+    """Return what base.json.zst holds: the bare base's scores of these texts and questions."""
+    rows = {key: ids for group in texts.values() for key, ids in group.items()}
+    asked = {key: question for one in domains for key, question in one.questions.items()}
+    scored = {
+        key: token_log_probs(logits_TV[None], torch.tensor([rows[key]]))[0, 1:]
+        for key, logits_TV in _base_logits(model, rows)
+    }
+    ids = {key: question.ids for key, question in asked.items()}
+    right: Keyed = {
+        key: int(is_right(logits_TV, asked[key])) for key, logits_TV in _base_logits(model, ids)
+    }
+    return {
+        "method": "base",
+        "pieces": {},
+        "texts": {group: list(own) for group, own in texts.items()},
+        "questions": {
+            one.name: {
+                wording: [key for key, each in one.questions.items() if each.wording == wording]
+                for wording in WORDINGS
+            }
+            for one in domains
+        },
+        "tokens": {key: len(ids) - 1 for key, ids in rows.items()},
+        "nats": _nats(scored),
+        "right": right,
+    }
+
+
+@torch.no_grad()
+def _base_logits(
+    model: PeerModel, rows: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield each row's logits by the bare base, (T, V)."""
+    keys = list(rows)
+    for group, ids_BT, mask_BT in batches(list(rows.values())):
+        logits_BTV = model.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        for number, logits_TV in zip(group, logits_BTV, strict=True):
+            yield keys[number], logits_TV[: len(rows[keys[number]])]
 
 
 def _read_all(

@@ -21,6 +21,7 @@ from peer_cl.saving import replace_file
 
 RAW = RESULTS / "raw"
 DIGITS = 4
+WORDINGS = ("taught", "paraphrase")
 
 Keyed = dict[str, float]
 """Values by key."""
@@ -57,12 +58,16 @@ class RawFolder:
         scores["pieces"].update(pieces)
         self.write(scores)
 
+    @property
+    def has_base(self) -> bool:
+        """Whether the bare model's scores are there."""
+        return "texts" in self.read("base")
+
     def base(self) -> BaseScores:
         """Return the bare model's scores, and which texts and questions there are."""
-        found = self.read("base")
-        if "texts" not in found:
+        if not self.has_base:
             raise StateError(f"no base.json.zst in {self.folder}: it is part of the repository")
-        return BaseScores(found)
+        return BaseScores(self.read("base"))
 
 
 class BaseScores:

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.efficiency import kept
 from benchmarks.results import Figure, share_above_half, shown
-from benchmarks.stream.raw import BaseScores, Keyed, Piece, RawFolder, Scores, mean
+from benchmarks.stream.raw import WORDINGS, BaseScores, Keyed, Piece, RawFolder, Scores, mean
 from peer_cl import metrics
 from peer_cl.mixture import worst_added_nats
 
@@ -33,7 +33,6 @@ METHODS = {
 """The others have one state, which goes from one domain to the next; RAG's is an index."""
 ORACLE, ROUTED = "oracle routing", "routed"
 """Ways to use branches."""
-WORDINGS = ("taught", "paraphrase")
 GENERAL_ITEMS = 250
 """Of each public set; rivals read no more of it."""
 

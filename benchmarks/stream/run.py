@@ -12,7 +12,7 @@ from benchmarks import corpora
 from benchmarks.corpora import StreamDomain
 from benchmarks.stream import data as stream_data
 from benchmarks.stream.data import Prepared, Texts, prepare_domain
-from benchmarks.stream.mixing import asked_piece, text_pieces, wordings_piece
+from benchmarks.stream.mixing import asked_piece, base_scores, text_pieces, wordings_piece
 from benchmarks.stream.raw import Piece, RawFolder
 from benchmarks.stream.report import OURS
 from peer_cl.bases import Base, load_base
@@ -42,10 +42,11 @@ class Stream:
     background: Sequence[str] | None = None
     """Texts for our store; None: the pinned calibration sources."""
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    processes: int = 1
     progress: Progress = no_progress
 
     def run(self) -> None:
-        """Measure ours, where pieces of it are missing.
+        """Measure ours, where pieces of it are missing, and the base, where there is none.
 
         Raises:
             StateError: when texts or questions are not those of the committed scores.
@@ -56,6 +57,9 @@ class Stream:
             return
         with self.store() as store:
             ours, tokenizer = store.load()
+            if not self.raw.has_base:
+                texts = self.read_texts(self.prepared, tokenizer)
+                self.raw.write(base_scores(ours, self.prepared, texts))
             for part in missing:
                 found = self._measured(part, store, ours, tokenizer)
                 named = {f"s{self.settings.seed}/{name}": piece for name, piece in found.items()}
@@ -122,6 +126,7 @@ class Stream:
                     one.documents if has_documents else [],
                     facts=one.facts,
                     settings=self.settings,
+                    processes=self.processes,
                     progress=self.progress,
                 )
         return store
