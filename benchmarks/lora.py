@@ -5,7 +5,7 @@ an article reads the rows that its passages read, and answers where our router f
 
 Part "domains": domains of the stream. How long an ingest takes against training one LoRA on the
 same documents and facts, what each foresees of unseen text and of other prose, and which
-paraphrases it answers. Part "hurry": the same of an ingest in a hurry. `--base` names another base.
+paraphrases it answers. Part "hurry": the same of an ingest in a hurry.
 
 PEFT's LoRA on all linear layers, rank 27; AdamW; the rate that two domains in a row chose
 (docs/LOG.md).
@@ -40,7 +40,7 @@ from benchmarks.answers import (
     sample,
     write_line,
 )
-from benchmarks.prompts import batches
+from benchmarks.prompts import batches, row_logits
 from benchmarks.results import Figure
 from benchmarks.stream.data import Prepared, prepare_domain
 from peer_cl.bases import Base, load_base
@@ -91,13 +91,12 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--work", type=Path, default=cache_folder() / "answers")
     parser.add_argument("--articles", type=int, default=ARTICLES)
     parser.add_argument("--domains", type=int, default=DOMAINS)
-    parser.add_argument("--base", default=SMOLLM2)
     options = parser.parse_args(list(arguments))
     with show_progress() as progress:
         if options.part != "articles":
             names = corpora.NAMES[: options.domains]
             settings = HURRIED if options.part == "hurry" else TrainingSettings()
-            return list(_domains(names, options.base, settings, progress))
+            return list(_domains(names, settings, progress))
         if options.data is None:
             parser.error("--part articles needs --data FOLDER, with squad_stream.jsonl")
         articles = read_articles(options.data / "squad_stream.jsonl")[: options.articles]
@@ -222,25 +221,23 @@ class _Learned(NamedTuple):
 
 
 def _domains(
-    names: Sequence[str], base_id: str, settings: TrainingSettings, progress: Progress
+    names: Sequence[str], settings: TrainingSettings, progress: Progress
 ) -> Iterator[Figure]:
-    path = resolve_base(base_id)
+    path = resolve_base(SMOLLM2)
     for name in names:
         base = load_base(path)
         one = prepare_domain(corpora.load(name), base)
         prose = _prose(base.tokenizer)
-        bare = partial(_loss, partial(_log_probs, base.model))
-        bare_prose, bare_unseen = bare(prose), bare([*one.test.values()])
+        bare = _loss(partial(_log_probs, base.model), prose)
         learned = {"LoRA": _lora_domain(base, one, prose, progress)}
         del base  # before a store loads its own
-        learned["ours"] = _own_domain(one, base_id, prose, settings, progress)
-        yield Figure(f"{name}, base: unseen loss (nats a token)", bare_unseen)
+        learned["ours"] = _own_domain(one, prose, settings, progress)
         for method, figures in learned.items():
             about = f"{name}, {method}"
             yield Figure(f"{about}: time to learn (s)", figures.seconds)
             yield Figure(f"{about}: unseen loss (nats a token)", figures.unseen)
             yield Figure(
-                f"{about}: loss of other prose, more than the base's", figures.prose - bare_prose
+                f"{about}: loss of other prose, more than the base's", figures.prose - bare
             )
             yield Figure(f"{about}: paraphrases answered (share)", figures.recall)
         ours, lora = learned["ours"], learned["LoRA"]
@@ -259,25 +256,21 @@ def _lora_domain(
     model = _train(base, rows, steps, progress)
     seconds = time.perf_counter() - began
     asked = _paraphrases(one)
-    hits = [
-        is_right(logits_TV, asked[number])
-        for group, ids_BT, mask_BT in batches([question.ids for question in asked])
-        for number, logits_TV in zip(group, _logits(model, ids_BT, mask_BT), strict=True)
-    ]
+    logits = row_logits(model, [question.ids for question in asked])
+    hits = [is_right(logits_TV, asked[number]) for number, logits_TV in logits]
     loss = partial(_loss, partial(_log_probs, model))
     return _Learned(seconds, loss([*one.test.values()]), loss(prose), fmean(hits))
 
 
 def _own_domain(
     one: Prepared,
-    base_id: str,
     prose: Sequence[Sequence[int]],
     settings: TrainingSettings,
     progress: Progress,
 ) -> _Learned:
     with (
         tempfile.TemporaryDirectory() as folder,
-        init_store(Path(folder) / "store", base=base_id, progress=progress) as store,
+        init_store(Path(folder) / "store", base=SMOLLM2, progress=progress) as store,
     ):
         began = time.perf_counter()
         texts = [document for document in one.documents if document.split == "train"]
@@ -339,13 +332,8 @@ def _fact_row(tokenizer: Any, fact: Fact, words: Sequence[str], draw: random.Ran
 
 
 @torch.no_grad()
-def _logits(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    logits_BTV: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT).logits
-    return logits_BTV
-
-
 def _log_probs(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    return token_log_probs(_logits(model, ids_BT, mask_BT), ids_BT)
+    return token_log_probs(model(input_ids=ids_BT, attention_mask=mask_BT).logits, ids_BT)
 
 
 def _prose(tokenizer: Any) -> list[list[int]]:

@@ -152,3 +152,12 @@ def batches(rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, 
     """Yield the numbers of rows of similar length, given as token ids, their ids and their mask."""
     for group in group_by_length([len(ids) for ids in rows], TOKENS_PER_PASS):
         yield group, *pad([rows[number] for number in group], pad_id=0)
+
+
+@torch.no_grad()
+def row_logits(model: Any, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, Tensor]]:
+    """Yield each row's number and its logits by a bare model, (T, V)."""
+    for group, ids_BT, mask_BT in batches(rows):
+        logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        for number, logits_TV in zip(group, logits_BTV, strict=True):
+            yield number, logits_TV[: len(rows[number])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.corpora.frozen import text_key
 from benchmarks.corpora.questions import general_prompts, naming_sentences
 from benchmarks.efficiency import CONTEXT, block_losses
-from benchmarks.prompts import batches, largest_posteriors, num_found
+from benchmarks.prompts import batches, largest_posteriors, num_found, row_logits
 from benchmarks.stream.data import Prepared, Texts
 from benchmarks.stream.raw import DIGITS, WORDINGS, Keyed, Piece, Scores
 from peer_cl.mixture import enter_at, mixture_log_probs
@@ -70,13 +70,15 @@ def base_scores(model: PeerModel, domains: Sequence[Prepared], texts: Texts) -> 
     """Return what base.json.zst holds: the bare base's scores of these texts and questions."""
     rows = {key: ids for group in texts.values() for key, ids in group.items()}
     asked = {key: question for one in domains for key, question in one.questions.items()}
+    keys, ids = list(rows), list(rows.values())
     scored = {
-        key: token_log_probs(logits_TV[None], torch.tensor([rows[key]]))[0, 1:]
-        for key, logits_TV in _base_logits(model, rows)
+        keys[number]: token_log_probs(logits_TV[None], torch.tensor([ids[number]]))[0, 1:]
+        for number, logits_TV in row_logits(model.base, ids)
     }
-    ids = {key: question.ids for key, question in asked.items()}
+    keys, every = list(asked), list(asked.values())
     right: Keyed = {
-        key: int(is_right(logits_TV, asked[key])) for key, logits_TV in _base_logits(model, ids)
+        keys[number]: int(is_right(logits_TV, every[number]))
+        for number, logits_TV in row_logits(model.base, [question.ids for question in every])
     }
     return {
         "method": "base",
@@ -93,18 +95,6 @@ def base_scores(model: PeerModel, domains: Sequence[Prepared], texts: Texts) -> 
         "nats": _nats(scored),
         "right": right,
     }
-
-
-@torch.no_grad()
-def _base_logits(
-    model: PeerModel, rows: Mapping[str, Sequence[int]]
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield each row's logits by the bare base, (T, V)."""
-    keys = list(rows)
-    for group, ids_BT, mask_BT in batches(list(rows.values())):
-        logits_BTV = model.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-        for number, logits_TV in zip(group, logits_BTV, strict=True):
-            yield keys[number], logits_TV[: len(rows[keys[number]])]
 
 
 def _read_all(

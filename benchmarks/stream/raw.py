@@ -39,7 +39,7 @@ class RawFolder:
 
     def read(self, method: str) -> Scores:
         """Return a method's scores; no pieces where nothing was measured yet."""
-        path = self.folder / f"{method}.json.zst"
+        path = self._path(method)
         if not path.is_file():
             return {"method": method, "pieces": {}}
         content: Scores = json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
@@ -49,8 +49,9 @@ class RawFolder:
         """Keep a method's scores: whole or not at all."""
         packed = json.dumps(scores, separators=(",", ":")).encode()
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{scores['method']}.json.zst"
-        replace_file(path, zstandard.ZstdCompressor(level=19).compress(packed))
+        replace_file(
+            self._path(scores["method"]), zstandard.ZstdCompressor(level=19).compress(packed)
+        )
 
     def add(self, method: str, pieces: Mapping[str, Piece]) -> None:
         """Keep more pieces of a method."""
@@ -61,13 +62,16 @@ class RawFolder:
     @property
     def has_base(self) -> bool:
         """Whether the bare model's scores are there."""
-        return "texts" in self.read("base")
+        return self._path("base").is_file()
 
     def base(self) -> BaseScores:
         """Return the bare model's scores, and which texts and questions there are."""
         if not self.has_base:
             raise StateError(f"no base.json.zst in {self.folder}: it is part of the repository")
         return BaseScores(self.read("base"))
+
+    def _path(self, method: str) -> Path:
+        return self.folder / f"{method}.json.zst"
 
 
 class BaseScores:
