@@ -39,7 +39,9 @@ from peer_cl.router import DomainWords, RouterKey, TokenCounts
 from peer_cl.sparse import PoolOptimiser
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
-from pipelines.loading import index_search, resolve_base
+from pipelines.erase import erase
+from pipelines.growing import group_of
+from pipelines.loading import index_search, resolve_base, store_identity
 from pipelines.passage_training import passage_host_layers
 from pipelines.settings import TrainingSettings, freed_memory_kept
 from stores.config import StoreConfig
@@ -51,7 +53,7 @@ TURNS = 7
 WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
 FEW_ITEMS, MANY_ITEMS, ITEMS_A_FILE = 13, 15_000, 250
 """Passages of 80 own experts each: some 1,000 experts, and 1,200,000."""
-NUM_DOMAINS = 1_000
+NUM_DOMAINS, ITEMS_A_DOMAIN, OWN_EXPERTS = 1_000, 10, 80
 DOCUMENTS = (50, 500)
 SCORED_TOKENS, PROMPT_TOKENS, NEW_TOKENS = 128, 32, 32
 Turn = Callable[[], object]
@@ -401,50 +403,75 @@ def _acts() -> Iterator[Figure]:
             base_tokenizer_sha256="b" * 64,
             architecture="llama",
             num_layers=4,
-            width=32,
+            width=WIDTH,
             host_layers=(0, 2),
             state_layer=2,
             capacity=NUM_DOMAINS,
         )
         with Registry.create(Path(folder) / "store", config, b"background", "ann") as registry:
             names = [f"domain-{number}" for number in range(NUM_DOMAINS)]
-            for name in [*names, *names[: TURNS + 1]]:  # some have a version to roll back to
-                _add(registry, name)
+            items = {name: _add(registry, name)[0] for name in names}
             twice, others = iter(names[: TURNS + 1]), iter(names[TURNS + 1 :])
+            for name in names[: TURNS + 1]:  # which have a version to roll back to
+                _add(registry, name)
             acts: dict[str, Turn] = {
                 "roll back": lambda: registry.roll_back_domain(next(twice), "v1", "ann"),
                 "freeze": lambda: registry.switch("freeze", next(others), "ann"),
                 "remove": lambda: registry.remove(next(others), "ann"),
+                f"erase one of {ITEMS_A_DOMAIN} documents": lambda: erase(
+                    registry, name := next(others), items[name], author="ann"
+                ),
             }
             for act, seconds in in_turn(acts).items():
                 yield Figure(f"{act}, among {NUM_DOMAINS:,} domains (ms)", 1000 * seconds, most=100)
 
 
-def _add(registry: Registry, domain: str) -> None:
-    """Add a segment of one invented document to a domain."""
-    text = f"{domain} {time.monotonic_ns()}"
-    (stored,) = registry.objects.put_texts([text])
-    document = NewDocument(
-        document_id=hashlib.sha256(text.encode()).hexdigest(),
-        title=domain,
-        source=f"{domain}.txt",
-        split="train",
-        num_tokens=10,
-        near_group=domain,
-        text_object=stored,
+def _add(registry: Registry, domain: str) -> list[str]:
+    """Add a segment of invented documents to a domain, with own experts, and return their ids."""
+    texts = [f"{domain} {number} {time.monotonic_ns()}" for number in range(ITEMS_A_DOMAIN)]
+    ids = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    documents = [
+        NewDocument(
+            document_id=document_id,
+            title=text,
+            source=f"{domain}.txt",
+            split="train",
+            num_tokens=10,
+            near_group=document_id,
+            text_object=stored,
+        )
+        for document_id, text, stored in zip(
+            ids, texts, registry.objects.put_texts(texts), strict=True
+        )
+    ]
+    identity, shape = store_identity(registry), (len(ids), 2, OWN_EXPERTS, WIDTH)
+    own = OwnExperts(
+        [Item(document_id) for document_id in ids],
+        torch.empty(len(ids), 0, 0),
+        [torch.arange(10).int()] * len(ids),
+        [torch.zeros(1, 384).half()] * len(ids),
+        host_layers=registry.config.host_layers,
+        width=WIDTH,
+        num_experts=OWN_EXPERTS,
+        weights=(torch.zeros(shape).bfloat16(), torch.zeros(shape).bfloat16()),
     )
     state = registry.queries.live().state(domain)
     segment = NewSegment(
         domain=domain,
-        objects={"shared.0": registry.objects.put_bytes(text.encode())},
-        host_layers=(0, 2),
+        objects={
+            "shared.0": registry.objects.put_bytes(domain.encode()),
+            f"passages.{group_of(ids[0])}": registry.objects.put_bytes(own.to_bytes(identity)),
+        },
+        host_layers=registry.config.host_layers,
         num_experts=16,
         size_bytes=1,
         num_tokens=10,
         parent=None if state is None else state.version,
-        documents=[document],
+        documents=documents,
+        config={"num_shards": 1},
     )
     registry.add_segment(segment, "ann")
+    return ids
 
 
 # Memory

@@ -278,10 +278,15 @@ class Finding:
 
 def read_live(session: Session) -> Snapshot:
     """Return the live snapshot."""
-    found = _read_snapshots(session, SnapshotRow.id.in_(select(LiveRow.snapshot_id)))
-    if not found:
+    return read_snapshot(session, read_live_id(session))
+
+
+def read_live_id(session: Session) -> int:
+    """Return the id of the live snapshot."""
+    found: int | None = session.scalar(select(LiveRow.snapshot_id))
+    if found is None:
         raise DamageError("the registry has no live snapshot; restore it from a copy")
-    return found[0]
+    return found
 
 
 def read_snapshot(session: Session, snapshot_id: int) -> Snapshot:
@@ -404,9 +409,14 @@ def read_earlier(session: Session, state: DomainState) -> tuple[Segment, ...]:
     chain = read_chains(session, [state.version])[state.version]
     came = session.get_one(SnapshotRow, chain[-1].snapshot_id)
     if came.action == "ingest" and came.parent_id is not None:
-        before = read_snapshot(session, came.parent_id).state(state.domain)
+        before = session.scalar(
+            select(SnapshotDomainRow.segment_id).where(
+                SnapshotDomainRow.snapshot_id == came.parent_id,
+                SnapshotDomainRow.domain_id == find_domain(session, state.domain).id,
+            )
+        )
         if before is not None:
-            return read_chains(session, [before.version])[before.version]
+            return read_chains(session, [before])[before]
     return chain[:-1]
 
 
@@ -467,6 +477,11 @@ class Queries:
         """Return the live snapshot."""
         with self._database.reading() as session:
             return read_live(session)
+
+    def live_id(self) -> int:
+        """Return the id of the live snapshot, without its domains."""
+        with self._database.reading() as session:
+            return read_live_id(session)
 
     def snapshot(self, snapshot_id: int) -> Snapshot:
         """Return a snapshot by its id."""

@@ -167,12 +167,16 @@ class SnapshotRow(Base):
 
 
 class SnapshotDomainRow(Base):
-    """One domain within a snapshot."""
+    """One domain within a snapshot.
+
+    Each act writes a row for every live domain, so the table is its own index and has no other.
+    """
 
     __tablename__ = "snapshot_domains"
+    __table_args__ = ({"sqlite_with_rowid": False},)
     snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), primary_key=True)
     domain_id: Mapped[int] = mapped_column(_to("domains"), primary_key=True)
-    segment_id: Mapped[str] = mapped_column(_to("segments"), index=True, doc="Its version.")
+    segment_id: Mapped[str] = mapped_column(_to("segments"), doc="Its version.")
     is_frozen: Mapped[bool] = mapped_column(doc="Refuses new segments.")
     is_enabled: Mapped[bool] = mapped_column(doc="False: it is never active.")
 
