@@ -15,29 +15,10 @@ from torch import Tensor, nn
 _FEW_SUMS = 4096
 """Up to so many sums a head, of all tokens, computing them all is faster than leaving most out: a
 token that is written among 196 experts."""
-
-
 _FEW_SCORES = 1024
-"""Up to so many, a whole sort is faster than what makes a partial one stable."""
-
-
-def top_k_lowest_index(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest scores of the last dimension, descending, and their int64 places.
-
-    Equal scores go to the lowest index. `torch.topk` leaves their order open, and ties are common
-    in low precision: results would depend on the machine.
-
-    Example:
-        >>> values, ids = top_k_lowest_index(torch.tensor([1.0, 3.0, 3.0, 2.0]), 2)
-        >>> values.tolist(), ids.tolist()
-        ([3.0, 3.0], [1, 2])
-    """
-    if scores.numel() <= _FEW_SCORES:
-        values, ids = scores.sort(dim=-1, descending=True, stable=True)
-        return values[..., :k], ids[..., :k]
-    places = torch.arange(scores.shape[-1], device=scores.device)
-    ids = _ranked_lowest_id(scores.detach().float(), places).topk(k, dim=-1).indices
-    return scores.gather(-1, ids), ids
+"""Up to so many, torch's stable sort is faster than integers made for another."""
+_WHOLE_ROW = 512
+"""Up to so many scores in a row, sorting it whole is as fast as in part."""
 
 
 class ProductKeys(nn.Module):
@@ -74,25 +55,21 @@ class ProductKeys(nn.Module):
         scores_TGS = torch.bmm(halves_GTQ, keys_GQS).transpose(0, 1)
         scores_TH2S = scores_TGS.reshape(len(queries_THQ), num_heads, 2, self.num_sub_keys)
         if len(queries_THQ) * self.num_sub_keys**2 <= _FEW_SUMS:
-            return self._best_of_all(scores_TH2S, k)
-        best_TH2K, places_TH2K = top_k_lowest_index(scores_TH2S, k)
-        first_THK, second_THK = best_TH2K.unbind(2)
+            first_THS, second_THS = scores_TH2S.unbind(2)
+            return _best((first_THS[..., None] + second_THS[..., None, :]).flatten(2), k)
+        known_TH2S = scores_TH2S.detach()
+        places_S = torch.arange(self.num_sub_keys, device=known_TH2S.device)
+        places_TH2K = _best_ids(known_TH2S, places_S, k)
+        first_THK, second_THK = known_TH2S.gather(-1, places_TH2K).unbind(2)
         rows_THK, columns_THK = places_TH2K.unbind(2)
-        first_C, second_C = _pairs(k, best_TH2K.device)
-        sums_THC = first_THK.detach()[..., first_C] + second_THK.detach()[..., second_C]
-        ids_THC = (rows_THK * self.num_sub_keys)[..., first_C] + columns_THK[..., second_C]
-        chosen_THK = _ranked_lowest_id(sums_THC, ids_THC).topk(k, dim=-1).indices
+        first_C, second_C = _pairs(k, known_TH2S.device)
+        sums_THC = first_THK.index_select(-1, first_C) + second_THK.index_select(-1, second_C)
+        ids_THC = (rows_THK * self.num_sub_keys).index_select(-1, first_C)
+        ids_THC += columns_THK.index_select(-1, second_C)
+        ids_THK = _best_ids(sums_THC, ids_THC, k)
         # Taken from the halves, whose gradient is smaller than that of all sums.
-        return (
-            first_THK.gather(-1, first_C[chosen_THK]) + second_THK.gather(-1, second_C[chosen_THK]),
-            ids_THC.gather(-1, chosen_THK),
-        )
-
-    def _best_of_all(self, scores_TH2S: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the same from all S*S sums: one search in place of three."""
-        first_THS, second_THS = scores_TH2S.unbind(2)
-        sums_THN = (first_THS[..., None] + second_THS[..., None, :]).flatten(2)
-        return top_k_lowest_index(sums_THN, k)
+        halves_TH2K = torch.stack((ids_THK // self.num_sub_keys, ids_THK % self.num_sub_keys), 2)
+        return scores_TH2S.gather(-1, halves_TH2K).sum(2), ids_THK
 
 
 @cache
@@ -108,16 +85,49 @@ def _pairs(k: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return first_C, second_C
 
 
-def _ranked_lowest_id(scores: Tensor, ids: Tensor) -> Tensor:
-    """Return int64 ranks in the order of fp32 scores, and among equal scores of falling ids.
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest scores of the last dimension, descending, and their int64 places.
 
-    They are distinct, so a partial sort by them equals two whole ones, by id and then by score.
+    Equal scores go to the lowest place.
 
     Example:
-        >>> _ranked_lowest_id(torch.tensor([1.0, 1.0, -2.0]), torch.tensor([7, 3, 0])).argsort()
-        tensor([2, 0, 1])
+        >>> values, places = _best(torch.tensor([1.0, 3.0, 3.0, 2.0]), 2)
+        >>> values.tolist(), places.tolist()
+        ([3.0, 3.0], [1, 2])
+    """
+    if scores.numel() <= _FEW_SCORES:
+        values, places = scores.sort(dim=-1, descending=True, stable=True)
+        return values[..., :k], places[..., :k]
+    every = torch.arange(scores.shape[-1], device=scores.device)
+    places = _best_ids(scores.detach(), every, k)
+    return scores.gather(-1, places), places
+
+
+def _best_ids(scores: Tensor, ids: Tensor, k: int) -> Tensor:
+    """Return the ids of the k largest fp32 scores of the last dimension, descending.
+
+    Equal scores go to the lowest id. `torch.topk` leaves their order open, and ties are common in
+    low precision: results would depend on the machine. So what is sorted are distinct integers,
+    each of a score and its id. On the CPU numpy sorts them, several times as fast as torch.
+
+    Args:
+        ids: int64, in [0, 2**32), distinct.
+
+    Example:
+        >>> _best_ids(torch.tensor([1.0, 3.0, 3.0, -2.0]), torch.arange(4), 3).tolist()
+        [1, 2, 0]
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: a zero has one form only
     # A positive float's bits are in the order of its size; a negative one's in reverse.
-    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
-    return ordered.long().bitwise_left_shift_(32).sub_(ids)
+    falling = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).bitwise_not_()
+    keys = falling.long().bitwise_left_shift_(32).bitwise_or_(ids)
+    if keys.is_cpu:
+        rows = keys.numpy()
+        if rows.shape[-1] > _WHOLE_ROW:
+            rows.partition(k - 1)
+            rows = rows[..., :k]
+        rows.sort()
+        best = keys[..., :k]
+    else:
+        best = keys.topk(k, dim=-1, largest=False).values
+    return best.bitwise_and(0xFFFFFFFF)
