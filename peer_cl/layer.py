@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from peer_cl.errors import InputError, ShapeError
 from peer_cl.product_keys import ProductKeys
-from peer_cl.sparse import FEW_ROWS, chosen_products, chosen_sum
+from peer_cl.sparse import chosen_products, chosen_sum, prefers_all_rows
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -25,10 +25,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
 }
 """The activations that a pool may use, by the name that its metadata stores."""
-
-DENSE_LIMIT = 1024
-"""Up to this many experts, one dense product over all of them beats reading the chosen ones; above,
-the experts' gradients are sparse, one row for each expert that was chosen."""
 
 
 class Experts(nn.Module):
@@ -54,13 +50,12 @@ class Experts(nn.Module):
         Returns:
             (T, D), dtype of the inputs.
 
-        Cost: O(N*D) a token up to DENSE_LIMIT experts, O(H*K*D) above. There the experts' gradients
-        are sparse: train them with `peer_cl.PoolOptimiser`, or another optimiser that takes such.
+        Cost: O(H*K*D) a token; up to `sparse.DENSE_LIMIT` experts O(N*D) where rows would have to
+        be gathered. Above, the experts' gradients are sparse: train them with
+        `peer_cl.PoolOptimiser`, or another optimiser that takes such.
         """
         ids_TC, weights_TC = ids_THK.flatten(1), weights_THK.flatten(1)
-        # Of a token that is written, few experts are chosen.
-        is_few = ids_TC.numel() <= FEW_ROWS and not torch.is_grad_enabled()
-        if len(self.down_ND) <= DENSE_LIMIT and not is_few:
+        if prefers_all_rows(inputs_TD, self.down_ND, ids_TC):
             hidden_TN = inputs_TD @ self.down_ND.T
             hidden_TC = hidden_TN.gather(1, ids_TC)
             active_TC = self.activation(hidden_TC) * weights_TC.to(hidden_TC.dtype)

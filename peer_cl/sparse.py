@@ -19,8 +19,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FEW_ROWS = 64
+DENSE_LIMIT = 1024
+"""Up to so many rows, a matrix has a dense gradient."""
+_FEW_ROWS = 64
 """Up to so many chosen rows, gathering them costs less than setting up a sampled product."""
+
+
+def prefers_all_rows(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> bool:
+    """Return whether a dense product with all rows beats those with the chosen ones, which would
+    have to be gathered.
+    """
+    gathers_many = ids_TC.numel() > _FEW_ROWS and not _is_plain(inputs_TD, matrix_ND)
+    return gathers_many and len(matrix_ND) <= DENSE_LIMIT
+
+
+def _is_plain(inputs_TD: Tensor, matrix_ND: Tensor) -> bool:
+    return inputs_TD.is_cpu and inputs_TD.dtype == matrix_ND.dtype == torch.float32
 
 
 def chosen_products(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
@@ -84,8 +98,7 @@ _sum_of = cast(Callable[..., Tensor], _ChosenSum.apply)
 
 
 def _products(inputs_TD: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
-    is_plain = inputs_TD.is_cpu and inputs_TD.dtype == matrix_ND.dtype == torch.float32
-    if ids_TC.numel() <= FEW_ROWS or not is_plain:
+    if ids_TC.numel() <= _FEW_ROWS or not _is_plain(inputs_TD, matrix_ND):
         rows_TCD = functional.embedding(ids_TC, matrix_ND)
         return torch.bmm(rows_TCD, inputs_TD.unsqueeze(-1)).squeeze(-1)
     # A sampled product: of all T*N, those that are wanted. It gathers nothing.
@@ -108,8 +121,8 @@ def _sum(weights_TC: Tensor, matrix_ND: Tensor, ids_TC: Tensor) -> Tensor:
 
 
 def _gradient(weights_TC: Tensor, inputs_TD: Tensor, ids_TC: Tensor, matrix_ND: Tensor) -> Tensor:
-    """Return the gradient of the matrix, sparse: for each chosen row the weighted sum of the inputs
-    of the tokens that chose it.
+    """Return the gradient of the matrix: for each chosen row the weighted sum of the inputs of the
+    tokens that chose it. It is sparse above DENSE_LIMIT rows.
     """
     ids_X, order_X = ids_TC.flatten().sort(stable=True)
     ids_U, nums_U = torch.unique_consecutive(ids_X, return_counts=True)
@@ -121,6 +134,8 @@ def _gradient(weights_TC: Tensor, inputs_TD: Tensor, ids_TC: Tensor, matrix_ND: 
         per_sample_weights=weights_X,
         mode="sum",
     )
+    if len(matrix_ND) <= DENSE_LIMIT:
+        return torch.zeros_like(matrix_ND).index_copy_(0, ids_U, rows_UD)
     return torch.sparse_coo_tensor(
         ids_U[None], rows_UD, matrix_ND.shape, is_coalesced=True, check_invariants=False
     )

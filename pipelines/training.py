@@ -29,9 +29,8 @@ from torch.nn import functional
 from peer_cl.bases import tensors_sha256
 from peer_cl.errors import DamageError, InputError
 from peer_cl.hooks import Hooks
-from peer_cl.layer import DENSE_LIMIT
 from peer_cl.pool import Segment
-from peer_cl.sparse import PoolOptimiser
+from peer_cl.sparse import DENSE_LIMIT, PoolOptimiser
 from pipelines.batches import (
     Batch,
     Row,

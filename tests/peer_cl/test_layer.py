@@ -10,6 +10,7 @@ from tiny_models import make_ids, make_model
 
 from peer_cl import PeerLayer, PoolOptimiser, PoolShape, product_keys
 from peer_cl import layer as layer_module
+from peer_cl import sparse as sparse_module
 from peer_cl.errors import InputError
 from peer_cl.layer import Experts
 from peer_cl.product_keys import ProductKeys
@@ -101,8 +102,9 @@ def test_dense_and_chosen_experts_agree_with_their_gradients(monkeypatch, dtype)
     ids = torch.randint(0, 25, (6, 2, 3))
     ids[:, 1, 0] = ids[:, 0, 0]  # two heads that choose the same expert
     found = []
-    for limit in (0, 10_000):
-        monkeypatch.setattr(layer_module, "DENSE_LIMIT", limit)
+    for limit, takes_all in ((0, False), (25, False), (25, True)):
+        monkeypatch.setattr(sparse_module, "DENSE_LIMIT", limit)
+        monkeypatch.setattr(layer_module, "prefers_all_rows", lambda *_, takes=takes_all: takes)
         experts.zero_grad()
         given = inputs.clone().requires_grad_(), weights.clone().requires_grad_()
         output = experts(given[0], ids, given[1])
@@ -110,8 +112,9 @@ def test_dense_and_chosen_experts_agree_with_their_gradients(monkeypatch, dtype)
         gradients = [experts.down_ND.grad, experts.up_ND.grad, *(one.grad for one in given)]
         assert gradients[0].is_sparse == (limit == 0)
         found.append([output.detach(), *(one.to_dense() for one in gradients)])
-    for chosen, dense in zip(*found, strict=True):
-        torch.testing.assert_close(chosen, dense, atol=1e-4, rtol=1e-4)
+    *chosen, dense = found
+    for ours in chosen:
+        torch.testing.assert_close(ours, dense, atol=1e-4, rtol=1e-4)
 
 
 def _learned(optimiser_of, *, is_sparse):
@@ -140,7 +143,7 @@ def test_sparse_gradients_teach_as_much_as_adam_with_dense_ones(monkeypatch):
         ]
 
     first, dense = _learned(lambda own: torch.optim.Adam(groups(own, 0.01)), is_sparse=False)
-    monkeypatch.setattr(layer_module, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(sparse_module, "DENSE_LIMIT", 0)
     _, sparse = _learned(lambda own: PoolOptimiser(groups(own, 0.03)), is_sparse=True)
     assert dense < 0.01 * first
     assert sparse < dense
