@@ -228,6 +228,13 @@ class PeerModel(nn.Module):
         found = self.pool(name).items
         return found if found.items else None
 
+    def lowest_layer(self, name: str) -> int:
+        """Return the lowest decoder layer that carries experts of a pool."""
+        pool = self.pool(name)
+        lowest = [one.host_layers[0] for one in pool.chain()]
+        lowest += [one.host_layers[0] for one in pool.own_experts()]
+        return min(lowest, default=len(self.hooks.layers))
+
     def branch(
         self, name: str, watch: Watch | None = None, items_BT: Tensor | None = None
     ) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -67,6 +67,9 @@ class Reader(Protocol):
 
     def items(self, name: str) -> ItemIndex | None:
         """Return a pool's items; None where it has none."""
+
+    def lowest_layer(self, name: str) -> int:
+        """Return the lowest decoder layer that carries experts of a pool."""
 
     def branch(
         self, name: str, watch: Watch | None = None, items_BT: Tensor | None = None
@@ -245,7 +248,10 @@ def read(
         indexes = {}
     space = None if model.background is None else model.background.relations
     layers = space.layers if space is not None and indexes else ()
-    with model.hooks.bare(keep_states=layers) as seen:
+    # Below its pool's experts a branch would read what the base has read.
+    lowest = min((model.lowest_layer(name) for name in active), default=0)
+    kept = {*layers, lowest - 1} - {-1}
+    with model.hooks.bare(keep_states=sorted(kept)) as seen:
         base_BTV = logits_of(slice(None))
     present_BT = (
         torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
@@ -279,7 +285,11 @@ def read(
         items_RT = None
         if own := items.get(domain):
             items_RT = indexes[domain].active(own, input_ids.shape, is_prompt)[rows_R]
-        with model.branch(domain, watch, items_RT):
+        with ExitStack() as stack:
+            stack.enter_context(model.branch(domain, watch, items_RT))
+            if lowest:
+                states_RTD = seen.states[lowest - 1][rows_R.to(device)]
+                stack.enter_context(model.hooks.above(lowest, states_RTD))
             logits_RTV = logits_of(rows_R)
         own_BT = torch.zeros_like(log_probs[0])
         own_BT[rows_R] = token_log_probs(logits_RTV, input_ids[rows_R])
