@@ -49,7 +49,7 @@ from stores.records import NewDocument, NewSegment
 from stores.registry import Registry
 
 PARTS = ("layer", "own", "store", "domains", "memory", "command")
-TURNS = 7
+TURNS = 15
 WIDTH, HEADS, TOP_K, KEY_WIDTH = 576, 8, 16, 128
 FEW_ITEMS, MANY_ITEMS, ITEMS_A_FILE = 13, 15_000, 250
 """Passages of 80 own experts each: some 1,000 experts, and 1,200,000."""

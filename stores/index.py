@@ -7,6 +7,7 @@ the vectors that FAISS chose: its own depend, in the last bits, on how many quer
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,16 +16,21 @@ from numpy.typing import NDArray
 
 from peer_cl.errors import InputError, ShapeError, UnsupportedError
 
-try:
-    import faiss
-except ImportError as error:  # its two builds collide, so neither can be a plain dependency
-    raise UnsupportedError(
-        'FAISS is not installed: run `pip install "peer-cl[cpu]"` (or `peer-cl[gpu]`)'
-    ) from error
-
 Floats: TypeAlias = NDArray[np.float32]
 _CANDIDATES = 2  # near ties in FAISS's arithmetic are settled in fp64
 _ROWS_AT_A_TIME = 4096
+
+
+@functools.cache
+def _faiss() -> Any:
+    """Return the module, which takes a while to import: most questions need no search."""
+    try:
+        import faiss
+    except ImportError as error:  # its two builds collide, so neither can be a plain dependency
+        raise UnsupportedError(
+            'FAISS is not installed: run `pip install "peer-cl[cpu]"` (or `peer-cl[gpu]`)'
+        ) from error
+    return faiss
 
 
 class VectorIndex:
@@ -49,10 +55,8 @@ class VectorIndex:
                     f"the vectors of {name!r} have width {vectors_CD.shape[1]}, those of {other!r} "
                     f"{found.shape[1]}"
                 )
-        index = faiss.IndexFlatL2(vectors_CD.shape[1])
-        index.add(vectors_CD)
         self.names.append(name)
-        self._vectors[name], self._searchers[name] = vectors_CD, index
+        self._vectors[name] = vectors_CD
 
     def distances(self, vectors: Floats, names: Sequence[str] | None = None) -> Floats:
         """Return the squared distance (T, P) of each query (T, D) to the nearest of some sets.
@@ -66,10 +70,18 @@ class VectorIndex:
         for column, name in enumerate(names):
             vectors_CD = self._vectors[name]
             num = min(_CANDIDATES, len(vectors_CD))
-            _, ids_TK = self._searchers[name].search(queries_TD, num)
+            _, ids_TK = self._searcher(name).search(queries_TD, num)
             gaps_TKD = queries_TD[:, None].astype(np.float64) - vectors_CD[ids_TK]
             distances_TP[:, column] = np.square(gaps_TKD).sum(-1).min(-1)
         return distances_TP
+
+    def _searcher(self, name: str) -> Any:
+        if name not in self._searchers:
+            vectors_CD = self._vectors[name]
+            index = _faiss().IndexFlatL2(vectors_CD.shape[1])
+            index.add(vectors_CD)
+            self._searchers[name] = index
+        return self._searchers[name]
 
 
 def kmeans(vectors: Floats, num: int, seed: int) -> Floats:
@@ -82,6 +94,7 @@ def kmeans(vectors: Floats, num: int, seed: int) -> Floats:
     distinct = _distinct(vectors_TD, num)
     if len(distinct) <= num:
         return distinct
+    faiss = _faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

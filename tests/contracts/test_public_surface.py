@@ -23,7 +23,7 @@ VERBS = {
     "peer_cl.PeerModel": """
         active_pools add_pool branch can_generate check_active config delete_pool detach device
         disable_pool forward from_pretrained frozen_base generate generation_config
-        get_model_status items key load_pool
+        get_model_status items key load_pool lowest_layer
         new_segment pool print_trainable_parameters save_pretrained score set_pool train
         trainable_parameters
     """,
