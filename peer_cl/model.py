@@ -230,10 +230,7 @@ class PeerModel(nn.Module):
 
     def lowest_layer(self, name: str) -> int:
         """Return the lowest decoder layer that carries experts of a pool."""
-        pool = self.pool(name)
-        lowest = [one.host_layers[0] for one in pool.chain()]
-        lowest += [one.host_layers[0] for one in pool.own_experts()]
-        return min(lowest, default=len(self.hooks.layers))
+        return next(iter(self.pool(name).host_layers), len(self.hooks.layers))
 
     def branch(
         self, name: str, watch: Watch | None = None, items_BT: Tensor | None = None

@@ -127,6 +127,9 @@ class ExpertPool(nn.Module):
         self.own = nn.ModuleList(own)
         self.items = ItemIndex(own)
         """Its items, numbered one list after the other."""
+        layers = {n for one in segments for n in one.host_layers}
+        self.host_layers = sorted(layers.union(*(one.host_layers for one in own)))
+        """The decoder layers that carry its experts, ascending."""
 
     def own_experts(self) -> list[OwnExperts]:
         """Return its own experts, oldest first."""
