@@ -18,7 +18,7 @@ from pipelines.files import Part, Row
 from pipelines.files.finding import COMPRESSED, SUFFIXES, FoundFile, find_files
 from pipelines.files.named import PREFIX, load_rows
 from pipelines.files.plain import TEXT_READERS, decoded, json_rows
-from pipelines.files.tables import Columns, choose_columns, row_text, shown_value
+from pipelines.files.tables import Columns, choose_columns, whole_rows
 from pipelines.files.worker import Worker
 from pipelines.progress import Progress, no_progress
 from pipelines.words import several
@@ -185,8 +185,9 @@ def read_corpus(
     A txt file is one document; so is each section of an md, html, docx or epub file, each page of a
     pdf, each slide of a pptx (the parts of a file stay in one split), and each row of a jsonl, csv,
     tsv, xlsx or parquet file or a dataset. A row's text is in the column "text" or one that is like
-    it; without one, all its values are. A row may have a title, "source", an id (rows with one id
-    are sections of one document) and "split" (train, validation or test). Files may be compressed
+    it, below a line with the others; in a table of short values some ten rows are a document, a
+    line each. A row may have a title, "source", an id (rows with one id are sections of one
+    document) and "split" (train, validation or test). Files may be compressed
     (.gz, .zst) or in a .zip archive. They are read in the sorted order of their paths, the same on
     every machine. Hidden files and folders are ignored; other files are counted.
 
@@ -287,16 +288,16 @@ class _Reading:
 
     def rows_of_python(self, given: Iterable[Any], name: str) -> None:
         """Add documents, and rows with the columns that all of them have."""
-        rows = [(n, one) for n, one in enumerate(given) if not isinstance(one, str | Path)]
-        dicts = [Row("", row) for _, row in rows if isinstance(row, Mapping)]
-        columns = self._choose(dicts, name)
-        for number, row in rows:
-            try:
-                is_document = isinstance(row, SourceDocument)
-                made = row if is_document else _row_document(row, columns, name, f":{number}")
-                self.documents.append(checked(made))
-            except CorpusError as problem:
-                self.skipped.append(_skip(f"corpus[{number}]", problem, self.on_bad_row))
+        rows = list[Row]()
+        for number, one in enumerate(given):
+            if isinstance(one, Mapping):
+                rows.append(Row(f":{number}", one))
+            elif isinstance(one, SourceDocument):
+                try:
+                    self.documents.append(checked(one))
+                except CorpusError as problem:
+                    self.skipped.append(_skip(f"corpus[{number}]", problem, self.on_bad_row))
+        self._rows(rows, self._choose(rows, name), name)
 
     def files(self, paths: Sequence[str | Path], progress: Progress) -> None:
         """Add what is in files."""
@@ -355,13 +356,14 @@ class _Reading:
         if not samples:
             return Columns()
         chosen, why = choose_columns(samples, self.columns)
-        if chosen.text != "text":
-            self.notes.append(f"{source}: {why}")
+        self.notes.append(f"{source}: {why}")
         return chosen
 
     def _rows(
         self, rows: Iterable[Row], columns: Columns, source: str, file: str | None = None
     ) -> None:
+        if columns.text is None:
+            rows, columns = whole_rows(rows), Columns("text")
         for row in rows:
             try:
                 made = _row_document(_values(row), columns, source, row.place)
@@ -398,20 +400,18 @@ def _row_document(
     row: Mapping[str, Any], columns: Columns, source: str, place: str
 ) -> SourceDocument:
     """Return a row as a document; `source` is its table and `place` where it stands there."""
-    unnamed = f"{PurePosixPath(source).stem}, line {place.removeprefix(':')}"
-    if columns.text is None:
-        title = shown_value(row.get(columns.title or ""))
-        return SourceDocument(row_text(row), title or unnamed, f"{source}{place}")
-    if not isinstance(row.get(columns.text), str):
+    text = row.get(columns.text or "")
+    if not isinstance(text, str):
         raise CorpusError(f'has no "{columns.text}"')
     title, identity = (_label(row, key) if key else "" for key in (columns.title, columns.id))
     origin, split = _label(row, "source"), row.get("split")
     if split is not None and split not in get_args(Split):
         known = ", ".join(get_args(Split))
         raise CorpusError(f'has the "split" {split!r}, which is none of {known}')
+    where = f"{'lines' if '-' in place else 'line'} {place.removeprefix(':')}"
     return SourceDocument(
-        text=row[columns.text],
-        title=title or identity or unnamed,
+        text=f"{columns.heading(row)}\n\n{text}" if text.strip() else "",
+        title=title or identity or f"{PurePosixPath(source).stem}, {where}",
         source=origin or f"{source}{place}",
         section_of=f"{source}#{identity}" if identity else None,
         split=split,

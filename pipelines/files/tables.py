@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from peer_cl.errors import CorpusError
+from pipelines.files import Row
 
 _TEXTS = ("text", "content", "body", "article", "document", "passage")
 _TITLES = ("title", "headline", "name", "subject")
 _IDS = ("id", "doc_id", "document_id")
+_OWN = ("source", "split")
+"""What a row may say of itself."""
+_TEXT_LENGTH = 60
+"""Characters of a column's middle value from which on its name is believed beside other columns: a
+sentence of ten words. Names of goods and people are shorter."""
 _LONG, _MOST = 200, 0.8
 """Without such a name, a column is the text where its values have so many characters on average,
 and this share of the row's."""
+_BYTES = 500
+"""Of whole rows that stand together. A token has a byte at least, so that a passage of 512 tokens
+holds them all and cuts none."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +35,24 @@ class Columns:
     title: str | None = None
     id: str | None = None
 
+    def heading(self, row: Mapping[str, Any]) -> str:
+        """Return what a row tells in other columns, on a line."""
+        own = {self.text, self.title, self.id, *_OWN}
+        return row_text({name: value for name, value in row.items() if name not in own})
+
 
 def choose_columns(rows: Sequence[Mapping[str, Any]], given: Columns) -> tuple[Columns, str]:
     """Return which columns hold what, by the first rows of a table, and why, in words.
 
-    A column that is not given is guessed by its name, the text also by its length. Without a text
-    column each row becomes text (`row_text`), under the title of its first column if need be.
+    A column that is not given is guessed by its name. A text is believed where its values are long,
+    too, or nothing stands beside it that could be lost: "Article" may hold articles of a newspaper
+    or of a shop. Without a text column rows are read whole (`whole_rows`).
 
     Raises: CorpusError: when a given column is none of the table's.
 
     Example:
         >>> choose_columns([{"Part": "P-7", "Hall": 3}], Columns())[1]
-        "no column holds texts: each row is read as a text, with the title in 'Part'"
+        'rows are read whole: no column holds long texts'
     """
     names = [*dict.fromkeys(name for row in rows for name in row)]
     for name in (given.text, given.title, given.id):
@@ -47,19 +63,17 @@ def choose_columns(rows: Sequence[Mapping[str, Any]], given: Columns) -> tuple[C
         lower = {name.lower(): name for name in reversed(names)}
         return next((lower[name] for name in candidates if name in lower), None)
 
+    title, identity = given.title or known(_TITLES), given.id or known(_IDS)
+
     def is_text(name: str) -> bool:
-        return any(isinstance(row.get(name), str) for row in rows)
+        sizes = [len(value) for row in rows if isinstance(value := row.get(name), str)]
+        alone = not any(map(Columns(name, title, identity).heading, rows))
+        return bool(sizes) and (alone or median(sizes) >= _TEXT_LENGTH)
 
     by_name = next((name for one in _TEXTS if (name := known([one])) and is_text(name)), None)
-    by_length = _longest(rows, names)
-    text = given.text or by_name or by_length
-    title, identity = given.title or known(_TITLES), given.id or known(_IDS)
+    text = given.text or by_name or _longest(rows, names)
     if text is None:
-        title = title or identity or next(iter(names), None)
-        return (
-            Columns(None, title, identity),
-            f"no column holds texts: each row is read as a text, with the title in {title!r}",
-        )
+        return Columns(), "rows are read whole: no column holds long texts"
     title, identity = (None if one == text else one for one in (title, identity))
     why = "as given" if given.text else "by its name" if by_name else "by the length of its values"
     return Columns(text, title, identity), f"texts are in column {text!r} ({why})"
@@ -74,15 +88,43 @@ def _longest(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> str | N
     return name if all(isinstance(row.get(name), str | None) for row in rows) else None
 
 
+def whole_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    r"""Yield rows as texts, a line each, as many together as a passage holds.
+
+    Example:
+        >>> rows = [Row(f":{n}", {"Part": f"P-{n}", "Hall": n}) for n in (1, 2)]
+        >>> [(one.place, one.values) for one in whole_rows(rows)]
+        [(':1-2', {'text': 'Part: P-1; Hall: 1\nPart: P-2; Hall: 2'})]
+    """
+    lines, first, last = list[str](), "", ""
+    for row in rows:
+        line = "" if row.problem else row_text(row.values)
+        if not line:
+            yield Row(row.place, problem=row.problem or "has no text")
+            continue
+        if lines and len("\n".join([*lines, line]).encode()) > _BYTES:
+            yield _together(lines, first, last)
+            lines = []
+        first, last = first if lines else row.place, row.place
+        lines.append(line)
+    if lines:
+        yield _together(lines, first, last)
+
+
+def _together(lines: Sequence[str], first: str, last: str) -> Row:
+    place = first if first == last else f"{first}-{last.removeprefix(':')}"
+    return Row(place, {"text": "\n".join(lines)})
+
+
 def row_text(row: Mapping[str, Any]) -> str:
-    """Return a row as text, a line each value.
+    """Return a row on a line.
 
     Example:
         >>> row_text({"Part": "P-7", "Hall": 3.0, "Since": None, "Oils": ["Omala"]})
-        'Part: P-7\\nHall: 3\\nOils: ["Omala"]'
+        'Part: P-7; Hall: 3; Oils: ["Omala"]'
     """
-    shown = {name: shown_value(value) for name, value in row.items()}
-    return "\n".join(f"{name}: {value}" for name, value in shown.items() if value)
+    shown = {name: " ".join(shown_value(value).split()) for name, value in row.items()}
+    return "; ".join(f"{name}: {value}" for name, value in shown.items() if value)
 
 
 def shown_value(value: object) -> str:

@@ -136,8 +136,10 @@ def _of_layout(text: str, title: str) -> Iterator[Made]:
             items.append(content.rstrip(".;,"))
         else:
             lines = token.content.splitlines()
+            yield from (cells := [*_of_rows(lines)])
             are_labelled = all(_LABEL.match(line) for line in lines)
-            for paragraph in map(_bare, lines) if are_labelled else [content]:
+            paragraphs = [*map(_bare, lines)] if are_labelled else [content]
+            for paragraph in [] if cells else paragraphs:
                 yield from _of_paragraph(paragraph, title, topic)
             if not is_item:
                 lead = content.rstrip(":") if content.endswith(":") else ""
@@ -167,7 +169,7 @@ def _of_pair(label: str, value: str, topic: str) -> Iterator[Made]:
     """Yield the questions of "label: value", whose value may be a list between commas."""
     name, be = _lower(label), "are" if label.endswith("s") else "is"
     of = f" of {topic}" if topic else ""
-    whole = value.rstrip(" .")
+    whole = value.rstrip(" .;")
     whole = whole if len(whole.split()) <= _SHORT else re.split(r"[,;.] ", whole)[0]
     if len(whole.split()) <= _SHORT:
         yield Made(f"what {be} the {name}{of}", whole, 0.95)
@@ -190,6 +192,15 @@ def _of_list(items: list[str], topic: str, lead: str) -> Iterator[Made]:
         if number > 1:
             to = _lower(lead) or f"in the list of {topic}"
             yield Made(f"what comes after {items[number - 2]} {to}", item, 0.4)
+
+
+def _of_rows(lines: list[str]) -> Iterator[Made]:
+    """Yield the questions of rows of a table that stand on a line each, named by the first cell."""
+    rows = [[cell.partition(": ")[::2] for cell in line.split("; ")] for line in lines]
+    if len(rows) > 1 and len({label for (label, _), *_ in rows}) == 1:
+        for (_, name), *cells in rows:
+            for label, value in cells:
+                yield Made(f"what is the {_lower(label)} of {name}", value, 0.95)
 
 
 def _of_table(rows: list[list[str]]) -> Iterator[Made]:

@@ -100,7 +100,7 @@ def test_files_of_several_formats_are_learned_in_one_go(at, tmp_path):
     done = at("ingest", "minerals", jsonl, pattern, *settings, "--on-bad-row", "skip")
     assert done.code == 0
     assert "skipped: more/a.pdf is broken" in done.out
-    assert "more/c.csv: no column holds texts" in done.out
+    assert "more/c.csv: rows are read whole" in done.out
     learned = {one["source"] for one in at("documents", "minerals", "--json").json}
     assert {"more/b.html", "more/c.csv:1"} <= learned
 

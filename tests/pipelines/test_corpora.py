@@ -147,8 +147,8 @@ def test_a_dataset_is_read_by_its_columns_and_a_malformed_row_is_named():
     for found in (dataset, dataset.to_iterable_dataset()):
         read = read_corpus(found, "skip")
         assert read.documents == read_corpus(expected).documents == expected
-        assert [str(bad) for bad in read.skipped] == ["corpus[2] has no text"]
-    with pytest.raises(CorpusError, match=r"corpus\[2\] has no text; .* on_bad_row=\"skip\""):
+        assert [str(bad) for bad in read.skipped] == ["dataset:2 has no text"]
+    with pytest.raises(CorpusError, match=r"dataset:2 has no text; .* on_bad_row=\"skip\""):
         read_corpus(dataset)
     with pytest.raises(CorpusError, match="has the splits train, test: give one of them"):
         read_corpus(DatasetDict(train=dataset, test=dataset))

@@ -129,6 +129,16 @@ def test_lines_lists_and_tables_are_asked_in_both_directions(question, answer):
     assert (question, answer) in questions_of(HANDBOOK, "Vacation", max_questions=1000)
 
 
+def test_rows_of_a_table_are_asked_cell_by_cell():
+    rows = "Article: lamp; Model: X; Net price: 38\nArticle: desk; Model: Y-2; Net price: 120.50"
+    made = dict(questions_of(rows, "prices, lines 1-2"))
+    assert made["What is the net price of desk?"] == "120.50"
+    assert sorted(made.values()) == ["120.50", "38", "X", "Y-2"]
+    assert (
+        dict(questions_of("Model: X; Net price: 38", "lamp"))["What is the model of lamp?"] == "X"
+    )
+
+
 def test_items_of_a_label_are_asked_one_by_one():
     made = questions_of("Chad. Natural resources: gold, salt, oil. Climate: hot.", "Chad")
     assert ("What is the climate of Chad?", "hot") in made

@@ -167,17 +167,18 @@ def test_a_file_that_cannot_be_read_is_one_line_and_the_rest_is_read(
         read_corpus(tmp_path / name)
 
 
-def test_a_row_of_a_table_without_texts_becomes_a_text(tmp_path):
+def test_rows_of_a_table_without_texts_are_lines_of_a_text(tmp_path):
     rows = [["Part", "Hall", "Since"], ["P-7", 3, datetime.date(2019, 5, 1)], ["P-9", 4, None]]
     write_xlsx(tmp_path / "a.xlsx", {"Parts": [[], *rows], "Empty": []})
     read = read_corpus(tmp_path)
     assert [(one.source, one.title, one.text) for one in read.documents] == [
-        ("a.xlsx#Parts:1", "P-7", "Part: P-7\nHall: 3\nSince: 2019-05-01"),
-        ("a.xlsx#Parts:2", "P-9", "Part: P-9\nHall: 4"),
+        (
+            "a.xlsx#Parts:1-2",
+            "a, lines 1-2",
+            "Part: P-7; Hall: 3; Since: 2019-05-01\nPart: P-9; Hall: 4",
+        ),
     ]
-    assert read.notes == (
-        "a.xlsx#Parts: no column holds texts: each row is read as a text, with the title in 'Part'",
-    )
+    assert read.notes == ("a.xlsx#Parts: rows are read whole: no column holds long texts",)
 
 
 @pytest.mark.parametrize(
