@@ -17,7 +17,7 @@ ROUTING = (
     "domain documents base_loss_nats oracle_loss_nats loss_nats reduction efficiency "
     "efficiency_continuation found max_added_nats"
 )
-ASKED = "domain source num answered memory found"
+ASKED = "domain source num answered memory num_found"
 BACKGROUND = "source kind documents identical base_loss_nats loss_nats max_added_nats"
 
 
@@ -80,9 +80,10 @@ def _show_answers(
     """Show how many kept questions are answered, and how many were in earlier evaluations."""
     st.caption(
         "Questions that nothing was trained on: made of a domain's documents and kept, or given by "
-        "people. Found: their own document comes first."
+        "people."
     )
-    tables.show(tables.rows(report.asked, ASKED), "Kept questions that are answered")
+    asked = tables.rows(report.asked, ASKED, num_found=lambda one: one.found)
+    tables.show(asked, "Kept questions that are answered")
     table = tables.answers_table(past)
     if len(table):
         st.altair_chart(

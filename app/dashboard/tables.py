@@ -309,6 +309,7 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "started_at": ("started (UTC)", "words", None),
     "snapshot_id": ("snapshot", "%d", None),
     "num": ("questions", "localized", None),
+    "num_found": ("found", "localized", "Questions that find their own document first."),
     "num_texts": ("texts", "localized", "Texts that were learned."),
     "num_facts": ("facts", "localized", "Facts that were learned."),
     "num_held_out": ("held out", "localized", "Texts to measure on, never learned."),

@@ -64,6 +64,12 @@ def test_each_view_of_an_evaluation(show, evaluated, mode):
     assert len(at.dataframe) == 5
 
 
+def test_counts_of_answers_are_no_shares(show, evaluated):
+    answers = show("retention", evaluated).dataframe[0]
+    assert "num_found" in answers.value
+    assert "percent" not in answers.proto.columns
+
+
 def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):
     place = copy_store(evaluated, tmp_path)
     with open_store(place) as store:
