@@ -37,6 +37,19 @@ def test_a_good_store_passes_every_check(tiny_store):
         assert f"bits of the bare model, {how}" in names
 
 
+def test_texts_in_which_a_domain_is_found_are_told_apart(tiny_store):
+    with open_store(tiny_store) as store:
+        model, tokenizer = store.load()
+        queries, source = store.registry.queries, store.registry.config.base_id
+        learned = queries.document_text(queries.documents("law", split="train")[0])
+    rows = tokenise(tokenizer, [*TEXTS[:2], learned])
+    assert [check.note for check in compare_with_bare(model, source, rows)] == [
+        *["the same in 3 texts, alone, in a batch and with a continuation"] * 2,
+        "the same in 2 texts, alone, in a batch and with a continuation; in 1 other text a domain "
+        "is found, which may change the bits",
+    ]
+
+
 def test_one_weight_of_the_base_moved_by_one_ulp_fails(place):
     path = place.parent / "base" / "model.safetensors"
     tensors = load_file(path)
