@@ -16,7 +16,7 @@ import typer
 from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
-from app.output import Teller, print_json, print_objects, print_table, say, show_progress
+from app.output import Teller, cell, print_json, print_objects, print_table, say, show_progress
 from app.report import describe_answer, describe_weights, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
@@ -208,8 +208,9 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
         label = labels.get(expert.segment_id)
         return f"{label + ':' if label else ''}{expert.host_layer}:{expert.expert}"
 
-    active = ", ".join(f"{name} {found.weights[name]:.4f}" for name in found.active)
-    say(f"active: {active or 'no domain'}; base {found.base_weight:.4f} (weights after the text)")
+    weights = {"base": found.base_weight, **found.weights}
+    shown = ", ".join(f"{name} {cell(weight)}" for name, weight in weights.items())
+    say(f"active: {', '.join(found.active) or 'no domain'}; weights of the next token: {shown}")
     if not found.active:
         say("the router finds no domain that is live and enabled: the base answers")
     if found.items:
@@ -219,17 +220,25 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
             "domain document=document_id score statement",
             statement=lambda one: shorten(one.statement, 100),
         )
+    for domain in {one.domain: None for one in found.items}:
+        if not any(token.weights[domain] for token in found.tokens):
+            say(f"{domain} enters behind the text, with its item: until then its weight is 0")
     weighed = [f"{what} {name}" for name in found.active for what in ("weight", "evidence")]
     print_table(
-        "\ntokens (nats; evidence above 0 speaks for the domain)",
+        "\ntokens (nats; weights that predict the token; evidence above 0 speaks for the domain)",
         ["token", "base", "mixture", *weighed, "strongest experts"],
         [
-            (
-                *(repr(token.text), token.base_log_prob, token.log_prob),
-                *(by[domain] for domain in found.active for by in (token.weights, token.evidence)),
-                "  ".join(name(x) for d in found.active for x in token.experts[d][:SHOWN_EXPERTS]),
-            )
-            for token in found.tokens
+            *(
+                (
+                    *(repr(token.text), token.base_log_prob, token.log_prob),
+                    *(x for d in found.active for x in (token.weights[d], token.evidence[d])),
+                    "  ".join(
+                        name(x) for d in found.active for x in token.experts[d][:SHOWN_EXPERTS]
+                    ),
+                )
+                for token in found.tokens
+            ),
+            ("(next)", None, None, *(x for d in found.active for x in (weights[d], None)), ""),
         ],
     )
     if found.active:
@@ -246,7 +255,7 @@ def _print_trace(found: Trace, labels: Mapping[str, str]) -> None:
         "\nnext token",
         [heading for name in columns for heading in (name, "probability")],
         [
-            [cell for one in row for cell in (repr(one.text), one.probability)]
+            [shown for one in row for shown in (repr(one.text), one.probability)]
             for row in zip(*columns.values(), strict=True)
         ],
     )

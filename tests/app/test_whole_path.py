@@ -173,7 +173,13 @@ def test_a_fact_is_found_answered_and_erased(at, tmp_path):
     prompt = "The owner of house 1 is"
     (found,) = at("search", prompt, "--json").json
     assert (found["statement"], found["is_found"]) == (FACTS[0]["statement"], True)
-    assert "facts that the text asks for" in at("trace", prompt).out
+    traced, shown = at("trace", prompt, "--json").json, at("trace", prompt).out
+    assert "facts that the text asks for" in shown
+    assert "law enters behind the text" in shown
+    (after,) = (line for line in shown.splitlines() if line.startswith("(next)"))
+    weight = f"{traced['weights']['law']:.4f}"
+    assert after.split() == ["(next)", "-", "-", weight, "-"]
+    assert f"weights of the next token: base {traced['base_weight']:.4f}, law {weight}" in shown
     writing = at("generate", prompt, "--max-new-tokens", 1, "--json").json
     assert (writing["writer"], writing["text"]) == ("law", " rent")
     asked = ["Who owns house 1?", "Who owns the law?"]
