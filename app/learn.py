@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Author, Domain, Folder, Json, Message, flag, opt
-from app.output import moment, print_json, say, show_progress, size
+from app.output import moment, print_json, say, say_some, show_progress, size
 from app.report import describe_asked, print_report
 from app.verbs import Answer, acts, reads
 from peer_cl.errors import InputError, UnknownError
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from pipelines.settings import TrainingSettings
     from pipelines.store import Store
 
-SHOWN_PROBLEMS = 5
-"""Malformed rows and bad files named after an ingest; of more, the number."""
+GONE = "gone, but still learned (--prune leaves it out): "
 SHOWN_CHARACTERS = 160
 """Of a sample in a dry run."""
 
@@ -238,28 +236,18 @@ def _print_preview(domain: str, found: Preview) -> None:
     say(f"left out: {several(found.num_copies, 'document')} known to the domain, or twice")
     say(f"left out: {several(found.num_erased, 'document')} erased from the domain")
     say(f"replaces {several(found.num_replaced, 'document')} of changed files")
-    _print_missing(found.missing_files)
+    say_some(found.missing_files, GONE)
     say(f"takes about {several(max(1, round(found.seconds / 60)), 'minute')}")
     for source, text in found.samples:
         say(f"{source}: {' '.join(text.split())[:SHOWN_CHARACTERS]}")
-
-
-def _print_missing(files: Sequence[str]) -> None:
-    for file in files[:SHOWN_PROBLEMS]:
-        say(f"gone, but still learned: {file} (--prune leaves it out)")
-    if len(files) > SHOWN_PROBLEMS:
-        say(f"gone, but still learned: {len(files) - SHOWN_PROBLEMS:,} more")
 
 
 def _print_reading(corpus: Corpus) -> None:
     """Print what was guessed, and what could not be read."""
     from pipelines.corpora import files_not_read
 
-    for lines, kind in ((corpus.notes, ""), (corpus.skipped, "skipped: ")):
-        for line in lines[:SHOWN_PROBLEMS]:
-            say(f"{kind}{line}")
-        if len(lines) > SHOWN_PROBLEMS:
-            say(f"{kind}{len(lines) - SHOWN_PROBLEMS:,} more like these")
+    say_some(corpus.notes)
+    say_some(corpus.skipped, "skipped: ")
     if corpus.other_files:
         say(files_not_read(corpus.other_files))
 
@@ -284,7 +272,7 @@ def _print_ingest(report: IngestReport) -> None:
     for why, num in left_out.items():
         if num:
             say(f"left out: {several(num, 'document')} {why}")
-    _print_missing(report.missing_files)
+    say_some(report.missing_files, GONE)
     say(
         f"{several(report.num_steps, 'step')}, {report.num_tokens:,} tokens read, "
         f"{size(report.size_bytes)}, {report.seconds:.0f} s"

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from app.options import Domain, Message, flag, opt
-from app.output import say, show_progress, size
+from app.output import say, say_some, show_progress, size
 from app.verbs import Answer, acts
 from peer_cl.errors import InputError, StateError, UnknownError, unknown_name
 from pipelines.words import several
@@ -122,8 +122,7 @@ def erase(
     ids = {name: own for name, own in ids.items() if own or name in waiting}
     if not yes and found:
         for one in found:
-            where = f"{one.domain} {one.document_id[:12]}"
-            say(f"{where} {one.kind} {one.title} ({one.source})", err=True)
+            say(f"{one.domain}: {_named(one)}", err=True)
         question = f"Erase {several(len(found), 'document')}"
         # A fact's own experts are left out; only a text was read together with others.
         if wait and (trained := sorted({one.domain for one in found if one.kind == "text"})):
@@ -138,7 +137,12 @@ def erase(
     if not done:
         say("no shared experts wait to be trained anew")
     for erasure in done:
-        _print_erasure(erasure)
+        _print_erasure(erasure, queries)
+
+
+def _named(one: Document) -> str:
+    """Return a document by its title, source and kind, the id behind."""
+    return f"{one.title} ({one.source}), {one.kind} {one.document_id[:12]}"
 
 
 def _chosen(
@@ -164,7 +168,7 @@ def _chosen(
     return found
 
 
-def _print_erasure(done: Erasure) -> None:
+def _print_erasure(done: Erasure, queries: Queries) -> None:
     say(f"{done.domain} is at {done.label} in snapshot {done.snapshot_id}")
     if not done.document_ids:
         say("the shared experts that were pending are trained anew")
@@ -179,8 +183,8 @@ def _print_erasure(done: Erasure) -> None:
             "next ingest trains what is pending, and so does `peer-cl erase --wait`"
         )
     if done.near_ids:
-        shown = ", ".join(one[:12] for one in done.near_ids)
-        say(f"these documents stay and may say the same: {shown}")
+        stay = [one for one in queries.documents(done.domain) if one.document_id in done.near_ids]
+        say_some([*map(_named, stay)], "stays and may say the same: ")
 
 
 @acts

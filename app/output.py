@@ -27,6 +27,8 @@ Read = Callable[[Any], object]
 """What a column of a table reads of an object."""
 PIPE_WIDTH = 200
 """Columns of a table where no terminal sets its width: what reads a pipe wants whole lines."""
+SHOWN_LINES = 10
+"""Of what may have many: files that were not read, documents that stay."""
 PLAIN_STEPS = 5
 """Progress lines for one piece of work where there is no terminal."""
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "?")
@@ -44,6 +46,14 @@ def make_console(*, stderr: bool = False) -> Console:
 def say(line: str, *, err: bool = False) -> None:
     """Print one line for people."""
     typer.echo(line.translate(_CONTROLS), err=err)
+
+
+def say_some(lines: Sequence[object], before: str = "") -> None:
+    """Print the first lines for people, each behind some words, and of more the number."""
+    for line in lines[:SHOWN_LINES]:
+        say(f"{before}{line}")
+    if len(lines) > SHOWN_LINES:
+        say(f"{before}{len(lines) - SHOWN_LINES:,} more")
 
 
 class Teller:

@@ -110,6 +110,9 @@ def test_what_destroys_asks_first(at, folder, monkeypatch, words, answer):
 def test_erase_lists_what_it_would_take(at, monkeypatch, how, wait, asked):
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     done = at("erase", *how, *wait)
+    first, document = done.err.splitlines()[0], at("documents", "law", "--json").json[0]
+    named = "law: {title} ({source}), {kind}".format(**document)
+    assert first == f"{named} {document['document_id'][:12]}"
     assert done.err.count("(law.txt)") == 5  # the question goes with its fact, and is not named
     assert asked in done.err
 

@@ -230,6 +230,15 @@ def test_an_erased_text_is_gone_at_once_and_its_shard_is_trained_when_asked(at):
     assert at("purge", "law", "--retired", "--yes").code == 0
 
 
+def test_what_stays_after_an_erasure_is_named_by_title_and_source(at, tmp_path):
+    text = " ".join(sentences("minerals", 4, seed=6))
+    rows = [{"title": title, "text": text + end} for title, end in (("one", ""), ("two", " Yes."))]
+    path = write_lines(tmp_path / "near.jsonl", rows)
+    at("ingest", "minerals", *corpus(tmp_path), path, "--on-bad-row", "skip")
+    done = at("erase", "--source", "near.jsonl:1", "--yes").out
+    assert "stays and may say the same: two (near.jsonl:2), text " in done
+
+
 def test_erase_may_wait_for_the_training(at):
     gone = at("documents", "law", "--split", "train", "--json").json[0]["document_id"]
     (done,) = at("erase", gone, "--wait", "--yes", "--json").json
