@@ -176,7 +176,8 @@ def status(opened: Store) -> Answer:
     names = [name + f" ({state})" * (state != "live") for name, state in states.items()]
     removed = [one.domain for one in domains if not (one.is_live or one.is_purged)]
     last = next(iter(queries.events(limit=1)))
-    is_evaluated = queries.evaluation(live.id) is not None
+    evaluations = {one.snapshot.index_tag: one.snapshot.id for one in queries.evaluations(live.id)}
+    is_evaluated = live.index_tag in evaluations  # freezing makes a snapshot, and changes no figure
     running = [run for run in going if not run.is_lost]
     problems = [*_missing(opened, live)]
     killed = [f"{run.kind} {run.domain or ''}".strip() for run in going if run.is_lost]
@@ -191,7 +192,9 @@ def status(opened: Store) -> Answer:
     if removed:
         say(f"removed: {', '.join(removed)}")
     say(f"last act: {last.action} {last.domain or ''} by {last.author}, {moment(last.at)}")
-    say(f"evaluated: {'yes' if is_evaluated else 'no; `peer-cl evaluate` does'}")
+    last_one = max(evaluations.values(), default=None)
+    older = f" (last at snapshot {last_one}, in other versions)" if last_one else ""
+    say(f"evaluated: {'yes' if is_evaluated else f'no{older}; `peer-cl evaluate` does'}")
     for run in running:
         say(f"running: {run.kind} {run.domain or ''} {describe_progress(run)}")
     say("\n".join(f"problem: {one}" for one in problems) or "no problem found")

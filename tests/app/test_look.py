@@ -79,6 +79,23 @@ def test_status_says_in_ten_lines_what_is_missing_and_what_runs(at, folder):
     assert "running: ingest law" in at("status").out
 
 
+def test_an_evaluation_holds_until_other_versions_are_on(at, folder):
+    def evaluated():
+        return next(line for line in at("status").out.splitlines() if "evaluated" in line)
+
+    assert evaluated() == "evaluated: no; `peer-cl evaluate` does"
+    with closing(Registry.open(folder)) as registry:
+        registry.put_evaluation(registry.queries.live().id, {})
+    at("freeze", "law")
+    assert evaluated() == "evaluated: yes"
+    at("disable", "law")
+    assert evaluated() == (
+        "evaluated: no (last at snapshot 4, in other versions); `peer-cl evaluate` does"
+    )
+    at("enable", "law")
+    assert at("status", "--json").json["is_evaluated"]
+
+
 def test_doctor_finds_damage_and_says_so_with_its_exit_code(at, folder):
     assert at("doctor").out == "all is well\n"
     with closing(Registry.open(folder)) as registry:
