@@ -244,12 +244,9 @@ def _print_preview(domain: str, found: Preview) -> None:
 
 def _print_reading(corpus: Corpus) -> None:
     """Print what was guessed, and what could not be read."""
-    from pipelines.corpora import files_not_read
-
     say_some(corpus.notes)
     say_some(corpus.skipped, "skipped: ")
-    if corpus.other_files:
-        say(files_not_read(corpus.other_files))
+    say_some(corpus.other_files, "not read: ")
 
 
 def _print_ingest(report: IngestReport) -> None:

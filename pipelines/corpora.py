@@ -7,7 +7,6 @@ import itertools
 import re
 import tempfile
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -155,8 +154,8 @@ class Corpus:
 
     documents: tuple[SourceDocument, ...]
     skipped: tuple[Skipped, ...] = ()
-    other_files: tuple[tuple[str, int], ...] = ()
-    """(suffix, or what else is the matter, number) of files that were not read."""
+    other_files: tuple[Skipped, ...] = ()
+    """Files in which there is nothing to read: empty ones, and those of other formats."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words: columns of tables, encodings."""
     files: frozenset[str] = frozenset()
@@ -189,7 +188,7 @@ def read_corpus(
     line each. A row may have a title, "source", an id (rows with one id are sections of one
     document) and "split" (train, validation or test). Files may be compressed
     (.gz, .zst) or in a .zip archive. They are read in the sorted order of their paths, the same on
-    every machine. Hidden files and folders are ignored; other files are counted.
+    every machine. Hidden files and folders are ignored; other files are named.
 
     A file that cannot be read is reported in `skipped`, and the rest is read.
 
@@ -221,35 +220,21 @@ def read_corpus(
         reading.named(name, split)
     if paths:
         reading.files(paths, progress)
-    others = tuple(sorted((+reading.others).items()))
     if places and not reading.documents:
-        about = [several(len(reading.skipped), "problem")] if reading.skipped else []
-        about += [f"the first: {one}" for one in reading.skipped[:1]]
-        about += [files_not_read(others)] if others else []
+        problems = [*reading.skipped, *reading.others]
+        about = [f" ({several(len(problems), 'problem')}, the first: {one})" for one in problems]
         raise CorpusError(
-            f"corpus {', '.join(map(str, places))} has no text"
-            f"{' (' if about else ''}{', '.join(about)}{')' if about else ''}; formats that are "
-            f"read: {', '.join(SUFFIXES)}, also as {', '.join(COMPRESSED)}"
+            f"corpus {', '.join(map(str, places))} has no text{''.join(about[:1])}; formats that "
+            f"are read: {', '.join(SUFFIXES)}, also as {', '.join(COMPRESSED)}"
         )
     return Corpus(
         documents=tuple(reading.documents),
         skipped=tuple(reading.skipped),
-        other_files=others,
+        other_files=tuple(reading.others),
         notes=tuple(reading.notes),
         files=frozenset(reading.paths),
         folders=tuple(reading.folders),
     )
-
-
-def files_not_read(counts: Iterable[tuple[str, int]]) -> str:
-    """Return how many other files there are, in words.
-
-    Example:
-        >>> files_not_read([(".png", 2), ("without text", 1)])
-        '3 files not read: .png 2, without text 1'
-    """
-    kinds = ", ".join(f"{kind} {num:,}" for kind, num in counts)
-    return f"{several(sum(num for _, num in counts), 'file')} not read: {kinds}"
 
 
 def read_json_lines(
@@ -281,7 +266,7 @@ class _Reading:
     columns: Columns
     documents: list[SourceDocument] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
+    others: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     folders: list[Path] = field(default_factory=list)
@@ -303,7 +288,7 @@ class _Reading:
         """Add what is in files."""
         found = find_files(paths)
         self.folders += found.folders
-        self.others += found.others
+        self.others += [Skipped(*other) for other in found.others]
         self.skipped += [Skipped(*problem) for problem in found.problems]
         failed = set[Path]()
         with Worker() as worker:
@@ -323,7 +308,7 @@ class _Reading:
                     failed.add(file.path)
                     continue
                 if not documents and not tables:
-                    self.others["without text"] += 1
+                    self.others.append(Skipped(file.source, "holds no text"))
                 self.documents += documents
                 for (source, own), columns in zip(tables, chosen, strict=True):
                     self._rows(own, columns, source, str(file.path))

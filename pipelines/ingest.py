@@ -65,8 +65,8 @@ class IngestReport:
     """Documents of the corpus that were erased from the domain; left out."""
     skipped: tuple[Skipped, ...]
     """Malformed rows, and files that cannot be read."""
-    other_files: tuple[tuple[str, int], ...]
-    """Suffix and number of files that are of no known format."""
+    other_files: tuple[Skipped, ...]
+    """Empty files, and those of no format that is read."""
     size_bytes: int
     answers: AskedRow | None
     """Of the questions that the domain keeps to be asked; None: it keeps none."""

@@ -21,6 +21,7 @@ from app.dashboard.processes import (
 )
 from app.dashboard.state import View, link, message_box, page, plain, show_error, show_figures, view
 from app.look import describe_progress
+from app.output import SHOWN_LINES
 from peer_cl.errors import PeerError
 from pipelines.corpora import read_corpus
 from pipelines.files.finding import COMPRESSED, SUFFIXES
@@ -37,7 +38,6 @@ UPLOAD, PATH = "Upload a file", "A path on this machine"
 OPTIONS = {"hold_out_percent": "--hold-out", "text_passes": "--passes", "seed": "--seed"}
 """Settings that the form offers, and the command line's options for them."""
 NUM_RUNS = 50
-MOST_PROBLEMS = 5
 _FOLDER, _PREVIEW = "ingest-folder", "ingest-preview"
 """Session keys: where uploads lie until a process takes them, and what was looked at."""
 
@@ -248,10 +248,11 @@ def _preview(seen: View, request: Request) -> tuple[Preview, list[str]]:
     facts, bad_facts = read_facts(request.facts, "skip") if request.facts else ((), ())
     settings = TrainingSettings(**dict(request.settings))
     found = preview(seen.store.registry, request.domain, corpus, facts, settings)
-    return found, [*map(str, (*corpus.skipped, *bad_facts))]
+    unread = (*corpus.skipped, *bad_facts, *corpus.other_files)
+    return found, [*corpus.notes, *map(str, unread)]
 
 
-def _show_preview(seen: View, request: Request, found: Preview, problems: list[str]) -> None:
+def _show_preview(seen: View, request: Request, found: Preview, notes: list[str]) -> None:
     show_figures(
         [
             ("Documents", f"{found.num_documents:,}", None, None),
@@ -266,9 +267,10 @@ def _show_preview(seen: View, request: Request, found: Preview, problems: list[s
         st.caption(f"{several(found.num_erased, 'document')} erased from the domain: left out.")
     if found.num_replaced:
         st.caption(f"{several(found.num_replaced, 'document')} of changed files: replaced.")
-    if problems:
-        st.warning(f"{several(len(problems), 'row or file')} cannot be read; the first:")
-        st.code("\n".join(problems[:MOST_PROBLEMS]), language=None)
+    if notes:
+        st.caption("What was guessed of its tables, and what is not read:")
+        more = [f"{len(notes) - SHOWN_LINES:,} more"] * (len(notes) > SHOWN_LINES)
+        st.code("\n".join([*notes[:SHOWN_LINES], *more]), language=None)
     is_possible = bool(found.num_new or found.num_facts or found.num_replaced)
     if not is_possible:
         st.info("There is nothing new in it to learn.", icon=":material/info:")

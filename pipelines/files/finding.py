@@ -7,7 +7,6 @@ import gzip
 import os
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -89,8 +88,8 @@ class FoundFiles:
     files: list[FoundFile] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     """Archives that cannot be opened, and why."""
-    others: Counter[str] = field(default_factory=Counter)
-    """Numbers of files that are not read, by suffix or by what else is the matter."""
+    others: list[tuple[str, str]] = field(default_factory=list)
+    """Files that are not read, and why."""
 
 
 def find_files(given: Sequence[str | Path]) -> FoundFiles:
@@ -104,7 +103,7 @@ def find_files(given: Sequence[str | Path]) -> FoundFiles:
     roots = [root for one in given for root in _roots(one)]
     found, paths = FoundFiles([one for one in roots if one.is_dir()]), dict[Path, None]()
     for root in roots:
-        paths |= dict.fromkeys(_walk(root, found.others) if root.is_dir() else [root])
+        paths |= dict.fromkeys(_walk(root) if root.is_dir() else [root])
     common = Path(os.path.commonpath([one if one.is_dir() else one.parent for one in roots]))
     for path in sorted(paths):
         source = path.relative_to(common).as_posix()
@@ -116,12 +115,13 @@ def find_files(given: Sequence[str | Path]) -> FoundFiles:
                 found.problems.append((source, str(problem)))
                 continue
         elif not candidates:
-            found.others[path.suffix.lower()] += 1
+            what = "a folder" if path.is_dir() else "nothing"
+            found.others.append((source, f"is a link to {what}"))
         for one in candidates:
             if one.suffix in SUFFIXES:
                 found.files.append(one)
             else:
-                found.others[one.suffix or "no suffix"] += 1
+                found.others.append((one.source, "is of no format that is read"))
     return found
 
 
@@ -143,14 +143,15 @@ def _roots(given: str | Path) -> list[Path]:
     ]
 
 
-def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield files, and links to folders, which are not followed."""
+
     def refuse(error: OSError) -> NoReturn:
         raise CorpusError(f"cannot read folder {error.filename}: {error.strerror}")
 
     for folder, inner, names in os.walk(root, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        if linked := sum(Path(folder, name).is_symlink() for name in inner):
-            others["linked folder"] += linked
+        yield from (path for name in inner if (path := Path(folder, name)).is_symlink())
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 

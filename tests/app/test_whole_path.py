@@ -95,12 +95,16 @@ def test_ingest_prints_its_report_as_json(at, tmp_path):
 def test_files_of_several_formats_are_learned_in_one_go(at, tmp_path):
     (jsonl, *settings) = corpus(tmp_path)
     files = {"more/a.pdf": b"no pdf", "more/b.html": "<h1>Mica</h1><p>Mica is soft.</p>"}
+    files |= {"more/blank.txt": " ", **{f"more/{number:02}.png": b"\0" for number in range(11)}}
     write_files(tmp_path, {**files, "more/c.csv": "Stone,Hardness\nquartz,7\n"})
-    pattern = tmp_path / "more" / "*"
-    done = at("ingest", "minerals", jsonl, pattern, *settings, "--on-bad-row", "skip")
-    assert done.code == 0
-    assert "skipped: more/a.pdf is broken" in done.out
-    assert "more/c.csv: rows are read whole" in done.out
+    words = ["ingest", "minerals", jsonl, tmp_path / "more" / "*", *settings]
+    done = at(*words, "--on-bad-row", "skip", "--dry-run")
+    for out in (done.out, at(*words, "--on-bad-row", "skip").out):
+        assert "skipped: more/a.pdf is broken" in out
+        assert out.count("not read: ") == 11
+        assert "not read: more/00.png is of no format that is read\n" in out
+        assert "not read: 2 more\n" in out
+        assert "more/c.csv: rows are read whole" in out
     learned = {one["source"] for one in at("documents", "minerals", "--json").json}
     assert {"more/b.html", "more/c.csv:1"} <= learned
 
