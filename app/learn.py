@@ -279,7 +279,9 @@ def _print_ingest(report: IngestReport) -> None:
 @acts
 def evaluate(
     opened: Store,
-    background: Annotated[bool, Option(help="Score background text too.")] = True,
+    background: Annotated[
+        bool, flag("--background", "Score background text too, which takes minutes.")
+    ] = False,
     recall: Annotated[bool, Option(help="Ask facts, and the questions kept for it.")] = True,
     questions: Annotated[
         str | None, opt("FILE", "Ask these about their documents too: jsonl, as `study` writes.")
@@ -289,6 +291,8 @@ def evaluate(
     ] = None,
 ) -> Answer:
     """Measure what was learned, kept and lost: by questions, facts and held-out documents."""
+    if max_documents is not None and not background:
+        raise InputError("--max-documents is of background text: give --background, too")
     with show_progress() as progress:
         from pipelines.study.questions import read_questions
 

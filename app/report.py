@@ -69,8 +69,7 @@ def print_report(report: EvaluationReport) -> None:
         say(f"{several(num, 'document')} scored up to {report.scored_tokens:,} tokens only")
     if report.background:
         print_objects("\nbackground text, every domain active", report.background, BACKGROUND)
-    if report.routing or report.background:
-        _print_bound(report)
+    _print_bound(report)
     if report.recall:
         print_objects("\nexact recall of facts (shares)", report.recall, RECALL)
     for domain, num in report.too_long_questions.items():
@@ -79,13 +78,17 @@ def print_report(report: EvaluationReport) -> None:
 
 def _print_bound(report: EvaluationReport) -> None:
     worst, bound = report.max_added_nats, report.bound_nats
-    if report.is_within_bound:
+    if worst is None:
+        say("\nno document was scored, so the bound is not checked")
+    elif report.is_within_bound:
         say(f"\nno document lost more than {max(0.0, worst):.4f} nats in all (bound: {bound:.4f})")
     else:
         say(
             f"\na document lost {worst:.4f} nats, more than the bound of {bound:.4f}: this is a "
             "fault of peer-cl; please report it with the base's name"
         )
+    if not report.background:
+        say("background text is not scored, and the bound not checked on it: --background does")
 
 
 def print_writings(title: str, writings: Sequence[Writing]) -> None:

@@ -70,7 +70,7 @@ def evaluate(
     registry: Registry,
     *,
     author: str,
-    background: bool | Sequence[BackgroundSource] = True,
+    background: bool | Sequence[BackgroundSource] = False,
     with_recall: bool = True,
     questions: Iterable[StudyQuestion] = (),
     max_documents: int | None = None,
@@ -79,10 +79,10 @@ def evaluate(
 ) -> EvaluationReport:
     """Score what is missing, and return and store the report on the live snapshot.
 
-    `background`: the pinned test sources, other ones, or none; of each at most `max_documents` are
-    scored, up to `max_background_tokens`, or as far as all documents. `with_recall`: ask the facts,
-    and the questions that domains keep. `questions`: ask these, too, about documents that they
-    name.
+    `background`: the pinned test sources (minutes), others, or none; of each at most
+    `max_documents` are scored, up to `max_background_tokens`, or as far as all documents.
+    `with_recall`: ask the facts, and the questions that domains keep. `questions`: ask these, too,
+    about documents that they name.
 
     Raises:
         StateError: when no domain is live, or there is nothing to measure any on.

@@ -145,15 +145,17 @@ class EvaluationReport:
     """By domain, questions that the base cannot read whole; they are not asked."""
 
     @property
-    def max_added_nats(self) -> float:
-        """The worst scored document's loss above the base's, background included; nats."""
+    def max_added_nats(self) -> float | None:
+        """The worst scored document's loss above the base's, background included; nats. None: no
+        document was scored.
+        """
         scored: list[BackgroundRow | RoutingRow] = [*self.background, *self.routing]
-        return max((row.max_added_nats for row in scored), default=0.0)
+        return max((row.max_added_nats for row in scored), default=None)
 
     @property
     def is_within_bound(self) -> bool:
         """Whether no scored document lost more than the bound."""
-        return self.max_added_nats <= self.bound_nats
+        return self.max_added_nats is None or self.max_added_nats <= self.bound_nats
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""

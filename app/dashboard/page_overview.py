@@ -90,7 +90,8 @@ def show_report(report: EvaluationReport) -> None:
     recall, taught = (tables.mean_recall(report, name) for name in ("paraphrase", "taught"))
     retention = None if report.metrics is None else report.metrics.retention
     asked = taught is not None
-    gain, worst = tables.mean_gain(report), f"{report.max_added_nats:+.4f}"
+    gain, worst = tables.mean_gain(report), report.max_added_nats
+    added = "–" if worst is None else f"{worst:+.4f}"
     gained = "–" if gain is None else f"{gain:+.3f}"
     share = "–" if retention is None else f"{retention:.2%}"
     right = "–" if recall is None else f"{recall:.0%}"
@@ -109,7 +110,7 @@ def show_report(report: EvaluationReport) -> None:
             ("Mean gain", gained, "nats a token", "The base's loss less the loss now."),
             ("Retention", share, "of all gains", tables.MEANINGS["retention"][1]),
             ("Recall, paraphrased", right, as_taught, "Questions whose whole answer is right."),
-            ("Worst added loss", worst, bound, "The most that a scored document lost, nats."),
+            ("Worst added loss", added, bound, "The most that a scored document lost, nats."),
         ]
     )
 

@@ -66,7 +66,10 @@ def show(seen: View) -> None:
             "document. As the store is used, documents in which the router finds nothing get "
             f"the bare model's own bits (unchanged). The bound is {report.bound_nats:.4f} nats."
         )
-        tables.show(tables.rows(report.background, BACKGROUND), "Sources of other text")
+        if report.background:
+            tables.show(tables.rows(report.background, BACKGROUND), "Sources of other text")
+        else:
+            st.info("This evaluation scored no such text.", icon=":material/straighten:")
     with metrics:
         if report.metrics is not None:
             tables.show(tables.metrics_table(report), "Metrics with units and meanings")

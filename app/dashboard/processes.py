@@ -88,9 +88,9 @@ def offer_evaluation(seen: View) -> None:
     if not any(run.kind == "evaluate" and is_open(run) for run in seen.queries.runs(20)):
         with st.container(horizontal=True, vertical_alignment="center"):
             is_wanted = st.button("Evaluate now", icon=":material/straighten:", key="evaluate")
-            others = st.checkbox("Score text of no domain too", value=True, key="evaluate-others")
+            others = st.checkbox("Score background text too (minutes)", key="evaluate-others")
         if not is_wanted:
             return
-        start_process(seen, ["evaluate", *([] if others else ["--no-background"])])
+        start_process(seen, ["evaluate", *(["--background"] if others else [])])
     st.info("An evaluation is running.", icon=":material/hourglass_top:")
     link("ingest", "Follow it")

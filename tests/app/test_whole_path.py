@@ -125,14 +125,22 @@ def test_a_dry_run_changes_nothing(at, tmp_path):
 
 
 def test_evaluate_and_report_agree(at):
-    report = at("evaluate", "--no-background", "--json")
+    report = at("evaluate", "--json")
     assert (report.code, report.json["domains"]) == (0, ["law", "medicine"])
+    assert report.json["background"] == []
+    assert at("evaluate", "--max-documents", 2).code == 2
     at("freeze", "law")
     stored = at("report", "--json").json
     assert stored.pop("created_at")
     assert stored == report.json
     shown = at("report").out
-    for said in ("the last one before snapshot 4", "after medicine", "retention"):
+    for said in (
+        "the last one before snapshot 4",
+        "after medicine",
+        "retention",
+        "no document lost more than",
+        "background text is not scored, and the bound not checked on it: --background does",
+    ):
         assert said in shown
 
 

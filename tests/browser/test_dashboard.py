@@ -56,8 +56,6 @@ def test_a_domain_s_life(page, address, knowledge, picture, tmp_path):
 
     go_to(page, "Overview")
     page.get_by_text("This store was never evaluated").wait_for()
-    page.get_by_text("Score text of no domain too").click()
-    wait_until_it_stands(page, "Overview")
     press(page, "Evaluate now")
     page.get_by_role("link", name="Follow it").click()
     page.get_by_text("The evaluation is done").wait_for()

@@ -69,3 +69,8 @@ def test_the_worst_document_of_all_decides_the_bound(worst, is_within):
     report = EvaluationReport(**{**vars(REPORT), "background": (*REPORT.background, row)})
     assert report.max_added_nats == worst
     assert report.is_within_bound is is_within
+
+
+def test_where_nothing_is_scored_the_worst_document_is_absent():
+    report = EvaluationReport(**{**vars(REPORT), "background": (), "routing": ()})
+    assert (report.max_added_nats, report.is_within_bound) == (None, True)

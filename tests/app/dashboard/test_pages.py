@@ -70,6 +70,17 @@ def test_counts_of_answers_are_no_shares(show, evaluated):
     assert "percent" not in answers.proto.columns
 
 
+def test_what_was_not_scored_is_absent(show, evaluated, tmp_path):
+    place = copy_store(evaluated, tmp_path)
+    with open_store(place) as store:
+        for domain in ("law", "medicine"):
+            store.remove(domain)
+        store.evaluate()
+    at = show("retention", place)
+    assert "This evaluation scored no such text" in words(at)
+    assert {one.label: one.value for one in at.metric}["Worst added loss"] == "–"
+
+
 def test_an_old_evaluation_is_called_so(show, evaluated, tmp_path):
     place = copy_store(evaluated, tmp_path)
     with open_store(place) as store:
