@@ -50,6 +50,8 @@ ALIASES: dict[str, Callable[..., None]] = {"domains": look.list_, "history": loo
 """Other names of verbs, which the help does not show."""
 DESTROYING = ("erase", "purge")
 """Verbs that are never suggested in place of a mistyped one."""
+CONTINUED = ("study", "ingest", "evaluate", "demo")
+"""Verbs that go on where they were stopped, when they are run again."""
 QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -73,6 +75,18 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 class _Verb(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; where Ctrl-C ends it, say how it goes on, if it does."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            how = ""
+            if self.name in CONTINUED and not ctx.params.get("dry_run"):
+                how = "; run it again to go on where it stopped"
+            elif ctx.params.get("wait"):  # documents that were erased cannot be named again
+                how = "; `peer-cl erase --wait` goes on where documents are gone already"
+            raise typer.Abort(f"interrupted{how}") from stop
 
 
 class _Verbs(TyperGroup):
@@ -152,14 +166,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog_name="peer-cl",
             standalone_mode=False,
         )
-    except typer.Abort:
-        return _fail("not confirmed, so nothing was changed; --yes answers yes", 130)
+    except typer.Abort as stop:
+        return _fail(str(stop) or "not confirmed, so nothing was changed; --yes answers yes", 130)
     except Exception as error:
         if is_debugging:
             traceback.print_exc()
         return _fail(*_explained(error))
-    if code == 130:
-        return _fail("interrupted; `ingest` and `erase` go on when they are run again", 130)
+    if code == 130:  # before a verb began
+        return _fail("interrupted", 130)
     return code if isinstance(code, int) else 0
 
 

@@ -180,8 +180,10 @@ def status(opened: Store) -> Answer:
     is_evaluated = live.index_tag in evaluations  # freezing makes a snapshot, and changes no figure
     running = [run for run in going if not run.is_lost]
     problems = [*_missing(opened, live)]
-    killed = [f"{run.kind} {run.domain or ''}".strip() for run in going if run.is_lost]
-    problems += [f"the {what} was killed: run the same command again" for what in killed]
+    for run in (run for run in going if run.is_lost):
+        what = f"{run.kind} {run.domain or ''}".strip()
+        again = "`peer-cl erase --wait`" if run.kind == "erase" else "the same command again"
+        problems.append(f"the {what} was killed: run {again}")
     yield {
         **{"snapshot": live.id, "base": config.base_id, "capacity": config.capacity},
         **{"live": names, "removed": removed, "last_event": last, "is_evaluated": is_evaluated},

@@ -79,7 +79,7 @@ def erase(
 
     They are gone at once with all that is their own. Of shared experts their shards are switched
     off, and trained anew by the domain's next ingest, or here where the caller waits for it;
-    stopped meanwhile, the same call continues from the last checkpoint.
+    stopped meanwhile, a call that names no document continues from the last checkpoint.
 
     Earlier snapshots hold the old segments until they are purged. Later ingests leave the documents
     out.

@@ -100,7 +100,7 @@ def _check_leftovers(registry: Registry, needed: set[str], repair: bool) -> Iter
     unfinished = sorted(registry.staging.glob("run-*"))
     for path in unfinished:
         what = f"an ingest or an erasure did not finish; its checkpoint is {path}"
-        action = "the same command goes on from it; delete the file to begin anew"
+        action = "the same ingest, or `peer-cl erase --wait`, goes on; delete it to begin anew"
         yield Finding("checkpoint", "note", what, action)
     files = [path for path in registry.staging.iterdir() if path not in unfinished]
     files += registry.objects.leftovers()

@@ -123,12 +123,13 @@ def _show_run(run: Run, colours: dict[str, str]) -> None:
         st.progress(share, text=plain(f"{describe_progress(run)} · {run.note}".removesuffix(" · ")))
         process = processes().get(run.pid)
         if process is not None and process.is_running:
+            goes_on = "The same ingest, started again, goes on from its last checkpoint."
             st.button(
                 "Cancel",
                 on_click=process.cancel,
                 icon=":material/stop_circle:",
                 key=f"cancel {run.id}",
-                help="The same ingest, started again, goes on from its last checkpoint.",
+                help=goes_on if run.kind == "ingest" else None,
             )
     else:
         _show_end(run)

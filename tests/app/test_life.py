@@ -99,6 +99,33 @@ def test_what_destroys_asks_first(at, folder, monkeypatch, words, answer):
     assert state(folder) == before
 
 
+AGAIN = "; run it again to go on where it stopped"
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [
+        (["ingest", "law", "law.txt"], AGAIN),
+        (["study", "law.txt", "--out", "made.jsonl"], AGAIN),
+        (["evaluate"], AGAIN),
+        (["demo"], AGAIN),
+        (["ingest", "law", "law.txt", "--dry-run"], ""),
+        (["erase", "--search", "law", "--yes"], ""),
+        (["verify"], ""),
+    ],
+)
+def test_ctrl_c_says_that_a_verb_goes_on_only_where_it_does(at, tmp_path, monkeypatch, words, how):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    for module in ("learn", "life", "ask"):
+        monkeypatch.setattr(f"app.{module}.show_progress", interrupt)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "law.txt").write_text("The court sat.")
+    done = at(*words)
+    assert (done.code, done.err) == (130, f"error: interrupted{how}\n")
+
+
 @pytest.mark.parametrize("how", [("--source", "law.txt"), ("--search", "ABOUT] LAW")])
 @pytest.mark.parametrize(
     ("wait", "asked"),

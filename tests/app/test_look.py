@@ -1,5 +1,6 @@
 import os
 import socket
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -77,6 +78,19 @@ def test_status_says_in_ten_lines_what_is_missing_and_what_runs(at, folder):
     run = at("runs", "--json").json[0]
     assert (run["host"], run["pid"]) == (socket.gethostname(), os.getpid())
     assert "running: ingest law" in at("status").out
+
+
+def test_status_says_how_what_was_killed_goes_on(at, folder, monkeypatch):
+    with subprocess.Popen(["true"]) as gone, closing(Registry.open(folder)) as registry:
+        gone.wait()
+        monkeypatch.setattr("os.getpid", lambda: gone.pid)
+        for kind, domain in (("evaluate", None), ("erase", "law")):
+            registry.start_run(kind, domain, "ann", "")
+    monkeypatch.undo()
+    assert sorted(at("status", "--json").json["problems"]) == [
+        "the erase law was killed: run `peer-cl erase --wait`",
+        "the evaluate was killed: run the same command again",
+    ]
 
 
 def test_an_evaluation_holds_until_other_versions_are_on(at, folder):

@@ -272,6 +272,6 @@ def test_a_stopped_ingest_is_cancelled(at, place, tmp_path):
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1].startswith("error: interrupted")
+    assert err.splitlines()[-1] == "error: interrupted; run it again to go on where it stopped"
     assert at("runs", "--json").json[0]["state"] == "cancelled"
     assert [one["domain"] for one in at("list", "--json").json] == ["law", "medicine"]

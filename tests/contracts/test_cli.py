@@ -56,6 +56,23 @@ def test_help_is_plain(verb, capsys):
         assert len(parameter.help) < 100, parameter.name
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["log"], ""),
+        (["evaluate"], "; run it again to go on where it stopped"),
+        (["erase", "--wait"], "; `peer-cl erase --wait` goes on where documents are gone already"),
+    ],
+)
+def test_ctrl_c_names_what_goes_on(folder, monkeypatch, capsys, words, told):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.store.open_store", interrupt)
+    assert main(["--store", str(folder), *words]) == 130
+    assert capsys.readouterr().err == f"error: interrupted{told}\n"
+
+
 def test_the_help_of_training_options_names_the_settings_defaults():
     options = {one.name: one.help for one in get_command(app).commands["ingest"].params}
     settings = TrainingSettings()

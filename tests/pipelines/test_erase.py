@@ -49,6 +49,22 @@ def test_a_document_goes_and_the_rest_stays(store):
     assert (run.kind, run.state, run.snapshot_id) == ("erase", "done", done.snapshot_id)
 
 
+def test_a_stopped_training_goes_on_without_the_documents_that_are_gone(store):
+    def interrupt(what, done, total, note):
+        if what == "training" and done:
+            raise KeyboardInterrupt
+
+    queries = store.registry.queries
+    gone = queries.documents("law", split="train", kind="text")[0].document_id
+    with pytest.raises(KeyboardInterrupt):
+        store.erase("law", gone, wait=True, progress=interrupt)
+    assert gone not in ids_of(store, "law")
+    assert queries.pending(["law"]) == ("law",)
+    with pytest.raises(UnknownError, match="holds no document"):
+        store.erase("law", gone, wait=True)
+    assert store.erase("law", [], wait=True).num_pending == 0
+
+
 def test_a_facts_questions_go_with_it(store):
     store.ingest("law", documents("law", 3, 9), facts=FACTS, settings=SETTINGS)
     before = ids_of(store, "law")
