@@ -10,20 +10,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
 from app.options import DEFAULT_STORE, Domain, Domains, Folder, Json, flag, open_store, opt
-from app.output import Teller, cell, print_json, print_objects, print_table, say, show_progress
-from app.report import describe_answer, describe_weights, print_writings
+from app.output import cell, print_json, print_objects, print_table, say, show_progress
+from app.report import answer_lines, describe_weights, print_writings
 from app.verbs import Answer, reads
 from peer_cl.errors import InputError, StateError
 
 if TYPE_CHECKING:
-    from pipelines.answers import Asked
-    from pipelines.ask import Answer as Answered
+    from pipelines.answer import Answer as Answered
+    from pipelines.demo_corpora.asking import DemoAnswer
     from pipelines.experts import Expert, ItemExperts
     from pipelines.store import Store
     from pipelines.trace import Trace, TracedExpert
@@ -43,16 +43,14 @@ def ask(
         Path | None, opt("FILE", "Ask each line of a file, too; - reads standard input.")
     ] = None,
     domain: Domains = None,
-    way: Annotated[
-        Literal["memory", "reading", "both"],
-        Option(help="Answer from memory, by reading what was found, or by both."),
-    ] = "both",
-    strict: Annotated[
-        bool, flag("--strict", "No answer where nothing that was learned is found.")
+    details: Annotated[
+        bool, flag("--details", "Show what was found, and what experts remember, too.")
     ] = False,
-    compare: Annotated[bool, flag("--compare", "Show what the base alone answers, too.")] = False,
+    base: Annotated[
+        bool, flag("--base", "Where nothing is known, let the base answer in its own words.")
+    ] = False,
 ) -> Answer:
-    """Answer questions from what was learned, with the sources."""
+    """Answer questions from what was learned, by quoting it."""
     asked = [*(questions or ()), *(_lines(file) if file is not None else ())]
     if not asked:
         raise InputError('ask something: peer-cl ask "Who founded Kiel?", or --file FILE')
@@ -62,19 +60,18 @@ def ask(
         model=model,
         tokenizer=tokenizer,
         domains=domain,
-        way=way,
-        strict=strict,
-        compare=compare,
+        details=details,
+        base=base,
     )
     yield lambda: [answered(one) for one in asked]
     for number, question in enumerate(asked):
         if len(asked) > 1:
             say(("\n" if number else "") + question)
-        teller = Teller()
-        answer = answered(question, tell=teller)
-        if teller.has_told or answer.text is not None:
-            say("\n" if teller.has_told else f"{answer.text or '(an empty answer)'}\n")
-        _print_sources(answer)
+        answer = answered(question)
+        for line in answer_lines(answer):
+            say(line)
+        if details:
+            _print_details(answer)
 
 
 def _lines(file: Path) -> list[str]:
@@ -85,16 +82,15 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _print_sources(one: Answered) -> None:
-    for line in describe_answer(one):
-        say(line)
-    if sources := one.sources or one.nearest:
-        print_objects(
-            "\nsources" if one.sources else "\nnearest, and too far to answer from",
-            sources,
-            "domain source title score sentence",
-            sentence=lambda source: shorten(source.sentence, 160),
-        )
+def _print_details(one: Answered) -> None:
+    say(f"\nread from the sentence: {one.short or '(nothing)'}")
+    say(f"from memory: {one.memory or '(nothing)'}")
+    print_objects(
+        "\nfound",
+        one.sources,
+        "domain source title probability sentence",
+        sentence=lambda source: shorten(source.sentence, 160),
+    )
 
 
 def serve(
@@ -370,14 +366,16 @@ def demo(
         run_demo(store, DemoFace(say, _print_asked), quick=quick, progress=progress)
 
 
-def _print_asked(domain: str, asked: Sequence[Asked]) -> None:
+def _print_asked(domain: str, asked: Sequence[DemoAnswer]) -> None:
+    answerable = [one for one in asked if one.asked.answers]
+    right = sum(one.is_right for one in answerable)
+    declined = sum(not one.answer.is_known for one in asked if not one.asked.answers)
     print_objects(
-        f"\n{domain} is asked what nothing was trained on: {sum(one.is_right for one in asked)} of "
-        f"{len(asked)} right",
+        f"\n{domain}: {right} of {len(answerable)} questions answered rightly, {declined} of "
+        f"{len(asked) - len(answerable)} that nothing answers not known",
         asked,
-        "question=kept.question wanted=kept.answer answer right=is_right "
-        "from_memory=answer.memory base_alone source",
-        answer=lambda one: shorten(one.answer.text or "", 60) if one.answer.is_found else None,
-        base_alone=lambda one: shorten(one.answer.base or "", 60),
-        source=lambda one: one.answer.sources[0].title if one.answer.sources else "none",
+        "question=asked.question answer probability=answer.probability verdict wanted source",
+        answer=lambda one: shorten(one.answer.text, 60) if one.answer.is_known else None,
+        wanted=lambda one: next(iter(one.asked.answers), "nothing"),
+        source=lambda one: one.answer.sources[0].title if one.answer.is_known else None,
     )

@@ -31,7 +31,8 @@ def _named(*verbs: Callable[..., None]) -> dict[str, Callable[..., None]]:
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Learn": _named(
-        *(learn.init, learn.study, learn.ingest, learn.evaluate, learn.report, ask.demo)
+        *(learn.init, learn.study, learn.ingest, learn.evaluate, learn.report),
+        *(learn.calibrate, ask.demo),
     ),
     "Ask": _named(
         *(ask.ask, ask.serve, ask.generate, ask.trace, ask.search, ask.experts, ask.verify)

@@ -30,6 +30,9 @@ SHOWN_CHARACTERS = 160
 
 def init(
     base: Annotated[str, opt("BASE", "Model: smollm2, a folder or a Hugging Face id.")] = "smollm2",
+    encoder: Annotated[
+        str, opt("NAME", "What finds sentences: all-mpnet-base-v2, all-MiniLM-L6-v2, or others'.")
+    ] = "all-mpnet-base-v2",
     dtype: Annotated[str, opt("DTYPE", "The base's: fp32, bf16, fp16 or int8.")] = "fp32",
     host_layers: Annotated[str | None, opt("N,N", "Host layers; default: the upper 90 %.")] = None,
     budget: Annotated[float, opt("B", "No document loses more than -log(1 - B) nats.")] = 0.02,
@@ -55,6 +58,7 @@ def init(
         made = init_store(
             store,
             base=base,
+            encoder=encoder,
             dtype=dtype,
             host_layers=layers,
             budget=budget,
@@ -252,8 +256,8 @@ def _print_reading(corpus: Corpus) -> None:
 def _print_ingest(report: IngestReport) -> None:
     say(f"{report.domain} is at {report.label} in snapshot {report.snapshot_id}")
     learned = f"{several(report.num_learned_texts, 'text')}, {several(report.num_facts, 'fact')}"
-    if report.answers is not None:
-        say(describe_asked(report.answers))
+    for row in report.answers:
+        say(describe_asked(row))
     say(f"learned {learned}; held out {several(report.num_held_out_texts, 'text')}")
     for name, num_sections in report.held_out_files:
         say(f"held out whole: {name} ({several(num_sections, 'section')})")
@@ -286,6 +290,9 @@ def evaluate(
     questions: Annotated[
         str | None, opt("FILE", "Ask these about their documents too: jsonl, as `study` writes.")
     ] = None,
+    keep: Annotated[
+        bool, flag("--keep", "Keep these questions, and ask them again after each ingest.")
+    ] = False,
     max_documents: Annotated[
         int | None, opt("N", "The most documents of each background source; default: all.", min=1)
     ] = None,
@@ -293,6 +300,8 @@ def evaluate(
     """Measure what was learned, kept and lost: by questions, facts and held-out documents."""
     if max_documents is not None and not background:
         raise InputError("--max-documents is of background text: give --background, too")
+    if keep and questions is None:
+        raise InputError("--keep keeps the questions of a file: give --questions FILE, too")
     with show_progress() as progress:
         from pipelines.study.questions import read_questions
 
@@ -302,10 +311,37 @@ def evaluate(
             background=background,
             with_recall=recall,
             questions=asked,
+            keep=keep,
             max_documents=max_documents,
         )
     yield report.to_json()
     print_report(report)
+
+
+@acts
+def calibrate(
+    opened: Store,
+    questions: Annotated[
+        Path, Argument(metavar="FILE", help="Questions, as jsonl: question, answer, document.")
+    ],
+    message: Message = "",
+) -> Answer:
+    """Fit how sure `ask` is, and when it knows nothing, to questions of your own.
+
+    Each line of FILE is an object with "question", and "answer" and "document" where something that
+    was learned answers it: at least ten such, and ten that nothing answers. An act like others:
+    `rollback` undoes it. Scored text does not change.
+    """
+    from pipelines.answer.calibrate import read_asked
+
+    asked = read_asked(questions)
+    with show_progress() as progress:
+        found = opened.calibrate(asked, message=message, progress=progress)
+    yield found
+    undo = f"undo: `peer-cl rollback --to {found.parent_id}`"
+    say(f"requests are calibrated; snapshot {found.snapshot_id} ({undo})")
+    for when, one in (("before", found.before), ("now, each by the others", found.after)):
+        say(f"{when}: {one.right} right, {one.wrong} wrong, {one.declined} not known")
 
 
 @reads

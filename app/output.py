@@ -56,24 +56,6 @@ def say_some(lines: Sequence[object], before: str = "") -> None:
         say(f"{before}{len(lines) - SHOWN_LINES:,} more")
 
 
-class Teller:
-    """Prints an answer piece by piece, as it is written, without blanks around it."""
-
-    def __init__(self) -> None:
-        self.has_told, self._held = False, ""
-
-    def __call__(self, piece: str) -> None:
-        """Print a piece; blanks at its end wait for the next one."""
-        text = self._held + piece
-        if not self.has_told:
-            text = text.lstrip()
-        told = text.rstrip()
-        self._held = text[len(told) :]
-        if told:
-            typer.echo(told.translate(_CONTROLS), nl=False)
-            self.has_told = True
-
-
 def print_table(
     title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
 ) -> None:

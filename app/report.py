@@ -9,15 +9,10 @@ from app.output import print_objects, print_table, say
 from pipelines.words import several
 
 if TYPE_CHECKING:
-    from pipelines.ask import Answer
+    from pipelines.answer import Answer, Source
     from pipelines.report import AskedRow, EvaluationReport
     from pipelines.writing import Writing
 
-WAYS = {
-    "memory": "from memory",
-    "reading": "by reading",
-    "both": "from memory and by reading",
-}
 ROUTING = (
     "domain documents base=base_loss_nats oracle=oracle_loss_nats mixture=loss_nats reduction "
     "efficiency after_context=efficiency_continuation found worst_added=max_added_nats"
@@ -36,6 +31,7 @@ METRICS = {
     "retention": ("share", "higher is better"),
 }
 """Unit and sense of each metric."""
+BASE_SPOKE = "the base model's own words: nothing that was learned answers this question"
 
 
 def print_report(report: EvaluationReport) -> None:
@@ -106,9 +102,10 @@ def print_writings(title: str, writings: Sequence[Writing]) -> None:
 def describe_asked(row: AskedRow) -> str:
     """Return in a line how many of a domain's kept questions are answered."""
     return (
-        f"{row.domain} answers {row.answered} of {several(row.num, 'question')} "
+        f"{row.domain}, {several(row.num, 'question')} "
         f"({'made of its documents' if row.source == 'made' else 'of people'}, never learned): "
-        f"{row.memory} from memory alone; {row.found} find their document first"
+        f"{row.right} right, {row.wrong} wrong, {row.declined} not known; {row.found} find their "
+        "document first"
     )
 
 
@@ -118,19 +115,24 @@ def describe_weights(writing: Writing) -> str:
     return ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
 
 
-def describe_answer(answer: Answer) -> list[str]:
-    """Return in lines how sure an answer is, and where it comes from."""
-    if answer.text is None:
-        return ["no answer: nothing that was learned is near enough to this question"]
-    if not answer.is_found:
-        return [
-            "the base model's own words: nothing that was learned is near enough to this question"
-        ]
-    sure = "" if answer.probability is None else f", probability {answer.probability:.2f}"
-    where = ", ".join(answer.stands_in) or "no learned document"
-    lines = [f"{WAYS[answer.way]}: {answer.domain}{sure}", f"the answer stands in {where}"]
-    if answer.memory is not None and answer.way != "memory":
-        lines.append(f"from memory alone: {answer.memory or '(nothing)'}")
-    if answer.base is not None:
-        lines.append(f"the base alone: {answer.base or '(nothing)'}")
-    return lines
+def answer_lines(answer: Answer) -> list[str]:
+    """Return an answer as people read it: the answer and how sure it is, then what is quoted.
+
+    Where nothing is known the nearest units follow; the base's own words are marked.
+    """
+    if answer.kind == "base":
+        return [answer.text, "", BASE_SPOKE]
+    if not answer.is_known:
+        nearest = [quotation(one) for one in answer.sources]
+        return ["not known; nearest:", *nearest] if nearest else ["not known: nothing is learned"]
+    best = answer.sources[0]
+    sure = answer.word if answer.probability is None else f"{answer.word}, {answer.probability:.2f}"
+    if answer.text == best.sentence:
+        return [f"{quotation(best)}", f"({sure})"]
+    return [f"{answer.text}  ({sure})", quotation(best)]
+
+
+def quotation(one: Source) -> str:
+    """Return a unit in quotation marks, and where it stands."""
+    where = one.source if one.title in {"", one.source} else f"{one.title}, {one.source}"
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{one.sentence}\N{RIGHT DOUBLE QUOTATION MARK}  [{where}]"

@@ -1,19 +1,17 @@
 """`serve`: a store behind an endpoint that speaks OpenAI's protocol of chat completions.
 
-The last message is the question; what was learned answers it, or the base does, with the chat
-before it. Answers are greedy, whatever temperature is asked for, and carry their sources under
+The last message is the question; what was learned answers it, else it is not known, or with "base"
+in the request the base answers, with the chat before it. Answers carry their sources under
 "peer_cl".
 """
 
 from __future__ import annotations
 
 import json
-import queue
 import secrets
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app.report import answer_lines
 from peer_cl.errors import InputError, PeerError, StateError, UnknownError
 from pipelines.live import LiveModel
 from pipelines.store import Store
@@ -32,7 +31,7 @@ from pipelines.store import Store
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from pipelines.ask import Answer
+    from pipelines.answer import Answer
 
 MODEL = "peer-cl"
 """Everything that was learned; with a stroke and a domain's name, that domain alone."""
@@ -76,6 +75,13 @@ class ChatRequest(BaseModel):
     stream: bool = False
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    base: bool = False
+    """Where nothing is known, the base answers in its own words."""
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Of the base's own words."""
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def domain(self) -> str | None:
@@ -150,8 +156,8 @@ class _Served:
             await run_in_threadpool(self._check, asked)  # errors have a status only before a stream
             lines = self._streamed(asked, head)
             return StreamingResponse(lines, media_type="text/event-stream")
-        answer, usage = await run_in_threadpool(self._answer, asked, None)
-        message = {"role": "assistant", "content": answer.text}
+        answer, said, usage = await run_in_threadpool(self._answer, asked)
+        message = {"role": "assistant", "content": said}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return JSONResponse({**head, "choices": [choice], "usage": usage, **_about(answer)})
 
@@ -161,9 +167,8 @@ class _Served:
         if not asked.messages[-1].text.strip():
             raise InputError("the last message is empty: it is the question")
 
-    def _answer(
-        self, asked: ChatRequest, tell: Callable[[str], None] | None
-    ) -> tuple[Answer, dict[str, int]]:
+    def _answer(self, asked: ChatRequest) -> tuple[Answer, str, dict[str, int]]:
+        """Return an answer, the same in words, and how many tokens it took."""
         question = asked.messages[-1].text
         with self.model.borrowed(self.store, self.store.registry.queries.live()) as loaded:
             model, tokenizer = loaded
@@ -172,37 +177,26 @@ class _Served:
                 model=model,
                 tokenizer=tokenizer,
                 domains=asked.domain,
+                base=asked.base,
                 before=[message.plain for message in asked.messages[:-1]],
-                max_new_tokens=asked.max_completion_tokens or asked.max_tokens,
-                tell=tell,
+                **({"max_new_tokens": most} if (most := asked.most_tokens) else {}),
             )
-        num_asked, num_said = (len(tokenizer(one).input_ids) for one in (question, answer.text))
+        said = "\n".join(answer_lines(answer))
+        num_asked, num_said = (len(tokenizer(one).input_ids) for one in (question, said))
         total = num_asked + num_said
         usage = {"prompt_tokens": num_asked, "completion_tokens": num_said, "total_tokens": total}
-        return answer, usage
+        return answer, said, usage
 
     def _streamed(self, asked: ChatRequest, head: dict[str, Any]) -> Iterator[str]:
-        """Yield an answer's pieces as they are written, then its sources."""
-        said: queue.SimpleQueue[str | Answer | Exception] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                said.put(self._answer(asked, said.put)[0])
-            except Exception as error:  # told to the client: nobody reads this thread's end
-                said.put(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        told = ""
-        while isinstance(piece := said.get(), str):
-            # What was learned answers by one line.
-            new = piece if told else piece.lstrip()
-            told += new
-            yield _chunk(head, {"role": "assistant", "content": new.rstrip("\n")})
-        if isinstance(piece, Exception):
-            message = str(piece) if isinstance(piece, PeerError) else type(piece).__name__
+        """Yield an answer, then its sources: it is known as a whole or not at all."""
+        try:
+            answer, said, _ = self._answer(asked)
+        except Exception as error:  # the status was sent: the client is told in the stream
+            message = str(error) if isinstance(error, PeerError) else type(error).__name__
             yield f"data: {json.dumps({'error': {'message': message}})}\n\n"
         else:
-            yield _chunk(head, {}, "stop", **_about(piece))
+            yield _chunk(head, {"role": "assistant", "content": said})
+            yield _chunk(head, {}, "stop", **_about(answer))
         yield "data: [DONE]\n\n"
 
 

@@ -1,9 +1,9 @@
-"""Questions that people asked about articles: from memory, by reading, by both, and by RAG.
+"""Questions that people asked about articles: from memory, as `ask` answers, and by RAG.
 
 SQuAD's articles, each a domain (`--data FOLDER` with squad_stream.jsonl): the first eight by the
 sha256 of their names are learned, with what `--study` gives them, and asked in a sample drawn by
 the hash of each question. An answer is right that contains the wanted one (first line, 16 tokens).
-RAG is the base with the nearest passage of the same articles, in the form that was best on others.
+RAG is the base with the passage that `ask` finds, in the form that was best on others.
 Every answer is kept in `--work`, so a stopped run goes on.
 """
 
@@ -23,30 +23,20 @@ from typing import Any, Literal, get_args
 import torch
 
 from app.output import show_progress
-from benchmarks.corpora.questions import general_prompts
 from benchmarks.results import Figure
-from peer_cl.generate import weigh_prompt
 from peer_cl.model import PeerModel
-from peer_cl.questions import THRESHOLD, QuestionIndex
 from pipelines import init_store, open_store
 from pipelines.batches import tokenise
 from pipelines.chat import chat_ids
-from pipelines.corpora import SourceDocument, sentences_of
-from pipelines.encoder import passage_vectors
+from pipelines.corpora import SourceDocument
 from pipelines.loading import SMOLLM2
 from pipelines.packages import cache_folder
-from pipelines.passage_training import question_prompt
 from pipelines.progress import Progress
 from pipelines.settings import TrainingSettings
 from pipelines.store import Store
-from pipelines.study.questions import StudyQuestion, plain_words, stands, with_title
+from pipelines.study.questions import StudyQuestion, plain_words, stands
 
 ARTICLES, ASKED, ANSWER_TOKENS = 8, 24, 16
-NEGATIVES = 250
-"""Of ARC-easy, of PIQA and of LAMBADA."""
-CHOSEN_ON = 70
-"""Questions of each article, the first by hash, on which the router's numbers were chosen: which
-passage they find is not reported."""
 Study = Literal["none", "built-in", "half", "all"]
 """What is learned of questions: none; those that rules make; half of people's, or all, before them.
 """
@@ -97,8 +87,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--base", default=SMOLLM2)
     parser.add_argument("--study", choices=get_args(Study), default="built-in")
     options = parser.parse_args(list(arguments))
-    every = read_articles(options.data / "squad_stream.jsonl")
-    articles = every[: options.articles]
+    articles = read_articles(options.data / "squad_stream.jsonl")[: options.articles]
     about = "" if options.base == SMOLLM2 else f"-{options.base}"
     place = options.work / f"{options.study}-{options.seed}{about}"
     with show_progress() as progress:
@@ -125,10 +114,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
                 if len(ids) - 1 <= ANSWER_TOKENS
             }
             found = [*_answered(said, options.study, fits)]
-            if options.study == "built-in":  # what is studied changes no key
+            if options.study == "built-in":
                 found += _continued(model, tokenizer, articles)
-                found += _routed(model, tokenizer, every)
-                found += _refused(model, tokenizer, options.data)
             return found
 
 
@@ -195,15 +182,15 @@ class Said:
     """What each way says to a question."""
 
     memory: str
-    """Empty where nothing is found, as of the two below."""
-    reading: str
-    both: str
+    """Empty where nothing is known, as of the next two."""
+    short: str
+    """The first line."""
+    sentence: str
+    """That is quoted."""
     base: str
     rag: str
     found: str
     """The source of the passage that is found; empty: none."""
-    stands_in: int
-    """In how many learned documents the answer of both stands, at most three."""
 
 
 class KeptAnswers:
@@ -231,24 +218,20 @@ class _Asker:
         self, store: Store, model: PeerModel, tokenizer: Any, articles: Sequence[Article]
     ) -> None:
         self._store, self._model, self._tokenizer = store, model, tokenizer
-        self._passages = [(a.name, text) for a in articles for text in a.passages.values()]
-        self._index = _question_index(model, tokenizer, self._passages)
+        self._passages = {k: (a.name, text) for a in articles for k, text in a.passages.items()}
 
     def ask(self, question: str) -> Said:
         """Return what each way says to a question."""
-        given = {"model": self._model, "tokenizer": self._tokenizer, "strict": True}
-        both = self._store.ask(question, max_new_tokens=ANSWER_TOKENS, **given)
-        reading = self._store.ask(question, way="reading", max_new_tokens=ANSWER_TOKENS, **given)
-        ids = tokenise(self._tokenizer, [f" {question}"])[0][1:]
-        title, text = self._passages[int(self._index.scores(ids).argmax())]
+        given = {"model": self._model, "tokenizer": self._tokenizer}
+        answer = self._store.ask(question, details=True, **given)
+        title, text = self._passages[answer.sources[0].source]
         return Said(
-            memory=both.memory or "",
-            reading=reading.text or "",
-            both=both.text or "",
+            memory=answer.memory or "",
+            short=answer.text if answer.is_known else "",
+            sentence=answer.sources[0].sentence if answer.is_known else "",
             base=self._chat(f"Question: {question}\nAnswer:"),
             rag=self._chat(f"{title}\n\n{text}\n\nQuestion: {question}\nAnswer:"),
-            found=both.sources[0].source if both.sources else "",
-            stands_in=len(both.stands_in),
+            found=answer.sources[0].source if answer.is_known else "",
         )
 
     def _chat(self, content: str) -> str:
@@ -273,18 +256,6 @@ def write_line(model: Any, tokenizer: Any, ids: Sequence[int]) -> str:
     )
     new = written[0, ids_BT.shape[1] :]
     return str(tokenizer.decode(new, skip_special_tokens=True)).strip().split("\n")[0]
-
-
-def _question_index(
-    model: PeerModel, tokenizer: Any, passages: Sequence[tuple[str, str]]
-) -> QuestionIndex:
-    assert model.questions is not None  # noqa: S101 - every store's statistics have terms
-    texts = tokenise(tokenizer, [f"{title}\n\n{text}" for title, text in passages])
-    vectors = [
-        passage_vectors([with_title(title, one) for one in sentences_of(text)])
-        for title, text in passages
-    ]
-    return QuestionIndex(model.questions, [ids[1:] for ids in texts], vectors)
 
 
 def _normalised(text: str) -> str:
@@ -317,7 +288,7 @@ def _answered(
     for name, pairs in sets.items():
         shares = {
             way: fmean(contains(getattr(one, way), q.answer) for q, one in pairs)
-            for way in ("base", "memory", "reading", "both", "rag")
+            for way in ("base", "memory", "short", "sentence", "rag")
         }
         about = f"{name}, {len(pairs)} questions"
         least = {"none": None, "built-in": 0.08, "half": 0.10, "all": 0.90}[study]
@@ -331,23 +302,21 @@ def _answered(
             yield Figure(f"{about}: {way} (F1)", fmean(words))
         yield Figure(f"{about}: memory less base", shares["memory"] - shares["base"], least=least)
         if study == "built-in":
-            yield Figure(f"{about}: both less RAG", shares["both"] - shares["rag"], least=0.05)
+            yield Figure(f"{about}: short less RAG", shares["short"] - shares["rag"], least=0.05)
         found = [one.found for _, one in pairs]
         yield Figure(f"{about}: a passage found (share)", fmean(map(bool, found)))
         right = [one.found == q.passage for q, one in pairs if one.found]
         yield Figure(f"{about}: the right one, of those found (share)", fmean(right))
         given = [(q, one) for q, one in pairs if one.found == q.passage]
-        for way in ("memory", "reading", "both"):
+        for way in ("memory", "short", "sentence"):
             share = fmean(contains(getattr(one, way), q.answer) for q, one in given)
             yield Figure(f"{about}: {way}, the right passage found (contains, share)", share)
         whole = [contains(one.memory, q.answer) for q, one in pairs if q.key in fits]
         fitting = f"memory, the {len(whole)} with an answer of at most {ANSWER_TOKENS} tokens"
         yield Figure(f"{about}: {fitting} (contains, share)", fmean(whole))
-        nowhere = fmean(one.found != "" and not one.stands_in for _, one in pairs)
-        yield Figure(f"{about}: answers that stand in no document, marked so (share)", nowhere)
 
 
-# What was learned, found and refused
+# What was learned
 
 
 @torch.no_grad()
@@ -375,44 +344,3 @@ def _continued(model: PeerModel, tokenizer: Any, articles: Sequence[Article]) ->
     for about, own in hits.items():
         name = f"{len(own)} learned sentences, given their first half{about}: go on as learned"
         yield Figure(f"{name} (share)", fmean(own), least=0.8)
-
-
-def _routed(model: PeerModel, tokenizer: Any, every: Sequence[Article]) -> Iterator[Figure]:
-    """Yield what questions find among the passages of all articles."""
-    keys = [(article, key) for article in every for key in article.passages]
-    texts = [(article.name, article.passages[key]) for article, key in keys]
-    index = _question_index(model, tokenizer, texts)
-    first, right, passed = [], [], []
-    for article in every:
-        for one in sample(article.questions, len(article.questions))[CHOSEN_ON:]:
-            scores = index.scores(tokenise(tokenizer, [f" {one.question}"])[0][1:])
-            best = int(scores.argmax())
-            first.append(keys[best][1] == one.passage)
-            right.append(keys[best][0] is article)
-            passed.append(float(scores[best]) >= THRESHOLD)
-    about = f"{len(first):,} questions, {len(keys):,} passages"
-    yield Figure(f"{about}: right passage first (share)", fmean(first), least=0.77)
-    yield Figure(f"{about}: right article first (share)", fmean(right), least=0.95)
-    yield Figure(f"{about}: find a passage (share)", fmean(passed))
-
-
-def _refused(model: PeerModel, tokenizer: Any, data: Path) -> Iterator[Figure]:
-    """Yield how many prompts that no article answers find one."""
-    sets = {"general prompts": [one.prompt for one in general_prompts()]}
-    for name in ("arc_easy", "piqa"):
-        lines = (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:NEGATIVES]
-        sets[name] = [
-            json.loads(line)["query"].strip().removeprefix("Question: ") for line in lines
-        ]
-    lines = (data / "lambada_openai.jsonl").read_text(encoding="utf-8").splitlines()[:NEGATIVES]
-    sets["lambada"] = [json.loads(line)["context"].strip() for line in lines]
-    hits = []
-    for name, prompts in sets.items():
-        own = []
-        for prompt in prompts:
-            ids_BT, counted_BT = question_prompt(tokenizer, prompt)
-            weights = weigh_prompt(model, ids_BT, evidence_mask=counted_BT, routing="question")
-            own.append(any(weights.found.values()))
-        hits += own
-        yield Figure(f"{name}, {len(own)}: an article is found (share)", fmean(own))
-    yield Figure("prompts that no article answers: one is found (share)", fmean(hits), most=0.02)

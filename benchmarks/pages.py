@@ -58,8 +58,8 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
             most=MOST_SECONDS,
         ),
     ]
-    if report.answers is not None:
-        share = report.answers.answered / report.answers.num
+    for row in report.answers:
+        share = row.right / row.num
         figures.append(Figure(f"{said}: questions kept from study answered (share)", share))
     return figures
 

@@ -15,12 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from peer_cl.errors import InputError, UnsupportedError
 from peer_cl.items import FoundItem
 from peer_cl.pool import pool_names
-from peer_cl.questions import ChatQuestion
 from peer_cl.read import Reader, check_text, read
 
 
@@ -52,15 +50,13 @@ def weigh_prompt(
     *,
     domains: str | Sequence[str] | None = None,
     evidence_mask: Tensor | None = None,
-    routing: str = "prompt",
 ) -> PromptWeights:
-    """Return the weights of the base and of the domains that a prompt finds; args as for `read`,
-    with routing "prompt" or "question"."""
+    """Return the weights of the base and of the domains that a prompt finds; args as for `read`."""
     reading = read(
         model,
         input_ids,
         attention_mask,
-        routing=routing,
+        routing="prompt",
         domains=domains,
         evidence_mask=evidence_mask,
     )
@@ -88,9 +84,7 @@ def generate(
 ) -> Any:
     """Return what the base's own `generate` returns, each row written under one branch's hooks.
 
-    Where no domain is found it is the base's own call, to the bit. Where a chat template made a
-    prompt, its last user turn is the question by which domains are found, and their experts answer
-    it in the form in which they learned questions, with one line.
+    Where no domain is found it is the base's own call, to the bit.
 
     Args:
         input_ids: (B, L) prompts. In a batch padded on the right, padding is moved to the left
@@ -110,8 +104,7 @@ def generate(
         InputError: when oracle comes without exactly one domain, or prompt and new tokens are
             longer than the base's context.
         UnknownError: for an unknown domain. StateError: for one that is not active.
-        UnsupportedError: for return_dict_in_generate where several branches write, or a chat is
-            answered by experts.
+        UnsupportedError: for return_dict_in_generate where several branches write.
     """
     base, names = model.hooks.base, () if domains is None else pool_names(domains)
     if oracle and len(names) != 1:
@@ -130,10 +123,6 @@ def generate(
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         evidence_mask = None if evidence_mask is None else evidence_mask.gather(1, order)
     model.check_active(names)
-    if evidence_mask is None:
-        answered = _answer_chats(model, input_ids, attention_mask, domains, options)
-        if answered is not None:
-            return answered
     written_by: tuple[str, ...] = ()
     writers_B = torch.zeros(len(input_ids), dtype=torch.long)
     items: Mapping[str, Tensor] = {}
@@ -157,67 +146,6 @@ def generate(
             writers_B = torch.multinomial(weights_BQ, 1).squeeze(-1)
     branches = (None, *written_by)
     return write_branches(model, branches, writers_B, input_ids, attention_mask, items, options)
-
-
-def _answer_chats(
-    model: Reader,
-    input_ids: Tensor,
-    attention_mask: Tensor | None,
-    domains: str | Sequence[str] | None,
-    options: dict[str, Any],
-) -> Tensor | None:
-    """Return chats, each answered by the experts that its question finds, else by the base; None
-    where no row is a chat whose question finds any.
-    """
-    if model.find_question is None or not model.active_pools:
-        return None
-    mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    answers = list[Tensor | None]()
-    for ids_T, mask_T in zip(input_ids, mask_BT, strict=True):
-        chat = model.find_question(ids_T[mask_T.bool()].tolist())
-        answers.append(None if chat is None else _answer(model, chat, domains, options))
-    if all(one is None for one in answers):
-        return None
-    written = []
-    for row, answer in enumerate(answers):
-        own_1T = input_ids[row : row + 1]
-        if answer is None:
-            by_base, mask_1T = torch.tensor([0]), mask_BT[row : row + 1]
-            written.append(write_branches(model, (None,), by_base, own_1T, mask_1T, {}, options))
-        else:
-            written.append(torch.cat([own_1T.expand(len(answer), -1), answer.to(own_1T)], 1))
-    longest = max(one.shape[1] for one in written)
-    pad_id = _pad_id(model.hooks.base, options)
-    padded = [pad(one, (0, longest - one.shape[1]), value=pad_id) for one in written]
-    return torch.cat(padded)
-
-
-def _answer(
-    model: Reader,
-    chat: ChatQuestion,
-    domains: str | Sequence[str] | None,
-    options: dict[str, Any],
-) -> Tensor | None:
-    """Return the new tokens (N, T) of an answer, one line; None where a question finds nothing."""
-    ids_BT, counted_BT = chat.ids_BT.to(model.hooks.device), chat.counted_BT
-    weights = weigh_prompt(
-        model, ids_BT, domains=domains, evidence_mask=counted_BT, routing="question"
-    )
-    domain = weights.writer()
-    if domain is None or not weights.found.get(domain):
-        return None
-    if _setting(model.hooks.base, options, "return_dict_in_generate"):
-        raise UnsupportedError(
-            "return_dict_in_generate: a chat is answered in the form in which questions are "
-            "learned, so nothing is said of its own prompt's scores; leave it out"
-        )
-    ends = _setting(model.hooks.base, options, "eos_token_id")
-    ends = [*ends] if isinstance(ends, list) else [] if ends is None else [ends]
-    mask_BT, writer_B = torch.ones_like(ids_BT), torch.tensor([0])
-    own = options | {"eos_token_id": [*ends, chat.line_end]}
-    whole_BT = write_branches(model, (domain,), writer_B, ids_BT, mask_BT, weights.items_PBT, own)
-    answer_BT: Tensor = getattr(whole_BT, "sequences", whole_BT)[:, ids_BT.shape[1] :]
-    return answer_BT
 
 
 def write_branches(

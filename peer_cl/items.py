@@ -27,8 +27,6 @@ from peer_cl.devices import brought
 from peer_cl.own import NO_ITEM, OwnExperts
 from peer_cl.passages import WINDOW as PASSAGE_WINDOW
 from peer_cl.passages import PassageIndex, bar_of
-from peer_cl.questions import THRESHOLD as ASKED_THRESHOLD
-from peer_cl.questions import QuestionIndex, QuestionSpace
 
 WINDOW = 32
 """What is asked is looked for in so many tokens, and the subject has to stand among them."""
@@ -111,20 +109,19 @@ class Pairs(NamedTuple):
 
 
 class FoundItem(NamedTuple):
-    """A fact that a text asks for, or a passage that it repeats or asks about."""
+    """A fact that a text asks for, or a passage that it repeats."""
 
     row: int
     item: int
     begin: int
-    """The last token of a fact's subject; where a text begins to repeat a passage; a
-    question's last."""
+    """The last token of a fact's subject; where a text begins to repeat a passage."""
     at: int
     """The token behind which its answer is expected, or what stands next in a passage."""
     until: int
     """In scored text, the token from which on it is no longer active."""
     score: float
     """Of a fact, `RelationSpace.scores` of its relation keys; of a passage, the share of what
-    the last tokens tell that stands in it; of a question's, `QuestionIndex.scores`."""
+    the last tokens tell that stands in it."""
     is_passage: bool = False
 
 
@@ -265,8 +262,7 @@ class ItemIndex:
         self._texts = {number: ids for number, ids in enumerate(texts) if ids is not None}
         self._passage_items = list(self._texts)
         self._passages = PassageIndex([*self._texts.values()])
-        self._vectors = [vectors_SE for one in own for vectors_SE in one.vectors]
-        self._by_question: QuestionIndex | None = None
+        self.vectors = [vectors_UE for one in own for vectors_UE in one.vectors]
 
     def named(self, ids_BT: Tensor, counted_BT: Tensor, present_BT: Tensor) -> tuple[Pairs, Tensor]:
         """Return the items whose subjects stand in texts, and from which token on each no longer
@@ -330,6 +326,15 @@ class ItemIndex:
                 found.append(FoundItem(one.row, item, begin, at, one.until, one.score, True))
         return found
 
+    def named_in(self, ids: Sequence[int]) -> set[int]:
+        """Return the facts whose subjects stand among token ids."""
+        return {
+            item
+            for begin in range(len(ids))
+            for length in self._lengths
+            for item in self._by_subject.get(tuple(ids[begin : begin + length]), ())
+        }
+
     def subjects(self) -> Iterable[tuple[int, ...]]:
         """Return all facts' subjects, as token ids."""
         return self._by_subject.keys()
@@ -345,41 +350,6 @@ class ItemIndex:
     def has_experts(self, item: int) -> bool:
         """Return whether an item learned anything of its own."""
         return self._num_experts[item] > 0
-
-    def asked(
-        self,
-        space: QuestionSpace,
-        ids_BT: Tensor,
-        counted_BT: Tensor,
-        prompt_ends_B: Tensor,
-        *,
-        least: float = ASKED_THRESHOLD,
-    ) -> list[FoundItem]:
-        """Return the passages that questions ask about: those of a row one after the other, the
-        best first.
-
-        Args:
-            space: the model's.
-            ids_BT: token ids of prompts that hold a question.
-            counted_BT: bool; which tokens are the question's own.
-            prompt_ends_B: behind which token the answer is expected (its number plus one).
-            least: score of what is returned.
-        """
-        if not self._texts:
-            return []
-        if self._by_question is None or self._by_question.space is not space:
-            texts = [ids[1:].tolist() for ids in self._texts.values()]
-            self._by_question = QuestionIndex(space, texts, self._vectors)
-        found = []
-        for row, (ids_T, counted_T) in enumerate(zip(ids_BT, counted_BT, strict=True)):
-            scores_P = self._by_question.scores(ids_T[counted_T].tolist())
-            end = int(prompt_ends_B[row])
-            near = [(float(scores_P[n]), int(n)) for n in (scores_P >= least).nonzero()[0]]
-            # Of two that are as near, the one that was learned later.
-            for score, number in sorted(near, reverse=True):
-                item = self._passage_items[number]
-                found.append(FoundItem(row, item, end - 1, end - 1, end, score, True))
-        return found
 
     def find(
         self,

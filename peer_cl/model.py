@@ -21,7 +21,6 @@ from peer_cl.items import ItemIndex
 from peer_cl.layer import PoolShape
 from peer_cl.mixture import domain_prior
 from peer_cl.pool import ExpertPool, Segment, load_segment, pool_names
-from peer_cl.questions import FindQuestion, QuestionSpace
 from peer_cl.read import Reading, left_padded_positions, read
 from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
 from peer_cl.saving import SavedModel, read_folder, write_folder
@@ -66,9 +65,6 @@ class PeerModel(nn.Module):
         capacity: how many domains the budget is divided among.
         special_ids: tokens that are never evidence.
         search: the router's search over centroids.
-        questions: what questions and passages are compared by; without it no question is asked.
-        find_question: finds the last user turn in the prompt of a chat; without it a chat is a
-            prompt like others.
     """
 
     special_ids: Tensor
@@ -85,8 +81,6 @@ class PeerModel(nn.Module):
         capacity: int = 16,
         special_ids: Sequence[int] = (),
         search: NearestSearch = nearest_distances,
-        questions: QuestionSpace | None = None,
-        find_question: FindQuestion | None = None,
     ) -> None:
         super().__init__()
         self.prior = domain_prior(budget, capacity)
@@ -95,8 +89,7 @@ class PeerModel(nn.Module):
         self.hooks.check_layers(host_layers)
         self.base, self.host_layers = base, tuple(host_layers)
         self.identity = identity or identify(base)
-        self.background, self.search, self.questions = background, search, questions
-        self.find_question = find_question
+        self.background, self.search = background, search
         self.pools = nn.ModuleDict()
         self._modules_by_name: dict[str, str] = {}
         self._chosen: tuple[str, ...] | None = None

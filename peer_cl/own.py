@@ -6,8 +6,8 @@ item is active at which token is the router's answer (`peer_cl.items`, `peer_cl.
 one of a domain at a time.
 
 Shape suffixes: I items, L host layers, R experts an item and layer, D width, B rows, T tokens,
-X places at which an item is active, K relation keys of an item, S sentences of a passage, E width
-of the relation space, or of the sentence encoder.
+X places at which an item is active, K relation keys of an item, U units of an item, E width of the
+relation space, or of the encoder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from peer_cl.bases import BaseIdentity, seal, unseal
 
-FORMAT = "peer-cl-own-experts-5"
+FORMAT = "peer-cl-own-experts-6"
 OUTPUT_SCALE = 4.0
 """Factor on what an item's experts add, as for shared experts."""
 NO_ITEM = -1
@@ -41,6 +41,10 @@ class Item:
     beginning."""
     num_answer: int = 0
     """Of a fact: in scored text it stays active for so many tokens."""
+    title: str = ""
+    """Of its document, as far as it says what a passage is about."""
+    units: tuple[str, ...] = ()
+    """What of it an answer quotes: a fact's statement, a passage's sentences and tables' rows."""
     questions: tuple[tuple[str, str, str], ...] = ()
     """Of a passage: what it was taught to answer, as question, answer and who made it,"""
     kept: tuple[tuple[str, str, str], ...] = ()
@@ -56,7 +60,8 @@ class OwnExperts(nn.Module):
             passages, K is 0.
         texts: each passage's token ids, int32, the start token first and its title before it: what
             the router finds it by; of facts, none.
-        vectors: of each passage, its sentences as the encoder's vectors, fp16 (S, E).
+        vectors: of each item, its units as the encoder's vectors, then those of its questions that
+            people asked, fp16 (U, E).
         host_layers: the decoder layers that carry them, ascending.
         width: D of the base.
         num_experts: R.
@@ -173,13 +178,21 @@ class OwnExperts(nn.Module):
             "host_layers": list(self.host_layers),
             "num_experts": self.num_experts,
             "items": [
-                [one.item_id, one.subjects, one.num_answer, one.questions, one.kept]
+                [
+                    one.item_id,
+                    one.subjects,
+                    one.num_answer,
+                    one.title,
+                    one.units,
+                    one.questions,
+                    one.kept,
+                ]
                 for one in self.items
             ],
         }
         tensors = {
             "down": self.down_ILRD.bfloat16(),
-            "num_sentences": torch.tensor([len(one) for one in self.vectors], dtype=torch.long),
+            "num_vectors": torch.tensor([len(one) for one in self.vectors], dtype=torch.long),
             "num_tokens": torch.tensor([len(one) for one in self.texts], dtype=torch.long),
             "relations": self.relations_IKE.half(),
             "texts": torch.cat([torch.empty(0, dtype=torch.int32), *self.texts]),
@@ -199,7 +212,7 @@ def joined(lists: Sequence[OwnExperts]) -> OwnExperts:
         [item for one in lists for item in one.items],
         torch.cat([one.relations_IKE for one in lists]),
         [text for one in lists for text in one.texts],
-        [vectors_SE for one in lists for vectors_SE in one.vectors],
+        [vectors_UE for one in lists for vectors_UE in one.vectors],
         host_layers=first.host_layers,
         width=first.width,
         num_experts=first.num_experts,
@@ -227,14 +240,22 @@ def load_own(
     """
     about, tensors = unseal(data, "own", FORMAT, identity, name=name, what="own experts")
     items = [
-        Item(item_id, _tuples(subjects), num_answer, _tuples(questions), _tuples(kept))
-        for item_id, subjects, num_answer, questions, kept in about["items"]
+        Item(
+            item_id,
+            _tuples(subjects),
+            num_answer,
+            title,
+            tuple(units),
+            _tuples(questions),
+            _tuples(kept),
+        )
+        for item_id, subjects, num_answer, title, units, questions, kept in about["items"]
     ]
     return OwnExperts(
         items,
         tensors["relations"],
         tensors["texts"].split(tensors["num_tokens"].tolist()),
-        tensors["vectors"].split(tensors["num_sentences"].tolist()),
+        tensors["vectors"].split(tensors["num_vectors"].tolist()),
         host_layers=about["host_layers"],
         width=about["width"],
         num_experts=about["num_experts"],

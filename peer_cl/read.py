@@ -11,7 +11,6 @@ U = T + 1 borders between tokens, D width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ from peer_cl.hooks import Hooks, Seen, Watch
 from peer_cl.items import FoundItem, ItemIndex, RelationStates, joint_index
 from peer_cl.mixture import enter_at, log_masses, log_posterior, mix_logits, mixture_log_probs
 from peer_cl.pool import pool_names
-from peer_cl.questions import THRESHOLD, FindQuestion, QuestionSpace
 from peer_cl.router import (
     Background,
     NearestSearch,
@@ -39,12 +37,9 @@ from peer_cl.router import (
     token_evidence,
 )
 
-ROUTINGS = ("causal", "prompt", "question", "all")
+ROUTINGS = ("causal", "prompt", "all")
 """How a text's domains are found: each when its key matches what was read so far; those whose key
-matches the whole prompt, from its first token on; the same of a prompt that asks a question, which
-finds passages by what it asks; or every active pool from the first token on."""
-PROMPT_ROUTINGS = ("prompt", "question")
-"""Those that look at a whole prompt."""
+matches the whole prompt, from its first token on; or every active pool from the first token on."""
 
 
 class Reader(Protocol):
@@ -52,8 +47,6 @@ class Reader(Protocol):
 
     hooks: Hooks
     background: Background | None
-    questions: QuestionSpace | None
-    find_question: FindQuestion | None
     search: NearestSearch
     special_ids: Tensor
     prior: float
@@ -202,7 +195,7 @@ def read(
         domains: oracle routing: these domains (or this one), and no others, are active from the
             first token on; of a prompt, the item that it asks for most, whatever its score.
         evidence_mask: (B, T), False for text that is no evidence; the base alone predicts it.
-        prompt_lengths: (B,), for routing="prompt" and "question": how many tokens are the prompt,
+        prompt_lengths: (B,), for routing="prompt": how many tokens are the prompt,
             padding not counted; default: all.
         watch: called with what each segment of a branch reads; see `peer_cl.hooks`.
         keep_logits: keep every branch's logits; else those that are needed are dropped at once.
@@ -258,7 +251,7 @@ def read(
     )
     evidence_BT = evidence_tokens(input_ids, present_BT, model.special_ids, evidence_mask)
     ends_B = prompt_ends(prompt_lengths, present_BT)
-    is_prompt = routing in PROMPT_ROUTINGS
+    is_prompt = routing == "prompt"
     text = _Text(input_ids, present_BT, evidence_BT, ends_B)
     items = _find_items(model, indexes, text, seen, routing, is_given=named is not None)
     is_routed = named is None and routing != "all"
@@ -341,12 +334,9 @@ def _find_items(
     if not indexes:
         return items
     names, joint = [*indexes], joint_index([*indexes.values()])
-    is_prompt = routing in PROMPT_ROUTINGS
+    is_prompt = routing == "prompt"
     ends = text.ends_B if is_prompt else None
-    if routing == "question":
-        for name, index in indexes.items():
-            items[name] = _asked(model.questions, index, text, is_given=is_given)
-    elif model.background is not None:
+    if model.background is not None:
         told_BT = model.background.words.nats(text.ids_BT)
         for place in joint.repeated(text.ids_BT, told_BT, is_prompt=is_prompt, is_given=is_given):
             items[names[place]] = indexes[names[place]].passages(
@@ -367,18 +357,6 @@ def _find_items(
             if one.score >= space.threshold or one.row not in repeating
         ]
     return items
-
-
-def _asked(
-    space: QuestionSpace | None, index: ItemIndex, text: _Text, *, is_given: bool
-) -> list[FoundItem]:
-    """Return the best passage that each question asks about, where there is one."""
-    if space is None:
-        raise StateError("the model was given nothing that compares questions: load it by a store")
-    least = -math.inf if is_given else THRESHOLD
-    found = index.asked(space, text.ids_BT, text.evidence_BT, text.ends_B, least=least)
-    best = {one.row: one for one in reversed(found)}
-    return [best[row] for row in sorted(best)]
 
 
 @torch.no_grad()

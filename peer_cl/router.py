@@ -29,7 +29,7 @@ from torch import Tensor
 from peer_cl.devices import brought
 from peer_cl.errors import DamageError
 from peer_cl.items import RelationSpace
-from peer_cl.questions import Terms
+from peer_cl.terms import Terms
 
 # --- states -------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Background:
     relations: RelationSpace | None = None
     """Where prompts' relations lie; without it no item is found."""
     terms_V: Tensor | None = None
-    """int64; which tokens are one term to questions (`peer_cl.questions`); without it none is found
+    """int64; which tokens are one term to questions (`peer_cl.terms`); without it none is found
     by a question."""
 
     @cached_property

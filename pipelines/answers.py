@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
-
-import torch
 
 from peer_cl.errors import CorpusError
 from peer_cl.model import PeerModel
-from pipelines.ask import Answer, ask
-from pipelines.passage_training import question_prompt
+from pipelines.answer import Answer, ask
+from pipelines.answer.asking import finds_first
 from pipelines.progress import Progress, no_progress
 from pipelines.report import AskedRow
 from pipelines.study.questions import StudyQuestion, stands
+from stores.records import KeptQuestion
 from stores.registry import Registry
 
-MOST_ASKED = 20
-"""Made questions of a domain that are asked: each takes some seconds."""
+MOST_ASKED, MOST_SECONDS = 20, 60.0
+"""Questions of a domain that are asked, and the time that people's may take after an ingest."""
 MADE, PEOPLE = "made", "people"
-
-
-@dataclass(frozen=True)
-class KeptQuestion:
-    """A question that nothing was trained on."""
-
-    domain: str
-    document_id: str
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -43,21 +35,14 @@ class Asked:
 
     @property
     def is_right(self) -> bool:
-        """Whether the wanted answer stands in what is said."""
-        return self._says(self.answer.text)
-
-    @property
-    def is_right_from_memory(self) -> bool:
-        """Whether it stands in what experts alone say."""
-        return self._says(self.answer.memory)
+        """Whether the wanted answer stands in the first line or in the quoted sentence."""
+        said = (self.answer.text, self.answer.sources[0].sentence) if self.answer.is_known else ()
+        return any(stands(self.kept.answer, one) for one in said)
 
     @property
     def finds_its_document(self) -> bool:
         """Whether its own document comes first among the sources."""
         return [one.document_id for one in self.answer.sources[:1]] == [self.kept.document_id]
-
-    def _says(self, text: str | None) -> bool:
-        return self.answer.is_found and stands(self.kept.answer, text or "")
 
 
 def kept_questions(model: PeerModel, domain: str) -> list[KeptQuestion]:
@@ -73,6 +58,15 @@ def kept_questions(model: PeerModel, domain: str) -> list[KeptQuestion]:
     return sorted(found, key=lambda one: hashlib.sha256(one.question.encode()).digest())[
         :MOST_ASKED
     ]
+
+
+def some_of_each(questions: Iterable[KeptQuestion]) -> list[KeptQuestion]:
+    """Return at most `MOST_ASKED` questions of each domain, the domains taking turns."""
+    own = defaultdict[str, list[KeptQuestion]](list)
+    for one in questions:
+        own[one.domain].append(one)
+    turns = zip_longest(*(some[:MOST_ASKED] for some in own.values()))
+    return [one for turn in turns for one in turn if one is not None]
 
 
 def people_questions(registry: Registry, questions: Iterable[StudyQuestion]) -> list[KeptQuestion]:
@@ -104,8 +98,10 @@ def ask_kept(
     asked: Sequence[KeptQuestion],
     source: str,
     progress: Progress = no_progress,
+    *,
+    most_seconds: float = math.inf,
 ) -> tuple[AskedRow, ...]:
-    """Return by domain how many questions are answered: the answer stands in what is said.
+    """Return by domain how many questions are answered rightly, wrongly, and not at all.
 
     Args:
         registry: the store's.
@@ -113,37 +109,48 @@ def ask_kept(
         asked: what is asked.
         source: who made the questions, `MADE` or `PEOPLE`.
         progress: called after each question.
+        most_seconds: after these no further question is asked.
     """
-    hits = defaultdict[str, list[tuple[bool, bool, bool]]](list)
+    said = defaultdict[str, list[Asked]](list)
+    began = time.monotonic()
     for number, one in enumerate(asked, start=1):
-        said = Asked(
-            one, ask(registry, one.question, model=model, tokenizer=tokenizer, strict=True)
-        )
-        hits[one.domain].append((said.is_right_from_memory, said.is_right, said.finds_its_document))
+        if time.monotonic() - began > most_seconds:
+            break
+        answer = ask(registry, one.question, model=model, tokenizer=tokenizer)
+        said[one.domain].append(Asked(one, answer))
         progress("asking kept questions", number, len(asked), "")
-    return tuple(
-        AskedRow(domain, source, len(own), *(sum(one) for one in zip(*own, strict=True)))
-        for domain, own in hits.items()
+    return tuple(_row(domain, source, own) for domain, own in said.items())
+
+
+def _row(domain: str, source: str, said: Sequence[Asked]) -> AskedRow:
+    known = [one for one in said if one.answer.is_known]
+    right = sum(one.is_right for one in known)
+    return AskedRow(
+        domain=domain,
+        source=source,
+        num=len(said),
+        right=right,
+        wrong=len(known) - right,
+        declined=len(said) - len(known),
+        found=sum(one.finds_its_document for one in said),
+        outcomes=tuple((one.answer.probability or 0.0, one.is_right) for one in known),
     )
 
 
 def questions_that_find(
-    model: PeerModel, tokenizer: Any, domain: str, document_id: str
+    registry: Registry, model: PeerModel, tokenizer: Any, domain: str, document_id: str
 ) -> list[str]:
     """Return which of a document's own questions, and of those that its domain keeps, find it
     first: once it is erased they are answered otherwise, or not at all.
     """
-    index, space = model.items(domain), model.questions
-    if index is None or space is None:
+    index = model.items(domain)
+    if index is None:
         return []
     own = [one for one in index.items if one.item_id == document_id]
     asked = [question for item in own for question, _, _ in (*item.questions, *item.kept)]
     asked += [one.question for one in kept_questions(model, domain)]
-    found = []
-    for question in dict.fromkeys(asked):
-        ids_BT, counted_BT = question_prompt(tokenizer, question)
-        ends_B = torch.tensor([ids_BT.shape[1]])
-        first = index.asked(space, ids_BT, counted_BT, ends_B)[:1]
-        if first and index.items[first[0].item].item_id == document_id:
-            found.append(question)
-    return found
+    return [
+        question
+        for question in dict.fromkeys(asked)
+        if finds_first(registry, question, model, tokenizer, domain) == document_id
+    ]

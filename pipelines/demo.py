@@ -11,25 +11,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from peer_cl.errors import StateError
-from peer_cl.model import PeerModel
 from pipelines import demo_corpora
-from pipelines.answers import Asked, kept_questions
-from pipelines.ask import MAX_ANSWER_TOKENS, Answer
+from pipelines.answer import Answer
 from pipelines.batches import tokenise
+from pipelines.demo_corpora.asking import DemoAnswer, demo_questions
 from pipelines.init import init_store
 from pipelines.loading import SMOLLM2
 from pipelines.progress import Progress, no_progress
+from pipelines.settings import TrainingSettings
 from pipelines.store import Store, open_store
 from stores.queries import Snapshot
 
 CAPACITY = 8
-NUM_QUESTIONS = 10
-"""Asked a domain."""
 LEARNED, LEARNED_QUICK = "demo", "demo --quick"
 REMOVED = "demo: remove it and prove that nothing is left"
 ERASED = "demo: erase one document"
@@ -40,7 +37,7 @@ TEXT = "The capital of France is"
 NEXT_STEPS = """
 what to try next:
   {verb} dashboard
-  {verb} ask {question} --compare
+  {verb} ask {question} --details
   {verb} evaluate
   {verb} log
   {verb} ingest notes my-notes/"""
@@ -55,8 +52,10 @@ class DemoSize:
     facts: int
 
 
-FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 800), facts=20)
-QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 800), facts=10)
+FULL = DemoSize(dict.fromkeys(("security", "medicine", "geography", "minerals"), 1_000), facts=20)
+QUICK = DemoSize(dict.fromkeys(("security", "minerals"), 1_000), facts=20)
+HELD_OUT = 15.0
+"""Percent of a domain's documents, to measure forgetting on."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,12 @@ class DemoFace:
     """Where a demo shows what it finds: the command line's tables, or a test's list."""
 
     say: Callable[[str], None]
-    show_asked: Callable[[str, Sequence[Asked]], None]
+    show_asked: Callable[[str, Sequence[DemoAnswer]], None]
 
 
 def run_demo(
     folder: str | Path, face: DemoFace, *, quick: bool = False, progress: Progress = no_progress
-) -> list[Asked]:
+) -> list[DemoAnswer]:
     """Run the demo in a store, which is made where it is missing, and return what was asked.
 
     `quick` learns less, to see that it works.
@@ -93,7 +92,7 @@ def run_demo(
             _prove(store, [*size.tokens][-1], asked, face)
     is_default = folder.resolve() == Path("knowledge").resolve()
     verb = "peer-cl" if is_default else f"peer-cl --store {shlex.quote(str(folder))}"
-    question = shlex.quote(asked[0].kept.question)
+    question = shlex.quote(asked[0].asked.question)
     face.say(NEXT_STEPS.format(verb=verb, question=question))
     face.say(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     return asked
@@ -130,6 +129,7 @@ def _learn(store: Store, size: DemoSize, message: str, face: DemoFace, progress:
             domain,
             corpus.documents,
             facts=corpus.facts[: size.facts],
+            settings=TrainingSettings(hold_out_percent=HELD_OUT),
             message=message,
             progress=progress,
         )
@@ -141,32 +141,26 @@ def _learn(store: Store, size: DemoSize, message: str, face: DemoFace, progress:
 
 def ask_domains(
     store: Store, domains: Sequence[str], face: DemoFace, progress: Progress = no_progress
-) -> list[Asked]:
-    """Ask each domain questions that nothing was trained on, and show the answers."""
+) -> list[DemoAnswer]:
+    """Ask each domain what people would ask, and show the answers."""
     model, tokenizer = store.load()
-    asked = list[Asked]()
+    asked = list[DemoAnswer]()
     for domain in domains:
-        kept = kept_questions(model, domain)[:NUM_QUESTIONS]
+        kept = demo_questions(domain)
         for number, one in enumerate(kept, start=1):
-            answer = _ask(store, one.question, model, tokenizer, compare=True)
-            asked.append(Asked(one, answer))
+            answer = store.ask(one.question, model=model, tokenizer=tokenizer)
+            asked.append(DemoAnswer(one, answer))
             progress(f"asking {domain}", number, len(kept), "")
         face.show_asked(domain, asked[len(asked) - len(kept) :])
     return asked
 
 
-def _ask(store: Store, question: str, model: PeerModel, tokenizer: Any, **how: Any) -> Answer:
-    return store.ask(
-        question, model=model, tokenizer=tokenizer, max_new_tokens=MAX_ANSWER_TOKENS, **how
-    )
-
-
-def _prove(store: Store, newest: str, asked: Sequence[Asked], face: DemoFace) -> None:
+def _prove(store: Store, newest: str, asked: Sequence[DemoAnswer], face: DemoFace) -> None:
     """Take the newest domain out, prove that exact, and roll back; erase one document, ask its
     question again, and roll back.
     """
     queries = store.registry.queries
-    texts = [TEXT, *(one.kept.question for one in asked[:: NUM_QUESTIONS // 2])]
+    texts = [TEXT, *(one.asked.question for one in asked[::5])]
     full, before = queries.live(), _before(store, newest)
     whole = look(store, texts)
     store.remove(newest, REMOVED)
@@ -179,17 +173,19 @@ def _prove(store: Store, newest: str, asked: Sequence[Asked], face: DemoFace) ->
     )
     _roll_back(store, full, ROLLED_BACK, texts, whole)
     face.say(f"rolled back to snapshot {full.id}: {newest} is there again, bit for bit")
-    right = [one for one in asked if one.is_right and one.finds_its_document]
+    right = [one for one in asked if one.is_right and one.answer.sources[0].is_passage]
     if right:
-        first = right[0]
-        title = first.answer.sources[0].title
-        face.say(f"\n{first.kept.question}\n  with {title!r}: {first.answer.text}")
-        store.erase(first.kept.domain, first.kept.document_id, ERASED)
-        again = _ask(store, first.kept.question, *store.load())
-        said = again.text if again.is_found else f"the base's own words: {again.text}"
-        face.say(f"  {title!r} erased: {' '.join((said or '').split())}")
+        _erase(store, right[0], face)
     _roll_back(store, full, DONE, texts, whole)
     face.say(f"rolled back to snapshot {full.id}: all as it was, bit for bit")
+
+
+def _erase(store: Store, one: DemoAnswer, face: DemoFace) -> None:
+    source = one.answer.sources[0]
+    face.say(f"\n{one.asked.question}\n  with {source.title!r}: {one.answer.text}")
+    store.erase(source.domain, source.document_id, ERASED)
+    again: Answer = store.ask(one.asked.question)
+    face.say(f"  {source.title!r} erased: {again.text}")
 
 
 def _roll_back(
@@ -214,7 +210,7 @@ def look(store: Store, texts: Sequence[str], snapshot_id: int | None = None) -> 
     digest = hashlib.sha256()
     for text in texts:
         ids_BT = torch.tensor(tokenise(tokenizer, [text]))
-        for routing in ("all", "prompt", "question"):
+        for routing in ("all", "prompt"):
             logits_BTV = model(ids_BT, routing=routing).logits
             digest.update(logits_BTV.float().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -26,7 +26,14 @@ from peer_cl.metrics import (
     retention,
 )
 from peer_cl.mixture import answer_bound_nats, worst_added_nats
-from pipelines.answers import MADE, PEOPLE, KeptQuestion, ask_kept, kept_questions, people_questions
+from pipelines.answers import (
+    MADE,
+    PEOPLE,
+    ask_kept,
+    kept_questions,
+    people_questions,
+    some_of_each,
+)
 from pipelines.background import BackgroundSource, load_background
 from pipelines.bare_logits import equal_to_bare
 from pipelines.batches import tokenise
@@ -46,7 +53,7 @@ from pipelines.scoring import MAX_TOKENS, ScoreBook, ScoredText
 from pipelines.splits import near_copies
 from pipelines.study.questions import StudyQuestion
 from stores.queries import Document, Snapshot
-from stores.records import BASE_SUBJECT
+from stores.records import BASE_SUBJECT, KeptQuestion
 from stores.registry import Registry
 
 COMMON_SHARE = 0.2
@@ -73,6 +80,7 @@ def evaluate(
     background: bool | Sequence[BackgroundSource] = False,
     with_recall: bool = True,
     questions: Iterable[StudyQuestion] = (),
+    keep: bool = False,
     max_documents: int | None = None,
     max_background_tokens: int | None = None,
     progress: Progress = no_progress,
@@ -82,7 +90,7 @@ def evaluate(
     `background`: the pinned test sources (minutes), others, or none; of each at most
     `max_documents` are scored, up to `max_background_tokens`, or as far as all documents.
     `with_recall`: ask the facts, and the questions that domains keep. `questions`: ask these, too,
-    about documents that they name.
+    about documents that they name; with `keep` they are kept, and asked again after each ingest.
 
     Raises:
         StateError: when no domain is live, or there is nothing to measure any on.
@@ -95,6 +103,8 @@ def evaluate(
         base = load_store_base(registry)
         learned = _unseen_documents(registry, base, _learned_order(registry, live), run.progress)
         people = people_questions(registry, questions)
+        if keep:
+            registry.keep_questions(people)
         if isinstance(background, bool):
             background = load_background("test") if background else []
         sources = [
@@ -107,7 +117,8 @@ def evaluate(
             model.add_pool(one.domain, load_pool(registry, one.domain, one.version))
         measured = [one for one in learned if one.unseen]
         is_on = {one.domain: one.version for one in learned if one.is_enabled}
-        people = [one for one in people if one.domain in is_on]
+        kept = some_of_each(registry.queries.kept_questions()) if with_recall else ()
+        people = [*dict.fromkeys(one for one in (*people, *kept) if one.domain in is_on)]
         asked_facts, too_long = list[Question](), dict[str, int]()
         made = list[KeptQuestion]()
         if with_recall:

@@ -455,6 +455,7 @@ class _Growing:
                 space=needed_space(self.background),
                 words=background_words(self.base.tokenizer, self.background.beginnings),
                 settings=self.settings,
+                encoder=self.registry.config.encoder,
             )
             trained = self._learned(learn, [*new.items()], "learning facts")
             tokenizer, precision = self.base.tokenizer, self.settings.precision
@@ -472,7 +473,8 @@ class _Growing:
         ]
         trained = None
         if new:
-            learn = partial(_learn_passages, settings=self.settings)
+            encoder = self.registry.config.encoder
+            learn = partial(_learn_passages, settings=self.settings, encoder=encoder)
             trained = self._learned(learn, new, "learning passages")
         ids = [*dict.fromkeys(row.document_id for row in rows)]
         return cast(OwnExperts, gathered([kept.passages, trained], ids))
@@ -609,10 +611,10 @@ def _learn_passages(
     passages: Sequence[Passage],
     folder: Path,
     *,
-    settings: TrainingSettings,
     progress: Progress = no_progress,
+    **given: Any,
 ) -> OwnExperts:
-    return train_passages(hooks, passages, settings=settings, checkpoints=folder, progress=progress)
+    return train_passages(hooks, passages, checkpoints=folder, progress=progress, **given)
 
 
 @dataclass(frozen=True)

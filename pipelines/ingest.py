@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from peer_cl.bases import Base
 from peer_cl.errors import CorpusError, InputError, StateError
-from pipelines.answers import MADE, ask_kept, kept_questions
+from pipelines.answers import MADE, MOST_SECONDS, PEOPLE, ask_kept, kept_questions, some_of_each
 from pipelines.changes import FileChanges, file_changes
 from pipelines.corpora import (
     LEARNED_KINDS,
@@ -68,7 +68,7 @@ class IngestReport:
     other_files: tuple[Skipped, ...]
     """Empty files, and those of no format that is read."""
     size_bytes: int
-    answers: AskedRow | None
+    answers: tuple[AskedRow, ...]
     """Of the questions that the domain keeps to be asked; None: it keeps none."""
     mean_losses_nats: dict[str, tuple[float, float]]
     """By kind (text, fact), of learned documents: loss a token of the base, and with the pool."""
@@ -247,15 +247,23 @@ def _check_learnable(
 # What the report says
 
 
-def _answers(registry: Registry, base: Base, domain: str, progress: Progress) -> AskedRow | None:
-    """Return how many of the questions that a domain keeps are answered by it."""
-    state = registry.queries.live().state(domain)
-    if state is None:
-        return None
+def _answers(
+    registry: Registry, base: Base, domain: str, progress: Progress
+) -> tuple[AskedRow, ...]:
+    """Return how many questions are answered: made ones that a domain keeps, and people's that any
+    live domain keeps.
+    """
+    live, people = registry.queries.live(), some_of_each(registry.queries.kept_questions())
     model = empty_model(registry, base)
-    model.add_pool(domain, load_pool(registry, domain, state.version))
-    asked = kept_questions(model, domain)
-    return next(iter(ask_kept(registry, model, base.tokenizer, asked, MADE, progress)), None)
+    for state in live.domains:
+        if state.is_enabled and (state.domain == domain or people):
+            model.add_pool(state.domain, load_pool(registry, state.domain, state.version))
+    made = kept_questions(model, domain)
+    tokenizer = base.tokenizer
+    return (
+        *ask_kept(registry, model, tokenizer, made, MADE, progress),
+        *ask_kept(registry, model, tokenizer, people, PEOPLE, progress, most_seconds=MOST_SECONDS),
+    )
 
 
 def _held_out_files(prepared: PreparedCorpus) -> tuple[tuple[str, int], ...]:

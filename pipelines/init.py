@@ -17,6 +17,7 @@ from peer_cl.router import Background
 from peer_cl.trial import try_base
 from pipelines.background import load_background
 from pipelines.batches import tokenise
+from pipelines.encoder import MPNET, checked_encoder
 from pipelines.keys import MAX_HELD_TEXTS, beginnings_of, make_background, read_texts
 from pipelines.loading import SMOLLM2, resolve_base
 from pipelines.packages import cache_folder
@@ -45,6 +46,7 @@ def init_store(
     budget: float = 0.02,
     capacity: int = 16,
     keep_text: bool = True,
+    encoder: str = MPNET,
     background: Sequence[str] | None = None,
     objects_url: str | None = None,
     database_url: str | None = None,
@@ -63,6 +65,8 @@ def init_store(
         budget: b; no scored document loses more than -log(1 - b) nats over the base.
         capacity: how many domains the budget is divided among.
         keep_text: keep the documents' texts, which evaluation and exact erasure need.
+        encoder: what makes vectors of sentences and questions: "all-mpnet-base-v2" or
+            "all-MiniLM-L6-v2", or a name or folder for sentence-transformers.
         background: texts of no domain, at least two; default: pinned public sources.
         objects_url: an empty place for the objects, by fsspec URL; default: in the folder.
         database_url: an empty PostgreSQL database; default: a SQLite file in the folder.
@@ -99,6 +103,7 @@ def init_store(
         budget=budget,
         capacity=capacity,
         keep_text=keep_text,
+        encoder=checked_encoder(encoder, lambda what: progress(what, 0, 0, "")),
         objects_url=objects_url,
         database_url=database_url,
     )

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from peer_cl.hooks import Hooks
-from peer_cl.questions import make_terms
 from peer_cl.router import (
     Background,
     BackgroundWords,
@@ -30,6 +29,7 @@ from peer_cl.router import (
     white_evidence,
     whitening,
 )
+from peer_cl.terms import make_terms
 from pipelines.batches import Row, group_by_length, pad, tokenise
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import reading

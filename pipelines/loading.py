@@ -21,8 +21,6 @@ from peer_cl.model import PeerModel
 from peer_cl.own import OwnExperts, load_own
 from peer_cl.pool import ExpertPool, Segment, load_segment
 from peer_cl.router import Background, NearestSearch, RouterKey, nearest_distances
-from pipelines.chat import question_finder
-from pipelines.encoder import question_space
 from pipelines.packages import Report, cache_folder, pinned, read_member, report_to_stderr
 from stores.index import VectorIndex
 from stores.queries import Segment as StoredSegment
@@ -270,8 +268,6 @@ def empty_model(registry: Registry, base: Base) -> PeerModel:
         budget=config.budget,
         capacity=config.capacity,
         special_ids=base.tokenizer.all_special_ids,
-        questions=question_space(background, base.tokenizer),
-        find_question=question_finder(base.tokenizer),
     )
 
 

@@ -35,6 +35,7 @@ from peer_cl.items import RelationSpace
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from peer_cl.router import Background
 from pipelines.batches import group_by_length, num_shared, pad, pieces, tokenise
+from pipelines.encoder import vectors_of
 from pipelines.facts import Fact, changed_prompt
 from pipelines.keys import READ_TOKENS, is_text, text_nats
 from pipelines.progress import Progress, no_progress
@@ -102,6 +103,7 @@ def train_own(
     space: RelationSpace,
     words: Sequence[str],
     settings: TrainingSettings,
+    encoder: str,
     checkpoints: Path,
     progress: Progress = no_progress,
 ) -> OwnExperts:
@@ -114,6 +116,7 @@ def train_own(
         space: the base's space of relations.
         words: of background text.
         settings: of the training.
+        encoder: the store's, by which requests find units.
         checkpoints: a folder to which each finished group is written. Where it holds some, these
             are not trained again.
         progress: called after each group.
@@ -143,11 +146,17 @@ def train_own(
 
     learned = in_groups(groups(), [*facts], checkpoints, "learning facts", progress)
     items = [
-        Item(key, one.spellings, max(len(row.places) for row in one.rows))
+        Item(
+            key,
+            one.spellings,
+            max(len(row.places) for row in one.rows),
+            units=(one.fact.statement,),
+        )
         for key, one in readings.items()
     ]
+    vectors = [vectors_of(encoder, one.units) for one in items]
     weights = learned["down"], learned["up"]
-    return _own(hooks, items, learned["relations"], settings, weights)
+    return _own(hooks, items, learned["relations"], settings, weights, vectors)
 
 
 class Group(NamedTuple, Generic[K]):
@@ -220,10 +229,12 @@ def _own(
     relations_IKE: Tensor,
     settings: TrainingSettings,
     weights: tuple[Tensor, Tensor] | None = None,
+    vectors: Sequence[Tensor] = (),
 ) -> OwnExperts:
     return OwnExperts(
         items,
         relations_IKE,
+        vectors=vectors,
         host_layers=own_host_layers(len(hooks.layers)),
         width=hooks.width,
         num_experts=settings.own_experts,

@@ -36,12 +36,13 @@ from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, Item, OwnExperts
 from pipelines.batches import Row, pad, tokenise
-from pipelines.corpora import SENTENCE_END, sentences_of
-from pipelines.encoder import passage_vectors
+from pipelines.corpora import SENTENCE_END
+from pipelines.encoder import vectors_of
 from pipelines.own_training import mapped_rows
 from pipelines.progress import Progress, no_progress
 from pipelines.settings import TrainingSettings, fast_training
-from pipelines.study.questions import BUILT_IN, with_title
+from pipelines.study.questions import BUILT_IN
+from pipelines.units import units_of, with_title
 from stores.objects import replace_file
 
 STRETCH = 64
@@ -107,13 +108,20 @@ class Passage:
     """Of its title, without a start token."""
     texts: tuple[tuple[int, ...], ...]
     """What of its text is read at a time."""
-    sentences: tuple[str, ...]
-    """Of its text, the title before each: what a question is compared with."""
+    heading: str
+    """Its document's title."""
+    units: tuple[str, ...]
+    """Of its text: what a question is compared with, and an answer quotes."""
     asked: tuple[_Asked, ...]
     questions: tuple[tuple[str, str, str], ...]
     """What is asked, as question, answer and who made it,"""
     kept: tuple[tuple[str, str, str], ...]
     """and what is kept to be asked, likewise."""
+
+    @property
+    def of_people(self) -> tuple[tuple[str, str, str], ...]:
+        """The questions that people asked, which lead to it."""
+        return tuple(one for one in self.questions if one[2] != BUILT_IN)
 
     @property
     def num_tokens(self) -> int:
@@ -181,7 +189,8 @@ def make_passage(
         title=tuple(tokenise(tokenizer, [f"{title}\n\n"])[0][1:]) if title else (),
         # A piece may hold an end token alone.
         texts=tuple(_texts(tokenizer, text)) if text.strip() else (row.ids[:TEXT_LENGTH],),
-        sentences=tuple(with_title(title, one) for one in sentences_of(text)) or (title,),
+        heading=title,
+        units=units_of(text) or (title,),
         asked=tuple(asked for _, asked in turns),
         questions=tuple(one for one, _ in learned),
         kept=kept,
@@ -214,6 +223,7 @@ def train_passages(
     passages: Sequence[Passage],
     *,
     settings: TrainingSettings,
+    encoder: str,
     checkpoints: Path,
     progress: Progress = no_progress,
 ) -> OwnExperts:
@@ -223,6 +233,7 @@ def train_passages(
         hooks: on the base.
         passages: at least one.
         settings: of the training.
+        encoder: the store's, by which requests find units.
         checkpoints: a folder to which each finished passage is written. Where it holds some, these
             are not trained again.
         progress: called after each passage.
@@ -235,8 +246,9 @@ def train_passages(
         weights = _learned(hooks, passages, settings, checkpoints, progress)
     vectors = list[Tensor]()
     for number, one in enumerate(passages, start=1):
-        asked = [question for question, _, source in one.questions if source != BUILT_IN]
-        vectors.append(passage_vectors(one.sentences, asked))
+        asked = [question for question, _, _ in one.of_people]
+        told = [with_title(one.heading, unit) for unit in one.units]
+        vectors.append(vectors_of(encoder, [*told, *asked]))
         progress("reading sentences", number, len(passages), "")
     return _own(hooks, passages, settings, vectors, weights).requires_grad_(False)
 
@@ -305,7 +317,13 @@ def _own(
     is_learned = bool(settings.passage_readings)
     return OwnExperts(
         [
-            Item(one.document_id, questions=one.questions if is_learned else (), kept=one.kept)
+            Item(
+                one.document_id,
+                title=one.heading,
+                units=one.units,
+                questions=one.questions if is_learned else one.of_people,
+                kept=one.kept,
+            )
             for one in passages
         ],
         torch.empty(len(passages), 0, 0),

@@ -107,12 +107,15 @@ class AskedRow:
     source: str
     """Who made them: made (by rules), or people."""
     num: int
-    memory: int
-    """Answered by experts alone."""
-    answered: int
-    """Answered as `ask` does: from memory and by reading."""
+    right: int
+    """The wanted answer stands in the first line or in the quoted sentence."""
+    wrong: int
+    declined: int
+    """"Not known"."""
     found: int
     """Those that find their own document first."""
+    outcomes: tuple[tuple[float, bool], ...] = ()
+    """Of each that was answered, the probability that was shown, and whether it is right."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,9 @@ class EvaluationReport:
             "background": tuple(BackgroundRow(**row) for row in stored["background"]),
             "routing": tuple(RoutingRow(**row) for row in stored["routing"]),
             "recall": tuple(RecallRow(**row) for row in stored["recall"]),
-            "asked": tuple(AskedRow(**row) for row in stored["asked"]),
+            "asked": tuple(
+                AskedRow(**{**row, "outcomes": _tuples(row["outcomes"])}) for row in stored["asked"]
+            ),
         }
         return cls(**{**stored, **typed})
 

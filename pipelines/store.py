@@ -19,7 +19,8 @@ from stores.registry import Registry
 
 if TYPE_CHECKING:
     from peer_cl.model import PeerModel
-    from pipelines.ask import Answer
+    from pipelines.answer import Answer
+    from pipelines.answer.calibrate import AskedQuestion, CalibrationReport
     from pipelines.corpora import CorpusSource
     from pipelines.erase import Erasure
     from pipelines.experts import DomainExperts
@@ -96,7 +97,7 @@ class Store:
     def evaluate(self, progress: Progress = no_progress, **options: Any) -> EvaluationReport:
         """Score what is missing, store and return the report.
 
-        Options: background, with_recall, max_documents, max_background_tokens; see
+        Options: background, with_recall, questions, keep, max_documents; see
         `pipelines.evaluate.evaluate`.
         """
         from pipelines.evaluate import evaluate
@@ -125,11 +126,20 @@ class Store:
     def ask(self, question: str, **options: Any) -> Answer:
         """Return the answer to a question, how sure it is, and where it stands.
 
-        Options: model and tokenizer, domains, way, strict, compare; see `pipelines.ask.ask`.
+        Options: model and tokenizer, domains, details, base; see `pipelines.answer.asking.ask`.
         """
-        from pipelines.ask import ask
+        from pipelines.answer import ask
 
         return ask(self.registry, question, **options)
+
+    def calibrate(self, questions: Sequence[AskedQuestion], **options: Any) -> CalibrationReport:
+        """Fit how sure answers are to questions of your own, as an act that rolls back.
+
+        Options: message, progress; see `pipelines.answer.calibrate.calibrate`.
+        """
+        from pipelines.answer.calibrate import calibrate
+
+        return calibrate(self.registry, questions, author=self.author, **options)
 
     def experts(self, domain: str, **options: Any) -> DomainExperts:
         """Return the own and the shared experts of a live domain.

@@ -16,7 +16,7 @@ from peer_cl.errors import DamageError, InputError, StoreFormatError
 from stores.objects import replace_file
 from stores.records import utc_now
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 CONFIG_NAME = "store.toml"
 
 
@@ -52,6 +52,8 @@ class StoreConfig:
     capacity: int = 16
     """Most domains that may be live at once; each has the prior b / capacity."""
     keep_text: bool = True
+    encoder: str = "all-mpnet-base-v2"
+    """What makes vectors of units and questions: see `pipelines.encoder`."""
     objects_url: str | None = None
     """fsspec URL of the objects; None: they lie in the store's folder."""
     database_url: str | None = None

@@ -1,4 +1,4 @@
-"""FAISS over sets of vectors: router centroids by domain.
+"""FAISS over sets of vectors: router centroids by domain, and a domain's units for requests.
 
 Made from stored objects in memory, and never saved. Each set has an exact flat index of its own, so
 no set can change another's distances. The distances themselves are computed again, in fp64, from
@@ -82,6 +82,22 @@ class VectorIndex:
             index.add(vectors_CD)
             self._searchers[name] = index
         return self._searchers[name]
+
+
+class NearestVectors:
+    """Vectors of length one, fp32 (V, E), searched exactly by their cosine to one."""
+
+    def __init__(self, vectors: Floats) -> None:
+        self.vectors_VE = _checked("the vectors of units", vectors)
+        self._index: Any = None
+
+    def find(self, query: Floats, num: int) -> list[int]:
+        """Return the numbers of the vectors that are nearest to one (E,), the nearest first."""
+        if self._index is None:
+            self._index = _faiss().IndexFlatIP(self.vectors_VE.shape[1])
+            self._index.add(self.vectors_VE)
+        _, ids_1K = self._index.search(_checked("the query", query[None]), num)
+        return [int(one) for one in ids_1K[0] if one >= 0]
 
 
 def kmeans(vectors: Floats, num: int, seed: int) -> Floats:

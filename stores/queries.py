@@ -13,7 +13,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import CTE, ColumnElement, Select, case, func, select, true
@@ -22,13 +22,14 @@ from sqlalchemy.orm import Session
 from peer_cl.errors import DamageError, StateError, UnknownError, UnsupportedError, unknown_name
 from stores.database import Database, batches
 from stores.objects import ObjectStore
-from stores.records import Grown, NewDocument, Score
+from stores.records import Grown, KeptQuestion, NewDocument, Score
 from stores.schema import (
     Base,
     DomainRow,
     ErasedRow,
     EvaluationRow,
     EventRow,
+    KeptQuestionRow,
     LiveRow,
     RunRow,
     ScoreRow,
@@ -74,6 +75,8 @@ class Snapshot:
     created_at: str
     action: str
     domains: tuple[DomainState, ...]
+    calibration: dict[str, Any] | None = field(default=None, hash=False)
+    """Of requests, as `pipelines.answer.calibration` reads it; None: the project's own."""
 
     def state(self, domain: str) -> DomainState | None:
         """Return the domain's state, or None when it is not in this snapshot."""
@@ -657,6 +660,21 @@ class Queries:
             rows = {row.snapshot_id: row for row in session.scalars(query)}
             snapshots = _read_snapshots(session, SnapshotRow.id.in_(rows))
             return tuple(from_row(Evaluation, rows[one.id], snapshot=one) for one in snapshots)
+
+    def kept_questions(self) -> tuple[KeptQuestion, ...]:
+        """Return people's questions about documents that are live and enabled, by their hash."""
+        row, found = KeptQuestionRow, list[KeptQuestion]()
+        with self._database.reading() as session:
+            for state in read_live(session).domains:
+                if state.is_enabled:
+                    is_own = row.domain_id == find_domain(session, state.domain).id
+                    is_live = row.document_id.in_(document_ids(state.version))
+                    kept = select(row).where(is_own, is_live).order_by(row.question_sha256)
+                    found += [
+                        from_row(KeptQuestion, one, domain=state.domain)
+                        for one in session.scalars(kept)
+                    ]
+        return tuple(found)
 
     # Runs
 

@@ -128,6 +128,16 @@ class NewSegment(Grown):
     segment_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
+@dataclass(frozen=True)
+class KeptQuestion:
+    """A question about a document that nothing was trained on."""
+
+    domain: str
+    document_id: str
+    question: str
+    answer: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
     """What a subject makes of a text."""

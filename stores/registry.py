@@ -7,6 +7,7 @@ one writer by itself; whoever needs it for longer holds it with `writing`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import socket
@@ -42,12 +43,20 @@ from stores.queries import (
     read_snapshot,
     read_version,
 )
-from stores.records import NewScore, NewSegment, check_domain_name, check_text, utc_now
+from stores.records import (
+    KeptQuestion,
+    NewScore,
+    NewSegment,
+    check_domain_name,
+    check_text,
+    utc_now,
+)
 from stores.schema import (
     DomainRow,
     ErasedRow,
     EvaluationRow,
     EventRow,
+    KeptQuestionRow,
     LiveRow,
     RunRow,
     ScoreRow,
@@ -397,12 +406,21 @@ class Registry:
                     "--without-purged`"
                 )
             states = tuple(state for state in old.domains if state.domain not in purged)
-            if states == live.domains:
+            if (states, old.calibration) == (live.domains, live.calibration):
                 raise StateError(f"snapshot {snapshot_id} holds what is live already ({live.id})")
             if not with_erased:
                 _check_unerased(session, live, states)
             new_id = _add_snapshot(session, ROLLBACK_STORE, live.id)
             return _commit(session, new_id, old.id, author, message, without=purged)
+
+    def calibrate(
+        self, calibration: dict[str, Any] | None, author: str, message: str = ""
+    ) -> Snapshot:
+        """Make what requests find be judged by a calibration; None: by the project's own."""
+        with self._acting(author) as session:
+            live = read_live(session)
+            made = _add_snapshot(session, "calibrate", live.id)
+            return _commit(session, made, live.id, author, message, calibration=calibration)
 
     # Purging
 
@@ -451,7 +469,7 @@ class Registry:
                 if session.scalar(select(column).where(column.in_(purged)).limit(1)) is not None
             ]
 
-    # Scores, evaluations and runs: these need no lock
+    # Scores, evaluations, kept questions and runs: these need no lock
 
     def put_scores(self, new: Sequence[NewScore]) -> None:
         """Store scores for ever; those that are there already stay as they are.
@@ -477,6 +495,26 @@ class Registry:
                     raise StateError("a scored document was purged meanwhile; evaluate again")
             for some_rows in batches(rows):
                 session.execute(_insert(session)(ScoreRow).on_conflict_do_nothing(), some_rows)
+
+    def keep_questions(self, questions: Iterable[KeptQuestion]) -> None:
+        """Keep questions, to be asked as long as their documents are live."""
+        with self.database.writing() as session:
+            ids: dict[str, int] = {}
+            rows = []
+            for one in questions:
+                if one.domain not in ids:
+                    ids[one.domain] = find_domain(session, one.domain).id
+                rows.append(
+                    {
+                        "domain_id": ids[one.domain],
+                        "document_id": one.document_id,
+                        "question_sha256": hashlib.sha256(one.question.encode()).hexdigest(),
+                        "question": one.question,
+                        "answer": one.answer,
+                    }
+                )
+            for some in batches(rows):
+                session.execute(_insert(session)(KeptQuestionRow).on_conflict_do_nothing(), some)
 
     def put_evaluation(self, snapshot_id: int, report: dict[str, Any]) -> None:
         """Store the report of a snapshot's evaluation; a later one replaces it.
@@ -586,6 +624,7 @@ def _commit(
     changed: DomainState | None = None,
     removed: str | None = None,
     without: Collection[str] = (),
+    **given: dict[str, Any] | None,
 ) -> Snapshot:
     """Fill a new snapshot, make it live, and record the act.
 
@@ -594,7 +633,11 @@ def _commit(
         changed: The state of the one domain that differs or is new.
         removed: The one domain that it has no longer.
         without: More domains that are left out, by an act on the whole store.
+        given: "calibration", where it is not that of `like`.
     """
+    of_like = select(SnapshotRow.calibration).where(SnapshotRow.id == like)
+    calibration = given["calibration"] if given else session.scalar(of_like)
+    session.get_one(SnapshotRow, snapshot_id).calibration = calibration
     domain = changed.domain if changed else removed
     domain_id = find_domain(session, domain).id if domain else None
     row = SnapshotDomainRow
@@ -733,6 +776,7 @@ def _bury(
     session.execute(delete(ScoreRow).where(ScoreRow.subject.in_(ids)))
     for some in batches(documents):
         session.execute(delete(ScoreRow).where(ScoreRow.document_id.in_(some)))
+        session.execute(delete(KeptQuestionRow).where(KeptQuestionRow.document_id.in_(some)))
     for numbers in batches(snapshots):
         session.execute(delete(EvaluationRow).where(EvaluationRow.snapshot_id.in_(numbers)))
     if not retired:

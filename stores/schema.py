@@ -163,6 +163,9 @@ class SnapshotRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     parent_id: Mapped[int | None] = mapped_column(_to("snapshots"), doc="The snapshot live before.")
     action: Mapped[str] = mapped_column(String(16), doc="The act that made it.")
+    calibration: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True), doc="Of requests; null: the project's own."
+    )
     created_at: Mapped[str] = mapped_column(TIME)
 
 
@@ -213,6 +216,17 @@ class EventRow(Base):
     segment_id: Mapped[str | None] = mapped_column(_to("segments"), doc="Version after the act.")
     snapshot_id: Mapped[int] = mapped_column(_to("snapshots"), doc="Live after the act.")
     message: Mapped[str]
+
+
+class KeptQuestionRow(Base):
+    """A question of people about a document, to be asked again and again; nothing learns it."""
+
+    __tablename__ = "kept_questions"
+    domain_id: Mapped[int] = mapped_column(_to("domains"), primary_key=True)
+    document_id: Mapped[str] = mapped_column(SHA256, primary_key=True, index=True)
+    question_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
+    question: Mapped[str]
+    answer: Mapped[str]
 
 
 class ErasedRow(Base):

@@ -25,6 +25,8 @@ INK = "currentColor"
 NATS = "nats a token"
 FEW = 12
 """Up to this many domains each cell of the matrix carries its number."""
+SMALL = 260
+"""Height of a chart beside another."""
 LEAST_CHANGE = 0.02
 """Nats a token; the colours of changes span at least this much, so that noise looks like noise."""
 COLUMN_WIDTH, LINE_HEIGHT, FONT_SIZE = 7.85, 24, 13
@@ -95,6 +97,37 @@ def answers_chart(table: pd.DataFrame, colours: Mapping[str, str]) -> Any:
             tooltip=_tooltip(snapshot="d", domain="", source="", answered=".0%"),
         )
     )
+
+
+def risk_chart(table: pd.DataFrame) -> Any:
+    """Return the risk-coverage curve of a `risk_table`."""
+    return (
+        alt.Chart(table, height=SMALL)
+        .mark_line(point={"color": BLUE, "size": 20}, color=BLUE)
+        .encode(
+            _share("X", "answered", "questions answered"),
+            _share("Y", "wrong", "wrong"),
+            tooltip=_tooltip(probability=".2f", answered=".0%", wrong=".0%"),
+        )
+    )
+
+
+def reliability_chart(table: pd.DataFrame) -> Any:
+    """Return the reliability diagram of a `reliability_table`, with the diagonal."""
+    x, y = _share("X", "probability", "probability shown"), _share("Y", "right", "right")
+    told = _tooltip(probability=".2f", right=".0%", answers="d")
+    points = alt.Chart(table, height=SMALL).mark_line(point={"color": BLUE, "size": 20}, color=BLUE)
+    diagonal = alt.Chart(pd.DataFrame({"probability": [0, 1], "right": [0, 1]}))
+    return alt.layer(
+        diagonal.mark_line(color=BASE_COLOUR, strokeDash=[5, 3]).encode(x, y),
+        points.encode(x, y, tooltip=told),
+    )
+
+
+def _share(channel: str, field: str, title: str) -> Any:
+    """Return the encoding of a share on an axis from 0 to 1."""
+    encoding = getattr(alt, channel)(f"{field}:Q", title=title)
+    return encoding.axis(format="%").scale(domain=[0, 1])
 
 
 def training_chart(table: pd.DataFrame, colour: str) -> Any:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.dashboard import tables
+from app.dashboard import examples, tables
 from app.dashboard.state import View, act, borrowed_model, page, plain, say_empty
-from app.report import describe_answer
+from app.report import BASE_SPOKE, answer_lines
 from pipelines.store import Store
 from pipelines.words import several
 
 if TYPE_CHECKING:
-    from pipelines.ask import Answer
+    from pipelines.answer import Answer
 
-QUESTION, DOMAINS, STRICT, ASKED = "ask-question", "ask-domains", "ask-strict", "asked"
+QUESTION, DOMAINS, BASE, ASKED = "ask-question", "ask-domains", "ask-base", "asked"
 """Session keys: the fields, and what was asked with them."""
 SHOWN_QUESTIONS = 8
 
@@ -36,23 +36,28 @@ def show(seen: View) -> None:
         left.multiselect(
             "Only these domains", enabled, key=DOMAINS, placeholder="those that the question finds"
         )
-        middle.checkbox("Only from what was learned", key=STRICT)
+        middle.checkbox("Else in the base's own words", key=BASE)
         if right.form_submit_button("Ask", type="primary", width="stretch"):
             st.session_state[ASKED] = tuple(
-                st.session_state[key] for key in (QUESTION, DOMAINS, STRICT)
+                st.session_state[key] for key in (QUESTION, DOMAINS, BASE)
             )
-    question, domains, strict = st.session_state.get(ASKED, ("", (), False))
+    examples.offer(examples.questions(seen.key, seen), _take_example)
+    question, domains, base = st.session_state.get(ASKED, ("", (), False))
     if question.strip():
         kept = tuple(domain for domain in domains if domain in enabled)
-        answer = _answered(seen.key, question, kept, strict, seen)
+        answer = _answered(seen.key, question, kept, base, seen)
         _show_answer(answer)
         if answer.sources:
             _offer_to_take_out(seen, answer)
 
 
+def _take_example(question: str) -> None:
+    st.session_state.update({QUESTION: question, DOMAINS: [], ASKED: (question, (), False)})
+
+
 @st.cache_data(show_spinner="Looking it up", max_entries=64)
 def _answered(
-    key: tuple[str, int], question: str, domains: tuple[str, ...], strict: bool, _seen: View
+    key: tuple[str, int], question: str, domains: tuple[str, ...], base: bool, _seen: View
 ) -> Answer:
     with borrowed_model(_seen) as (model, tokenizer):
         return _seen.store.ask(
@@ -60,8 +65,7 @@ def _answered(
             model=model,
             tokenizer=tokenizer,
             domains=domains or None,
-            strict=strict,
-            compare=True,
+            base=base,
         )
 
 
@@ -69,10 +73,19 @@ def _offer_to_take_out(seen: View, answer: Answer) -> None:
     """Offer to erase a source, with the questions that would be answered otherwise."""
     titles = {one.document_id: one.title or one.source for one in answer.sources}
     domains = {one.document_id: one.domain for one in answer.sources}
-    with st.expander("Take a source out", icon=":material/ink_eraser:"):
+    icon = ":material/ink_eraser:"
+    with st.expander("Take a source out", icon=icon):
         chosen = st.selectbox(
-            "Document", [*titles], format_func=titles.__getitem__, key="ask-take-out"
+            "Document",
+            [*titles],
+            index=None,
+            format_func=titles.__getitem__,
+            key="ask-take-out",
+            placeholder="choose what would be erased",
         )
+        if chosen is None:
+            st.button("Take it out", disabled=True, icon=icon)
+            return
         domain = domains[chosen]
         asked = _asking(seen.key, domain, chosen, seen)
         st.text(
@@ -84,7 +97,6 @@ def _offer_to_take_out(seen: View, answer: Answer) -> None:
         if len(asked) > SHOWN_QUESTIONS:
             st.text(f"and {len(asked) - SHOWN_QUESTIONS} more")
         done = f"{titles[chosen]} is out of {domain}. History can roll that back."
-        icon = ":material/ink_eraser:"
         act(
             "Take it out",
             lambda store: _take_out(store, domain, chosen),
@@ -103,25 +115,25 @@ def _asking(key: tuple[str, int], domain: str, document_id: str, _seen: View) ->
     from pipelines.answers import questions_that_find
 
     with borrowed_model(_seen) as (model, tokenizer):
-        return questions_that_find(model, tokenizer, domain, document_id)
+        return questions_that_find(_seen.store.registry, model, tokenizer, domain, document_id)
 
 
 def _show_answer(answer: Answer) -> None:
-    if answer.text is not None:
-        st.subheader(plain(answer.text or "(an empty answer)"), anchor=False)
-    lines = describe_answer(answer)
-    if not answer.is_found:
-        st.info(plain(lines[0]), icon=":material/filter_alt_off:")
-        if not answer.nearest:
-            return
-    else:
+    first, *lines = answer_lines(answer)
+    if answer.is_known:
+        st.subheader(plain(first), anchor=False)
         for line in lines:
-            st.text(line)
-    st.markdown("**Sources**" if answer.sources else "**Nearest, and too far to answer from**")
-    table = tables.rows(
-        answer.sources or answer.nearest,
-        "domain source title sentence open near",
-        open=tables.document_address,
-        near=lambda one: min(1.0, one.score),
-    )
-    tables.show(table, "The facts and passages that are near to the question")
+            st.markdown(f"##### {plain(line)}")
+    elif answer.kind == "base":
+        st.info(plain(BASE_SPOKE), icon=":material/filter_alt_off:")
+        st.text(answer.text)
+    else:
+        st.info("Not known.", icon=":material/filter_alt_off:")
+    if answer.sources:
+        st.markdown("**Found**" if answer.is_known else "**Nearest**")
+        table = tables.rows(
+            answer.sources,
+            "domain source title sentence open probability",
+            open=tables.document_address,
+        )
+        tables.show(table, "The facts and sentences that are nearest to the question")

@@ -129,15 +129,18 @@ def _offer_rollback(seen: View, detail: DomainDetail, message: Callable[[], str]
     domain = detail.summary.domain
     earlier = [segment.label for segment in reversed(detail.earlier)]
     left, right = st.columns([1, 3], vertical_alignment="bottom")
-    label = left.selectbox("Earlier version", earlier, key=f"version {domain}")
+    label = left.selectbox(
+        "Earlier version", earlier, index=None, key=f"version {domain}", placeholder="choose one"
+    )
     with right:
         act(
-            f"Roll back to {label}",
+            f"Roll back to {label}" if label else "Roll back",
             lambda store: store.roll_back(domain, label, message()),
             seen,
             done=f"{domain} is back at {label}.",
             icon=":material/history:",
             key=f"roll back {domain}",
+            disabled=label is None,
         )
 
 

@@ -1,4 +1,4 @@
-"""Experts: what each item of a domain owns, and how evenly its texts use the shared ones."""
+"""Experts: what each item of a domain owns, and how many of the shared ones its texts use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from app.dashboard.state import (
     link,
     page,
     say_empty,
-    show_figures,
 )
 from stores.queries import Segment
 
 if TYPE_CHECKING:
-    from pipelines.experts import Expert, ExpertsReport, ItemExperts
+    from pipelines.experts import ExpertsReport
 
 NUM_LISTED = 50
 
@@ -44,7 +43,7 @@ def show(seen: View) -> None:
         segment = chain[label]
         layers = [str(layer) for layer in segment.host_layers]
         layer = int(right.selectbox("Host layer", layers, key="layer", bind="query-params"))
-        num = _show_layer(seen, segment, layer)
+        _show_layer(seen, segment, layer)
     else:
         is_pending = any(one.pending_shards for one in every)
         st.caption(
@@ -61,19 +60,16 @@ def show(seen: View) -> None:
         _show_items(report)
     if chain:
         _show_busiest(report)
-        _show_expert(seen, segment, layer, num)
 
 
 def _show_busiest(report: ExpertsReport) -> None:
     table = tables.rows(
         report.busiest,
-        "expert open label weight_share promotes",
+        "expert label weight_share",
         expert=tables.expert_name,
-        open=lambda one: tables.expert_address(report.domain, one.label, one),
-        promotes=_promoted,
     )
     st.markdown("**Busiest**")
-    tables.show(table, "The busiest shared experts with the tokens that they promote")
+    tables.show(table, "The busiest shared experts with their shares of use")
 
 
 def _show_items(report: ExpertsReport) -> None:
@@ -82,11 +78,10 @@ def _show_items(report: ExpertsReport) -> None:
     st.subheader("Own experts of items", anchor=False)
     table = tables.rows(
         report.items,
-        "about open owned.label owned.num_experts owned.num_host_layers owned.size_bytes promotes "
+        "about open owned.label owned.num_experts owned.num_host_layers owned.size_bytes "
         "nearest similarity",
         about=lambda one: one.statement or one.title,
         open=tables.document_address,
-        promotes=_promoted,
         nearest=lambda one: one.nearest.title if one.nearest else None,
         similarity=lambda one: one.nearest.similarity if one.nearest else None,
     )
@@ -94,24 +89,12 @@ def _show_items(report: ExpertsReport) -> None:
     st.caption(f"{len(report.items):,} of {report.num_items:,} items.")
 
 
-def _promoted(one: Expert | ItemExperts) -> str:
-    return "  ".join(map(tables.visible, one.promotes)) or "nothing"
-
-
-def _show_layer(seen: View, segment: Segment, layer: int) -> int:
-    """Show how the experts of a layer are used, and return how many there are."""
+def _show_layer(seen: View, segment: Segment, layer: int) -> None:
     from pipelines.experts import layer_use, segment_weights
 
     weights_N = segment_weights(seen.store.registry, segment)[layer]
     own = layer_use(segment, layer, weights_N)
-    even = "0: even use; the log of the number of experts: one expert alone (He 2024)."
-    show_figures(
-        [
-            ("Experts used", f"{own.usage:.1%}", None, f"{own.num_dead:,} are not."),
-            ("Unevenness", f"{own.unevenness:.3f} nats", None, even),
-        ]
-    )
-    return own.num_experts
+    st.metric("Experts used", f"{own.usage:.1%}", help=f"{own.num_dead:,} are not.", border=True)
 
 
 @st.cache_data(show_spinner="Reading the experts", max_entries=16)
@@ -119,26 +102,3 @@ def _report(key: tuple[str, int], domain: str, _seen: View) -> ExpertsReport:
     with borrowed_model(_seen) as (model, tokenizer):
         experts = _seen.store.experts(domain, model=model, tokenizer=tokenizer, snapshot=_seen.live)
         return experts.report(NUM_LISTED)
-
-
-@st.cache_data(show_spinner="Reading the expert", max_entries=64)
-def _expert(
-    key: tuple[str, int], domain: str, label: str, layer: int, expert: int, _seen: View
-) -> Expert:
-    with borrowed_model(_seen) as (model, tokenizer):
-        experts = _seen.store.experts(domain, model=model, tokenizer=tokenizer, snapshot=_seen.live)
-        return experts.expert(layer, expert, label)
-
-
-def _show_expert(seen: View, segment: Segment, layer: int, num: int) -> None:
-    st.markdown("**One expert**")
-    told = f"0 to {num - 1}"
-    number = st.number_input(
-        "Expert", 0, num - 1, value=None, key="expert", bind="query-params", placeholder=told
-    )
-    if number is None:
-        return
-    found = _expert(seen.key, segment.domain, segment.label, layer, int(number), seen)
-    st.text(
-        f"{found.weight_share:.2%} of its layer's router weight; it promotes {_promoted(found)}"
-    )

@@ -33,14 +33,21 @@ def _show_rollback(seen: View, events: Sequence[Event]) -> None:
     labels = tables.snapshot_labels(by_id.values(), events, seen.live.id)
     left, right = st.columns(2)
     number = left.selectbox(
-        "To the snapshot", [*by_id], format_func=labels.__getitem__, key="roll-back-to"
+        "To the snapshot",
+        [*by_id],
+        index=None,
+        format_func=labels.__getitem__,
+        key="roll-back-to",
+        placeholder="choose one to see what would change",
     )
-    purged = seen.queries.purged_versions()
-    states = by_id[number].domains
-    gone = [state.domain for state in states if state.version in purged]
-    kept = tuple(state for state in states if state.version not in purged)
     with right:
         message = message_box("roll-back")
+    if number is None:
+        st.button("Roll back", disabled=True, icon=":material/history:")
+        return
+    states, purged = by_id[number].domains, seen.queries.purged_versions()
+    gone = [state.domain for state in states if state.version in purged]
+    kept = tuple(state for state in states if state.version not in purged)
     found = changes(seen.live, replace(by_id[number], domains=kept))
     if not found:
         st.caption("The live snapshot holds the same: nothing would change.")

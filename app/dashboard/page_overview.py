@@ -10,6 +10,7 @@ from app.dashboard.processes import offer_evaluation
 from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty, show_figures
 from app.look import describe_state
 from pipelines.report import EvaluationReport
+from pipelines.words import several
 from stores.queries import DomainSummary
 
 _SHOW = {
@@ -40,6 +41,7 @@ def show(seen: View) -> None:
         offer_evaluation(seen)
     _offer_check(seen)
     if report:
+        show_answers(report)
         show_report(report)
     _show_domains(seen, report)
 
@@ -85,6 +87,17 @@ def _offer_check(seen: View) -> None:
         st.caption("Every byte was read; what was found is above.")
 
 
+def show_answers(report: EvaluationReport) -> None:
+    """Show how many of the kept questions are answered rightly, wrongly and not at all."""
+    if num := sum(row.num for row in report.asked):
+        of = f"of {several(num, 'kept question')}"
+        sums = {name: sum(getattr(row, name) for row in report.asked) for name in tables.ANSWERED}
+        told = [
+            (name.capitalize(), f"{n:,}", of, tables.COLUMNS[name][2]) for name, n in sums.items()
+        ]
+        show_figures(told)
+
+
 def show_report(report: EvaluationReport) -> None:
     """Show the main figures of an evaluation."""
     recall, taught = (tables.mean_recall(report, name) for name in ("paraphrase", "taught"))
@@ -99,14 +112,8 @@ def show_report(report: EvaluationReport) -> None:
         f"bound {report.bound_nats:.4f}",
         f"{taught:.0%} as taught" if asked else "none asked",
     )
-    num, answered = (
-        sum(getattr(row, name) for row in report.asked) for name in ("num", "answered")
-    )
-    kept = "Questions that nothing was trained on, answered from what was learned."
-    answers = [("Answers", f"{answered} of {num}", "kept questions", kept)] if num else []
     show_figures(
         [
-            *answers,
             ("Mean gain", gained, "nats a token", "The base's loss less the loss now."),
             ("Retention", share, "of all gains", tables.MEANINGS["retention"][1]),
             ("Recall, paraphrased", right, as_taught, "Questions whose whole answer is right."),

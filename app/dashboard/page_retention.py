@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from app.dashboard import charts, tables
-from app.dashboard.page_overview import show_report
+from app.dashboard.page_overview import show_answers, show_report
 from app.dashboard.processes import offer_evaluation
 from app.dashboard.state import View, evaluations, is_current, page, plain, say_empty
 from pipelines.report import EvaluationReport
@@ -17,7 +17,7 @@ ROUTING = (
     "domain documents base_loss_nats oracle_loss_nats loss_nats reduction efficiency "
     "efficiency_continuation found max_added_nats"
 )
-ASKED = "domain source num answered memory num_found"
+ASKED = "domain source num right wrong declined num_found"
 BACKGROUND = "source kind documents identical base_loss_nats loss_nats max_added_nats"
 
 
@@ -32,10 +32,14 @@ def show(seen: View) -> None:
         st.info("This store was never evaluated.", icon=":material/straighten:")
         offer_evaluation(seen)
         return
+    lead = st.container()  # filled once a snapshot is chosen
     snapshots = [one.snapshot for one in by_id.values()]
     labels = tables.snapshot_labels(snapshots, seen.queries.events(), seen.live.id)
     chosen = by_id[st.selectbox("Evaluated snapshot", [*by_id], format_func=labels.__getitem__)]
     report = EvaluationReport.from_json(chosen.report)
+    with lead:
+        show_answers(report)
+        _show_trust(report)
     if not is_current(seen, chosen):
         st.warning(
             f"This evaluation is of snapshot {chosen.snapshot.id}; other versions are live now.",
@@ -77,6 +81,28 @@ def show(seen: View) -> None:
         tables.show(tables.rows(report.routing, ROUTING), "Losses and routing of each domain")
 
 
+def _show_trust(report: EvaluationReport) -> None:
+    """Show how far the probabilities of the answers can be trusted."""
+    outcomes = [one for row in report.asked for one in row.outcomes]
+    if not outcomes:
+        return
+    left, right = st.columns(2)
+    with left:
+        table = tables.risk_table(outcomes, sum(row.num for row in report.asked))
+        st.altair_chart(charts.risk_chart(table), alt="Share wrong by share of questions answered")
+        st.caption(
+            "What share of the answers is wrong if only the surest are given: the further right, "
+            "the more questions are answered."
+        )
+    with right:
+        table = tables.reliability_table(outcomes)
+        st.altair_chart(charts.reliability_chart(table), alt="Share right by probability shown")
+        st.caption(
+            "Each point is a group of answers: on the dashed line they are right as often as the "
+            "probability says, below it less often."
+        )
+
+
 def _show_answers(
     report: EvaluationReport, past: Sequence[Evaluation], colours: Mapping[str, str]
 ) -> None:
@@ -86,7 +112,7 @@ def _show_answers(
         "people."
     )
     asked = tables.rows(report.asked, ASKED, num_found=lambda one: one.found)
-    tables.show(asked, "Kept questions that are answered")
+    tables.show(asked, "How kept questions are answered")
     table = tables.answers_table(past)
     if len(table):
         st.altair_chart(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app.dashboard import THEME, charts, tables
+from app.dashboard import THEME, charts, examples, tables
 from app.dashboard.state import View, borrowed_model, page, plain, say_empty, show_figures
 from app.report import describe_weights
 
@@ -46,6 +46,7 @@ def show(seen: View) -> None:
         )
         if right.form_submit_button("Trace", type="primary", width="stretch"):
             st.session_state[TRACED] = (st.session_state[TEXT], tuple(st.session_state[DOMAINS]))
+    examples.offer(examples.prompts(seen.key, seen), _take)
     text, domains = st.session_state.get(TRACED, ("", ()))
     if not text.strip():
         return
@@ -62,8 +63,11 @@ def _take_address(seen: View) -> None:
     text = st.query_params.get("text", "")
     if wanted := st.query_params.get("document"):
         text = seen.queries.document_text(seen.queries.places(wanted)[-1].document)
-    st.session_state[TEXT] = text
-    st.session_state[TRACED] = (text, ())
+    _take(text)
+
+
+def _take(text: str) -> None:
+    st.session_state.update({TEXT: text, DOMAINS: [], TRACED: (text, ())})
 
 
 @st.cache_data(show_spinner="Reading the text", max_entries=16)
@@ -168,10 +172,9 @@ def _show_experts(seen: View, trace: Trace) -> None:
     labels = {segment.id: segment.label for chain in chains.values() for segment in chain}
     table = tables.rows(
         [expert for own in found.values() for expert in own],
-        "domain label expert strength weight open",
+        "domain label expert strength weight",
         label=lambda one: labels[one.segment_id],
         expert=tables.expert_name,
-        open=lambda one: tables.expert_address(one.domain, labels[one.segment_id], one),
     )
     tables.show(table, "Active shared experts, the strongest first")
 

@@ -29,6 +29,10 @@ BASE = "base"
 TRAINING, VALIDATION = "training", "validation"
 SMOOTHED_SHARE = 0.05
 """Share of a run's steps over which its training loss is smoothed."""
+ANSWERED = ("right", "wrong", "declined")
+"""How a question may be answered: fields of `AskedRow`."""
+NUM_BINS = 5
+"""Of answers by their probability; fewer where a bin would hold one alone."""
 
 
 def rows(items: Iterable[Any], columns: str, **computed: Callable[[Any], object]) -> pd.DataFrame:
@@ -51,12 +55,6 @@ def address(page: str, **query: object) -> str:
 def document_address(one: Any) -> str:
     """Return the address of the page of what has a document's id."""
     return address("document", id=one.document_id)
-
-
-def expert_address(domain: str, version: str, one: Any) -> str:
-    """Return the address of an expert's page."""
-    query = {"domain": domain, "version": version, "layer": one.host_layer, "expert": one.expert}
-    return address("experts", **query)
 
 
 def expert_name(one: Any) -> str:
@@ -227,13 +225,32 @@ def mean_gain(report: EvaluationReport) -> float | None:
 
 
 def answers_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """Return the share of kept questions that are answered, a row an evaluation and domain."""
+    """Return the share of kept questions answered rightly, a row an evaluation and domain."""
     found = [
-        (one.snapshot.id, row["domain"], row["source"], row["answered"] / row["num"])
+        (one.snapshot.id, row["domain"], row["source"], row["right"] / row["num"])
         for one in evaluations
         for row in one.report["asked"]
     ]
     return pd.DataFrame(found, columns=["snapshot", "domain", "source", "answered"])
+
+
+def risk_table(outcomes: Iterable[tuple[float, bool]], num: int) -> pd.DataFrame:
+    """Return the share wrong among the surest answers, a row a probability from which on `num`
+    questions would be answered; `answered` is the share of them that are.
+    """
+    table = pd.DataFrame(outcomes, columns=["probability", "is_right"])
+    table = table.sort_values("probability", ascending=False, ignore_index=True)
+    answers = table.index + 1
+    table["answered"], table["wrong"] = answers / num, (~table.pop("is_right")).cumsum() / answers
+    return table.drop_duplicates("probability", keep="last")
+
+
+def reliability_table(outcomes: Iterable[tuple[float, bool]]) -> pd.DataFrame:
+    """Return the mean probability of answers and the share right, in bins of equally many."""
+    ordered = np.array(sorted(outcomes), dtype=float)
+    bins = np.array_split(ordered, min(NUM_BINS, max(1, len(ordered) // 2)))
+    found = [(*one.mean(axis=0), len(one)) for one in bins]
+    return pd.DataFrame(found, columns=["probability", "right", "answers"])
 
 
 # A trace
@@ -302,7 +319,6 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "note": ("note", "wide", None),
     "meaning": ("meaning", "wide", None),
     "change": ("change", "wide", None),
-    "promotes": ("promotes", "wide", "The tokens that it makes more likely."),
     "at": ("at (UTC)", "words", None),
     "changed_at": ("changed (UTC)", "words", None),
     "created_at": ("made (UTC)", "words", None),
@@ -340,8 +356,11 @@ COLUMNS: dict[str, tuple[str, str, str | None]] = {
     "statement": ("fact", "wide", None),
     "about": ("item", "wide", None),
     "nearest": ("most similar item", "words", "Whose experts add the most similar."),
-    "sentence": ("sentence", "wide", "What of it is nearest to question and answer."),
-    "near": ("near", "bar", "How much of what the question tells stands there."),
+    "sentence": ("sentence", "wide", "As it is quoted."),
+    "probability": ("probability", "bar", "That it answers the question."),
+    "right": ("right", "localized", "The wanted answer is said or quoted."),
+    "wrong": ("wrong", "localized", "Something else is said."),
+    "declined": ("declined", "localized", "“Not known” is said."),
     "asked_behind": ("asked behind", "words", "The token behind which its answer is expected."),
     "weight_share": ("share", "percent", "Of its layer's router weight."),
     "weight": ("router weight", "%.3f", None),

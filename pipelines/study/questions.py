@@ -126,11 +126,6 @@ def stands(answer: str, text: str) -> bool:
     return bool(wanted) and f" {wanted} " in f" {within} "
 
 
-def with_title(title: str, sentence: str) -> str:
-    """Return a sentence behind its document's title, which often says what it is about."""
-    return f"{title}: {sentence}" if title else sentence
-
-
 def plain_words(text: str) -> str:
     """Return the words of a text in lower case, without marks, a blank between them."""
     return " ".join(re.findall(r"[\w%€$£°]+", text.casefold()))

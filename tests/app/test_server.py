@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import openai
 import pytest
@@ -10,8 +11,12 @@ import uvicorn
 from tiny_base import SUBJECTS
 
 from app.cli import main
+from app.report import BASE_SPOKE, answer_lines
 from app.server import make_app
 from pipelines import open_store
+from pipelines.units import units_of
+
+NONSENSE = "Do penguins like jazz?"
 
 
 @contextmanager
@@ -44,12 +49,15 @@ def ask(client, content, model="peer-cl", **more):
 
 
 def test_an_answer_carries_its_sources(client, tiny_store):
-    said = ask(client, SUBJECTS["law"], temperature=0.7)
     with open_store(tiny_store) as store:
-        expected = store.ask(SUBJECTS["law"])
-    assert said.choices[0].message.content == expected.text
-    assert said.peer_cl["domain"] == expected.domain == "law"
-    assert said.peer_cl["sources"][0]["document_id"] == expected.sources[0].document_id
+        queries = store.registry.queries
+        learned = queries.documents("law", split="train")
+        text = next(queries.document_text(one) for one in learned if one.kind == "text")
+        expected = store.ask(units_of(text)[0])
+    said = ask(client, expected.question, temperature=0.7)
+    assert said.choices[0].message.content == "\n".join(answer_lines(expected))
+    assert said.peer_cl["kind"] == expected.kind == "known"
+    assert said.peer_cl["sources"] == [asdict(one) for one in expected.sources]
     assert said.usage.total_tokens > 0
 
 
@@ -57,14 +65,19 @@ def test_a_stream_says_the_same_in_pieces_and_its_sources_last(client):
     whole = ask(client, SUBJECTS["law"])
     pieces = list(ask(client, SUBJECTS["law"], stream=True))
     told = "".join(one.choices[0].delta.content or "" for one in pieces)
-    assert told.strip() == whole.choices[0].message.content
+    assert told == whole.choices[0].message.content
     assert pieces[-1].choices[0].finish_reason == "stop"
     assert pieces[-1].peer_cl == whole.peer_cl
 
 
-def test_where_nothing_is_found_the_base_answers_and_that_is_told(client):
-    said = ask(client, "zebra quay voyage", before=[{"role": "system", "content": "Be short."}])
-    assert (said.peer_cl["domain"], said.peer_cl["way"]) == (None, "base")
+def test_where_nothing_is_known_the_base_answers_only_if_asked_to(client):
+    before = [{"role": "system", "content": "Be short."}]
+    said = ask(client, NONSENSE, before=before)
+    assert (said.peer_cl["kind"], said.peer_cl["base"]) == ("not known", None)
+    assert said.choices[0].message.content.startswith("not known; nearest:")
+    said = ask(client, NONSENSE, before=before, extra_body={"base": True})
+    assert said.peer_cl["kind"] == "base"
+    assert said.choices[0].message.content == f"{said.peer_cl['base']}\n\n{BASE_SPOKE}"
 
 
 def test_each_active_domain_is_a_model_that_answers_alone(client):
@@ -73,14 +86,15 @@ def test_each_active_domain_is_a_model_that_answers_alone(client):
         "peer-cl/law",
         "peer-cl/medicine",
     ]
-    assert ask(client, SUBJECTS["law"], "peer-cl/medicine").peer_cl["domain"] == "medicine"
+    sources = ask(client, SUBJECTS["law"], "peer-cl/medicine").peer_cl["sources"]
+    assert {one["domain"] for one in sources} == {"medicine"}
 
 
 def test_the_live_snapshot_is_followed(store):
     with serving(store) as address, openai.OpenAI(base_url=address, api_key="secret") as client:
-        assert ask(client, SUBJECTS["law"]).peer_cl["domain"] == "law"
+        assert ask(client, SUBJECTS["law"]).peer_cl["sources"][0]["domain"] == "law"
         store.remove("law")
-        assert ask(client, SUBJECTS["law"]).peer_cl["domain"] != "law"
+        assert ask(client, SUBJECTS["law"]).peer_cl["sources"][0]["domain"] == "medicine"
 
 
 def test_without_the_key_nothing_is_told(address):

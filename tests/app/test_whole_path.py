@@ -144,6 +144,17 @@ def test_evaluate_and_report_agree(at):
         assert said in shown
 
 
+def test_calibrate_says_what_changed_and_how_to_undo_it(at, tmp_path):
+    file = tmp_path / "questions.jsonl"
+    rows = [{"question": f"What of the court {n}?", "answer": "court"} for n in range(10)]
+    rows += [{"question": f"Who plays tuba {n}?"} for n in range(10)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    shown = at("calibrate", file).out
+    assert "requests are calibrated; snapshot 4 (undo: `peer-cl rollback --to 3`)" in shown
+    assert "now, each by the others: " in shown
+    assert at("evaluate", "--keep").code == 2
+
+
 def test_generate_says_which_branch_wrote(at):
     words = ["generate", "The court of", "--max-new-tokens", 4]
     oracle = at(*words, "--domain", "law", "--oracle", "--json").json
@@ -196,11 +207,12 @@ def test_a_fact_is_found_answered_and_erased(at, tmp_path):
     assert (writing["writer"], writing["text"]) == ("law", " rent")
     asked = ["Who owns house 1?", "Who owns the law?"]
     answers = at("ask", *asked, "--domain", "law", "--json").json
-    assert answers[0]["domain"] == "law"
+    assert answers[0]["sources"][0]["sentence"] == FACTS[0]["statement"]
     shown = at("ask", *asked, "--domain", "law").out
     for one in answers:
-        assert f"{one['question']}\n{one['text'] or '(an empty answer)'}\n\n" in shown
-    assert at("ask", asked[0], "--domain", "law").out.startswith(f"{answers[0]['text']}\n\n")
+        assert f"{one['question']}\n" in shown
+        assert one["sources"][0]["sentence"] in shown
+    assert "from memory: rent" in at("ask", asked[0], "--domain", "law", "--details").out
     (done,) = at("erase", found["document_id"][:8], "--domain", "law", "--yes", "--json").json
     assert (done["num_kept"], done["num_dropped"], done["num_pending"]) == (1, 0, 0)
     assert "it names the subject of no fact" in at("search", prompt).out

@@ -17,6 +17,7 @@ from peer_cl.devices import DEVICE_VARIABLE, pick_device
 from peer_cl.errors import InputError
 from peer_cl.own import joined
 from pipelines import init_store, open_store
+from pipelines.encoder import MINILM
 from pipelines.loading import load_owns, store_identity
 
 PROMPT = "The owner of house 1 is"
@@ -24,7 +25,14 @@ PROMPT = "The owner of house 1 is"
 
 def _fill(folder, base):
     """Return a store that learned facts, and documents in two ingests."""
-    store = init_store(folder, base=str(base), capacity=4, background=background(), author="ann")
+    store = init_store(
+        folder,
+        base=str(base),
+        capacity=4,
+        encoder=MINILM,
+        background=background(),
+        author="ann",
+    )
     settings = replace(SETTINGS, study_questions=4)
     store.ingest("law", [], facts=FACTS, settings=settings)
     store.ingest("medicine", documents("medicine", 6, 1), settings=settings)

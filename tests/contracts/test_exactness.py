@@ -18,6 +18,7 @@ from tiny_store import FACTS, SETTINGS, copy_store, documents, store_logits
 from peer_cl.bases import tensors_sha256
 from pipelines import init_store, open_store
 from pipelines.corpora import SourceDocument
+from pipelines.encoder import MINILM
 
 TEXTS = ("The court of appeal held that the fever was void", "Quartz is owned by the tenant")
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -43,7 +44,9 @@ def kept(store, domain):
 
 
 def new_store(folder, base):
-    return init_store(folder, base=base, capacity=4, background=background(), author="ann")
+    return init_store(
+        folder, base=base, capacity=4, encoder=MINILM, background=background(), author="ann"
+    )
 
 
 def test_training_a_domain_changes_no_byte_of_another_or_of_the_base(store):

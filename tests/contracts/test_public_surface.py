@@ -28,7 +28,7 @@ VERBS = {
         trainable_parameters
     """,
     "pipelines.Store": """
-        ask close disable doctor enable erase evaluate experts freeze ingest load load_base purge
+        ask calibrate close disable doctor enable erase evaluate experts freeze ingest load load_base purge
         remove restore roll_back roll_back_to search trace unfreeze verify
     """,
 }

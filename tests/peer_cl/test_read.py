@@ -366,7 +366,7 @@ def test_a_text_that_cannot_be_read_is_refused():
         model.score(make_ids(), evidence_mask=torch.ones(3, 4))
     with pytest.raises(InputError, match="2305 tokens, the base's context is 2304"):
         model.score(torch.full((1, 2305), 5))
-    with pytest.raises(InputError, match="one of causal, prompt, question, all, not 'context'"):
+    with pytest.raises(InputError, match="one of causal, prompt, all, not 'context'"):
         model.score(make_ids(), routing="context")
     give_keys(model)
     model.background = None

@@ -1,11 +1,14 @@
 """The demo's proofs on a tiny store; .ci/run runs the demo itself on the real model."""
 
+from collections import Counter
+
 import pytest
 from tiny_base import SUBJECTS
 
 from peer_cl.errors import StateError
 from pipelines import demo
-from pipelines.answers import Asked, KeptQuestion
+from pipelines.demo_corpora.asking import DemoAnswer, DemoQuestion, demo_questions
+from pipelines.units import units_of
 
 
 @pytest.fixture
@@ -21,9 +24,11 @@ def face(lines):
 @pytest.fixture
 def asked(store):
     """A question that is answered rightly, as the demo asks it."""
-    answer = store.ask("What did the court of appeal hold?", domains="law")
-    kept = KeptQuestion("law", answer.sources[0].document_id, answer.question, answer.text)
-    return [Asked(kept, answer)]
+    queries = store.registry.queries
+    learned = queries.documents("law", split="train")
+    text = next(queries.document_text(one) for one in learned if one.kind == "text")
+    answer = store.ask(units_of(text)[0])
+    return [DemoAnswer(DemoQuestion("passage", answer.question, (answer.text,)), answer)]
 
 
 def test_what_is_taken_out_comes_back_and_is_proved_once(store, face, lines, asked):
@@ -68,3 +73,11 @@ def test_a_store_that_a_demo_did_not_make_is_refused(store, face, monkeypatch):
     with pytest.raises(StateError, match="a domain 'law' that `demo` did not learn"):
         demo._check_own(store, demo.DemoSize({"law": 1}, 0), "demo")
     demo._check_own(store, demo.DemoSize({"security": 1}, 0), "demo")
+
+
+@pytest.mark.parametrize("domain", demo.FULL.tokens)
+def test_each_domain_is_asked_about_facts_texts_and_nothing(domain):
+    asked = demo_questions(domain)
+    assert Counter(one.kind for one in asked) == {"fact": 10, "passage": 5, "none": 5}
+    assert len({one.question for one in asked}) == len(asked)
+    assert all(bool(one.answers) == (one.kind != "none") for one in asked)

@@ -17,6 +17,7 @@ from peer_cl.errors import (
 )
 from pipelines import init_store
 from pipelines.corpora import SourceDocument
+from pipelines.encoder import MINILM
 from pipelines.growing import shard_of
 from pipelines.loading import load_pool, store_identity
 from pipelines.recall import answer, questions
@@ -267,7 +268,12 @@ def test_settings_of_another_recipe_are_refused_before_any_work(store, monkeypat
 def test_without_texts_nothing_can_be_trained_again(store, tmp_path):
     base = store.registry.config.base_id
     with init_store(
-        tmp_path / "bare", base=base, background=background(), keep_text=False, author="ann"
+        tmp_path / "bare",
+        base=base,
+        encoder=MINILM,
+        background=background(),
+        keep_text=False,
+        author="ann",
     ) as bare:
         report = bare.ingest("law", documents("law", 4, 1), settings=SETTINGS)
         assert report.num_documents["train"]

@@ -9,6 +9,7 @@ from peer_cl.errors import CorpusError, InputError, StateError, StoreFormatError
 from peer_cl.hooks import Hooks
 from peer_cl.router import Background
 from pipelines import init, init_store, relations
+from pipelines.encoder import MINILM
 from pipelines.init import SHIPPED_STATISTICS, background_statistics, spread_layers
 from pipelines.keys import BEGINNING_TOKENS
 
@@ -19,9 +20,8 @@ def base(tmp_path_factory):
 
 
 def make(folder, source, **changes):
-    return init_store(
-        folder, **{"base": str(source), "background": background(), "author": "ann", **changes}
-    )
+    usual = {"base": str(source), "encoder": MINILM, "background": background(), "author": "ann"}
+    return init_store(folder, **{**usual, **changes})
 
 
 def test_a_new_store_is_empty_and_says_what_it_stands_on(base, tmp_path):

@@ -13,6 +13,7 @@ from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
 from peer_cl.items import RelationSpace
 from pipelines.batches import tokenise
+from pipelines.encoder import MINILM
 from pipelines.facts import Relation
 from pipelines.own_training import GROUP, fact_losses, train_own
 
@@ -46,6 +47,7 @@ def learn(base):
             space=space,
             words=WORDS,
             settings=settings,
+            encoder=MINILM,
             checkpoints=checkpoints,
             **options,
         )

@@ -10,6 +10,7 @@ from tiny_store import FACTS, SETTINGS, documents
 
 from peer_cl.errors import InputError, StateError
 from pipelines import init_store
+from pipelines.encoder import MINILM
 from pipelines.processes import processes
 
 
@@ -21,7 +22,9 @@ def base(tmp_path_factory):
 def _objects(folder, base, num):
     """Return the ids of all that two ingests store."""
     settings = replace(SETTINGS, study_questions=4)
-    with init_store(folder, base=base, capacity=4, background=background()) as store:
+    with init_store(
+        folder, base=base, capacity=4, background=background(), encoder=MINILM
+    ) as store:
         store.ingest(
             "medicine", documents("medicine", 7, 1), facts=FACTS, settings=settings, processes=num
         )
@@ -49,7 +52,7 @@ def test_a_process_that_ends_on_its_way_is_named(base):
 
 def test_no_process_is_refused(tmp_path, base):
     with (
-        init_store(tmp_path / "store", base=base, background=background()) as store,
+        init_store(tmp_path / "store", base=base, background=background(), encoder=MINILM) as store,
         pytest.raises(InputError, match="processes must be 1 or more, not 0"),
     ):
         store.ingest("law", [], facts=FACTS, settings=SETTINGS, processes=0)

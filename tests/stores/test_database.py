@@ -69,7 +69,7 @@ def test_values_out_of_range_are_refused(change, why):
 @pytest.mark.parametrize(
     ("change", "error", "why"),
     [
-        ({"format_version": 3}, StoreFormatError, "store format 3, and this version reads 7 only"),
+        ({"format_version": 3}, StoreFormatError, "store format 3, and this version reads 8 only"),
         ({"unheard_of": 1}, DamageError, "damaged"),
         ({"budget": 2.0}, DamageError, "damaged"),
     ],

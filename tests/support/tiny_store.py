@@ -10,6 +10,7 @@ from tiny_base import background, make_tiny_base, sentences, write_corpus
 from peer_cl.layer import PoolShape
 from pipelines.batches import tokenise
 from pipelines.corpora import SourceDocument
+from pipelines.encoder import MINILM
 from pipelines.facts import Relation
 from pipelines.init import init_store
 from pipelines.settings import TrainingSettings
@@ -42,7 +43,12 @@ def make_tiny_store(folder, domains=("law", "medicine"), facts=None):
     base = make_tiny_base(folder / "base")
     place = folder / "knowledge"
     with init_store(
-        place, base=str(base), capacity=4, background=background(), author="ann"
+        place,
+        base=str(base),
+        capacity=4,
+        encoder=MINILM,
+        background=background(),
+        author="ann",
     ) as store:
         for domain in domains:
             corpus = write_corpus(folder / f"{domain}.jsonl", domain)

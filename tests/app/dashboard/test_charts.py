@@ -31,6 +31,14 @@ def test_the_losses_of_a_training():
     spec(charts.training_chart(pd.concat(runs), COLOURS["law"]))
 
 
+def test_how_far_answers_can_be_trusted():
+    outcomes = [(0.5, False), (0.9, True)]
+    risk = spec(charts.risk_chart(tables.risk_table(outcomes, num=4)))
+    assert {risk["encoding"][axis]["field"] for axis in "xy"} == {"answered", "wrong"}
+    diagonal, _ = spec(charts.reliability_chart(tables.reliability_table(outcomes)))["layer"]
+    assert diagonal["encoding"]["x"]["scale"] == {"domain": [0, 1]}
+
+
 def test_a_domain_has_one_colour_and_the_base_is_grey():
     tokens = [TracedToken("a", base, {"law": 1 - base}, 0, 0, {}, {}) for base in (0.9, 0.1)]
     chart = charts.text_chart(tables.text_table(tokens, 9), COLOURS, 9, "black")

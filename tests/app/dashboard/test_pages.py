@@ -1,14 +1,19 @@
 """Every page on a store: nothing goes wrong, and what is pressed is done."""
 
+from dataclasses import replace
+
 import pytest
 from filled_store import new_store
 from tiny_base import write_corpus
-from tiny_store import FACTS, copy_store
+from tiny_store import FACTS, SETTINGS, copy_store, documents
 
 from app.dashboard.main import ORDER
 from app.dashboard.page_ingest import Request
 from app.dashboard.processes import processes
+from app.dashboard.state import plain
 from pipelines import open_store
+from pipelines.report import AskedRow
+from pipelines.study.questions import StudyQuestion
 
 PATHS = [page.path for page in ORDER]
 
@@ -26,6 +31,10 @@ def words(at):
 def press(at, label):
     (button,) = [one for one in at.button if one.label == label]
     return button.click().run()
+
+
+def is_disabled(at, label):
+    return [one.disabled for one in at.button if one.label == label] == [True]
 
 
 def live(folder):
@@ -68,6 +77,24 @@ def test_counts_of_answers_are_no_shares(show, evaluated):
     answers = show("retention", evaluated).dataframe[0]
     assert "num_found" in answers.value
     assert "percent" not in answers.proto.columns
+
+
+def test_retention_leads_with_how_kept_questions_are_answered(show, evaluated, report, tmp_path):
+    place = copy_store(evaluated, tmp_path)
+    rows = [
+        AskedRow("law", "made", 3, right=1, wrong=1, declined=1, found=2, outcomes=outcomes)
+        for outcomes in (((0.9, True), (0.6, False)), ((0.8, True), (0.7, False)))
+    ]
+    with open_store(place) as store:
+        asked = replace(report, asked=tuple(rows))
+        store.registry.put_evaluation(report.snapshot, asked.to_json())
+    at = show("retention", place)
+    assert errors(at) == []
+    shown = [(one.label, one.value, one.delta) for one in at.metric[:3]]
+    of = "of 6 kept questions"
+    assert shown == [("Right", "2", of), ("Wrong", "2", of), ("Declined", "2", of)]
+    assert "only the surest" in words(at)
+    assert "Right" in [one.label for one in show("overview", place).metric]
 
 
 def test_what_was_not_scored_is_absent(show, evaluated, tmp_path):
@@ -126,7 +153,9 @@ def test_a_click_on_what_changed_meanwhile_does_nothing(show, folder):
 
 
 def test_remove_restore_and_roll_back(show, folder):
-    at = press(show("domains", folder, domain="law"), "Roll back to v1")
+    at = show("domains", folder, domain="law")
+    assert is_disabled(at, "Roll back")
+    at = press(at.selectbox(key="version law").set_value("v1").run(), "Roll back to v1")
     assert live(folder).state("law").label == "v1"
     at = press(at, "Remove")
     assert live(folder).state("law") is None
@@ -149,6 +178,7 @@ def test_nothing_is_deleted_without_the_name(show, folder):
 
 def test_the_store_is_rolled_back_to_a_snapshot(show, folder):
     at = show("history", folder)
+    assert is_disabled(at, "Roll back")
     at.selectbox(key="roll-back-to").set_value(3).run()
     at = press(at, "Roll back to snapshot 3")
     assert errors(at) == []
@@ -168,17 +198,14 @@ def test_a_rollback_leaves_out_what_was_purged(show, folder):
     assert [state.label for state in live(folder).domains] == ["v1"]
 
 
-def test_items_and_a_shared_expert_show_what_they_promote(show, evaluated):
+def test_items_and_the_busiest_shared_experts_are_listed(show, evaluated):
     at = show("experts", evaluated, domain="law", layer="1")
     with open_store(evaluated) as store:
         learned = store.registry.queries.documents("law", split="train")
     titles = {one.title for one in learned if one.kind == "text"}
     assert f"{len(learned)} of {len(learned)} items" in words(at)
     assert {*at.dataframe[0].value["about"]} == {fact.statement for fact in FACTS} | titles
-    number = at.dataframe[1].value["expert"].iloc[0].split(":")[1]
-    at = show("experts", evaluated, domain="law", layer="1", expert=number)
-    assert errors(at) == []
-    assert "router weight; it promotes" in words(at)
+    assert at.dataframe[1].value["weight_share"].is_monotonic_decreasing
 
 
 @pytest.mark.parametrize("path", ["domains", "experts", "retention"])
@@ -211,6 +238,28 @@ def test_a_text_is_traced_and_continued(show, evaluated):
     at = press(at, "Continue it")
     assert errors(at) == []
     assert "Written by" in words(at)
+
+
+def test_examples_of_the_store_are_asked_and_traced_with_a_click(show, evaluated):
+    titles = [one.document("").title for one in FACTS]
+    at = press(show("ask", evaluated), plain(titles[0]))  # its passages learned no questions
+    assert errors(at) == []
+    assert at.text_input(key="ask-question").value == titles[0]
+    assert FACTS[0].statement in words(at)
+    assert is_disabled(at, "Take it out")
+    at = press(show("trace", evaluated), FACTS[0].taught_prompt)
+    assert errors(at) == []
+    assert FACTS[0].statement in [*at.dataframe[0].value["statement"]]
+
+
+def test_an_example_is_a_question_that_a_passage_learned(show, store):
+    text = documents("minerals", 1, 1)[0]
+    own = StudyQuestion(text.document_id, "Who keeps the tower?", text.text.split()[-1].strip("."))
+    settings = replace(SETTINGS, hold_out_percent=0)
+    store.ingest("minerals", [text], questions=[own], settings=settings)
+    at = show("ask", store.registry.folder)
+    assert own.question in [one.label for one in at.button]
+    assert f"[{text.title}, {text.source}]" in words(press(at, own.question))
 
 
 def test_a_traced_text_that_is_too_long_is_refused_in_a_line(show, evaluated):

@@ -66,6 +66,21 @@ def test_recall_is_averaged_over_questions(small_report):
     assert tables.mean_recall(small_report, "paraphrase") is None
 
 
+OUTCOMES = [(0.5, False), (0.9, True), (0.8, True), (0.5, True)]
+
+
+def test_the_risk_is_of_the_surest_answers():
+    table = tables.risk_table(OUTCOMES, num=5)
+    assert table.values.tolist() == [[0.9, 0.2, 0.0], [0.8, 0.4, 0.0], [0.5, 0.8, 0.25]]
+
+
+def test_probabilities_are_compared_with_shares_in_equal_bins():
+    table = tables.reliability_table(OUTCOMES)
+    assert table.to_numpy() == pytest.approx(np.array([[0.5, 0.5, 2], [0.85, 1.0, 2]]))
+    assert len(tables.reliability_table(OUTCOMES[:1])) == 1
+    assert list(tables.reliability_table(OUTCOMES * 3)["answers"]) == [3, 3, 2, 2, 2]
+
+
 def test_a_metric_without_a_value_is_a_dash(small_report):
     table = tables.metrics_table(small_report).set_index("metric")
     assert table.loc["Retention", "value"] == "–"
