@@ -128,11 +128,20 @@ def answer_lines(answer: Answer) -> list[str]:
     best = answer.sources[0]
     sure = answer.word if answer.probability is None else f"{answer.word}, {answer.probability:.2f}"
     if answer.text == best.sentence:
-        return [f"{quotation(best)}", f"({sure})"]
+        return [f"{in_marks(best)}  ({sure})", f"[{place_of(best)}]"]
     return [f"{answer.text}  ({sure})", quotation(best)]
 
 
 def quotation(one: Source) -> str:
     """Return a unit in quotation marks, and where it stands."""
-    where = one.source if one.title in {"", one.source} else f"{one.title}, {one.source}"
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{one.sentence}\N{RIGHT DOUBLE QUOTATION MARK}  [{where}]"
+    return f"{in_marks(one)}  [{place_of(one)}]"
+
+
+def in_marks(one: Source) -> str:
+    """Return a unit in quotation marks."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{one.sentence}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def place_of(one: Source) -> str:
+    """Return where a unit stands."""
+    return one.source if one.title in {"", one.source} else f"{one.title}, {one.source}"

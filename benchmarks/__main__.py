@@ -59,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
             *(f"seed{seed}" for seed in _values(arguments, "--seed")),
             *_values(arguments, "--part"),
             *_values(arguments, "--base"),
+            *_values(arguments, "--encoder"),
+            *(f"memory-{world}" for world in _values(arguments, "--memory")),
         ]
         kept = "-".join([name, *part])
         print(f"kept in {write_results(kept, figures, command)}")

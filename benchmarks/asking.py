@@ -1,19 +1,22 @@
-"""People's questions to `ask`: made-up organisations, whose words the questions hardly share.
+"""Questions in people's own words: two made-up organisations, whose words they hardly share.
 
 Each world (`--data FOLDER` with worlds/NAME: docs, facts.jsonl, questions.jsonl) is learned by its
 files. Units are found and read as `ask` does, with a calibration that was fitted on the other world
 and on SQuAD's articles 8 to 23 by the sha256 of their names; the reader learned from articles 24 to
 39 and from worlds of our own writing. SQuAD's figures are of the other sixteen articles, among all.
-`--fit` fits the calibration on everything that it may and ships it.
+`--fit` fits the calibrations on everything that they may, with the reader and without, and ships
+them. A question is answered rightly where an accepted answer stands in the short line, or in the
+quoted sentence of the unit that holds the evidence.
 
 What experts learn changes neither what is found nor what is read, so they take few steps here;
-`--memory` learns by default settings, and asks the experts too.
+`--memory WORLD` learns that world by default settings instead, and asks the experts alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +32,7 @@ from benchmarks.answers import read_articles, sample, write_line
 from benchmarks.results import Figure
 from peer_cl.model import PeerModel
 from pipelines import init_store, open_store
-from pipelines.answer.asking import reader_of
+from pipelines.answer.asking import LEAST_SHORT, Asker, quoted, reader_of
 from pipelines.answer.calibration import (
     CALIBRATIONS,
     Calibration,
@@ -38,7 +41,7 @@ from pipelines.answer.calibration import (
 )
 from pipelines.answer.find import Found, Question, Unit, UnitIndex, find, unit_index
 from pipelines.answer.fit import KnownQuestion, fit_calibration
-from pipelines.answer.reader import UnitReader
+from pipelines.answer.reader import Reading, UnitReader
 from pipelines.batches import tokenise
 from pipelines.chat import chat_ids
 from pipelines.corpora import SourceDocument
@@ -94,7 +97,7 @@ class Place:
     store: Store
     model: PeerModel
     tokenizer: Any
-    reader: KeptReader
+    reader: KeptReader | None
     index: UnitIndex
     asked: list[Asked] = field(default_factory=list)
 
@@ -109,7 +112,7 @@ class KeptReader:
     def __init__(self, reader: UnitReader) -> None:
         self._reader = reader
         self._odds: dict[tuple[str, str, str], float] = {}
-        self._said: dict[tuple[str, str, str], str] = {}
+        self._said: dict[tuple[str, str, str], Reading] = {}
 
     def relevance(self, question: str, units: Sequence[tuple[str, str]]) -> list[float]:
         """Return as `UnitReader.relevance` does."""
@@ -119,42 +122,47 @@ class KeptReader:
         return [self._odds[question, *one] for one in units]
 
     def short(self, question: str, unit: Unit) -> str:
-        """Return the short answer that is read from a unit."""
+        """Return the short answer that is shown beside a unit; empty: the unit is the answer."""
         key = (question, unit.title, unit.text)
         if key not in self._said:
-            self._said[key] = self._reader.answer(*key).text
-        return self._said[key]
+            self._said[key] = self._reader.answer(*key)
+        read = self._said[key]
+        return read.text if math.exp(read.log_prob) >= LEAST_SHORT else ""
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Return how people's questions are answered (`--data`, `--work`, `--fit`, `--memory`)."""
+    """Return how questions are answered (`--data`, `--base`, `--encoder`, `--fit`, `--memory`)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks asking")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=cache_folder() / "asking")
     parser.add_argument("--base", default=SMOLLM2)
     parser.add_argument("--encoder", default=MPNET)
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory", choices=WORLDS)
     options = parser.parse_args(list(arguments))
     with show_progress() as progress:
+        if options.memory:
+            return [*_memory(_world(options, options.memory, progress))]
         worlds = [_world(options, name, progress) for name in WORLDS]
+        if options.base != SMOLLM2:
+            return [*_worlds(worlds, [])]
         squad = _squad(options, progress)
         fitted = [one for one in squad.asked if one.kind == "passage"]
-        figures = [*_worlds(worlds, fitted), *_of_squad(squad, worlds, fitted)]
-        if options.memory:
-            figures += _memory(worlds)
+        everything = [*fitted, *(one for world in worlds for one in world.asked)]
         if options.fit:
-            everything = [*fitted, *(one for world in worlds for one in world.asked)]
-            name = calibration_name(options.encoder, has_reader=True)
-            _ship(name, fitted_on(everything, squad.reader))
-        return figures
+            for reader in (squad.reader, None):
+                name = calibration_name(options.encoder, has_reader=reader is not None)
+                _ship(name, fitted_on(everything, reader))
+        figures = [*_worlds(worlds, fitted), *_of_squad(squad, fitted_on(everything, squad.reader))]
+        return [*figures, *_seconds([worlds[0], squad])]
 
 
 # Stores
 
 
 def _open(options: argparse.Namespace, name: str, progress: Progress) -> tuple[Store, bool]:
-    place = options.work / f"{name}-{options.base}-{options.encoder}-{options.memory}"
+    how = "learned" if options.memory else "quick"
+    place = options.work / f"{name}-{options.base}-{options.encoder}-{how}"
     if (place / "store.toml").is_file():
         return open_store(place), False
     store = init_store(place, base=options.base, encoder=options.encoder, progress=progress)
@@ -165,10 +173,11 @@ def _place(name: str, store: Store) -> Place:
     model, tokenizer = store.load()
     reader, items = reader_of(model, tokenizer), model.items(name)
     terms = None if model.background is None else model.background.terms
-    if reader is None or items is None or terms is None:
-        raise SystemExit(f"{name}: no reader for this base, or nothing was learned")
+    if items is None or terms is None:
+        raise SystemExit(f"{name}: nothing was learned")
     index = unit_index(name, items, terms)
-    return Place(name, store, model, tokenizer, KeptReader(reader), index)
+    kept = None if reader is None else KeptReader(reader)
+    return Place(name, store, model, tokenizer, kept, index)
 
 
 def _world(options: argparse.Namespace, name: str, progress: Progress) -> Place:
@@ -231,7 +240,7 @@ def _question(place: Place, text: str) -> Question:
 
 def _squad(options: argparse.Namespace, progress: Progress) -> Place:
     articles = read_articles(options.data / "squad_stream.jsonl")
-    store, is_new = _open(_without_memory(options), "squad", progress)
+    store, is_new = _open(options, "squad", progress)
     if is_new:
         documents = [
             SourceDocument(text, article.name.replace("_", " "), key)
@@ -255,11 +264,6 @@ def _squad(options: argparse.Namespace, progress: Progress) -> Place:
             place.asked.append(_of_article(place, kind, one, sources))
             progress(f"asking squad, {kind}", number, len(questions), "")
     return place
-
-
-def _without_memory(options: argparse.Namespace) -> argparse.Namespace:
-    """Return options for a store that is only asked what it finds."""
-    return argparse.Namespace(**{**vars(options), "memory": False})
 
 
 def _of_article(place: Place, kind: str, one: Any, sources: Mapping[str, str]) -> Asked:
@@ -304,22 +308,30 @@ class Outcome:
     place: int | None
     """Of the right unit among those found; None: it is not among them."""
     probability: float
-    short: str
     says: bool
-    """An accepted answer stands in the short line."""
+    """An accepted answer stands in the short line,"""
+    quotes: bool
+    """and in the quoted sentence of the right unit."""
+    is_empty: bool
 
     @property
     def is_right(self) -> bool:
-        """The right unit is quoted."""
-        return self.place == 0
+        """Whether it is answered rightly, if it is shown."""
+        return self.says or self.quotes
 
 
 def _outcome(world: Place, one: Asked, calibration: Calibration) -> Outcome:
     found = world.found(one, calibration)
     places = [n for n, own in enumerate(found) if one.is_answerable and one.is_right(own.unit)]
-    short = world.reader.short(one.question.text, found[0].unit)
-    says = any(stands(answer, short) for answer in one.answers)
-    return Outcome(one, min(places, default=None), found[0].probability, short, says)
+    best = found[0]
+    short = world.reader.short(one.question.text, best.unit) if world.reader else ""
+    quotation = quoted(best.unit.text)
+    says, stands_there = (
+        any(stands(answer, text) for answer in one.answers) for text in (short, quotation)
+    )
+    place = min(places, default=None)
+    is_empty = not (short or quotation).strip()
+    return Outcome(one, place, best.probability, says, place == 0 and stands_there, is_empty)
 
 
 def _worlds(worlds: Sequence[Place], squad: Sequence[Asked]) -> Iterator[Figure]:
@@ -361,12 +373,13 @@ def _summed(outcomes: Sequence[Outcome], threshold: float) -> dict[str, float]:
     shown = [one for one in outcomes if one.probability > bar]
     right = [one for one in shown if one.is_right]
     return {
-        "passages: right unit first (share)": fmean(one.is_right for one in of["passage"]),
-        "facts: right unit first (share)": fmean(one.is_right for one in of["fact"]),
+        "passages: right unit first (share)": fmean(one.place == 0 for one in of["passage"]),
+        "facts: right unit first (share)": fmean(one.place == 0 for one in of["fact"]),
         "right unit among the first three (share)": fmean(
             one.place is not None and one.place < 3 for one in asked
         ),
         "right, nothing declined (of 100)": sum(one.is_right for one in asked),
+        "sentence right (of 100)": sum(one.quotes for one in asked),
         "short line right (of 100)": sum(one.says for one in asked),
         "right and shown, where 4 of 40 unanswerable are shown (of 100)": len(right),
         "wrong among the shown, the same (share)": 1 - len(right) / max(1, len(shown)),
@@ -382,7 +395,7 @@ def _summed(outcomes: Sequence[Outcome], threshold: float) -> dict[str, float]:
         "probability: AUROC of right against wrong": auroc(
             [(one.probability, one.is_right) for one in outcomes]
         ),
-        "empty answers": 0,
+        "empty answers": sum(one.is_empty for one in outcomes),
     }
 
 
@@ -425,44 +438,44 @@ def _rag(world: Place, calibration: Calibration) -> float:
     return float(max(hits.values()))
 
 
-def _of_squad(squad: Place, worlds: Sequence[Place], fitted: Sequence[Asked]) -> Iterator[Figure]:
-    calibration = fitted_on(
-        [*fitted, *(one for world in worlds for one in world.asked)], squad.reader
-    )
+def _of_squad(squad: Place, calibration: Calibration) -> Iterator[Figure]:
     reported = [one for one in squad.asked if one.kind == "reported"]
-    first, seconds = list[bool](), list[float]()
-    for one in reported:
-        began = time.perf_counter()
-        first.append(one.is_right(squad.found(one, calibration)[0].unit))
-        seconds.append(time.perf_counter() - began)
+    first = [one.is_right(squad.found(one, calibration)[0].unit) for one in reported]
     about = f"SQuAD, {len(reported)} questions among 2,067 passages"
     yield Figure(f"{about}: right passage first (share)", fmean(first), least=0.82)
     short = [one for one in squad.asked if one.kind == "short"]
-    hits = [
-        stands(
-            one.answers[0],
-            squad.reader.short(one.question.text, squad.found(one, calibration)[0].unit),
+    says = [_outcome(squad, one, calibration).says for one in short]
+    yield Figure(f"SQuAD, {len(short)} questions: short line contains (share)", fmean(says), 0.27)
+
+
+def _seconds(places: Sequence[Place]) -> Iterator[Figure]:
+    """Yield how long a question takes once all is loaded, the first ones left out."""
+    for place, most in zip(places, (3.0, 3.5), strict=True):
+        took = list[float]()
+        for one in place.asked[:12]:
+            began = time.perf_counter()
+            place.store.ask(one.text, model=place.model, tokenizer=place.tokenizer)
+            took.append(time.perf_counter() - began)
+        num = len({unit.item for unit in place.index.units if unit.is_passage})
+        yield Figure(
+            f"seconds to answer among {num:,} passages (median)", median(took[2:]), None, most
         )
-        for one in short
-    ]
-    yield Figure(f"SQuAD, {len(short)} questions: short line contains (share)", fmean(hits), 0.27)
-    yield Figure("SQuAD: seconds to read units (median)", median(seconds))
 
 
-def _memory(worlds: Sequence[Place]) -> Iterator[Figure]:
-    """Yield what experts alone answer, the right unit given."""
-    from pipelines.answer.asking import Asker
-
-    for world in worlds:
-        asker = Asker(world.store.registry, world.model, world.tokenizer)
-        for kind in ("passage", "fact"):
-            hits = list[bool]()
-            for one in world.asked:
-                right = [u for u in world.index.units if one.kind == kind and one.is_right(u)]
-                if right:
-                    unit = Found(right[0], one.measured[0][1], 1.0)
-                    said = asker.memory(one.question.text, unit) or ""
-                    hits.append(any(stands(answer, said) for answer in one.answers))
-            yield Figure(
-                f"{world.name}, {kind}s, the right unit given: memory (share)", fmean(hits)
-            )
+def _memory(world: Place) -> Iterator[Figure]:
+    """Yield what answers where the right unit is given: the experts, the reader, the sentence."""
+    asker = Asker(world.store.registry, world.model, world.tokenizer)
+    for kind in ("passage", "fact"):
+        hits: dict[str, list[bool]] = {"memory": [], "reading": [], "memory or reading": []}
+        for one in (one for one in world.asked if one.kind == kind):
+            right = next((unit for unit in world.index.units if one.is_right(unit)), None)
+            if right is not None:
+                found = Found(right, one.measured[0][1], 1.0)
+                texts = [asker.memory(one.question.text, found) or ""]
+                texts += [world.reader.short(one.question.text, right)] if world.reader else []
+                said = [any(stands(answer, text) for answer in one.answers) for text in texts]
+                hits["memory"].append(said[0])
+                hits["reading"].append(said[-1])
+                hits["memory or reading"].append(any(said))
+        for what, own in hits.items():
+            yield Figure(f"{world.name}, {kind}s, the right unit given: {what} (share)", fmean(own))

@@ -20,7 +20,7 @@ PACKAGES = ("peer_cl", "stores", "pipelines", "app", "benchmarks")
 MUST = {
     "lines of product code, benchmarks included": 20_000,
     "lines of tests": 10_000,
-    "words of the README": 1_500,
+    "words of the README": 700,
     "words of all pages outside results": 20_000,
     "project files whose functions run in ingest": 25,
     "project files whose functions run in generate": 25,

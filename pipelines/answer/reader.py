@@ -76,7 +76,8 @@ class UnitReader:
                 ids = unit_prompt(self._tokenizer, title, unit, question)
                 with self._running(len(ids)):
                     ids_BT = torch.tensor([ids], device=self._hooks.device)
-                    logits_V = base(input_ids=ids_BT, use_cache=False).logits[0, -1].float()
+                    last_BTV = base(input_ids=ids_BT, use_cache=False, logits_to_keep=1).logits
+                    logits_V = last_BTV[0, -1].float()
                 nothing = float(logits_V.log_softmax(-1)[self._nothing].exp().clamp(1e-6, 1 - 1e-6))
                 found.append(float(torch.logit(torch.tensor(1 - nothing))))
         return found

@@ -28,8 +28,8 @@ VERBS = {
         trainable_parameters
     """,
     "pipelines.Store": """
-        ask calibrate close disable doctor enable erase evaluate experts freeze ingest load load_base purge
-        remove restore roll_back roll_back_to search trace unfreeze verify
+        ask calibrate close disable doctor enable erase evaluate experts freeze ingest load
+        load_base purge remove restore roll_back roll_back_to search trace unfreeze verify
     """,
 }
 
