@@ -15,6 +15,7 @@ What experts learn changes neither what is found nor what is read, so they take 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -41,7 +42,7 @@ from pipelines.answer.calibration import (
 )
 from pipelines.answer.find import Found, Question, Unit, UnitIndex, find, unit_index
 from pipelines.answer.fit import KnownQuestion, fit_calibration
-from pipelines.answer.reader import Reading, UnitReader
+from pipelines.answer.reader import READERS, Reading, UnitReader, reader_name
 from pipelines.batches import tokenise
 from pipelines.chat import chat_ids
 from pipelines.corpora import SourceDocument
@@ -58,7 +59,7 @@ from stores.objects import replace_file
 WORLDS = ("harbour", "software")
 FITTED, TAUGHT = slice(8, 24), slice(24, 40)
 """Of SQuAD's articles: those of the calibration, and those of the reader."""
-NUM_FITTED, NUM_REPORTED, SHORT_ASKED = 300, 500, 24
+NUM_FITTED, NUM_REPORTED, SHORT_ASKED = 150, 500, 24
 MOST_SHOWN = 4
 """Of a world's unanswerable questions."""
 QUICK = TrainingSettings(
@@ -107,18 +108,31 @@ class Place:
 
 
 class KeptReader:
-    """A reader whose words are kept, since every calibration asks for the same."""
+    """A reader whose words are kept in a file: every calibration asks for the same, and a stopped
+    run goes on.
+    """
 
-    def __init__(self, reader: UnitReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: UnitReader, path: Path) -> None:
+        self._reader, self._path = reader, path
         self._odds: dict[tuple[str, str, str], float] = {}
         self._said: dict[tuple[str, str, str], Reading] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            *key, told = json.loads(line)
+            if isinstance(told, float):
+                self._odds[tuple(key)] = told  # type: ignore[index]
+            else:
+                self._said[tuple(key)] = Reading(**told)  # type: ignore[index]
+
+    def _keep(self, *row: Any) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def relevance(self, question: str, units: Sequence[tuple[str, str]]) -> list[float]:
         """Return as `UnitReader.relevance` does."""
         new = [one for one in units if (question, *one) not in self._odds]
-        told = zip(new, self._reader.relevance(question, new), strict=True)
-        self._odds |= {(question, *unit): odds for unit, odds in told}
+        for unit, odds in zip(new, self._reader.relevance(question, new), strict=True):
+            self._odds[question, *unit] = odds
+            self._keep(question, *unit, odds)
         return [self._odds[question, *one] for one in units]
 
     def short(self, question: str, unit: Unit) -> str:
@@ -126,6 +140,7 @@ class KeptReader:
         key = (question, unit.title, unit.text)
         if key not in self._said:
             self._said[key] = self._reader.answer(*key)
+            self._keep(*key, asdict(self._said[key]))
         read = self._said[key]
         return read.text if math.exp(read.log_prob) >= LEAST_SHORT else ""
 
@@ -176,7 +191,11 @@ def _place(name: str, store: Store) -> Place:
     if items is None or terms is None:
         raise SystemExit(f"{name}: nothing was learned")
     index = unit_index(name, items, terms)
-    kept = None if reader is None else KeptReader(reader)
+    kept = None
+    if reader is not None:
+        file = READERS / reader_name(model.identity.weights_sha256)
+        of = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        kept = KeptReader(reader, store.registry.folder.parent / f"{name}-{file.stem}-{of}.jsonl")
     return Place(name, store, model, tokenizer, kept, index)
 
 
