@@ -1,4 +1,4 @@
-"""The reader that comes with the project, on the real base: which sentence answers, and with what."""
+"""The reader that comes with the project, on the real base: what answers, and with which words."""
 
 import pytest
 
