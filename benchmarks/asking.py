@@ -51,7 +51,7 @@ from pipelines.facts import read_facts
 from pipelines.loading import SMOLLM2
 from pipelines.packages import cache_folder
 from pipelines.progress import Progress
-from pipelines.settings import TrainingSettings
+from pipelines.settings import TrainingSettings, reading, resolve_precision
 from pipelines.store import Store
 from pipelines.study.questions import plain_words, stands
 from stores.objects import replace_file
@@ -439,12 +439,14 @@ def calibration_error(pairs: Sequence[tuple[float, bool]], num_bins: int = 5) ->
 
 def _rag(world: Place, calibration: Calibration) -> float:
     """Return how many short lines the base itself reads from the passage: the best prompt's."""
-    hits = dict.fromkeys(RAG_PROMPTS, 0)
+    hits, model = dict.fromkeys(RAG_PROMPTS, 0), world.model
+    kept = world.store.registry.folder.parent / f"{world.store.registry.folder.name}-rag.json"
+    lines = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for one in world.asked:
         if not one.is_answerable:
             continue
         unit = world.found(one, calibration)[0].unit
-        ids = world.model.items(world.name).text(unit.item)  # type: ignore[union-attr]
+        ids = model.items(world.name).text(unit.item)  # type: ignore[union-attr]
         text = unit.text
         if ids is not None:
             text = str(world.tokenizer.decode(ids[1:], skip_special_tokens=True))
@@ -452,8 +454,11 @@ def _rag(world: Place, calibration: Calibration) -> float:
             content = prompt.format(title=unit.title, text=text, question=one.text)
             turns = [{"role": "user", "content": content}]
             line = chat_ids(world.tokenizer, turns) or tokenise(world.tokenizer, [content])[0]
-            said = write_line(world.model.base, world.tokenizer, line)
-            hits[prompt] += any(stands(answer, said) for answer in one.answers)
+            if content not in lines:
+                with reading(model.base, resolve_precision("auto", model.hooks.device)):
+                    lines[content] = write_line(model.base, world.tokenizer, line)
+                replace_file(kept, json.dumps(lines).encode())
+            hits[prompt] += any(stands(answer, lines[content]) for answer in one.answers)
     return float(max(hits.values()))
 
 
