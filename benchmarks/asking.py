@@ -59,7 +59,7 @@ from stores.objects import replace_file
 WORLDS = ("harbour", "software")
 FITTED, TAUGHT = slice(8, 24), slice(24, 40)
 """Of SQuAD's articles: those of the calibration, and those of the reader."""
-NUM_FITTED, NUM_REPORTED, SHORT_ASKED = 150, 500, 24
+NUM_FITTED, NUM_REPORTED, SHORT_ASKED = 225, 500, 24
 MOST_SHOWN = 4
 """Of a world's unanswerable questions."""
 QUICK = TrainingSettings(
@@ -119,9 +119,9 @@ class KeptReader:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             *key, told = json.loads(line)
             if isinstance(told, float):
-                self._odds[tuple(key)] = told  # type: ignore[index]
+                self._odds[tuple(key)] = told
             else:
-                self._said[tuple(key)] = Reading(**told)  # type: ignore[index]
+                self._said[tuple(key)] = Reading(**told)
 
     def _keep(self, *row: Any) -> None:
         with self._path.open("a", encoding="utf-8") as file:

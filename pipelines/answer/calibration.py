@@ -36,7 +36,7 @@ class Features:
     words: float
     """The share of what the question's words tell that stands in title and unit,"""
     passage_words: float
-    """and in the passage."""
+    """and in the passage, and its BM25 for every nat that they tell; of a fact, twice `words`."""
     told: float
     """Nats that the question's words tell, in hundreds."""
     is_fact: float

@@ -10,7 +10,7 @@ Shape suffixes: U units, E width of the encoder, X terms of passages, P passages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -118,13 +118,14 @@ class UnitIndex:
     def measured(self, question: Question) -> list[tuple[Unit, Features]]:
         """Return the units on the shortlist, with what can be measured without reading them."""
         found = {self._rows[row] for row in self._nearest.find(question.vector_E, NUM_NEAR)}
-        for item in self._passages_by_words(question):
+        by_words = self._passages_by_words(question)
+        for item in sorted(by_words, key=lambda one: (-by_words[one], one))[:NUM_PASSAGES]:
             found |= {*self._of_item[item]}
         for item in self._items.named_in(question.ids(question.text)):
             found |= {*self._of_item[item]}
-        return [(self.units[n], self._features(question, n)) for n in sorted(found)]
+        return [(self.units[n], self._features(question, n, by_words)) for n in sorted(found)]
 
-    def _features(self, question: Question, number: int) -> Features:
+    def _features(self, question: Question, number: int, by_words: Mapping[int, float]) -> Features:
         unit = self.units[number]
         rows = self._rows_of_item[unit.item]
         near = {row: float(self._nearest.vectors_VE[row] @ question.vector_E) for row in rows}
@@ -142,7 +143,9 @@ class UnitIndex:
             meaning=meaning,
             passage_meaning=sum(own) / len(own),
             words=words,
-            passage_words=words if text is None else question.share_in(text[1:].tolist()),
+            passage_words=2 * words
+            if text is None
+            else question.share_in(text[1:].tolist()) + by_words.get(unit.item, 0.0),
             told=question.nats / 100,
             is_fact=float(not unit.is_passage),
         )
@@ -169,16 +172,16 @@ class UnitIndex:
         factors_X = (counts_X * (SATURATION + 1) / (counts_X + slack_X))[order_X]
         return terms_X[order_X], np.array(items, np.int64)[places_X[order_X]], factors_X
 
-    def _passages_by_words(self, question: Question) -> list[int]:
+    def _passages_by_words(self, question: Question) -> dict[int, float]:
+        """Return BM25 of the passages that share words, a nat that the question tells."""
         if not any(self._items.text(n) is not None for n in self._of_item):
-            return []
+            return {}
         terms_X, items_X, factors_X = self._postings
         scores_P = np.zeros(len(self._of_item))
         for term, (nats, _) in question.told.items():
             first, last = np.searchsorted(terms_X, [term, term + 1])
             np.add.at(scores_P, items_X[first:last], nats * factors_X[first:last])
-        best = np.argsort(-scores_P, kind="stable")[:NUM_PASSAGES]
-        return [int(n) for n in best if scores_P[n] > 0]
+        return {int(n): float(scores_P[n]) / question.nats for n in scores_P.nonzero()[0]}
 
 
 _INDEXES: WeakKeyDictionary[ItemIndex, UnitIndex] = WeakKeyDictionary()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import betainc
-
 from pipelines.answer.calibration import PENALTY, Calibration, Features, Logistic, fit, fit_scale
 from pipelines.answer.find import Reads, Unit, shortlist
 
-SHOWN, CONFIDENCE = 0.1, 0.75
-"""Of the questions that nothing answers, the most that are shown an answer, and how surely."""
+SHOWN = 0.1
+"""Of the questions that nothing answers, the most that are shown an answer."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ def fit_calibration(
 
     The weights are fitted to all units that are read. Their scale is fitted to the best unit of
     each question, since the best of several is right less often than one alone would be. The
-    threshold lets so many of the questions through that nothing answers as `num_passing` says.
+    threshold lets at most `SHOWN` of the questions through that nothing answers.
     With few questions all stays near `start`.
     """
     rows = [(one, pair) for one in known for pair in one.measured]
@@ -63,24 +61,10 @@ def fit_calibration(
         (whole.probability(features) for one, (_, features) in best if not one.is_answerable),
         reverse=True,
     )
-    most = num_passing(len(nothing))
+    most = int(SHOWN * len(nothing))
     usual = start.threshold if start else 0.5
     threshold = nothing[most - 1] if most else usual
     return Calibration(cheap, whole, threshold)
-
-
-def num_passing(num: int) -> int:
-    """Return the most of so many questions that may pass, so that of those to come at most `SHOWN`
-    do, with the probability `CONFIDENCE`.
-
-    The share of all that passes the k-th highest of n is distributed as Beta(k, n + 1 - k).
-
-    Example:
-        >>> num_passing(40), num_passing(400), num_passing(10)
-        (3, 36, 0)
-    """
-    fits = [k for k in range(1, num) if betainc(k, num + 1 - k, SHOWN) >= CONFIDENCE]
-    return max(fits, default=0)
 
 
 def _read(one: KnownQuestion, cheap: Logistic, reader: Reads | None) -> list[tuple[Unit, Features]]:
