@@ -84,7 +84,7 @@ def _settings() -> Iterator[str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.value, ast.Constant):
                 sentence = " ".join(ast.literal_eval(below.value).split())  # type: ignore[attr-defined]
                 setting = f"{prefix}{ast.unparse(field.target)}"
-                yield f"| `{setting}` | {field.value.value!s} | {sentence} |"
+                yield f"| `{setting}` | {'' if field.value.value is None else field.value.value} | {sentence} |"
 
 
 if __name__ == "__main__":

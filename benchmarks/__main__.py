@@ -14,6 +14,7 @@ BENCHMARKS = {
     "stream": "eight domains learned in turn, ours beside what people know",
     "asking": "people's own words to `ask`, about organisations that nobody knows",
     "reader": "how the reader of a base is taught, and what it then tells",
+    "start": "where own experts begin to learn, made once for a base",
     "answers": "questions that people asked about articles: memory, reading, both, RAG",
     "pages": "thirty pages of pdf, docx, html, md and csv: how long they take",
     "lora": "one LoRA a corpus beside it: what it answers, and how long it takes",

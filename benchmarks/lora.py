@@ -203,7 +203,7 @@ def _passages(base: Base, article: Article, settings: TrainingSettings) -> list[
 
 
 def _study_rows(passage: Passage) -> list[Weighed]:
-    asked = [_answer_row(one.prompt, one.answer, 0.0) for one in passage.asked]
+    asked = [_answer_row((*one.prompt, one.ids[0]), one.ids[1:], 0.0) for one in passage.asked]
     return [*map(_text_row, passage.texts), *asked]
 
 

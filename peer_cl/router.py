@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -265,6 +265,9 @@ class Background:
     terms_V: Tensor | None = None
     """int64; which tokens are one term to questions (`peer_cl.terms`); without it none is found
     by a question."""
+    starts: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """By kind of items, "facts" and "passages": where their experts begin to learn, down and up
+    (L, R, D), fp16; none: at random."""
 
     @cached_property
     def terms(self) -> Terms | None:
@@ -288,9 +291,15 @@ class Background:
         lengths = [len(row) for row in self.beginnings]
         relations = {} if self.relations is None else self.relations.to_tensors()
         terms = {} if self.terms_V is None else {"terms": self.terms_V}
+        starts = {
+            f"start.{kind}.{name}": one
+            for kind, start in self.starts.items()
+            for name, one in zip(("down", "up"), start, strict=True)
+        }
         return save(
             relations
             | terms
+            | starts
             | {
                 "mean": self.mean_D.contiguous(),
                 "whitening": self.whitening_DD.contiguous(),
@@ -325,9 +334,20 @@ class Background:
                     RelationSpace.from_tensors(tensors) if "relation_layers" in tensors else None
                 ),
                 terms_V=tensors.get("terms"),
+                starts=starts_in(tensors, "start."),
             )
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error
+
+
+def starts_in(tensors: Mapping[str, Tensor], before: str = "") -> dict[str, tuple[Tensor, Tensor]]:
+    """Return where experts begin, by kind, of tensors named KIND.down and KIND.up."""
+    kinds = [
+        name.removeprefix(before).removesuffix(".down")
+        for name in tensors
+        if name.startswith(before) and name.endswith(".down")
+    ]
+    return {one: (tensors[f"{before}{one}.down"], tensors[f"{before}{one}.up"]) for one in kinds}
 
 
 @dataclass(frozen=True, eq=False)

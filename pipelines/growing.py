@@ -28,6 +28,7 @@ from pipelines.corpora import (
     SourceDocument,
     Split,
 )
+from pipelines.fact_training import background_words, fact_losses, needed_space, train_facts
 from pipelines.facts import Fact
 from pipelines.keys import grow_router_key, make_router_key, read_texts, segment_words
 from pipelines.loading import (
@@ -36,7 +37,6 @@ from pipelines.loading import (
     load_shards,
     resolve_base,
 )
-from pipelines.own_training import background_words, fact_losses, needed_space, train_own
 from pipelines.passage_training import Passage, make_passage, train_passages
 from pipelines.processes import Learn, Processes, processes
 from pipelines.progress import Progress, no_progress
@@ -317,6 +317,8 @@ def grow(
         precision=resolve_precision(settings.precision, base.model.device),
         max_tokens=within_context(base.model, settings.max_tokens),
     )
+    background = load_background_statistics(registry)
+    settings = settings.begun(at_learned_start=bool(background.starts))
     checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
     checkpoints.mkdir(parents=True, exist_ok=True)
     objects, put = dict[str, str | None](), registry.objects.put_bytes
@@ -325,7 +327,7 @@ def grow(
             base=base,
             team=team,
             hooks=Hooks(base.model, registry.config.state_layer),
-            background=load_background_statistics(registry),
+            background=background,
             registry=registry,
             chain=chain,
             prepared=prepared,
@@ -456,6 +458,7 @@ class _Growing:
                 words=background_words(self.base.tokenizer, self.background.beginnings),
                 settings=self.settings,
                 encoder=self.registry.config.encoder,
+                start=self.background.starts.get("facts"),
             )
             trained = self._learned(learn, [*new.items()], "learning facts")
             tokenizer, precision = self.base.tokenizer, self.settings.precision
@@ -473,8 +476,12 @@ class _Growing:
         ]
         trained = None
         if new:
-            encoder = self.registry.config.encoder
-            learn = partial(_learn_passages, settings=self.settings, encoder=encoder)
+            learn = partial(
+                _learn_passages,
+                settings=self.settings,
+                encoder=self.registry.config.encoder,
+                start=self.background.starts.get("passages"),
+            )
             trained = self._learned(learn, new, "learning passages")
         ids = [*dict.fromkeys(row.document_id for row in rows)]
         return cast(OwnExperts, gathered([kept.passages, trained], ids))
@@ -595,7 +602,7 @@ def _learn_facts(
     progress: Progress = no_progress,
     **given: Any,
 ) -> OwnExperts:
-    return train_own(
+    return train_facts(
         hooks,
         dict(facts),
         tokenizer=base.tokenizer,

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from peer_cl.bases import Base, load_base, within_context
 from peer_cl.errors import CorpusError, DamageError, StoreFormatError
 from peer_cl.hooks import Hooks
-from peer_cl.router import Background
+from peer_cl.router import Background, starts_in
 from peer_cl.trial import try_base
 from pipelines.background import load_background
 from pipelines.batches import tokenise
@@ -108,6 +111,7 @@ def init_store(
         database_url=database_url,
     )
     statistics = background_statistics(loaded, hooks, background, progress)
+    statistics = replace(statistics, starts=known_starts(loaded))
     author = author or getpass.getuser()
     registry = Registry.create(folder, config, statistics.to_bytes(), author)
     return Store(registry, author=author, device=device)
@@ -167,6 +171,20 @@ def make_statistics(
     made = make_background(base.tokenizer, states[:half], states[half:], ids, whole)
     decoded = [str(base.tokenizer.decode(row[1:])) for row in ids]
     return replace(made, relations=make_relation_space(hooks, base.tokenizer, decoded, progress))
+
+
+def known_starts(base: Base) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return where a base's experts begin to learn, by kind; for a base that has no file: nowhere.
+
+    A file is made once for a base, of public text alone (`python -m benchmarks start`).
+    """
+    path = SHIPPED_STATISTICS / starts_name(base.identity.weights_sha256)
+    return starts_in(load_file(path)) if path.is_file() else {}
+
+
+def starts_name(weights_sha256: str) -> str:
+    """Return the name of the file of a base's starts."""
+    return f"starts-{weights_sha256[:16]}.safetensors"
 
 
 def statistics_cache() -> Path:

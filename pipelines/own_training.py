@@ -1,27 +1,32 @@
-"""Training own experts: each fact's alone, on the frozen base, many facts in one batch.
+"""Training own experts: each item's alone, on the frozen base, a few items side by side.
 
-A fact's experts are a function of the base, the settings and the fact, to the last bit: its seed is
-a hash of both, words for changed wordings are background text's, and batches have one fixed shape,
-so that neither its neighbours nor its place in a batch matter.
+An item is a fact or a passage (`pipelines.fact_training`, `pipelines.passage_training`); what it
+reads is a course. Its experts are a function of the base, the method and its course, to the last
+bit: every step has one shape, whichever items take part, and draws are seeded by the course.
 
-In turn a fact reads its statement and the same in changed words.
+What experts cannot change is computed once: what the base's lower layers make of a row, and all
+that it makes of a prompt, since experts are active from its last token on. Of the vocabulary, a
+step weighs the item's own tokens and those that the base takes for likely in its rows.
 
-Shape suffixes: G facts of a group, T tokens, P places of a row, D width, V vocabulary.
+Shape suffixes: G places, R rows, T tokens, P tokens before others, U = P + T, V tokens that are
+weighed, W the vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import inspect
 import json
 import math
-import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -29,191 +34,164 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from peer_cl.errors import DamageError, StateError
+from peer_cl.errors import DamageError
 from peer_cl.hooks import Hooks
-from peer_cl.items import RelationSpace
 from peer_cl.own import NO_ITEM, Item, OwnExperts
-from peer_cl.router import Background
-from pipelines.batches import group_by_length, num_shared, pad, pieces, tokenise
-from pipelines.encoder import vectors_of
-from pipelines.facts import Fact, changed_prompt
-from pipelines.keys import READ_TOKENS, is_text, text_nats
-from pipelines.progress import Progress, no_progress
-from pipelines.relations import relation_keys, subject_spellings
-from pipelines.settings import TrainingSettings, fast_training, reading
+from pipelines.batches import pad
+from pipelines.progress import Progress
+from pipelines.settings import fast_training
 from stores.objects import replace_file
 
-K = TypeVar("K")
-GROUP = 16
-"""Facts of a batch; a smaller group is filled up with copies of its last fact."""
-LENGTHS, ANSWER_LENGTHS = 16, 8
-"""Rows are padded to a multiple of so many tokens, and answers to so many."""
-WARMUP_STEPS = 3
-FACT_RECIPE = 5
-"""Part of each fact's seed: raised when the same settings would teach facts in another way."""
-NUM_HOSTS = 9
-
-
-def own_host_layers(depth: int) -> tuple[int, ...]:
-    """Return the decoder layers that carry own experts: nine, evenly spread.
-
-    Example:
-        >>> own_host_layers(30)
-        (3, 6, 9, 12, 15, 18, 21, 24, 27)
-        >>> own_host_layers(4)
-        (0, 1, 2, 3)
-    """
-    places = range(1, NUM_HOSTS + 1)
-    return tuple(sorted({min(depth - 1, round(depth * n / (NUM_HOSTS + 1))) for n in places}))
+SLOTS = 4
+"""Items that are learned side by side."""
+WEIGHED_TOKENS = 3072
+"""Of the vocabulary, in a step."""
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One reading: token ids, from where its fact is active, and where its answer is foreseen."""
+class Reading:
+    """A row of tokens: those that the base reads alone, then those that are read with experts."""
 
+    prompt: tuple[int, ...]
     ids: tuple[int, ...]
-    begin: int
-    places: tuple[int, ...]
+    """The last is foreseen alone."""
+    first: int = 0
+    """Of these, the first whose successor is to be foreseen."""
 
 
 @dataclass(frozen=True)
-class _Readings:
-    """What a fact reads, one row a step."""
+class Lesson:
+    """Readings of one form. In every step some are read, in turn."""
 
-    fact: Fact
-    seed: int
-    spellings: tuple[tuple[int, ...], ...]
-    """Of its subject, as token ids."""
-    rows: tuple[_Row, ...]
+    readings: tuple[Reading, ...]
+    """At least one; where there is nothing to read, one that foresees nothing (`NOTHING`)."""
+    turns: tuple[int, ...]
+    """Their numbers, in the order in which they are read, over and over."""
+    at_once: int
+    """Of a step."""
+    length: int
+    """To which rows are padded, at least that of the longest: one place is padding. With nothing to
+    hide transformers leaves the mask away, and other kernels run."""
+    prompt_length: int
+    """To which prompts are padded; 0: there are none."""
+
+
+NOTHING = Reading((0,), (0, 0), 1)
+"""A row that counts for nothing, with a prompt."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that an item reads."""
+
+    item_id: str
+    lessons: tuple[Lesson, ...]
+    num_steps: int
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """The tokens of a padded row, and the places of a padded answer: by this fact alone."""
-        return (
-            -(-max(len(row.ids) for row in self.rows) // LENGTHS) * LENGTHS,
-            -(-max(len(row.places) for row in self.rows) // ANSWER_LENGTHS) * ANSWER_LENGTHS,
-        )
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Of its steps. Items that are learned side by side have one."""
+        return tuple((one.at_once, one.length, one.prompt_length) for one in self.lessons)
+
+    @cached_property
+    def about(self) -> str:
+        """What it is a course of, as JSON: seeds its experts and names its checkpoint."""
+        return json.dumps([self.num_steps, [asdict(one) for one in self.lessons]])
 
 
-def train_own(
-    hooks: Hooks,
-    facts: Mapping[str, Fact],
-    *,
-    tokenizer: Any,
-    space: RelationSpace,
-    words: Sequence[str],
-    settings: TrainingSettings,
-    encoder: str,
-    checkpoints: Path,
-    progress: Progress = no_progress,
-) -> OwnExperts:
-    """Return the experts of facts, in the order given.
+Start = tuple[Tensor, Tensor]
+"""Where experts of one kind begin: down and up (L, R, D), fp16 (`pipelines.starts`)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How items of one kind are learned."""
+
+    what: str
+    """Is done, for `progress`."""
+    recipe: int
+    """Part of each seed: raised when the same settings would teach in another way."""
+    seed: int
+    host_layers: tuple[int, ...]
+    num_experts: int
+    learning_rate: float
+    """Of Adam; it rises in `warmup_steps` and falls linearly to zero."""
+    warmup_steps: int
+    betas: tuple[float, float]
+    precision: str
+    start: Start | None = field(default=None, repr=False)
+    """None: each item's `down` begins at random, by its seed, and its `up` at zero."""
+
+    @cached_property
+    def about(self) -> str:
+        """All of it, as text."""
+        if self.start is None:
+            return repr(self)
+        begun = save(dict(zip(("down", "up"), self.start, strict=True)))
+        return f"{self} {hashlib.sha256(begun).hexdigest()}"
+
+    def digest(self, course: Course) -> bytes:
+        """Return the sha256 of a course that is learned so."""
+        return hashlib.sha256(f"{self.about}\n{course.about}".encode()).digest()
+
+    def experts(self, hooks: Hooks, num: int) -> OwnExperts:
+        """Return the experts of so many items, to be learned."""
+        return OwnExperts(
+            [Item("")] * num,
+            torch.empty(num, 0, 0),
+            host_layers=self.host_layers,
+            width=hooks.width,
+            num_experts=self.num_experts,
+        ).to(hooks.device)
+
+
+def fitting(start: Start | None, num_hosts: int, num_experts: int) -> Start | None:
+    """Return a start if it is one of so many experts in so many layers."""
+    return start if start is not None and start[0].shape[:2] == (num_hosts, num_experts) else None
+
+
+def learn_items(
+    hooks: Hooks, courses: Sequence[Course], method: Method, checkpoints: Path, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Return what items learn, in the order given: down and up (I, L, R, D), bf16, mapped.
 
     Args:
         hooks: on the base.
-        facts: by document id, at least one.
-        tokenizer: the base's.
-        space: the base's space of relations.
-        words: of background text.
-        settings: of the training.
-        encoder: the store's, by which requests find units.
-        checkpoints: a folder to which each finished group is written. Where it holds some, these
+        courses: at least one.
+        method: of the training.
+        checkpoints: a folder to which each finished item is written. Where it holds some, these
             are not trained again.
-        progress: called after each group.
+        progress: called after each item.
 
     Raises:
         DamageError: when experts are not finite.
     """
-    readings = {key: _read(tokenizer, fact, words, settings) for key, fact in facts.items()}
-    by_shape: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for key, one in readings.items():
-        by_shape[one.shape].append(key)
-
-    def groups() -> Iterator[Group[str]]:
-        for shape, keys in sorted(by_shape.items()):
-            for at in range(0, len(keys), GROUP):
-                chosen = {key: readings[key] for key in keys[at : at + GROUP]}
-                about = [
-                    [key, asdict(one.fact), [row.ids for row in one.rows]]
-                    for key, one in chosen.items()
-                ]
-                yield Group([*chosen], about, partial(train, [*chosen.values()], shape))
-
-    def train(chosen: Sequence[_Readings], shape: tuple[int, int]) -> dict[str, Tensor]:
-        down, up = _train(hooks, chosen, shape, settings)
-        relations = relation_keys(hooks, tokenizer, space, [one.fact for one in chosen])
-        return {"down": down, "up": up, "relations": relations}
-
-    learned = in_groups(groups(), [*facts], checkpoints, "learning facts", progress)
-    items = [
-        Item(
-            key,
-            one.spellings,
-            max(len(row.places) for row in one.rows),
-            units=(one.fact.statement,),
-        )
-        for key, one in readings.items()
-    ]
-    vectors = [vectors_of(encoder, one.units) for one in items]
-    weights = learned["down"], learned["up"]
-    return _own(hooks, items, learned["relations"], settings, weights, vectors)
-
-
-class Group(NamedTuple, Generic[K]):
-    """Items that are trained in one batch."""
-
-    keys: Sequence[K]
-    about: Any
-    """All that they are and read, as JSON: names the group's checkpoint."""
-    train: Callable[[], dict[str, Tensor]]
-    """Return what they learn, an item a row."""
-
-
-def in_groups(
-    groups: Iterable[Group[K]],
-    order: Sequence[K],
-    checkpoints: Path,
-    what: str,
-    progress: Progress,
-) -> dict[str, Tensor]:
-    """Return what items learn, by name, an item a row in the order given.
-
-    Args:
-        groups: all of them together.
-        order: the items' keys.
-        checkpoints: a folder to which each finished group is written. Where it holds some, these
-            are not trained again.
-        what: is done, for `progress`, which is called after each group.
-    """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    found: dict[K, tuple[Path, int]] = {}
-    progress(what, 0, len(order), "")
-    for group in groups:
-        digest = hashlib.sha256(json.dumps(group.about).encode()).hexdigest()
-        path = checkpoints / f"{digest}.safetensors"
+    paths = [checkpoints / f"{method.digest(one).hex()}.safetensors" for one in courses]
+    waiting = defaultdict[tuple[tuple[int, ...], ...], list[int]](list)
+    for number, path in enumerate(paths):
         if not path.is_file():
-            replace_file(path, save(group.train()))
-        found |= {key: (path, row) for row, key in enumerate(group.keys)}
-        progress(what, len(found), len(order), "")
-    return mapped_rows([found[key] for key in order], checkpoints)
+            waiting[courses[number].shape].append(number)
+    progress(method.what, sum(path.is_file() for path in paths), len(paths), "")
+    for _, numbers in sorted(waiting.items()):  # a step has one shape
+        for number, weights in _learn(hooks, courses, numbers, method):
+            replace_file(paths[number], save(weights))
+            progress(method.what, sum(path.is_file() for path in paths), len(paths), "")
+    learned = _mapped_files(paths, checkpoints)
+    return learned["down"], learned["up"]
 
 
-def mapped_rows(places: Sequence[tuple[Path, int | None]], folder: Path) -> dict[str, Tensor]:
-    """Return rows of tensors in files, by name, one below the other, in a file of a folder that is
-    mapped: what many items learned need not fit into memory. The file has no name any more.
-
-    Args:
-        places: a safetensors file each, and the number of a row in it, or None for all of it.
-        folder: on a disk with room for them.
+def _mapped_files(paths: Sequence[Path], folder: Path) -> dict[str, Tensor]:
+    """Return tensors of files, by name, one below the other, in a file of a folder that is mapped:
+    what many items learned need not fit into memory. The file has no name any more.
     """
     found = dict[str, Tensor]()
-    for number, (path, row) in enumerate(places):
+    for number, path in enumerate(paths):
         with safe_open(path, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118 - no mapping
-                whole = row is None
-                tensor = stored.get_tensor(name) if whole else stored.get_slice(name)[row]
+                tensor = stored.get_tensor(name)
                 if name not in found:
-                    found[name] = _mapped((len(places), *tensor.shape), tensor.dtype, folder)
+                    found[name] = _mapped((len(paths), *tensor.shape), tensor.dtype, folder)
                 found[name][number] = tensor
     return found
 
@@ -223,197 +201,239 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
         return torch.from_file(file.name, True, math.prod(shape), dtype=dtype).view(shape)
 
 
-def _own(
-    hooks: Hooks,
-    items: Sequence[Item],
-    relations_IKE: Tensor,
-    settings: TrainingSettings,
-    weights: tuple[Tensor, Tensor] | None = None,
-    vectors: Sequence[Tensor] = (),
-) -> OwnExperts:
-    return OwnExperts(
-        items,
-        relations_IKE,
-        vectors=vectors,
-        host_layers=own_host_layers(len(hooks.layers)),
-        width=hooks.width,
-        num_experts=settings.own_experts,
-        weights=weights,
-    ).to(hooks.device)
-
-
-def _read(
-    tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
-) -> _Readings:
-    """Return what a fact reads in each step: it depends on no other fact."""
-    about = [
-        FACT_RECIPE,
-        settings.seed,
-        fact.subject,
-        fact.relation,
-        fact.taught_prompt,
-        fact.statement,
-    ]
-    digest = hashlib.sha256("\0".join(map(str, about)).encode()).digest()
-    seed = int.from_bytes(digest[:7], "big")
-    draw = random.Random(seed)
-    spellings = subject_spellings(fact.subject, tokenizer)
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-
-    def row(prompt: str, whole: str) -> _Row:
-        ids = pieces([*tokenise(tokenizer, [whole])[0], *end], settings.max_tokens)[0]
-        start = min(num_shared(tokenise(tokenizer, [prompt])[0], ids), len(ids) - 1)
-        return _Row(
-            ids, _subject_end(ids[:start], spellings), tuple(range(start - 1, len(ids) - 1))
-        )
-
-    rows = []
-    for step in range(settings.own_steps):
-        if step % 2:
-            rows.append(row(fact.taught_prompt, fact.statement))
-        else:
-            prompt = changed_prompt(fact, words, draw)
-            rows.append(row(prompt, f"{fact.answered(prompt)}."))
-    return _Readings(fact, seed, spellings, tuple(rows))
-
-
-def _subject_end(ids: Sequence[int], spellings: Sequence[tuple[int, ...]]) -> int:
-    """Return the last token of the subject where it stands first; else that of the prompt."""
-    ends = [
-        at + len(one) - 1
-        for one in spellings
-        for at in range(1, len(ids) - len(one) + 1)
-        if tuple(ids[at : at + len(one)]) == one
-    ]
-    return min(ends, default=len(ids) - 1)
-
-
-def _train(
-    hooks: Hooks,
-    readings: Sequence[_Readings],
-    shape: tuple[int, int],
-    settings: TrainingSettings,
-) -> tuple[Tensor, Tensor]:
-    """Return what a group's facts learn: down and up (G, L, R, D), bf16."""
-    filled = [*readings, *[readings[-1]] * (GROUP - len(readings))]
-    own = _own(hooks, [Item("")] * GROUP, torch.empty(GROUP, 0, 0), settings)
-    own.reset([one.seed for one in filled])
-
-    def loss(step: int) -> Tensor:
-        rows = [one.rows[step] for one in filled]
-        return _loss(hooks, own, rows, shape, settings.precision)
-
-    with hooks.frozen(), fast_training(hooks.base, settings.precision):
-        down, up = fit(own, loss, settings.own_steps, settings.own_learning_rate)
-    num = len(readings)
-    return down[:num], up[:num]
-
-
-def fit(
-    own: OwnExperts, loss: Callable[[int], Tensor], num_steps: int, learning_rate: float
-) -> tuple[Tensor, Tensor]:
-    """Return what items learn in so many steps: down and up (I, L, R, D), bf16.
-
-    Args:
-        own: their experts, as they begin.
-        loss: the sum of the items' losses at a step: no item's gradient depends on another.
-        num_steps, learning_rate: of Adam; its rate rises in three steps and falls to zero.
-
-    Raises:
-        DamageError: when experts are not finite.
-    """
-    optimiser = torch.optim.Adam(own.parameters(), lr=learning_rate, betas=(0.9, 0.99))
-    for step in range(num_steps):
-        rate = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / num_steps)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * rate
-        optimiser.zero_grad()
-        loss(step).backward()
-        optimiser.step()
-    down, up = (one.detach().bfloat16().cpu() for one in (own.down_ILRD, own.up_ILRD))
-    if not bool(down.isfinite().all() and up.isfinite().all()):
-        raise DamageError(
-            "own experts became infinite; nothing was registered. Lower own_learning_rate or "
-            "passage_learning_rate"
-        )
-    return down, up
-
-
-def _loss(
-    hooks: Hooks, own: OwnExperts, rows: Sequence[_Row], shape: tuple[int, int], precision: str
-) -> Tensor:
-    """Return the sum of the facts' losses: no fact's gradient depends on another fact."""
-    length, num_places = shape
-    ids_GT, mask_GT = pad([row.ids for row in rows], pad_id=0, length=length, device=hooks.device)
-    items_GT = torch.full(ids_GT.shape, NO_ITEM)
-    places_GP = torch.zeros(len(rows), num_places, dtype=torch.long)
-    weights_GP = torch.zeros(len(rows), num_places)
-    for number, row in enumerate(rows):
-        items_GT[number, row.begin : len(row.ids)] = number
-        places_GP[number, : len(row.places)] = torch.tensor(row.places)
-        weights_GP[number, : len(row.places)] = 1 / len(row.places)
-    places_GP, weights_GP = places_GP.to(hooks.device), weights_GP.to(hooks.device)
+def _learn(
+    hooks: Hooks, courses: Sequence[Course], waiting: Sequence[int], method: Method
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield the numbers of items, as they are done, with what they learned; all of one shape."""
+    slots, device, left = _Slots(hooks, method), hooks.device.type, iter(waiting)
     with (
-        torch.autocast(hooks.device.type, torch.bfloat16, enabled=precision == "bf16"),
-        hooks.branch((), own=[own], items_BT=items_GT, alike=True),
-        hooks.head_at(places_GP),
+        hooks.frozen(),
+        fast_training(hooks.base, method.precision),
+        torch.autocast(device, torch.bfloat16, enabled=method.precision == "bf16"),
     ):
-        output = hooks.base(input_ids=ids_GT, attention_mask=mask_GT, use_cache=False)
-    targets_GP = ids_GT.gather(1, (places_GP + 1).clamp_max(length - 1))
-    losses_GP = functional.cross_entropy(
-        output.logits.float().transpose(1, 2), targets_GP, reduction="none"
-    )
-    total: Tensor = (losses_GP * weights_GP).sum()
-    return total
+        held = dict(enumerate(islice(left, SLOTS)))
+        for place in range(SLOTS):
+            slots.put(place, courses[held.get(place, waiting[-1])])
+        while held:
+            for place in slots.step() & held.keys():
+                yield held.pop(place), slots.learned(place)
+                for number in islice(left, 1):
+                    held[place] = number
+                    slots.put(place, courses[number])
 
 
-def fact_losses(
-    hooks: Hooks, own: OwnExperts, facts: Mapping[str, Fact], tokenizer: Any, precision: str
-) -> dict[str, tuple[float, float]]:
-    """Return each statement's loss of the base, and with the fact's experts, nats a token.
+def mean_learned(hooks: Hooks, courses: Sequence[Course], method: Method) -> Start:
+    """Return the mean of what `SLOTS` items of one shape and number of steps learn, fp32."""
+    slots = _Slots(hooks, method)
+    with (
+        hooks.frozen(),
+        fast_training(hooks.base, method.precision),
+        torch.autocast(hooks.device.type, torch.bfloat16, enabled=method.precision == "bf16"),
+    ):
+        for place, course in enumerate(courses):
+            slots.put(place, course)
+        while not slots.step():
+            pass
+    return slots.mean()
 
-    As in scored text they are active from where the answer is foreseen on.
 
-    Args:
-        hooks: on the base.
-        own: the facts' experts.
-        facts: by document id.
-        tokenizer: the base's.
-        precision: of the base's products.
+class _Rows:
+    """The rows of a lesson, with what the base makes of what stays the same: prompts, and its lower
+    layers below the first that carries experts.
     """
-    own.to(hooks.device)
-    places = {item.item_id: number for number, item in enumerate(own.items)}
-    keys = list(facts)
-    rows = tokenise(tokenizer, [facts[key].statement for key in keys])
-    prompts = tokenise(tokenizer, [facts[key].taught_prompt for key in keys])
-    found = {}
-    for group in group_by_length([len(ids) for ids in rows], READ_TOKENS):
-        ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0, device=hooks.device)
-        text_BT = is_text(ids_BT, mask_BT, None)
-        items_BT = torch.full(ids_BT.shape, NO_ITEM)
-        for row, number in enumerate(group):
-            start = num_shared(prompts[number], rows[number])
-            items_BT[row, start - 1 : len(rows[number])] = places[keys[number]]
-        losses = []
-        for lists in ([], [own]):
-            with reading(hooks.base, precision), hooks.branch((), own=lists, items_BT=items_BT):
-                logits_BTV = hooks.base(
-                    input_ids=ids_BT, attention_mask=mask_BT, use_cache=False
-                ).logits
-            losses.append(text_nats(logits_BTV[text_BT.roll(-1, 1)], ids_BT, text_BT))
-        for number, *both in zip(group, *losses, strict=True):
-            num = len(rows[number]) - 1
-            found[keys[number]] = (both[0] / num, both[1] / num)
-    return found
+
+    def __init__(self, hooks: Hooks, lesson: Lesson, first: int) -> None:
+        device, readings = hooks.device, lesson.readings
+        ids = [one.ids for one in readings]
+        self.ids_RT, mask_RT = pad([one[:-1] for one in ids], 0, lesson.length, device)
+        self.targets_RT, _ = pad([one[1:] for one in ids], 0, lesson.length, device)
+        before_RP = mask_RT[:, :0]
+        self.past = None
+        if lesson.prompt_length:
+            self.past, before_RP = _prompts(hooks, lesson)
+        self.mask_RU = torch.cat([before_RP, mask_RT], 1)
+        firsts_R1 = torch.tensor([[one.first] for one in readings], device=device)
+        counts_RT = mask_RT * (torch.arange(lesson.length, device=device) >= firsts_R1)
+        self.weights_RT = counts_RT / counts_RT.sum(1, keepdim=True).clamp_min(1)
+        below = max(0, first - 1)
+        past = _copied([self.past]) if self.past else None
+        with (
+            torch.no_grad(),
+            hooks.bare(keep_states=[below]) as seen,
+            hooks.head_at(counts_RT.bool()),
+        ):
+            (logits_XW,) = _read(hooks, self.ids_RT, self.mask_RU, past).logits
+        self.states_RTD = seen.states[below]
+        self.expected_W = logits_XW.float().softmax(-1).sum(0)
+        self.expected_W[self.targets_RT.flatten()] = torch.inf
 
 
-def needed_space(background: Background) -> RelationSpace:
-    """Return the base's space of relations; StateError: the store's statistics have none."""
-    if background.relations is None:
-        raise StateError("the background statistics hold no space of relations: make a new store")
-    return background.relations
+@torch.no_grad()
+def _prompts(hooks: Hooks, lesson: Lesson) -> tuple[Any, Tensor]:
+    """Return what the base makes of prompts, and where their tokens are: int64 (R, P).
+
+    They are padded on the left, so that what follows stands side by side.
+    """
+    backwards = [one.prompt[::-1] for one in lesson.readings]
+    turned_RP, mask_RP = pad(backwards, 0, lesson.prompt_length, hooks.device)
+    ids_RP, mask_RP = turned_RP.flip(1), mask_RP.flip(1)
+    with hooks.bare(), hooks.head_at(torch.zeros_like(mask_RP).bool()):
+        return _read(hooks, ids_RP, mask_RP, None, keeps=True).cache, mask_RP
 
 
-def background_words(tokenizer: Any, beginnings: Sequence[Sequence[int]]) -> list[str]:
-    """Return the words of background texts, given as token ids with the start token first."""
-    return [word for ids in beginnings for word in str(tokenizer.decode(ids[1:])).split()]
+def _read(hooks: Hooks, ids_RT: Tensor, mask_RU: Tensor, past: Any, *, keeps: bool = False) -> Any:
+    """Return the base's output for rows behind a past, which it `keeps` where there was none."""
+    given = {}
+    if "position_ids" in inspect.signature(hooks.base.forward).parameters:
+        positions_RU = (mask_RU.cumsum(1) - 1).clamp_min(0)  # padding counts for nothing
+        given = {"position_ids": positions_RU[:, -ids_RT.shape[1] :]}
+    return hooks.base(
+        input_ids=ids_RT,
+        attention_mask=mask_RU,
+        cache=past,
+        use_cache=keeps or past is not None,
+        **given,
+    )
+
+
+def _copied(pasts: Sequence[Any], rows: Sequence[Sequence[int]] | None = None) -> Any:
+    """Return some rows of several caches as one, to which more can be added."""
+    whole = copy.copy(pasts[0])
+    whole.layers = []
+    for layers in zip(*(past.layers for past in pasts), strict=True):
+        layer = copy.copy(layers[0])
+        if rows is not None:
+            for name, value in vars(layers[0]).items():
+                if isinstance(value, Tensor) and value.ndim:
+                    parts = [vars(one)[name][own] for one, own in zip(layers, rows, strict=True)]
+                    setattr(layer, name, torch.cat(parts))
+        whole.layers.append(layer)
+    return whole
+
+
+class _Studied:
+    """An item that is being learned: its course, with the rows of its lessons."""
+
+    def __init__(self, hooks: Hooks, course: Course, first: int) -> None:
+        self.course = course
+        self.rows = [_Rows(hooks, one, first) for one in course.lessons]
+        expected_W = torch.stack([one.expected_W for one in self.rows]).sum(0)
+        num_weighed = min(WEIGHED_TOKENS, len(expected_W))
+        self.weighed_V = expected_W.topk(num_weighed).indices.sort().values
+
+
+class _Slots:
+    """Items that are learned side by side; where one is done the next takes its place.
+
+    Each step has the same shape, so that neither neighbours nor places change an item's bits.
+    """
+
+    def __init__(self, hooks: Hooks, method: Method) -> None:
+        self._hooks, self._method, self._own = hooks, method, method.experts(hooks, SLOTS)
+        self._studied: list[_Studied | None] = [None] * SLOTS
+        self._steps = torch.zeros(SLOTS, device=hooks.device)
+        self._moments = [
+            (torch.zeros_like(one), torch.zeros_like(one)) for one in self._own.parameters()
+        ]
+
+    def put(self, place: int, course: Course) -> None:
+        """Let an item be learned at a place from now on."""
+        known = (one for one in self._studied if one is not None and one.course is course)
+        studied = next(known, None) or _Studied(self._hooks, course, self._own.host_layers[0])
+        self._studied[place] = studied
+        self._steps[place] = 0
+        if self._method.start is None:
+            self._own.reset_item(place, int.from_bytes(self._method.digest(course)[:7], "big"))
+        else:
+            with torch.no_grad():
+                for one, begins_LRD in zip(self._own.parameters(), self._method.start, strict=True):
+                    one[place] = begins_LRD
+        for first, second in self._moments:
+            first[place], second[place] = 0, 0
+
+    def step(self) -> set[int]:
+        """Let every item read once, and return the places of those that are done.
+
+        One that is done may read on, so that the shape stays; it learns nothing more.
+        """
+        studied = [cast(_Studied, one) for one in self._studied]
+        weighed_GV = torch.stack([one.weighed_V for one in studied])
+        with self._hooks.head_of(weighed_GV):
+            losses = [
+                self._loss(studied, number, weighed_GV) for number in range(len(studied[0].rows))
+            ]
+        gradients = torch.autograd.grad(torch.stack(losses).sum(), list(self._own.parameters()))
+        self._steps += 1
+        nums = torch.tensor(
+            [float(one.course.num_steps) for one in studied], device=self._steps.device
+        )
+        rising = (self._steps / self._method.warmup_steps).clamp_max(1)
+        rates = self._method.learning_rate * rising * (1 - (self._steps - 1) / nums).clamp_min(0)
+        with torch.no_grad():
+            for one, gradient, moments in zip(
+                self._own.parameters(), gradients, self._moments, strict=True
+            ):
+                self._move(one, gradient, *moments, rates)
+        return {*(self._steps >= nums).nonzero()[:, 0].tolist()}
+
+    def _move(
+        self, one: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rates_G: Tensor
+    ) -> None:
+        """Make a step of Adam, each place with its own count of steps and rate."""
+        betas = self._method.betas
+        first.lerp_(gradient, 1 - betas[0])
+        second.lerp_(gradient.square(), 1 - betas[1])
+        steps, rates = (own.view(-1, 1, 1, 1) for own in (self._steps, rates_G))
+        mean = first / (1 - betas[0] ** steps)
+        size = (second / (1 - betas[1] ** steps)).sqrt()
+        one -= rates * mean / (size + 1e-8)
+
+    def _loss(self, studied: Sequence[_Studied], number: int, weighed_GV: Tensor) -> Tensor:
+        """Return the sum over items of the mean over the rows of a lesson of nats a token."""
+        rows = [one.rows[number] for one in studied]
+        lessons = [one.course.lessons[number] for one in studied]
+        num = lessons[0].at_once
+        chosen = [
+            [one.turns[(int(step) * num + turn) % len(one.turns)] for turn in range(num)]
+            for one, step in zip(lessons, self._steps.tolist(), strict=True)
+        ]
+
+        def taken(name: str) -> Tensor:
+            pairs = zip(rows, chosen, strict=True)
+            return torch.cat([getattr(one, name)[own] for one, own in pairs])
+
+        ids_RT, targets_RT, mask_RU = map(taken, ("ids_RT", "targets_RT", "mask_RU"))
+        past = None if rows[0].past is None else _copied([one.past for one in rows], chosen)
+        mask_RT = mask_RU[:, -ids_RT.shape[1] :].bool()
+        items_R = torch.arange(SLOTS, device=ids_RT.device).repeat_interleave(num)
+        with (
+            self._hooks.branch(
+                (), own=[self._own], items_BT=items_R[:, None].where(mask_RT, NO_ITEM), alike=True
+            ),
+            self._hooks.above(self._own.host_layers[0], taken("states_RTD")),
+        ):
+            logits_RTV = _read(self._hooks, ids_RT, mask_RU, past).logits
+        found_GX = torch.searchsorted(weighed_GV, targets_RT.view(SLOTS, -1))
+        # Padding's target, 0, may not be weighed; it counts for nothing.
+        found_X = found_GX.clamp_max(weighed_GV.shape[1] - 1).flatten()
+        nats_X = functional.cross_entropy(
+            logits_RTV.float().flatten(0, 1), found_X, reduction="none"
+        )
+        total: Tensor = (nats_X * taken("weights_RT").flatten()).sum() / num
+        return total
+
+    def mean(self) -> Start:
+        """Return the mean over places of what was learned, fp32."""
+        down_LRD, up_LRD = (one.detach().cpu().mean(0) for one in self._own.parameters())
+        return down_LRD, up_LRD
+
+    def learned(self, place: int) -> dict[str, Tensor]:
+        """Return what was learned at a place: down and up (L, R, D), bf16."""
+        found = {"down": self._own.down_ILRD[place], "up": self._own.up_ILRD[place]}
+        found = {name: one.detach().bfloat16().cpu() for name, one in found.items()}
+        if not all(bool(one.isfinite().all()) for one in found.values()):
+            raise DamageError(
+                "own experts became infinite; nothing was registered. Lower own_learning_rate or "
+                "passage_learning_rate"
+            )
+        return found

@@ -9,7 +9,7 @@ from pipelines.batches import pieces, sentence_begins, tokenise
 from pipelines.changes import file_changes
 from pipelines.corpora import Corpus
 from pipelines.facts import Fact
-from pipelines.loading import load_tokenizer
+from pipelines.loading import load_background_statistics, load_tokenizer
 from pipelines.settings import TrainingSettings
 from stores.registry import Registry
 
@@ -64,6 +64,8 @@ def preview(
     Raises: what `ingest` raises where the domain may not grow now.
     """
     queries = registry.queries
+    starts = load_background_statistics(registry).starts
+    settings = settings.begun(at_learned_start=bool(starts))
     state = queries.live().state(domain)
     registry.check_growth(domain, state.version if state else None)
     held = queries.documents(domain) if state else ()
@@ -78,8 +80,8 @@ def preview(
     num_tokens = [len(row) - 1 for row in ids]
     text_tokens = sum(num_tokens[: len(new)]) * (1 - settings.hold_out_percent / 100)
     fact_tokens = sum(num_tokens[len(new) :])
-    to_read = _times_read(settings.text_passes, settings.passage_readings) * text_tokens
-    to_read += FACT_PADDING * settings.own_steps * fact_tokens
+    to_read = _times_read(settings.text_passes, settings.passage_readings or 0) * text_tokens
+    to_read += FACT_PADDING * (settings.own_steps or 0) * fact_tokens
     spaced = new[:: max(1, len(new) // NUM_SAMPLES)]
     return Preview(
         num_documents=len(corpus.documents),

@@ -169,6 +169,7 @@ def read_prompts(
             ids_BT, mask_BT = pad([rows[number] for number in group], pad_id=0, device=hooks.device)
             with (
                 hooks.bare(keep_states=layers) as seen,
+                hooks.below(max(layers) + 1),
                 hooks.head_at(torch.zeros_like(mask_BT).bool()),
             ):
                 hooks.base(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
@@ -319,7 +320,7 @@ def relation_keys(
 ) -> Tensor:
     """Return what facts are found by in the space of relations: (N, K, E), fp16.
 
-    A fact's keys depend on no other fact: each prompt is read alone, since the rounding of a batch
+    A fact's keys depend on no other fact: its prompts are read alone, since the rounding of a batch
     depends on what else is in it.
     """
     keys = []
@@ -331,8 +332,7 @@ def relation_keys(
         kept = {folded_wording(one) for one in fact.paraphrase_prompts}
         framed = [one if folded_wording(one) not in kept else fact.taught_prompt for one in framed]
         prompts = [BackgroundPrompt(one, fact.subject, 0) for one in (fact.taught_prompt, *framed)]
-        rows = [read_prompts(hooks, tokenizer, [one], space.layers)[0] for one in prompts]
-        states_K2X = torch.stack(rows)
+        states_K2X = read_prompts(hooks, tokenizer, prompts, space.layers)
         keys.append(space.points(states_K2X[:, 0], states_K2X[:, 1]).half())
     return torch.stack(keys)
 

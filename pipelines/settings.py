@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from peer_cl.devices import CPU
 from peer_cl.errors import InputError, StateError, unknown_name
 from peer_cl.layer import PoolShape
 
-RECIPE = 7
+RECIPE = 8
 """What the settings mean: raised when the same ones would train other weights than before."""
 _POSITIVE = (
     "text_passes",
@@ -78,14 +78,16 @@ class TrainingSettings:
     """How often each text is read."""
     own_experts: int = 8
     """Experts that each fact owns in each of nine host layers."""
-    own_steps: int = 24
-    """Steps in which a fact is learned, half of them in changed wordings."""
+    own_steps: int | None = None
+    """Steps in which a fact is learned, half of them in changed wordings; default: 8 where the
+    store has a learned start, else 24."""
     own_learning_rate: float = 0.02
     """Learning rate of facts' experts; it rises in three steps and falls linearly to zero."""
     passage_experts: int = 16
     """Experts that each passage of a text owns in each of five host layers."""
-    passage_readings: int = 8
-    """Steps for every 64 tokens of a passage. With 0 passages learn nothing of their own: they are
+    passage_readings: int | None = None
+    """Steps for every 64 tokens of a passage; default: 4 where the store has a learned start, else
+    8. With 0 passages learn nothing of their own: they are
     found, and a question is answered by reading them alone."""
     passage_learning_rate: float = 0.045
     """Learning rate of passages' experts; it rises in two steps and falls likewise."""
@@ -125,10 +127,10 @@ class TrainingSettings:
         """Check every number; InputError names the field and its value."""
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.type in ("int", "float"):
+            if value is not None and one.type in ("int", "float", "int | None"):
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise InputError(f"{one.name} must be a number, not {value!r}")
-                if one.type == "int" and not isinstance(value, int):
+                if one.type != "float" and not isinstance(value, int):
                     raise InputError(f"{one.name} must be a whole number, not {value}")
                 if not math.isfinite(value):
                     raise InputError(f"{one.name} must be finite, not {value}")
@@ -136,7 +138,8 @@ class TrainingSettings:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)}")
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value is not None and value < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
@@ -150,6 +153,15 @@ class TrainingSettings:
             raise InputError(f"seed must be at most {_MAX_SEED}, not {self.seed}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+
+    def begun(self, *, at_learned_start: bool) -> TrainingSettings:
+        """Return the settings with what depends on where experts begin."""
+        own_steps, readings = (8, 4) if at_learned_start else (24, 8)
+        return replace(
+            self,
+            own_steps=own_steps if self.own_steps is None else self.own_steps,
+            passage_readings=readings if self.passage_readings is None else self.passage_readings,
+        )
 
     @classmethod
     def from_toml(cls, path: str | Path) -> TrainingSettings:

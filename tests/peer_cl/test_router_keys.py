@@ -1,5 +1,7 @@
 """Whitening, distances and words, and what a store keeps of them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -158,7 +160,12 @@ def test_keys_and_backgrounds_come_back_bit_for_bit_or_are_refused():
     again = RouterKey.from_bytes(key.to_bytes())
     assert (again.threshold, again.least_fit, again.cutoff) == (0.1 + 0.2, -0.3, 1.9)
     assert [segment.threshold for segment in again.words] == [0.1 + 0.2, -1.0]
+    starts = {"facts": (torch.randn(2, 3, 5).half(), torch.randn(2, 3, 5).half())}
+    begun = Background.from_bytes(replace(background, starts=starts).to_bytes()).starts
+    assert begun.keys() == {"facts"}
+    assert all(map(torch.equal, begun["facts"], starts["facts"]))
     found = Background.from_bytes(background.to_bytes())
+    assert not found.starts
     assert found.beginnings == ((0, 5, 7), (0, 9))
     assert (found.words.vocabulary, found.held_XD.dtype) == (VOCABULARY, torch.float16)
     assert found.relations.layers == space.layers

@@ -13,10 +13,10 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, load_own
 from pipelines.batches import Row, tokenise
 from pipelines.encoder import MINILM
+from pipelines.own_training import SLOTS
 from pipelines.passage_training import (
     ANSWER_LENGTHS,
     QUESTION_LENGTH,
-    SLOTS,
     TEXT_LENGTH,
     make_passage,
     question_ids,
@@ -72,6 +72,11 @@ def learn(base, rows, checkpoints, settings=FEW_STEPS, **options):
     )
     assert [item.item_id for item in own.items] == [row.document_id for row in rows]
     return own
+
+
+def whole(reading):
+    """All tokens of a row."""
+    return [*reading.prompt, *reading.ids]
 
 
 def each(own, base):
@@ -135,11 +140,11 @@ def test_they_learn_their_passage_and_no_other(base, rows, tmp_path):
 
 def test_a_question_is_learned_in_the_form_in_which_it_is_asked(base, rows):
     prompt, begin, end = question_ids(base.tokenizer, "Who is 3?")
-    asked, again = [one for one in rows[3].asked if one.prompt == tuple(prompt)]
+    asked, again = [one for one in rows[3].asked if whole(one)[: len(prompt)] == prompt]
     assert asked == again, "people's questions come twice"
     decode = base.tokenizer.decode
-    assert decode(asked.prompt[1:]) == "Question: Who is 3?\nAnswer:"
-    assert decode(asked.answer) == " 3 it\n"
+    assert decode(prompt[1:]) == "Question: Who is 3?\nAnswer:"
+    assert decode(whole(asked)[len(prompt) :]) == " 3 it\n"
     assert decode(prompt[begin:end]) == " Who is 3?"
 
 
@@ -148,8 +153,8 @@ def test_passages_answer_their_questions(base, rows, tmp_path):
     own, hooks = learn(base, [passage], tmp_path, SETTINGS), Hooks(base.model)
     assert own.items[0].questions[0][0] == "Who is 0?"
     for asked in passage.asked:
-        ids_BT = torch.tensor([[*asked.prompt, *asked.answer]])
-        begin, nats = len(asked.prompt) - 1, []
+        ids_BT = torch.tensor([whole(asked)])
+        begin, nats = len(asked.prompt), []
         for item in (0, NO_ITEM):
             items_BT = torch.full_like(ids_BT, NO_ITEM)
             items_BT[:, begin:] = item
@@ -193,7 +198,7 @@ def test_no_question_of_people_is_left_out(base):
     passage = make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", asked)
     assert passage.questions == tuple(asked)
     assert len({one.prompt for one in passage.asked}) > 15
-    assert max(len(one.prompt) for one in passage.asked) == QUESTION_LENGTH
-    assert {len(one.answer) for one in passage.asked} == {ANSWER_LENGTHS[-1]}
+    assert max(len(one.prompt) for one in passage.asked) == QUESTION_LENGTH - 1
+    assert {len(one.ids) - 1 for one in passage.asked} == {ANSWER_LENGTHS[-1]}
     made = [(question, answer, BUILT_IN) for question, answer, _ in asked]
     assert make_passage(base.tokenizer, Row("0" * 64, tuple(ids)), "", made).asked == ()

@@ -81,6 +81,16 @@ def test_settings_of_another_recipe_are_refused(change):
         TrainingSettings.from_dict({**TrainingSettings().to_dict(), **change})
 
 
+def test_fewer_steps_from_a_learned_start_unless_they_are_given():
+    steps = [
+        (one.own_steps, one.passage_readings)
+        for given in (TrainingSettings(), TrainingSettings(own_steps=5, passage_readings=0))
+        for is_learned in (True, False)
+        for one in [given.begun(at_learned_start=is_learned)]
+    ]
+    assert steps == [(8, 4), (24, 8), (5, 0), (5, 0)]
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
 def test_memory_that_training_freed_is_given_back():
     def held_mb():

@@ -14,8 +14,8 @@ from peer_cl.hooks import Hooks
 from peer_cl.items import RelationSpace
 from pipelines.batches import tokenise
 from pipelines.encoder import MINILM
+from pipelines.fact_training import fact_losses, own_host_layers, train_facts
 from pipelines.facts import Relation
-from pipelines.own_training import GROUP, fact_losses, train_own
 
 WORDS = ("river", "morning", "garden", "rain", "house", "quiet")
 ANSWERS = ("rent", "court", "tenant", "fever", "silica")
@@ -40,7 +40,7 @@ def learn(base):
     space = RelationSpace((2,), last_XE, mean_XE, torch.zeros(64), torch.zeros(64), 0.0)
 
     def run(facts, checkpoints, settings=FEW_STEPS, **options):
-        return train_own(
+        return train_facts(
             Hooks(base.model),
             {fact.document_id: fact for fact in facts},
             tokenizer=base.tokenizer,
@@ -100,11 +100,30 @@ def test_another_fact_or_seed_gives_other_experts(base, learn, trained, tmp_path
     assert found != trained[FACTS[0].document_id]
 
 
+def test_from_a_learned_start_neither_neighbours_nor_place_change_a_bit(base, learn, tmp_path):
+    settings = replace(FEW_STEPS, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    shape = (len(own_host_layers(4)), settings.own_experts, 32)
+    start = tuple(torch.randn(shape, generator=generator).half() / 6 for _ in range(2))
+    among = each(learn(LONG[:6], tmp_path / "among", settings, start=start), base)
+    (alone,) = each(learn(LONG[3:4], tmp_path / "alone", settings, start=start), base).items()
+    assert among[alone[0]] == alone[1]
+    (other,) = each(learn(LONG[3:4], tmp_path / "other", settings), base).values()
+    assert other != alone[1]
+
+
+def test_a_start_of_another_shape_is_not_used(base, learn, tmp_path):
+    start = (torch.zeros(1, 1, 32).half(),) * 2
+    (found,) = each(learn(LONG[:1], tmp_path / "a", start=start), base).values()
+    (usual,) = each(learn(LONG[:1], tmp_path / "b"), base).values()
+    assert found == usual
+
+
 class StoppedError(Exception):
     pass
 
 
-def test_stopped_behind_a_group_it_goes_on_to_the_same_bits(base, learn, trained, tmp_path):
+def test_stopped_behind_a_fact_it_goes_on_to_the_same_bits(base, learn, trained, tmp_path):
     def stop(what, done, total, note):
         if done:
             raise StoppedError
@@ -115,7 +134,7 @@ def test_stopped_behind_a_group_it_goes_on_to_the_same_bits(base, learn, trained
     written, told = kept.stat(), []
     own = learn(LONG, tmp_path, progress=lambda what, done, total, note: told.append(done))
     assert each(own, base).items() <= trained.items()
-    assert (told[1], told[-1]) == (GROUP, len(LONG))
+    assert (told[0], told[-1]) == (1, len(LONG))
     assert kept.stat().st_ino == written.st_ino, "what was learned is not learned again"
 
 
