@@ -84,7 +84,8 @@ def _settings() -> Iterator[str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.value, ast.Constant):
                 sentence = " ".join(ast.literal_eval(below.value).split())  # type: ignore[attr-defined]
                 setting = f"{prefix}{ast.unparse(field.target)}"
-                yield f"| `{setting}` | {'' if field.value.value is None else field.value.value} | {sentence} |"
+                default = "" if field.value.value is None else field.value.value
+                yield f"| `{setting}` | {default!s} | {sentence} |"
 
 
 if __name__ == "__main__":
