@@ -52,6 +52,7 @@ def init(
         raise InputError(f"--host-layers takes numbers, as 3,9,15, not {host_layers!r}") from None
     from pipelines.corpora import read_corpus
     from pipelines.init import init_store
+    from pipelines.loading import load_background_statistics
 
     texts = None if background is None else [d.text for d in read_corpus(background).documents]
     with show_progress() as progress:
@@ -70,6 +71,7 @@ def init(
             author=author,
             progress=progress,
         )
+    starts = load_background_statistics(made.registry).starts
     made.close()
     config = made.registry.config
     if as_json:
@@ -81,6 +83,7 @@ def init(
     )
     say(f"host layers {', '.join(map(str, config.host_layers))}; capacity {config.capacity}")
     say(f"budget {config.budget:g}: at most {-math.log1p(-config.budget):.4f} nats a document")
+    say(f"own experts begin to learn {'at the start of this base' if starts else 'at random'}")
     say("next: `peer-cl ingest DOMAIN PATH`")
 
 

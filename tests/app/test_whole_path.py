@@ -58,6 +58,7 @@ def test_init_makes_a_store_and_refuses_a_second_one(peer_cl, tmp_path):
     made = peer_cl(*words, store=tmp_path / "new")
     assert made.code == 0
     assert "host layers 1, 3; capacity 16" in made.out
+    assert "begin to learn at random" in made.out
     assert "at most 0.0202 nats a document" in made.out
     again = peer_cl(*words, store=tmp_path / "new")
     assert (again.code, again.err.count("\n")) == (2, 1)
