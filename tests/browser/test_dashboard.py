@@ -1,7 +1,7 @@
 """A domain's life by clicks alone, in a real browser: the store agrees at every step."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 from tiny_base import write_corpus
 
 from pipelines import open_store
@@ -117,6 +117,22 @@ def test_a_text_is_traced_and_continued(page, address, picture):
     picture(page, "trace-continued")
 
 
+def take_first(page, name):
+    """Open a list and take its first entry. A run of the page that ends meanwhile closes the list;
+    then it is opened once more, as a person would.
+    """
+    box, first = (
+        page.get_by_role("combobox", name=name, exact=True),
+        page.get_by_role("option").first,
+    )
+    box.click()
+    try:
+        first.click(timeout=8_000)
+    except TimeoutError:
+        box.click()
+        first.click()
+
+
 def test_a_question_is_answered_and_a_click_takes_its_source_out(page, address, knowledge, picture):
     before = live(knowledge)
     open_page(page, address, "Ask")
@@ -126,8 +142,7 @@ def test_a_question_is_answered_and_a_click_takes_its_source_out(page, address, 
     picture(page, "ask-1-answered")
     page.get_by_text("Take a source out").click()
     expect(page.get_by_role("button", name="Take it out", exact=True)).to_be_disabled()
-    page.get_by_role("combobox", name="Document", exact=True).click()
-    page.get_by_role("option").first.click()
+    take_first(page, "Document")
     page.get_by_text("of law would be answered from another document").wait_for()
     picture(page, "ask-2-preview")
     press(page, "Take it out")
