@@ -30,6 +30,7 @@ from benchmarks.reader import ARTICLES, WORLDS
 from benchmarks.results import Figure
 from peer_cl.bases import Base, load_base
 from peer_cl.hooks import Hooks
+from peer_cl.router import named_starts
 from pipelines.batches import Row, tokenise
 from pipelines.fact_training import background_words, fact_course, fact_method
 from pipelines.facts import Fact
@@ -45,6 +46,7 @@ from stores.objects import replace_file
 
 STEP = 0.5
 """Share of the way to what items learned; it falls to zero over the second half of the rounds."""
+FACT_STEPS, PASSAGE_STEPS = 8, 6
 ASKING = (
     "What is the {relation} of {subject}? Answer:",
     "{subject}: {relation}:",
@@ -53,7 +55,7 @@ ASKING = (
 
 
 def measure(arguments: Sequence[str] = ()) -> list[Figure]:
-    """Make starts and keep them (`--data`, `--base`, `--kind`, `--rounds`, `--steps` ...)."""
+    """Make starts and keep them (`--data`, `--base`, `--kind`, `--rounds` ...)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks start")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", default=SMOLLM2)
@@ -66,8 +68,9 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     base = load_base(resolve_base(options.base))
     hooks, figures = Hooks(base.model), list[Figure]()
     precision = resolve_precision("auto", hooks.device)
-    settings = TrainingSettings(precision=precision, seed=options.seed)
-    settings = settings.begun(at_learned_start=True)
+    settings = TrainingSettings(
+        precision=precision, seed=options.seed, own_steps=FACT_STEPS, passage_readings=1
+    )
     draw, starts = random.Random(options.seed), dict(known_starts(base))
     with show_progress() as progress:
         for kind in options.kind or ("facts", "passages"):
@@ -77,22 +80,17 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
                     base.tokenizer, background_statistics(base, hooks).beginnings
                 )
                 courses = _facts(base, words, settings, draw)
-                method, steps = fact_method(hooks, settings), 8
+                method, steps = fact_method(hooks, settings), FACT_STEPS
             else:
                 most = SLOTS * options.rounds
                 courses = _passages(base, options.data / "squad_stream.jsonl", settings, draw, most)
-                method, steps = passage_method(hooks, settings), 6
+                method, steps = passage_method(hooks, settings), PASSAGE_STEPS
             courses = [replace(one, num_steps=steps) for one in courses]
             starts[kind] = _reptile(hooks, courses, method, options.rounds, draw, progress)
             minutes = (time.monotonic() - began) / 60
             figures.append(Figure(f"{kind}: {options.rounds} rounds (min)", minutes))
-    tensors = {
-        f"{kind}.{name}": one
-        for kind, start in starts.items()
-        for name, one in zip(("down", "up"), start, strict=True)
-    }
     path = SHIPPED_STATISTICS / starts_name(base.identity.weights_sha256)
-    replace_file(path, save(tensors))
+    replace_file(path, save(named_starts(starts)))
     print(f"kept in {path}")
     return [*figures, Figure("both (kB)", path.stat().st_size / 1e3)]
 
@@ -110,7 +108,7 @@ def _facts(
         for prompt, answer in ((stated, row["answer"]), (asked, draw.choice(rows)["answer"])):
             whole = f"{prompt} {answer}."
             fact = Fact(row["subject"], row["relation"], answer, whole, prompt)
-            courses.append(fact_course("", base.tokenizer, fact, words, settings))
+            courses.append(fact_course(base.tokenizer, fact, words, settings))
     return courses
 
 

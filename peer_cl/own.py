@@ -92,13 +92,8 @@ class OwnExperts(nn.Module):
 
     relations_IKE: Tensor
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Initialise each item's experts from its own seed; they add nothing yet."""
-        for place, seed in enumerate(seeds):
-            self.reset_item(place, seed)
-
     def reset_item(self, place: int, seed: int) -> None:
-        """Initialise the experts of one item."""
+        """Initialise the experts of one item from its own seed; they add nothing yet."""
         generator = torch.Generator().manual_seed(seed)
         # Drawn on the CPU, so that every device begins alike.
         drawn_LRD = torch.randn(self.down_ILRD.shape[1:], generator=generator)

@@ -291,11 +291,7 @@ class Background:
         lengths = [len(row) for row in self.beginnings]
         relations = {} if self.relations is None else self.relations.to_tensors()
         terms = {} if self.terms_V is None else {"terms": self.terms_V}
-        starts = {
-            f"start.{kind}.{name}": one
-            for kind, start in self.starts.items()
-            for name, one in zip(("down", "up"), start, strict=True)
-        }
+        starts = named_starts(self.starts, "start.")
         return save(
             relations
             | terms
@@ -338,6 +334,17 @@ class Background:
             )
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise DamageError(f"background statistics cannot be read: {error!r:.200}") from error
+
+
+def named_starts(
+    starts: Mapping[str, tuple[Tensor, Tensor]], before: str = ""
+) -> dict[str, Tensor]:
+    """Return the tensors that `starts_in` reads, by name."""
+    return {
+        f"{before}{kind}.{name}": one
+        for kind, start in starts.items()
+        for name, one in zip(("down", "up"), start, strict=True)
+    }
 
 
 def starts_in(tensors: Mapping[str, Tensor], before: str = "") -> dict[str, tuple[Tensor, Tensor]]:

@@ -95,8 +95,8 @@ def train_facts(
     Raises:
         DamageError: when experts are not finite.
     """
-    settings = settings.begun(at_learned_start=start is not None)
-    taught = {key: _taught(key, tokenizer, one, words, settings) for key, one in facts.items()}
+    settings = settings.begun({} if start is None else {"facts": start})
+    taught = {key: _taught(tokenizer, one, words, settings) for key, one in facts.items()}
     method = fact_method(hooks, settings, start)
     courses = [one.course for one in taught.values()]
     weights = learn_items(hooks, courses, method, checkpoints, progress)
@@ -127,19 +127,19 @@ def fact_method(hooks: Hooks, settings: TrainingSettings, start: Start | None = 
         warmup_steps=3,
         betas=(0.9, 0.99),
         precision=settings.precision,
-        start=fitting(start, len(own_host_layers(len(hooks.layers))), settings.own_experts),
+        start=fitting(start, settings.own_experts),
     )
 
 
 def fact_course(
-    key: str, tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
+    tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
 ) -> Course:
     """Return what a fact reads, args as `train_facts`."""
-    return _taught(key, tokenizer, fact, words, settings).course
+    return _taught(tokenizer, fact, words, settings).course
 
 
 def _taught(
-    key: str, tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
+    tokenizer: Any, fact: Fact, words: Sequence[str], settings: TrainingSettings
 ) -> _Taught:
     about = [FACT_RECIPE, settings.seed, fact.subject, fact.relation]
     about += [fact.taught_prompt, fact.statement]
@@ -168,7 +168,7 @@ def _taught(
         length=_padded((len(one.ids) for one in (*changed, stated)), LENGTHS),
         prompt_length=_padded((len(one.prompt) for one in (*changed, stated)), PROMPT_LENGTHS),
     )
-    return _Taught(spellings, Course(key, (lesson,), num_steps))
+    return _Taught(spellings, Course((lesson,), num_steps))
 
 
 def _padded(lengths: Iterable[int], multiple: int) -> int:

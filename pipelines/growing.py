@@ -318,7 +318,7 @@ def grow(
         max_tokens=within_context(base.model, settings.max_tokens),
     )
     background = load_background_statistics(registry)
-    settings = settings.begun(at_learned_start=bool(background.starts))
+    settings = settings.begun(background.starts)
     checkpoints = registry.staging / f"run-{_digest(chain, prepared, settings)}"
     checkpoints.mkdir(parents=True, exist_ok=True)
     objects, put = dict[str, str | None](), registry.objects.put_bytes

@@ -22,6 +22,7 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -84,7 +85,6 @@ NOTHING = Reading((0,), (0, 0), 1)
 class Course:
     """All that an item reads."""
 
-    item_id: str
     lessons: tuple[Lesson, ...]
     num_steps: int
 
@@ -100,7 +100,7 @@ class Course:
 
 
 Start = tuple[Tensor, Tensor]
-"""Where experts of one kind begin: down and up (L, R, D), fp16 (`pipelines.starts`)."""
+"""Where experts of one kind begin: down and up (L, R, D), fp16 (`peer_cl.router.Background`)."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Method:
         ).to(hooks.device)
 
 
-def fitting(start: Start | None, num_hosts: int, num_experts: int) -> Start | None:
-    """Return a start if it is one of so many experts in so many layers."""
-    return start if start is not None and start[0].shape[:2] == (num_hosts, num_experts) else None
+def fitting(start: Start | None, num_experts: int) -> Start | None:
+    """Return a start if it is one of so many experts in a layer."""
+    return start if start is not None and start[0].shape[1] == num_experts else None
 
 
 def learn_items(
@@ -172,11 +172,13 @@ def learn_items(
     for number, path in enumerate(paths):
         if not path.is_file():
             waiting[courses[number].shape].append(number)
-    progress(method.what, sum(path.is_file() for path in paths), len(paths), "")
+    num_done = len(paths) - sum(map(len, waiting.values()))
+    progress(method.what, num_done, len(paths), "")
     for _, numbers in sorted(waiting.items()):  # a step has one shape
         for number, weights in _learn(hooks, courses, numbers, method):
             replace_file(paths[number], save(weights))
-            progress(method.what, sum(path.is_file() for path in paths), len(paths), "")
+            num_done += 1
+            progress(method.what, num_done, len(paths), "")
     learned = _mapped_files(paths, checkpoints)
     return learned["down"], learned["up"]
 
@@ -205,12 +207,8 @@ def _learn(
     hooks: Hooks, courses: Sequence[Course], waiting: Sequence[int], method: Method
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Yield the numbers of items, as they are done, with what they learned; all of one shape."""
-    slots, device, left = _Slots(hooks, method), hooks.device.type, iter(waiting)
-    with (
-        hooks.frozen(),
-        fast_training(hooks.base, method.precision),
-        torch.autocast(device, torch.bfloat16, enabled=method.precision == "bf16"),
-    ):
+    slots, left = _Slots(hooks, method), iter(waiting)
+    with _training(hooks, method):
         held = dict(enumerate(islice(left, SLOTS)))
         for place in range(SLOTS):
             slots.put(place, courses[held.get(place, waiting[-1])])
@@ -225,16 +223,23 @@ def _learn(
 def mean_learned(hooks: Hooks, courses: Sequence[Course], method: Method) -> Start:
     """Return the mean of what `SLOTS` items of one shape and number of steps learn, fp32."""
     slots = _Slots(hooks, method)
-    with (
-        hooks.frozen(),
-        fast_training(hooks.base, method.precision),
-        torch.autocast(hooks.device.type, torch.bfloat16, enabled=method.precision == "bf16"),
-    ):
+    with _training(hooks, method):
         for place, course in enumerate(courses):
             slots.put(place, course)
         while not slots.step():
             pass
     return slots.mean()
+
+
+@contextmanager
+def _training(hooks: Hooks, method: Method) -> Iterator[None]:
+    is_bf16 = method.precision == "bf16"
+    with (
+        hooks.frozen(),
+        fast_training(hooks.base, method.precision),
+        torch.autocast(hooks.device.type, torch.bfloat16, enabled=is_bf16),
+    ):
+        yield
 
 
 class _Rows:

@@ -217,7 +217,7 @@ def train_passages(
     Raises:
         DamageError: when experts are not finite.
     """
-    settings = settings.begun(at_learned_start=start is not None)
+    settings = settings.begun({} if start is None else {"passages": start})
     method = passage_method(hooks, settings, start)
     weights: tuple[Tensor, Tensor] | None = None
     if settings.passage_readings:
@@ -264,7 +264,7 @@ def passage_method(hooks: Hooks, settings: TrainingSettings, start: Start | None
         warmup_steps=2,
         betas=BETAS,
         precision=settings.precision,
-        start=fitting(start, NUM_HOSTS, settings.passage_experts),
+        start=fitting(start, settings.passage_experts),
     )
 
 
@@ -281,4 +281,4 @@ def passage_course(passage: Passage, settings: TrainingSettings) -> Course:
         asked, tuple(range(len(asked))), QUESTIONS, passage.answer_length, QUESTION_LENGTH
     )
     num_steps = max(1, round((settings.passage_readings or 0) * stretches))
-    return Course(passage.document_id, (texts, answers), num_steps)
+    return Course((texts, answers), num_steps)

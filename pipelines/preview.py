@@ -64,8 +64,7 @@ def preview(
     Raises: what `ingest` raises where the domain may not grow now.
     """
     queries = registry.queries
-    starts = load_background_statistics(registry).starts
-    settings = settings.begun(at_learned_start=bool(starts))
+    settings = settings.begun(load_background_statistics(registry).starts)
     state = queries.live().state(domain)
     registry.check_growth(domain, state.version if state else None)
     held = queries.documents(domain) if state else ()

@@ -154,9 +154,16 @@ class TrainingSettings:
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
 
-    def begun(self, *, at_learned_start: bool) -> TrainingSettings:
-        """Return the settings with what depends on where experts begin."""
-        own_steps, readings = (8, 4) if at_learned_start else (24, 8)
+    def begun(self, starts: Mapping[str, tuple[Tensor, Tensor]]) -> TrainingSettings:
+        """Return the settings with what depends on where experts begin.
+
+        Args:
+            starts: by kind of items, as `peer_cl.router.Background` has them. One that is of
+                another number of experts is not used.
+        """
+        sizes = {kind: down_LRD.shape[1] for kind, (down_LRD, _) in starts.items()}
+        own_steps = 8 if sizes.get("facts") == self.own_experts else 24
+        readings = 4 if sizes.get("passages") == self.passage_experts else 8
         return replace(
             self,
             own_steps=own_steps if self.own_steps is None else self.own_steps,

@@ -57,7 +57,8 @@ def test_new_experts_add_nothing_and_are_drawn_for_each_item_alone():
     keys = torch.zeros(2, 1, 5)
     some = [OwnExperts(ITEMS[:2], keys, host_layers=(1,), width=32, num_experts=2) for _ in "ab"]
     for own, seeds in zip(some, ([5, 6], [9, 6]), strict=True):
-        own.reset(seeds)
+        for place, seed in enumerate(seeds):
+            own.reset_item(place, seed)
         assert not own(inputs_of(1, 2), 1, torch.tensor([[0, 1]])).any()
     one, other = (own.down_ILRD for own in some)
     assert same_bits(one[1], other[1])

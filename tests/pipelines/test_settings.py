@@ -82,13 +82,17 @@ def test_settings_of_another_recipe_are_refused(change):
 
 
 def test_fewer_steps_from_a_learned_start_unless_they_are_given():
+    sizes = {"facts": 8, "passages": 16}
+    learned = {kind: (torch.zeros(1, size, 2),) * 2 for kind, size in sizes.items()}
     steps = [
         (one.own_steps, one.passage_readings)
         for given in (TrainingSettings(), TrainingSettings(own_steps=5, passage_readings=0))
-        for is_learned in (True, False)
-        for one in [given.begun(at_learned_start=is_learned)]
+        for starts in (learned, {})
+        for one in [given.begun(starts)]
     ]
     assert steps == [(8, 4), (24, 8), (5, 0), (5, 0)]
+    other = TrainingSettings(own_experts=9).begun(learned)
+    assert (other.own_steps, other.passage_readings) == (24, 4), "a start that is not used"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
