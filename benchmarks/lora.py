@@ -51,10 +51,11 @@ from pipelines.background import load_background
 from pipelines.batches import Row, num_shared, pad, pieces, plan_steps, tokenise
 from pipelines.corpora import SourceDocument
 from pipelines.facts import Fact, changed_prompt
+from pipelines.forms import question_ids
 from pipelines.growing import Chain, prepare, studied
 from pipelines.loading import SMOLLM2, resolve_base
 from pipelines.packages import cache_folder
-from pipelines.passage_training import Passage, question_ids
+from pipelines.passage_training import Passage
 from pipelines.progress import Progress
 from pipelines.recall import Question, answer, is_right
 from pipelines.settings import TrainingSettings, cast_once, resolve_precision

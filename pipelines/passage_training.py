@@ -24,6 +24,7 @@ from peer_cl.own import Item, OwnExperts
 from pipelines.batches import Row, tokenise
 from pipelines.corpora import SENTENCE_END
 from pipelines.encoder import vectors_of
+from pipelines.forms import question_ids
 from pipelines.own_training import (
     NOTHING,
     Course,
@@ -118,16 +119,6 @@ class Passage:
         """Of the rows of its answers, in tokens: one of `ANSWER_LENGTHS`."""
         longest = max((len(one.ids) - 1 for one in self.asked), default=0)
         return next(length for length in ANSWER_LENGTHS if length >= longest)
-
-
-def question_ids(tokenizer: Any, question: str) -> tuple[list[int], int, int]:
-    """Return a question in the form in which it is learned and asked: token ids, the start token
-    first, and the question's own first token and the one behind its last.
-    """
-    before, own, after = (
-        tokenise(tokenizer, [text])[0] for text in ("Question:", f" {question}", "\nAnswer:")
-    )
-    return [*before, *own[1:], *after[1:]], len(before), len(before) + len(own) - 1
 
 
 def make_passage(

@@ -31,8 +31,9 @@ from pipelines.answer.reader import UnitReader, load_reader
 from pipelines.chat import chat_ids
 from pipelines.corpora import composed_text
 from pipelines.encoder import MPNET
+from pipelines.forms import question_ids
 from pipelines.loading import load
-from pipelines.passage_training import ANSWER_LENGTHS, question_ids
+from pipelines.passage_training import ANSWER_LENGTHS
 from pipelines.study.questions import plain_words
 from stores.registry import Registry
 

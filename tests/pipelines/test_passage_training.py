@@ -13,13 +13,13 @@ from peer_cl.hooks import Hooks
 from peer_cl.own import NO_ITEM, load_own
 from pipelines.batches import Row, tokenise
 from pipelines.encoder import MINILM
+from pipelines.forms import question_ids
 from pipelines.own_training import SLOTS
 from pipelines.passage_training import (
     ANSWER_LENGTHS,
     QUESTION_LENGTH,
     TEXT_LENGTH,
     make_passage,
-    question_ids,
     train_passages,
 )
 from pipelines.study.questions import BUILT_IN, OWN
