@@ -60,7 +60,7 @@ def measure(arguments: Sequence[str] = ()) -> list[Figure]:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", default=SMOLLM2)
     parser.add_argument("--kind", choices=("facts", "passages"), action="append")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(list(arguments))

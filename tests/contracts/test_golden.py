@@ -5,6 +5,7 @@ purpose writes it anew: `OMP_NUM_THREADS=1 python tests/contracts/test_golden.py
 tests/data/golden_v1.json holds the same run, and more, by the first version (commit 7c582c8).
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -28,9 +29,17 @@ def machine():
     """Return what bits depend on beside the code."""
     return {
         "torch": torch.__version__,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cpu": f"{torch.backends.cpu.get_cpu_capability()} {processor()}",
         "threads": torch.get_num_threads(),
     }
+
+
+def processor():
+    """Return a hash of the processor's model and abilities: libraries choose products by them."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    told = {line for line in lines if line.startswith(("vendor_id", "model", "flags", "cache"))}
+    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()[:8]
 
 
 def golden(folder):

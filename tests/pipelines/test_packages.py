@@ -90,3 +90,11 @@ def test_the_embedded_base_is_converted_once(tmp_path, monkeypatch):
     assert len(told) == 1
     assert list(folder.parent.iterdir()) == [folder]
     assert resolve_base("models/mine") == "models/mine"
+
+
+def test_the_file_of_sources_names_the_hash_of_everything_that_comes_with_the_project():
+    root = Path(__file__).resolve().parents[2]
+    told = (root / "docs/sources.md").read_text(encoding="utf-8")
+    for file in (root / "pipelines/data").iterdir():
+        row = f"| {file.name} | {hashlib.sha256(file.read_bytes()).hexdigest()} |"
+        assert row in told, f"docs/sources.md lacks the line '{row}'"
